@@ -1,0 +1,94 @@
+"""A masked training step against the same dense step in a bare loop: `python benchmarks/masked_step.py`.
+
+Figures to hold: at most 1.10x for LeNet-300-100 at batch 60 (Adam), 1.03x for ResNet-20 at batch 128 (momentum)."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from bare import lenet, step
+from log import keep
+from torch import Tensor, nn
+
+import lottery
+from lottery.build import build_model, prunable
+from lottery.spec import Component
+
+
+def resnet20() -> nn.Module:
+    return build_model(Component("resnet20"), (3, 32, 32), 10, init=Component("kaiming_normal"), seed=0)
+
+
+def half(model: nn.Module) -> lottery.Mask:
+    draws = torch.Generator().manual_seed(0)
+    return lottery.Mask({name: torch.rand(p.shape, generator=draws) < 0.5 for name, p in prunable(model).items()})
+
+
+def timed(run: Callable[[], Tensor], steps: int) -> float:
+    began = time.perf_counter()
+    for _ in range(steps):
+        run()
+    return (time.perf_counter() - began) / steps
+
+
+def compare(
+    name: str,
+    make: Callable[[], nn.Module],
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+    x: Tensor,
+    y: Tensor,
+    *,
+    steps: int,
+    turns: int,
+    limit: float,
+) -> dict[str, object]:
+    """The ratio of medians over turns in which both take the same number of steps."""
+    bare_model, masked_model = make(), make()
+    bare_optimizer, masked_optimizer = optimizer(bare_model), optimizer(masked_model)
+    times: dict[str, list[float]] = {"bare": [], "masked": []}
+    with lottery.masked(masked_model, half(masked_model), masked_optimizer):
+        for turn in range(turns + 1):
+            bare = timed(lambda: step(bare_model, bare_optimizer, x, y), steps)
+            masked = timed(lambda: step(masked_model, masked_optimizer, x, y), steps)
+            if turn:  # the first one warms up
+                times["bare"].append(bare)
+                times["masked"].append(masked)
+    ratio = statistics.median(m / b for m, b in zip(times["masked"], times["bare"], strict=True))
+    print(f"{name}: masked/bare {ratio:.3f} (limit {limit}), bare {1e3 * statistics.median(times['bare']):.3f} ms a step")
+    return {"case": name, "ratio": round(ratio, 4), "limit": limit, "turns": turns, "steps": steps}
+
+
+def main() -> int:
+    image, small = torch.randn(60, 1, 28, 28), torch.randn(128, 3, 32, 32)
+    results = [
+        compare(
+            "lenet-300-100 batch 60 adam",
+            lenet,
+            lambda m: torch.optim.Adam(m.parameters(), lr=1e-3),
+            image,
+            torch.randint(10, (60,)),
+            steps=200,
+            turns=31,
+            limit=1.10,
+        ),
+        compare(
+            "resnet-20 batch 128 momentum",
+            resnet20,
+            lambda m: torch.optim.SGD(m.parameters(), lr=0.1, momentum=0.9),
+            small,
+            torch.randint(10, (128,)),
+            steps=4,
+            turns=21,
+            limit=1.03,
+        ),
+    ]
+    keep("masked_step", results)
+    return any(result["ratio"] > result["limit"] for result in results)  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

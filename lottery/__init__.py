@@ -1,0 +1,24 @@
+"""Lottery tickets: iterative magnitude pruning with rewinding, run from recipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lottery.api import load_recipe, run, table
+    from lottery.mask import Mask, masked
+
+__all__ = ["Mask", "load_recipe", "masked", "run", "table"]
+
+_HOMES = {"Mask": "mask", "masked": "mask", "load_recipe": "api", "run": "api", "table": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes over a second to import: only what is asked for pays
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"lottery.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lottery' has no attribute {name!r}")

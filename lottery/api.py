@@ -1,0 +1,113 @@
+"""What notebooks and scripts use: `load_recipe`, `run`, `table`; the command line calls the same functions."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottery.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lottery.job import Stop
+    from lottery.plan import Plan
+    from lottery.record import Record
+    from lottery.run import Event, Outcome
+    from lottery.store import Store
+
+__all__ = ["load_recipe", "run", "table"]
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """Where data sets lie: as given, else $LOTTERY_DATA, else `data`."""
+    return Path(given or os.environ.get("LOTTERY_DATA") or "data")
+
+
+def store_root(given: str | Path | None = None) -> Path:
+    """Where jobs are stored: as given, else $LOTTERY_STORE, else `runs`."""
+    return Path(given or os.environ.get("LOTTERY_STORE") or "runs")
+
+
+def run(
+    recipe: Recipe | str | Path,
+    *,
+    data: str | Path | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+    jobs: int = 1,
+    deterministic: bool = False,
+    checkpoint_seconds: float = 60.0,
+    plugins: Sequence[str] = (),
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Outcome:
+    """Run what is missing of a recipe (a loaded one, a path or a shipped name) and say how each job ended.
+
+    `on_plan` is told the plan before training, `on_event` each event. In the main thread, signals are noticed: raises
+    Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
+    where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
+    from lottery.job import Stop
+    from lottery.run import Outcome, Request, prepare
+    from lottery.signals import noticed
+
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    request = Request(
+        recipe, data_root(data), store_root(store), device, max(1, jobs), deterministic, checkpoint_seconds
+    )
+    stop = Stop()
+    in_main = threading.current_thread() is threading.main_thread()
+    with noticed(stop) if in_main else nullcontext():
+        bench = prepare(request, stop)
+        on_plan(bench.plan)
+        outcome = Outcome(total=len(bench.plan))
+        for event in _events(request, bench, plugins, stop):
+            outcome.add(event)
+            on_event(event)
+    return outcome
+
+
+def _events(request, bench, plugins: Sequence[str], stop: Stop) -> Iterator[Event]:  # type: ignore[no-untyped-def]
+    from lottery.executors.processes import processes
+    from lottery.run import work
+
+    if request.jobs == 1:
+        return work(bench)
+    bench.release()  # the workers hold the data now
+    return processes(request, stop, plugins)
+
+
+def table(
+    recipe: Recipe | str | Path,
+    *,
+    data: str | Path | None = None,
+    store: str | Path | None = None,
+    long: bool = False,
+) -> pd.DataFrame:
+    """The recipe's table as a data frame; see `lottery.table.rows` for its columns."""
+    import pandas as pd
+
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    plan, found = finished(recipe, data_root(data), store_root(store))
+    return pd.DataFrame(table_rows(plan, found, long))
+
+
+def table_rows(plan: Plan, found: dict[str, Record], long: bool) -> list[dict[str, object]]:
+    from lottery.table import long_rows, rows
+
+    return long_rows(plan, found) if long else rows(plan, found)
+
+
+def finished(recipe: Recipe, data: Path, store: Path) -> tuple[Plan, dict[str, Record]]:
+    """The recipe's plan and its finished trainings by key."""
+    from lottery.plan import plan
+    from lottery.record import known_fingerprint, records
+    from lottery.store import Store
+
+    kept = Store(store)
+    planned = plan(recipe, known_fingerprint(recipe, kept, data))
+    return planned, records(planned, kept)

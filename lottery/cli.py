@@ -1,0 +1,377 @@
+"""The command line: parse, call, print. Nothing here imports torch or pandas until a command needs them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lottery.api import data_root, store_root
+from lottery.errors import Interrupted, LotteryError, UsageError
+
+if TYPE_CHECKING:
+    from lottery.recipe import Recipe
+    from lottery.run import Outcome
+
+app = typer.Typer(
+    help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable.")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
+]
+StoreDir = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Entry point: errors become one line on stderr and an exit code."""
+    try:
+        app()
+    except LotteryError as error:
+        print(f"lottery: {error}" if not hasattr(error, "problems") else str(error), file=sys.stderr)
+        if isinstance(error, Interrupted):
+            print(f"continue with: {shlex.join(['lottery', *sys.argv[1:]])}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+    except OSError as error:
+        print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        sys.exit(3)
+    except Exception:
+        handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
+        with open(handle, "w", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+        print(f"lottery: this is a bug of ours; its traceback is in {path}", file=sys.stderr)
+        sys.exit(70)
+
+
+@app.command("list")
+def list_entries(
+    what: Annotated[str | None, typer.Argument(metavar="[CATALOGUE]", help="recipes, optimizers, models, ...")] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """List the shipped recipes and what recipes can name, with its keys and sources."""
+    from lottery.recipe import shipped
+    from lottery.registry import catalogues, suggest
+
+    _plug_in(plugin)
+    names = ["recipes", *catalogues]
+    if what is not None and what not in names:
+        raise UsageError(f"list {what}: no such catalogue{suggest(what, names)}")
+    listing: dict[str, list[dict[str, Any]]] = {}
+    for name in [what] if what else names:
+        if name == "recipes":
+            listing[name] = [{"name": n, "summary": _first_comment(path)} for n, path in sorted(shipped().items())]
+        else:
+            listing[name] = [
+                {"name": e.name, "summary": e.summary, "keys": _keys(e), "source": e.source} for e in catalogues[name]
+            ]
+    if as_json:
+        _print_json(listing[what] if what else listing)
+        return
+    for name, entries in listing.items():
+        _print_table(name, entries)
+
+
+@app.command()
+def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new file.")]) -> None:
+    """Copy a recipe to a file of your own."""
+    from lottery.io import write_atomic
+    from lottery.recipe import find_recipe
+
+    path = path / f"{Path(recipe).stem}.yaml" if path.is_dir() else path
+    if path.exists():
+        raise UsageError(f"{path}: is there already; name another file")
+    source = find_recipe(recipe)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    write_atomic(path, source.read_bytes())
+    print(path)
+
+
+@app.command()
+def check(recipe: RecipeName, sets: Sets = None, plugin: Plugins = None, as_json: Json = False) -> None:
+    """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
+    loaded = _load(recipe, sets, plugin)
+    if as_json:
+        _print_json(loaded.canonical())
+    else:
+        print(f"{recipe}: fine")
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    sets: Sets = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Say which jobs are done and which are missing, and the time and disk they will take."""
+    from lottery.estimate import estimate
+    from lottery.run import Request, look
+
+    bench = look(Request(_load(recipe, sets, plugin), data_root(data), store_root(store), device))
+    jobs = [
+        {"key": job.key, "kind": job.kind, "label": job.label, "state": bench.store.state(job.key)}
+        for job in bench.plan
+    ]
+    told = estimate(bench)
+    if as_json:
+        _print_json({"jobs": jobs, "estimate": vars(told)})
+        return
+    from lottery.view import duration
+
+    for job in jobs:
+        print(f"{job['key'][:12]}  {job['state']:<12} {job['label']}")
+    how = "from finished jobs" if told.measured else "from a few steps timed now"
+    print(f"{told.done} jobs done, {told.missing} missing")
+    if told.missing:
+        print(f"time: about {duration(told.seconds)} in one process ({how})")
+        print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    sets: Sets = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; the threads are shared out among them.")] = 1,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
+    ] = False,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
+    plugin: Plugins = None,
+) -> None:
+    """Start, skip or continue: run what is missing of a recipe, then print its table."""
+    from lottery.api import finished
+    from lottery.api import run as run_recipe
+    from lottery.table import render, rows
+    from lottery.view import View
+
+    loaded = _load(recipe, sets, plugin)
+    with View() as view:
+        outcome = run_recipe(
+            loaded,
+            data=data,
+            store=store,
+            device=device,
+            jobs=jobs,
+            deterministic=deterministic,
+            checkpoint_seconds=checkpoint_seconds,
+            plugins=plugin or (),
+            on_plan=view.plan,
+            on_event=view.event,
+        )
+    planned, found = finished(loaded, data_root(data), store_root(store))
+    sys.stdout.buffer.write(render(rows(planned, found), "text"))
+    sys.stdout.flush()
+    _report(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def status(store: StoreDir = None, as_json: Json = False) -> None:
+    """Count the jobs in the store by kind and state."""
+    from lottery.store import Store
+
+    summary = Store(store_root(store)).summary()
+    if as_json:
+        _print_json(summary.as_dict())
+    else:
+        print(summary.text())
+
+
+@app.command()
+def show(key: Annotated[str, typer.Argument(help="A job's key, or its first digits.")], store: StoreDir = None,
+         as_json: Json = False) -> None:
+    """Show one finished job: what it is, how it ended, what was measured, where it ran."""
+    from lottery.store import Store
+
+    kept = Store(store_root(store))
+    full = kept.resolve(key)
+    manifest = kept.find(full)
+    if manifest is None:
+        raise UsageError(f"{full}: this job was damaged and has been put aside; run its recipe again")
+    metrics = kept.read_json(full, "metrics.json") if "metrics.json" in manifest.files else {}
+    about = {**manifest.as_dict(), "job": kept.read_json(full, "job.json"), "metrics": metrics}
+    if as_json:
+        _print_json(about)
+        return
+    for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
+        print(f"{name:<12} {about[name]}")
+    for name in ("environment", "files"):
+        print(name)
+        for item, value in about[name].items():
+            print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
+    for name in ("density", "end", "early_stop", "diverged"):
+        if metrics.get(name) is not None:
+            print(f"{name:<12} {json.dumps(metrics[name])}")
+    print("identity")
+    print(json.dumps(about["job"]["identity"], indent=2))
+
+
+@app.command()
+def table(
+    recipe: RecipeName,
+    sets: Sets = None,
+    form: Annotated[str, typer.Option("--format", help="text, csv, markdown, latex, json or parquet.")] = "text",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="A row for each training.")] = False,
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Print the table of ticket against dense accuracy from what is done so far."""
+    from lottery.api import finished, table_rows
+    from lottery.io import write_atomic
+    from lottery.table import FORMATS, render
+
+    if form not in FORMATS:
+        raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
+    if form == "parquet" and output is None:
+        raise UsageError("--format parquet: is no text; name a file with -o")
+    planned, found = finished(_load(recipe, sets, plugin), data_root(data), store_root(store))
+    missing = sum(job.kind != "rewind" for job in planned) - len(found)
+    if missing:
+        print(f"{missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+    content = render(table_rows(planned, found, long), form)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+    else:
+        write_atomic(output, content)
+
+
+@app.command()
+def verify(store: StoreDir = None, as_json: Json = False) -> None:
+    """Read every stored file and compare its hash; put damaged jobs aside. Exit code 1 where there were any."""
+    from lottery.store import Store
+
+    checked = list(Store(store_root(store)).verify())
+    damaged = [{"key": key, "problem": problem} for key, problem in checked if problem]
+    if as_json:
+        _print_json({"checked": len(checked), "damaged": damaged})
+    else:
+        for item in damaged:
+            print(f"{item['key']}: {item['problem']}")
+        print(f"{len(checked)} jobs checked, {len(damaged)} damaged")
+        if damaged:
+            print("the damaged ones are in quarantine; lottery run computes them again", file=sys.stderr)
+    raise typer.Exit(1 if damaged else 0)
+
+
+@app.command()
+def gc(
+    store: StoreDir = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without this they are only listed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List what can go (leftovers of killed processes, checkpoints of finished jobs, quarantine); never results."""
+    from lottery.store import Store
+
+    kept = Store(store_root(store))
+    items = kept.garbage()
+    if delete:
+        kept.collect(items)
+    if as_json:
+        _print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
+        return
+    for path, size, reason in items:
+        print(f"{size:>12,}  {path}  ({reason})")
+    total = sum(size for _, size, _ in items) / 1e6
+    print(f"{total:,.1f} MB {'removed' if delete else 'can go; --delete removes them'}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from lottery.recipe import json_schema
+
+    _print_json(json_schema())
+
+
+def _load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
+    from lottery.recipe import load_recipe
+
+    _plug_in(plugins)
+    return load_recipe(recipe, sets or ())
+
+
+def _plug_in(plugins: Sequence[str] | None) -> None:
+    if plugins:
+        sys.path.insert(0, os.getcwd())
+    for plugin in plugins or ():
+        try:
+            importlib.import_module(plugin)
+        except ImportError as error:
+            raise UsageError(f"--plugin {plugin}: cannot be imported: {error}") from error
+
+
+def _report(outcome: Outcome) -> None:
+    for message in outcome.messages:
+        print(message, file=sys.stderr)
+    ends = [f"{outcome.count(kind)} {kind}" for kind in ("done", "diverged", "failed", "blocked") if outcome.count(kind)]
+    found = outcome.count("found")
+    print(", ".join([*ends, f"{found} done before"] if found else ends or ["nothing to do"]), file=sys.stderr)
+
+
+def _keys(entry: Any) -> str:
+    shown = []
+    for name, about in entry.schema.model_fields.items():
+        shown.append(name if about.is_required() else f"{name}={entry.defaults[name]}")
+    return ", ".join(shown)
+
+
+def _first_comment(path: Path) -> str:
+    line = path.read_text(encoding="utf-8").partition("\n")[0]
+    return line.lstrip("# ") if line.startswith("#") else ""
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str))
+
+
+def _print_table(title: str, entries: Sequence[dict[str, Any]]) -> None:
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if not sys.stdout.isatty():
+        print(title)
+        for entry in entries:
+            print("  " + "  ".join(str(entry[name]) for name in ("name", "summary", "keys", "source") if entry.get(name)))
+        return
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
+    for name in entries[0] if entries else ():
+        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    for entry in entries:
+        table.add_row(*(str(value) for value in entry.values()))
+    console.print(table)

@@ -1,0 +1,93 @@
+"""The machine a job runs on: device, threads, determinism, and the record of them that goes with each result."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import lottery
+from lottery.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where jobs run. With `deterministic`, equal jobs give equal bytes on one machine, version and device."""
+
+    device: torch.device
+    threads: int
+    deterministic: bool
+
+    def environment(self) -> dict[str, Any]:
+        """What beside the recipe may change a result in its last bits."""
+        return {
+            "lottery": lottery.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor(),
+            "threads": self.threads,
+            "deterministic": self.deterministic,
+        }
+
+
+def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False) -> Machine:
+    """The machine for one of `jobs` processes: threads are shared out among them, one each when deterministic.
+
+    Raises UsageError for a device that is not there."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: there are auto, cpu and cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # one thread when deterministic: how a sum is split over threads shows in its last bit
+    threads = 1 if deterministic else max(1, cores // jobs)
+    return Machine(torch.device(kind), threads, deterministic)
+
+
+@contextmanager
+def prepared(machine: Machine, precision: str) -> Iterator[None]:
+    """torch's process-wide switches set for one job and put back after it."""
+    if machine.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
+    matmul = torch.get_float32_matmul_precision()
+    threads = torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    cudnn = torch.backends.cudnn
+    flags = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+    rng = torch.get_rng_state()
+    cuda_rng = torch.cuda.get_rng_state_all() if machine.device.type == "cuda" else []
+    try:
+        torch.set_num_threads(machine.threads)
+        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+        torch.use_deterministic_algorithms(machine.deterministic)
+        cudnn.benchmark = not machine.deterministic
+        cudnn.deterministic = machine.deterministic
+        cudnn.allow_tf32 = precision != "fp32"
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matmul)
+        torch.use_deterministic_algorithms(deterministic)
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = flags
+        torch.set_rng_state(rng)
+        if cuda_rng:
+            torch.cuda.set_rng_state_all(cuda_rng)
+
+
+def _processor() -> str:
+    """The processor's name: sums differ in their last bits between vector widths."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return f"{line.partition(':')[2].strip()} {torch.backends.cpu.get_cpu_capability()}"
+    except OSError:
+        pass  # no such file outside Linux
+    return f"{platform.processor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

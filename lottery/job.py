@@ -1,0 +1,312 @@
+"""One job: find its starting point in the store, train, checkpoint between steps, commit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from lottery import registry
+from lottery.build import build_model, prunable
+from lottery.criteria import Context
+from lottery.data import Augment, Data, Splits
+from lottery.device import Machine, prepared
+from lottery.errors import Interrupted
+from lottery.levels import StoredLevel, pack, read_state
+from lottery.mask import Mask, masked
+from lottery.schedules import warmed_up
+from lottery.seed import generator
+from lottery.spec import Duration
+from lottery.step import build_step
+from lottery.tensors import decode, encode
+from lottery.train import Diverged, Training, load_optimizer
+from lottery.trunk import Spec, Start, Weights, next_start
+
+if TYPE_CHECKING:
+    from lottery.plan import Job, Plan
+    from lottery.store import Store
+
+CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
+
+
+@dataclass
+class Stop:
+    """Set by a signal handler, read between steps."""
+
+    signal: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: the step just done of `total`, and the last row of its curve."""
+
+    step: int
+    first: int
+    total: int
+    row: Mapping[str, Any]
+    seconds: float  # since step `first`
+    images_per_second: float
+
+
+@dataclass
+class Bench:
+    """What all jobs of one process share."""
+
+    plan: Plan
+    store: Store
+    machine: Machine
+    splits: Splits
+    checkpoint_seconds: float = 60.0
+    stop: Stop = field(default_factory=Stop)
+    _data: tuple[int, Data] | None = None
+
+    def data(self, seed: int) -> Data:
+        """The data as this seed splits and orders it; the last one asked for is kept."""
+        if self._data is None or self._data[0] != seed:
+            spec = self.plan.recipe.data
+            augment = Augment(crop=spec.augment.crop, flip=spec.augment.flip) if spec.augment else None
+            self._data = None  # let go of the last seed's before the next is made
+            data = Data(
+                self.splits,
+                seed=seed,
+                validation=spec.validation,
+                limit=spec.limit,
+                augment=augment,
+                device=self.machine.device,
+                channels_last=self.splits.train_x.dim() == 4,
+            )
+            self._data = (seed, data)
+        return self._data[1]
+
+    def release(self) -> None:
+        """Let go of the data, where other processes do the work."""
+        self._data = None
+        self.splits = None  # type: ignore[assignment]
+
+    def steps(self, length: Duration, seed: int) -> int:
+        """A length of training in steps."""
+        return length.steps(self.data(seed).steps_per_epoch(self.plan.recipe.train.batch_size))
+
+    def network(self, seed: int) -> nn.Module:
+        """The seed's network at initialization, on the CPU."""
+        recipe, data = self.plan.recipe, self.data(seed)
+        return build_model(recipe.model, data.input_shape, data.classes, init=recipe.init, seed=seed)
+
+    def spec(self, job: Job, first: int = 0) -> Spec:
+        """How the dense network of this job trains from step `first`."""
+        schedule = self.plan.recipe.train.schedule
+        warmup = self.steps(schedule.warmup, job.seed) if schedule.warmup else 0
+        return Spec(job.optimizer, schedule.component, warmup, first)
+
+
+def execute(bench: Bench, job: Job) -> Iterator[Progress]:
+    """Run one job whose needs are done, and commit it; a diverged training is committed as that.
+
+    Goes on from the job's newest checkpoint where there is one. Raises Interrupted after saving when `bench.stop` is
+    set."""
+    began = time.monotonic()
+    with prepared(bench.machine, bench.plan.recipe.train.precision):
+        start = starting_point(bench, job)
+        training = training_of(bench, job, start)
+        clock = _Clock(bench, job, training, began)
+        result: dict[str, Any]
+        try:
+            with masked(training.model, start.mask, training.optimizer):
+                clock.seconds = _resume(bench, job, training)
+                yield from _advance(bench, training, clock)
+            _check_weights(training)
+            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, start.mask)
+            status = "done"
+        except Diverged as diverged:
+            result = {"diverged": diverged.step, "curve": training.curve, **_shape(start.mask)}
+            files, status = {"metrics.json": _json(result)}, "diverged"
+    bench.store.commit(
+        job.key,
+        {"job.json": _json({"identity": job.identity, "label": job.label}), **files},
+        kind=job.kind,
+        status=status,
+        parent=job.parent,
+        label=job.label,
+        seconds=clock.total(),
+        environment=bench.machine.environment(),
+    )
+    bench.store.drop_checkpoints(job.key)
+
+
+def starting_point(bench: Bench, job: Job) -> Start:
+    """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
+    if job.kind in ("rewind", "dense"):
+        network = bench.network(job.seed)
+        return Start(network.state_dict(), Mask.dense(prunable(network)), bench.spec(job))
+    trunk = bench.plan.trunk(job)
+    if job.kind == "branch":
+        assert job.branch is not None
+        component = job.branch.component
+        draws = generator(job.seed, f"branch/{component.name}/{job.level}", job.sample)
+        start = registry.branches[component.name].make(StoredLevel(bench, trunk[-1]), draws, **component.args)
+        assert isinstance(start, Start)
+        return start
+    assert job.rewind is not None
+    prune = bench.plan.recipe.prune
+    entry = registry.criteria[prune.criterion.name]
+
+    def criterion(weights: Weights) -> dict[str, torch.Tensor]:
+        scores = entry.make(weights, Context(generator(job.seed, "mask", job.level)), **prune.criterion.args)
+        assert isinstance(scores, dict)
+        return scores
+
+    return next_start(StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning, criterion, job.rewind.mode)
+
+
+def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
+    """The job's training, from its starting point, without hooks or checkpoints."""
+    start = start or starting_point(bench, job)
+    recipe, device = bench.plan.recipe, bench.machine.device
+    train, data = recipe.train, bench.data(job.seed)
+    model = bench.network(job.seed)
+    model.load_state_dict(dict(start.weights))
+    model.to(device)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = registry.optimizers[start.spec.optimizer.name].make(model, **start.spec.optimizer.args)
+    if start.optimizer_state is not None:
+        load_optimizer(optimizer, start.optimizer_state)
+    total = bench.steps(train.length, job.seed)
+    step = build_step(
+        model,
+        optimizer,
+        precision=train.precision,
+        clip=train.clip,
+        label_smoothing=train.label_smoothing,
+        device=device,
+    )
+    return Training(
+        model,
+        optimizer,
+        data,
+        step,
+        seed=job.seed,
+        first=start.spec.first,
+        stop=bench.steps(job.rewind.to, job.seed) if job.kind == "rewind" and job.rewind else total,
+        total=total,
+        batch_size=train.batch_size,
+        evaluate_every=bench.steps(train.evaluate_every, job.seed),
+        multiplier=_multiplier(bench, start.spec, job.seed, total),
+        precision=train.precision,
+    )
+
+
+def _multiplier(bench: Bench, spec: Spec, seed: int, total: int) -> Callable[[int], float]:
+    args = {name: _in_steps(bench, value, seed) for name, value in spec.schedule.args.items()}
+    schedule = registry.schedules[spec.schedule.name].make
+
+    def multiplier(step: int) -> float:
+        return warmed_up(schedule(step, total, **args), step, spec.warmup)
+
+    if spec.last_rate:
+        last = multiplier(total - 1)
+        return lambda step: last
+    return multiplier
+
+
+def _in_steps(bench: Bench, value: Any, seed: int) -> Any:
+    if isinstance(value, Duration):
+        return Duration(bench.steps(value, seed), "it")
+    return tuple(_in_steps(bench, item, seed) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def _resume(bench: Bench, job: Job, training: Training) -> float:
+    """Put the training where it can go on: its checkpoint, or a rewind point it shares. Returns seconds spent so far.
+
+    The dense network goes on from its furthest rewind point, so that both lie on one trajectory."""
+    saved = bench.store.load_checkpoint(job.key)
+    if saved is not None:
+        _, files = saved
+        values = json.loads(files["state.json"])
+        training.restore(decode(files["state.safetensors"])[0], values["training"])
+        return float(values["seconds"])
+    if job.kind in ("rewind", "dense"):
+        states = [read_state(bench.store, key) for key in job.needs]
+        reached = [state for state in states if training.step < state[1]["step"] <= training.stop]
+        if reached:
+            training.restore(*max(reached, key=lambda state: state[1]["step"]))
+    return 0.0
+
+
+class _Clock:
+    """Seconds spent on a job over all its sessions, and when the next checkpoint is due."""
+
+    def __init__(self, bench: Bench, job: Job, training: Training, began: float):
+        self.bench, self.job, self.training = bench, job, training
+        self.began, self.seconds = began, 0.0
+        self._saved, self._every = time.monotonic(), bench.checkpoint_seconds
+
+    def total(self) -> float:
+        return self.seconds + time.monotonic() - self.began
+
+    def save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= self._every:
+            self.save()
+
+    def save(self) -> None:
+        before = time.monotonic()
+        tensors, values = self.training.state()
+        files = {
+            "state.safetensors": encode(tensors),
+            "state.json": _json({"training": values, "seconds": self.total()}),
+        }
+        self.bench.store.save_checkpoint(self.job.key, self.training.step, files)
+        self._saved = time.monotonic()
+        self._every = max(self.bench.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
+
+
+def _advance(bench: Bench, training: Training, clock: _Clock) -> Iterator[Progress]:
+    first, shown, shown_step = training.step, time.monotonic(), training.step
+    began = shown
+    for step in training.steps():
+        if bench.stop.signal is not None:
+            clock.save()
+            raise Interrupted(bench.stop.signal)
+        now = time.monotonic()
+        if now - shown >= 0.5:
+            speed = (step - shown_step) * training.batch_size / (now - shown)
+            yield Progress(step, first, training.stop, training.curve[-1], now - began, speed)
+            shown, shown_step = now, step
+            clock.save_if_due()
+
+
+def _check_weights(training: Training) -> None:
+    """NaN weights are never pruned from. Raises Diverged."""
+    if not all(bool(torch.isfinite(p).all()) for p in training.model.parameters()):
+        raise Diverged(training.step)
+
+
+def _state_files(training: Training) -> dict[str, bytes]:
+    tensors, values = training.state()
+    return {"state.safetensors": encode(tensors), "state.json": _json(values)}
+
+
+def _result_files(job: Job, training: Training, mask: Mask) -> dict[str, bytes]:
+    """Metrics of every job; mask and kept weights of the trunk only, which alone is built upon."""
+    files = {"metrics.json": _json({**_shape(mask), **training.metrics()})}
+    weights = training.model.state_dict()
+    if job.kind == "dense":
+        files["weights.safetensors"] = encode(weights)
+    if job.kind == "ticket":
+        packed, shapes = mask.pack()
+        files["mask.safetensors"] = encode(packed, shapes)
+        files["weights.safetensors"] = encode(pack(weights, mask))
+    return files
+
+
+def _shape(mask: Mask) -> dict[str, Any]:
+    return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()

@@ -1,0 +1,99 @@
+"""Finished jobs read back from the store: the levels of a trunk and the states to rewind to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lottery import registry
+from lottery.build import prunable
+from lottery.errors import DamagedFile
+from lottery.mask import Mask
+from lottery.plan import exact
+from lottery.tensors import decode
+from lottery.train import unflatten
+from lottery.trunk import Pruning, Start, Weights, rewind
+
+if TYPE_CHECKING:
+    from lottery.job import Bench
+    from lottery.plan import Job
+    from lottery.store import Store
+
+
+class StoredLevel:
+    """A finished level of the trunk (`lottery.trunk.Level`), each part read from the store when it is asked for."""
+
+    def __init__(self, bench: Bench, job: Job):
+        self.bench, self.job, self.number = bench, job, job.level
+        prune = bench.plan.recipe.prune
+        self.pruning = Pruning(prune.scope, job.fraction, {name: exact(rate) for name, rate in prune.rates.items()})
+
+    @cached_property
+    def mask(self) -> Mask:
+        if self.job.kind == "dense":
+            return Mask.dense({name: self.trained[name] for name in prunable(self.bench.network(self.job.seed))})
+        return Mask.unpack(*decode(self.bench.store.read(self.job.key, "mask.safetensors")))
+
+    @cached_property
+    def trained(self) -> Weights:
+        packed, _ = decode(self.bench.store.read(self.job.key, "weights.safetensors"))
+        return packed if self.job.kind == "dense" else unpack(packed, self.mask)
+
+    @cached_property
+    def rewound(self) -> Start:
+        assert self.job.point is not None
+        tensors, values = read_state(self.bench.store, self.job.point)
+        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+        spec = self.bench.spec(self.job, first=values["step"])
+        dense = Mask.dense({name: weights[name] for name in prunable(self.bench.network(self.job.seed))})
+        state = unflatten(values["optimizer"], tensors) if values["step"] else None
+        return Start(weights, dense, spec, state)
+
+    @cached_property
+    def start(self) -> Start:
+        assert self.job.rewind is not None
+        mode = self.job.rewind.mode
+        trained = {} if mode == "weights" else self._ancestor(-2).trained
+        return rewind(self.rewound, trained, self.mask, mode)
+
+    @cached_property
+    def dense(self) -> Weights:
+        return self._ancestor(0).trained
+
+    def _ancestor(self, index: int) -> StoredLevel:
+        return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
+
+    def fresh(self, generator: torch.Generator) -> Weights:
+        network = self.bench.network(self.job.seed)
+        init = self.bench.plan.recipe.init
+        registry.inits[init.name].make(network, generator, **init.args)
+        return network.state_dict()
+
+
+def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The `Training.state()` that a rewind job committed."""
+    tensors, _ = decode(store.read(key, "state.safetensors"))
+    return tensors, store.read_json(key, "state.json")
+
+
+def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """The weights with each masked one as the 1-D tensor of what survives, in the order of the flattened weight."""
+    return {name: value.cpu()[mask[name]] if name in mask else value for name, value in weights.items()}
+
+
+def unpack(packed: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """The inverse of `pack`. Raises DamagedFile where the counts disagree."""
+    weights: dict[str, Tensor] = {}
+    for name, value in packed.items():
+        weights[name] = value
+        if name in mask:
+            bits = mask[name]
+            if value.shape != (int(bits.sum()),):
+                raise DamagedFile(f"{name}: {tuple(value.shape)} kept weights for {int(bits.sum())} alive in the mask")
+            weights[name] = torch.zeros(bits.shape, dtype=value.dtype)
+            weights[name][bits] = value
+    return weights

@@ -1,0 +1,199 @@
+"""Masks of pruned networks: immutable, bit-packed on disk, held on a model by two hooks while it trains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lottery.errors import BrokenMask, DamagedFile, UsageError
+
+
+class Mask(Mapping[str, Tensor]):
+    """Which weights are alive: a bool tensor a prunable weight, by its name in the state dict (`fc1.weight`).
+
+    Immutable: the tensors handed out are copies. Two masks are equal when names, shapes and bits are."""
+
+    def __init__(self, alive: Mapping[str, Tensor]):
+        for name, bits in alive.items():
+            if bits.dtype != torch.bool:
+                raise UsageError(f"mask of {name}: {bits.dtype} is no bool")
+        self._alive = {name: bits.detach().to("cpu", copy=True).contiguous() for name, bits in alive.items()}
+
+    @classmethod
+    def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
+        """All weights alive, in the shapes of `weights`."""
+        return cls({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._alive[name].clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._alive)
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask) or list(self) != list(other):
+            return NotImplemented if not isinstance(other, Mask) else False
+        return all(torch.equal(bits, other._alive[name]) for name, bits in self._alive.items())
+
+    def __le__(self, other: Mask) -> bool:
+        """Every weight alive here is alive there."""
+        return list(self) == list(other) and all(
+            not bool((bits & ~other._alive[name]).any()) for name, bits in self._alive.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def alive(self) -> dict[str, int]:
+        """Number of surviving weights of each layer."""
+        return {name: int(bits.sum()) for name, bits in self._alive.items()}
+
+    def sizes(self) -> dict[str, int]:
+        """Number of weights of each layer, pruned ones too."""
+        return {name: bits.numel() for name, bits in self._alive.items()}
+
+    @property
+    def density(self) -> float:
+        """Surviving / prunable weights."""
+        return sum(self.alive().values()) / max(1, sum(self.sizes().values()))
+
+    def collapsed(self) -> list[str]:
+        """Names of the layers with no weight left: nothing passes them any more."""
+        return [name for name, count in self.alive().items() if count == 0]
+
+    def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
+        return {
+            name: torch.where(self._alive[name].to(weight.device), weight, torch.zeros_like(weight))
+            if name in self._alive
+            else weight.clone()
+            for name, weight in weights.items()
+        }
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Eight weights a byte (uint8 tensors by name) and the shapes as safetensors metadata."""
+        packed = {name: torch.from_numpy(np.packbits(bits.numpy())) for name, bits in self._alive.items()}
+        return packed, {"shapes": json.dumps([[name, list(bits.shape)] for name, bits in self._alive.items()])}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Mask:
+        """The mask that `pack` took apart. Raises DamagedFile where bytes and shapes disagree."""
+        alive: dict[str, Tensor] = {}
+        try:
+            for name, shape in json.loads(metadata["shapes"]):
+                count = int(np.prod(shape, dtype=np.int64))
+                data = packed[name].numpy()
+                if data.dtype != np.uint8 or data.shape != ((count + 7) // 8,):
+                    raise DamagedFile(f"mask of {name}: {data.shape} bytes cannot be {count} bits")
+                bits = np.unpackbits(data, count=count).astype(bool)
+                alive[name] = torch.from_numpy(bits).reshape(shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFile(f"no mask can be read: {error!r}") from error
+        return cls(alive)
+
+
+def pruned_count(alive: int, fraction: Fraction) -> int:
+    """How many of `alive` weights a fraction is: the nearest whole number, half rounded down."""
+    exact = alive * fraction
+    return -((Fraction(1, 2) - exact) // 1) if exact > 0 else 0
+
+
+def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] | int) -> Mask:
+    """The mask that keeps the highest scores among the surviving weights: the one place where weights are selected.
+
+    `keep` is the number of weights to keep of each layer in `scores`, or one number over all of them together
+    (global pruning); layers without scores stay as they are. Counts are exact: among equal scores, the weight that
+    comes first is kept, in the order of layers and then of the flattened weight.
+    Raises UsageError for scores that are not finite or of another shape, and for counts above what survives."""
+    for name, score in scores.items():
+        if name not in mask or score.shape != mask[name].shape:
+            raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
+        if not bool(torch.isfinite(score[mask[name].to(score.device)]).all()):
+            raise UsageError(f"scores of {name}: not all of them are finite")
+    kept = {name: mask[name] for name in mask}
+    if isinstance(keep, int):
+        names = [name for name in mask if name in scores]
+        values = [scores[name].detach().cpu()[mask[name]] for name in names]
+        chosen = _top(torch.cat(values) if values else torch.empty(0), keep)
+        for name, part in zip(names, chosen.split([len(v) for v in values]), strict=True):
+            kept[name][mask[name]] = part
+    else:
+        for name, count in keep.items():
+            kept[name][mask[name]] = _top(scores[name].detach().cpu()[mask[name]], count)
+    return Mask(kept)
+
+
+def _top(values: Tensor, count: int) -> Tensor:
+    """Bool over the 1-D `values`: the `count` highest, the first ones among equals."""
+    if not 0 <= count <= len(values):
+        raise UsageError(f"cannot keep {count} of {len(values)} surviving weights")
+    if count == 0:
+        return torch.zeros(len(values), dtype=torch.bool)
+    threshold = values.kthvalue(len(values) - count + 1).values
+    chosen = values > threshold
+    ties = (values == threshold).nonzero().flatten()
+    chosen[ties[: count - int(chosen.sum())]] = True
+    return chosen
+
+
+@contextmanager
+def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
+
+    On entering, pruned weights and their entries in the optimizer's state are set to zero. Inside, the gradient is
+    masked when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step.
+    On leaving, each pruned weight is exactly +0.0, or BrokenMask is raised.
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    parameters = dict(model.named_parameters())
+    for name in mask:
+        if name not in parameters or parameters[name].shape != mask[name].shape:
+            raise UsageError(f"the mask has {name} of shape {tuple(mask[name].shape)}, the model has not")
+    pruned = [name for name, count in mask.alive().items() if count < mask.sizes()[name]]
+    weights = [parameters[name] for name in pruned]
+    factors = [torch.empty_like(w).copy_(mask[name]) for name, w in zip(pruned, weights, strict=True)]
+    _mask_weights(weights, factors)
+    _mask_state(optimizer, weights, factors)
+    handles = [w.register_post_accumulate_grad_hook(_gradient_hook(f)) for w, f in zip(weights, factors, strict=True)]
+    if weights:
+        handles.append(optimizer.register_step_post_hook(lambda *_: _mask_weights(weights, factors)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    for name, weight in zip(pruned, weights, strict=True):
+        revived = int(torch.count_nonzero(weight.detach()[~mask[name].to(weight.device)]))
+        if revived:
+            raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
+        weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
+
+
+def _gradient_hook(factor: Tensor) -> Any:
+    def hook(weight: Tensor) -> None:
+        if weight.grad is not None:
+            weight.grad.mul_(factor)
+
+    return hook
+
+
+def _mask_weights(weights: list[nn.Parameter], factors: list[Tensor]) -> None:
+    if weights:
+        with torch.no_grad():
+            torch._foreach_mul_(weights, factors)
+
+
+def _mask_state(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], factors: list[Tensor]) -> None:
+    """Momenta and their like, loaded with a rewound state, forget what is pruned."""
+    for weight, factor in zip(weights, factors, strict=True):
+        for value in optimizer.state.get(weight, {}).values():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                value.mul_(factor)

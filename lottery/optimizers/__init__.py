@@ -1,0 +1,1 @@
+"""Optimizers: one function adds one; `f(model, *, lr, ...) -> torch.optim.Optimizer`."""

@@ -1,0 +1,215 @@
+"""Run a plan: skip what is done, claim, resume, train, commit; any number of processes may do so on one store."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lottery.build import prunable
+from lottery.data import fingerprint, load
+from lottery.device import machine
+from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
+from lottery.estimate import disk_bytes
+from lottery.job import Bench, Stop, execute
+from lottery.levels import StoredLevel
+from lottery.mask import Mask
+from lottery.plan import Job, Plan, data_identity, digest, plan
+from lottery.recipe import Recipe
+from lottery.store import Store
+
+DAMAGES = 3  # times a job's input may turn out damaged before the job counts as failed
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run and where; all that another process needs to take part."""
+
+    recipe: Recipe
+    data: Path
+    store: Path
+    device: str = "auto"
+    jobs: int = 1
+    deterministic: bool = False
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job, or to the run as a whole (`key` empty)."""
+
+    kind: str  # start, progress, done, found, diverged, failed, blocked, damaged
+    key: str = ""
+    label: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Outcome:
+    """How the jobs of a plan ended: key -> found, done, diverged, failed or blocked."""
+
+    total: int = 0
+    ended: dict[str, str] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        if event.kind in ("found", "done", "diverged", "failed", "blocked"):
+            # another process may find what this one has done: the first word stands
+            if self.ended.get(event.key) in (None, "blocked", "found") or event.kind == "failed":
+                self.ended[event.key] = event.kind
+        if event.kind in ("diverged", "failed", "damaged") and event.about.get("message"):
+            line = f"{event.label}: {event.about['message']}"
+            if line not in self.messages:
+                self.messages.append(line)
+
+    def count(self, kind: str) -> int:
+        return sum(end == kind for end in self.ended.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every job is done, else 1."""
+        fine = all(end in ("found", "done") for end in self.ended.values())
+        return 0 if fine and len(self.ended) == self.total else 1
+
+
+def look(request: Request, stop: Stop | None = None) -> Bench:
+    """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
+    where = machine(request.device, jobs=request.jobs, deterministic=request.deterministic)
+    splits = load(request.recipe.data.component, request.data)
+    planned = plan(request.recipe, fingerprint(splits))
+    bench = Bench(planned, Store(request.store), where, splits, request.checkpoint_seconds, stop or Stop())
+    check(bench)
+    return bench
+
+
+def prepare(request: Request, stop: Stop | None = None) -> Bench:
+    """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
+    bench = look(request, stop)
+    need, free = disk_bytes(bench), bench.store.free_bytes()
+    if need > free:
+        raise MachineError(
+            f"{bench.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            "make room or name another place with --store"
+        )
+    bench.store.remember_data(digest(data_identity(request.recipe.data)), fingerprint(bench.splits))
+    return bench
+
+
+def check(bench: Bench) -> None:
+    """What only the model and the data can tell: layers that rates name, lengths in steps. Raises UsageError."""
+    recipe, seed = bench.plan.recipe, bench.plan.recipe.seeds[0]
+    mask = Mask.dense(prunable(bench.network(seed)))
+    for job in bench.plan:
+        if job.kind == "ticket" and job.seed == seed:
+            StoredLevel(bench, job).pruning.check(mask)
+    total = bench.steps(recipe.train.length, seed)
+    for rewind in recipe.rewind:
+        if bench.steps(rewind.to, seed) >= total:
+            raise UsageError(f"rewind: {rewind.to} is not before the end of training at step {total}")
+
+
+def work(bench: Bench) -> Iterator[Event]:
+    """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
+
+    A failing or diverging job ends itself and what depends on it, nothing else. Raises Interrupted."""
+    ended: dict[str, str] = {}
+    damages: dict[str, int] = {}
+    began = time.time()
+    while len(ended) < len(bench.plan):
+        before = len(ended)
+        for job in bench.plan:
+            if job.key in ended:
+                continue
+            for event in _attend(bench, job, ended, began):
+                yield event
+                if event.kind in ("found", "done", "diverged", "failed", "blocked"):
+                    ended[job.key] = event.kind
+                if event.kind == "damaged":
+                    damages[job.key] = damages.get(job.key, 0) + 1
+                    if damages[job.key] >= DAMAGES:
+                        ended[job.key] = "failed"
+                        yield Event("failed", job.key, job.label, event.about)
+                    for key in [key for key, end in ended.items() if end in ("found", "done")]:
+                        if bench.store.find(key) is None:
+                            del ended[key]  # quarantined: it is missing again
+                    before = -1
+            if bench.stop.signal is not None:
+                raise Interrupted(bench.stop.signal)
+        if len(ended) == before:
+            time.sleep(0.2)  # the rest is in the hands of other processes
+
+
+def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iterator[Event]:
+    """What can be done for one job now: nothing while its needs are missing or another process runs it."""
+    if (found := _finished(bench, job)) is not None:
+        yield found
+        return
+    needs = [ended.get(key) for key in job.needs]
+    if any(end in ("diverged", "failed", "blocked") for end in needs):
+        yield Event("blocked", job.key, job.label)
+        return
+    if any(end is None for end in needs):
+        return
+    with bench.store.lease(job.key) as mine:
+        if not mine:
+            return
+        found = _finished(bench, job) or _failed_elsewhere(bench, job, began)
+        if found is not None:
+            yield found
+            return
+        yield from _run_one(bench, job)
+
+
+def _run_one(bench: Bench, job: Job) -> Iterator[Event]:
+    yield Event("start", job.key, job.label)
+    bench.store.log("start", key=job.key, label=job.label)
+    began = time.monotonic()
+    try:
+        for progress in execute(bench, job):
+            yield Event("progress", job.key, job.label, asdict(progress))
+    except (Interrupted, MachineError):
+        raise
+    except MemoryError as error:
+        raise MachineError(f"{job.label}: out of memory: {error}") from error
+    except DamagedFile as error:
+        bench.store.log("damaged", key=job.key, label=job.label, message=str(error))
+        yield Event("damaged", job.key, job.label, {"message": str(error)})
+        return
+    except Exception as error:
+        message = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
+        bench.store.record_failure(job.key, label=job.label, message=f"{message}\n{traceback.format_exc()}")
+        bench.store.log("failed", key=job.key, label=job.label, message=message)
+        yield Event("failed", job.key, job.label, {"message": message.partition("\n")[0]})
+        return
+    ended = _finished(bench, job)
+    assert ended is not None
+    bench.store.clear_failure(job.key)
+    about = {**ended.about, "session_seconds": time.monotonic() - began}
+    kind = "done" if ended.kind == "found" else ended.kind
+    bench.store.log(kind, key=job.key, label=job.label, seconds=about["session_seconds"])
+    yield Event(kind, job.key, job.label, about)
+
+
+def _finished(bench: Bench, job: Job) -> Event | None:
+    manifest = bench.store.find(job.key)
+    if manifest is None:
+        return None
+    if manifest.status == "diverged":
+        step = bench.store.read_json(job.key, "metrics.json")["diverged"]
+        message = f"diverged: the loss is not finite at step {step}"
+        return Event("diverged", job.key, job.label, {"step": step, "message": message})
+    return Event("found", job.key, job.label, {"seconds": manifest.seconds})
+
+
+def _failed_elsewhere(bench: Bench, job: Job, began: float) -> Event | None:
+    """A failure that another process met since this one began; older ones are tried again."""
+    failure = bench.store.failure(job.key)
+    if failure is None or failure["time"] < began:
+        return None
+    return Event("failed", job.key, job.label, {"message": str(failure["message"]).partition("\n")[0]})

@@ -1,0 +1,30 @@
+"""Signals while a run lasts: the first one saves and leaves, a second leaves at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lottery.job import Stop
+
+
+@contextmanager
+def noticed(stop: Stop) -> Iterator[None]:
+    """Note SIGTERM, SIGINT and SIGUSR1 (what Slurm sends before its time limit) in `stop` instead of dying of them."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.signal is not None:
+            os._exit(128 + number)
+        stop.signal = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

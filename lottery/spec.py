@@ -1,0 +1,93 @@
+"""Values that recipes are made of: lengths of training and named components with arguments. No torch here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+_DURATION = re.compile(r"(\d{1,12})(it|ep)")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training in optimizer steps (`500it`) or passes over the training set (`2ep`)."""
+
+    value: int
+    unit: str  # "it" or "ep"
+
+    @classmethod
+    def parse(cls, text: object) -> Duration:
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"{text!r} is no length; write steps as '500it' or passes over the data as '2ep'")
+        return cls(int(match[1]), match[2])
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """The length in optimizer steps."""
+        return self.value if self.unit == "it" else self.value * steps_per_epoch
+
+    def __str__(self) -> str:
+        return f"{self.value}{self.unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls.parse(value),
+            serialization=core_schema.to_string_ser_schema(),
+            json_schema_input_schema=core_schema.str_schema(pattern=r"^\d{1,12}(it|ep)$"),
+        )
+
+
+@dataclass(frozen=True)
+class Component:
+    """An entry of a catalogue and its arguments: written `adam` or `{name: adam, lr: 1e-3}` in a recipe."""
+
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: object) -> Component:
+        if isinstance(value, Component):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return cls(value["name"], {str(k): v for k, v in value.items() if k != "name"})
+        raise ValueError("write a name, or {name: ..., key: value}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{name: ..., key: value}` with plain values."""
+        return {"name": self.name, **{k: plain(v) for k, v in self.args.items()}}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.as_dict),
+            json_schema_input_schema=core_schema.union_schema([core_schema.str_schema(), core_schema.dict_schema()]),
+        )
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: components and lengths written out, tuples as lists, nothing but finite numbers.
+
+    Raises ValueError for a value that JSON cannot hold."""
+    if isinstance(value, Duration):
+        return str(value)
+    if isinstance(value, Component):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number")
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise ValueError(f"{value!r} cannot be written as JSON")

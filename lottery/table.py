@@ -1,0 +1,215 @@
+"""Tables of ticket against dense accuracy, from finished jobs, in the formats papers and scripts want."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lottery.errors import UsageError
+from lottery.spec import Component
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lottery.plan import Job, Plan
+    from lottery.record import Record
+    from lottery.recipe import Recipe, RewindSpec
+
+FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
+
+Row = dict[str, Any]
+
+
+def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
+    """A row for each optimizer, rewind point (where there are several) and density that has a finished training.
+
+    Columns: `optimizer`, `density`, then for `dense`, `ticket` and each control the mean test accuracy over seeds as a
+    fraction, with `_std` (of the sample), `_n` seeds, `_step` (mean early-stop step) and `_diff` (mean difference to
+    dense, paired by seed); samples of a control are averaged within their seed first. `note` says what a reader must
+    know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop steps."""
+    recipe = plan.recipe
+    cells: dict[tuple[str, str, int], dict[str, list[Record | None]]] = {}
+    for job in plan:
+        if job.kind != "rewind":
+            for place in _places(recipe, job):
+                name = job.branch.label if job.kind == "branch" and job.branch else job.kind
+                cells.setdefault(place, {}).setdefault(name, []).append(found.get(job.key))
+    table = []
+    for (optimizer, rewind, level), columns in cells.items():
+        if level == 0 and len(cells) > len(recipe.train.optimizer) * len(recipe.rewind):
+            continue  # the dense network stands in each row; a row of its own only where nothing is pruned
+        columns = {"dense": cells[optimizer, rewind, 0]["dense"], **columns}
+        if any(record is not None for name, column in columns.items() if name != "dense" or not level for record in column):
+            table.append(_row(recipe, optimizer, rewind, columns))
+    return table
+
+
+def long_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
+    """A row for each finished training, with its key, its place in the study and what was measured."""
+    labels = optimizer_labels(plan.recipe.train.optimizer)
+    table = []
+    for job in plan:
+        record = found.get(job.key)
+        if record is None:
+            continue
+        row: Row = {
+            "optimizer": labels[plan.recipe.train.optimizer.index(job.optimizer)],
+            "rewind": _rewind_label(job.rewind) if job.rewind else None,
+            "seed": job.seed,
+            "level": job.level,
+            "kind": job.branch.label if job.kind == "branch" and job.branch else job.kind,
+            "sample": job.sample if job.kind == "branch" else None,
+            "density": record.density,
+            "status": record.manifest.status,
+            "diverged_step": record.diverged,
+        }
+        for report in ("early_stop", "end"):
+            measured = record.at(report) or {}
+            for name in ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"):
+                row[f"{report}_{name}"] = measured.get(name)
+        row["early_stop_censored"] = (record.at("early_stop") or {}).get("censored")
+        environment = record.manifest.environment
+        row |= {name: environment.get(name) for name in ("device", "threads", "deterministic", "torch", "lottery")}
+        row["key"] = job.key
+        table.append(row)
+    return table
+
+
+def render(table: Sequence[Row], form: str) -> bytes:
+    """The table in one of FORMATS. Raises UsageError for another, or where parquet lacks pyarrow."""
+    import pandas as pd
+
+    if form == "json":
+        return (json.dumps([_finite(row) for row in table], indent=1) + "\n").encode()
+    frame = pd.DataFrame(list(table))
+    if form == "csv":
+        return frame.to_csv(index=False, lineterminator="\n").encode()
+    if form == "parquet":
+        return _parquet(frame)
+    compact = pd.DataFrame([_compact(row) for row in table])
+    if form == "latex":
+        return compact.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index").to_latex(
+            hrules=True
+        ).replace("±", "$\\pm$").encode()
+    if form in ("text", "markdown"):
+        style = {"text": "simple", "markdown": "github"}[form]
+        numbers = {"disable_numparse": True, "stralign": "left"}
+        return (compact.to_markdown(index=False, tablefmt=style, **numbers) + "\n").encode()
+    raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
+
+
+def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
+    """The optimizers' names; those that share one also say in what they differ."""
+    labels = []
+    for optimizer in optimizers:
+        twins = [other for other in optimizers if other.name == optimizer.name]
+        keys = sorted({key for twin in twins for key in twin.args})
+        differing = [key for key in keys if len({str(twin.args.get(key)) for twin in twins}) > 1]
+        given = ", ".join(f"{key}={optimizer.args[key]}" for key in differing if key in optimizer.args)
+        labels.append(f"{optimizer.name}({given})" if given else optimizer.name)
+    return labels
+
+
+def _places(recipe: Recipe, job: Job) -> Iterator[tuple[str, str, int]]:
+    """The rows in which a job stands: the dense network in one for each rewind point."""
+    label = optimizer_labels(recipe.train.optimizer)[recipe.train.optimizer.index(job.optimizer)]
+    for rewind in [job.rewind] if job.kind != "dense" and job.rewind else recipe.rewind:
+        yield label, _rewind_label(rewind), job.level
+
+
+def _rewind_label(rewind: RewindSpec) -> str:
+    to = str(rewind.to) if rewind.to.value else "init"
+    return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
+
+
+def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequence[Record | None]]) -> Row:
+    row: Row = {"optimizer": optimizer}
+    if len(recipe.rewind) > 1:
+        row["rewind"] = rewind
+    pruned = [record for name, column in columns.items() if name == "ticket" for record in column if record]
+    others = [record for column in columns.values() for record in column if record]
+    row["density"] = (pruned or [r for r in others if r.job.level] or others)[0].density
+    accuracy = {name: _by_seed(column, recipe.report, "test_accuracy") for name, column in columns.items()}
+    for name, column in columns.items():
+        values = list(accuracy[name].values())
+        row[name] = statistics.fmean(values) if values else None
+        row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        row[f"{name}_n"] = len(values)
+        steps = list(_by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
+        row[f"{name}_step"] = statistics.fmean(steps) if steps else None
+        if name != "dense":
+            pairs = [accuracy[name][seed] - accuracy["dense"][seed] for seed in accuracy[name] if seed in accuracy["dense"]]
+            row[f"{name}_diff"] = statistics.fmean(pairs) if pairs else None
+    row["note"] = "; ".join(_notes(recipe, columns, accuracy))
+    return row
+
+
+def _by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
+    """A seed's value: the mean over its samples, all of which must be there."""
+    values: dict[int, list[float]] = {}
+    for record in column:
+        measured = record.at(report) if record else None
+        if record and measured:
+            values.setdefault(record.job.seed, []).append(measured[field])
+    return {seed: statistics.fmean(samples) for seed, samples in values.items()}
+
+
+def _notes(
+    recipe: Recipe, columns: Mapping[str, Sequence[Record | None]], accuracy: Mapping[str, Mapping[int, float]]
+) -> Iterator[str]:
+    for name, column in columns.items():
+        diverged = [record.diverged for record in column if record and record.diverged is not None]
+        if diverged:
+            yield f"{name}: {len(diverged)} of {len(column)} diverged (step {min(diverged)})"
+        missing = sum(record is None for record in column)
+        if missing:
+            yield f"{name}: {missing} of {len(column)} runs missing"
+    found = [record for column in columns.values() for record in column if record]
+    if len({json.dumps(record.manifest.environment, sort_keys=True) for record in found}) > 1:
+        yield "mixed environments"
+    collapsed = sorted({layer for record in found for layer in record.metrics.get("collapsed", [])})
+    if collapsed:
+        yield f"collapsed: {', '.join(collapsed)}"
+    for name, column in columns.items():
+        stops = [record.at("early_stop") for record in column if record and recipe.data.validation]
+        censored = sum(bool(stop and stop["censored"]) for stop in stops)
+        if censored:
+            yield f"{name}: early-stop step censored in {censored} of {len(column)}"
+
+
+def _compact(row: Row) -> dict[str, str]:
+    """One cell for each network, for reading: mean ± standard deviation (seeds)."""
+    cells = {}
+    for name, value in row.items():
+        if f"{name}_n" in row:
+            spread = row[f"{name}_std"]
+            mean = "" if value is None else f"{value:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
+            cells[name] = mean and f"{mean} ({row[f'{name}_n']})"
+        elif name.endswith("_step"):
+            cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"
+        elif name.endswith("_diff"):
+            cells[name.replace("_", " ")] = "" if value is None else f"{value:+.4f}"
+        elif name == "density":
+            cells[name] = f"{100 * value:.4g} %"
+        elif isinstance(value, float):
+            cells[name] = f"{value:.6g}"
+        elif not name.endswith(("_std", "_n")):
+            cells[name] = "" if value is None else str(value)
+    return cells
+
+
+def _finite(row: Row) -> Row:
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        frame.to_parquet(buffer, index=False, engine="pyarrow")
+    except ImportError as error:
+        raise UsageError("--format parquet needs pyarrow: pip install 'lottery[parquet]'") from error
+    return buffer.getvalue()

@@ -1,0 +1,238 @@
+"""The training loop as a generator of steps; it knows nothing of masks or disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lottery.errors import DamagedFile
+from lottery.seed import stream
+from lottery.step import Step, autocast
+
+if TYPE_CHECKING:
+    from lottery.data import Data
+
+FINITE_EVERY = 50  # steps between looks at the loss: each look waits for the device
+
+
+class Diverged(Exception):
+    """The loss or a weight is NaN or infinite; `step` is where that was seen."""
+
+    def __init__(self, step: int):
+        self.step = step
+        super().__init__(f"the loss is not finite at step {step}")
+
+
+class Training:
+    """One training of one network: steps `first` to `stop` of a schedule that ends at step `total`.
+
+    Iterate over `steps()`; between two of its steps, `state()` is all that is needed to go on elsewhere.
+    Data order, augmentation and dropout derive from (seed, purpose, epoch), so nothing has to be replayed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: Data,
+        run_step: Step,
+        *,
+        seed: int,
+        first: int,
+        stop: int,
+        total: int,
+        batch_size: int,
+        evaluate_every: int,
+        multiplier: Callable[[int], float],
+        precision: str,
+    ):
+        self.model, self.optimizer, self.data, self.run_step = model, optimizer, data, run_step
+        self.seed, self.stop, self.total = seed, stop, total
+        self.batch_size, self.evaluate_every = batch_size, evaluate_every
+        self.multiplier, self.precision = multiplier, precision
+        self.step = first
+        self.curve: list[dict[str, float | int | None]] = []
+        self.best: dict[str, Any] | None = None
+        self._best_weights: dict[str, Tensor] = {}
+        self._device = next(model.parameters()).device
+        self._loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._losses = 0
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._per_epoch = data.steps_per_epoch(batch_size)
+        self._rng: dict[str, Tensor] | None = None
+
+    def steps(self) -> Iterator[int]:
+        """Train, yielding the number of the step just done. Raises Diverged."""
+        if not self.curve:
+            self._evaluate()
+        self._seed_dropout()
+        self.model.train()
+        while self.step < self.stop:
+            epoch, batch = divmod(self.step, self._per_epoch)
+            if batch == 0:
+                self._seed_dropout()
+            for x, y in self.data.epoch(epoch, self.batch_size, batch):
+                multiplier = self.multiplier(self.step)
+                for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                    group["lr"] = rate * multiplier
+                self._loss += self.run_step(x, y)
+                self._losses += 1
+                self.step += 1
+                if self.step % self.evaluate_every == 0 or self.step == self.total:
+                    self._evaluate()
+                elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
+                    self._check_finite()
+                yield self.step
+                if self.step == self.stop:
+                    return
+
+    def metrics(self) -> dict[str, Any]:
+        """Losses and accuracies (fractions) at the end and at the early-stop step, and the curve.
+
+        The early-stop step is the first minimum of the validation loss on the evaluation grid; it is censored when
+        that is the last step. The test set is read here and nowhere else, once for each of the two steps."""
+        last = self.curve[-1]
+        end = {**last, **self._measure("test")}
+        early: dict[str, Any] | None = None
+        if self.best is not None:
+            if self.best["step"] == last["step"]:
+                early = {**end, "censored": True}
+            else:
+                trained = {name: value.clone() for name, value in self.model.state_dict().items()}
+                self.model.load_state_dict(self._best_weights)
+                early = {**self.best, **self._measure("test"), "censored": False}
+                self.model.load_state_dict(trained)
+        return {"end": end, "early_stop": early, "curve": self.curve}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything the rest of the training depends on, as tensors by name and plain JSON values."""
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
+        tensors |= {f"rng/{name}": value for name, value in _rng_state(self._device).items()}
+        tensors["loss"] = self._loss
+        optimizer = flatten(self.optimizer.state_dict(), "optimizer", tensors)
+        values = {
+            "step": self.step,
+            "losses": self._losses,
+            "curve": self.curve,
+            "best": self.best,
+            "optimizer": optimizer,
+        }
+        return {name: value.detach().clone() for name, value in tensors.items()}, values
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from a `state()`. Raises DamagedFile where it is not one of this training."""
+        try:
+            self.model.load_state_dict(_part(tensors, "model/"))
+            load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
+            self._best_weights = {k: v.to(self._device) for k, v in _part(tensors, "best/").items()}
+            self._loss = tensors["loss"].to(self._device, copy=True)
+            self.step, self._losses = values["step"], values["losses"]
+            self.curve, self.best = list(values["curve"]), values["best"]
+            self._rng = _part(tensors, "rng/")  # put back last, when the next step is about to draw
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise DamagedFile(f"no state of this training: {error}") from error
+
+    def _seed_dropout(self) -> None:
+        """torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
+        if self._rng is not None:
+            _set_rng_state(self._rng, self._device)
+            self._rng = None
+        else:
+            torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(self._loss.item()):
+            raise Diverged(self.step)
+
+    def _evaluate(self) -> None:
+        """A row of the curve; keeps the weights of the lowest validation loss so far."""
+        self._check_finite()
+        row: dict[str, float | int | None] = {"step": self.step}
+        row["train_loss"] = self._loss.item() / self._losses if self._losses else None
+        self._loss = torch.zeros_like(self._loss)
+        self._losses = 0
+        if self.data.validation_size:
+            row |= self._measure("validation")
+            loss = row["validation_loss"]
+            assert isinstance(loss, float)
+            if not math.isfinite(loss):
+                raise Diverged(self.step)
+            if self.best is None or loss < self.best["validation_loss"]:
+                self.best = dict(row)
+                self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.curve.append(row)
+
+    @torch.no_grad()
+    def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
+        """Mean loss and accuracy over a whole split, in evaluation mode."""
+        self.model.eval()
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        count = 0
+        for x, y in self.data.evaluation(part):
+            with autocast(self.precision, self._device):
+                scores = self.model(x)
+            loss += functional.cross_entropy(scores.float(), y, reduction="sum").double()
+            correct += (scores.argmax(1) == y).sum()
+            count += len(y)
+        self.model.train()
+        return {f"{part}_loss": loss.item() / count, f"{part}_accuracy": correct.item() / count}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Load a torch state dict, its tensors laid out in memory as their weights are: fused kernels count on that."""
+    optimizer.load_state_dict(state)
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """The nested value as JSON, its tensors moved into `tensors` under names that start with `place`."""
+    if isinstance(value, Tensor):
+        tensors[place] = value
+        return {"tensor": place}
+    if isinstance(value, dict):
+        return {"dict": [[key, flatten(item, f"{place}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [flatten(item, f"{place}/{i}", tensors) for i, item in enumerate(value)]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{place}: a {type(value).__name__} cannot be stored")
+
+
+def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `flatten`."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content].clone()
+    if kind == "dict":
+        return {key: unflatten(item, tensors) for key, item in content}
+    items = [unflatten(item, tensors) for item in content]
+    return items if kind == "list" else tuple(items)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

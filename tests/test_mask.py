@@ -1,0 +1,239 @@
+"""Masks, the selection of weights, and the hooks that hold a mask through training."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lottery import registry
+from lottery.errors import BrokenMask, UsageError
+from lottery.mask import Mask, keep_top, masked, pruned_count
+
+
+def mask_of(*bits: list[bool]) -> Mask:
+    return Mask({f"layer{i}.weight": torch.tensor(row) for i, row in enumerate(bits)})
+
+
+def test_a_packed_mask_takes_a_bit_a_weight_and_comes_back_the_same() -> None:
+    draws = torch.Generator().manual_seed(1)
+    mask = Mask({"a": torch.rand(13, 7, generator=draws) < 0.3, "b": torch.rand(2, 3, 5, 5, generator=draws) < 0.6})
+    packed, shapes = mask.pack()
+    assert {name: (p.dtype, p.numel()) for name, p in packed.items()} == {
+        "a": (torch.uint8, 12),
+        "b": (torch.uint8, 19),
+    }
+    assert Mask.unpack(packed, shapes) == mask
+
+
+def test_a_mask_does_not_change_with_what_it_was_made_from_or_handed_out() -> None:
+    bits = torch.tensor([True, False])
+    mask = Mask({"a": bits})
+    bits[1] = True
+    mask["a"][1] = True
+    assert mask["a"].tolist() == [True, False]
+
+
+def test_density_counts_weights_over_all_layers() -> None:
+    assert mask_of([True, False, False, False], [True, True]).density == 0.5
+
+
+def test_one_mask_lies_within_another_when_it_only_lacks_weights() -> None:
+    assert mask_of([True, False]) <= mask_of([True, True])
+    assert not mask_of([True, False]) <= mask_of([False, True])
+
+
+@pytest.mark.parametrize(
+    ("alive", "fraction", "pruned"),
+    [(10, "0.2", 2), (10, "0.25", 2), (10, "0.35", 3), (10, "0.351", 4), (5, "0.5", 2), (3, "0", 0), (1, "0.5", 0)],
+)
+def test_a_fraction_is_rounded_to_the_nearest_count_and_half_down(alive: int, fraction: str, pruned: int) -> None:
+    assert pruned_count(alive, Fraction(fraction)) == pruned
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
+def test_selection_equals_a_stable_sort_with_its_ties(values: list[int], data: st.DataObject) -> None:
+    keep = data.draw(st.integers(0, len(values)))
+    cut = data.draw(st.integers(0, len(values)))
+    scores = {"a": torch.tensor(values[:cut]).float(), "b": torch.tensor(values[cut:]).float()}
+    best = sorted(range(len(values)), key=lambda i: (-values[i], i))[:keep]
+    kept = keep_top(scores, Mask.dense(scores), keep)
+    assert torch.cat([kept["a"], kept["b"]]).nonzero().flatten().tolist() == sorted(best)
+
+
+def test_pruned_weights_never_come_back_whatever_their_score() -> None:
+    mask = mask_of([True, False, True, True])
+    kept = keep_top({"layer0.weight": torch.tensor([1.0, 9.0, 2.0, 3.0])}, mask, {"layer0.weight": 2})
+    assert kept["layer0.weight"].tolist() == [False, False, True, True]
+
+
+def test_layers_without_scores_stay_as_they_are() -> None:
+    mask = mask_of([True, True], [True, False])
+    kept = keep_top({"layer0.weight": torch.tensor([1.0, 2.0])}, mask, 1)
+    assert kept["layer1.weight"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(UsageError, match="layer0"):
+        keep_top({"layer0.weight": torch.tensor([1.0, bad])}, mask_of([True, True]), 1)
+
+
+def test_a_collapsed_layer_is_named() -> None:
+    assert mask_of([True, False], [False, False]).collapsed() == ["layer1.weight"]
+
+
+def network(widths: tuple[int, ...] = (6, 8, 7, 4)) -> nn.Sequential:
+    """A perceptron with batch normalization after each hidden layer."""
+    layers: list[nn.Module] = []
+    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        layers += [nn.Linear(n_in, n_out)]
+        layers += [nn.BatchNorm1d(n_out), nn.Tanh()] if i < len(widths) - 2 else []
+    return nn.Sequential(*layers)
+
+
+def optimizer_for(name: str, model: nn.Module) -> torch.optim.Optimizer:
+    entry = registry.optimizers[name]
+    args = {"lr": 0.05, **({"weight_decay": 0.01} if "weight_decay" in entry.schema.model_fields else {})}
+    optimizer = entry.make(model, **args)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return optimizer
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 50) -> None:
+    draws = torch.Generator().manual_seed(3)
+    for _ in range(steps):
+        x = torch.randn(16, 6, generator=draws, dtype=torch.float64)
+        y = torch.randint(4, (16,), generator=draws)
+
+        def closure(x: torch.Tensor = x, y: torch.Tensor = y) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            return loss
+
+        optimizer.step(closure)
+
+
+OPTIMIZERS = [entry.name for entry in registry.optimizers]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_masked_network_trains_as_the_physically_smaller_one(name: str) -> None:
+    """Units whose weights are all pruned are removed from the small network; decay, clipping and norms are on."""
+    torch.manual_seed(0)
+    large = network().double()
+    kept = {0: list(range(6)), 1: [0, 2, 3, 5, 6], 2: [1, 2, 4, 5], 3: list(range(4))}
+    linear = [i for i, layer in enumerate(large) if isinstance(layer, nn.Linear)]
+    small = network(tuple(len(kept[i]) for i in range(4))).double()
+    bits = {}
+    for depth, i in enumerate(linear):
+        alive = torch.zeros_like(large[i].weight, dtype=torch.bool)
+        rows, columns = torch.tensor(kept[depth + 1]), torch.tensor(kept[depth])
+        alive[rows[:, None], columns] = True
+        bits[f"{i}.weight"] = alive
+        with torch.no_grad():
+            small[i].weight.copy_(large[i].weight[rows[:, None], columns])
+            small[i].bias.copy_(large[i].bias[rows])
+    optimizer = optimizer_for(name, large)
+    with masked(large, Mask(bits), optimizer):
+        train(large, optimizer)
+    train(small, optimizer_for(name, small))
+    for depth, i in enumerate(linear):
+        rows, columns = torch.tensor(kept[depth + 1]), torch.tensor(kept[depth])
+        torch.testing.assert_close(large[i].weight[rows[:, None], columns], small[i].weight, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(large[i].bias[rows], small[i].bias, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_pruned_weights_are_zero_throughout_and_plus_zero_on_leaving(name: str) -> None:
+    torch.manual_seed(0)
+    model = network().double()
+    draws = torch.Generator().manual_seed(5)
+    weights = {n: p for n, p in model.named_parameters() if p.dim() == 2}
+    mask = Mask({n: torch.rand(p.shape, generator=draws) < 0.4 for n, p in weights.items()})
+    before = Mask(mask)
+    optimizer = optimizer_for(name, model)
+    with masked(model, mask, optimizer):
+        for _ in range(50):
+            train(model, optimizer, steps=1)
+            assert all(not weights[n].detach()[~mask[n]].any() for n in mask)
+            assert all(not weights[n].grad[~mask[n]].any() for n in mask)  # type: ignore[index]
+    for n in mask:
+        pruned = weights[n].detach()[~mask[n]]
+        assert torch.equal(pruned.view(torch.int64), torch.zeros_like(pruned, dtype=torch.int64))
+    assert mask == before
+
+
+def test_a_dense_mask_changes_no_bit_of_the_training() -> None:
+    finals = []
+    for hold in (True, False):
+        torch.manual_seed(0)
+        model = network().double()
+        optimizer = optimizer_for("momentum", model)
+        if hold:
+            with masked(model, Mask.dense({n: p for n, p in model.named_parameters() if p.dim() == 2}), optimizer):
+                train(model, optimizer)
+        else:
+            train(model, optimizer)
+        finals.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*finals)
+
+
+def test_gradients_are_masked_in_each_of_several_backward_passes() -> None:
+    model = nn.Linear(3, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with masked(model, Mask({"weight": torch.tensor([[True, False, True]])}), optimizer):
+        for _ in range(2):
+            model(torch.ones(1, 3)).sum().backward()
+        assert model.weight.grad is not None
+        assert model.weight.grad.tolist() == [[2.0, 0.0, 2.0]]
+
+
+def test_the_rewound_momentum_of_a_pruned_weight_is_forgotten() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    with masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
+        assert optimizer.state[model.weight]["momentum_buffer"].tolist() == [[1.0, 0.0]]
+
+
+def test_a_weight_revived_behind_the_hooks_is_noticed() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(BrokenMask, match="weight: 1 pruned"):
+        with masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
+            model.weight.data.fill_(1.0)
+
+
+def test_an_error_inside_the_block_is_not_hidden_by_the_mask() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(KeyError):
+        with masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
+            model.weight.data.fill_(1.0)
+            raise KeyError("the user's own")
+
+
+def test_the_hooks_are_gone_after_the_block() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
+        pass
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert model.weight[0, 1].item() != 0
+
+
+def test_a_mask_of_another_model_is_refused() -> None:
+    model = nn.Linear(2, 1)
+    with pytest.raises(UsageError, match="shape"):
+        with masked(model, Mask({"weight": torch.ones(3, 1, dtype=torch.bool)}), torch.optim.SGD(model.parameters())):
+            pass
