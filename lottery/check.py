@@ -13,7 +13,7 @@ from lottery.spec import Component, Duration, plain
 COLUMNS = ("dense", "ticket", "optimizer", "density", "rewind")  # the table's own: no branch may be called so
 SUFFIXES = ("_std", "_n", "_step")  # of the columns beside each column
 
-_CATALOGUES: dict[tuple[str, ...], Registry[Any]] = {
+CATALOGUES: dict[tuple[str | int, ...], Registry[Any]] = {  # where a recipe names an entry
     ("data",): registry.datasets,
     ("model",): registry.models,
     ("init",): registry.inits,
@@ -25,11 +25,11 @@ _CATALOGUES: dict[tuple[str, ...], Registry[Any]] = {
 _INNER = {catalogue.singular: catalogue for catalogue in registry.catalogues.values()}
 
 
-def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str, ...], Collection[str]]) -> Iterator[Problem]:
+def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...], Collection[str]]) -> Iterator[Problem]:
     """What is wrong with the components of a recipe's raw data; their arguments are brought to their types in place.
 
     `own_keys` are the keys of a section that are not arguments of the entry it names."""
-    for path, catalogue in _CATALOGUES.items():
+    for path, catalogue in CATALOGUES.items():
         holder: Any = data
         for step in path[:-1]:
             holder = holder.get(step) if isinstance(holder, dict) else None

@@ -263,21 +263,20 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe from text; `name` is what messages call it. Raises RecipeError with all that is wrong."""
-    draft = yaml.Draft(yaml.parse(text, name), name)
+    draft = yaml.Draft(yaml.parse(text, name), name, _SHORT)
     for override in overrides:
         draft.set(override)
     draft.note(check.components(draft.data, _OWN_KEYS))
     draft.note(check.exclusions(draft.data))
-    valid: dict[str, Any] = {}
+    recipe, valid = None, dict[str, Any]()
     try:
         recipe = Recipe.model_validate(draft.data, context=valid)
     except ValidationError as error:
-        draft.note(_misfit(e) for e in error.errors() if e["type"] != "default_factory_not_called")
-        draft.note(check.contradictions(valid))
-        raise RecipeError(draft.problems()) from None
+        draft.note(_misfit(each) for each in error.errors() if not _consequence(each))
     draft.note(check.contradictions(valid))
     if problems := draft.problems():
         raise RecipeError(problems)
+    assert recipe is not None  # every misfit is among the problems
     return recipe
 
 
@@ -285,7 +284,17 @@ def _keys(spec: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in spec.model_fields.items()]
 
 
-_OWN_KEYS = {("data",): _keys(DataSpec), ("train", "schedule"): _keys(ScheduleSpec), ("branches",): _keys(BranchSpec)}
+_OWN_KEYS: dict[yaml.Path, list[str]] = {
+    ("data",): _keys(DataSpec),
+    ("train", "schedule"): _keys(ScheduleSpec),
+    ("branches",): _keys(BranchSpec),
+}
+_SHORT: dict[yaml.Path, str] = {
+    **dict.fromkeys(check.CATALOGUES, "name"),
+    ("branches", "optimizer"): "name",
+    ("branches", "schedule"): "name",
+    ("rewind",): "to",
+}
 _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     (): Recipe,
     ("data", "augment"): AugmentSpec,
@@ -293,6 +302,17 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("prune",): PruneSpec,
     ("rewind",): RewindSpec,
 }
+
+_WANTED = {  # where pydantic speaks of Python's types
+    "model_type": "write keys and values, {key: value}",
+    "dict_type": "write keys and values, {key: value}",
+    "tuple_type": "write a list, [a, b]",
+}
+
+
+def _consequence(error: Any) -> bool:
+    """Whether pydantic says this only because of another problem it reports."""
+    return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
 
 
 def _misfit(error: Any) -> Problem:
@@ -303,6 +323,7 @@ def _misfit(error: Any) -> Problem:
     if kind == "extra_forbidden":
         section = tuple(step for step in path[:-1] if isinstance(step, str))
         return path, f"there is no key {path[-1]!r} here{suggest(str(path[-1]), _keys(_SECTIONS[section]))}"
-    if kind in ("model_type", "dict_type"):
-        return path, explain({"msg": "write keys and values, {key: value}", "input": error["input"]})
-    return path, explain(error)
+    if kind == "too_short":
+        return path, "the list is empty; write at least one item"
+    message = _WANTED.get(kind, error["msg"])
+    return path, explain({**error, "msg": message})

@@ -67,12 +67,13 @@ def parse_value(text: str, name: str, path: Path = ()) -> Document:
 
 def dotted(path: Path) -> str:
     """`train.optimizer.0.lr`: the path as `--set` takes it; `recipe` for the root."""
-    return ".".join(_legible(str(key)) for key in path) or "recipe"
+    return ".".join(_legible(str(key), quoted=r"[\s:'\"]|^$") for key in path) or "recipe"
 
 
-def _legible(text: str, most: int = 40) -> str:
-    shown = text if text.isprintable() and text.strip() else ascii(text)
-    return shown if len(shown) <= most else shown[: most - 3] + "..."
+def _legible(text: str, most: int = 40, quoted: str = r"^$") -> str:
+    """The text as a terminal can show it, in quotes where it has to be or where `quoted` is found in it."""
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return text if text.isprintable() and not re.search(quoted, text) else ascii(text)
 
 
 class _Reader:
@@ -238,12 +239,14 @@ class _Written(NamedTuple):
 class Draft:
     """A document that `--set` may still change; knows where each value was written, and collects what is wrong.
 
+    `short` has the key that a text stands for where a path (without indices) may hold a text or a mapping.
     Raises RecipeError where the document is no mapping."""
 
-    def __init__(self, document: Document, name: str):
+    def __init__(self, document: Document, name: str, short: Mapping[Path, str]):
         if not isinstance(document.value, dict):
             raise RecipeError([f"{name}:1:1: recipe: write keys and values, such as `name: my-recipe`"])
         self.data: dict[str, Any] = document.value
+        self._short = short
         self._written: dict[Path, _Written] = {
             path: _Written((0, *place.key), f"{name}:{place.key[0]}:{place.key[1]}")
             for path, place in document.places.items()
@@ -252,7 +255,7 @@ class Draft:
         self._overrides = 0
 
     def set(self, override: str) -> None:
-        """Apply `a.b=value`: a list item by its index, `{name: x}` in place of `x` where keys are given to a name."""
+        """Apply `a.b=value`: a list item by its index, `{name: x}` in place of `x` where a key is given to a name."""
         self._overrides += 1
         here = _Written((1, self._overrides, 0), f"--set {_legible(override, 60)}")
         name, equals, value = override.partition("=")
@@ -274,8 +277,8 @@ class Draft:
             key = _key_in(holder, step, path)
             path = (*path, key)
             inner = {} if isinstance(holder, dict) and holder.get(key) is None else holder[key]
-            if isinstance(inner, str):
-                short = "to" if path[0] == "rewind" else "name"
+            short = self._short.get(tuple(step for step in path if isinstance(step, str)))
+            if short and isinstance(inner, str):
                 inner = {short: inner}
                 self._written[*path, short] = self._written[path]
             holder[key] = inner
