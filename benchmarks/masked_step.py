@@ -12,10 +12,10 @@ from collections.abc import Callable
 import torch
 from bare import lenet, step
 from log import keep
+from lottery.build import build_model, prunable
 from torch import Tensor, nn
 
 import lottery
-from lottery.build import build_model, prunable
 from lottery.spec import Component
 
 
@@ -58,7 +58,9 @@ def compare(
                 times["bare"].append(bare)
                 times["masked"].append(masked)
     ratio = statistics.median(m / b for m, b in zip(times["masked"], times["bare"], strict=True))
-    print(f"{name}: masked/bare {ratio:.3f} (limit {limit}), bare {1e3 * statistics.median(times['bare']):.3f} ms a step")
+    print(
+        f"{name}: masked/bare {ratio:.3f} (limit {limit}), bare {1e3 * statistics.median(times['bare']):.3f} ms a step"
+    )
     return {"case": name, "ratio": round(ratio, 4), "limit": limit, "turns": turns, "steps": steps}
 
 

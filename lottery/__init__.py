@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from lottery.api import load_recipe, run, table
+    from lottery.api import run, table
     from lottery.mask import Mask, masked
+    from lottery.recipe import load_recipe
 
 __all__ = ["Mask", "load_recipe", "masked", "run", "table"]
 
-_HOMES = {"Mask": "mask", "masked": "mask", "load_recipe": "api", "run": "api", "table": "api"}
+_HOMES = {"Mask": "mask", "masked": "mask", "load_recipe": "recipe", "run": "api", "table": "api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What notebooks and scripts use: `load_recipe`, `run`, `table`; the command line calls the same functions."""
+"""What notebooks and scripts use beside `load_recipe`: `run` and `table`; the command line calls the same functions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery.recipe import Recipe, load_recipe
-
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lottery.job import Stop
+    from lottery.job import Bench, Stop
     from lottery.plan import Plan
+    from lottery.recipe import Recipe
     from lottery.record import Record
-    from lottery.run import Event, Outcome
-    from lottery.store import Store
-
-__all__ = ["load_recipe", "run", "table"]
+    from lottery.work import Event, Outcome, Request
 
 
 def data_root(given: str | Path | None = None) -> Path:
@@ -52,10 +48,10 @@ def run(
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
     from lottery.job import Stop
-    from lottery.run import Outcome, Request, prepare
     from lottery.signals import noticed
+    from lottery.work import Outcome, Request, prepare
 
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = _loaded(recipe)
     request = Request(
         recipe, data_root(data), store_root(store), device, max(1, jobs), deterministic, checkpoint_seconds
     )
@@ -71,9 +67,15 @@ def run(
     return outcome
 
 
-def _events(request, bench, plugins: Sequence[str], stop: Stop) -> Iterator[Event]:  # type: ignore[no-untyped-def]
+def _loaded(recipe: Recipe | str | Path) -> Recipe:
+    from lottery.recipe import load_recipe
+
+    return load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+
+
+def _events(request: Request, bench: Bench, plugins: Sequence[str], stop: Stop) -> Iterator[Event]:
     from lottery.executors.processes import processes
-    from lottery.run import work
+    from lottery.work import work
 
     if request.jobs == 1:
         return work(bench)
@@ -88,16 +90,16 @@ def table(
     store: str | Path | None = None,
     long: bool = False,
 ) -> pd.DataFrame:
-    """The recipe's table as a data frame; see `lottery.table.rows` for its columns."""
+    """The recipe's table as a data frame; see `lottery.tables.rows` for its columns."""
     import pandas as pd
 
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = _loaded(recipe)
     plan, found = finished(recipe, data_root(data), store_root(store))
     return pd.DataFrame(table_rows(plan, found, long))
 
 
 def table_rows(plan: Plan, found: dict[str, Record], long: bool) -> list[dict[str, object]]:
-    from lottery.table import long_rows, rows
+    from lottery.tables import long_rows, rows
 
     return long_rows(plan, found) if long else rows(plan, found)
 

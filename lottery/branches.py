@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from lottery.registry import branches
+from lottery.registry import branches, criteria
 from lottery.spec import Component
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer",
 
     mask = level.mask
     if scope == "layer":
-        moved = {n: b.flatten()[torch.randperm(b.numel(), generator=generator)].reshape(b.shape) for n, b in mask.items()}
+        moved = {
+            n: b.flatten()[torch.randperm(b.numel(), generator=generator)].reshape(b.shape) for n, b in mask.items()
+        }
     else:
         bits = torch.cat([b.flatten() for b in mask.values()])
-        parts = bits[torch.randperm(len(bits), generator=generator)].split(list(mask.sizes().values()))
+        parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], list(mask.sizes().values()))
         moved = {n: part.reshape(mask[n].shape) for n, part in zip(mask, parts, strict=True)}
     return replace(level.start, weights=level.rewound.weights, mask=Mask(moved))
 
@@ -47,7 +49,7 @@ def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh"
 
     With `weights: rewound` the mask is random but the weights are the dense network's own at the rewind step, which
     is `shuffle` with another draw."""
-    from lottery.criteria import Context, criteria
+    from lottery.criteria import Context
     from lottery.mask import Mask, keep_top
 
     mask = level.mask
@@ -66,7 +68,7 @@ def one_shot(level: Level, generator: torch.Generator) -> Start:
     """Magnitude pruning of the trained dense network in one shot, to the ticket's count of weights, then rewound.
 
     The count is the ticket's in each layer, or over all layers together where the recipe prunes globally."""
-    from lottery.criteria import Context, criteria
+    from lottery.criteria import Context
     from lottery.mask import Mask, keep_top
 
     names = level.pruning.takes_part(level.mask)

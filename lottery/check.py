@@ -10,8 +10,8 @@ from lottery import registry
 from lottery.registry import Problem, Registry, suggest
 from lottery.spec import Component, Duration, plain
 
-COLUMNS = ("dense", "ticket", "optimizer", "density", "rewind")  # the table's own: no branch may be called so
-SUFFIXES = ("_std", "_n", "_step")  # of the columns beside each column
+COLUMNS = ("dense", "ticket", "optimizer", "density", "rewind", "note")  # the table's own: no branch may be called so
+SUFFIXES = ("_std", "_n", "_step", "_diff")  # of the columns beside each column
 
 CATALOGUES: dict[tuple[str | int, ...], Registry[Any]] = {  # where a recipe names an entry
     ("data",): registry.datasets,

@@ -7,22 +7,20 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from lottery.api import data_root, store_root
 from lottery.errors import Interrupted, LotteryError, UsageError
+from lottery.listing import catalogue_names, entries, print_json, print_table
 
 if TYPE_CHECKING:
     from lottery.recipe import Recipe
-    from lottery.run import Outcome
+    from lottery.work import Outcome
 
 app = typer.Typer(
     help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
@@ -63,6 +61,8 @@ def main() -> None:
         print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         sys.exit(3)
     except Exception:
+        import tempfile
+
         handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
         with open(handle, "w", encoding="utf-8") as log:
             log.write(traceback.format_exc())
@@ -77,26 +77,13 @@ def list_entries(
     as_json: Json = False,
 ) -> None:
     """List the shipped recipes and what recipes can name, with its keys and sources."""
-    from lottery.recipe import shipped
-    from lottery.registry import catalogues, suggest
-
     _plug_in(plugin)
-    names = ["recipes", *catalogues]
-    if what is not None and what not in names:
-        raise UsageError(f"list {what}: no such catalogue{suggest(what, names)}")
-    listing: dict[str, list[dict[str, Any]]] = {}
-    for name in [what] if what else names:
-        if name == "recipes":
-            listing[name] = [{"name": n, "summary": _first_comment(path)} for n, path in sorted(shipped().items())]
-        else:
-            listing[name] = [
-                {"name": e.name, "summary": e.summary, "keys": _keys(e), "source": e.source} for e in catalogues[name]
-            ]
+    listing = {name: entries(name) for name in ([what] if what else catalogue_names())}
     if as_json:
-        _print_json(listing[what] if what else listing)
+        print_json(listing[what] if what else listing)
         return
-    for name, entries in listing.items():
-        _print_table(name, entries)
+    for name, listed in listing.items():
+        print_table(name, listed)
 
 
 @app.command()
@@ -120,7 +107,7 @@ def check(recipe: RecipeName, sets: Sets = None, plugin: Plugins = None, as_json
     """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
     loaded = _load(recipe, sets, plugin)
     if as_json:
-        _print_json(loaded.canonical())
+        print_json(loaded.canonical())
     else:
         print(f"{recipe}: fine")
 
@@ -137,7 +124,7 @@ def plan(
 ) -> None:
     """Say which jobs are done and which are missing, and the time and disk they will take."""
     from lottery.estimate import estimate
-    from lottery.run import Request, look
+    from lottery.work import Request, look
 
     bench = look(Request(_load(recipe, sets, plugin), data_root(data), store_root(store), device))
     jobs = [
@@ -146,7 +133,7 @@ def plan(
     ]
     told = estimate(bench)
     if as_json:
-        _print_json({"jobs": jobs, "estimate": vars(told)})
+        print_json({"jobs": jobs, "estimate": vars(told)})
         return
     from lottery.view import duration
 
@@ -176,7 +163,7 @@ def run(
     """Start, skip or continue: run what is missing of a recipe, then print its table."""
     from lottery.api import finished
     from lottery.api import run as run_recipe
-    from lottery.table import render, rows
+    from lottery.tables import render, rows
     from lottery.view import View
 
     loaded = _load(recipe, sets, plugin)
@@ -207,14 +194,17 @@ def status(store: StoreDir = None, as_json: Json = False) -> None:
 
     summary = Store(store_root(store)).summary()
     if as_json:
-        _print_json(summary.as_dict())
+        print_json(summary.as_dict())
     else:
         print(summary.text())
 
 
 @app.command()
-def show(key: Annotated[str, typer.Argument(help="A job's key, or its first digits.")], store: StoreDir = None,
-         as_json: Json = False) -> None:
+def show(
+    key: Annotated[str, typer.Argument(help="A job's key, or its first digits.")],
+    store: StoreDir = None,
+    as_json: Json = False,
+) -> None:
     """Show one finished job: what it is, how it ended, what was measured, where it ran."""
     from lottery.store import Store
 
@@ -226,7 +216,7 @@ def show(key: Annotated[str, typer.Argument(help="A job's key, or its first digi
     metrics = kept.read_json(full, "metrics.json") if "metrics.json" in manifest.files else {}
     about = {**manifest.as_dict(), "job": kept.read_json(full, "job.json"), "metrics": metrics}
     if as_json:
-        _print_json(about)
+        print_json(about)
         return
     for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
         print(f"{name:<12} {about[name]}")
@@ -255,7 +245,7 @@ def table(
     """Print the table of ticket against dense accuracy from what is done so far."""
     from lottery.api import finished, table_rows
     from lottery.io import write_atomic
-    from lottery.table import FORMATS, render
+    from lottery.tables import FORMATS, render
 
     if form not in FORMATS:
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
@@ -281,7 +271,7 @@ def verify(store: StoreDir = None, as_json: Json = False) -> None:
     checked = list(Store(store_root(store)).verify())
     damaged = [{"key": key, "problem": problem} for key, problem in checked if problem]
     if as_json:
-        _print_json({"checked": len(checked), "damaged": damaged})
+        print_json({"checked": len(checked), "damaged": damaged})
     else:
         for item in damaged:
             print(f"{item['key']}: {item['problem']}")
@@ -305,7 +295,7 @@ def gc(
     if delete:
         kept.collect(items)
     if as_json:
-        _print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
+        print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
         return
     for path, size, reason in items:
         print(f"{size:>12,}  {path}  ({reason})")
@@ -318,7 +308,7 @@ def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
     from lottery.recipe import json_schema
 
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 def _load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
@@ -341,37 +331,8 @@ def _plug_in(plugins: Sequence[str] | None) -> None:
 def _report(outcome: Outcome) -> None:
     for message in outcome.messages:
         print(message, file=sys.stderr)
-    ends = [f"{outcome.count(kind)} {kind}" for kind in ("done", "diverged", "failed", "blocked") if outcome.count(kind)]
+    ends = [
+        f"{outcome.count(kind)} {kind}" for kind in ("done", "diverged", "failed", "blocked") if outcome.count(kind)
+    ]
     found = outcome.count("found")
     print(", ".join([*ends, f"{found} done before"] if found else ends or ["nothing to do"]), file=sys.stderr)
-
-
-def _keys(entry: Any) -> str:
-    shown = []
-    for name, about in entry.schema.model_fields.items():
-        shown.append(name if about.is_required() else f"{name}={entry.defaults[name]}")
-    return ", ".join(shown)
-
-
-def _first_comment(path: Path) -> str:
-    line = path.read_text(encoding="utf-8").partition("\n")[0]
-    return line.lstrip("# ") if line.startswith("#") else ""
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str))
-
-
-def _print_table(title: str, entries: Sequence[dict[str, Any]]) -> None:
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    if not sys.stdout.isatty():
-        print(title)
-        for entry in entries:
-            print("  " + "  ".join(str(entry[name]) for name in ("name", "summary", "keys", "source") if entry.get(name)))
-        return
-    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
-    for name in entries[0] if entries else ():
-        table.add_column(name, overflow="fold", no_wrap=name == "name")
-    for entry in entries:
-        table.add_row(*(str(value) for value in entry.values()))
-    console.print(table)

@@ -65,16 +65,18 @@ def disk_bytes(bench: Bench) -> int:
     rows = bench.steps(train.length, seed) // bench.steps(train.evaluate_every, seed) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks, "branch": 0}
-    return sum(fixed + sizes[job.kind] for job in missing) + 2 * STATE_COPIES * weights
+    total: int = sum(fixed + sizes[job.kind] for job in missing) + 2 * STATE_COPIES * weights
+    return total
 
 
 def _steps(bench: Bench, job: Job) -> int:
+    """Steps that the job trains itself."""
     total = bench.steps(bench.plan.recipe.train.length, job.seed)
     to = bench.steps(job.rewind.to, job.seed) if job.rewind else 0
     if job.kind == "rewind":
         return to
     if job.kind == "dense":
-        return total - max((bench.steps(r.to, job.seed) for r in bench.plan.recipe.rewind), default=0)
+        return total - max(bench.steps(rewind.to, job.seed) for rewind in bench.plan.recipe.rewind)
     return total - to
 
 

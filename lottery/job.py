@@ -18,6 +18,7 @@ from lottery.data import Augment, Data, Splits
 from lottery.device import Machine, prepared
 from lottery.errors import Interrupted
 from lottery.levels import StoredLevel, pack, read_state
+from lottery.manifest import Status
 from lottery.mask import Mask, masked
 from lottery.schedules import warmed_up
 from lottery.seed import generator
@@ -114,14 +115,13 @@ def execute(bench: Bench, job: Job) -> Iterator[Progress]:
         start = starting_point(bench, job)
         training = training_of(bench, job, start)
         clock = _Clock(bench, job, training, began)
-        result: dict[str, Any]
         try:
             with masked(training.model, start.mask, training.optimizer):
                 clock.seconds = _resume(bench, job, training)
                 yield from _advance(bench, training, clock)
             _check_weights(training)
             files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, start.mask)
-            status = "done"
+            status: Status = "done"
         except Diverged as diverged:
             result = {"diverged": diverged.step, "curve": training.curve, **_shape(start.mask)}
             files, status = {"metrics.json": _json(result)}, "diverged"
@@ -172,7 +172,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     model.load_state_dict(dict(start.weights))
     model.to(device)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     optimizer = registry.optimizers[start.spec.optimizer.name].make(model, **start.spec.optimizer.args)
     if start.optimizer_state is not None:
         load_optimizer(optimizer, start.optimizer_state)
@@ -249,8 +249,8 @@ class _Clock:
     def total(self) -> float:
         return self.seconds + time.monotonic() - self.began
 
-    def save_if_due(self) -> None:
-        if time.monotonic() - self._saved >= self._every:
+    def save_if_due(self, now: float) -> None:
+        if now - self._saved >= self._every:
             self.save()
 
     def save(self) -> None:
@@ -273,11 +273,11 @@ def _advance(bench: Bench, training: Training, clock: _Clock) -> Iterator[Progre
             clock.save()
             raise Interrupted(bench.stop.signal)
         now = time.monotonic()
+        clock.save_if_due(now)
         if now - shown >= 0.5:
             speed = (step - shown_step) * training.batch_size / (now - shown)
             yield Progress(step, first, training.stop, training.curve[-1], now - began, speed)
             shown, shown_step = now, step
-            clock.save_if_due()
 
 
 def _check_weights(training: Training) -> None:

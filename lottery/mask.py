@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,7 +123,7 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
         names = [name for name in mask if name in scores]
         values = [scores[name].detach().cpu()[mask[name]] for name in names]
         chosen = _top(torch.cat(values) if values else torch.empty(0), keep)
-        for name, part in zip(names, chosen.split([len(v) for v in values]), strict=True):
+        for name, part in zip(names, torch.split(chosen, [len(v) for v in values]), strict=True):
             kept[name][mask[name]] = part
     else:
         for name, count in keep.items():
@@ -158,11 +157,14 @@ def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> It
         if name not in parameters or parameters[name].shape != mask[name].shape:
             raise UsageError(f"the mask has {name} of shape {tuple(mask[name].shape)}, the model has not")
     pruned = [name for name, count in mask.alive().items() if count < mask.sizes()[name]]
-    weights = [parameters[name] for name in pruned]
+    weights: list[Tensor] = [parameters[name] for name in pruned]
     factors = [torch.empty_like(w).copy_(mask[name]) for name, w in zip(pruned, weights, strict=True)]
     _mask_weights(weights, factors)
     _mask_state(optimizer, weights, factors)
-    handles = [w.register_post_accumulate_grad_hook(_gradient_hook(f)) for w, f in zip(weights, factors, strict=True)]
+    handles = [
+        weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
+        for weight, factor in zip(weights, factors, strict=True)
+    ]
     if weights:
         handles.append(optimizer.register_step_post_hook(lambda *_: _mask_weights(weights, factors)))
     try:
@@ -177,7 +179,7 @@ def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> It
         weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
 
 
-def _gradient_hook(factor: Tensor) -> Any:
+def _gradient_hook(factor: Tensor) -> Callable[[Tensor], None]:
     def hook(weight: Tensor) -> None:
         if weight.grad is not None:
             weight.grad.mul_(factor)
@@ -185,13 +187,13 @@ def _gradient_hook(factor: Tensor) -> Any:
     return hook
 
 
-def _mask_weights(weights: list[nn.Parameter], factors: list[Tensor]) -> None:
+def _mask_weights(weights: list[Tensor], factors: list[Tensor]) -> None:
     if weights:
         with torch.no_grad():
             torch._foreach_mul_(weights, factors)
 
 
-def _mask_state(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], factors: list[Tensor]) -> None:
+def _mask_state(optimizer: torch.optim.Optimizer, weights: list[Tensor], factors: list[Tensor]) -> None:
     """Momenta and their like, loaded with a rewound state, forget what is pruned."""
     for weight, factor in zip(weights, factors, strict=True):
         for value in optimizer.state.get(weight, {}).values():

@@ -26,7 +26,8 @@ class Job:
     """One training, or the part of one up to a rewind step.
 
     `identity` is what its key hashes; `parent` the job whose result it starts from; `needs` all the jobs of the plan
-    that have to be done before it; `point` the rewind job it goes back to. `level` is 0 for the dense network; `fraction` is pruned to reach it."""
+    that have to be done before it; `point` the rewind job it goes back to. `level` is 0 for the dense network;
+    `fraction` of the weights is pruned to reach it."""
 
     kind: Kind
     identity: dict[str, Any]
@@ -211,7 +212,7 @@ def _with_versions(singular: str, component: Component) -> dict[str, Any]:
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
     for name, value in component.args.items():
-        if isinstance(value, Component):
+        if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = _with_versions(name, value)
     return identity
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,7 +98,7 @@ class AugmentSpec(_Spec):
 
 
 class DataSpec(_Entry):
-    """Which data; `validation` examples held out of the first `limit` of the training set."""
+    """Which data; `validation` training examples are held out, at most `limit` of the rest are trained on."""
 
     validation: Natural = 0
     augment: AugmentSpec | None = None
@@ -215,7 +216,7 @@ class Recipe(_Spec):
         return value
 
     def canonical(self) -> dict[str, Any]:
-        """The full form in plain JSON values, defaults written out; reading it gives an equal recipe."""
+        """The full form in plain JSON values, defaults written out; `restore_recipe` makes an equal recipe of it."""
         return dict(_written(self))
 
 
@@ -243,21 +244,29 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe: of the shipped one of that name, else the path itself (./name for a file so called).
+
+    Raises RecipeError where there is no such file."""
+    known = shipped() if isinstance(source, str) else {}
+    path = known.get(str(source), Path(source))
+    if "\0" not in str(path) and path.exists():
+        return path
+    near = get_close_matches(str(source), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RecipeError([f"{source}: neither a file nor a shipped recipe{hint} (lottery list recipes)"])
+
+
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
 
     Raises RecipeError with all that is wrong."""
-    known = shipped() if isinstance(source, str) else {}
-    path = known.get(str(source), Path(source))
+    path = find_recipe(source)
     try:
         with path.open("rb") as file:
             text = file.read(yaml.MOST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        if known and isinstance(error, FileNotFoundError):
-            near = get_close_matches(str(source), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise RecipeError([f"{source}: neither a file nor a shipped recipe{hint} (lottery list recipes)"]) from None
-        raise RecipeError([f"{source}: cannot read it: {getattr(error, 'strerror', None) or error}"]) from None
+    except OSError as error:
+        raise RecipeError([f"{source}: cannot be read: {error.strerror}"]) from None
     return parse_recipe(text, str(path), overrides)
 
 
@@ -266,6 +275,16 @@ def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) ->
     draft = yaml.Draft(yaml.parse(text, name), name, _SHORT)
     for override in overrides:
         draft.set(override)
+    return _checked(draft)
+
+
+def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
+    """The recipe of a canonical form. Raises RecipeError where it is none, such as one of another version."""
+    document = yaml.Document(deepcopy(dict(canonical)), {(): yaml.Place((1, 1), (1, 1))})
+    return _checked(yaml.Draft(document, "recipe", _SHORT))
+
+
+def _checked(draft: yaml.Draft) -> Recipe:
     draft.note(check.components(draft.data, _OWN_KEYS))
     draft.note(check.exclusions(draft.data))
     recipe, valid = None, dict[str, Any]()

@@ -30,7 +30,7 @@ class Record:
         return None if step is None else int(step)
 
     def at(self, report: str) -> dict[str, Any] | None:
-        """Losses and accuracies at the early-stop step or at the end; without a validation split there is the end only."""
+        """Losses and accuracies at the early-stop step or the end; without a validation split there is the end only."""
         if self.diverged is not None:
             return None
         found: dict[str, Any] | None = self.metrics[report]
@@ -66,5 +66,9 @@ def known_fingerprint(recipe: Recipe, store: Store, data: Path) -> str:
         return fingerprint(load(recipe.data.component, data))
     except DataError as error:
         if not seen:
-            raise DataError(f"{store.root}: nothing of {recipe.name} has been run in this store, and {error}") from error
-        raise DataError(f"{store.root}: has runs of {recipe.name} on {len(seen)} versions of the data, and {error}") from error
+            raise DataError(
+                f"{store.root}: nothing of {recipe.name} has been run in this store, and {error}"
+            ) from error
+        raise DataError(
+            f"{store.root}: has runs of {recipe.name} on {len(seen)} versions of the data, and {error}"
+        ) from error

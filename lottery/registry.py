@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 
 from lottery.errors import UsageError
 from lottery.spec import Component, plain
@@ -54,8 +55,8 @@ class Entry(Generic[F]):
         fields: dict[str, Any] = {}
         for p in self._keys():
             kind = eval(p.annotation, dict(scope)) if isinstance(p.annotation, str) else p.annotation
-            fields[p.name] = (kind, ... if p.default is inspect.Parameter.empty else p.default)
-        config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=False, protected_namespaces=())
+            fields[p.name] = (_strict(kind), ... if p.default is inspect.Parameter.empty else p.default)
+        config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
         return create_model(f"{self.name}_keys", __config__=config, **fields)
 
     def check(self, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -68,10 +69,27 @@ class Entry(Generic[F]):
 
     def _explain(self, error: Any) -> str:
         if error["type"] == "extra_forbidden":
-            return f"{self.name} has no key {error['loc'][-1]!r}{suggest(str(error['loc'][-1]), self.schema.model_fields)}"
+            return (
+                f"{self.name} has no key {error['loc'][-1]!r}{suggest(str(error['loc'][-1]), self.schema.model_fields)}"
+            )
+        if error["type"] == "missing" and len(error["loc"]) == 1:
+            return f"{self.name} needs the key {error['loc'][0]!r}"
         if error["type"] == "missing":
-            return f"{self.name} needs the key {error['loc'][-1]!r}"
+            return f"the list is too short, it has no item {error['loc'][-1]}"
         return explain(error)
+
+
+def _strict(kind: Any) -> Any:
+    """The type with its numbers and flags taken at their word: `true` and `"0.1"` are no float."""
+    if kind in (int, float, bool, str):
+        return Annotated[kind, Strict()]
+    if get_origin(kind) is Annotated:
+        return Annotated[_strict(get_args(kind)[0]), *kind.__metadata__]
+    if get_origin(kind) in (tuple, list, dict):
+        return get_origin(kind)[tuple(_strict(arg) for arg in get_args(kind))]
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(_strict(arg) for arg in get_args(kind))]  # noqa: UP007
+    return kind
 
 
 def explain(error: Any) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from lottery.plan import Plan
-    from lottery.run import Event
+    from lottery.work import Event
 
 PLAIN_EVERY = 30.0  # seconds between lines about one training where there is no terminal
 
@@ -24,12 +24,12 @@ class View:
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True, highlight=False)
-        self._live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
         self._running: dict[str, Event] = {}
         self._told: dict[str, float] = {}
         self._done, self._total = 0, 0
         self._began = time.monotonic()
         self._seen: dict[str, str] = {}
+        self._live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def __enter__(self) -> View:
         return self

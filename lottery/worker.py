@@ -44,14 +44,14 @@ def main() -> int:
 
 
 def _work(request: dict[str, Any], stop: Any, say: Any) -> None:
-    from lottery.recipe import parse_recipe
-    from lottery.run import Request, prepare, work
+    from lottery.recipe import restore_recipe
+    from lottery.work import Request, prepare, work
 
     for plugin in request.pop("plugins"):
         importlib.import_module(plugin)
-    recipe = parse_recipe(json.dumps(request.pop("recipe")), "recipe")
-    paths = {name: Path(request.pop(name)) for name in ("data", "store")}
-    for event in work(prepare(Request(recipe, **paths, **request), stop)):
+    recipe = restore_recipe(request.pop("recipe"))
+    data, store = Path(request.pop("data")), Path(request.pop("store"))
+    for event in work(prepare(Request(recipe, data, store, **request), stop)):
         say(event.as_dict())
 
 

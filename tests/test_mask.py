@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
@@ -91,7 +92,7 @@ def test_a_collapsed_layer_is_named() -> None:
 def network(widths: tuple[int, ...] = (6, 8, 7, 4)) -> nn.Sequential:
     """A perceptron with batch normalization after each hidden layer."""
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
         layers += [nn.Linear(n_in, n_out)]
         layers += [nn.BatchNorm1d(n_out), nn.Tanh()] if i < len(widths) - 2 else []
     return nn.Sequential(*layers)
@@ -208,18 +209,17 @@ def test_the_rewound_momentum_of_a_pruned_weight_is_forgotten() -> None:
 def test_a_weight_revived_behind_the_hooks_is_noticed() -> None:
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(BrokenMask, match="weight: 1 pruned"):
-        with masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
-            model.weight.data.fill_(1.0)
+    mask = Mask({"weight": torch.tensor([[True, False]])})
+    with pytest.raises(BrokenMask, match="weight: 1 pruned"), masked(model, mask, optimizer):
+        model.weight.data.fill_(1.0)
 
 
 def test_an_error_inside_the_block_is_not_hidden_by_the_mask() -> None:
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(KeyError):
-        with masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
-            model.weight.data.fill_(1.0)
-            raise KeyError("the user's own")
+    with pytest.raises(KeyError), masked(model, Mask({"weight": torch.tensor([[True, False]])}), optimizer):
+        model.weight.data.fill_(1.0)
+        raise KeyError("the user's own")
 
 
 def test_the_hooks_are_gone_after_the_block() -> None:
@@ -234,6 +234,6 @@ def test_the_hooks_are_gone_after_the_block() -> None:
 
 def test_a_mask_of_another_model_is_refused() -> None:
     model = nn.Linear(2, 1)
-    with pytest.raises(UsageError, match="shape"):
-        with masked(model, Mask({"weight": torch.ones(3, 1, dtype=torch.bool)}), torch.optim.SGD(model.parameters())):
-            pass
+    mask = Mask({"weight": torch.ones(3, 1, dtype=torch.bool)})
+    with pytest.raises(UsageError, match="shape"), masked(model, mask, torch.optim.SGD(model.parameters())):
+        pass

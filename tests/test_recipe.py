@@ -15,7 +15,7 @@ import pytest
 import yaml as pyyaml
 
 from lottery.errors import RecipeError
-from lottery.recipe import Recipe, json_schema, load_recipe, parse_recipe, shipped
+from lottery.recipe import Recipe, find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
 from lottery.spec import Component, Duration
 
 ROOT = Path(__file__).parent.parent
@@ -533,9 +533,25 @@ def test_components_within_components_are_brought_to_their_types():
 )
 def test_the_canonical_form_reads_back_to_the_same_recipe(overrides):
     recipe = read(*overrides)
-    assert parse_recipe(json.dumps(recipe.canonical()), "canonical") == recipe
-    assert parse_recipe(pyyaml.safe_dump(recipe.canonical()), "canonical") == recipe
-    assert parse_recipe(json.dumps(recipe.canonical()), "canonical").canonical() == recipe.canonical()
+    canonical = recipe.canonical()
+    assert restore_recipe(json.loads(json.dumps(canonical))) == recipe
+    assert restore_recipe(canonical).canonical() == canonical == recipe.canonical()
+    assert parse_recipe(json.dumps(canonical), "canonical") == recipe
+    assert parse_recipe(pyyaml.safe_dump(canonical), "canonical") == recipe
+
+
+def test_a_canonical_form_restores_whatever_text_it_holds():
+    recipe = read("question='🎲   1e-3: \"#'")
+    assert restore_recipe(json.loads(json.dumps(recipe.canonical()))) == recipe
+
+
+def test_a_canonical_form_of_another_version_is_refused():
+    with pytest.raises(RecipeError) as caught:
+        restore_recipe({**read().canonical(), "colour": 1})
+    assert caught.value.problems == [
+        "recipe:1:1: recipe: there is no key 'colour' here; there are branches, data, init, model, name, prune, "
+        "question, report, rewind, seeds, train"
+    ]
 
 
 def test_the_json_schema_for_editors_knows_the_short_forms():
@@ -555,7 +571,7 @@ def test_a_recipe_cannot_be_changed_after_it_was_read():
 
 
 def test_shipped_recipes_are_found_by_name_and_files_by_path(tmp_path):
-    assert shipped()["lenet-mnist"] == ROOT / "recipes" / "lenet-mnist.yaml"
+    assert shipped()["lenet-mnist"] == find_recipe("lenet-mnist") == ROOT / "recipes" / "lenet-mnist.yaml"
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT)
     assert load_recipe(path) == load_recipe(str(path)) == load_recipe("lenet-mnist")
@@ -567,8 +583,8 @@ def test_a_recipe_that_cannot_be_read_is_named_with_the_way_out(tmp_path):
     cases = {
         "lenet-mnits": f"{nowhere}; did you mean 'lenet-mnist'? (lottery list recipes)",
         str(tmp_path / "no.yaml"): f"{nowhere} (lottery list recipes)",
-        str(tmp_path): "cannot read it: Is a directory",
-        "a\0b": "cannot read it: embedded null byte",
+        str(tmp_path): "cannot be read: Is a directory",
+        "a\0b": f"{nowhere} (lottery list recipes)",
     }
     for source, message in cases.items():
         with pytest.raises(RecipeError) as caught:

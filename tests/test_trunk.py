@@ -113,7 +113,10 @@ def test_a_layers_own_name_goes_before_output_and_output_before_patterns() -> No
 
 @pytest.mark.parametrize(
     ("rates", "message"),
-    [({"fc9": Fraction(1)}, "no layer 'fc9'; the model has fc1, fc2, output"), ({"fc1": Fraction(5)}, "leaves nothing")],
+    [
+        ({"fc9": Fraction(1)}, "no layer 'fc9'; the model has fc1, fc2, output"),
+        ({"fc1": Fraction(5)}, "leaves nothing"),
+    ],
 )
 def test_a_rate_that_fits_no_layer_or_prunes_a_whole_one_is_refused(rates: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from lottery.errors import Interrupted, LotteryError, MachineError
-from lottery.run import Event, Request
+from lottery.work import Event, Request
 
 if TYPE_CHECKING:
     from lottery.job import Stop
@@ -70,9 +70,7 @@ def _read(number: int, lines: IO[str], events: queue.Queue[tuple[int, Any]]) -> 
     events.put((number, ENDED))
 
 
-def _collect(
-    workers: list[subprocess.Popen[str]], events: queue.Queue[tuple[int, Any]], stop: Stop
-) -> Iterator[Event]:
+def _collect(workers: list[subprocess.Popen[str]], events: queue.Queue[tuple[int, Any]], stop: Stop) -> Iterator[Event]:
     running, passed_on = set(range(len(workers))), False
     last_words: dict[int, dict[str, Any]] = {}
     while running:
@@ -93,9 +91,7 @@ def _collect(
     _judge([last_words.get(number) for number in range(len(workers))], workers, stop)
 
 
-def _judge(
-    last_words: list[dict[str, Any] | None], workers: list[subprocess.Popen[str]], stop: Stop
-) -> None:
+def _judge(last_words: list[dict[str, Any] | None], workers: list[subprocess.Popen[str]], stop: Stop) -> None:
     """Raises what ended the run early, if anything did."""
     if stop.signal is not None:
         raise Interrupted(stop.signal)

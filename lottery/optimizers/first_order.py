@@ -39,9 +39,7 @@ def momentum(
     """SGD with heavy-ball momentum, v = beta v + g; w -= lr v (torch.optim.SGD)."""
     import torch
 
-    return torch.optim.SGD(
-        model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, **_fused(model)
-    )
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, **_fused(model))
 
 
 @optimizers.register("nesterov", source="Nesterov 1983; Sutskever et al. 2013")
@@ -72,6 +70,4 @@ def adam(
     """Adam; `weight_decay` is the L2 penalty of the paper's objective (torch.optim.Adam)."""
     import torch
 
-    return torch.optim.Adam(
-        model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **_fused(model)
-    )
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **_fused(model))

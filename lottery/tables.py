@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lottery.plan import Job, Plan
-    from lottery.record import Record
     from lottery.recipe import Recipe, RewindSpec
+    from lottery.record import Record
 
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 
@@ -43,7 +43,9 @@ def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
         if level == 0 and len(cells) > len(recipe.train.optimizer) * len(recipe.rewind):
             continue  # the dense network stands in each row; a row of its own only where nothing is pruned
         columns = {"dense": cells[optimizer, rewind, 0]["dense"], **columns}
-        if any(record is not None for name, column in columns.items() if name != "dense" or not level for record in column):
+        if any(
+            record is not None for name, column in columns.items() if name != "dense" or not level for record in column
+        ):
             table.append(_row(recipe, optimizer, rewind, columns))
     return table
 
@@ -92,13 +94,15 @@ def render(table: Sequence[Row], form: str) -> bytes:
         return _parquet(frame)
     compact = pd.DataFrame([_compact(row) for row in table])
     if form == "latex":
-        return compact.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index").to_latex(
-            hrules=True
-        ).replace("±", "$\\pm$").encode()
+        style = compact.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
+        return str(style.to_latex(hrules=True)).replace("±", "$\\pm$").encode()
     if form in ("text", "markdown"):
-        style = {"text": "simple", "markdown": "github"}[form]
-        numbers = {"disable_numparse": True, "stralign": "left"}
-        return (compact.to_markdown(index=False, tablefmt=style, **numbers) + "\n").encode()
+        from tabulate import tabulate
+
+        grid = {"text": "simple", "markdown": "github"}[form]
+        cells = [list(row.values()) for row in compact.to_dict("records")]
+        text: str = tabulate(cells, list(compact.columns), tablefmt=grid, disable_numparse=True)
+        return f"{text}\n".encode()
     raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
 
 
@@ -142,7 +146,9 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
         steps = list(_by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
         row[f"{name}_step"] = statistics.fmean(steps) if steps else None
         if name != "dense":
-            pairs = [accuracy[name][seed] - accuracy["dense"][seed] for seed in accuracy[name] if seed in accuracy["dense"]]
+            pairs = [
+                accuracy[name][seed] - accuracy["dense"][seed] for seed in accuracy[name] if seed in accuracy["dense"]
+            ]
             row[f"{name}_diff"] = statistics.fmean(pairs) if pairs else None
     row["note"] = "; ".join(_notes(recipe, columns, accuracy))
     return row

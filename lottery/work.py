@@ -17,10 +17,11 @@ from lottery.estimate import disk_bytes
 from lottery.job import Bench, Stop, execute
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
-from lottery.plan import Job, Plan, data_identity, digest, plan
+from lottery.plan import Job, data_identity, digest, plan
 from lottery.recipe import Recipe
 from lottery.store import Store
 
+ENDS = ("found", "done", "diverged", "failed", "blocked")
 DAMAGES = 3  # times a job's input may turn out damaged before the job counts as failed
 
 
@@ -59,10 +60,10 @@ class Outcome:
     messages: list[str] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
-        if event.kind in ("found", "done", "diverged", "failed", "blocked"):
-            # another process may find what this one has done: the first word stands
-            if self.ended.get(event.key) in (None, "blocked", "found") or event.kind == "failed":
-                self.ended[event.key] = event.kind
+        # another process may find what this one has done: the first word stands
+        open_still = self.ended.get(event.key) in (None, "blocked", "found") or event.kind == "failed"
+        if event.kind in ENDS and open_still:
+            self.ended[event.key] = event.kind
         if event.kind in ("diverged", "failed", "damaged") and event.about.get("message"):
             line = f"{event.label}: {event.about['message']}"
             if line not in self.messages:
@@ -128,7 +129,7 @@ def work(bench: Bench) -> Iterator[Event]:
                 continue
             for event in _attend(bench, job, ended, began):
                 yield event
-                if event.kind in ("found", "done", "diverged", "failed", "blocked"):
+                if event.kind in ENDS:
                     ended[job.key] = event.kind
                 if event.kind == "damaged":
                     damages[job.key] = damages.get(job.key, 0) + 1

@@ -1,0 +1,85 @@
+"""Activations: `f() -> nn.Module`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator
+
+from lottery.registry import activations
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _known(name: str) -> str:
+    if name not in activations:
+        raise ValueError(activations.unknown(name))
+    return name
+
+
+ActivationName = Annotated[str, AfterValidator(_known)]
+
+
+@activations.register("relu", source="Nair & Hinton 2010")
+def relu() -> nn.Module:
+    """max(0, x)."""
+    from torch import nn
+
+    return nn.ReLU()
+
+
+@activations.register("leaky_relu", source="Maas, Hannun & Ng 2013")
+def leaky_relu() -> nn.Module:
+    """x for x > 0, else 0.01 x."""
+    from torch import nn
+
+    return nn.LeakyReLU()
+
+
+@activations.register("tanh", source="LeCun et al. 1998")
+def tanh() -> nn.Module:
+    """Hyperbolic tangent."""
+    from torch import nn
+
+    return nn.Tanh()
+
+
+@activations.register("sigmoid", source="Rumelhart, Hinton & Williams 1986")
+def sigmoid() -> nn.Module:
+    """1 / (1 + exp(-x))."""
+    from torch import nn
+
+    return nn.Sigmoid()
+
+
+@activations.register("softplus", source="Dugas et al. 2001")
+def softplus() -> nn.Module:
+    """log(1 + exp(x)), a smooth ReLU."""
+    from torch import nn
+
+    return nn.Softplus()
+
+
+@activations.register("elu", source="Clevert, Unterthiner & Hochreiter 2016")
+def elu() -> nn.Module:
+    """x for x > 0, else exp(x) - 1."""
+    from torch import nn
+
+    return nn.ELU()
+
+
+@activations.register("silu", source="Hendrycks & Gimpel 2016; Elfwing et al. 2018")
+def silu() -> nn.Module:
+    """x sigmoid(x)."""
+    from torch import nn
+
+    return nn.SiLU()
+
+
+@activations.register("gelu", source="Hendrycks & Gimpel 2016")
+def gelu() -> nn.Module:
+    """x Phi(x), Phi the normal distribution function."""
+    from torch import nn
+
+    return nn.GELU()

@@ -1,0 +1,248 @@
+"""Data as tensors: what a dataset entry returns, its fingerprint, and batches made on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lottery import registry
+from lottery.errors import DataError, UsageError
+from lottery.seed import generator
+from lottery.spec import Component
+
+# Batches are made several at a time, to share the cost of calling an operator. On a CPU more than this falls out of
+# the cache, and the memory is handed back to the system and cleared anew for each chunk.
+CHUNK_BYTES = {"cpu": 2**21}
+DEVICE_CHUNK_BYTES = 2**24
+EVALUATION_BATCH = 500
+EVALUATION_BYTES = 2**26  # of one batch, for large images
+HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is copied piece by piece
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a dataset entry returns.
+
+    x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are; y: int64 (n,).
+    mean, std: of each channel of images scaled to [0, 1]; empty for features."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def load(component: Component, root: Path) -> Splits:
+    """The data set a recipe names, from the folder of data sets.
+
+    Raises DataError where it is missing, damaged or not what training needs."""
+    splits: Splits = registry.datasets[component.name].make(root, **component.args)
+    for problem in _problems(splits):
+        raise DataError(f"data set {component.name}: {problem}")
+    return splits
+
+
+def fingerprint(splits: Splits) -> str:
+    """sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean and std; not where they came from."""
+    tensors = {name: getattr(splits, name) for name in ("train_x", "train_y", "test_x", "test_y")}
+    header = {
+        "tensors": [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()],
+        "classes": splits.classes,
+        "mean": list(splits.mean),
+        "std": list(splits.std),
+    }
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for tensor in tensors.values():
+        for part in torch.split(tensor, HASHED_AT_ONCE):
+            digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _problems(splits: Splits) -> Iterator[str]:
+    x, features = splits.train_x, splits.train_x.shape[1:]
+    if splits.test_x.dtype != x.dtype or splits.test_x.shape[1:] != features:
+        yield f"test examples are {_kind(splits.test_x)}, training examples {_kind(x)}"
+    if x.dtype == torch.uint8 and x.dim() == 4:
+        if not len(splits.mean) == len(splits.std) == features[0]:
+            yield f"{features[0]} channels need as many means and stds, not {splits.mean} and {splits.std}"
+        elif not all(std > 0 for std in splits.std):
+            yield f"std is {splits.std}, each must be above 0 to divide by"
+    elif x.dtype != torch.float32 or splits.mean or splits.std:
+        yield f"examples are {_kind(x)}; they must be uint8 images with mean and std, or float32 without"
+    for part, images, labels in (("training", x, splits.train_y), ("test", splits.test_x, splits.test_y)):
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(images):
+            yield f"{len(images)} {part} examples with labels {labels.dtype} {tuple(labels.shape)}"
+        elif labels.min() < 0 or labels.max() >= splits.classes:
+            yield f"{part} labels go from {labels.min()} to {labels.max()}, the classes from 0 to {splits.classes - 1}"
+
+
+def _kind(x: Tensor) -> str:
+    return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape[1:])}"
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of each training image, drawn for each on its own.
+
+    crop: a random window of the image's size after padding by so many black pixels; flip: left and right exchanged for
+    every second image on average. Source: He et al. 2016."""
+
+    crop: int = 0
+    flip: bool = False
+
+
+class Data:
+    """One seed's training, validation and test examples on a device, handed out in normalized float32 batches.
+
+    Of a permutation drawn by the seed, the first `validation` training examples are held out and the next `limit` (all
+    where None) are trained on. Raises UsageError where that, or the augmentation, does not fit the data.
+
+    Images stay uint8. Order and augmentation derive from (seed, epoch) on the CPU: the same on every device."""
+
+    def __init__(
+        self,
+        splits: Splits,
+        *,
+        seed: int,
+        validation: int = 0,
+        limit: int | None = None,
+        augment: Augment | None = None,
+        device: torch.device,
+        channels_last: bool = False,
+    ):
+        n = len(splits.train_x)
+        if not 0 <= validation < n:
+            raise UsageError(f"data.validation: {validation} of {n} training examples leaves none to train on")
+        if limit is not None and limit < 1:
+            raise UsageError(f"data.limit: {limit} examples to train on; write at least 1, or leave it out")
+        self.input_shape = tuple(splits.train_x.shape[1:])
+        self.classes = splits.classes
+        self._seed, self._device = seed, device
+        self._augment = _fitting(augment, self.input_shape)
+        self._channels_last = channels_last and len(self.input_shape) == 3
+        shuffled = torch.randperm(n, generator=generator(seed, "split"))
+        held_out, kept = shuffled[:validation], shuffled[validation:]
+        train_x, train_y = self._flat(splits.train_x), splits.train_y.to(device)
+        self._parts = {  # examples (n, values), labels, and which of them make up the part
+            "train": (train_x, train_y, kept[:limit]),
+            "validation": (train_x, train_y, held_out),
+            "test": (self._flat(splits.test_x), splits.test_y.to(device), torch.arange(len(splits.test_x))),
+        }
+        self._scale, self._shift = self._affine(splits)
+
+    @property
+    def train_size(self) -> int:
+        return len(self._parts["train"][2])
+
+    @property
+    def validation_size(self) -> int:
+        return len(self._parts["validation"][2])
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Batches of one pass, the last and smaller one included."""
+        return -(-self.train_size // batch_size)
+
+    def epoch(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches `first`, `first + 1`, ... of one pass over the training part: the same bytes wherever it starts."""
+        x, y, chosen = self._parts["train"]
+        order = chosen[torch.randperm(len(chosen), generator=generator(self._seed, "order", epoch))]
+        return self._batches(x, y, order, batch_size, first, self._draws(epoch))
+
+    def evaluation(
+        self, part: Literal["train", "validation", "test"], batch_size: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All examples of a part in a fixed order, as they are; batches as large as is fast where no size is given."""
+        x, y, chosen = self._parts[part]
+        most = max(1, EVALUATION_BYTES // (4 * x.shape[1]))
+        return self._batches(x, y, chosen, batch_size or min(EVALUATION_BATCH, most))
+
+    def _batches(
+        self,
+        x: Tensor,
+        y: Tensor,
+        order: Tensor,
+        batch_size: int,
+        first: int = 0,
+        draws: tuple[Tensor, Tensor] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        order = order.to(self._device)
+        chunk_bytes = CHUNK_BYTES.get(self._device.type, DEVICE_CHUNK_BYTES)
+        chunk = max(1, chunk_bytes // (batch_size * x.shape[1] * 4))  # batches
+        # Chunks are counted from the start of the pass, not from `first`: a batch must lie at the same alignment in
+        # memory after a restart, since kernels that are chosen by alignment round differently.
+        skip = first % chunk
+        for begin in range((first - skip) * batch_size, len(order), chunk * batch_size):
+            here = slice(begin, begin + chunk * batch_size)
+            values = x.index_select(0, order[here])
+            if draws is not None:
+                values = self._augmented(values, draws[0][here], draws[1][here])
+            if self._scale is not None and self._shift is not None:
+                values = values.to(torch.float32).mul_(self._scale).add_(self._shift)
+            labels = y.index_select(0, order[here])
+            batches = (torch.split(whole, batch_size) for whole in (self._shaped(values), labels))
+            yield from islice(zip(*batches, strict=True), skip, None)
+            skip = 0
+
+    def _flat(self, x: Tensor) -> Tensor:
+        """(n, values) on the device, in the order in memory that batches have; a copy only where it must be."""
+        x = x.to(self._device)
+        return (x.permute(0, 2, 3, 1) if self._channels_last else x).reshape(len(x), -1).contiguous()
+
+    def _shaped(self, values: Tensor) -> Tensor:
+        """The inverse of `_flat`: a view (n, *input_shape)."""
+        if not self._channels_last:
+            return values.view(-1, *self.input_shape)
+        channels, height, width = self.input_shape
+        return values.view(-1, height, width, channels).permute(0, 3, 1, 2)
+
+    def _affine(self, splits: Splits) -> tuple[Tensor | None, Tensor | None]:
+        """(x/255 - mean)/std as x * scale + shift, one of each for every value of an image."""
+        if not splits.mean:
+            return None, None
+        mean, std = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (splits.mean, splits.std))
+        shape = (1, *self.input_shape)
+        scale, shift = (self._flat(v.float().expand(shape))[0] for v in (1 / (255 * std), -mean / std))
+        return scale, shift
+
+    def _draws(self, epoch: int) -> tuple[Tensor, Tensor] | None:
+        """For each image of the pass: where its window begins (row, column), and whether it is flipped."""
+        if self._augment is None:
+            return None
+        source = generator(self._seed, "augment", epoch)
+        corners = torch.randint(0, 2 * self._augment.crop + 1, (self.train_size, 2), generator=source)
+        flips = torch.randint(0, 2, (self.train_size,), generator=source, dtype=torch.bool)
+        return corners.to(self._device), (flips & self._augment.flip).to(self._device)
+
+    def _augmented(self, values: Tensor, corners: Tensor, flips: Tensor) -> Tensor:
+        assert self._augment is not None
+        _, height, width = self.input_shape
+        padded = functional.pad(self._shaped(values), [self._augment.crop] * 4)
+        image = torch.arange(len(values), device=self._device)
+        across = torch.arange(width, device=self._device)
+        rows = corners[:, :1] + torch.arange(height, device=self._device)  # (n, height)
+        columns = corners[:, 1:] + torch.where(flips[:, None], width - 1 - across, across)  # (n, width)
+        cropped = padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (n, height, width, channels)
+        return self._flat(cropped.permute(0, 3, 1, 2))
+
+
+def _fitting(augment: Augment | None, shape: tuple[int, ...]) -> Augment | None:
+    """The augmentation, None where it changes nothing. Raises UsageError where it does not suit the examples."""
+    if augment is None or not (augment.crop or augment.flip):
+        return None
+    if len(shape) != 3:
+        raise UsageError(f"data.augment: crop and flip are for images, these examples have shape {shape}; leave it out")
+    if not 0 <= augment.crop < min(shape[1:]):
+        raise UsageError(f"data.augment.crop: {augment.crop} pixels around images of {shape[1]}x{shape[2]}; write less")
+    return augment

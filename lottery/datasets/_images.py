@@ -1,0 +1,205 @@
+"""Decodes a folder of images once and keeps the result, under the hash of all that went into it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, ImageOps
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lottery import io
+from lottery.data import Splits
+from lottery.errors import DataError, MachineError, UsageError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that starts another program, as EPS does
+DECODER = f"1 pillow {PIL.__version__}"  # raise the number when decoded pixels change
+TENSORS = ("train_x", "train_y", "test_x", "test_y")
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Decoded images uint8 (n, size, size, 3), labels int64 (n,)."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+
+    def splits(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
+        """The same images as (n, 3, size, size), without a copy."""
+        train_x, test_x = self.train_x.permute(0, 3, 1, 2), self.test_x.permute(0, 3, 1, 2)
+        return Splits(train_x, self.train_y, test_x, self.test_y, self.classes, mean, std)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The files of train/ or test/, sorted by class and name, and the class of each."""
+
+    files: list[Path]
+    labels: list[int]
+
+
+def read(root: Path, folder: str, size: int) -> Images:
+    """All images of a folder, from the cache where it has them.
+
+    Raises DataError naming what is missing, what differs between train and test, or the file that is no image."""
+    place = root / folder
+    names = {part: _classes(place / part) for part in ("train", "test")}
+    if names["train"] != names["test"]:
+        only = [f"only in {part}: {', '.join(_only(names, part))}" for part in names if _only(names, part)]
+        raise DataError(f"{place}: train and test must have the same classes; {'; '.join(only)}")
+    train, test = (_files(place / part, names["train"]) for part in names)
+    cache = root / ".cache" / f"image_folder-{_key(place, [*train.files, *test.files], size)}.safetensors"
+    images = _cached(cache, len(names["train"]))
+    if images is None:
+        train_x, test_x = (_decoded(part.files, size) for part in (train, test))
+        train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
+        images = Images(train_x, train_y, test_x, test_y, len(names["train"]))
+        _keep(images, cache)
+    return images
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of each channel of images (n, h, w, channels) in [0, 1], from exact counts of the 256 values."""
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for part in torch.split(images, 1000):
+        for channel, values in enumerate(part.numpy().reshape(-1, images.shape[-1]).T):
+            counts[channel] += np.bincount(values, minlength=256)
+    values = np.arange(256) / 255
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    mean = shares @ values
+    std = np.sqrt(np.maximum(shares @ values**2 - mean**2, 0))
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _classes(folder: Path) -> list[str]:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: {error.strerror}; image_folder looks for train/<class>/ and test/<class>/ in {folder.parent}: "
+            "put the images there, or point --data or LOTTERY_DATA to the folder of data sets"
+        ) from error
+    if not names:
+        raise DataError(f"{folder}: no classes; put the images of each class into a folder of its own")
+    return names
+
+
+def _only(names: dict[str, list[str]], part: str) -> list[str]:
+    others = {name for other, found in names.items() if other != part for name in found}
+    return [name for name in names[part] if name not in others]
+
+
+def _files(folder: Path, classes: Sequence[str]) -> _Part:
+    part = _Part([], [])
+    for label, name in enumerate(classes):
+        with os.scandir(folder / name) as entries:
+            found = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
+        if not found:
+            raise DataError(f"{folder / name}: no images; image_folder takes {', '.join(SUFFIXES)}")
+        part.files.extend(folder / name / file for file in found)
+        part.labels.extend([label] * len(found))
+    return part
+
+
+def _key(place: Path, files: Sequence[Path], size: int) -> str:
+    """16 hex digits that stand for names and bytes of all files, the size and the decoder."""
+    digest = hashlib.sha256(f"{DECODER} size {size}\n".encode())
+    hashes = _parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files)
+    for file, content in zip(files, hashes, strict=True):
+        digest.update(f"{content} {file.relative_to(place).as_posix()}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def _decoded(files: Sequence[Path], size: int) -> Tensor:
+    images = np.empty((len(files), size, size, 3), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        images[index] = np.asarray(_image(files[index], size))
+
+    _parallel(decode, range(len(files)))
+    return torch.from_numpy(images)
+
+
+def _image(file: Path, size: int) -> Image.Image:
+    try:
+        with Image.open(file, formats=FORMATS) as opened:
+            image = opened.convert("RGB")
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{file}: no image that can be read ({reason}); replace it or take it away") from error
+    if image.size == (size, size):
+        return image
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+
+
+def _parallel(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """The function of each item, in many threads: reading and decoding let the others run."""
+    workers = os.cpu_count() or 1
+    some = -(-len(items) // (4 * workers))
+    parts = [items[begin : begin + some] for begin in range(0, len(items), some)]
+
+    def all_of(part: Iterable[A]) -> list[B]:
+        return [function(item) for item in part]
+
+    with ThreadPoolExecutor(workers) as pool:
+        return [result for results in pool.map(all_of, parts) for result in results]
+
+
+def _cached(cache: Path, classes: int) -> Images | None:
+    """What the cache has; None where it has nothing, or something damaged, which is made anew."""
+    if not cache.is_file():
+        return None
+    try:
+        with safe_open(cache, framework="pt") as file:
+            train_x, train_y, test_x, test_y = (file.get_tensor(name) for name in TENSORS)
+            expected = (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError, ValueError) as error:
+        logging.getLogger("lottery").warning("%s: damaged (%s); decoding the images again", cache, error)
+        return None
+    if _hash((train_x, train_y, test_x, test_y)) != expected:
+        logging.getLogger("lottery").warning("%s: damaged (wrong sha256); decoding the images again", cache)
+        return None
+    return Images(train_x, train_y, test_x, test_y, classes)
+
+
+def _keep(images: Images, cache: Path) -> None:
+    """Write the cache, whole or not at all; where that cannot be, go on without."""
+    tensors: dict[str, Tensor] = {name: getattr(images, name) for name in TENSORS}
+    try:
+        io.make_folder(cache.parent)
+        io.write_atomic(cache, save(tensors, {"sha256": _hash(list(tensors.values()))}))
+    except (MachineError, UsageError) as error:
+        logging.getLogger("lottery").warning("the decoded images are not kept: %s", error)
+
+
+def _hash(tensors: Sequence[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""What there is to name in a recipe, as records and as text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lottery.errors import UsageError
+
+
+def catalogue_names() -> list[str]:
+    """`recipes` and the catalogues."""
+    from lottery.registry import catalogues
+
+    return ["recipes", *catalogues]
+
+
+def entries(what: str) -> list[dict[str, Any]]:
+    """Name, summary, keys and source of each entry of a catalogue; of recipes name and first comment.
+
+    Raises UsageError where there is no such catalogue."""
+    from lottery.recipe import shipped
+    from lottery.registry import catalogues, suggest
+
+    if what == "recipes":
+        return [{"name": name, "summary": _first_comment(path)} for name, path in sorted(shipped().items())]
+    if what not in catalogues:
+        raise UsageError(f"list {what}: no such catalogue{suggest(what, catalogue_names())}")
+    return [
+        {"name": entry.name, "summary": entry.summary, "keys": _keys(entry), "source": entry.source}
+        for entry in catalogues[what]
+    ]
+
+
+def _keys(entry: Any) -> str:
+    shown = []
+    for name, about in entry.schema.model_fields.items():
+        shown.append(name if about.is_required() else f"{name}={entry.defaults[name]}")
+    return ", ".join(shown)
+
+
+def _first_comment(path: Path) -> str:
+    line = path.read_text(encoding="utf-8").partition("\n")[0]
+    return line.lstrip("# ") if line.startswith("#") else ""
+
+
+def print_json(value: Any) -> None:
+    """On stdout."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
+    """As a table on a terminal, else a line an entry."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if not sys.stdout.isatty():
+        print(title)
+        for entry in listed:
+            print(
+                "  " + "  ".join(str(entry[name]) for name in ("name", "summary", "keys", "source") if entry.get(name))
+            )
+        return
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
+    for name in listed[0] if listed else ():
+        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    for entry in listed:
+        table.add_row(*(str(value) for value in entry.values()))
+    console.print(table)

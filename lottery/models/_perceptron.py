@@ -1,0 +1,49 @@
+"""The fully connected network behind `lenet` and `mlp`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.errors import UsageError
+
+
+class Perceptron(nn.Module):
+    """Hidden layers `fc1`, ... each with normalization, activation and dropout, and `output`. Flattens its input."""
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        classes: int,
+        widths: Sequence[int],
+        norm: str,
+        activation: str,
+        dropout: float,
+        residual: bool,
+    ):
+        super().__init__()
+        if residual and len(set(widths)) > 1:
+            raise UsageError(f"model.residual: hidden layers must have one width to be added, not {list(widths)}")
+        self.residual = residual
+        self.hidden: list[tuple[nn.Module, nn.Module]] = []
+        n_in = math.prod(input_shape)
+        for i, width in enumerate(widths, start=1):
+            after = [registry.normalizations[norm].make(width, False), registry.activations[activation].make()]
+            after += [nn.Dropout(dropout)] if dropout else []
+            layer, rest = nn.Linear(n_in, width), nn.Sequential(*after)
+            self.add_module(f"fc{i}", layer)
+            self.add_module(f"after{i}", rest)
+            self.hidden.append((layer, rest))
+            n_in = width
+        self.output = nn.Linear(n_in, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        for i, (layer, rest) in enumerate(self.hidden):
+            y: Tensor = rest(layer(x))
+            x = x + y if self.residual and i else y
+        logits: Tensor = self.output(x)
+        return logits

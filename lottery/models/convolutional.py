@@ -1,0 +1,122 @@
+"""Convolutional networks for small images, and torchvision's classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from lottery.activations import ActivationName
+from lottery.errors import UsageError
+from lottery.normalizations import NormName
+from lottery.registry import models, suggest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CONV_BLOCKS = {"conv2": (64,), "conv4": (64, 128), "conv6": (64, 128, 256)}  # two convolutions and a pool each
+VGG_BLOCKS = {  # channels and number of convolutions between pools
+    "vgg11": ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2)),
+    "vgg13": ((64, 2), (128, 2), (256, 2), (512, 2), (512, 2)),
+    "vgg16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
+    "vgg19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+}
+RESNET_BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}  # in each of 3 stages
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _register_conv(name: str, channels: Sequence[int]) -> None:
+    def conv(
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        norm: NormName = "none",
+        activation: ActivationName = "relu",
+    ) -> nn.Module:
+        from lottery.models._convolution import Conv
+
+        return Conv(_image(input_shape, 2 ** len(channels)), classes, channels, norm, activation)
+
+    conv.__doc__ = (
+        f"{2 * len(channels)} convolutions 3x3, a pool after each two, then 256-256-output, for small images."
+    )
+    models.register(name, source="Frankle & Carbin 2019; Simonyan & Zisserman 2015")(conv)
+
+
+def _register_vgg(name: str, blocks: Sequence[tuple[int, int]]) -> None:
+    def vgg(
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        norm: NormName = "batch",
+        activation: ActivationName = "relu",
+        dropout: Dropout = 0.0,
+    ) -> nn.Module:
+        from lottery.models._convolution import Vgg
+
+        # no pool after the last block, which is averaged over all positions
+        return Vgg(_image(input_shape, 2 ** (len(blocks) - 1)), classes, blocks, norm, activation, dropout)
+
+    vgg.__doc__ = f"VGG-{name[3:]} for small images: averaged features and one linear layer, as in OpenLTH."
+    models.register(name, source="Simonyan & Zisserman 2015; Frankle et al. 2020")(vgg)
+
+
+def _register_resnet(name: str, blocks: int) -> None:
+    def resnet(
+        input_shape: tuple[int, ...],
+        classes: int,
+        *,
+        norm: NormName = "batch",
+        activation: ActivationName = "relu",
+        width: Annotated[int, Field(ge=1)] = 16,
+        shortcut: Literal["conv", "pad"] = "conv",
+    ) -> nn.Module:
+        from lottery.models._convolution import ResNet
+
+        return ResNet(_image(input_shape, 4), classes, blocks, norm, activation, width, shortcut)
+
+    resnet.__doc__ = (
+        f"ResNet-{name[6:]} for small images, stages of `width`, 2 and 4 times as many channels.\n\n"
+        "Where the shape changes, the shortcut is a 1x1 convolution with normalization (`conv`, as in OpenLTH and\n"
+        "Frankle et al. 2020) or subsampled and padded with zero channels (`pad`, option A of the paper)."
+    )
+    models.register(name, source="He et al. 2016")(resnet)
+
+
+for _name, _channels in CONV_BLOCKS.items():
+    _register_conv(_name, _channels)
+for _name, _blocks in VGG_BLOCKS.items():
+    _register_vgg(_name, _blocks)
+for _name, _count in RESNET_BLOCKS.items():
+    _register_resnet(_name, _count)
+
+
+@models.register("torchvision", source="torchvision.models")
+def torchvision(input_shape: tuple[int, ...], classes: int, *, arch: str) -> nn.Module:
+    """Any classification model of torchvision by its name there, `{name: torchvision, arch: resnet18}`, untrained."""
+    try:
+        from torchvision import models as zoo
+    except (ImportError, RuntimeError) as error:
+        raise UsageError(
+            f"model torchvision: it does not fit the installed torch ({error}); install the two together"
+        ) from error
+    known = zoo.list_models(module=zoo)
+    if arch not in known:
+        raise UsageError(f"model.arch: torchvision has no classifier {arch!r}{suggest(arch, known)}")
+    if len(input_shape) != 3 or input_shape[0] != 3:
+        raise UsageError(f"model torchvision: takes images of 3 channels, the data has shape {input_shape}")
+    model: nn.Module = zoo.get_model(arch, weights=None, num_classes=classes)
+    if arch in ("googlenet", "inception_v3"):
+        model.aux_logits = False  # type: ignore[assignment]
+        for name in ("aux1", "aux2", "AuxLogits"):
+            if hasattr(model, name):
+                setattr(model, name, None)
+    return model
+
+
+def _image(shape: tuple[int, ...], least: int) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape[1:]) < least:
+        raise UsageError(f"model: takes images of at least {least}x{least}, the data has shape {shape}")
+    return shape[0], shape[1], shape[2]

@@ -1,0 +1,117 @@
+"""Tensors as bytes and back, in safetensors: no pickle, the same bytes for the same values."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lottery.errors import DamagedFile
+from lottery.reading import parse_json
+
+MOST_HEADER_BYTES = 1 << 24
+MOST_DIMENSIONS = 64
+MOST_IN_DIMENSION = 1 << 40
+METADATA = "__metadata__"  # the format's own key
+
+_ITEM_BYTES = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
+    **dict.fromkeys(("F32", "I32", "U32"), 4),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 2),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
+}
+
+
+def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The tensors as a safetensors file; -0.0 becomes +0.0, so that equal values are equal bytes.
+
+    Any device and memory layout. Raises ValueError for the one name that the format keeps to itself."""
+    if METADATA in tensors:
+        raise ValueError(f"no tensor can be named {METADATA!r} in safetensors")
+    data = save({name: _canonical(tensors[name]) for name in sorted(tensors)})
+    if not metadata:
+        return data
+    # the library writes metadata in random order
+    start = 8 + struct.unpack_from("<Q", data)[0]
+    about = json.dumps({METADATA: dict(metadata)}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    header = about.encode()[:-1] + (b"," if tensors else b"") + data[9:start].rstrip(b" ")
+    header += b" " * (-len(header) % 8)
+    return b"".join((struct.pack("<Q", len(header)), header, memoryview(data)[start:]))
+
+
+def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the CPU, with memory of their own, and metadata. Raises DamagedFile for anything invalid."""
+    header = _header(data)
+    metadata = _metadata(header.pop(METADATA, {}))
+    _check_layout(header, len(data) - 8 - struct.unpack_from("<Q", data)[0])
+    try:
+        return load(data), metadata
+    except (SafetensorError, ValueError, RuntimeError, KeyError, AssertionError) as error:
+        raise _damaged(str(error)) from error
+
+
+def _canonical(value: Tensor) -> Tensor:
+    value = value.detach().cpu()
+    if value.is_floating_point() and value.element_size() == 1:  # there is no adding in eight bits
+        value = value.to(torch.float32).add(0.0).to(value.dtype)
+    elif value.is_floating_point() or value.is_complex():
+        value = value + 0.0
+    else:
+        value = value.clone()
+    return value.contiguous()
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    if len(data) < 8:
+        raise _damaged(f"{len(data)} bytes are too few")
+    length = struct.unpack_from("<Q", data)[0]
+    if length > min(len(data) - 8, MOST_HEADER_BYTES):
+        raise _damaged(f"a header of {length:,} bytes in a file of {len(data):,}")
+    header = parse_json(data[8 : 8 + length], "a file of tensors")
+    if not isinstance(header, dict):
+        raise _damaged("the header is no mapping")
+    return header
+
+
+def _metadata(found: Any) -> dict[str, str]:
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise _damaged("metadata that is not text by name")
+    return found
+
+
+def _check_layout(header: Mapping[str, Any], size: int) -> None:
+    """The tensors must lie side by side and fill the `size` bytes of data, each as long as its shape says."""
+    spans = [(0, 0), *sorted(_span(name, entry) for name, entry in header.items()), (size, size)]
+    for (_, end), (start, _) in pairwise(spans):
+        if start != end:
+            raise _damaged(f"tensors do not lie side by side: one ends at byte {end}, the next starts at {start}")
+
+
+def _span(name: str, entry: Any) -> tuple[int, int]:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise _damaged(f"{name}: type, shape and offsets are missing")
+    item = _ITEM_BYTES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if item is None or not _whole_numbers(shape, MOST_IN_DIMENSION) or len(shape) > MOST_DIMENSIONS:
+        raise _damaged(f"{name}: type {entry['dtype']!r}, shape {shape!r}"[:200])
+    if not _whole_numbers(offsets, 1 << 62) or len(offsets) != 2:
+        raise _damaged(f"{name}: offsets {offsets!r}"[:200])
+    if offsets[1] - offsets[0] != item * math.prod(shape):
+        raise _damaged(f"{name}: shape {shape} does not fill {offsets[1] - offsets[0]} bytes"[:200])
+    return offsets[0], offsets[1]
+
+
+def _whole_numbers(values: Any, most: int) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value <= most for value in values)
+
+
+def _damaged(why: str) -> DamagedFile:
+    return DamagedFile(f"a file of tensors cannot be read: {why}")

@@ -1,0 +1,74 @@
+"""A small study on real images (scikit-learn's digits) with everything in it that a restart could lose."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from lottery.recipe import Recipe, parse_recipe
+
+TEXT = """
+name: micro
+data: {name: digits, validation: 200, augment: {crop: 1, flip: true}}
+model: {name: lenet, widths: [24, 12], norm: batch, dropout: 0.2}
+init: glorot_normal
+train:
+  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05, weight_decay: 1e-4}]
+  schedule: {name: cosine, warmup: 10it}
+  batch_size: 32
+  length: %dit
+  evaluate_every: 20it
+  clip: 1.0
+prune: {scope: layer, fraction: 0.4, rates: {output: 0.5}, levels: 3}
+rewind: 15it
+seeds: 2
+branches: [reinit, shuffle]
+"""
+
+
+def micro(length: int = 40, *overrides: str) -> Recipe:
+    """The study with trainings of `length` steps."""
+    return parse_recipe(TEXT % length, "micro.yaml", overrides)
+
+
+def write_micro(folder: Path, length: int = 40) -> Path:
+    path = folder / "micro.yaml"
+    path.write_text(TEXT % length)
+    return path
+
+
+def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
+    """`lottery run` in a process of its own, deterministic, checkpoints as often as they may be."""
+    command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
+    return subprocess.Popen(
+        [*command, "--checkpoint-seconds", "0", "--device", "cpu", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(recipe: Path, store: Path, *options: str) -> str:
+    """Run to the end; the table printed."""
+    process = start(recipe, store, *options)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    """All that finished jobs committed: bytes of each file by its path; of manifests what is no time and no machine."""
+    found: dict[str, bytes] = {}
+    for path in sorted((store / "jobs").rglob("*")):
+        name = str(path.relative_to(store / "jobs"))
+        if path.name == "manifest.json":
+            manifest = json.loads(path.read_bytes())
+            kept = {key: manifest[key] for key in ("key", "kind", "status", "parent", "label", "files")}
+            found[name] = json.dumps(kept, sort_keys=True).encode()
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
