@@ -54,7 +54,7 @@ def missing_jobs(bench: Bench) -> list[Job]:
 
 
 def disk_bytes(bench: Bench) -> int:
-    """Bytes that the missing jobs of the plan will take, two checkpoints of the largest included."""
+    """Bytes that the missing jobs of the plan will take, the checkpoints of one included."""
     missing = missing_jobs(bench)
     if not missing:
         return 0
@@ -65,7 +65,7 @@ def disk_bytes(bench: Bench) -> int:
     rows = bench.steps(train.length, seed) // bench.steps(train.evaluate_every, seed) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks, "branch": 0}
-    total: int = sum(fixed + sizes[job.kind] for job in missing) + 2 * STATE_COPIES * weights
+    total: int = sum(fixed + sizes[job.kind] for job in missing) + 3 * STATE_COPIES * weights
     return total
 
 

@@ -50,7 +50,7 @@ class Job:
     def label(self) -> str:
         """What a person reads in logs and listings."""
         what = {
-            "rewind": f"to step {self.rewind.to}" if self.rewind else "",
+            "rewind": f"to {_point(self.rewind.to)}" if self.rewind else "",
             "dense": "dense",
             "ticket": f"level {self.level}",
             "branch": f"level {self.level} {self.branch.label} {self.sample}" if self.branch else "",

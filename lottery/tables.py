@@ -25,7 +25,8 @@ Row = dict[str, Any]
 
 
 def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
-    """A row for each optimizer, rewind point (where there are several) and density that has a finished training.
+    """A row for each optimizer, rewind point (where there are several) and density that has a finished training;
+    for the dense network alone where nothing is pruned yet.
 
     Columns: `optimizer`, `density`, then for `dense`, `ticket` and each control the mean test accuracy over seeds as a
     fraction, with `_std` (of the sample), `_n` seeds, `_step` (mean early-stop step) and `_diff` (mean difference to
@@ -38,16 +39,18 @@ def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
             for place in _places(recipe, job):
                 name = job.branch.label if job.kind == "branch" and job.branch else job.kind
                 cells.setdefault(place, {}).setdefault(name, []).append(found.get(job.key))
-    table = []
+    names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]
+    table: list[Row] = []
+    alone: dict[tuple[str, str], Row] = {}  # dense networks without a pruned one beside them, so far
     for (optimizer, rewind, level), columns in cells.items():
-        if level == 0 and len(cells) > len(recipe.train.optimizer) * len(recipe.rewind):
-            continue  # the dense network stands in each row; a row of its own only where nothing is pruned
-        columns = {"dense": cells[optimizer, rewind, 0]["dense"], **columns}
-        if any(
-            record is not None for name, column in columns.items() if name != "dense" or not level for record in column
-        ):
-            table.append(_row(recipe, optimizer, rewind, columns))
-    return table
+        dense = cells[optimizer, rewind, 0]["dense"]
+        row = {name: dense if name == "dense" else columns.get(name, []) for name in names}
+        if any(record for name in names[1:] for record in row[name]):
+            table.append(_row(recipe, optimizer, rewind, row))
+            alone.pop((optimizer, rewind), None)
+        elif level == 0 and any(dense):
+            alone[optimizer, rewind] = _row(recipe, optimizer, rewind, row)
+    return [*table, *alone.values()]
 
 
 def long_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
@@ -155,13 +158,14 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
 
 
 def _by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
-    """A seed's value: the mean over its samples, all of which must be there."""
+    """A seed's value: the mean over its samples, all of which must be there and none diverged."""
     values: dict[int, list[float]] = {}
     for record in column:
         measured = record.at(report) if record else None
         if record and measured:
             values.setdefault(record.job.seed, []).append(measured[field])
-    return {seed: statistics.fmean(samples) for seed, samples in values.items()}
+    wanted = max((record.job.branch.samples for record in column if record and record.job.branch), default=1)
+    return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
 
 
 def _notes(
@@ -195,6 +199,8 @@ def _compact(row: Row) -> dict[str, str]:
             spread = row[f"{name}_std"]
             mean = "" if value is None else f"{value:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
             cells[name] = mean and f"{mean} ({row[f'{name}_n']})"
+        elif name.endswith(("_std", "_n")):
+            continue
         elif name.endswith("_step"):
             cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"
         elif name.endswith("_diff"):
@@ -203,7 +209,7 @@ def _compact(row: Row) -> dict[str, str]:
             cells[name] = f"{100 * value:.4g} %"
         elif isinstance(value, float):
             cells[name] = f"{value:.6g}"
-        elif not name.endswith(("_std", "_n")):
+        else:
             cells[name] = "" if value is None else str(value)
     return cells
 
