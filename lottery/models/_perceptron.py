@@ -28,22 +28,20 @@ class Perceptron(nn.Module):
         if residual and len(set(widths)) > 1:
             raise UsageError(f"model.residual: hidden layers must have one width to be added, not {list(widths)}")
         self.residual = residual
-        self.hidden: list[tuple[nn.Module, nn.Module]] = []
+        self.depth = len(widths)
         n_in = math.prod(input_shape)
         for i, width in enumerate(widths, start=1):
             after = [registry.normalizations[norm].make(width, False), registry.activations[activation].make()]
             after += [nn.Dropout(dropout)] if dropout else []
-            layer, rest = nn.Linear(n_in, width), nn.Sequential(*after)
-            self.add_module(f"fc{i}", layer)
-            self.add_module(f"after{i}", rest)
-            self.hidden.append((layer, rest))
+            self.add_module(f"fc{i}", nn.Linear(n_in, width))
+            self.add_module(f"after{i}", nn.Sequential(*after))
             n_in = width
         self.output = nn.Linear(n_in, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        for i, (layer, rest) in enumerate(self.hidden):
-            y: Tensor = rest(layer(x))
-            x = x + y if self.residual and i else y
+        for i in range(1, self.depth + 1):  # by name, so that a layer replaced from outside is the one that is used
+            y: Tensor = getattr(self, f"after{i}")(getattr(self, f"fc{i}")(x))
+            x = x + y if self.residual and i > 1 else y
         logits: Tensor = self.output(x)
         return logits

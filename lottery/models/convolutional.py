@@ -10,7 +10,7 @@ from pydantic import Field
 from lottery.activations import ActivationName
 from lottery.errors import UsageError
 from lottery.normalizations import NormName
-from lottery.registry import models, suggest
+from lottery.registry import models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ def _register_vgg(name: str, blocks: Sequence[tuple[int, int]]) -> None:
         from lottery.models._convolution import Vgg
 
         # no pool after the last block, which is averaged over all positions
-        return Vgg(_image(input_shape, 2 ** (len(blocks) - 1)), classes, blocks, norm, activation, dropout)
+        return Vgg(_image(input_shape, 2 ** (len(blocks) - 1), norm), classes, blocks, norm, activation, dropout)
 
     vgg.__doc__ = f"VGG-{name[3:]} for small images: averaged features and one linear layer, as in OpenLTH."
     models.register(name, source="Simonyan & Zisserman 2015; Frankle et al. 2020")(vgg)
@@ -75,7 +75,7 @@ def _register_resnet(name: str, blocks: int) -> None:
     ) -> nn.Module:
         from lottery.models._convolution import ResNet
 
-        return ResNet(_image(input_shape, 4), classes, blocks, norm, activation, width, shortcut)
+        return ResNet(_image(input_shape, 4, norm), classes, blocks, norm, activation, width, shortcut)
 
     resnet.__doc__ = (
         f"ResNet-{name[6:]} for small images, stages of `width`, 2 and 4 times as many channels.\n\n"
@@ -96,27 +96,15 @@ for _name, _count in RESNET_BLOCKS.items():
 @models.register("torchvision", source="torchvision.models")
 def torchvision(input_shape: tuple[int, ...], classes: int, *, arch: str) -> nn.Module:
     """Any classification model of torchvision by its name there, `{name: torchvision, arch: resnet18}`, untrained."""
-    try:
-        from torchvision import models as zoo
-    except (ImportError, RuntimeError) as error:
-        raise UsageError(
-            f"model torchvision: it does not fit the installed torch ({error}); install the two together"
-        ) from error
-    known = zoo.list_models(module=zoo)
-    if arch not in known:
-        raise UsageError(f"model.arch: torchvision has no classifier {arch!r}{suggest(arch, known)}")
-    if len(input_shape) != 3 or input_shape[0] != 3:
-        raise UsageError(f"model torchvision: takes images of 3 channels, the data has shape {input_shape}")
-    model: nn.Module = zoo.get_model(arch, weights=None, num_classes=classes)
-    if arch in ("googlenet", "inception_v3"):
-        model.aux_logits = False  # type: ignore[assignment]
-        for name in ("aux1", "aux2", "AuxLogits"):
-            if hasattr(model, name):
-                setattr(model, name, None)
-    return model
+    from lottery.models._torchvision import classifier
+
+    return classifier(input_shape, classes, arch)
 
 
-def _image(shape: tuple[int, ...], least: int) -> tuple[int, int, int]:
+def _image(shape: tuple[int, ...], least: int, norm: str = "none") -> tuple[int, int, int]:
+    """The data's shape. Raises UsageError where it is none of images, or they shrink to nothing on their way."""
+    if norm == "instance":
+        least *= 2  # it normalizes over positions and needs more than one in the last layer
     if len(shape) != 3 or min(shape[1:]) < least:
         raise UsageError(f"model: takes images of at least {least}x{least}, the data has shape {shape}")
     return shape[0], shape[1], shape[2]

@@ -1,0 +1,55 @@
+"""Every shipped recipe trains (experiment E4): real MNIST where it is, made-up images in the layout of CIFAR-10."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lottery
+from lottery.recipe import shipped
+
+SHORT = [
+    "seeds=1",
+    "prune.levels=1",
+    "train.length=3it",
+    "train.evaluate_every=2it",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with 10 classes of 32x32 images in `cifar10-images`."""
+    root = tmp_path_factory.mktemp("data")
+    draws = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 3)):
+        for label in range(10):
+            folder = root / "cifar10-images" / part / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(draws.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_shipped_recipe_trains(name: str, tmp_path: Path, images: Path, request: pytest.FixtureRequest) -> None:
+    recipe = lottery.load_recipe(name)
+    overrides, data = list(SHORT), tmp_path
+    if recipe.data.name == "cifar10":
+        data = images
+        overrides += ["data.name=image_folder", "data.folder=cifar10-images", "data.limit=40"]
+        overrides += ["data.validation=20"] if recipe.data.validation else []
+    elif recipe.data.name == "mnist":
+        data = request.getfixturevalue("real_data")
+        overrides += ["data.validation=200", "data.limit=300"]
+    if any(rewind.to.value for rewind in recipe.rewind):
+        overrides += ["rewind=[init, 1it]", "train.schedule=constant"]
+    outcome = lottery.run(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store", device="cpu")
+    assert outcome.exit_code == 0, outcome.messages
+    frame = lottery.table(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store")
+    expected = ["dense", "ticket", *(branch.label for branch in recipe.branches)]
+    assert all(0 <= frame[column].iloc[0] <= 1 for column in expected)
+    assert json.loads(frame.to_json(orient="records"))
