@@ -153,7 +153,7 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
                 accuracy[name][seed] - accuracy["dense"][seed] for seed in accuracy[name] if seed in accuracy["dense"]
             ]
             row[f"{name}_diff"] = statistics.fmean(pairs) if pairs else None
-    row["note"] = "; ".join(_notes(recipe, columns, accuracy))
+    row["note"] = "; ".join(_notes(recipe, columns))
     return row
 
 
@@ -168,9 +168,7 @@ def _by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[i
     return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
 
 
-def _notes(
-    recipe: Recipe, columns: Mapping[str, Sequence[Record | None]], accuracy: Mapping[str, Mapping[int, float]]
-) -> Iterator[str]:
+def _notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Iterator[str]:
     for name, column in columns.items():
         diverged = [record.diverged for record in column if record and record.diverged is not None]
         if diverged:
@@ -184,11 +182,11 @@ def _notes(
     collapsed = sorted({layer for record in found for layer in record.metrics.get("collapsed", [])})
     if collapsed:
         yield f"collapsed: {', '.join(collapsed)}"
-    for name, column in columns.items():
-        stops = [record.at("early_stop") for record in column if record and recipe.data.validation]
-        censored = sum(bool(stop and stop["censored"]) for stop in stops)
-        if censored:
-            yield f"{name}: early-stop step censored in {censored} of {len(column)}"
+    stops = {name: [record.at("early_stop") for record in column if record] for name, column in columns.items()}
+    censored = {name: sum(bool(stop and stop["censored"]) for stop in each) for name, each in stops.items()}
+    told = [f"{name} {count} of {len(columns[name])}" for name, count in censored.items() if count]
+    if told and recipe.data.validation:
+        yield f"early-stop step censored: {', '.join(told)}"
 
 
 def _compact(row: Row) -> dict[str, str]:

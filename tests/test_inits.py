@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import ks_2samp
 from torch import nn
 
 from lottery import registry
@@ -69,17 +70,25 @@ def test_biases_are_zero_but_for_torchs_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", [entry.name for entry in registry.inits])
 def test_draws_come_from_the_generator_alone(name: str) -> None:
-    before = torch.get_rng_state()
     first, again, other = drawn(name, "conv", 1), drawn(name, "conv", 1), drawn(name, "conv", 2)
     assert torch.equal(first.weight, again.weight)
     assert not torch.equal(first.weight, other.weight)
-    module = LAYERS["conv"][0]  # building it draws; the init itself must not
-    assert module is not None
-    torch.set_rng_state(before)
     model = nn.Linear(3, 3)
     state = torch.get_rng_state()
     registry.inits[name].make(model, torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_torchs_default_is_the_distribution_that_a_layer_is_made_with(layer: str) -> None:
+    torch.manual_seed(0)
+    made, ours = LAYERS[layer][0](), drawn("torch", layer)
+    bound = 1 / math.sqrt(LAYERS[layer][1])
+    for name, theirs in made.named_parameters():
+        values = ours.get_parameter(name)
+        assert values.abs().max().item() <= bound and theirs.abs().max().item() <= bound
+        distance = ks_2samp(values.detach().flatten().numpy(), theirs.detach().flatten().numpy()).statistic
+        assert distance < 2 * math.sqrt(2 / values.numel())  # exceeded by chance once in 1,500
 
 
 def test_normalizations_start_afresh() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -56,6 +58,24 @@ def test_the_number_of_prunable_weights_is_that_of_the_papers(name: str, shape: 
     assert sum(p.numel() for p in prunable(build(name, shape)).values()) == weights
 
 
+@pytest.mark.parametrize(
+    ("name", "args", "parameters"),
+    [  # as counted in public implementations: with biases and normalization
+        ("resnet20", {"shortcut": "pad"}, 269_722),
+        ("resnet32", {"shortcut": "pad"}, 464_154),
+        ("resnet44", {"shortcut": "pad"}, 658_586),
+        ("resnet56", {"shortcut": "pad"}, 853_018),
+        ("resnet110", {"shortcut": "pad"}, 1_727_962),
+        ("resnet20", {}, 272_474),
+        ("vgg16", {}, 14_728_266 - 4_224),  # theirs has a bias in each convolution too
+    ],
+)
+def test_all_parameters_together_are_those_of_public_implementations(
+    name: str, args: dict[str, Any], parameters: int
+) -> None:
+    assert sum(p.numel() for p in build(name, **args).parameters()) == parameters
+
+
 def small(entry_name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
     """An input and keys that keep the model small."""
     shapes = {"lenet": (1, 8, 8), "mlp": (40,), "torchvision": (3, 32, 32)}
@@ -76,8 +96,9 @@ def test_every_weight_of_every_model_receives_a_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", ["lenet", "mlp", "conv2", "resnet20", "vgg11"])
 def test_every_normalization_fits_every_family_and_none_is_pruned(name: str, norm: str) -> None:
     shape, args = small(name)
+    shape = (3, 32, 32) if name == "vgg11" else shape
     model = build(name, shape, norm=norm, **args)
-    model(torch.randn(4, *(shape if name != "vgg11" else (3, 32, 32)))).square().sum().backward()
+    model(torch.randn(4, *shape)).square().sum().backward()
     assert all("norm" not in layer and "after" not in layer for layer in prunable(model))
 
 
@@ -129,10 +150,64 @@ def test_widths_are_any_and_layers_have_the_names_that_recipes_use() -> None:
 
 def test_the_last_layer_of_a_torchvision_model_is_its_output() -> None:
     names = list(prunable(build("torchvision", arch="resnet18")))
-    from fractions import Fraction
-
     assert layer_rate(names[-1], names, {"output": Fraction(0)}) == 0
     assert layer_rate(names[0], names, {"output": Fraction(0)}) == 1
+
+
+@pytest.mark.parametrize("name", ["lenet", "mlp", "vgg11"])
+def test_dropout_acts_in_training_only_and_leaves_weights_and_names_alone(name: str) -> None:
+    shape, _ = small(name)
+    plain, dropped = build(name, shape), build(name, shape, dropout=0.5)
+    weights, same = dropped.state_dict(), plain.state_dict()
+    assert list(weights) == list(same) and all(torch.equal(weights[key], same[key]) for key in same)
+    x = torch.randn(4, *shape)
+    assert not torch.equal(dropped(x), dropped(x))
+    assert torch.equal(dropped.eval()(x), build(name, shape).eval()(x)) or name == "vgg11"
+    assert torch.equal(dropped(x), dropped(x))
+
+
+def test_a_layer_replaced_from_outside_is_the_one_that_is_used() -> None:
+    model = build("lenet", (4,), widths=(3,))
+    model.fc1 = nn.Linear(4, 3)
+    nn.init.constant_(model.fc1.weight, math.nan)
+    assert bool(model(torch.ones(2, 4)).isnan().all())
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_a_convolution_has_a_bias_only_where_no_normalization_follows(norm: str) -> None:
+    for name in ("conv2", "resnet20", "vgg11"):
+        convolutions = [m for m in build(name, norm=norm).modules() if isinstance(m, nn.Conv2d)]
+        assert {m.bias is not None for m in convolutions} == {norm == "none"}
+
+
+def test_a_misspelt_normalization_or_activation_is_found_before_any_model_is_built() -> None:
+    _, problems = registry.models.check(Component("resnet20", {"norm": "bach", "activation": "rellu"}))
+    assert [(where, message.partition(" (")[0]) for where, message in problems] == [
+        (("norm",), "no normalization 'bach'; did you mean 'batch'?"),
+        (("activation",), "no activation 'rellu'; did you mean 'relu'?"),
+    ]
+
+
+@pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
+def test_classifiers_with_auxiliary_outputs_give_one_and_no_warning(
+    arch: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    model = build("torchvision", (3, 75, 75), arch=arch)
+    assert not any("aux" in name.lower() for name in model.state_dict())
+    assert model(torch.randn(2, 3, 75, 75)).shape == (2, 10)
+    assert [str(w.message) for w in recwarn] == []
+
+
+def test_a_torchvision_that_cannot_be_imported_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(UsageError, match="install the two together"):
+        build("torchvision", arch="resnet18")
+
+
+def test_an_init_that_leaves_a_weight_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.init, "xavier_normal_", lambda weight, generator: weight.data.fill_(math.inf))
+    with pytest.raises(UsageError, match=r"init glorot_normal: fc1.weight of lenet is not finite"):
+        build_model(Component("lenet"), (4,), 10, init=Component("glorot_normal"), seed=0)
 
 
 def test_a_tied_weight_counts_once() -> None:
@@ -148,6 +223,12 @@ def test_a_tied_weight_counts_once() -> None:
         ("vgg11", (3, 8, 8), {}, "at least 16x16"),
         ("torchvision", (1, 28, 28), {"arch": "resnet18"}, "3 channels"),
         ("torchvision", (3, 32, 32), {"arch": "resnet81"}, "did you mean 'resnet18'"),
+        ("torchvision", (3, 32, 32), {"arch": "alexnet"}, "alexnet does not take images of 32x32"),
+        ("torchvision", (3, 32, 32), {"arch": "vit_b_32"}, "vit_b_32 does not take images of 32x32 .*Expected 224"),
+        ("conv6", (3, 8, 7), {}, "at least 8x8"),
+        ("resnet20", (3, 3, 8), {}, "at least 4x4"),
+        ("resnet20", (3, 4, 4), {"norm": "instance"}, "at least 8x8"),
+        ("vgg11", (3, 16, 16), {"norm": "instance"}, "at least 32x32"),
         ("mlp", (40,), {"residual": True, "widths": (3, 4)}, "one width"),
     ],
 )

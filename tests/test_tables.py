@@ -208,7 +208,7 @@ def test_a_seed_of_which_a_sample_is_missing_is_not_averaged() -> None:
 def test_early_stop_steps_at_the_end_of_training_are_marked_censored() -> None:
     planned = hand()
     found = everything(planned) | made(planned, ticket(1, 0.5, step=100, censored=True))
-    assert rows(planned, found)[0]["note"] == "ticket: early-stop step censored in 1 of 2"
+    assert rows(planned, found)[0]["note"] == "early-stop step censored: ticket 1 of 2"
 
 
 def test_layers_that_collapsed_are_named_once() -> None:

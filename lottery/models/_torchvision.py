@@ -27,7 +27,7 @@ def classifier(input_shape: tuple[int, ...], classes: int, arch: str) -> nn.Modu
         raise UsageError(f"model.arch: torchvision has no classifier {arch!r}{suggest(arch, known)}")
     if len(input_shape) != 3 or input_shape[0] != 3:
         raise UsageError(f"model torchvision: takes images of 3 channels, the data has shape {input_shape}")
-    # these two draw their weights slowly and with a warning; an init draws them anyway
+    # left unset, init_weights makes these two warn; an init draws the weights anyway
     special = {"aux_logits": False, "init_weights": False} if arch in ("googlenet", "inception_v3") else {}
     model: nn.Module = zoo.get_model(arch, weights=None, num_classes=classes, **special)
     _try(model, input_shape, arch)
