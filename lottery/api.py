@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lottery.places import data_root, store_root
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lottery.job import Bench, Stop
+    from lottery.job import Bench
     from lottery.plan import Plan
     from lottery.recipe import Recipe
     from lottery.record import Record
+    from lottery.signals import Stop
     from lottery.work import Event, Outcome, Request
-
-
-def data_root(given: str | Path | None = None) -> Path:
-    """Where data sets lie: as given, else $LOTTERY_DATA, else `data`."""
-    return Path(given or os.environ.get("LOTTERY_DATA") or "data")
-
-
-def store_root(given: str | Path | None = None) -> Path:
-    """Where jobs are stored: as given, else $LOTTERY_STORE, else `runs`."""
-    return Path(given or os.environ.get("LOTTERY_STORE") or "runs")
 
 
 def run(
@@ -47,8 +39,7 @@ def run(
     `on_plan` is told the plan before training, `on_event` each event. In the main thread, signals are noticed: raises
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
-    from lottery.job import Stop
-    from lottery.signals import noticed
+    from lottery.signals import Stop, noticed
     from lottery.work import Outcome, Request, prepare
 
     recipe = _loaded(recipe)
@@ -94,7 +85,7 @@ def table(
     import pandas as pd
 
     recipe = _loaded(recipe)
-    plan, found = finished(recipe, data_root(data), store_root(store))
+    plan, found = finished(recipe, Path(data) if data else None, store_root(store))
     return pd.DataFrame(table_rows(plan, found, long))
 
 
@@ -104,7 +95,7 @@ def table_rows(plan: Plan, found: dict[str, Record], long: bool) -> list[dict[st
     return long_rows(plan, found) if long else rows(plan, found)
 
 
-def finished(recipe: Recipe, data: Path, store: Path) -> tuple[Plan, dict[str, Record]]:
+def finished(recipe: Recipe, data: Path | None, store: Path) -> tuple[Plan, dict[str, Record]]:
     """The recipe's plan and its finished trainings by key."""
     from lottery.plan import plan
     from lottery.record import known_fingerprint, records

@@ -24,15 +24,27 @@ PRUNABLE = (
 def build_model(
     component: Component, input_shape: tuple[int, ...], classes: int, *, init: Component, seed: int
 ) -> nn.Module:
-    """The network for inputs of this shape (without the batch), initialized by the seed's "init" stream, on the CPU.
+    """The seed's network for inputs of this shape (without the batch), on the CPU: see `initialized`."""
+    return initialized(component, input_shape, classes, init, stream(seed, "construct"), generator(seed, "init"))
+
+
+def initialized(
+    component: Component,
+    input_shape: tuple[int, ...],
+    classes: int,
+    init: Component,
+    construct: int,
+    draws: torch.Generator,
+) -> nn.Module:
+    """A network whose weights the init draws; what an init leaves alone is drawn by the seed `construct`.
 
     Leaves the process-wide generator as it was. Raises UsageError where the model does not take such inputs, or the
     init leaves a parameter that is not finite."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(stream(seed, "construct"))
+        torch.default_generator.manual_seed(construct)
         model = registry.models[component.name].make(input_shape, classes, **component.args)
     assert isinstance(model, nn.Module)
-    registry.inits[init.name].make(model, generator(seed, "init"), **init.args)
+    registry.inits[init.name].make(model, draws, **init.args)
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise UsageError(f"init {init.name}: {name} of {component.name} is not finite")

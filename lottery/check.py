@@ -108,6 +108,9 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
                     path = ("branches", index, "levels", place)
                     yield path, f"the trunk has levels 1 to {prune.levels}, no {level}; raise prune.levels"
     yield from _about_labels([branch.label for branch in branches])
+    known_branches = [branch for branch in branches if branch.name in registry.branches]
+    if len(known_branches) == len(branches):
+        yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
 
 
 def _about_pruning(prune: Any) -> Iterator[Problem]:

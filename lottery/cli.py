@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery.api import data_root, store_root
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
+from lottery.places import data_root, store_root
 
 if TYPE_CHECKING:
     from lottery.recipe import Recipe
@@ -47,6 +48,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Entry point: errors become one line on stderr and an exit code."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # until a run has something to save
     try:
         app()
     except LotteryError as error:
@@ -57,6 +59,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(0)
+    except MemoryError:
+        print("lottery: out of memory; close other programs, or run with fewer --jobs", file=sys.stderr)
+        sys.exit(3)
     except OSError as error:
         print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         sys.exit(3)
@@ -161,8 +166,9 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table."""
-    from lottery.api import finished
     from lottery.api import run as run_recipe
+    from lottery.record import records
+    from lottery.store import Store
     from lottery.tables import render, rows
     from lottery.view import View
 
@@ -180,8 +186,9 @@ def run(
             on_plan=view.plan,
             on_event=view.event,
         )
-    planned, found = finished(loaded, data_root(data), store_root(store))
-    sys.stdout.buffer.write(render(rows(planned, found), "text"))
+    assert view.planned is not None
+    found = records(view.planned, Store(store_root(store)))
+    sys.stdout.buffer.write(render(rows(view.planned, found), "text"))
     sys.stdout.flush()
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -214,7 +221,7 @@ def show(
     if manifest is None:
         raise UsageError(f"{full}: this job was damaged and has been put aside; run its recipe again")
     metrics = kept.read_json(full, "metrics.json") if "metrics.json" in manifest.files else {}
-    about = {**manifest.as_dict(), "job": kept.read_json(full, "job.json"), "metrics": metrics}
+    about = {**manifest.as_dict(), "identity": kept.read_json(full, "job.json"), "metrics": metrics}
     if as_json:
         print_json(about)
         return
@@ -228,7 +235,7 @@ def show(
         if metrics.get(name) is not None:
             print(f"{name:<12} {json.dumps(metrics[name])}")
     print("identity")
-    print(json.dumps(about["job"]["identity"], indent=2))
+    print(json.dumps(about["identity"], indent=2))
 
 
 @app.command()
@@ -251,7 +258,7 @@ def table(
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
-    planned, found = finished(_load(recipe, sets, plugin), data_root(data), store_root(store))
+    planned, found = finished(_load(recipe, sets, plugin), data, store_root(store))
     missing = sum(job.kind != "rewind" for job in planned) - len(found)
     if missing:
         print(f"{missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)

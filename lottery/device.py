@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,9 +46,8 @@ def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False)
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # one thread when deterministic: how a sum is split over threads shows in its last bit
-    threads = 1 if deterministic else max(1, cores // jobs)
+    threads = 1 if deterministic else max(1, _cores() // jobs)
     return Machine(torch.device(kind), threads, deterministic)
 
 
@@ -79,6 +79,16 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
         torch.set_rng_state(rng)
         if cuda_rng:
             torch.cuda.set_rng_state_all(cuda_rng)
+
+
+def _cores() -> int:
+    """Processors this process may use: of its affinity, and of its container's share where that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores  # no container, or another kind
+    return cores if quota == "max" else min(cores, max(1, round(int(quota) / int(period))))
 
 
 def _processor() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 from lottery.build import prunable
@@ -54,7 +54,7 @@ def missing_jobs(bench: Bench) -> list[Job]:
 
 
 def disk_bytes(bench: Bench) -> int:
-    """Bytes that the missing jobs of the plan will take, the checkpoints of one included."""
+    """Bytes that the missing jobs of the plan will take, checkpoints included."""
     missing = missing_jobs(bench)
     if not missing:
         return 0
@@ -65,7 +65,7 @@ def disk_bytes(bench: Bench) -> int:
     rows = bench.steps(train.length, seed) // bench.steps(train.evaluate_every, seed) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks, "branch": 0}
-    total: int = sum(fixed + sizes[job.kind] for job in missing) + 3 * STATE_COPIES * weights
+    total: int = sum(fixed + sizes[job.kind] for job in missing) + 3 * STATE_COPIES * weights * bench.jobs
     return total
 
 
@@ -84,7 +84,7 @@ def _measured(bench: Bench) -> float | None:
     """Seconds a step over the plan's finished trainings, evaluation and commits included."""
     found = [(job, bench.store.find(job.key)) for job in bench.plan if job.kind != "rewind"]
     done = [(manifest.seconds, _steps(bench, job)) for job, manifest in found if manifest and manifest.status == "done"]
-    steps = sum(count for _, count in done)
+    steps = sum(each for _, each in done)
     return sum(seconds for seconds, _ in done) / steps if steps else None
 
 
@@ -94,11 +94,11 @@ def _timed(bench: Bench) -> float:
     with prepared(bench.machine, bench.plan.recipe.train.precision):
         training = training_of(bench, job)
         with masked(training.model, Mask({}), training.optimizer):
-            batches = bench.data(job.seed).epoch(0, training.batch_size)
+            passes = (bench.data(job.seed).epoch(epoch, training.batch_size) for epoch in count())
+            batches = chain.from_iterable(passes)
             for x, y in islice(batches, 2):
                 training.run_step(x, y)
-            began, count = time.perf_counter(), 0
+            began = time.perf_counter()
             for x, y in islice(batches, TIMED_STEPS):
                 training.run_step(x, y).item()
-                count += 1
-    return (time.perf_counter() - began) / max(1, count)
+    return (time.perf_counter() - began) / TIMED_STEPS

@@ -16,16 +16,17 @@ from lottery.build import build_model, prunable
 from lottery.criteria import Context
 from lottery.data import Augment, Data, Splits
 from lottery.device import Machine, prepared
-from lottery.errors import Interrupted
+from lottery.errors import DamagedFile, Interrupted
 from lottery.levels import StoredLevel, pack, read_state
 from lottery.manifest import Status
 from lottery.mask import Mask, masked
 from lottery.schedules import warmed_up
 from lottery.seed import generator
+from lottery.signals import Stop
 from lottery.spec import Duration
 from lottery.step import build_step
 from lottery.tensors import decode, encode
-from lottery.train import Diverged, Training, load_optimizer
+from lottery.train import Diverged, Stopped, Training, load_optimizer
 from lottery.trunk import Spec, Start, Weights, next_start
 
 if TYPE_CHECKING:
@@ -33,13 +34,6 @@ if TYPE_CHECKING:
     from lottery.store import Store
 
 CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
-
-
-@dataclass
-class Stop:
-    """Set by a signal handler, read between steps."""
-
-    signal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,7 @@ class Bench:
     machine: Machine
     splits: Splits
     checkpoint_seconds: float = 60.0
+    jobs: int = 1  # processes that work beside this one, this one included
     stop: Stop = field(default_factory=Stop)
     _data: tuple[int, Data] | None = None
 
@@ -87,6 +82,8 @@ class Bench:
     def release(self) -> None:
         """Let go of the data, where other processes do the work."""
         self._data = None
+        if self.machine.device.type == "cuda":
+            torch.cuda.empty_cache()
         self.splits = None  # type: ignore[assignment]
 
     def steps(self, length: Duration, seed: int) -> int:
@@ -117,23 +114,26 @@ def execute(bench: Bench, job: Job) -> Iterator[Progress]:
         clock = _Clock(bench, job, training, began)
         try:
             with masked(training.model, start.mask, training.optimizer):
-                clock.seconds = _resume(bench, job, training)
+                clock.past = _resume(bench, job, training)
                 yield from _advance(bench, training, clock)
-            _check_weights(training)
+                _check_weights(training)
             files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, start.mask)
             status: Status = "done"
+        except Stopped as stopped:
+            clock.save()
+            raise Interrupted(bench.stop.signal or 0) from stopped
         except Diverged as diverged:
             result = {"diverged": diverged.step, "curve": training.curve, **_shape(start.mask)}
             files, status = {"metrics.json": _json(result)}, "diverged"
     bench.store.commit(
         job.key,
-        {"job.json": _json({"identity": job.identity, "label": job.label}), **files},
+        {"job.json": _json(job.identity), **files},
         kind=job.kind,
         status=status,
         parent=job.parent,
         label=job.label,
-        seconds=clock.total(),
-        environment=bench.machine.environment(),
+        seconds=clock.seconds(),
+        environment=clock.environment(),
     )
     bench.store.drop_checkpoints(job.key)
 
@@ -144,10 +144,11 @@ def starting_point(bench: Bench, job: Job) -> Start:
         network = bench.network(job.seed)
         return Start(network.state_dict(), Mask.dense(prunable(network)), bench.spec(job))
     trunk = bench.plan.trunk(job)
+    depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
     if job.kind == "branch":
         assert job.branch is not None
         component = job.branch.component
-        draws = generator(job.seed, f"branch/{component.name}/{job.level}", job.sample)
+        draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
         start = registry.branches[component.name].make(StoredLevel(bench, trunk[-1]), draws, **component.args)
         assert isinstance(start, Start)
         return start
@@ -156,7 +157,7 @@ def starting_point(bench: Bench, job: Job) -> Start:
     entry = registry.criteria[prune.criterion.name]
 
     def criterion(weights: Weights) -> dict[str, torch.Tensor]:
-        scores = entry.make(weights, Context(generator(job.seed, "mask", job.level)), **prune.criterion.args)
+        scores = entry.make(weights, Context(generator(job.seed, "mask", depth)), **prune.criterion.args)
         assert isinstance(scores, dict)
         return scores
 
@@ -198,6 +199,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         evaluate_every=bench.steps(train.evaluate_every, job.seed),
         multiplier=_multiplier(bench, start.spec, job.seed, total),
         precision=train.precision,
+        stopped=lambda: bench.stop.signal is not None,
     )
 
 
@@ -220,34 +222,64 @@ def _in_steps(bench: Bench, value: Any, seed: int) -> Any:
     return tuple(_in_steps(bench, item, seed) for item in value) if isinstance(value, (list, tuple)) else value
 
 
-def _resume(bench: Bench, job: Job, training: Training) -> float:
-    """Put the training where it can go on: its checkpoint, or a rewind point it shares. Returns seconds spent so far.
+@dataclass(frozen=True)
+class Past:
+    """What earlier sessions of a job took, and the environments they ran in where those were others than this one."""
 
-    The dense network goes on from its furthest rewind point, so that both lie on one trajectory."""
+    seconds: float = 0.0
+    environments: tuple[dict[str, Any], ...] = ()
+
+
+def _resume(bench: Bench, job: Job, training: Training) -> Past:
+    """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
+
+    The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
+    a state from another environment is not used: the bytes must be those of this one."""
+    here = bench.machine.environment()
+    states = []
     saved = bench.store.load_checkpoint(job.key)
     if saved is not None:
-        _, files = saved
-        values = json.loads(files["state.json"])
-        training.restore(decode(files["state.safetensors"])[0], values["training"])
-        return float(values["seconds"])
-    if job.kind in ("rewind", "dense"):
-        states = [read_state(bench.store, key) for key in job.needs]
-        reached = [state for state in states if training.step < state[1]["step"] <= training.stop]
-        if reached:
-            training.restore(*max(reached, key=lambda state: state[1]["step"]))
-    return 0.0
+        values = json.loads(saved[1]["state.json"])
+        past = Past(float(values["seconds"]), tuple(values["environments"]))
+        states.append((decode(saved[1]["state.safetensors"])[0], values["training"], past))
+    for key in job.needs if job.kind in ("rewind", "dense") else ():
+        manifest = bench.store.find(key)
+        if manifest is not None and manifest.status == "done":
+            environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
+            past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
+            states.append((*read_state(bench.store, key), past))
+    states = [
+        (tensors, values, past)
+        for tensors, values, past in states
+        if training.step <= values["step"] <= training.stop
+        and not (bench.machine.deterministic and any(environment != here for environment in past.environments))
+    ]
+    if not states:
+        return Past()
+    tensors, values, past = max(states, key=lambda state: state[1]["step"])
+    try:
+        training.restore(tensors, values)
+    except DamagedFile:
+        bench.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
+        raise
+    return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
 
 
 class _Clock:
-    """Seconds spent on a job over all its sessions, and when the next checkpoint is due."""
+    """What a job took over all its sessions and where they ran; saves a checkpoint when one is due."""
 
     def __init__(self, bench: Bench, job: Job, training: Training, began: float):
         self.bench, self.job, self.training = bench, job, training
-        self.began, self.seconds = began, 0.0
+        self.began, self.past = began, Past()
         self._saved, self._every = time.monotonic(), bench.checkpoint_seconds
 
-    def total(self) -> float:
-        return self.seconds + time.monotonic() - self.began
+    def seconds(self) -> float:
+        return self.past.seconds + time.monotonic() - self.began
+
+    def environment(self) -> dict[str, Any]:
+        """Of this session; with `earlier`, those of earlier ones where they differ: never mixed in silence."""
+        here = self.bench.machine.environment()
+        return {**here, "earlier": list(self.past.environments)} if self.past.environments else here
 
     def save_if_due(self, now: float) -> None:
         if now - self._saved >= self._every:
@@ -256,10 +288,9 @@ class _Clock:
     def save(self) -> None:
         before = time.monotonic()
         tensors, values = self.training.state()
-        files = {
-            "state.safetensors": encode(tensors),
-            "state.json": _json({"training": values, "seconds": self.total()}),
-        }
+        environments = [self.bench.machine.environment(), *self.past.environments]
+        state = {"training": values, "seconds": self.seconds(), "environments": environments}
+        files = {"state.safetensors": encode(tensors), "state.json": _json(state)}
         self.bench.store.save_checkpoint(self.job.key, self.training.step, files)
         self._saved = time.monotonic()
         self._every = max(self.bench.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
@@ -270,8 +301,7 @@ def _advance(bench: Bench, training: Training, clock: _Clock) -> Iterator[Progre
     began = shown
     for step in training.steps():
         if bench.stop.signal is not None:
-            clock.save()
-            raise Interrupted(bench.stop.signal)
+            raise Stopped
         now = time.monotonic()
         clock.save_if_due(now)
         if now - shown >= 0.5:

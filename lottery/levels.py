@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lottery import registry
-from lottery.build import prunable
+from lottery.build import initialized, prunable
 from lottery.errors import DamagedFile
 from lottery.mask import Mask
 from lottery.plan import exact
@@ -68,9 +67,9 @@ class StoredLevel:
         return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
 
     def fresh(self, generator: torch.Generator) -> Weights:
-        network = self.bench.network(self.job.seed)
-        init = self.bench.plan.recipe.init
-        registry.inits[init.name].make(network, generator, **init.args)
+        recipe, data = self.bench.plan.recipe, self.bench.data(self.job.seed)
+        construct = int(torch.randint(2**62, (), generator=generator))
+        network = initialized(recipe.model, data.input_shape, data.classes, recipe.init, construct, generator)
         return network.state_dict()
 
 

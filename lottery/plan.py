@@ -140,7 +140,7 @@ def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
                 "criterion": registry.criteria.identity(prune.criterion),
                 "scope": prune.scope,
                 "fraction": str(fraction),
-                "rates": {pattern: str(exact(rate)) for pattern, rate in prune.rates.items()},
+                "rates": [[pattern, str(exact(rate))] for pattern, rate in prune.rates.items()],  # the first fit counts
             },
             "rewind": {"to": _point(dense.rewind.to), "mode": dense.rewind.mode},
         }
@@ -195,7 +195,7 @@ def _training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: C
     return {
         "data": data_identity(data),
         "fingerprint": fingerprint,
-        "model": registry.models.identity(recipe.model),
+        "model": _with_versions("model", recipe.model),
         "init": registry.inits.identity(recipe.init),
         "optimizer": _with_versions("optimizer", optimizer),
         "schedule": _with_versions("schedule", train.schedule.component),
@@ -208,9 +208,13 @@ def _training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: C
 
 
 def _with_versions(singular: str, component: Component) -> dict[str, Any]:
-    """A component's identity, with that of each component among its arguments."""
+    """A component's identity, with that of each component, normalization and activation among its arguments."""
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
+    arguments = {**catalogue[component.name].defaults, **component.args}
+    for name, named in (("norm", registry.normalizations), ("activation", registry.activations)):
+        if name in arguments:
+            identity[f"{name}_version"] = named[arguments[name]].version
     for name, value in component.args.items():
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = _with_versions(name, value)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lottery.errors import DataError
+from lottery.errors import DamagedFile, DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,28 +43,33 @@ class Record:
 
 
 def records(plan: Plan, store: Store) -> dict[str, Record]:
-    """The finished trainings of a plan by key. Raises DamagedFile, having quarantined what is damaged."""
+    """The finished trainings of a plan by key; a damaged one is put aside, said, and missing from now on."""
     found: dict[str, Record] = {}
     for job in plan:
         manifest = store.find(job.key)
         if manifest is not None and job.kind != "rewind":
-            found[job.key] = Record(job, manifest, store.read_json(job.key, "metrics.json"))
+            try:
+                found[job.key] = Record(job, manifest, store.read_json(job.key, "metrics.json"))
+            except DamagedFile as damage:
+                logging.getLogger("lottery").warning("%s", damage)
     return found
 
 
-def known_fingerprint(recipe: Recipe, store: Store, data: Path) -> str:
-    """The fingerprint of the recipe's data: the one the store has seen, so that a table needs no data; else computed.
+def known_fingerprint(recipe: Recipe, store: Store, data: Path | None) -> str:
+    """The fingerprint of the recipe's data in the folder `data`; where None is named, the one the store has seen, so
+    that a table needs no data, else that of the data in the usual place.
 
     Raises DataError where the store knows none and the data is not there either."""
     from lottery.plan import data_identity, digest
 
     seen = store.remembered_data(digest(data_identity(recipe.data)))
-    if len(seen) == 1:
+    if len(seen) == 1 and data is None:
         return seen[0]
     from lottery.data import fingerprint, load
+    from lottery.places import data_root
 
     try:
-        return fingerprint(load(recipe.data.component, data))
+        return fingerprint(load(recipe.data.component, data_root(data)))
     except DataError as error:
         if not seen:
             raise DataError(

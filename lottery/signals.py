@@ -6,11 +6,15 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lottery.job import Stop
+
+@dataclass
+class Stop:
+    """Set by a signal handler, read between steps."""
+
+    signal: int | None = None
 
 
 @contextmanager

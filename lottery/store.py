@@ -92,7 +92,8 @@ class Store:
     ) -> Manifest:
         """Keep a job's files for good, all or none. Where another process was first, its job is kept and returned.
 
-        Raises Nondeterminism where its files differ though the environments are the same; MachineError."""
+        Raises Nondeterminism where its files differ though the environments are the same and claim to be
+        deterministic; MachineError."""
         if MANIFEST in files:
             raise UsageError(f"{MANIFEST}: is the store's own; name the file differently")
         target = self._folder(key)
@@ -128,8 +129,10 @@ class Store:
             io.remove(draft)
             return
         what = ", ".join(different) or f"status {theirs.status} and {ours.status}"
-        if ours.environment != theirs.environment:
-            self.log("mixed environments", key=ours.key, label=ours.label, files=different)
+        alike = ours.environment == theirs.environment
+        if not alike or not ours.environment.get("deterministic", True):
+            event = "not deterministic" if alike else "mixed environments"
+            self.log(event, key=ours.key, label=ours.label, files=different)
             io.remove(draft)
             return
         place = self.root / "quarantine" / f"{ours.key}-second-{io.unique()}"

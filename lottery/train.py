@@ -17,6 +17,7 @@ from lottery.step import Step, autocast
 if TYPE_CHECKING:
     from lottery.data import Data
 
+OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
 FINITE_EVERY = 50  # steps between looks at the loss: each look waits for the device
 
 
@@ -26,6 +27,10 @@ class Diverged(Exception):
     def __init__(self, step: int):
         self.step = step
         super().__init__(f"the loss is not finite at step {step}")
+
+
+class Stopped(Exception):
+    """Told to stop in the middle of an evaluation; the training's state is that of the step before it."""
 
 
 class Training:
@@ -49,11 +54,12 @@ class Training:
         evaluate_every: int,
         multiplier: Callable[[int], float],
         precision: str,
+        stopped: Callable[[], bool] = lambda: False,
     ):
         self.model, self.optimizer, self.data, self.run_step = model, optimizer, data, run_step
         self.seed, self.stop, self.total = seed, stop, total
         self.batch_size, self.evaluate_every = batch_size, evaluate_every
-        self.multiplier, self.precision = multiplier, precision
+        self.multiplier, self.precision, self._stopped = multiplier, precision, stopped
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
         self.best: dict[str, Any] | None = None
@@ -66,10 +72,10 @@ class Training:
         self._rng: dict[str, Tensor] | None = None
 
     def steps(self) -> Iterator[int]:
-        """Train, yielding the number of the step just done. Raises Diverged."""
-        if not self.curve:
-            self._evaluate()
+        """Train, yielding the number of the step just done. Raises Diverged, and Stopped where it is told to."""
         self._seed_dropout()
+        if not self.curve or (self._on_grid() and self.curve[-1]["step"] != self.step):
+            self._evaluate()
         self.model.train()
         while self.step < self.stop:
             epoch, batch = divmod(self.step, self._per_epoch)
@@ -82,7 +88,7 @@ class Training:
                 self._loss += self.run_step(x, y)
                 self._losses += 1
                 self.step += 1
-                if self.step % self.evaluate_every == 0 or self.step == self.total:
+                if self._on_grid():
                     self._evaluate()
                 elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
                     self._check_finite()
@@ -104,8 +110,10 @@ class Training:
             else:
                 trained = {name: value.clone() for name, value in self.model.state_dict().items()}
                 self.model.load_state_dict(self._best_weights)
-                early = {**self.best, **self._measure("test"), "censored": False}
-                self.model.load_state_dict(trained)
+                try:
+                    early = {**self.best, **self._measure("test"), "censored": False}
+                finally:
+                    self.model.load_state_dict(trained)
         return {"end": end, "early_stop": early, "curve": self.curve}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -114,7 +122,7 @@ class Training:
         tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
         tensors |= {f"rng/{name}": value for name, value in _rng_state(self._device).items()}
         tensors["loss"] = self._loss
-        optimizer = flatten(self.optimizer.state_dict(), "optimizer", tensors)
+        optimizer = flatten(optimizer_state(self.optimizer), "optimizer", tensors)
         values = {
             "step": self.step,
             "losses": self._losses,
@@ -137,13 +145,15 @@ class Training:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFile(f"no state of this training: {error}") from error
 
+    def _on_grid(self) -> bool:
+        return self.step % self.evaluate_every == 0 or self.step == self.total
+
     def _seed_dropout(self) -> None:
         """torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
+        torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
         if self._rng is not None:
             _set_rng_state(self._rng, self._device)
             self._rng = None
-        else:
-            torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
 
     def _check_finite(self) -> None:
         if not math.isfinite(self._loss.item()):
@@ -152,12 +162,13 @@ class Training:
     def _evaluate(self) -> None:
         """A row of the curve; keeps the weights of the lowest validation loss so far."""
         self._check_finite()
+        measured = self._measure("validation") if self.data.validation_size else {}
         row: dict[str, float | int | None] = {"step": self.step}
         row["train_loss"] = self._loss.item() / self._losses if self._losses else None
         self._loss = torch.zeros_like(self._loss)
         self._losses = 0
-        if self.data.validation_size:
-            row |= self._measure("validation")
+        if measured:
+            row |= measured
             loss = row["validation_loss"]
             assert isinstance(loss, float)
             if not math.isfinite(loss):
@@ -175,6 +186,8 @@ class Training:
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         count = 0
         for x, y in self.data.evaluation(part):
+            if self._stopped():
+                raise Stopped
             with autocast(self.precision, self._device):
                 scores = self.model(x)
             loss += functional.cross_entropy(scores.float(), y, reduction="sum").double()
@@ -184,9 +197,21 @@ class Training:
         return {f"{part}_loss": loss.item() / count, f"{part}_accuracy": correct.item() / count}
 
 
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The torch state dict without learning rates, which a schedule sets, and the options of the machine."""
+    state = optimizer.state_dict()
+    groups = [{k: v for k, v in group.items() if k not in OWN_OPTIONS} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """Load a torch state dict, its tensors laid out in memory as their weights are: fused kernels count on that."""
+    """Load an `optimizer_state`, its tensors laid out in memory as their weights are: fused kernels count on that.
+
+    The learning rates stay those the optimizer was made with, and so do the options that belong to the machine."""
+    own = [{name: group[name] for name in OWN_OPTIONS if name in group} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
+    for group, options in zip(optimizer.param_groups, own, strict=True):
+        group.update(options)
     for weight, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:

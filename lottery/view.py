@@ -26,6 +26,7 @@ class View:
         self.console = console or Console(stderr=True, highlight=False)
         self._running: dict[str, Event] = {}
         self._told: dict[str, float] = {}
+        self.planned: Plan | None = None
         self._done, self._total = 0, 0
         self._began = time.monotonic()
         self._seen: dict[str, str] = {}
@@ -39,6 +40,8 @@ class View:
             self._live.stop()
 
     def plan(self, plan: Plan) -> None:
+        """What is going to be run; shows it where there is a terminal."""
+        self.planned = plan
         self._total = len(plan)
         self._began = time.monotonic()
         if self.console.is_terminal:

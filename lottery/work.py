@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Iterator
@@ -9,20 +10,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lottery.build import prunable
 from lottery.data import fingerprint, load
 from lottery.device import machine
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
 from lottery.estimate import disk_bytes
-from lottery.job import Bench, Stop, execute
+from lottery.job import Bench, execute
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
 from lottery.plan import Job, data_identity, digest, plan
 from lottery.recipe import Recipe
+from lottery.signals import Stop
 from lottery.store import Store
 
 ENDS = ("found", "done", "diverged", "failed", "blocked")
-DAMAGES = 3  # times a job's input may turn out damaged before the job counts as failed
+DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Outcome:
 
     def add(self, event: Event) -> None:
         # another process may find what this one has done: the first word stands
-        open_still = self.ended.get(event.key) in (None, "blocked", "found") or event.kind == "failed"
+        open_still = self.ended.get(event.key) in (None, "blocked", "found", "failed")
         if event.kind in ENDS and open_still:
             self.ended[event.key] = event.kind
         if event.kind in ("diverged", "failed", "damaged") and event.about.get("message"):
@@ -84,7 +88,9 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
     where = machine(request.device, jobs=request.jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
     planned = plan(request.recipe, fingerprint(splits))
-    bench = Bench(planned, Store(request.store), where, splits, request.checkpoint_seconds, stop or Stop())
+    bench = Bench(
+        planned, Store(request.store), where, splits, request.checkpoint_seconds, request.jobs, stop or Stop()
+    )
     check(bench)
     return bench
 
@@ -152,6 +158,8 @@ def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iter
         yield found
         return
     needs = [ended.get(key) for key in job.needs]
+    if job.kind == "dense":  # it can do without a rewind point, and says itself where it diverges
+        needs = ["done" if end in ("diverged", "failed") else end for end in needs]
     if any(end in ("diverged", "failed", "blocked") for end in needs):
         yield Event("blocked", job.key, job.label)
         return
@@ -176,13 +184,15 @@ def _run_one(bench: Bench, job: Job) -> Iterator[Event]:
             yield Event("progress", job.key, job.label, asdict(progress))
     except (Interrupted, MachineError):
         raise
-    except MemoryError as error:
-        raise MachineError(f"{job.label}: out of memory: {error}") from error
+    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        raise MachineError(f"{job.label}: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
     except DamagedFile as error:
         bench.store.log("damaged", key=job.key, label=job.label, message=str(error))
         yield Event("damaged", job.key, job.label, {"message": str(error)})
         return
     except Exception as error:
+        if "can't allocate memory" in str(error):  # torch's own word for it on a CPU
+            raise MachineError(f"{job.label}: out of memory: {str(error).partition(chr(10))[0]}") from error
         message = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
         bench.store.record_failure(job.key, label=job.label, message=f"{message}\n{traceback.format_exc()}")
         bench.store.log("failed", key=job.key, label=job.label, message=message)
@@ -201,8 +211,12 @@ def _finished(bench: Bench, job: Job) -> Event | None:
     manifest = bench.store.find(job.key)
     if manifest is None:
         return None
+    try:  # what the table will read is verified here, while it can still be computed again
+        metrics = bench.store.read(job.key, "metrics.json") if "metrics.json" in manifest.files else b""
+    except DamagedFile:
+        return None
     if manifest.status == "diverged":
-        step = bench.store.read_json(job.key, "metrics.json")["diverged"]
+        step = json.loads(metrics)["diverged"]
         message = f"diverged: the loss is not finite at step {step}"
         return Event("diverged", job.key, job.label, {"step": step, "message": message})
     return Event("found", job.key, job.label, {"seconds": manifest.seconds})

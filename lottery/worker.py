@@ -9,10 +9,12 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lottery.errors import Interrupted, LotteryError
+from lottery.signals import Stop
 
 
 def main() -> int:
@@ -20,15 +22,17 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # a print in somebody's model must not mix with the events
 
-    def say(message: dict[str, Any]) -> None:
-        out.write(json.dumps(message) + "\n")
-
-    request = json.loads(sys.stdin.readline())
-    from lottery.job import Stop
-
     stop = Stop()
+
+    def say(message: dict[str, Any]) -> None:
+        try:
+            out.write(json.dumps(message) + "\n")
+        except BrokenPipeError:  # the parent is gone, and `_watch_parent` sees to the rest
+            stop.signal = stop.signal or signal.SIGTERM
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda received, frame: setattr(stop, "signal", received))
+    request = json.loads(sys.stdin.readline())
     threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
         _work(request, stop, say)
@@ -43,7 +47,7 @@ def main() -> int:
     return 0
 
 
-def _work(request: dict[str, Any], stop: Any, say: Any) -> None:
+def _work(request: dict[str, Any], stop: Stop, say: Callable[[dict[str, Any]], None]) -> None:
     from lottery.recipe import restore_recipe
     from lottery.work import Request, prepare, work
 
@@ -55,7 +59,7 @@ def _work(request: dict[str, Any], stop: Any, say: Any) -> None:
         say(event.as_dict())
 
 
-def _watch_parent(stop: Any) -> None:
+def _watch_parent(stop: Stop) -> None:
     """The parent holds our stdin open as long as it lives."""
     while os.read(0, 4096):
         pass

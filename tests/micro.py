@@ -67,7 +67,7 @@ def contents(store: Path) -> dict[str, bytes]:
         name = str(path.relative_to(store / "jobs"))
         if path.name == "manifest.json":
             manifest = json.loads(path.read_bytes())
-            kept = {key: manifest[key] for key in ("key", "kind", "status", "parent", "label", "files")}
+            kept = {key: manifest[key] for key in ("key", "kind", "status", "parent", "files")}
             found[name] = json.dumps(kept, sort_keys=True).encode()
         elif path.is_file():
             found[name] = path.read_bytes()

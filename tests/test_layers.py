@@ -14,7 +14,7 @@ import lottery
 PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
-    {"errors", "spec", "registry", "seed", "signals"},
+    {"errors", "spec", "registry", "seed", "signals", "places"},
     {"io", "reading", "yaml", "tensors", "mask", "device", "step", "data", "build", "check"},
     {
         "activations",
@@ -32,7 +32,21 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {"executors", "worker", "record", "tables", "view", "listing", "api"},
     {"cli", "__main__"},
 ]
-LIGHT = ["cli", "listing", "api", "recipe", "plan", "check", "yaml", "registry", "spec", "errors", "seed", "signals"]
+LIGHT = [
+    "cli",
+    "places",
+    "listing",
+    "api",
+    "recipe",
+    "plan",
+    "check",
+    "yaml",
+    "registry",
+    "spec",
+    "errors",
+    "seed",
+    "signals",
+]
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}
 
 

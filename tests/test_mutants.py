@@ -12,7 +12,7 @@ import torch
 
 from lottery.data import Data
 from lottery.errors import Interrupted
-from lottery.job import Stop
+from lottery.signals import Stop
 from lottery.store import Store
 from lottery.train import Training
 from lottery.work import Request, prepare, work

@@ -14,7 +14,7 @@ from lottery.errors import Interrupted, LotteryError, MachineError
 from lottery.work import Event, Request
 
 if TYPE_CHECKING:
-    from lottery.job import Stop
+    from lottery.signals import Stop
 
 ENDED = None  # what a reader thread puts last
 
@@ -25,9 +25,11 @@ def processes(request: Request, stop: Stop, plugins: Sequence[str] = ()) -> Iter
     A signal noted in `stop` is passed on, and Interrupted raised when all have saved and left. A worker that dies is
     not replaced: the others take over its job; MachineError is raised where none is left to do so."""
     events: queue.Queue[tuple[int, Any]] = queue.Queue()
-    workers = [_start(request, plugins) for _ in range(request.jobs)]
+    workers: list[subprocess.Popen[str]] = []
     try:
-        for number, worker in enumerate(workers):
+        for number in range(request.jobs):
+            worker = _start(request, plugins)
+            workers.append(worker)
             assert worker.stdout is not None
             threading.Thread(target=_read, args=(number, worker.stdout, events), daemon=True).start()
         yield from _collect(workers, events, stop)
@@ -65,9 +67,12 @@ def _start(request: Request, plugins: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def _read(number: int, lines: IO[str], events: queue.Queue[tuple[int, Any]]) -> None:
-    for line in lines:
-        events.put((number, json.loads(line)))
-    events.put((number, ENDED))
+    try:
+        for line in lines:
+            if line.endswith("\n"):  # a worker that was killed may leave half a line
+                events.put((number, json.loads(line)))
+    finally:
+        events.put((number, ENDED))
 
 
 def _collect(workers: list[subprocess.Popen[str]], events: queue.Queue[tuple[int, Any]], stop: Stop) -> Iterator[Event]:

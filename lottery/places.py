@@ -1,0 +1,16 @@
+"""Where things lie when nobody says otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_root(given: str | Path | None = None) -> Path:
+    """Where data sets lie: as given, else $LOTTERY_DATA, else `data`."""
+    return Path(given or os.environ.get("LOTTERY_DATA") or "data")
+
+
+def store_root(given: str | Path | None = None) -> Path:
+    """Where jobs are stored: as given, else $LOTTERY_STORE, else `runs`."""
+    return Path(given or os.environ.get("LOTTERY_STORE") or "runs")
