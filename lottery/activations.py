@@ -12,13 +12,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def _known(name: str) -> str:
-    if name not in activations:
-        raise ValueError(activations.unknown(name))
-    return name
-
-
-ActivationName = Annotated[str, AfterValidator(_known)]
+ActivationName = Annotated[str, AfterValidator(activations.known)]
 
 
 @activations.register("relu", source="Nair & Hinton 2010")

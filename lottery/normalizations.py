@@ -13,13 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def _known(name: str) -> str:
-    if name not in normalizations:
-        raise ValueError(normalizations.unknown(name))
-    return name
-
-
-NormName = Annotated[str, AfterValidator(_known)]
+NormName = Annotated[str, AfterValidator(normalizations.known)]
 
 
 @normalizations.register("none", source="-")

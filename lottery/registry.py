@@ -157,6 +157,12 @@ class Registry(Generic[F]):
             raise UsageError(self.unknown(name))
         return self._entries[name]
 
+    def known(self, name: str) -> str:
+        """The name, as pydantic checks it. Raises ValueError where there is no such entry."""
+        if name not in self:
+            raise ValueError(self.unknown(name))
+        return name
+
     def unknown(self, name: str) -> str:
         """What to tell a user who asked for an entry that is not there."""
         return f"no {self.singular} {name!r}{suggest(name, self._entries)} (lottery list {self.plural})"

@@ -7,8 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from lottery.data import Data
+from lottery.errors import Interrupted
 from lottery.recipe import Recipe, parse_recipe
+from lottery.signals import Stop
+from lottery.work import Request, prepare, work
 
 TEXT = """
 name: micro
@@ -72,3 +79,22 @@ def contents(store: Path) -> dict[str, bytes]:
         elif path.is_file():
             found[name] = path.read_bytes()
     return found
+
+
+def run_until_stopped(request: Request, steps: int) -> None:
+    """A session that a signal reaches while it does its step number `steps`; it must save and leave."""
+    stop, done = Stop(), 0
+    original = Data.epoch
+
+    def epoch(self: Data, *args: Any) -> Any:
+        nonlocal done
+        for batch in original(self, *args):
+            done += 1
+            if done == steps:
+                stop.signal = 15
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Data, "epoch", epoch)
+        with pytest.raises(Interrupted):
+            list(work(prepare(request, stop)))

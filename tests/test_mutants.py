@@ -10,49 +10,32 @@ from typing import Any
 import pytest
 import torch
 
-from lottery.data import Data
-from lottery.errors import Interrupted
-from lottery.signals import Stop
 from lottery.store import Store
 from lottery.train import Training
 from lottery.work import Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
-from micro import contents, micro
+from micro import contents, micro, run_until_stopped
 
 STUDY = ("train.optimizer=[{name: adam, lr: 3e-3}]", "seeds=1", "prune.levels=0", "branches=[]")
 restore, state = Training.restore, Training.state
 
 
-def stopped_and_continued(store: Path, moment: int = 29) -> dict[str, bytes]:
-    """The study stopped in the middle of a pass after `moment` steps of one session, then run to the end."""
-    stop, steps = Stop(), 0
-    original = Data.epoch
+def request_for(store: Path) -> Request:
+    return Request(micro(60, *STUDY), Path("nowhere"), store, device="cpu", deterministic=True)
 
-    def epoch(self: Data, *args: Any) -> Any:
-        nonlocal steps
-        for batch in original(self, *args):
-            steps += 1
-            if steps == moment:
-                stop.signal = 15
-            yield batch
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Data, "epoch", epoch)
-        with pytest.raises(Interrupted):
-            list(work(bench(store, stop)))
-    list(work(bench(store, Stop())))
+def stopped_and_continued(store: Path) -> dict[str, bytes]:
+    """The study stopped in the middle of a pass, then run to the end."""
+    run_until_stopped(request_for(store), 29)
+    list(work(prepare(request_for(store))))
     return contents(store)
-
-
-def bench(store: Path, stop: Stop) -> Any:
-    return prepare(Request(micro(60, *STUDY), Path("nowhere"), store, device="cpu", deterministic=True), stop)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     store = tmp_path_factory.mktemp("whole")
-    list(work(bench(store, Stop())))
+    list(work(prepare(request_for(store))))
     return contents(store)
 
 

@@ -11,20 +11,19 @@ import pytest
 import torch
 
 import lottery
-from lottery.data import Data, fingerprint, load
+from lottery.data import fingerprint, load
 from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask
 from lottery.plan import Job, Plan, plan
 from lottery.recipe import Recipe
 from lottery.record import records
-from lottery.signals import Stop
 from lottery.store import Store
 from lottery.tables import rows
 from lottery.tensors import decode
 from lottery.work import Event, Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
-from micro import contents, micro
+from micro import contents, micro, run_until_stopped
 
 SMALL = ("train.optimizer=[{name: adam, lr: 3e-3}]", "seeds=1")
 
@@ -322,26 +321,10 @@ def test_the_table_is_what_a_hand_calculation_gives(finished: tuple[Plan, Store]
 
 
 def test_a_stop_saves_and_the_next_run_goes_on_to_the_same_bytes(finished: tuple[Plan, Store], tmp_path: Path) -> None:
-    from lottery.errors import Interrupted
-
     recipe = micro()
-    for count in range(3, 60, 9):  # steps after which each session is stopped
-        stop = Stop()
-        bench = prepare(Request(recipe, Path("nowhere"), tmp_path, device="cpu", deterministic=True), stop)
-        steps = 0
-
-        def epoch(self: Data, *args: Any, original: Any = Data.epoch, stop: Stop = stop, count: int = count) -> Any:
-            nonlocal steps
-            for batch in original(self, *args):
-                steps += 1
-                if steps == count:
-                    stop.signal = 15
-                yield batch
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Data, "epoch", epoch)
-            with pytest.raises(Interrupted):
-                list(work(bench))
+    request = Request(recipe, Path("nowhere"), tmp_path, device="cpu", deterministic=True)
+    for steps in range(3, 60, 9):
+        run_until_stopped(request, steps)
     run_here(tmp_path, recipe)
     assert contents(tmp_path) == contents(finished[1].root)
 
