@@ -329,6 +329,18 @@ def test_a_stop_saves_and_the_next_run_goes_on_to_the_same_bytes(finished: tuple
     assert contents(tmp_path) == contents(finished[1].root)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_other_precisions_train_and_are_other_jobs(
+    finished: tuple[Plan, Store], tmp_path: Path, precision: str
+) -> None:
+    planned, _ = run_here(tmp_path, micro(40, *SMALL, f"train.precision={precision}"))
+    assert not {job.key for job in planned} & {job.key for job in finished[0]}
+    found = records(planned, Store(tmp_path))
+    assert all(record.metrics["end"]["validation_loss"] < 2.5 for record in found.values())
+    weights = decode(Store(tmp_path).read(jobs(planned, kind="dense")[0].key, "weights.safetensors"))[0]
+    assert {str(weight.dtype) for name, weight in weights.items() if "num" not in name} == {"torch.float32"}
+
+
 @pytest.mark.parametrize("name", ["micro", "quickstart", "lenet-mnist", "resnet20-cifar10"])
 def test_keys_and_defaults_are_frozen(name: str) -> None:
     """A changed key forgets finished jobs: only a raised version of an entry, or of the schema, may change these."""
