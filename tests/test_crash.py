@@ -65,7 +65,8 @@ def check(
     except (Crash, MachineError):
         pass
     else:  # an operation that the run can do without, or that this run did not come to
-        assert len(disk.seen) <= number or disk.seen[number][0] in TOLERATED
+        log = any(path.name == "events" for _, path in disk.seen[number - 1 : number + 1])
+        assert len(disk.seen) <= number or disk.seen[number][0] in TOLERATED or log
     disk.heal()
     shutil.rmtree(folder / "leases", ignore_errors=True)  # of this process, which is not as dead as it plays
     assert whole_jobs(folder).items() <= whole[0].items()  # each job is there whole or not at all
