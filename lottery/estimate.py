@@ -44,7 +44,7 @@ def estimate(bench: Bench) -> Estimate:
         missing=len(missing),
         seconds=per_step * sum(_steps(bench, job) for job in missing),
         measured=measured is not None,
-        need_bytes=disk_bytes(bench),
+        need_bytes=disk_bytes(bench, missing),
         free_bytes=bench.store.free_bytes(),
     )
 
@@ -53,9 +53,8 @@ def missing_jobs(bench: Bench) -> list[Job]:
     return [job for job in bench.plan if bench.store.find(job.key) is None]
 
 
-def disk_bytes(bench: Bench) -> int:
+def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     """Bytes that the missing jobs of the plan will take, checkpoints included."""
-    missing = missing_jobs(bench)
     if not missing:
         return 0
     network = bench.network(bench.plan.recipe.seeds[0])

@@ -39,7 +39,7 @@ class StoredLevel:
 
     @cached_property
     def trained(self) -> Weights:
-        packed, _ = decode(self.bench.store.read(self.job.key, "weights.safetensors"))
+        packed = self.bench.store.read_tensors(self.job.key, "weights.safetensors")
         return packed if self.job.kind == "dense" else unpack(packed, self.mask)
 
     @cached_property
@@ -75,8 +75,7 @@ class StoredLevel:
 
 def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The `Training.state()` that a rewind job committed."""
-    tensors, _ = decode(store.read(key, "state.safetensors"))
-    return tensors, store.read_json(key, "state.json")
+    return store.read_tensors(key, "state.safetensors"), store.read_json(key, "state.json")
 
 
 def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:

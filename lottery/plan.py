@@ -63,6 +63,7 @@ class Plan:
     """The jobs of a recipe in an order in which they can run; iterate over it, or look one up by its key."""
 
     recipe: Recipe
+    fingerprint: str  # of the data
     jobs: dict[str, Job]
 
     def __iter__(self) -> Iterator[Job]:
@@ -102,7 +103,7 @@ def plan(recipe: Recipe, fingerprint: str) -> Plan:
         for optimizer in recipe.train.optimizer:
             for job in _trainings(recipe, fingerprint, seed, optimizer):
                 jobs.setdefault(job.key, job)
-    return Plan(recipe, jobs)
+    return Plan(recipe, fingerprint, jobs)
 
 
 def _trainings(recipe: Recipe, fingerprint: str, seed: int, optimizer: Component) -> Iterator[Job]:

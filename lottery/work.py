@@ -16,7 +16,7 @@ from lottery.build import prunable
 from lottery.data import fingerprint, load
 from lottery.device import machine
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
-from lottery.estimate import disk_bytes
+from lottery.estimate import disk_bytes, missing_jobs
 from lottery.job import Bench, execute
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
@@ -98,13 +98,13 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
 def prepare(request: Request, stop: Stop | None = None) -> Bench:
     """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
     bench = look(request, stop)
-    need, free = disk_bytes(bench), bench.store.free_bytes()
+    need, free = disk_bytes(bench, missing_jobs(bench)), bench.store.free_bytes()
     if need > free:
         raise MachineError(
             f"{bench.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "make room or name another place with --store"
         )
-    bench.store.remember_data(digest(data_identity(request.recipe.data)), fingerprint(bench.splits))
+    bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
     return bench
 
 
