@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lottery import registry
 from lottery.errors import UsageError
+from lottery.models._layers import activation as make_activation
+from lottery.models._layers import norm as make_norm
+from lottery.models._layers import weight_normed
 
 
 class Perceptron(nn.Module):
@@ -31,12 +33,13 @@ class Perceptron(nn.Module):
         self.depth = len(widths)
         n_in = math.prod(input_shape)
         for i, width in enumerate(widths, start=1):
-            after = [registry.normalizations[norm].make(width, False), registry.activations[activation].make()]
+            after = [make_norm(norm, width, False), make_activation(activation)]
             after += [nn.Dropout(dropout)] if dropout else []
             self.add_module(f"fc{i}", nn.Linear(n_in, width))
             self.add_module(f"after{i}", nn.Sequential(*after))
             n_in = width
         self.output = nn.Linear(n_in, classes)
+        weight_normed(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import AfterValidator
+from typing import TYPE_CHECKING
 
 from lottery.registry import normalizations
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-NormName = Annotated[str, AfterValidator(normalizations.known)]
 
 
 @normalizations.register("none", source="-")
@@ -54,3 +49,14 @@ def group(channels: int, spatial: bool) -> nn.Module:
     from torch import nn
 
     return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+@normalizations.register("switchable", source="Luo et al. 2019")
+def switchable(channels: int, spatial: bool) -> nn.Module:
+    """A learned softmax mix of instance, layer and batch statistics, with weights of its own for mean and variance.
+
+    Feature vectors have no positions: layer and batch statistics remain. Running batch statistics in evaluation mode,
+    averaged as batch normalization does it (0.1 of the new, unbiased variance)."""
+    from lottery.normalizations._switchable import Switchable
+
+    return Switchable(channels, spatial)

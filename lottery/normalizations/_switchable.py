@@ -1,0 +1,58 @@
+"""Switchable normalization (Luo et al. 2019, "Differentiable learning-to-normalize via switchable normalization")."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Switchable(nn.Module):
+    """y = weight * (x - sum_k a_k mean_k) / sqrt(sum_k b_k var_k + eps) + bias, k of instance, layer and batch.
+
+    a and b are softmaxes of the parameters `mean_mix` and `var_mix`, in this order of k; for vectors (n, channels),
+    not `spatial`, there is no instance in them. Statistics are at least float32, the result has the type of x."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, spatial: bool, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        self.spatial, self.momentum, self.eps = spatial, momentum, eps
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        kinds = 3 if spatial else 2
+        self.mean_mix, self.var_mix = nn.Parameter(torch.ones(kinds)), nn.Parameter(torch.ones(kinds))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Equal parts of each kind, weight 1, bias 0, fresh statistics."""
+        for ones in (self.weight, self.mean_mix, self.var_mix, self.running_var):
+            ones.fill_(1)
+        for zeros in (self.bias, self.running_mean):
+            zeros.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        flat = wide.flatten(2) if self.spatial else wide[:, :, None]  # (n, channels, positions)
+        var, mean = torch.var_mean(flat, 2, correction=0)  # of each instance: (n, channels)
+        # of layer and batch by the law of total variance, which loses no digits where means are large
+        layer = mean.mean(1, keepdim=True), var.mean(1, keepdim=True) + mean.var(1, correction=0, keepdim=True)
+        batch = self._batch(mean, var, flat.shape[2])
+        kinds = [(mean, var), layer, batch] if self.spatial else [layer, batch]
+        center = sum(part * kind[0] for part, kind in zip(self.mean_mix.softmax(0), kinds, strict=True))
+        spread = sum(part * kind[1] for part, kind in zip(self.var_mix.softmax(0), kinds, strict=True))
+        scale = self.weight * torch.rsqrt(spread + self.eps)
+        y: Tensor = flat * scale[:, :, None] + (self.bias - center * scale)[:, :, None]
+        return y.reshape(x.shape).to(x.dtype)
+
+    def _batch(self, mean: Tensor, var: Tensor, positions: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel: of the batch in training, where the running ones move, else the latter."""
+        if not self.training:
+            return self.running_mean, self.running_var
+        center, spread = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
+        count = len(mean) * positions
+        with torch.no_grad():
+            self.running_mean.lerp_(center, self.momentum)
+            self.running_var.lerp_(spread * (count / max(1, count - 1)), self.momentum)
+        return center, spread
