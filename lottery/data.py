@@ -32,7 +32,8 @@ HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is cop
 class Splits:
     """What a dataset entry returns.
 
-    x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are; y: int64 (n,).
+    x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are;
+    y: int64 (n,) classes, or float32 (n, classes) targets of a regression.
     mean, std: of each channel of images scaled to [0, 1]; empty for features."""
 
     train_x: Tensor
@@ -42,6 +43,11 @@ class Splits:
     classes: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+    @property
+    def regression(self) -> bool:
+        """Whether targets are numbers to come near to, not classes."""
+        return self.train_y.is_floating_point()
 
 
 def load(component: Component, root: Path) -> Splits:
@@ -81,8 +87,15 @@ def _problems(splits: Splits) -> Iterator[str]:
             yield f"std is {splits.std}, each must be above 0 to divide by"
     elif x.dtype != torch.float32 or splits.mean or splits.std:
         yield f"examples are {_kind(x)}; they must be uint8 images with mean and std, or float32 without"
+    if splits.train_y.dtype != splits.test_y.dtype:
+        yield f"training targets are {splits.train_y.dtype}, test targets {splits.test_y.dtype}"
     for part, images, labels in (("training", x, splits.train_y), ("test", splits.test_x, splits.test_y)):
-        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(images):
+        if labels.dtype == torch.float32:
+            if labels.shape != (len(images), splits.classes) or not len(images):
+                yield f"{len(images)} {part} examples with targets {tuple(labels.shape)}, not {splits.classes} for each"
+            elif not bool(torch.isfinite(labels).all()):
+                yield f"{part} targets are not all finite"
+        elif labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(images):
             yield f"{len(images)} {part} examples with labels {labels.dtype} {tuple(labels.shape)}"
         elif labels.min() < 0 or labels.max() >= splits.classes:
             yield f"{part} labels go from {labels.min()} to {labels.max()}, the classes from 0 to {splits.classes - 1}"
@@ -129,6 +142,7 @@ class Data:
             raise UsageError(f"data.limit: {limit} examples to train on; write at least 1, or leave it out")
         self.input_shape = tuple(splits.train_x.shape[1:])
         self.classes = splits.classes
+        self.regression = splits.regression
         self._seed, self._device = seed, device
         self._augment = _fitting(augment, self.input_shape)
         self._channels_last = channels_last and len(self.input_shape) == 3

@@ -52,6 +52,10 @@ def vgg_weights(*channels: int) -> int:
         ("vgg16", (3, 32, 32), vgg_weights(*[64] * 2, *[128] * 2, *[256] * 3, *[512] * 6)),
         ("vgg19", (3, 32, 32), vgg_weights(*[64] * 2, *[128] * 2, *[256] * 4, *[512] * 8)),
         ("mlp", (40,), 40 * 500 + 500 * 500 + 5000),
+        ("deep_linear", (40,), 40 * 100 + 1000),
+        ("plain", (3, 32, 32), resnet_weights(3) - 16 * 32 - 32 * 64),
+        ("highway", (40,), 40 * 50 + 9 * 2 * 50 * 50 + 500),
+        ("fixup_resnet56", (3, 32, 32), resnet_weights(9) - 16 * 32 - 32 * 64),
     ],
 )
 def test_the_number_of_prunable_weights_is_that_of_the_papers(name: str, shape: tuple[int, ...], weights: int) -> None:
@@ -68,6 +72,11 @@ def test_the_number_of_prunable_weights_is_that_of_the_papers(name: str, shape: 
         ("resnet110", {"shortcut": "pad"}, 1_727_962),
         ("resnet20", {}, 272_474),
         ("vgg16", {}, 14_728_266 - 4_224),  # theirs has a bias in each convolution too
+        ("plain", {"depth": 56}, 853_018),
+        ("densenet", {}, 1_019_722),
+        ("densenet", {"depth": 100}, 6_979_642),
+        ("densenet", {"depth": 100, "bottleneck": True, "compression": 0.5}, 769_162),
+        ("fixup_resnet20", {}, 269_722 - 2 * 688 + 9 * 5 + 2),  # scalars for the normalization of 688 channels
     ],
 )
 def test_all_parameters_together_are_those_of_public_implementations(
@@ -78,8 +87,13 @@ def test_all_parameters_together_are_those_of_public_implementations(
 
 def small(entry_name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
     """An input and keys that keep the model small."""
-    shapes = {"lenet": (1, 8, 8), "mlp": (40,), "torchvision": (3, 32, 32)}
-    args = {"torchvision": {"arch": "resnet18"}, "resnet110": {"width": 2}}
+    shapes = {"lenet": (1, 8, 8), "mlp": (40,), "deep_linear": (40,), "highway": (40,), "torchvision": (3, 32, 32)}
+    args = {
+        "torchvision": {"arch": "resnet18"},
+        "resnet110": {"width": 2},
+        "fixup_resnet110": {"width": 2},
+        "densenet": {"depth": 10, "bottleneck": True, "compression": 0.5},
+    }
     return shapes.get(entry_name, (3, 16, 16)), args.get(entry_name, {})
 
 
@@ -93,13 +107,23 @@ def test_every_weight_of_every_model_receives_a_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize("norm", [entry.name for entry in registry.normalizations])
-@pytest.mark.parametrize("name", ["lenet", "mlp", "conv2", "resnet20", "vgg11"])
+@pytest.mark.parametrize(
+    "name",
+    ["lenet", "mlp", "conv2", "resnet20", "vgg11", "deep_linear", "highway", "plain", "densenet", "fixup_resnet20"],
+)
 def test_every_normalization_fits_every_family_and_none_is_pruned(name: str, norm: str) -> None:
     shape, args = small(name)
     shape = (3, 32, 32) if name == "vgg11" else shape
     model = build(name, shape, norm=norm, **args)
     model(torch.randn(4, *shape)).square().sum().backward()
     assert all("norm" not in layer and "after" not in layer for layer in prunable(model))
+
+
+@pytest.mark.parametrize("name", ["lenet", "highway", "conv2", "vgg11", "plain", "resnet20", "densenet"])
+def test_the_activation_of_a_recipe_is_the_only_one_in_the_network(name: str) -> None:
+    shape, args = (3, 16, 16), small(name)[1]
+    kinds = {type(m) for m in build(name, shape, activation="softplus", **args).modules()}
+    assert nn.Softplus in kinds and nn.ReLU not in kinds
 
 
 @pytest.mark.parametrize("activation", [entry.name for entry in registry.activations])
@@ -140,6 +164,137 @@ def test_a_residual_block_whose_shape_stays_adds_its_input() -> None:
     torch.testing.assert_close(model(x), expected @ model.output.weight.T + model.output.bias)  # type: ignore[union-attr, operator]
 
 
+@torch.no_grad()
+def perturbed(model: nn.Module) -> nn.Module:
+    """The model with all parameters moved at random, in evaluation mode: no bias is zero, no multiplier one."""
+    draws = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape, generator=draws)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_a_deep_linear_network_is_the_product_of_its_matrices() -> None:
+    model = build("deep_linear", (2, 4), depth=4, width=7)
+    assert list(model.state_dict()) == ["fc1.weight", "fc2.weight", "fc3.weight", "output.weight"]
+    first, second, third, last = (weight.double() for weight in model.parameters())
+    outputs = model.double()(torch.eye(8, dtype=torch.float64).view(8, 2, 4))
+    torch.testing.assert_close(outputs, (last @ third @ second @ first).T)
+
+
+@torch.no_grad()
+def test_a_plain_network_is_the_resnet_without_its_shortcuts() -> None:
+    model, resnet = perturbed(build("plain", (3, 8, 8))), build("resnet20", (3, 8, 8), shortcut="pad").eval()
+    resnet.load_state_dict(model.state_dict())
+    x = images = torch.randn(2, 3, 8, 8)
+    layers: Any = resnet
+    x = torch.relu(layers.norm(layers.conv(x)))
+    for block in layers.blocks:
+        x = torch.relu(block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x))))))
+    torch.testing.assert_close(model(images), layers.output(x.mean((2, 3))))
+
+
+@torch.no_grad()
+def test_a_highway_layer_mixes_what_it_computes_and_what_it_carries() -> None:
+    model = perturbed(build("highway", (5,), width=4, depth=3, gate_bias=-1.5, activation="tanh"))
+    w, x = model.state_dict(), torch.randn(6, 5)
+    h = torch.tanh(x @ w["fc1.weight"].T + w["fc1.bias"])
+    for i in (2, 3):
+        gate = 1 / (1 + torch.exp(1.5 - (h @ w[f"gate{i}.weight"].T + w[f"gate{i}.bias"])))
+        h = gate * torch.tanh(h @ w[f"fc{i}.weight"].T + w[f"fc{i}.bias"]) + (1 - gate) * h
+    torch.testing.assert_close(model(x), h @ w["output.weight"].T + w["output.bias"])
+
+
+def test_a_highway_carries_at_first_whatever_the_init_makes_of_biases() -> None:
+    gates = [name for name in prunable(build("highway", (5,))) if name.startswith("gate")]
+    assert gates == [f"gate{i}.weight" for i in range(2, 11)]
+    for entry in ("kaiming_normal", "naive", "orthogonal"):
+        model = build_model(Component("highway", {"gate_bias": -20.0}), (5,), 3, init=Component(entry), seed=0)
+        layers: Any = model
+        x = torch.rand(4, 5)
+        torch.testing.assert_close(model(x), layers.output(layers.after1(layers.fc1(x))))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_a_dense_layer_sees_all_channels_before_it_and_adds_its_own(bottleneck: bool) -> None:
+    model: Any = perturbed(build("densenet", (3, 8, 8), depth=10, growth=5, bottleneck=bottleneck, compression=0.5))
+    first = 10 if bottleneck else 16
+    x = torch.randn(2, first, 8, 8)
+    layer = model.block1.layer1
+    y = layer.conv1(torch.relu(layer.norm1(x)))
+    if bottleneck:
+        assert y.shape[1] == 20
+        y = layer.conv2(torch.relu(layer.norm2(y)))
+    torch.testing.assert_close(layer(x), torch.cat([x, y], 1))
+    blocks = [model.block1, model.block2, model.block3]
+    per_block = 1 if bottleneck else 2
+    inputs = [block.layer1.norm1.num_features for block in blocks]
+    expected = [first]
+    for _ in range(2):
+        expected.append((expected[-1] + 5 * per_block) // 2)  # half of what the block before gives
+    assert ([len(block) for block in blocks], inputs) == ([per_block] * 3, expected)
+    features = nn.Sequential(*list(model)[:-3])  # all but average, flatten and output
+    assert features(torch.randn(1, 3, 8, 8)).shape == (1, expected[-1] + 5 * per_block, 2, 2)
+
+
+@torch.no_grad()
+def test_a_fixup_block_has_its_scalars_where_the_paper_puts_them() -> None:
+    model: Any = perturbed(build("fixup_resnet20", (3, 8, 8)))
+    conv = nn.functional.conv2d
+    x = torch.relu(conv(images := torch.randn(2, 3, 8, 8), model.conv.weight, padding=1) + model.bias1)
+    for i, block in enumerate(model.blocks):
+        stride = 2 if i in (3, 6) else 1
+        a, b = block.branch
+        y = torch.relu(conv(x + block.bias1a, a.weight, stride=stride, padding=1) + block.bias1b)
+        y = conv(y + block.bias2a, b.weight, padding=1) * block.scale + block.bias2b
+        if stride == 2:
+            kept = nn.functional.avg_pool2d(x + block.bias1a, 1, 2)
+            x = torch.cat([kept, torch.zeros_like(kept)], 1)
+        x = torch.relu(x + y)
+    torch.testing.assert_close(model(images), model.output(x.mean((2, 3)) + model.bias2))
+
+
+@torch.no_grad()
+def test_under_the_fixup_init_every_block_starts_as_its_shortcut_and_outputs_are_zero() -> None:
+    model: Any = build_model(Component("fixup_resnet32"), (3, 8, 8), 10, init=Component("fixup"), seed=0)
+    x = torch.rand(2, 16, 8, 8)
+    assert torch.equal(model.blocks[0](x), x)
+    assert not model(torch.randn(2, 3, 8, 8)).any()
+    assert {float(value) for name, value in model.named_parameters() if name.endswith("scale")} == {1.0}
+
+
+SCALABLE = [entry.name for entry in registry.models if entry.name != "torchvision"]
+
+
+def scaled(name: str, factor: float, **given: Any) -> dict[str, Any]:
+    """The arguments of the model with its widths times the factor, as a recipe may give them."""
+    entry = registry.models[name]
+    args: dict[str, Any] = entry.traits["scaled"]({**entry.defaults, **given}, factor)
+    assert entry.check(args) == (args, [])
+    return args
+
+
+def size(name: str, args: dict[str, Any]) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in registry.models[name].make((3, 32, 32), 10, **args).parameters())
+
+
+@pytest.mark.parametrize("name", SCALABLE)
+def test_every_model_but_torchvisions_becomes_smaller_with_the_factor(name: str) -> None:
+    assert scaled(name, 1.0) == registry.models[name].defaults
+    sizes = [size(name, scaled(name, factor)) for factor in (0.0, 0.25, 0.5, 1.0)]
+    assert sizes == sorted(set(sizes)) and sizes[-1] == size(name, {})
+
+
+def test_a_factor_scales_all_widths_alike() -> None:
+    assert scaled("lenet", 0.1, widths=(300, 104, 3))["widths"] == (30, 10, 1)
+    shapes = [tuple(p.shape[:2]) for p in prunable(build("conv4", **scaled("conv4", 0.25))).values()]
+    assert shapes == [(16, 3), (16, 16), (32, 16), (32, 32), (64, 2048), (64, 64), (10, 64)]
+    shapes = [tuple(p.shape[:2]) for p in prunable(build("vgg11", width=8)).values()]
+    assert shapes == [(8, 3), (16, 8), (32, 16), (32, 32), (64, 32), (64, 64), (64, 64), (64, 64), (10, 64)]
+
+
 def test_widths_are_any_and_layers_have_the_names_that_recipes_use() -> None:
     names = list(prunable(build("lenet", (1, 8, 8), widths=(7, 6, 5))))
     assert names == ["fc1.weight", "fc2.weight", "fc3.weight", "output.weight"]
@@ -154,7 +309,7 @@ def test_the_last_layer_of_a_torchvision_model_is_its_output() -> None:
     assert layer_rate(names[0], names, {"output": Fraction(0)}) == 1
 
 
-@pytest.mark.parametrize("name", ["lenet", "mlp", "vgg11"])
+@pytest.mark.parametrize("name", ["lenet", "mlp", "vgg11", "densenet"])
 def test_dropout_acts_in_training_only_and_leaves_weights_and_names_alone(name: str) -> None:
     shape, _ = small(name)
     plain, dropped = build(name, shape), build(name, shape, dropout=0.5)
@@ -162,7 +317,7 @@ def test_dropout_acts_in_training_only_and_leaves_weights_and_names_alone(name: 
     assert list(weights) == list(same) and all(torch.equal(weights[key], same[key]) for key in same)
     x = torch.randn(4, *shape)
     assert not torch.equal(dropped(x), dropped(x))
-    assert torch.equal(dropped.eval()(x), build(name, shape).eval()(x)) or name == "vgg11"
+    assert torch.equal(dropped.eval()(x), build(name, shape).eval()(x)) or name in ("vgg11", "densenet")
     assert torch.equal(dropped(x), dropped(x))
 
 
@@ -186,6 +341,11 @@ def test_a_misspelt_normalization_or_activation_is_found_before_any_model_is_bui
         (("norm",), "no normalization 'bach'; did you mean 'batch'?"),
         (("activation",), "no activation 'rellu'; did you mean 'relu'?"),
     ]
+
+
+def test_a_plain_network_has_the_depths_of_resnets() -> None:
+    _, problems = registry.models.check(Component("plain", {"depth": 21}))
+    assert problems == [(("depth",), "depth is 6n + 2: 8, 14, 20, 26, ..., not 21")]
 
 
 @pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
@@ -230,6 +390,11 @@ def test_a_tied_weight_counts_once() -> None:
         ("resnet20", (3, 4, 4), {"norm": "instance"}, "at least 8x8"),
         ("vgg11", (3, 16, 16), {"norm": "instance"}, "at least 32x32"),
         ("mlp", (40,), {"residual": True, "widths": (3, 4)}, "one width"),
+        ("plain", (3, 3, 3), {}, "at least 4x4"),
+        ("fixup_resnet20", (40,), {}, "images of at least 4x4"),
+        ("densenet", (3, 8, 3), {}, "at least 4x4"),
+        ("densenet", (3, 8, 8), {"depth": 41}, r"depth 3n \+ 4: 7, 10, 13, ..., not 41"),
+        ("densenet", (3, 8, 8), {"depth": 7, "bottleneck": True}, r"6n \+ 4 with bottleneck: 10, 16, 22, ..., not 7"),
     ],
 )
 def test_what_a_model_cannot_take_is_said(

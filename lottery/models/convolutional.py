@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Literal
 
 from lottery.activations import ActivationName
-from lottery.errors import UsageError
+from lottery.models._keys import Dropout, Width, image_shape, scaling
 from lottery.normalizations import NormName
 from lottery.registry import models
 
@@ -24,8 +22,6 @@ VGG_BLOCKS = {  # channels and number of convolutions between pools
 }
 RESNET_BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet44": 7, "resnet56": 9, "resnet110": 18}  # in each of 3 stages
 
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-
 
 def _register_conv(name: str, channels: Sequence[int]) -> None:
     def conv(
@@ -34,15 +30,21 @@ def _register_conv(name: str, channels: Sequence[int]) -> None:
         *,
         norm: NormName = "none",
         activation: ActivationName = "relu",
+        width: Width = 64,
+        hidden: Width = 256,
     ) -> nn.Module:
         from lottery.models._convolution import Conv
 
-        return Conv(_image(input_shape, 2 ** len(channels)), classes, channels, norm, activation)
+        widths = [max(1, n * width // 64) for n in channels]
+        return Conv(image_shape(input_shape, 2 ** len(channels)), classes, widths, norm, activation, hidden)
 
     conv.__doc__ = (
-        f"{2 * len(channels)} convolutions 3x3, a pool after each two, then 256-256-output, for small images."
+        f"{2 * len(channels)} convolutions 3x3, a pool after each two, then 256-256-output, for small images.\n\n"
+        "`width` is the number of channels of the first block, `hidden` that of units of each hidden linear layer."
     )
-    models.register(name, source="Frankle & Carbin 2019; Simonyan & Zisserman 2015")(conv)
+    models.register(name, source="Frankle & Carbin 2019; Simonyan & Zisserman 2015", scaled=scaling("width", "hidden"))(
+        conv
+    )
 
 
 def _register_vgg(name: str, blocks: Sequence[tuple[int, int]]) -> None:
@@ -53,14 +55,19 @@ def _register_vgg(name: str, blocks: Sequence[tuple[int, int]]) -> None:
         norm: NormName = "batch",
         activation: ActivationName = "relu",
         dropout: Dropout = 0.0,
+        width: Width = 64,
     ) -> nn.Module:
         from lottery.models._convolution import Vgg
 
+        widths = [(max(1, n * width // 64), count) for n, count in blocks]
         # no pool after the last block, which is averaged over all positions
-        return Vgg(_image(input_shape, 2 ** (len(blocks) - 1), norm), classes, blocks, norm, activation, dropout)
+        return Vgg(image_shape(input_shape, 2 ** (len(blocks) - 1), norm), classes, widths, norm, activation, dropout)
 
-    vgg.__doc__ = f"VGG-{name[3:]} for small images: averaged features and one linear layer, as in OpenLTH."
-    models.register(name, source="Simonyan & Zisserman 2015; Frankle et al. 2020")(vgg)
+    vgg.__doc__ = (
+        f"VGG-{name[3:]} for small images: averaged features and one linear layer, as in OpenLTH.\n\n"
+        "`width` is the number of channels of the first block."
+    )
+    models.register(name, source="Simonyan & Zisserman 2015; Frankle et al. 2020", scaled=scaling("width"))(vgg)
 
 
 def _register_resnet(name: str, blocks: int) -> None:
@@ -70,19 +77,19 @@ def _register_resnet(name: str, blocks: int) -> None:
         *,
         norm: NormName = "batch",
         activation: ActivationName = "relu",
-        width: Annotated[int, Field(ge=1)] = 16,
+        width: Width = 16,
         shortcut: Literal["conv", "pad"] = "conv",
     ) -> nn.Module:
         from lottery.models._convolution import ResNet
 
-        return ResNet(_image(input_shape, 4, norm), classes, blocks, norm, activation, width, shortcut)
+        return ResNet(image_shape(input_shape, 4, norm), classes, blocks, norm, activation, width, shortcut)
 
     resnet.__doc__ = (
         f"ResNet-{name[6:]} for small images, stages of `width`, 2 and 4 times as many channels.\n\n"
         "Where the shape changes, the shortcut is a 1x1 convolution with normalization (`conv`, as in OpenLTH and\n"
         "Frankle et al. 2020) or subsampled and padded with zero channels (`pad`, option A of the paper)."
     )
-    models.register(name, source="He et al. 2016")(resnet)
+    models.register(name, source="He et al. 2016", scaled=scaling("width"))(resnet)
 
 
 for _name, _channels in CONV_BLOCKS.items():
@@ -99,12 +106,3 @@ def torchvision(input_shape: tuple[int, ...], classes: int, *, arch: str) -> nn.
     from lottery.models._torchvision import classifier
 
     return classifier(input_shape, classes, arch)
-
-
-def _image(shape: tuple[int, ...], least: int, norm: str = "none") -> tuple[int, int, int]:
-    """The data's shape. Raises UsageError where it is none of images, or they shrink to nothing on their way."""
-    if norm == "instance":
-        least *= 2  # it normalizes over positions and needs more than one in the last layer
-    if len(shape) != 3 or min(shape[1:]) < least:
-        raise UsageError(f"model: takes images of at least {least}x{least}, the data has shape {shape}")
-    return shape[0], shape[1], shape[2]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from lottery.activations import ActivationName
+from lottery.models._keys import Dropout, Widths, scaling
 from lottery.normalizations import NormName
 from lottery.registry import models
 
 if TYPE_CHECKING:
     from torch import nn
 
-Widths = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-Dropout = Annotated[float, Field(ge=0, lt=1)]
 
-
-@models.register("lenet", source="LeCun et al. 1998; Frankle & Carbin 2019")
+@models.register("lenet", source="LeCun et al. 1998; Frankle & Carbin 2019", scaled=scaling("widths"))
 def lenet(
     input_shape: tuple[int, ...],
     classes: int,
@@ -33,7 +29,7 @@ def lenet(
     return Perceptron(input_shape, classes, widths, norm, activation, dropout, residual=False)
 
 
-@models.register("mlp", source="Greydanus & Kobak 2024")
+@models.register("mlp", source="Greydanus & Kobak 2024", scaled=scaling("widths"))
 def mlp(
     input_shape: tuple[int, ...],
     classes: int,

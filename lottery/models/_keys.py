@@ -1,0 +1,39 @@
+"""What the entries of models share: types of keys, what images they take, how their widths are scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from lottery.errors import UsageError
+
+Width = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+def scaling(*keys: str) -> Callable[[Mapping[str, Any], float], dict[str, Any]]:
+    """The trait `scaled` of a model whose widths are set by these keys: `f(arguments, factor)` gives the arguments of
+    the same model with each width times the factor, rounded and at least 1."""
+
+    def scaled(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        return {**args, **{key: _times(args[key], factor) for key in keys}}
+
+    return scaled
+
+
+def _times(widths: int | Sequence[int], factor: float) -> int | tuple[int, ...]:
+    if isinstance(widths, int):
+        return max(1, round(factor * widths))
+    return tuple(max(1, round(factor * width)) for width in widths)
+
+
+def image_shape(shape: tuple[int, ...], least: int, norm: str = "none") -> tuple[int, int, int]:
+    """The data's shape. Raises UsageError where it is none of images, or they shrink to nothing on their way."""
+    if norm == "instance":
+        least *= 2  # it normalizes over positions and needs more than one in the last layer
+    if len(shape) != 3 or min(shape[1:]) < least:
+        raise UsageError(f"model: takes images of at least {least}x{least}, the data has shape {shape}")
+    return shape[0], shape[1], shape[2]
