@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lottery.build import settle
 from lottery.errors import BrokenMask, DamagedFile, UsageError
 
 
@@ -51,6 +53,10 @@ class Mask(Mapping[str, Tensor]):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def of(self, names: Iterable[str]) -> Mask:
+        """The mask of these layers only."""
+        return Mask({name: self._alive[name] for name in names})
 
     def alive(self) -> dict[str, int]:
         """Number of surviving weights of each layer."""
@@ -144,39 +150,97 @@ def _top(values: Tensor, count: int) -> Tensor:
     return chosen
 
 
+class Held:
+    """A mask held on a model by hooks; `tighten` prunes more in the course of a training."""
+
+    def __init__(self, model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer):
+        self.mask = mask
+        self._parameters = dict(model.named_parameters())
+        self._optimizer = optimizer
+        self._weights: list[Tensor] = []
+        self._factors: list[Tensor] = []
+        self._handles: list[Any] = []
+        for name in mask:
+            if name not in self._parameters or self._parameters[name].shape != mask[name].shape:
+                raise UsageError(f"the mask has {name} of shape {tuple(mask[name].shape)}, the model has not")
+        self.tighten(mask)
+
+    def tighten(self, mask: Mask) -> None:
+        """Hold this mask, which lies within the one before: what is newly pruned is zero from now on."""
+        assert mask <= self.mask
+        self.release()
+        self.mask = mask
+        pruned = [name for name, count in mask.alive().items() if count < mask.sizes()[name]]
+        self._weights = [self._parameters[name] for name in pruned]
+        self._factors = [torch.empty_like(w).copy_(mask[n]) for n, w in zip(pruned, self._weights, strict=True)]
+        self._mask_weights()
+        self._mask_state()
+        self._tell(dict(zip(self._weights, self._factors, strict=True)))
+        self._handles = [
+            weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
+            for weight, factor in zip(self._weights, self._factors, strict=True)
+        ]
+        if self._weights:
+            self._handles.append(self._optimizer.register_step_post_hook(lambda *_: self._mask_weights()))
+
+    def release(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._tell({})
+
+    def check(self) -> None:
+        """Make each pruned weight +0.0. Raises BrokenMask where one is not zero."""
+        for name, bits in self.mask.items():
+            weight = self._parameters[name]
+            if not any(weight is held for held in self._weights):
+                continue
+            revived = int(torch.count_nonzero(weight.detach()[~bits.to(weight.device)]))
+            if revived:
+                raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
+            weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
+
+    def _tell(self, factors: dict[Tensor, Tensor]) -> None:
+        """Optimizers that work on the problem restricted to the mask are told what it is."""
+        if hasattr(self._optimizer, "restrict"):
+            self._optimizer.restrict(factors)
+
+    def _mask_weights(self) -> None:
+        if self._weights:
+            with torch.no_grad():
+                torch._foreach_mul_(self._weights, self._factors)
+
+    def _mask_state(self) -> None:
+        """Momenta and their like, loaded with a rewound state, forget what is pruned."""
+        for weight, factor in zip(self._weights, self._factors, strict=True):
+            _mask_values(self._optimizer.state.get(weight, {}), factor)
+
+
+def _mask_values(values: Mapping[Any, Any], factor: Tensor) -> None:
+    for value in values.values():
+        if isinstance(value, Mapping):
+            _mask_values(value, factor)
+        elif isinstance(value, Tensor) and value.shape == factor.shape:
+            value.mul_(factor)
+
+
 @contextmanager
-def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[Held]:
     """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
 
     On entering, pruned weights and their entries in the optimizer's state are set to zero. Inside, the gradient is
     masked when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step.
     On leaving, each pruned weight is exactly +0.0, or BrokenMask is raised.
     Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
-    parameters = dict(model.named_parameters())
-    for name in mask:
-        if name not in parameters or parameters[name].shape != mask[name].shape:
-            raise UsageError(f"the mask has {name} of shape {tuple(mask[name].shape)}, the model has not")
-    pruned = [name for name, count in mask.alive().items() if count < mask.sizes()[name]]
-    weights: list[Tensor] = [parameters[name] for name in pruned]
-    factors = [torch.empty_like(w).copy_(mask[name]) for name, w in zip(pruned, weights, strict=True)]
-    _mask_weights(weights, factors)
-    _mask_state(optimizer, weights, factors)
-    handles = [
-        weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
-        for weight, factor in zip(weights, factors, strict=True)
-    ]
-    if weights:
-        handles.append(optimizer.register_step_post_hook(lambda *_: _mask_weights(weights, factors)))
+    held = Held(model, mask, optimizer)
+    if mask.density < 1:
+        settle(model)  # a spectral norm is that of the masked weight from the start
     try:
-        yield
+        yield held
     finally:
-        for handle in handles:
-            handle.remove()
-    for name, weight in zip(pruned, weights, strict=True):
-        revived = int(torch.count_nonzero(weight.detach()[~mask[name].to(weight.device)]))
-        if revived:
-            raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
-        weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
+        held.release()
+    held.check()
 
 
 def _gradient_hook(factor: Tensor) -> Callable[[Tensor], None]:
@@ -185,17 +249,3 @@ def _gradient_hook(factor: Tensor) -> Callable[[Tensor], None]:
             weight.grad.mul_(factor)
 
     return hook
-
-
-def _mask_weights(weights: list[Tensor], factors: list[Tensor]) -> None:
-    if weights:
-        with torch.no_grad():
-            torch._foreach_mul_(weights, factors)
-
-
-def _mask_state(optimizer: torch.optim.Optimizer, weights: list[Tensor], factors: list[Tensor]) -> None:
-    """Momenta and their like, loaded with a rewound state, forget what is pruned."""
-    for weight, factor in zip(weights, factors, strict=True):
-        for value in optimizer.state.get(weight, {}).values():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                value.mul_(factor)

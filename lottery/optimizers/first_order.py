@@ -1,4 +1,4 @@
-"""First-order optimizers that torch.optim keeps."""
+"""Gradient descent with and without momentum, and Adam: what torch.optim keeps."""
 
 from __future__ import annotations
 
@@ -17,32 +17,48 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
-def _fused(model: nn.Module) -> dict[str, Any]:
-    """torch's fused kernels where it has them: one pass over the weights for each step."""
-    parameters = list(model.parameters())
-    supported = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters)
+def fused(model: nn.Module, *devices: str) -> dict[str, Any]:
+    """torch's fused kernels where it has them: one pass over the weights for each step.
+
+    `devices` are the types of device with such a kernel: cpu and cuda where none is named."""
+    supported = all(p.device.type in (devices or ("cpu", "cuda")) and p.is_floating_point() for p in model.parameters())
     return {"fused": True} if supported else {}
 
 
-@optimizers.register("sgd", source="Robbins & Monro 1951")
+@optimizers.register(
+    "gd",
+    source="Cauchy 1847",
+    rates=(1e-2, 1.0),
+    refuses={"batch_size": "its gradient is that of the whole training set; write `batch_size: all`"},
+)
+def gd(model: nn.Module, *, lr: Positive, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
+    """Gradient descent: each step takes the gradient of the mean loss over the whole training set (torch.optim.SGD).
+
+    `weight_decay` is an L2 penalty, added to the gradient."""
+    import torch
+
+    return torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay, **fused(model))
+
+
+@optimizers.register("sgd", source="Robbins & Monro 1951", rates=(1e-3, 1.0))
 def sgd(model: nn.Module, *, lr: Positive, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
     """Stochastic gradient descent without momentum (torch.optim.SGD)."""
     import torch
 
-    return torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay, **_fused(model))
+    return torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay, **fused(model))
 
 
-@optimizers.register("momentum", source="Polyak 1964")
+@optimizers.register("momentum", source="Polyak 1964", rates=(1e-3, 0.3))
 def momentum(
     model: nn.Module, *, lr: Positive, momentum: Fraction = 0.9, weight_decay: NonNegative = 0.0
 ) -> torch.optim.Optimizer:
     """SGD with heavy-ball momentum, v = beta v + g; w -= lr v (torch.optim.SGD)."""
     import torch
 
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, **_fused(model))
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, **fused(model))
 
 
-@optimizers.register("nesterov", source="Nesterov 1983; Sutskever et al. 2013")
+@optimizers.register("nesterov", source="Nesterov 1983; Sutskever et al. 2013", rates=(1e-3, 0.3))
 def nesterov(
     model: nn.Module,
     *,
@@ -54,11 +70,11 @@ def nesterov(
     import torch
 
     return torch.optim.SGD(
-        model.parameters(), lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay, **_fused(model)
+        model.parameters(), lr=lr, momentum=momentum, nesterov=True, weight_decay=weight_decay, **fused(model)
     )
 
 
-@optimizers.register("adam", source="Kingma & Ba 2015")
+@optimizers.register("adam", source="Kingma & Ba 2015", rates=(1e-4, 1e-2))
 def adam(
     model: nn.Module,
     *,
@@ -70,4 +86,4 @@ def adam(
     """Adam; `weight_decay` is the L2 penalty of the paper's objective (torch.optim.Adam)."""
     import torch
 
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **_fused(model))
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **fused(model))

@@ -1,0 +1,104 @@
+"""The training loss of a network, as a step, an optimizer and a criterion ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """bf16 for the operations that keep their accuracy in it; nothing for fp32 and tf32."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+class Objective:
+    """The mean training loss and its gradient: on the batch of a step, and on the whole training set.
+
+    An optimizer that needs more than a closure has an attribute `objective`, which the trainer sets before the first
+    step; `x` and `y` are the batch of the current step. `loss(outputs, y)` is the mean over a batch. Gradients are
+    left in `.grad`, already masked where the network is."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        whole: Callable[[], Iterator[Batch]],
+        *,
+        steps_per_epoch: int,
+        precision: str = "fp32",
+        clip: float | None = None,
+        accumulate: int = 1,
+    ):
+        self.model, self.loss, self.steps_per_epoch = model, loss, steps_per_epoch
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._batches, self._precision, self._clip, self._accumulate = whole, precision, clip, accumulate
+        self.x = self.y = torch.empty(0)
+
+    def value(self, x: Tensor, y: Tensor) -> Tensor:
+        """The mean loss of a batch, a 0-d tensor that can be differentiated."""
+        with autocast(self._precision, x.device):
+            loss: Tensor = self.loss(self.model(x), y)
+        return loss
+
+    @torch.enable_grad()
+    def closure(self) -> Tensor:
+        """Gradients of the batch's mean loss, clipped where the recipe says so; the loss, detached.
+
+        With `accumulate` above 1 the batch goes through the network in so many parts, each weighted by its size; batch
+        normalization then sees the statistics of each part."""
+        self._forget()
+        loss: Tensor | None = None
+        xs, ys = self.x.tensor_split(self._accumulate), self.y.tensor_split(self._accumulate)
+        for x, y in zip(xs, ys, strict=True):
+            part = self.value(x, y)
+            if self._accumulate > 1:
+                part = part * (len(y) / len(self.y))
+            part.backward()  # type: ignore[no-untyped-call]
+            loss = part.detach() if loss is None else loss + part.detach()
+        assert loss is not None
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self._clip)
+        return loss
+
+    @torch.enable_grad()
+    def whole(self) -> Tensor:
+        """Gradients of the mean loss over the whole training set, not augmented and not clipped; the loss, detached.
+
+        Statistics of normalizations are those of each part; running ones stay as they were."""
+        self._forget()
+        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+        total, count = torch.zeros((), device=self.parameters[0].device), 0
+        for x, y in _without_a_last_one_alone(self._batches()):
+            part = self.value(x, y) * len(y)
+            part.backward()  # type: ignore[no-untyped-call]
+            total, count = total + part.detach(), count + len(y)
+        with torch.no_grad():
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad /= count
+            for name, value in self.model.named_buffers():
+                value.copy_(buffers[name])
+        return total / count
+
+    def _forget(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def _without_a_last_one_alone(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """A last batch of one example joins the one before: batch normalization takes no single examples."""
+    held: Batch | None = None
+    for x, y in batches:
+        if held is not None and len(y) == 1:
+            held = torch.cat([held[0], x]), torch.cat([held[1], y])
+            continue
+        if held is not None:
+            yield held
+        held = x, y
+    if held is not None:
+        yield held
