@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery.cli_plot import plot
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
+from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in
 from lottery.places import data_root, store_root
 
 if TYPE_CHECKING:
-    from lottery.recipe import Recipe
     from lottery.work import Outcome
 
 app = typer.Typer(
@@ -30,20 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable.")
-]
-Plugins = Annotated[
-    list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
-]
-StoreDir = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app.add_typer(plot, name="plot")
 
 
 def main() -> None:
@@ -82,7 +68,7 @@ def list_entries(
     as_json: Json = False,
 ) -> None:
     """List the shipped recipes and what recipes can name, with its keys and sources."""
-    _plug_in(plugin)
+    plug_in(plugin)
     listing = {name: entries(name) for name in ([what] if what else catalogue_names())}
     if as_json:
         print_json(listing[what] if what else listing)
@@ -110,7 +96,7 @@ def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new 
 @app.command()
 def check(recipe: RecipeName, sets: Sets = None, plugin: Plugins = None, as_json: Json = False) -> None:
     """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
-    loaded = _load(recipe, sets, plugin)
+    loaded = load(recipe, sets, plugin)
     if as_json:
         print_json(loaded.canonical())
     else:
@@ -131,7 +117,7 @@ def plan(
     from lottery.estimate import estimate
     from lottery.work import Request, look
 
-    bench = look(Request(_load(recipe, sets, plugin), data_root(data), store_root(store), device))
+    bench = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
     jobs = [
         {"key": job.key, "kind": job.kind, "label": job.label, "state": bench.store.state(job.key)}
         for job in bench.plan
@@ -172,7 +158,7 @@ def run(
     from lottery.tables import render, rows
     from lottery.view import View
 
-    loaded = _load(recipe, sets, plugin)
+    loaded = load(recipe, sets, plugin)
     with View() as view:
         outcome = run_recipe(
             loaded,
@@ -245,24 +231,34 @@ def table(
     form: Annotated[str, typer.Option("--format", help="text, csv, markdown, latex, json or parquet.")] = "text",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")] = None,
     long: Annotated[bool, typer.Option("--long", help="A row for each training.")] = False,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Tickets found with x retrained with.")] = False,
+    rates: Annotated[bool, typer.Option("--rates", help="The learning rates tried, and those chosen.")] = False,
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
     """Print the table of ticket against dense accuracy from what is done so far."""
-    from lottery.api import finished, table_rows
+    from lottery.api import table_rows
     from lottery.io import write_atomic
+    from lottery.plan import MEASURED
+    from lottery.record import known_plan, records
+    from lottery.store import Store
     from lottery.tables import FORMATS, render
 
     if form not in FORMATS:
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
-    planned, found = finished(_load(recipe, sets, plugin), data, store_root(store))
-    missing = sum(job.kind != "rewind" for job in planned) - len(found)
+    views = [name for name, asked in (("long", long), ("transfer", transfer), ("rates", rates)) if asked]
+    if len(views) > 1:
+        raise UsageError(f"--{' and --'.join(views)}: are different tables; ask for one at a time")
+    kept = Store(store_root(store))
+    planned = known_plan(load(recipe, sets, plugin), kept, data)
+    found = records(planned, kept)
+    missing = sum(job.kind in MEASURED for job in planned) - len(found)
     if missing:
         print(f"{missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
-    content = render(table_rows(planned, found, long), form)
+    content = render(table_rows(planned, found, kept, views[0] if views else "means"), form)
     if output is None:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
@@ -316,23 +312,6 @@ def schema() -> None:
     from lottery.recipe import json_schema
 
     print_json(json_schema())
-
-
-def _load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
-    from lottery.recipe import load_recipe
-
-    _plug_in(plugins)
-    return load_recipe(recipe, sets or ())
-
-
-def _plug_in(plugins: Sequence[str] | None) -> None:
-    if plugins:
-        sys.path.insert(0, os.getcwd())
-    for plugin in plugins or ():
-        try:
-            importlib.import_module(plugin)
-        except ImportError as error:
-            raise UsageError(f"--plugin {plugin}: cannot be imported: {error}") from error
 
 
 def _report(outcome: Outcome) -> None:

@@ -1,0 +1,202 @@
+"""Controls that train as the recipe does: other weights, another mask, another optimizer or other data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from lottery.registry import branches, criteria
+from lottery.spec import Component
+
+if TYPE_CHECKING:
+    import torch
+
+    from lottery.mask import Mask
+    from lottery.trunk import Level, Start, Weights
+
+Positive = Annotated[float, Field(gt=0)]
+BISECTIONS = 20  # widths are whole numbers: a finer factor gives the same network
+
+
+@branches.register("reinit", source="Frankle & Carbin 2019")
+def reinit(level: Level, generator: torch.Generator) -> Start:
+    """Random reinitialization: the ticket's mask on newly drawn weights, trained from step 0.
+
+    With a rewind step k > 0 the control trains the full length, k steps more than the ticket."""
+    return _anew(level, level.mask, level.fresh(generator))
+
+
+@branches.register("shuffle", source="Frankle & Carbin 2019; Su et al. 2020")
+def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer", "global"] = "layer") -> Start:
+    """The ticket's mask permuted within each layer, or over all layers together; weights are the ticket's own."""
+    import torch
+
+    from lottery.mask import Mask
+
+    mask = level.mask
+    if scope == "layer":
+        moved = {
+            n: b.flatten()[torch.randperm(b.numel(), generator=generator)].reshape(b.shape) for n, b in mask.items()
+        }
+    else:
+        bits = torch.cat([b.flatten() for b in mask.values()])
+        parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], list(mask.sizes().values()))
+        moved = {n: part.reshape(mask[n].shape) for n, part in zip(mask, parts, strict=True)}
+    return replace(level.start, weights=level.rewound.weights, mask=Mask(moved))
+
+
+@branches.register("random", source="Frankle & Carbin 2019; Greydanus & Kobak 2024")
+def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh", "rewound"] = "fresh") -> Start:
+    """A random mask with the ticket's layer densities, on newly drawn weights: sparse training from scratch.
+
+    With `weights: rewound` the mask is random but the weights are the dense network's own at the rewind step, which
+    is `shuffle` with another draw."""
+    from lottery.criteria import Context
+    from lottery.mask import Mask, keep_top
+
+    mask = level.mask
+    dense = Mask.dense(mask)
+    scores = criteria["random"].make(mask, Context(generator))
+    chosen = keep_top(scores, dense, mask.alive())
+    if weights == "rewound":
+        return replace(level.start, weights=level.rewound.weights, mask=chosen)
+    return _anew(level, chosen, level.fresh(generator))
+
+
+@branches.register("one_shot", source="Frankle & Carbin 2019, section 4")
+def one_shot(level: Level, generator: torch.Generator) -> Start:
+    """Magnitude pruning of the trained dense network in one shot, to the ticket's count of weights, then rewound.
+
+    The count is the ticket's in each layer, or over all layers together where the recipe prunes globally."""
+    from lottery.criteria import Context
+    from lottery.mask import Mask, keep_top
+
+    names = level.pruning.takes_part(level.mask)
+    scores = criteria["magnitude"].make({name: level.dense[name] for name in names}, Context(generator))
+    alive = {name: count for name, count in level.mask.alive().items() if name in names}
+    mask = keep_top(scores, Mask.dense(level.mask), sum(alive.values()) if level.pruning.scope == "global" else alive)
+    return replace(level.rewound, mask=mask)
+
+
+@branches.register("retrain", source="survey: tickets under other optimizers")
+def retrain(
+    level: Level, generator: torch.Generator, *, optimizer: Component, schedule: Component | None = None
+) -> Start:
+    """The ticket trained with another optimizer, and another schedule where one is given, from fresh state."""
+    start = level.start
+    spec = replace(start.spec, optimizer=optimizer)
+    if schedule is not None:
+        spec = replace(spec, schedule=schedule, warmup=None)
+    return replace(start, spec=spec, optimizer_state=None)
+
+
+@branches.register("same_sign", source="Zhou et al. 2019")
+def same_sign(level: Level, generator: torch.Generator) -> Start:
+    """The ticket's mask on newly drawn weights that have the sign of the original ones, trained from step 0.
+
+    The original weights are those at the rewind point; biases and normalizations are newly drawn too."""
+    original, drawn = level.rewound.weights, level.fresh(generator)
+    signed = {name: drawn[name].abs() * sign_of(original[name]) for name in level.mask}
+    return _anew(level, level.mask, {**drawn, **signed})
+
+
+@branches.register("constant", source="Zhou et al. 2019")
+def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 1.0) -> Start:
+    """The ticket with only the sign of each weight left, trained from step 0.
+
+    All weights of a layer have one absolute value: the standard deviation of its weights at the rewind point, pruned
+    ones too, times `magnitude`. Biases and normalizations are those of the rewind point."""
+    return _anew(level, level.mask, signed_constant(level, magnitude))
+
+
+@branches.register("noise", source="Frankle, Schwab & Morcos 2020")
+def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) -> Start:
+    """The ticket with Gaussian noise added to its surviving weights, trained from the rewind point on.
+
+    The noise has `scale` times the standard deviation of the layer's weights at the rewind point, pruned ones too."""
+    import torch
+
+    weights = dict(level.rewound.weights)
+    for name, bits in level.mask.items():
+        weight = weights[name]
+        drawn = torch.randn(weight.shape, generator=generator) * bits
+        weights[name] = weight + scale * weight.std(correction=0) * drawn
+    return replace(level.rewound, weights=weights, mask=level.mask)
+
+
+@branches.register("transplant", source="survey: masks of another seed", partner=True)
+def transplant(level: Level, generator: torch.Generator) -> Start:
+    """The mask that another seed's ticket of this level has, on this seed's weights at the rewind point."""
+    return replace(level.start, weights=level.rewound.weights, mask=level.partner.mask)
+
+
+@branches.register("other_data", source="Morcos et al. 2019")
+def other_data(level: Level, generator: torch.Generator, *, dataset: Component) -> Start:
+    """The ticket trained on another data set of the same shapes, from fresh optimizer state."""
+    return replace(level.start, dataset=dataset, optimizer_state=None)
+
+
+@branches.register("small_dense", source="Zhu & Gupta 2017; Liu et al. 2019", scales=True)
+def small_dense(level: Level, generator: torch.Generator) -> Start:
+    """A dense network of equal size: the recipe's model with all widths scaled by one factor, trained from step 0.
+
+    Of all factors from 0 to 1 the one whose network's number of parameters is nearest to that of the ticket, its
+    surviving weights and all that cannot be pruned; the smaller network among equals."""
+    from lottery.build import prunable
+    from lottery.mask import Mask
+
+    pruned = sum(level.mask.sizes().values()) - sum(level.mask.alive().values())
+    model = _nearest(level, _size(level, level.model) - pruned)
+    network = level.network(model, generator)
+    dense = Mask.dense(prunable(network))
+    return replace(_anew(level, dense, network.state_dict()), model=model)
+
+
+def sign_of(weight: torch.Tensor) -> torch.Tensor:
+    """1 or -1 of the weight's shape; 1 for a zero, so that no weight is lost."""
+    import torch
+
+    return torch.where(weight < 0, -1.0, 1.0)
+
+
+def signed_constant(level: Level, magnitude: float) -> Weights:
+    """The rewound weights, each prunable one replaced by its sign times its layer's standard deviation."""
+    original = level.rewound.weights
+    constants = {name: sign_of(original[name]) * original[name].std(correction=0) * magnitude for name in level.mask}
+    return {**original, **constants}
+
+
+def _anew(level: Level, mask: Mask, weights: Weights) -> Start:
+    """A training from step 0 on weights that no optimizer has seen."""
+    start = level.start
+    spec = replace(start.spec, first=0, last_rate=False)
+    return replace(start, weights=weights, mask=mask, spec=spec, optimizer_state=None)
+
+
+def _size(level: Level, model: Component) -> int:
+    """Number of parameters; the weights are drawn and thrown away."""
+    import torch
+
+    return sum(p.numel() for p in level.network(model, torch.Generator().manual_seed(0)).parameters())
+
+
+def _nearest(level: Level, wanted: int) -> Component:
+    """The model scaled so that its number of parameters is nearest to the one wanted, by bisection."""
+    from lottery.registry import models
+
+    entry = models[level.model.name]
+    low, high = 0.0, 1.0
+    sizes: dict[str, tuple[int, Component]] = {}
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        model = Component(entry.name, entry.traits["scaled"]({**entry.defaults, **level.model.args}, middle))
+        shown = str(model.as_dict())
+        if shown not in sizes:
+            sizes[shown] = (_size(level, model), model)
+        if sizes[shown][0] <= wanted:
+            low = middle
+        else:
+            high = middle
+    return min(sizes.values(), key=lambda found: (abs(found[0] - wanted), found[0]))[1]

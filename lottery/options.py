@@ -1,0 +1,49 @@
+"""What the commands share: arguments and options, and the recipe they name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottery.errors import UsageError
+
+if TYPE_CHECKING:
+    from lottery.schema import Recipe
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable.")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
+]
+StoreDir = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
+    from lottery.recipe import load_recipe
+
+    plug_in(plugins)
+    return load_recipe(recipe, sets or ())
+
+
+def plug_in(plugins: Sequence[str] | None) -> None:
+    if plugins:
+        sys.path.insert(0, os.getcwd())
+    for plugin in plugins or ():
+        try:
+            importlib.import_module(plugin)
+        except ImportError as error:
+            raise UsageError(f"--plugin {plugin}: cannot be imported: {error}") from error
