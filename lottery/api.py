@@ -6,18 +6,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lottery.errors import UsageError
 from lottery.places import data_root, store_root
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lottery.job import Bench
+    from lottery.bench import Bench
     from lottery.plan import Plan
-    from lottery.recipe import Recipe
     from lottery.record import Record
+    from lottery.schema import Recipe
     from lottery.signals import Stop
+    from lottery.store import Store
     from lottery.work import Event, Outcome, Request
 
 
@@ -79,28 +81,37 @@ def table(
     *,
     data: str | Path | None = None,
     store: str | Path | None = None,
-    long: bool = False,
+    view: str = "means",
 ) -> pd.DataFrame:
-    """The recipe's table as a data frame; see `lottery.tables.rows` for its columns."""
+    """One of the recipe's tables as a data frame, from what is done so far.
+
+    `view` is "means" (`lottery.tables.rows`), "long" (a row for each training), "transfer" (tickets found with x
+    retrained with) or "rates" (the learning rates tried). Raises UsageError for another."""
     import pandas as pd
 
-    recipe = _loaded(recipe)
-    plan, found = finished(recipe, Path(data) if data else None, store_root(store))
-    return pd.DataFrame(table_rows(plan, found, long))
-
-
-def table_rows(plan: Plan, found: dict[str, Record], long: bool) -> list[dict[str, object]]:
-    from lottery.tables import long_rows, rows
-
-    return long_rows(plan, found) if long else rows(plan, found)
-
-
-def finished(recipe: Recipe, data: Path | None, store: Path) -> tuple[Plan, dict[str, Record]]:
-    """The recipe's plan and its finished trainings by key."""
-    from lottery.plan import plan
-    from lottery.record import known_fingerprint, records
+    from lottery.record import known_plan, records
     from lottery.store import Store
 
-    kept = Store(store)
-    planned = plan(recipe, known_fingerprint(recipe, kept, data))
-    return planned, records(planned, kept)
+    kept = Store(store_root(store))
+    planned = known_plan(_loaded(recipe), kept, Path(data) if data else None)
+    return pd.DataFrame(table_rows(planned, records(planned, kept), kept, view))
+
+
+def table_rows(plan: Plan, found: dict[str, Record], store: Store, view: str) -> list[dict[str, Any]]:
+    """The rows of one of the recipe's tables, see `table`. Raises UsageError where the recipe has no such table."""
+    from lottery.comparisons import rate_rows, transfer_rows
+    from lottery.tables import long_rows, rows
+
+    if view == "transfer" and plan.recipe.transfer is None:
+        raise UsageError(f"{plan.recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
+    if view == "rates" and plan.recipe.tune is None:
+        raise UsageError(f"{plan.recipe.name}: tunes no learning rate; add `tune: {{}}`")
+    makers = {
+        "means": lambda: rows(plan, found),
+        "long": lambda: long_rows(plan, found),
+        "transfer": lambda: transfer_rows(plan, found),
+        "rates": lambda: rate_rows(plan, store),
+    }
+    if view not in makers:
+        raise UsageError(f"view {view!r}: there are {', '.join(makers)}")
+    return makers[view]()

@@ -1,17 +1,15 @@
-"""What a recipe's schema cannot say: the arguments of catalogue entries, and keys that contradict each other."""
+"""The components that a recipe names: their arguments against the signatures of catalogue entries."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lottery import registry
-from lottery.registry import Problem, Registry, suggest
-from lottery.spec import Component, Duration, plain
-
-COLUMNS = ("dense", "ticket", "optimizer", "density", "rewind", "note")  # the table's own: no branch may be called so
-SUFFIXES = ("_std", "_n", "_step", "_diff")  # of the columns beside each column
+from lottery.registry import Problem, Registry, explain, suggest
+from lottery.spec import Component
 
 CATALOGUES: dict[tuple[str | int, ...], Registry[Any]] = {  # where a recipe names an entry
     ("data",): registry.datasets,
@@ -22,6 +20,17 @@ CATALOGUES: dict[tuple[str | int, ...], Registry[Any]] = {  # where a recipe nam
     ("prune", "criterion"): registry.criteria,
     ("branches",): registry.branches,
 }
+
+
+class OptimizerKeys(BaseModel):
+    """What any optimizer may have beside its entry's keys: a batch size of its own, and the range `tune` searches."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    batch_size: Annotated[int, Field(ge=1, lt=10**9)] | Literal["all"] | None = None
+    rates: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
+
+
 _INNER = {catalogue.singular: catalogue for catalogue in registry.catalogues.values()}
 
 
@@ -35,7 +44,8 @@ def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...],
             holder = holder.get(step) if isinstance(holder, dict) else None
         value = holder.get(path[-1]) if isinstance(holder, dict) else None
         items = value if isinstance(value, list) else [value]
-        checked = [_check(catalogue, item, own_keys.get(path, ())) for item in items]
+        rated = catalogue is registry.optimizers and data.get("tune") is not None
+        checked = [_check(catalogue, item, own_keys.get(path, ()), rated) for item in items]
         for index, (_, problems) in enumerate(checked):
             yield from (((*path, index, *inside), message) for inside, message in problems)
         if isinstance(value, list):
@@ -44,102 +54,56 @@ def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...],
             holder[path[-1]] = checked[0][0]
 
 
-def _check(catalogue: Registry[Any], value: Any, own: Collection[str]) -> tuple[Any, list[Problem]]:
-    """The value with the arguments that its entry makes of those given; itself where the schema will refuse it."""
+def _check(
+    catalogue: Registry[Any], value: Any, own: Collection[str] = (), rated: bool = False
+) -> tuple[Any, list[Problem]]:
+    """The value with the arguments that its entry makes of those given; itself where the schema will refuse it.
+
+    An optimizer that is `rated` gets its learning rate from elsewhere and need not have one."""
     try:
         given = Component.parse(value)
     except ValueError:
         return value, []
     kept = {key: item for key, item in given.args.items() if key in own}
     args = {key: item for key, item in given.args.items() if key not in own}
-    component, problems = _check_component(catalogue, Component(given.name, args), own)
+    component, problems = _check_component(catalogue, Component(given.name, args), own, rated)
     return ({"name": component.name, **kept, **component.args} if own else component), problems
 
 
 def _check_component(
-    catalogue: Registry[Any], given: Component, own: Collection[str] = ()
+    catalogue: Registry[Any], given: Component, own: Collection[str], rated: bool
 ) -> tuple[Component, list[Problem]]:
     if given.name not in catalogue:
         return given, [((), catalogue.unknown(given.name))]
     fields = catalogue[given.name].schema.model_fields
-    problems: list[Problem] = []
-    args = dict(given.args)
-    for key in given.args:
+    args, general, problems = _general_keys(catalogue, given)
+    for key in list(args):
         if key not in fields:
             del args[key]
             problems.append(((key,), f"{given.name} has no key {key!r}{suggest(key, [*fields, *own])}"))
         elif key in _INNER and Component in (fields[key].annotation, *get_args(fields[key].annotation)):
-            args[key], inner = _check(_INNER[key], args[key], ())
+            of_optimizer = catalogue is registry.optimizers  # one that another rates where it has no rate itself
+            args[key], inner = _check(_INNER[key], args[key], (), rated=of_optimizer)
             problems += [((key, *inside), message) for inside, message in inner]
-    component, found = catalogue.check(Component(given.name, args))
+    absent = {"lr": 1.0} if rated and "lr" in fields and "lr" not in args else {}
+    component, found = catalogue.check(Component(given.name, {**args, **absent}))
     problems += found
-    return (given if problems else component), problems
+    checked = {key: value for key, value in component.args.items() if key not in absent}
+    return (given if problems else Component(given.name, {**checked, **general})), problems
 
 
-def exclusions(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys of a recipe's raw data that must not be given together."""
-    prune = data.get("prune")
-    if isinstance(prune, dict) and prune.get("one_shot") is not None:
-        for key in ("levels", "fraction"):
-            if key in prune:
-                yield ("prune", key), f"one_shot excludes {key}; its densities say how often and how much is pruned"
-
-
-def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong between the sections of a recipe, looking only at those that are valid by themselves."""
-    data, train, prune = valid.get("data"), valid.get("train"), valid.get("prune")
-    rewinds, branches = valid.get("rewind", ()), valid.get("branches", ())
-    if data and valid.get("report") == "early_stop" and not data.validation:
-        yield ("report",), "early_stop needs data.validation above 0; hold examples out, or write `report: end`"
-    yield from _twice(("seeds",), valid.get("seeds", ()))
-    yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds])
-    if train:
-        known = [optimizer for optimizer in train.optimizer if optimizer.name in registry.optimizers]
-        if len(known) == len(train.optimizer):
-            yield from _twice(("train", "optimizer"), [registry.optimizers.identity(each) for each in known])
-        yield from _beyond(("train", "schedule", "warmup"), train.schedule.warmup, train.length)
-        for index, rewind in enumerate(rewinds):
-            yield from _beyond(("rewind", index, "to"), rewind.to, train.length)
-    if prune:
-        yield from _about_pruning(prune)
-        for index, branch in enumerate(branches):
-            for place, level in enumerate(branch.levels or ()):
-                if level > prune.levels:
-                    path = ("branches", index, "levels", place)
-                    yield path, f"the trunk has levels 1 to {prune.levels}, no {level}; raise prune.levels"
-    yield from _about_labels([branch.label for branch in branches])
-    known_branches = [branch for branch in branches if branch.name in registry.branches]
-    if len(known_branches) == len(branches):
-        yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
-
-
-def _about_pruning(prune: Any) -> Iterator[Problem]:
-    for pattern, rate in prune.rates.items():
-        path = ("prune", "rates", pattern)
-        if prune.scope == "global" and rate not in (0, 1):
-            yield path, f"with scope global a rate is 0 (left alone) or 1, not {rate:g}; or write `scope: layer`"
-        elif prune.one_shot is None and rate * prune.fraction >= 1:
-            yield path, f"{rate:g} times the fraction {prune.fraction:g} leaves nothing; stay below 1"
-    yield from _twice(("prune", "one_shot"), prune.one_shot or ())
-
-
-def _about_labels(labels: list[str]) -> Iterator[Problem]:
-    for index, label in enumerate(labels):
-        first = labels.index(label)
-        if first < index:
-            yield ("branches", index), f"{label!r} is branch {first} already; name its column with `as: ...`"
-        if label in COLUMNS or label.endswith(SUFFIXES):
-            yield ("branches", index), f"the table has its own column {label!r}; name this one with `as: ...`"
-
-
-def _beyond(path: tuple[str | int, ...], point: Duration | None, length: Duration) -> Iterator[Problem]:
-    if point and point.unit == length.unit and point.value >= length.value:
-        yield path, f"{point} leaves nothing of the training, train.length {length}; choose an earlier point"
-
-
-def _twice(path: tuple[str | int, ...], items: Iterable[Any]) -> Iterator[Problem]:
-    seen: dict[str, int] = {}
-    for index, item in enumerate(items):
-        first = seen.setdefault(json.dumps(plain(item), sort_keys=True), index)
-        if first < index:
-            yield (*path, index), f"the same as item {first}; every one may be given once"
+def _general_keys(catalogue: Registry[Any], given: Component) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
+    """The arguments without and with those that each optimizer may have, and what is wrong with these."""
+    general = OptimizerKeys.model_fields if catalogue is registry.optimizers else {}
+    args = {key: value for key, value in given.args.items() if key not in general}
+    found = {key: value for key, value in given.args.items() if key in general}
+    if isinstance(found.get("rates"), list):
+        found["rates"] = tuple(found["rates"])
+    try:
+        keys = OptimizerKeys.model_validate(found)
+    except ValidationError as error:
+        places = {e["loc"][0]: e for e in error.errors()}
+        return args, {}, [((key,), explain(e)) for key, e in places.items()]
+    if keys.rates is not None and keys.rates[0] >= keys.rates[1]:
+        return args, {}, [(("rates",), f"{list(keys.rates)} is no range; write the lower rate first")]
+    return args, {key: getattr(keys, key) for key in found}, []

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 from lottery.build import prunable
 from lottery.device import prepared
-from lottery.job import training_of
 from lottery.mask import Mask, masked
+from lottery.plan import MEASURED
+from lottery.spec import Chosen, Component
+from lottery.starts import training_of
+from lottery.tuning import default_range
 
 if TYPE_CHECKING:
-    from lottery.job import Bench
+    from lottery.bench import Bench
     from lottery.plan import Job
 
 FIXED_BYTES = 16_384  # a job's folder, manifest and description
@@ -38,12 +41,14 @@ def estimate(bench: Bench) -> Estimate:
     """What is left to do and what it takes. Times a few training steps where no finished job tells."""
     missing = missing_jobs(bench)
     measured = _measured(bench)
-    per_step = measured if measured is not None else (_timed(bench) if missing else 0.0)
+    per_step = dict(measured)
+    for place in sorted({job.place for job in missing} - set(measured)):
+        per_step[place] = _timed(bench, place)
     return Estimate(
         done=len(bench.plan) - len(missing),
         missing=len(missing),
-        seconds=per_step * sum(_steps(bench, job) for job in missing),
-        measured=measured is not None,
+        seconds=sum(per_step[job.place] * _steps(bench, job) for job in missing),
+        measured=set(per_step) == set(measured),
         need_bytes=disk_bytes(bench, missing),
         free_bytes=bench.store.free_bytes(),
     )
@@ -57,39 +62,52 @@ def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     """Bytes that the missing jobs of the plan will take, checkpoints included."""
     if not missing:
         return 0
-    network = bench.network(bench.plan.recipe.seeds[0])
+    network = bench.blank()
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     masks = sum(parameter.numel() for parameter in prunable(network).values()) // 8
     train, seed = bench.plan.recipe.train, bench.plan.recipe.seeds[0]
-    rows = bench.steps(train.length, seed) // bench.steps(train.evaluate_every, seed) + 2
+    evaluations = (
+        bench.steps(train.length, seed, optimizer) // bench.steps(train.evaluate_every, seed, optimizer)
+        for optimizer in train.optimizer
+    )
+    rows = max(evaluations) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
-    sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks, "branch": 0}
-    total: int = sum(fixed + sizes[job.kind] for job in missing) + 3 * STATE_COPIES * weights * bench.jobs
+    sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks}
+    total: int = sum(fixed + sizes.get(job.kind, 0) for job in missing) + 3 * STATE_COPIES * weights * bench.jobs
     return total
 
 
 def _steps(bench: Bench, job: Job) -> int:
     """Steps that the job trains itself."""
-    total = bench.steps(bench.plan.recipe.train.length, job.seed)
-    to = bench.steps(job.rewind.to, job.seed) if job.rewind else 0
+    if job.kind == "choice":
+        return 0
+    total = bench.steps(bench.plan.recipe.train.length, job.seed, job.optimizer)
+    to = bench.steps(job.rewind.to, job.seed, job.optimizer) if job.rewind else 0
     if job.kind == "rewind":
         return to
     if job.kind == "dense":
-        return total - max(bench.steps(rewind.to, job.seed) for rewind in bench.plan.recipe.rewind)
+        return total - max(bench.steps(rewind.to, job.seed, job.optimizer) for rewind in bench.plan.recipe.rewind)
     return total - to
 
 
-def _measured(bench: Bench) -> float | None:
-    """Seconds a step over the plan's finished trainings, evaluation and commits included."""
-    found = [(job, bench.store.find(job.key)) for job in bench.plan if job.kind != "rewind"]
-    done = [(manifest.seconds, _steps(bench, job)) for job, manifest in found if manifest and manifest.status == "done"]
-    steps = sum(each for _, each in done)
-    return sum(seconds for seconds, _ in done) / steps if steps else None
+def _measured(bench: Bench) -> dict[int, float]:
+    """Seconds a step over the finished trainings of each optimizer, evaluation and commits included."""
+    seconds: dict[int, float] = {}
+    steps: dict[int, int] = {}
+    for job in bench.plan:
+        manifest = bench.store.find(job.key) if job.kind in ("trial", *MEASURED) else None
+        if manifest is not None and manifest.status == "done":
+            seconds[job.place] = seconds.get(job.place, 0.0) + manifest.seconds
+            steps[job.place] = steps.get(job.place, 0) + _steps(bench, job)
+    return {place: seconds[place] / steps[place] for place in seconds if steps[place]}
 
 
-def _timed(bench: Bench) -> float:
-    """Seconds a step of the dense network's training, from a few steps run now and thrown away."""
-    job = next(job for job in bench.plan if job.kind == "dense")
+def _timed(bench: Bench, place: int) -> float:
+    """Seconds a step of an optimizer's dense training, from a few steps run now and thrown away."""
+    job = next(job for job in bench.plan if job.kind == "dense" and job.place == place)
+    if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
+        low, high = default_range(job.optimizer)
+        job = replace(job, optimizer=Component(job.optimizer.name, {**job.optimizer.args, "lr": (low * high) ** 0.5}))
     with prepared(bench.machine, bench.plan.recipe.train.precision):
         training = training_of(bench, job)
         with masked(training.model, Mask({}), training.optimizer):

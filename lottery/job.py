@@ -5,33 +5,27 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from lottery import registry
-from lottery.build import build_model, prunable
-from lottery.criteria import Context
-from lottery.data import Augment, Data, Splits
-from lottery.device import Machine, prepared
+from lottery.bench import Bench
+from lottery.build import PRUNABLE
+from lottery.device import prepared
 from lottery.errors import DamagedFile, Interrupted
-from lottery.levels import StoredLevel, pack, read_state
+from lottery.levels import pack, read_state
 from lottery.manifest import Status
-from lottery.mask import Mask, masked
-from lottery.schedules import warmed_up
-from lottery.seed import generator
-from lottery.signals import Stop
-from lottery.spec import Duration
-from lottery.step import build_step
+from lottery.mask import Held, Mask, masked
+from lottery.spec import Chosen
+from lottery.starts import starting_point, training_of
 from lottery.tensors import decode, encode
-from lottery.train import Diverged, Stopped, Training, load_optimizer
-from lottery.trunk import Spec, Start, Weights, next_start
+from lottery.train import Diverged, Stopped, Training
+from lottery.trunk import Gradual
+from lottery.tuning import choose
 
 if TYPE_CHECKING:
-    from lottery.plan import Job, Plan
-    from lottery.store import Store
+    from lottery.plan import Job
 
 CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
 
@@ -48,83 +42,49 @@ class Progress:
     images_per_second: float
 
 
-@dataclass
-class Bench:
-    """What all jobs of one process share."""
-
-    plan: Plan
-    store: Store
-    machine: Machine
-    splits: Splits
-    checkpoint_seconds: float = 60.0
-    jobs: int = 1  # processes that work beside this one, this one included
-    stop: Stop = field(default_factory=Stop)
-    _data: tuple[int, Data] | None = None
-
-    def data(self, seed: int) -> Data:
-        """The data as this seed splits and orders it; the last one asked for is kept."""
-        if self._data is None or self._data[0] != seed:
-            spec = self.plan.recipe.data
-            augment = Augment(crop=spec.augment.crop, flip=spec.augment.flip) if spec.augment else None
-            self._data = None  # let go of the last seed's before the next is made
-            data = Data(
-                self.splits,
-                seed=seed,
-                validation=spec.validation,
-                limit=spec.limit,
-                augment=augment,
-                device=self.machine.device,
-                channels_last=self.splits.train_x.dim() == 4,
-            )
-            self._data = (seed, data)
-        return self._data[1]
-
-    def release(self) -> None:
-        """Let go of the data, where other processes do the work."""
-        self._data = None
-        if self.machine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.splits = None  # type: ignore[assignment]
-
-    def steps(self, length: Duration, seed: int) -> int:
-        """A length of training in steps."""
-        return length.steps(self.data(seed).steps_per_epoch(self.plan.recipe.train.batch_size))
-
-    def network(self, seed: int) -> nn.Module:
-        """The seed's network at initialization, on the CPU."""
-        recipe, data = self.plan.recipe, self.data(seed)
-        return build_model(recipe.model, data.input_shape, data.classes, init=recipe.init, seed=seed)
-
-    def spec(self, job: Job, first: int = 0) -> Spec:
-        """How the dense network of this job trains from step `first`."""
-        schedule = self.plan.recipe.train.schedule
-        warmup = self.steps(schedule.warmup, job.seed) if schedule.warmup else 0
-        return Spec(job.optimizer, schedule.component, warmup, first)
-
-
 def execute(bench: Bench, job: Job) -> Iterator[Progress]:
     """Run one job whose needs are done, and commit it; a diverged training is committed as that.
 
     Goes on from the job's newest checkpoint where there is one. Raises Interrupted after saving when `bench.stop` is
     set."""
     began = time.monotonic()
+    if job.kind == "choice":
+        files, status = _choice(bench, job)
+        _commit(bench, job, files, status, time.monotonic() - began, bench.machine.environment())
+        return
     with prepared(bench.machine, bench.plan.recipe.train.precision):
         start = starting_point(bench, job)
         training = training_of(bench, job, start)
         clock = _Clock(bench, job, training, began)
+        mask = start.mask
         try:
-            with masked(training.model, start.mask, training.optimizer):
-                clock.past = _resume(bench, job, training)
+            with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
+                clock.held = held if start.gradual else None
+                clock.past = _resume(bench, job, training, held)
+                if start.gradual is not None:
+                    training.after_step = _pruner(training, held, start.gradual)
                 yield from _advance(bench, training, clock)
                 _check_weights(training)
-            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, start.mask)
-            status: Status = "done"
+            mask = _learned(training) if start.mold else held.mask
+            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, mask)
+            status = "done"
         except Stopped as stopped:
             clock.save()
             raise Interrupted(bench.stop.signal or 0) from stopped
         except Diverged as diverged:
-            result = {"diverged": diverged.step, "curve": training.curve, **_shape(start.mask)}
+            result = {"diverged": diverged.step, "curve": training.curve, **_shape(mask)}
             files, status = {"metrics.json": _json(result)}, "diverged"
+    if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
+        chosen = bench.store.read_json(rate.key, "metrics.json")
+        about = {"lr": chosen["lr"], "lr_edge": chosen["edge"]}
+        files["metrics.json"] = _json({**json.loads(files["metrics.json"]), **about})
+    _commit(bench, job, files, status, clock.seconds(), clock.environment())
+    bench.store.drop_checkpoints(job.key)
+
+
+def _commit(
+    bench: Bench, job: Job, files: dict[str, bytes], status: Status, seconds: float, environment: dict[str, Any]
+) -> None:
     bench.store.commit(
         job.key,
         {"job.json": _json(job.identity), **files},
@@ -132,94 +92,48 @@ def execute(bench: Bench, job: Job) -> Iterator[Progress]:
         status=status,
         parent=job.parent,
         label=job.label,
-        seconds=clock.seconds(),
-        environment=clock.environment(),
-    )
-    bench.store.drop_checkpoints(job.key)
-
-
-def starting_point(bench: Bench, job: Job) -> Start:
-    """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
-    if job.kind in ("rewind", "dense"):
-        network = bench.network(job.seed)
-        return Start(network.state_dict(), Mask.dense(prunable(network)), bench.spec(job))
-    trunk = bench.plan.trunk(job)
-    depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
-    if job.kind == "branch":
-        assert job.branch is not None
-        component = job.branch.component
-        draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
-        start = registry.branches[component.name].make(StoredLevel(bench, trunk[-1]), draws, **component.args)
-        assert isinstance(start, Start)
-        return start
-    assert job.rewind is not None
-    prune = bench.plan.recipe.prune
-    entry = registry.criteria[prune.criterion.name]
-
-    def criterion(weights: Weights) -> dict[str, torch.Tensor]:
-        scores = entry.make(weights, Context(generator(job.seed, "mask", depth)), **prune.criterion.args)
-        assert isinstance(scores, dict)
-        return scores
-
-    return next_start(StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning, criterion, job.rewind.mode)
-
-
-def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
-    """The job's training, from its starting point, without hooks or checkpoints."""
-    start = start or starting_point(bench, job)
-    recipe, device = bench.plan.recipe, bench.machine.device
-    train, data = recipe.train, bench.data(job.seed)
-    model = bench.network(job.seed)
-    model.load_state_dict(dict(start.weights))
-    model.to(device)
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)
-    optimizer = registry.optimizers[start.spec.optimizer.name].make(model, **start.spec.optimizer.args)
-    if start.optimizer_state is not None:
-        load_optimizer(optimizer, start.optimizer_state)
-    total = bench.steps(train.length, job.seed)
-    step = build_step(
-        model,
-        optimizer,
-        precision=train.precision,
-        clip=train.clip,
-        label_smoothing=train.label_smoothing,
-        device=device,
-    )
-    return Training(
-        model,
-        optimizer,
-        data,
-        step,
-        seed=job.seed,
-        first=start.spec.first,
-        stop=bench.steps(job.rewind.to, job.seed) if job.kind == "rewind" and job.rewind else total,
-        total=total,
-        batch_size=train.batch_size,
-        evaluate_every=bench.steps(train.evaluate_every, job.seed),
-        multiplier=_multiplier(bench, start.spec, job.seed, total),
-        precision=train.precision,
-        stopped=lambda: bench.stop.signal is not None,
+        seconds=seconds,
+        environment=environment,
     )
 
 
-def _multiplier(bench: Bench, spec: Spec, seed: int, total: int) -> Callable[[int], float]:
-    args = {name: _in_steps(bench, value, seed) for name, value in spec.schedule.args.items()}
-    schedule = registry.schedules[spec.schedule.name].make
+def _choice(bench: Bench, job: Job) -> tuple[dict[str, bytes], Status]:
+    """The best of the learning rates that were tried; diverged where each of them did."""
+    measures: dict[float, list[dict[str, float] | None]] = {}
+    steps = []
+    for key in job.needs:
+        metrics = bench.store.read_json(key, "metrics.json")
+        rate = bench.plan.jobs[key].optimizer.args["lr"]
+        diverged = "diverged" in metrics
+        measures.setdefault(rate, []).append(None if diverged else metrics[bench.plan.recipe.report])
+        steps += [metrics["diverged"]] if diverged else []
+    tune = bench.plan.recipe.tune
+    assert tune is not None
+    chosen = choose(list(measures.items()), tune.by)
+    if chosen is None:
+        return {"metrics.json": _json({"diverged": min(steps), "rates": sorted(measures)})}, "diverged"
+    return {"metrics.json": _json(chosen)}, "done"
 
-    def multiplier(step: int) -> float:
-        return warmed_up(schedule(step, total, **args), step, spec.warmup)
 
-    if spec.last_rate:
-        last = multiplier(total - 1)
-        return lambda step: last
-    return multiplier
+def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
+    """Prunes after the steps at which it is due. Raises Diverged where weights are not finite then."""
+
+    def after_step(step: int) -> bool:
+        if not gradual.due(step):
+            return False
+        _check_weights(training)
+        held.tighten(gradual.mask(step, training.model.state_dict(), held.mask))
+        return True
+
+    return after_step
 
 
-def _in_steps(bench: Bench, value: Any, seed: int) -> Any:
-    if isinstance(value, Duration):
-        return Duration(bench.steps(value, seed), "it")
-    return tuple(_in_steps(bench, item, seed) for item in value) if isinstance(value, (list, tuple)) else value
+@torch.no_grad()
+def _learned(training: Training) -> Mask:
+    """What is alive of a network whose masks were learned, as it is evaluated."""
+    training.model.eval()
+    layers = {name: m for name, m in training.model.named_modules() if isinstance(m, PRUNABLE)}
+    return Mask({f"{name}.weight": module.weight.detach() != 0 for name, module in layers.items()})
 
 
 @dataclass(frozen=True)
@@ -230,7 +144,7 @@ class Past:
     environments: tuple[dict[str, Any], ...] = ()
 
 
-def _resume(bench: Bench, job: Job, training: Training) -> Past:
+def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
     """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
@@ -243,7 +157,7 @@ def _resume(bench: Bench, job: Job, training: Training) -> Past:
         past = Past(float(values["seconds"]), tuple(values["environments"]))
         states.append((decode(saved[1]["state.safetensors"])[0], values["training"], past))
     for key in job.needs if job.kind in ("rewind", "dense") else ():
-        manifest = bench.store.find(key)
+        manifest = bench.store.find(key) if bench.plan.jobs[key].kind == "rewind" else None
         if manifest is not None and manifest.status == "done":
             environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
             past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
@@ -258,6 +172,8 @@ def _resume(bench: Bench, job: Job, training: Training) -> Past:
         return Past()
     tensors, values, past = max(states, key=lambda state: state[1]["step"])
     try:
+        if saved is not None and "mask.safetensors" in saved[1]:
+            held.tighten(Mask.unpack(*decode(saved[1]["mask.safetensors"])))
         training.restore(tensors, values)
     except DamagedFile:
         bench.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
@@ -271,6 +187,7 @@ class _Clock:
     def __init__(self, bench: Bench, job: Job, training: Training, began: float):
         self.bench, self.job, self.training = bench, job, training
         self.began, self.past = began, Past()
+        self.held: Held | None = None  # where the mask changes in the course of the training
         self._saved, self._every = time.monotonic(), bench.checkpoint_seconds
 
     def seconds(self) -> float:
@@ -291,6 +208,8 @@ class _Clock:
         environments = [self.bench.machine.environment(), *self.past.environments]
         state = {"training": values, "seconds": self.seconds(), "environments": environments}
         files = {"state.safetensors": encode(tensors), "state.json": _json(state)}
+        if self.held is not None:
+            files["mask.safetensors"] = encode(*self.held.mask.pack())
         self.bench.store.save_checkpoint(self.job.key, self.training.step, files)
         self._saved = time.monotonic()
         self._every = max(self.bench.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
@@ -322,15 +241,14 @@ def _state_files(training: Training) -> dict[str, bytes]:
 
 
 def _result_files(job: Job, training: Training, mask: Mask) -> dict[str, bytes]:
-    """Metrics of every job; mask and kept weights of the trunk only, which alone is built upon."""
-    files = {"metrics.json": _json({**_shape(mask), **training.metrics()})}
-    weights = training.model.state_dict()
+    """Metrics of every job, of a trial without the test set; mask and kept weights of the trunk only, which alone is
+    built upon."""
+    files = {"metrics.json": _json({**_shape(mask), **training.metrics(test=job.kind != "trial")})}
     if job.kind == "dense":
-        files["weights.safetensors"] = encode(weights)
+        files["weights.safetensors"] = encode(training.model.state_dict())
     if job.kind == "ticket":
-        packed, shapes = mask.pack()
-        files["mask.safetensors"] = encode(packed, shapes)
-        files["weights.safetensors"] = encode(pack(weights, mask))
+        files["mask.safetensors"] = encode(*mask.pack())
+        files["weights.safetensors"] = encode(pack(training.model.state_dict(), mask))
     return files
 
 

@@ -7,34 +7,46 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lottery.build import initialized, prunable
+from lottery.build import prunable
 from lottery.errors import DamagedFile
+from lottery.identity import exact
 from lottery.mask import Mask
-from lottery.plan import exact
 from lottery.tensors import decode
 from lottery.train import unflatten
 from lottery.trunk import Pruning, Start, Weights, rewind
 
 if TYPE_CHECKING:
-    from lottery.job import Bench
+    from lottery.bench import Bench
     from lottery.plan import Job
+    from lottery.spec import Component
     from lottery.store import Store
 
 
 class StoredLevel:
     """A finished level of the trunk (`lottery.trunk.Level`), each part read from the store when it is asked for."""
 
-    def __init__(self, bench: Bench, job: Job):
+    def __init__(self, bench: Bench, job: Job, partner: str | None = None):
         self.bench, self.job, self.number = bench, job, job.level
+        self._partner = partner
         prune = bench.plan.recipe.prune
-        self.pruning = Pruning(prune.scope, job.fraction, {name: exact(rate) for name, rate in prune.rates.items()})
+        rates, densities = ({n: exact(v) for n, v in given.items()} for given in (prune.rates, job.densities))
+        self.pruning = Pruning(prune.scope, job.fraction, rates, job.times, densities)
+
+    @property
+    def model(self) -> Component:
+        return self.bench.plan.recipe.model
+
+    @property
+    def partner(self) -> StoredLevel:
+        assert self._partner is not None
+        return StoredLevel(self.bench, self.bench.plan.jobs[self._partner])
 
     @cached_property
     def mask(self) -> Mask:
         if self.job.kind == "dense":
-            return Mask.dense({name: self.trained[name] for name in prunable(self.bench.network(self.job.seed))})
+            return Mask.dense({name: self.trained[name] for name in prunable(self.bench.blank())})
         return Mask.unpack(*decode(self.bench.store.read(self.job.key, "mask.safetensors")))
 
     @cached_property
@@ -48,7 +60,7 @@ class StoredLevel:
         tensors, values = read_state(self.bench.store, self.job.point)
         weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
         spec = self.bench.spec(self.job, first=values["step"])
-        dense = Mask.dense({name: weights[name] for name in prunable(self.bench.network(self.job.seed))})
+        dense = Mask.dense({name: weights[name] for name in prunable(self.bench.blank())})
         state = unflatten(values["optimizer"], tensors) if values["step"] else None
         return Start(weights, dense, spec, state)
 
@@ -67,10 +79,10 @@ class StoredLevel:
         return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
 
     def fresh(self, generator: torch.Generator) -> Weights:
-        recipe, data = self.bench.plan.recipe, self.bench.data(self.job.seed)
-        construct = int(torch.randint(2**62, (), generator=generator))
-        network = initialized(recipe.model, data.input_shape, data.classes, recipe.init, construct, generator)
-        return network.state_dict()
+        return self.network(self.model, generator).state_dict()
+
+    def network(self, model: Component, generator: torch.Generator) -> nn.Module:
+        return self.bench.fresh(self.job.seed, model, generator)
 
 
 def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery import registry
-from lottery.spec import Component, Duration, plain
+from lottery.identity import SCHEMA, digest, exact, point_label, training_identity, with_versions
+from lottery.schema import BranchSpec
+from lottery.spec import Chosen, Component, Duration
+from lottery.tuning import learning_rates
 
 if TYPE_CHECKING:
-    from lottery.recipe import BranchSpec, DataSpec, Recipe, RewindSpec
+    from lottery.schema import PruneSpec, Recipe, RewindSpec
 
-SCHEMA = 1  # raise it when the meaning of a key changes: no job of another schema is ever reused
-
-Kind = Literal["rewind", "dense", "ticket", "branch"]
+Kind = Literal["trial", "choice", "rewind", "dense", "ticket", "branch"]
+MEASURED = ("dense", "ticket", "branch")  # the kinds that a table has
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training, or the part of one up to a rewind step.
+    """One training, or the part of one up to a rewind step, or the choice of a learning rate among trials.
 
     `identity` is what its key hashes; `parent` the job whose result it starts from; `needs` all the jobs of the plan
-    that have to be done before it; `point` the rewind job it goes back to. `level` is 0 for the dense network;
-    `fraction` of the weights is pruned to reach it."""
+    that have to be done before it; `point` the rewind job it goes back to; `partner` the same ticket of another seed.
+    `place` is the optimizer's in the recipe, `transfer` that of the one which retrains the ticket. `level` is 0 for
+    the dense network; `fraction` of the weights is pruned so many `times` to reach it from the level it is pruned
+    from, or `densities` are those of its layers."""
 
     kind: Kind
     identity: dict[str, Any]
     parent: str | None
     seed: int
     optimizer: Component
+    place: int = 0
     level: int = 0
     rewind: RewindSpec | None = None
     fraction: Fraction = Fraction(0)
+    times: int = 1
+    densities: Mapping[str, float] = field(default_factory=dict)
     branch: BranchSpec | None = None
     sample: int = 0
+    transfer: int | None = None
     point: str | None = None
+    partner: str | None = None
     needs: tuple[str, ...] = ()
     key: str = field(init=False, default="")
 
@@ -50,12 +56,24 @@ class Job:
     def label(self) -> str:
         """What a person reads in logs and listings."""
         what = {
-            "rewind": f"to {_point(self.rewind.to)}" if self.rewind else "",
+            "trial": f"trial lr {self.optimizer.args.get('lr')}",
+            "choice": "choice of lr",
+            "rewind": f"to {point_label(self.rewind.to)}" if self.rewind else "",
             "dense": "dense",
             "ticket": f"level {self.level}",
-            "branch": f"level {self.level} {self.branch.label} {self.sample}" if self.branch else "",
+            "branch": f"level {self.level} {self._branch_label()}" if self.branch else "",
         }[self.kind]
-        return f"{self.optimizer.name} seed {self.seed} {what}"
+        return (
+            f"{self.optimizer.name} {what}"
+            if self.kind == "choice"
+            else f"{self.optimizer.name} seed {self.seed} {what}"
+        )
+
+    def _branch_label(self) -> str:
+        assert self.branch is not None
+        if self.transfer is not None:
+            return f"retrained with {self.branch.component.args['optimizer'].name}"
+        return f"{self.branch.label} {self.sample}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,7 @@ class Plan:
     recipe: Recipe
     fingerprint: str  # of the data
     jobs: dict[str, Job]
+    others: Mapping[str, str] = field(default_factory=dict)  # fingerprints of other data, by digest of the identity
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self.jobs.values())
@@ -85,54 +104,173 @@ class Plan:
         return chain[::-1]
 
 
-def digest(value: Any) -> str:
-    """sha256 of the canonical JSON: sorted keys, no spaces, shortest float digits."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def other_data(recipe: Recipe) -> list[Component]:
+    """The data sets that branches train on beside the recipe's own."""
+    return [dataset for branch in recipe.branches if (dataset := branch.component.args.get("dataset")) is not None]
 
 
-def data_identity(data: DataSpec) -> dict[str, Any]:
-    """What of the data a recipe names; the bytes it stands for are their fingerprint."""
-    return registry.datasets.identity(data.component)
+def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = None) -> Plan:
+    """All jobs of the recipe on data with this fingerprint, learning rates first, then seed by seed. No torch, no disk.
 
-
-def plan(recipe: Recipe, fingerprint: str) -> Plan:
-    """All jobs of the recipe on data with this fingerprint, seed by seed. No torch, no disk."""
+    `others` are the fingerprints of `other_data` by the digest of their identity."""
+    draft = _Draft(recipe, fingerprint, others or {})
     jobs: dict[str, Job] = {}
-    for seed in recipe.seeds:
-        for optimizer in recipe.train.optimizer:
-            for job in _trainings(recipe, fingerprint, seed, optimizer):
-                jobs.setdefault(job.key, job)
-    return Plan(recipe, fingerprint, jobs)
+    for job in draft.jobs():
+        jobs.setdefault(job.key, job)
+    return Plan(recipe, fingerprint, jobs, draft.others)
 
 
-def _trainings(recipe: Recipe, fingerprint: str, seed: int, optimizer: Component) -> Iterator[Job]:
-    """One seed and optimizer: rewind points, the dense network, and a trunk with its branches for each rewind."""
-    training = _training_identity(recipe, fingerprint, seed, optimizer)
-    points: dict[Duration, Job] = {}
-    for rewind in sorted(recipe.rewind, key=lambda r: (r.to.value > 0, r.to.unit, r.to.value)):
-        identity = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": _point(rewind.to)}
-        needs = tuple(job.key for job in points.values())
-        point = Job("rewind", identity, None, seed, optimizer, rewind=rewind, needs=needs)
-        if rewind.to not in points:
-            points[rewind.to] = point
-            yield point
-    identity = {"schema": SCHEMA, "kind": "dense", "training": training}
-    dense = Job("dense", identity, None, seed, optimizer, needs=tuple(job.key for job in points.values()))
-    yield dense
-    for rewind in recipe.rewind:
-        base = replace(dense, rewind=rewind, point=points[rewind.to].key)
-        for ticket in _tickets(recipe, base):
-            yield ticket
-            yield from _branches(recipe, ticket)
+class _Draft:
+    """The jobs of a recipe as they are made: what those made later need of those made before."""
+
+    def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str]):
+        self.recipe, self.fingerprint, self.others = recipe, fingerprint, others
+        self.optimizers = [
+            Component(o.name, {k: v for k, v in o.args.items() if k != "rates"}) for o in recipe.train.optimizer
+        ]
+        self.choices: list[str] = []  # a key for each optimizer where the recipe tunes
+        self.tickets: dict[tuple[int, int, int, int], Job] = {}  # by seed, optimizer, rewind and level
+
+    def jobs(self) -> Iterator[Job]:
+        recipe = self.recipe
+        if recipe.tune is not None:
+            for place, optimizer in enumerate(recipe.train.optimizer):
+                yield from self._tuning(place, optimizer)
+            self.optimizers = [
+                Component(o.name, {**o.args, "lr": Chosen(key)})
+                for o, key in zip(self.optimizers, self.choices, strict=True)
+            ]
+        for seed in recipe.seeds:
+            for place in range(len(self.optimizers)):
+                yield from self._trainings(seed, place)
+        if any(registry.branches[branch.name].traits.get("partner") for branch in recipe.branches):
+            for where, ticket in self.tickets.items():
+                yield from self._branches(ticket, where, partnered=True)
+        if recipe.transfer is not None:
+            for ticket in self.tickets.values():
+                yield from self._transfers(ticket)
+
+    def _tuning(self, place: int, optimizer: Component) -> Iterator[Job]:
+        """The trials of an optimizer's learning rates, and the choice among them."""
+        tune = self.recipe.tune
+        assert tune is not None
+        trials = []
+        for rate in learning_rates(tune, optimizer):
+            for seed in tune.seeds:
+                component = Component(optimizer.name, {**self.optimizers[place].args, "lr": rate})
+                training = training_identity(self.recipe, self.fingerprint, seed, component)
+                identity = {"schema": SCHEMA, "kind": "trial", "training": training}
+                trials.append(Job("trial", identity, None, seed, component, place))
+        yield from trials
+        identity = {
+            "schema": SCHEMA,
+            "kind": "choice",
+            "trials": [trial.key for trial in trials],
+            "by": tune.by,
+            "report": self.recipe.report,
+        }
+        needs = tuple(trial.key for trial in trials)
+        choice = Job("choice", identity, None, tune.seeds[0], self.optimizers[place], place, needs=needs)
+        self.choices.append(choice.key)
+        yield choice
+
+    def _trainings(self, seed: int, place: int) -> Iterator[Job]:
+        """One seed and optimizer: rewind points, the dense network, and a trunk with its branches for each rewind."""
+        recipe, optimizer = self.recipe, self.optimizers[place]
+        training = training_identity(recipe, self.fingerprint, seed, optimizer)
+        choice = tuple(self.choices[place : place + 1])
+        points: dict[Duration, Job] = {}
+        for rewind in sorted(recipe.rewind, key=lambda r: (r.to.value > 0, r.to.unit, r.to.value)):
+            identity = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": point_label(rewind.to)}
+            needs = (*choice, *(job.key for job in points.values()))
+            point = Job("rewind", identity, None, seed, optimizer, place, rewind=rewind, needs=needs)
+            if rewind.to not in points:
+                points[rewind.to] = point
+                yield point
+        identity = {"schema": SCHEMA, "kind": "dense", "training": training}
+        needs = (*choice, *(job.key for job in points.values()))
+        dense = Job("dense", identity, None, seed, optimizer, place, needs=needs)
+        yield dense
+        for number, rewind in enumerate(recipe.rewind):
+            base = replace(dense, rewind=rewind, point=points[rewind.to].key)
+            for ticket in _tickets(recipe, base):
+                yield ticket
+                where = (seed, place, number, ticket.level)
+                self.tickets[where] = ticket
+                yield from self._branches(ticket, where, partnered=False)
+
+    def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
+        """The ticket's controls: those that need another seed's ticket, or those that do not."""
+        for branch in self.recipe.branches:
+            if branch.levels is not None and ticket.level not in branch.levels:
+                continue
+            if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
+                continue
+            partner = self._partner(where) if partnered else None
+            for sample in range(branch.samples):
+                identity = {
+                    "schema": SCHEMA,
+                    "kind": "branch",
+                    "parent": ticket.key,
+                    "branch": self._branch_identity(branch.component),
+                    "sample": sample,
+                    **({"partner": partner} if partner else {}),
+                }
+                needs = (ticket.key, *([partner] if partner else []), *ticket.needs)
+                yield _off(ticket, identity, branch, needs=needs, sample=sample, partner=partner)
+
+    def _partner(self, where: tuple[int, int, int, int]) -> str:
+        seeds = self.recipe.seeds
+        following = seeds[(seeds.index(where[0]) + 1) % len(seeds)]
+        return self.tickets[(following, *where[1:])].key
+
+    def _branch_identity(self, component: Component) -> dict[str, Any]:
+        identity = with_versions("branch", component)
+        if (dataset := component.args.get("dataset")) is not None:
+            identity["fingerprint"] = self.others[digest(registry.datasets.identity(dataset))]
+        return identity
+
+    def _transfers(self, ticket: Job) -> Iterator[Job]:
+        """The ticket retrained with each other optimizer of the recipe."""
+        transfer = self.recipe.transfer
+        assert transfer is not None
+        if transfer.levels is not None and ticket.level not in transfer.levels:
+            return
+        for place, optimizer in enumerate(self.optimizers):
+            if place == ticket.place:
+                continue
+            component = Component("retrain", {"optimizer": optimizer})
+            identity = {
+                "schema": SCHEMA,
+                "kind": "branch",
+                "parent": ticket.key,
+                "branch": with_versions("branch", component),
+                "sample": 0,
+            }
+            branch = BranchSpec.model_validate({"name": "retrain", "optimizer": optimizer})
+            needs = (ticket.key, *self.choices[place : place + 1], *ticket.needs)
+            yield _off(ticket, identity, branch, needs=needs, transfer=place)
+
+
+def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any) -> Job:
+    return replace(ticket, kind="branch", identity=identity, parent=ticket.key, branch=branch, **about)
 
 
 def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
+    """The tickets of a trunk, each pruned from the level before; from the dense network where levels stand alone."""
     prune, parent = recipe.prune, dense
-    fractions = _one_shot(prune.one_shot) if prune.one_shot else [exact(prune.fraction)] * prune.levels
-    for level, fraction in enumerate(fractions, start=1):
-        parent = dense if prune.one_shot else parent
+    alone = prune.one_shot is not None or prune.when != "trained"
+    for level, (fraction, times, densities) in enumerate(_amounts(prune), start=1):
+        parent = dense if alone else parent
         assert dense.rewind is not None
+        rounds = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
+        unusual = {
+            "times": times if times != 1 else None,
+            "when": prune.when if prune.when != "trained" else None,
+            "rounds": rounds if rounds != 1 and prune.when != "training" else None,
+            "during": prune.during.model_dump(mode="json") if prune.during else None,
+            "densities": [[pattern, density] for pattern, density in densities.items()] or None,
+        }
         identity = {
             "schema": SCHEMA,
             "kind": "ticket",
@@ -142,8 +280,9 @@ def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
                 "scope": prune.scope,
                 "fraction": str(fraction),
                 "rates": [[pattern, str(exact(rate))] for pattern, rate in prune.rates.items()],  # the first fit counts
+                **{name: value for name, value in unusual.items() if value is not None},
             },
-            "rewind": {"to": _point(dense.rewind.to), "mode": dense.rewind.mode},
+            "rewind": {"to": point_label(dense.rewind.to), "mode": dense.rewind.mode},
         }
         assert dense.point is not None
         parent = replace(
@@ -153,84 +292,21 @@ def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
             parent=parent.key,
             level=level,
             fraction=fraction,
+            times=times,
+            densities=densities,
             needs=(parent.key, dense.point),
         )
         yield parent
 
 
-def _branches(recipe: Recipe, ticket: Job) -> Iterator[Job]:
-    for branch in recipe.branches:
-        if branch.levels is not None and ticket.level not in branch.levels:
-            continue
-        for sample in range(branch.samples):
-            identity = {
-                "schema": SCHEMA,
-                "kind": "branch",
-                "parent": ticket.key,
-                "branch": _with_versions("branch", branch.component),
-                "sample": sample,
-            }
-            yield replace(
-                ticket,
-                kind="branch",
-                identity=identity,
-                parent=ticket.key,
-                needs=(ticket.key, *ticket.needs),
-                branch=branch,
-                sample=sample,
-            )
+def _amounts(prune: PruneSpec) -> list[tuple[Fraction, int, dict[str, float]]]:
+    """For each level, what is pruned and how many times, or the densities of its layers.
 
-
-def _training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Component) -> dict[str, Any]:
-    """What determines a dense training: everything but the pruning."""
-    data, train = recipe.data, recipe.train
-    fields = {
-        "validation": data.validation or None,
-        "limit": data.limit,
-        "augment": plain(data.augment.model_dump(exclude_defaults=True)) if data.augment else None,
-        "warmup": plain(train.schedule.warmup),
-        "precision": train.precision if train.precision != "fp32" else None,
-        "clip": train.clip,
-        "label_smoothing": train.label_smoothing or None,
-    }
-    return {
-        "data": data_identity(data),
-        "fingerprint": fingerprint,
-        "model": _with_versions("model", recipe.model),
-        "init": registry.inits.identity(recipe.init),
-        "optimizer": _with_versions("optimizer", optimizer),
-        "schedule": _with_versions("schedule", train.schedule.component),
-        "batch_size": train.batch_size,
-        "length": str(train.length),
-        "evaluate_every": str(train.evaluate_every),
-        "seed": seed,
-        **{name: value for name, value in fields.items() if value is not None},
-    }
-
-
-def _with_versions(singular: str, component: Component) -> dict[str, Any]:
-    """A component's identity, with that of each component, normalization and activation among its arguments."""
-    catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
-    identity = catalogue.identity(component)
-    arguments = {**catalogue[component.name].defaults, **component.args}
-    for name, named in (("norm", registry.normalizations), ("activation", registry.activations)):
-        if name in arguments:
-            identity[f"{name}_version"] = named[arguments[name]].version
-    for name, value in component.args.items():
-        if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
-            identity[name] = _with_versions(name, value)
-    return identity
-
-
-def _point(to: Duration) -> str:
-    return "init" if to.value == 0 else str(to)
-
-
-def exact(number: float) -> Fraction:
-    """The decimal fraction that was written: 0.2 is 1/5, not the nearest binary number."""
-    return Fraction(Decimal(repr(number)))
-
-
-def _one_shot(densities: tuple[float, ...]) -> list[Fraction]:
-    """The fractions that reach each density from the dense network, densest first."""
-    return [1 - exact(density) for density in sorted(densities, reverse=True)]
+    Levels that stand alone are pruned as often as the same level of a trunk would have been."""
+    if prune.densities is not None:
+        shares = [level / prune.levels for level in range(1, prune.levels + 1)]
+        return [(Fraction(0), 1, {name: density**x for name, density in prune.densities.items()}) for x in shares]
+    if prune.one_shot is not None:
+        return [(1 - exact(density), 1, {}) for density in sorted(prune.one_shot, reverse=True)]
+    alone = prune.when != "trained"
+    return [(exact(prune.fraction), level if alone else 1, {}) for level in range(1, prune.levels + 1)]

@@ -6,19 +6,22 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lottery import registry
 from lottery.errors import DamagedFile, DataError
+from lottery.plan import MEASURED, other_data, plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lottery.plan import Job, Plan
-    from lottery.recipe import Recipe
+    from lottery.schema import Recipe
+    from lottery.spec import Component
     from lottery.store import Manifest, Store
 
 
 @dataclass(frozen=True)
 class Record:
-    """A finished job of a plan. Accuracies are fractions of the test set, None where the training diverged."""
+    """A finished training of a plan. Accuracies are fractions of the test set, None where the training diverged."""
 
     job: Job
     manifest: Manifest
@@ -38,6 +41,11 @@ class Record:
         return found
 
     @property
+    def rate(self) -> float | None:
+        """The learning rate, where a job of the plan chose it."""
+        return self.metrics.get("lr")
+
+    @property
     def density(self) -> float:
         return float(self.metrics["density"])
 
@@ -46,35 +54,53 @@ def records(plan: Plan, store: Store) -> dict[str, Record]:
     """The finished trainings of a plan by key; a damaged one is put aside, said, and missing from now on."""
     found: dict[str, Record] = {}
     for job in plan:
-        manifest = store.find(job.key)
-        if manifest is not None and job.kind != "rewind":
+        manifest = store.find(job.key) if job.kind in MEASURED else None
+        if manifest is not None:
             try:
                 found[job.key] = Record(job, manifest, store.read_json(job.key, "metrics.json"))
             except DamagedFile as damage:
                 logging.getLogger("lottery").warning("%s", damage)
+        elif job.kind == "dense" and (chosen := _diverged_choice(plan, store, job)) is not None:
+            found[job.key] = chosen
     return found
 
 
-def known_fingerprint(recipe: Recipe, store: Store, data: Path | None) -> str:
-    """The fingerprint of the recipe's data in the folder `data`; where None is named, the one the store has seen, so
-    that a table needs no data, else that of the data in the usual place.
+def _diverged_choice(plan: Plan, store: Store, dense: Job) -> Record | None:
+    """The dense network of an optimizer all whose learning rates diverged: there is none to train it with."""
+    for key in dense.needs:
+        manifest = store.find(key) if plan.jobs[key].kind == "choice" else None
+        if manifest is not None and manifest.status == "diverged":
+            return Record(dense, manifest, {**store.read_json(key, "metrics.json"), "density": 1.0})
+    return None
+
+
+def known_plan(recipe: Recipe, store: Store, data: Path | None) -> Plan:
+    """The plan on the data that the recipe and its branches name, see `known_fingerprint`."""
+    from lottery.identity import digest
+
+    def known(dataset: Component) -> str:
+        return known_fingerprint(recipe.name, dataset, store, data)
+
+    others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
+    return plan(recipe, known(recipe.data.component), others)
+
+
+def known_fingerprint(name: str, dataset: Component, store: Store, data: Path | None) -> str:
+    """The fingerprint of a data set in the folder `data`; where None is named, the one the store has seen, so that a
+    table needs no data, else that of the data in the usual place. `name` is the recipe's.
 
     Raises DataError where the store knows none and the data is not there either."""
-    from lottery.plan import data_identity, digest
+    from lottery.identity import digest
 
-    seen = store.remembered_data(digest(data_identity(recipe.data)))
+    seen = store.remembered_data(digest(registry.datasets.identity(dataset)))
     if len(seen) == 1 and data is None:
         return seen[0]
     from lottery.data import fingerprint, load
     from lottery.places import data_root
 
     try:
-        return fingerprint(load(recipe.data.component, data_root(data)))
+        return fingerprint(load(dataset, data_root(data)))
     except DataError as error:
         if not seen:
-            raise DataError(
-                f"{store.root}: nothing of {recipe.name} has been run in this store, and {error}"
-            ) from error
-        raise DataError(
-            f"{store.root}: has runs of {recipe.name} on {len(seen)} versions of the data, and {error}"
-        ) from error
+            raise DataError(f"{store.root}: nothing of {name} has been run in this store, and {error}") from error
+        raise DataError(f"{store.root}: has runs of {name} on {len(seen)} versions of the data, and {error}") from error

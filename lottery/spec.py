@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,13 @@ class Component:
             return cls(value["name"], {str(k): v for k, v in value.items() if k != "name"})
         raise ValueError("write a name, or {name: ..., key: value}")
 
+    def within(self) -> Iterator[tuple[tuple[str, ...], Component]]:
+        """The components among the arguments, theirs after them, each with the keys that lead to it."""
+        for key, value in self.args.items():
+            if isinstance(value, Component):
+                yield (key,), value
+                yield from (((key, *inner), component) for inner, component in value.within())
+
     def as_dict(self) -> dict[str, Any]:
         """`{name: ..., key: value}` with plain values."""
         return {"name": self.name, **{k: plain(v) for k, v in self.args.items()}}
@@ -74,6 +81,13 @@ class Component:
         )
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A learning rate that the job of this key chooses: known by its key before it is known by its value."""
+
+    key: str
+
+
 def plain(value: Any) -> Any:
     """The value as JSON has it: components and lengths written out, tuples as lists, nothing but finite numbers.
 
@@ -82,6 +96,8 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Component):
         return value.as_dict()
+    if isinstance(value, Chosen):
+        return {"chosen": value.key}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

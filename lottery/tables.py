@@ -10,16 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import UsageError
+from lottery.plan import MEASURED
 from lottery.spec import Component
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lottery.plan import Job, Plan
-    from lottery.recipe import Recipe, RewindSpec
     from lottery.record import Record
+    from lottery.schema import Recipe, RewindSpec
 
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
+
+SCORE = "test_accuracy"
 
 Row = dict[str, Any]
 
@@ -28,28 +31,30 @@ def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
     """A row for each optimizer, rewind point (where there are several) and density that has a finished training;
     for the dense network alone where nothing is pruned yet.
 
-    Columns: `optimizer`, `density`, then for `dense`, `ticket` and each control the mean test accuracy over seeds as a
-    fraction, with `_std` (of the sample), `_n` seeds, `_step` (mean early-stop step) and `_diff` (mean difference to
+    Columns: `optimizer`, `lr` where the recipe tunes it, `density`, then for `dense`, `ticket` and each control the
+    mean test accuracy over seeds as a fraction (r2 for regression), with `_std` (of the sample), `_n` seeds,
+    `_diverged` (the first step, where a training did), `_step` (mean early-stop step) and `_diff` (mean difference to
     dense, paired by seed); samples of a control are averaged within their seed first. `note` says what a reader must
-    know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop steps."""
-    recipe = plan.recipe
-    cells: dict[tuple[str, str, int], dict[str, list[Record | None]]] = {}
+    know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop steps, a
+    learning rate at the edge of its range."""
+    recipe, labels = plan.recipe, optimizer_labels(plan.recipe.train.optimizer)
+    cells: dict[tuple[int, str, int], dict[str, list[Record | None]]] = {}
     for job in plan:
-        if job.kind != "rewind":
+        if job.kind in MEASURED and job.transfer is None:
             for place in _places(recipe, job):
                 name = job.branch.label if job.kind == "branch" and job.branch else job.kind
                 cells.setdefault(place, {}).setdefault(name, []).append(found.get(job.key))
     names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]
     table: list[Row] = []
-    alone: dict[tuple[str, str], Row] = {}  # dense networks without a pruned one beside them, so far
-    for (optimizer, rewind, level), columns in cells.items():
-        dense = cells[optimizer, rewind, 0]["dense"]
+    alone: dict[tuple[int, str], Row] = {}  # dense networks without a pruned one beside them, so far
+    for (which, rewind, level), columns in cells.items():
+        dense, optimizer = cells[which, rewind, 0]["dense"], labels[which]
         row = {name: dense if name == "dense" else columns.get(name, []) for name in names}
         if any(record for name in names[1:] for record in row[name]):
             table.append(_row(recipe, optimizer, rewind, row))
-            alone.pop((optimizer, rewind), None)
+            alone.pop((which, rewind), None)
         elif level == 0 and any(dense):
-            alone[optimizer, rewind] = _row(recipe, optimizer, rewind, row)
+            alone[which, rewind] = _row(recipe, optimizer, rewind, row)
     return [*table, *alone.values()]
 
 
@@ -62,11 +67,13 @@ def long_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
         if record is None:
             continue
         row: Row = {
-            "optimizer": labels[plan.recipe.train.optimizer.index(job.optimizer)],
-            "rewind": _rewind_label(job.rewind) if job.rewind else None,
+            "optimizer": labels[job.place],
+            "rewind": rewind_label(job.rewind) if job.rewind else None,
             "seed": job.seed,
             "level": job.level,
             "kind": job.branch.label if job.kind == "branch" and job.branch else job.kind,
+            "retrained_with": labels[job.transfer] if job.transfer is not None else None,
+            "lr": record.rate,
             "sample": job.sample if job.kind == "branch" else None,
             "density": record.density,
             "status": record.manifest.status,
@@ -74,7 +81,8 @@ def long_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
         }
         for report in ("early_stop", "end"):
             measured = record.at(report) or {}
-            for name in ("step", "train_loss", "validation_loss", "validation_accuracy", "test_loss", "test_accuracy"):
+            score = "r2" if "test_r2" in measured else "accuracy"
+            for name in ("step", "train_loss", "validation_loss", f"validation_{score}", "test_loss", f"test_{score}"):
                 row[f"{report}_{name}"] = measured.get(name)
         row["early_stop_censored"] = (record.at("early_stop") or {}).get("censored")
         environment = record.manifest.environment
@@ -121,31 +129,29 @@ def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
     return labels
 
 
-def _places(recipe: Recipe, job: Job) -> Iterator[tuple[str, str, int]]:
+def _places(recipe: Recipe, job: Job) -> Iterator[tuple[int, str, int]]:
     """The rows in which a job stands: the dense network in one for each rewind point."""
-    label = optimizer_labels(recipe.train.optimizer)[recipe.train.optimizer.index(job.optimizer)]
     for rewind in [job.rewind] if job.kind != "dense" and job.rewind else recipe.rewind:
-        yield label, _rewind_label(rewind), job.level
+        yield job.place, rewind_label(rewind), job.level
 
 
-def _rewind_label(rewind: RewindSpec) -> str:
+def rewind_label(rewind: RewindSpec) -> str:
     to = str(rewind.to) if rewind.to.value else "init"
     return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
 
 
 def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequence[Record | None]]) -> Row:
     row: Row = {"optimizer": optimizer}
+    if recipe.tune is not None:
+        row["lr"] = next((record.rate for column in columns.values() for record in column if record), None)
     if len(recipe.rewind) > 1:
         row["rewind"] = rewind
     pruned = [record for name, column in columns.items() if name == "ticket" for record in column if record]
     others = [record for column in columns.values() for record in column if record]
     row["density"] = (pruned or [r for r in others if r.job.level] or others)[0].density
-    accuracy = {name: _by_seed(column, recipe.report, "test_accuracy") for name, column in columns.items()}
+    accuracy = {name: _by_seed(column, recipe.report, SCORE) for name, column in columns.items()}
     for name, column in columns.items():
-        values = list(accuracy[name].values())
-        row[name] = statistics.fmean(values) if values else None
-        row[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
-        row[f"{name}_n"] = len(values)
+        row |= measured_cell(name, column, recipe.report)
         steps = list(_by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
         row[f"{name}_step"] = statistics.fmean(steps) if steps else None
         if name != "dense":
@@ -153,22 +159,42 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
                 accuracy[name][seed] - accuracy["dense"][seed] for seed in accuracy[name] if seed in accuracy["dense"]
             ]
             row[f"{name}_diff"] = statistics.fmean(pairs) if pairs else None
-    row["note"] = "; ".join(_notes(recipe, columns))
+    row["note"] = "; ".join([*notes(recipe, columns), *_edge(columns)])
     return row
 
 
+def _edge(columns: Mapping[str, Sequence[Record | None]]) -> list[str]:
+    """A chosen learning rate that no trial lies beyond: a better one may."""
+    edges = {record.metrics.get("lr_edge") for column in columns.values() for record in column if record}
+    return [f"lr is the {edge} tried" for edge in sorted(filter(None, edges))]
+
+
+def measured_cell(name: str, column: Sequence[Record | None], report: str) -> Row:
+    """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged."""
+    values = list(_by_seed(column, report, SCORE).values())
+    return {
+        name: statistics.fmean(values) if values else None,
+        f"{name}_std": statistics.stdev(values) if len(values) > 1 else None,
+        f"{name}_n": len(values),
+        f"{name}_diverged": min((r.diverged for r in column if r and r.diverged is not None), default=None),
+    }
+
+
 def _by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
-    """A seed's value: the mean over its samples, all of which must be there and none diverged."""
+    """A seed's value: the mean over its samples, all of which must be there and none diverged.
+
+    The field SCORE is accuracy, or what stands in its place."""
     values: dict[int, list[float]] = {}
     for record in column:
         measured = record.at(report) if record else None
         if record and measured:
-            values.setdefault(record.job.seed, []).append(measured[field])
+            name = "test_r2" if field == SCORE and "test_r2" in measured else field
+            values.setdefault(record.job.seed, []).append(measured[name])
     wanted = max((record.job.branch.samples for record in column if record and record.job.branch), default=1)
     return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
 
 
-def _notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Iterator[str]:
+def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Iterator[str]:
     for name, column in columns.items():
         diverged = [record.diverged for record in column if record and record.diverged is not None]
         if diverged:
@@ -187,6 +213,8 @@ def _notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> It
     told = [f"{name} {count} of {len(columns[name])}" for name, count in censored.items() if count]
     if told and recipe.data.validation:
         yield f"early-stop step censored: {', '.join(told)}"
+    if any("test_r2" in (record.at("end") or {}) for record in found):
+        yield "r2 in place of accuracy"
 
 
 def _compact(row: Row) -> dict[str, str]:
@@ -197,7 +225,9 @@ def _compact(row: Row) -> dict[str, str]:
             spread = row[f"{name}_std"]
             mean = "" if value is None else f"{value:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
             cells[name] = mean and f"{mean} ({row[f'{name}_n']})"
-        elif name.endswith(("_std", "_n")):
+            if value is None and row[f"{name}_diverged"] is not None:
+                cells[name] = f"diverged (step {row[f'{name}_diverged']})"
+        elif name.endswith(("_std", "_n", "_diverged")):
             continue
         elif name.endswith("_step"):
             cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lottery.errors import DamagedFile
+from lottery.objective import autocast
 from lottery.seed import stream
-from lottery.step import Step, autocast
+from lottery.step import Step
 
 if TYPE_CHECKING:
     from lottery.data import Data
@@ -55,11 +56,13 @@ class Training:
         multiplier: Callable[[int], float],
         precision: str,
         stopped: Callable[[], bool] = lambda: False,
+        after_step: Callable[[int], bool] = lambda step: False,
     ):
         self.model, self.optimizer, self.data, self.run_step = model, optimizer, data, run_step
         self.seed, self.stop, self.total = seed, stop, total
         self.batch_size, self.evaluate_every = batch_size, evaluate_every
         self.multiplier, self.precision, self._stopped = multiplier, precision, stopped
+        self.after_step = after_step  # says whether it has changed the network
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
         self.best: dict[str, Any] | None = None
@@ -85,9 +88,11 @@ class Training:
                 multiplier = self.multiplier(self.step)
                 for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                     group["lr"] = rate * multiplier
-                self._loss += self.run_step(x, y)
+                self._loss += self._run(x, y)
                 self._losses += 1
                 self.step += 1
+                if self.after_step(self.step):
+                    self.forget_best()
                 if self._on_grid():
                     self._evaluate()
                 elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
@@ -96,12 +101,19 @@ class Training:
                 if self.step == self.stop:
                     return
 
-    def metrics(self) -> dict[str, Any]:
+    def forget_best(self) -> None:
+        """The network is another one from here on: no earlier weights are the best of it."""
+        self.best, self._best_weights = None, {}
+
+    def metrics(self, *, test: bool = True) -> dict[str, Any]:
         """Losses and accuracies (fractions) at the end and at the early-stop step, and the curve.
 
         The early-stop step is the first minimum of the validation loss on the evaluation grid; it is censored when
-        that is the last step. The test set is read here and nowhere else, once for each of the two steps."""
+        that is the last step. The test set is read here and nowhere else, once for each of the two steps; not where
+        `test` is false."""
         last = self.curve[-1]
+        if not test:
+            return {"end": last, "early_stop": self.best, "curve": self.curve}
         end = {**last, **self._measure("test")}
         early: dict[str, Any] | None = None
         if self.best is not None:
@@ -145,6 +157,12 @@ class Training:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFile(f"no state of this training: {error}") from error
 
+    def _run(self, x: Tensor, y: Tensor) -> Tensor:
+        try:
+            return self.run_step(x, y)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
+
     def _on_grid(self) -> bool:
         return self.step % self.evaluate_every == 0 or self.step == self.total
 
@@ -180,21 +198,52 @@ class Training:
 
     @torch.no_grad()
     def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
-        """Mean loss and accuracy over a whole split, in evaluation mode."""
+        """Mean loss and accuracy over a whole split, in evaluation mode; for regression r2 in place of accuracy."""
         self.model.eval()
-        loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        count = 0
+        tally = _Squares(self._device) if self.data.regression else _Classes(self._device)
         for x, y in self.data.evaluation(part):
             if self._stopped():
                 raise Stopped
             with autocast(self.precision, self._device):
-                scores = self.model(x)
-            loss += functional.cross_entropy(scores.float(), y, reduction="sum").double()
-            correct += (scores.argmax(1) == y).sum()
-            count += len(y)
+                outputs = self.model(x)
+            tally.add(outputs.float(), y)
         self.model.train()
-        return {f"{part}_loss": loss.item() / count, f"{part}_accuracy": correct.item() / count}
+        return {f"{part}_{name}": value for name, value in tally.result().items()}
+
+
+class _Classes:
+    """Cross-entropy and accuracy over the batches of a split."""
+
+    def __init__(self, device: torch.device):
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._count = 0
+
+    def add(self, scores: Tensor, y: Tensor) -> None:
+        self._loss += functional.cross_entropy(scores, y, reduction="sum").double()
+        self._correct += (scores.argmax(1) == y).sum()
+        self._count += len(y)
+
+    def result(self) -> dict[str, float]:
+        return {"loss": self._loss.item() / self._count, "accuracy": self._correct.item() / self._count}
+
+
+class _Squares:
+    """Mean squared error and r2, the part of the targets' variance that is explained, over the batches of a split."""
+
+    def __init__(self, device: torch.device):
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # of squared errors, of y, of y squared
+        self._count = 0
+
+    def add(self, outputs: Tensor, y: Tensor) -> None:
+        errors, y = (outputs - y).double(), y.double()
+        self._sums += torch.stack([errors.square().sum(), y.sum(), y.square().sum()])
+        self._count += y.numel()
+
+    def result(self) -> dict[str, float]:
+        error, total, squares = (float(value) for value in self._sums)
+        variation = squares - total**2 / self._count
+        return {"loss": error / self._count, "r2": 1 - error / variation if variation > 0 else 0.0}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -208,14 +257,21 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     """Load an `optimizer_state`, its tensors laid out in memory as their weights are: fused kernels count on that.
 
     The learning rates stay those the optimizer was made with, and so do the options that belong to the machine."""
-    own = [{name: group[name] for name in OWN_OPTIONS if name in group} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, options in zip(optimizer.param_groups, own, strict=True):
-        group.update(options)
+    groups = [
+        {**given, **{name: group[name] for name in OWN_OPTIONS if name in group}}
+        for given, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
     for weight, values in optimizer.state.items():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape == weight.shape:
-                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+        _lay_out(values, weight)
+
+
+def _lay_out(values: dict[Any, Any], weight: Tensor) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _lay_out(value, weight)
+        elif isinstance(value, Tensor) and value.shape == weight.shape:
+            values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lottery.allocation import counts, erk
 from lottery.errors import UsageError
 from lottery.mask import Mask, keep_top, pruned_count
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from lottery.spec import Component
+    from lottery.spec import Component, Duration
 
 Weights = Mapping[str, "Tensor"]  # a whole state dict: parameters and buffers
-Criterion = Callable[[Weights], dict[str, "Tensor"]]
+Criterion = Callable[
+    [Weights, Mask], dict[str, "Tensor"]
+]  # of a state, the layers in the mask; its pruned weights are 0
+Counts = dict[str, int] | int  # weights to keep: of each layer, or over all that take part in global pruning
 
 
 @dataclass(frozen=True)
@@ -27,19 +32,28 @@ class Spec:
 
     optimizer: Component
     schedule: Component
-    warmup: int = 0  # steps
+    warmup: Duration | None = None
     first: int = 0  # step
     last_rate: bool = False  # train at the schedule's last learning rate throughout (fine-tuning)
+    untrained: bool = False  # measured as it is, without a step
 
 
 @dataclass(frozen=True)
 class Start:
-    """The starting point of a training; `optimizer_state` is a torch state dict, None for a fresh optimizer."""
+    """The starting point of a training; `optimizer_state` is a torch state dict, None for a fresh optimizer.
+
+    `model` and `dataset` are others than the recipe's where they are given. `mold` changes the network once its
+    weights are in it, for masks that are learned: then `mask` is dense, and what is alive in the end are the weights
+    that are not zero. `gradual` prunes in the course of the training."""
 
     weights: Weights
     mask: Mask
     spec: Spec
     optimizer_state: Any = None
+    model: Component | None = None
+    dataset: Component | None = None
+    mold: Callable[[nn.Module], None] | None = None
+    gradual: Gradual | None = None
 
 
 class Level(Protocol):
@@ -68,52 +82,144 @@ class Level(Protocol):
     def dense(self) -> Weights:
         """The dense network's weights at the end of training."""
 
+    @property
+    def partner(self) -> Level:
+        """The same level of another seed's trunk; only for branches with the trait `partner`."""
+
+    @property
+    def model(self) -> Component:
+        """The recipe's model."""
+
     def fresh(self, generator: torch.Generator) -> Weights:
         """A newly initialized network of this model."""
+
+    def network(self, model: Component, generator: torch.Generator) -> nn.Module:
+        """A newly initialized network of another model on the same data, on the CPU."""
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """How much to prune of what: `fraction` of the surviving weights, times the rate of the layer."""
+    """How much to prune of what: `fraction` of the surviving weights, times the rate of the layer, so many `times`.
 
-    scope: str  # "layer" or "global"
+    With `densities` each layer is pruned to its own instead; layers that they do not name stay dense."""
+
+    scope: str  # "layer", "global" or "erk"
     fraction: Fraction
     rates: Mapping[str, Fraction]
+    times: int = 1
+    densities: Mapping[str, Fraction] = field(default_factory=dict)
 
-    def keep(self, mask: Mask) -> dict[str, int] | int:
+    def keep(self, mask: Mask) -> Counts:
         """How many weights to keep: of each layer, or over all that take part in global pruning."""
-        alive = mask.alive()
-        rates = {name: layer_rate(name, list(alive), self.rates) for name in alive}
+        alive, names = mask.alive(), self.takes_part(mask)
+        if self.densities:
+            sizes = mask.sizes()
+            shares = {name: layer_rate(name, list(mask), self.densities) for name in names}
+            return {name: min(alive[name], sizes[name] - pruned_count(sizes[name], 1 - shares[name])) for name in names}
+        if self.scope == "layer":
+            return {name: self._left(alive[name], layer_rate(name, list(mask), self.rates)) for name in names}
+        total = self._left(sum(alive[name] for name in names), Fraction(1))
         if self.scope == "global":
-            count = sum(alive[name] for name, rate in rates.items() if rate)
-            return count - pruned_count(count, self.fraction)
-        return {
-            name: alive[name] - pruned_count(alive[name], self.fraction * rate) for name, rate in rates.items() if rate
-        }
+            return total
+        shapes = {name: tuple(mask[name].shape) for name in names}
+        density = Fraction(total, sum(mask.sizes()[name] for name in names))
+        return counts(shapes, erk(shapes, density), total, most={name: alive[name] for name in names})
+
+    def _left(self, count: int, rate: Fraction) -> int:
+        for _ in range(self.times):
+            count -= pruned_count(count, self.fraction * rate)
+        return count
 
     def takes_part(self, mask: Mask) -> list[str]:
         """The layers that are pruned at all."""
-        return [name for name in mask if layer_rate(name, list(mask), self.rates)]
+        return [name for name in mask if layer_rate(name, list(mask), self.densities or self.rates)]
 
     def check(self, mask: Mask) -> None:
-        """Raises UsageError for a rate that names no layer of the model or prunes more than there is."""
+        """Raises UsageError for a rate or density that names no layer of the model or prunes more than there is."""
         layers = [_layer(name) for name in mask]
-        for pattern, rate in self.rates.items():
-            if pattern != "output" and not any(fnmatchcase(layer, pattern) for layer in layers):
-                raise UsageError(f"prune.rates: no layer {pattern!r}; the model has {', '.join(layers)}")
-            if rate * self.fraction >= 1:
-                raise UsageError(f"prune.rates.{pattern}: {float(rate * self.fraction):g} of a layer leaves nothing")
+        for key, patterns in (("rates", self.rates), ("densities", self.densities)):
+            for pattern, rate in patterns.items():
+                if pattern != "output" and not any(fnmatchcase(layer, pattern) for layer in layers):
+                    raise UsageError(f"prune.{key}: no layer {pattern!r}; the model has {', '.join(layers)}")
+                if key == "rates" and rate * self.fraction >= 1:
+                    raise UsageError(
+                        f"prune.rates.{pattern}: {float(rate * self.fraction):g} of a layer leaves nothing"
+                    )
 
 
-def next_start(level: Level, pruning: Pruning, criterion: Criterion, mode: str) -> Start:
+def next_start(
+    level: Level, pruning: Pruning, criterion: Criterion, mode: str, *, when: str = "trained", rounds: int = 1
+) -> Start:
     """Prune the trained weights, then rewind: weights, learning rate only, or neither (fine-tuning).
 
-    Renda, Frankle & Carbin 2020. The optimizer is fresh, but for weight rewinding past step 0, which puts back the
-    optimizer's state of that step as well."""
-    scores = criterion({name: level.trained[name] for name in pruning.takes_part(level.mask)})
-    mask = keep_top(scores, level.mask, pruning.keep(level.mask))
-    assert mask <= level.mask  # masks only shrink
-    return rewind(level.rewound, level.trained, mask, mode)
+    With `when` "init" the weights at the rewind point are pruned instead (pruning at initialization). Renda, Frankle
+    & Carbin 2020. The optimizer is fresh, but for weight rewinding past step 0, which puts back the optimizer's state
+    of that step as well."""
+    scored = level.trained if when == "trained" else level.rewound.weights
+    mask = prune(scored, level.mask, pruning, criterion, rounds)
+    return rewind(level.rewound, scored, mask, mode)
+
+
+def prune(weights: Weights, mask: Mask, pruning: Pruning, criterion: Criterion, rounds: int) -> Mask:
+    """The mask that a criterion leaves, scored anew in each of `rounds`, with exponentially falling counts between
+    (Tanaka et al. 2020)."""
+    target, kept = pruning.keep(mask), mask
+    names = pruning.takes_part(mask)
+    alive = _like(target, mask.alive(), names)
+    for done in range(1, rounds + 1):
+        keep = target if done == rounds else between(alive, target, partial(_falling, share=done / rounds))
+        kept = keep_top(criterion(under(weights, kept), kept.of(names)), kept, keep)
+    assert kept <= mask  # masks only shrink
+    return kept
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Pruning in the course of a training, from step `start` to `end`, every so many steps, to `target` in the end.
+
+    `names` are the layers pruned; `criterion(step)` scores the weights after that step.
+    Zhu & Gupta 2017: what is pruned grows with 1 - (1 - x)^3, x the part of the way."""
+
+    start: int
+    end: int
+    every: int
+    target: Counts
+    names: Sequence[str]
+    criterion: Callable[[int], Criterion]
+
+    def due(self, step: int) -> bool:
+        """Whether weights are pruned after this step."""
+        inside = self.start < step < self.end and (step - self.start) % self.every == 0
+        return inside or step == self.end
+
+    def mask(self, step: int, weights: Weights, mask: Mask) -> Mask:
+        """The mask from this step on, where `mask` held until now."""
+        scores = self.criterion(step)(weights, mask.of(self.names))
+        left = (1 - (step - self.start) / (self.end - self.start)) ** 3
+        sizes = _like(self.target, mask.sizes(), self.names)
+        return keep_top(scores, mask, between(sizes, self.target, lambda a, b: b + round((a - b) * left)))
+
+
+def under(weights: Weights, mask: Mask) -> Weights:
+    """The state with its pruned weights zero."""
+    return {name: value * mask[name].to(value.device) if name in mask else value for name, value in weights.items()}
+
+
+def _falling(alive: int, target: int, share: float) -> int:
+    return round(float(alive ** (1 - share) * target**share))
+
+
+def _like(target: Counts, found: dict[str, int], names: Iterable[str]) -> Counts:
+    """Counts by layer or over all of `names`, as the target is."""
+    return found if isinstance(target, dict) else sum(found[name] for name in names)
+
+
+def between(alive: Counts, target: Counts, mean: Callable[[int, int], int]) -> Counts:
+    """Counts on the way from those alive to the target."""
+    if isinstance(alive, dict) and isinstance(target, dict):
+        return {name: mean(alive[name], count) for name, count in target.items()}
+    assert isinstance(alive, int) and isinstance(target, int)
+    return mean(alive, target)
 
 
 def rewind(rewound: Start, trained: Weights, mask: Mask, mode: str) -> Start:
@@ -136,4 +242,6 @@ def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fr
 
 
 def _layer(name: str) -> str:
-    return name.rpartition(".")[0] or name
+    """The layer of a weight: `fc1` of `fc1.weight` and of `fc1.parametrizations.weight.original1`."""
+    layer, parametrized, _ = name.partition(".parametrizations.weight.original")
+    return layer if parametrized else name.rpartition(".")[0] or name

@@ -12,16 +12,19 @@ from typing import Any
 
 import torch
 
+from lottery import registry
+from lottery.bench import Bench
 from lottery.build import prunable
 from lottery.data import fingerprint, load
 from lottery.device import machine
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
 from lottery.estimate import disk_bytes, missing_jobs
-from lottery.job import Bench, execute
+from lottery.identity import data_identity, digest
+from lottery.job import execute
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
-from lottery.plan import Job, data_identity, digest, plan
-from lottery.recipe import Recipe
+from lottery.plan import Job, other_data, plan
+from lottery.schema import Recipe
 from lottery.signals import Stop
 from lottery.store import Store
 
@@ -87,9 +90,19 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
     """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
     where = machine(request.device, jobs=request.jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
-    planned = plan(request.recipe, fingerprint(splits))
+    others = {
+        digest(registry.datasets.identity(d)): fingerprint(load(d, request.data)) for d in other_data(request.recipe)
+    }
+    planned = plan(request.recipe, fingerprint(splits), others)
     bench = Bench(
-        planned, Store(request.store), where, splits, request.checkpoint_seconds, request.jobs, stop or Stop()
+        planned,
+        Store(request.store),
+        where,
+        splits,
+        request.checkpoint_seconds,
+        request.jobs,
+        stop or Stop(),
+        load=lambda dataset: load(dataset, request.data),
     )
     check(bench)
     return bench
@@ -105,20 +118,35 @@ def prepare(request: Request, stop: Stop | None = None) -> Bench:
             "make room or name another place with --store"
         )
     bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
+    for identity, seen in bench.plan.others.items():
+        bench.store.remember_data(identity, seen)
     return bench
 
 
 def check(bench: Bench) -> None:
     """What only the model and the data can tell: layers that rates name, lengths in steps. Raises UsageError."""
     recipe, seed = bench.plan.recipe, bench.plan.recipe.seeds[0]
-    mask = Mask.dense(prunable(bench.network(seed)))
+    mask = Mask.dense(prunable(bench.blank()))
     for job in bench.plan:
         if job.kind == "ticket" and job.seed == seed:
             StoredLevel(bench, job).pruning.check(mask)
-    total = bench.steps(recipe.train.length, seed)
-    for rewind in recipe.rewind:
-        if bench.steps(rewind.to, seed) >= total:
-            raise UsageError(f"rewind: {rewind.to} is not before the end of training at step {total}")
+    for dataset in other_data(recipe):
+        bench.data(seed, dataset)
+    if recipe.train.label_smoothing and bench.data(seed).regression:
+        raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")
+    points = [("rewind", rewind.to) for rewind in recipe.rewind]
+    points += [("prune.during.start", recipe.prune.during.start)] if recipe.prune.during else []
+    for optimizer in recipe.train.optimizer:
+        total = bench.steps(recipe.train.length, seed, optimizer)
+        for key, point in points:
+            if bench.steps(point, seed, optimizer) >= total:
+                raise UsageError(f"{key}: {point} is not before the end of training at step {total} ({optimizer.name})")
+        if (during := recipe.prune.during) is not None:
+            start, end = (bench.steps(point, seed, optimizer) for point in (during.start, during.end))
+            if not start < end <= total:
+                raise UsageError(
+                    f"prune.during: from step {start} to {end} is no stretch of the {total} steps ({optimizer.name})"
+                )
 
 
 def work(bench: Bench) -> Iterator[Event]:
@@ -157,13 +185,18 @@ def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iter
     if (found := _finished(bench, job)) is not None:
         yield found
         return
-    needs = [ended.get(key) for key in job.needs]
-    if job.kind == "dense":  # it can do without a rewind point, and says itself where it diverges
-        needs = ["done" if end in ("diverged", "failed") else end for end in needs]
-    if any(end in ("diverged", "failed", "blocked") for end in needs):
+    needs = {key: ended.get(key) for key in job.needs}
+    for key, end in needs.items():
+        kinds = (job.kind, bench.plan.jobs[key].kind)
+        # the dense network can do without a rewind point, and says itself where it diverges; a choice, without a trial
+        if end == "diverged" and kinds == ("choice", "trial"):
+            needs[key] = "done"
+        if end in ("diverged", "failed") and kinds == ("dense", "rewind"):
+            needs[key] = "done"
+    if any(end in ("diverged", "failed", "blocked") for end in needs.values()):
         yield Event("blocked", job.key, job.label)
         return
-    if any(end is None for end in needs):
+    if any(end is None for end in needs.values()):
         return
     with bench.store.lease(job.key) as mine:
         if not mine:

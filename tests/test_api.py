@@ -46,7 +46,7 @@ def test_a_notebook_runs_a_recipe_and_gets_a_data_frame(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.count("done"), seen.count("done")) == (0, 10, 10)
     frame = lottery.table(recipe, store=tmp_path)
     assert list(frame["optimizer"]) == ["adam", "momentum"]
-    assert lottery.table(recipe, store=tmp_path, long=True)["kind"].value_counts()["ticket"] == 2
+    assert lottery.table(recipe, store=tmp_path, view="long")["kind"].value_counts()["ticket"] == 2
     assert lottery.run(recipe, store=tmp_path, device="cpu").count("found") == 10
 
 

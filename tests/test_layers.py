@@ -15,7 +15,8 @@ PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "spec", "registry", "seed", "signals", "places"},
-    {"io", "reading", "yaml", "tensors", "mask", "device", "step", "data", "build", "check"},
+    {"io", "reading", "yaml", "tensors", "mask", "device", "data", "build", "check"},
+    {"objective", "allocation", "step", "contradictions"},
     {
         "activations",
         "branches",
@@ -27,10 +28,11 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "optimizers",
         "schedules",
     },
+    {"schema", "identity", "tuning"},
     {"manifest", "train", "trunk", "recipe", "plan", "lease", "checkpoints", "census", "store"},
-    {"levels", "job", "estimate", "work"},
-    {"executors", "worker", "record", "tables", "view", "listing", "api"},
-    {"cli", "__main__"},
+    {"bench", "levels", "starts", "job", "estimate", "work"},
+    {"executors", "worker", "record", "tables", "comparisons", "plot", "view", "listing", "api", "options"},
+    {"cli", "cli_plot", "__main__"},
 ]
 LIGHT = [
     "cli",
@@ -39,6 +41,10 @@ LIGHT = [
     "api",
     "recipe",
     "plan",
+    "schema",
+    "identity",
+    "tuning",
+    "contradictions",
     "check",
     "yaml",
     "registry",

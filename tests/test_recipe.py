@@ -91,7 +91,7 @@ def test_all_problems_of_a_recipe_are_reported_at_once_each_at_its_place():
         "r.yaml:6:1: train: the key 'length' is missing",
         "r.yaml:7:3: train.optimizer: no optimizer 'adamm'; did you mean 'adam'? (lottery list optimizers)",
         "r.yaml:10:3: train.lenght: there is no key 'lenght' here; did you mean 'length'?",
-        "r.yaml:14:3: prune.scope: input should be 'layer' or 'global', not 'gobal'",
+        "r.yaml:14:3: prune.scope: input should be 'layer', 'global' or 'erk', not 'gobal'",
         "r.yaml:19:15: seeds.2: the same as item 0; every one may be given once",
         "r.yaml:21:20: branches.0.sample: reinit has no key 'sample'; did you mean 'samples'?",
     ]
@@ -501,7 +501,7 @@ def test_a_bad_override_is_named_with_what_is_wrong(override, line):
 
 def test_problems_of_the_file_and_of_overrides_come_together_in_order():
     assert problems(changed("scope: layer", "scope: both"), "seeds=0", "oops", "train.clip=0") == [
-        "r.yaml:14:3: prune.scope: input should be 'layer' or 'global', not 'both'",
+        "r.yaml:14:3: prune.scope: input should be 'layer', 'global' or 'erk', not 'both'",
         "--set seeds=0: seeds: 0 seeds; write a number from 1 to 5,000, or a list of seeds",
         "--set oops: write it as a.b=value",
         "--set train.clip=0: train.clip: input should be greater than 0",
@@ -550,7 +550,7 @@ def test_a_canonical_form_of_another_version_is_refused():
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
         "recipe:1:1: recipe: there is no key 'colour' here; there are branches, data, init, model, name, prune, "
-        "question, report, rewind, seeds, train"
+        "question, report, rewind, seeds, train, transfer, tune"
     ]
 
 
@@ -558,6 +558,7 @@ def test_the_json_schema_for_editors_knows_the_short_forms():
     schema = json_schema()
     assert set(schema["properties"]) == {
         "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
+            "tune", "transfer",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from lottery import device
+from lottery.bench import Bench
 from lottery.errors import Interrupted
 from lottery.executors.processes import ENDED, _read
-from lottery.job import Bench
 from lottery.plan import plan
 from lottery.record import records
 from lottery.signals import Stop

@@ -15,8 +15,8 @@ from lottery.data import fingerprint, load
 from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask
 from lottery.plan import Job, Plan, plan
-from lottery.recipe import Recipe
 from lottery.record import records
+from lottery.schema import Recipe
 from lottery.store import Store
 from lottery.tables import rows
 from lottery.tensors import decode

@@ -96,8 +96,8 @@ def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() ->
     )
     (row,) = rows(planned, found)
     assert list(row) == [
-        *("optimizer", "density", "dense", "dense_std", "dense_n", "dense_step"),
-        *("ticket", "ticket_std", "ticket_n", "ticket_step", "ticket_diff", "note"),
+        *("optimizer", "density", "dense", "dense_std", "dense_n", "dense_diverged", "dense_step"),
+        *("ticket", "ticket_std", "ticket_n", "ticket_diverged", "ticket_step", "ticket_diff", "note"),
     ]
     assert row["optimizer"] == "adam" and row["density"] == 0.5 and row["note"] == ""
     assert row["dense"] == pytest.approx(0.6, abs=1e-15)

@@ -51,8 +51,8 @@ def level_of(shapes: dict[str, tuple[int, ...]], pruning: Pruning, mask: Mask | 
     return FakeLevel(1, mask, mask.apply(trained), rewound, pruning, dense=trained)
 
 
-def magnitude(weights: Weights) -> dict[str, torch.Tensor]:
-    return {name: weight.abs() for name, weight in weights.items()}
+def magnitude(weights: Weights, mask: Mask) -> dict[str, torch.Tensor]:
+    return {name: weights[name].abs() for name in mask}
 
 
 def test_lenet_has_the_densities_of_frankle_and_carbin_to_the_weight() -> None:

@@ -1,0 +1,139 @@
+"""What all jobs of one process share: the plan, the store, the machine, the data and the networks made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lottery import registry
+from lottery.build import build_model, initialized
+from lottery.data import Augment, Data, Splits
+from lottery.device import Machine
+from lottery.errors import UsageError
+from lottery.identity import digest
+from lottery.signals import Stop
+from lottery.spec import Chosen, Component, Duration
+from lottery.trunk import Spec
+
+if TYPE_CHECKING:
+    from lottery.objective import Batch
+    from lottery.plan import Job, Plan
+    from lottery.store import Store
+
+INIT_BATCH = 256  # examples for an init that looks at data
+
+
+@dataclass
+class Bench:
+    """The plan's common ground. `load` reads a data set that a branch names beside the recipe's."""
+
+    plan: Plan
+    store: Store
+    machine: Machine
+    splits: Splits
+    checkpoint_seconds: float = 60.0
+    jobs: int = 1  # processes that work beside this one, this one included
+    stop: Stop = field(default_factory=Stop)
+    load: Callable[[Component], Splits] | None = None
+    _data: dict[tuple[int, str], Data] = field(default_factory=dict)
+    _blank: nn.Module | None = None
+
+    def data(self, seed: int, dataset: Component | None = None) -> Data:
+        """The data as this seed splits and orders it; those of the last seed asked for are kept."""
+        place = (seed, digest(dataset) if dataset is not None else "")
+        if place not in self._data:
+            for held in [held for held in self._data if held[0] != seed]:
+                del self._data[held]  # let go of the last seed's before the next is made
+            self._data[place] = self._split(seed, self.splits if dataset is None else self._load(dataset))
+        return self._data[place]
+
+    def _split(self, seed: int, splits: Splits) -> Data:
+        spec = self.plan.recipe.data
+        return Data(
+            splits,
+            seed=seed,
+            validation=spec.validation,
+            limit=spec.limit,
+            augment=Augment(crop=spec.augment.crop, flip=spec.augment.flip) if spec.augment else None,
+            device=self.machine.device,
+            channels_last=splits.train_x.dim() == 4,
+        )
+
+    def _load(self, dataset: Component) -> Splits:
+        assert self.load is not None
+        splits = self.load(dataset)
+        here, there = (
+            (tuple(s.train_x.shape[1:]), s.train_x.dtype, s.classes, s.train_y.dtype) for s in (self.splits, splits)
+        )
+        if here != there:
+            raise UsageError(
+                f"branch dataset {dataset.name}: has examples {there[0]} of {there[2]} classes, the recipe's data "
+                f"{here[0]} of {here[2]}; name a data set of the same shapes"
+            )
+        return splits
+
+    def release(self) -> None:
+        """Let go of the data, where other processes do the work."""
+        self._data = {}
+        if self.machine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.splits = None  # type: ignore[assignment]
+
+    def optimizer(self, component: Component) -> Component:
+        """The optimizer with its learning rate, which a finished job of the plan may have chosen."""
+        rate = component.args.get("lr")
+        if not isinstance(rate, Chosen):
+            return component
+        return Component(component.name, {**component.args, "lr": self.store.read_json(rate.key, "metrics.json")["lr"]})
+
+    def batch_size(self, optimizer: Component, seed: int) -> int:
+        """Examples in a step of this optimizer."""
+        size = optimizer.args.get("batch_size", self.plan.recipe.train.batch_size)
+        return self.data(seed).train_size if size == "all" else int(size)
+
+    def steps(self, length: Duration, seed: int, optimizer: Component) -> int:
+        """A length of training in steps of this optimizer."""
+        return length.steps(self.data(seed).steps_per_epoch(self.batch_size(optimizer, seed)))
+
+    def network(self, seed: int) -> nn.Module:
+        """The seed's network at initialization, on the CPU."""
+        recipe, data = self.plan.recipe, self.data(seed)
+        batch = self._batch(seed)
+        return build_model(recipe.model, data.input_shape, data.classes, init=recipe.init, seed=seed, batch=batch)
+
+    def blank(self, model: Component | None = None) -> nn.Module:
+        """A network whose weights mean nothing, on the CPU: for the names and shapes of its layers, and to load a state
+        into. Of the recipe's model where none is given."""
+        if model is not None or self._blank is None:
+            recipe, data = self.plan.recipe, self.data(self.plan.recipe.seeds[0])
+            quick = Component("torch")  # the recipe's init may take its time
+            network = build_model(model or recipe.model, data.input_shape, data.classes, init=quick, seed=0)
+            if model is not None:
+                return network
+            self._blank = network
+        return deepcopy(self._blank)
+
+    def fresh(self, seed: int, model: Component, draws: torch.Generator) -> nn.Module:
+        """A network whose weights these draws initialize, on the CPU."""
+        recipe, data = self.plan.recipe, self.data(seed)
+        construct = int(torch.randint(2**62, (), generator=draws))
+        return initialized(
+            model, data.input_shape, data.classes, recipe.init, construct, draws, batch=self._batch(seed)
+        )
+
+    def _batch(self, seed: int) -> Batch | None:
+        """Training examples for an init that looks at them."""
+        if not registry.inits[self.plan.recipe.init.name].traits.get("batch"):
+            return None
+        x, y = next(self.data(seed).evaluation("train", INIT_BATCH))
+        return x.cpu(), y.cpu()
+
+    def spec(self, job: Job, first: int = 0) -> Spec:
+        """How the dense network of this job trains from step `first`."""
+        schedule = self.plan.recipe.train.schedule
+        return Spec(job.optimizer, schedule.component, schedule.warmup, first)

@@ -1,0 +1,72 @@
+"""Tables across optimizers: tickets found with one and retrained with another, and the learning rates tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lottery.tables import Row, measured_cell, notes, optimizer_labels, rewind_label
+
+if TYPE_CHECKING:
+    from lottery.plan import Plan
+    from lottery.record import Record
+    from lottery.store import Store
+
+DENSE = "(dense)"
+
+
+def transfer_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
+    """The found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
+
+    A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
+    retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
+    where a training did). The rows found with "(dense)" are the dense networks of each, for comparison."""
+    recipe, labels = plan.recipe, optimizer_labels(plan.recipe.train.optimizer)
+    cells: dict[tuple[str, int, int], dict[int, list[Record | None]]] = {}
+    dense: dict[int, list[Record | None]] = {}
+    wanted = {job.level for job in plan if job.transfer is not None}
+    for job in plan:
+        record = found.get(job.key)
+        if job.kind == "dense":
+            dense.setdefault(job.place, []).append(record)
+        elif job.rewind is not None and job.level in wanted and (job.kind == "ticket" or job.transfer is not None):
+            columns = cells.setdefault((rewind_label(job.rewind), job.level, job.place), {})
+            columns.setdefault(job.place if job.transfer is None else job.transfer, []).append(record)
+    table: list[Row] = []
+    groups: list[tuple[str, str | None, dict[int, list[Record | None]]]] = []
+    if any(record for column in dense.values() for record in column):
+        groups.append((DENSE, None, dense))
+    for (point, _, place), columns in sorted(cells.items()):
+        if any(record for column in columns.values() for record in column):
+            groups.append((labels[place], point, columns))
+    for name, rewind, columns in groups:
+        row: Row = {"found_with": name}
+        if len(recipe.rewind) > 1:
+            row["rewind"] = rewind
+        named = {label: columns.get(place, []) for place, label in enumerate(labels)}
+        row["density"] = next(record.density for column in named.values() for record in column if record)
+        for label, column in named.items():
+            row |= measured_cell(label, column, recipe.report)
+        row["note"] = "; ".join(notes(recipe, named))
+        table.append(row)
+    return table
+
+
+def rate_rows(plan: Plan, store: Store) -> list[Row]:
+    """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
+    tuning seeds, how many of them diverged, and which rate was chosen."""
+    labels = optimizer_labels(plan.recipe.train.optimizer)
+    table: list[Row] = []
+    for job in plan:
+        if job.kind != "choice" or store.find(job.key) is None:
+            continue
+        chosen = store.read_json(job.key, "metrics.json")
+        trials = chosen.get("trials") or [{"lr": rate, "diverged": "all"} for rate in chosen["rates"]]
+        for trial in trials:
+            measures = {name: value for name, value in trial.items() if name.startswith("validation_")}
+            note = ["chosen"] if trial["lr"] == chosen.get("lr") else []
+            note += [f"the {chosen['edge']} tried"] if note and chosen["edge"] else []
+            row = {"optimizer": labels[job.place], "lr": trial["lr"], **measures, "diverged": trial["diverged"]}
+            table.append({**row, "note": ", ".join(note)})
+    keys = dict.fromkeys(key for row in table for key in row if key != "note")
+    return [{**{key: row.get(key) for key in keys}, "note": row["note"]} for row in table]

@@ -1,0 +1,199 @@
+"""What a recipe's schema cannot say: keys that contradict each other, and settings an entry cannot work with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from lottery import registry
+from lottery.registry import Problem
+from lottery.spec import Duration, plain
+
+# the table's own: no branch may be called so
+COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")
+SUFFIXES = ("_std", "_n", "_diverged", "_step", "_diff")  # of the columns beside each column
+
+
+def exclusions(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Keys of a recipe's raw data that must not be given together."""
+    prune = data.get("prune")
+    if not isinstance(prune, dict):
+        return
+    if prune.get("one_shot") is not None:
+        for key in ("levels", "fraction", "densities"):
+            if prune.get(key) is not None:
+                yield ("prune", key), f"one_shot excludes {key}; its densities say how often and how much is pruned"
+    if prune.get("densities") is not None:
+        for key in ("fraction", "rates", "scope"):
+            if key in prune:
+                yield (
+                    ("prune", key),
+                    f"densities exclude {key}; they say what is kept of each layer at the last level",
+                )
+
+
+def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong between the sections of a recipe, looking only at those that are valid by themselves."""
+    data, train, prune = valid.get("data"), valid.get("train"), valid.get("prune")
+    rewinds, branches = valid.get("rewind", ()), valid.get("branches", ())
+    if data and valid.get("report") == "early_stop" and not data.validation:
+        yield ("report",), "early_stop needs data.validation above 0; hold examples out, or write `report: end`"
+    yield from _twice(("seeds",), valid.get("seeds", ()))
+    yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds])
+    if train:
+        known = [optimizer for optimizer in train.optimizer if optimizer.name in registry.optimizers]
+        if len(known) == len(train.optimizer):
+            yield from _twice(("train", "optimizer"), [registry.optimizers.identity(each) for each in known])
+        yield from _about_optimizers(train)
+        yield from _beyond(("train", "schedule", "warmup"), train.schedule.warmup, train.length)
+        for index, rewind in enumerate(rewinds):
+            yield from _beyond(("rewind", index, "to"), rewind.to, train.length)
+    if prune:
+        yield from _about_pruning(prune, rewinds)
+        if train and prune.during is not None:
+            yield from _beyond(("prune", "during", "end"), prune.during.end, train.length, last=True)
+    yield from _about_labels([branch.label for branch in branches])
+    yield from _about_tuning(valid)
+    yield from _about_branches(valid)
+    known_branches = [branch for branch in branches if branch.name in registry.branches]
+    if len(known_branches) == len(branches):
+        yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
+
+
+def _about_optimizers(train: Any) -> Iterator[Problem]:
+    """Settings of the training that an optimizer, or one inside it, cannot work with."""
+    settings = {
+        "accumulate": (train.accumulate > 1, ("train", "accumulate")),
+        "clip": (train.clip is not None, ("train", "clip")),
+        "bf16": (train.precision == "bf16", ("train", "precision")),
+    }
+    for index, optimizer in enumerate(train.optimizer):
+        here = ("train", "optimizer", index)
+        own = "batch_size" in optimizer.args
+        size = optimizer.args["batch_size"] if own else train.batch_size
+        place = (*here, "batch_size") if own else ("train", "batch_size")
+        for path, component in [((), optimizer), *optimizer.within()]:
+            if component.name not in registry.optimizers:
+                continue
+            name, traits = component.name, registry.optimizers[component.name].traits
+            refused = traits.get("refuses", {})
+            for setting, (given, key) in {**settings, "batch_size": (size != "all", place)}.items():
+                if given and setting in refused:
+                    yield key, f"{name} cannot work with this: {refused[setting]}"
+            package = traits.get("package")
+            if package and importlib.util.find_spec(package) is None:
+                yield (
+                    (*here, *path),
+                    f"{name} needs {package}, not installed here: pip install 'lottery[curvature]'",
+                )
+            if path and not traits.get("nests", True):
+                yield (*here, *path), f"{name} evaluates the loss itself and cannot work inside {optimizer.name}"
+            own_rate = path and not registry.optimizers[optimizer.name].traits.get("inner_lr", True)
+            for argument in ("batch_size", "rates", *(["lr"] if own_rate else [])):
+                if path and argument in component.args:
+                    yield (*here, *path, argument), f"is {optimizer.name}'s to have, not that of {name} inside it"
+
+
+def _about_tuning(valid: Mapping[str, Any]) -> Iterator[Problem]:
+    data, train, tune, transfer = (valid.get(name) for name in ("data", "train", "tune", "transfer"))
+    for index, optimizer in enumerate(train.optimizer if train else ()):
+        here = ("train", "optimizer", index)
+        if tune and "lr" in optimizer.args:
+            yield (*here, "lr"), "tune chooses the learning rate; leave lr out, or give the range to search as `rates`"
+        if not tune and "rates" in optimizer.args and "tune" in valid:
+            yield (
+                (*here, "rates"),
+                "rates are the range that tune searches; write lr, or add `tune: {}`",
+            )
+    if tune:
+        if data and not data.validation:
+            yield ("tune",), "learning rates are chosen on the validation split; hold examples out with data.validation"
+        yield from _twice(("tune", "seeds"), tune.seeds)
+        for index, seed in enumerate(tune.seeds):
+            if seed in valid.get("seeds", ()):
+                yield ("tune", "seeds", index), f"seed {seed} is one of the recipe's; tune on seeds of its own"
+    if transfer:
+        if train and len(train.optimizer) < 2:
+            yield ("transfer",), "there is one optimizer only; list at least two in train.optimizer"
+        yield from _too_deep(("transfer", "levels"), transfer.levels, valid.get("prune"))
+
+
+def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
+    data, model, seeds = valid.get("data"), valid.get("model"), valid.get("seeds", ())
+    for index, branch in enumerate(valid.get("branches", ())):
+        here = ("branches", index)
+        yield from _too_deep((*here, "levels"), branch.levels, valid.get("prune"))
+        traits = registry.branches[branch.name].traits if branch.name in registry.branches else {}
+        if traits.get("partner") and len(seeds) == 1:
+            yield here, f"{branch.name} takes the mask of another seed; give at least two seeds"
+        known = registry.models[model.name].traits if model and model.name in registry.models else None
+        if traits.get("scales") and model and known is not None and "scaled" not in known:
+            yield here, f"{branch.name} needs a model whose width can be scaled; {model.name} has none"
+        dataset = branch.component.args.get("dataset")
+        if data and dataset is not None and plain(dataset) == plain(data.component):
+            yield (*here, "dataset"), "is the recipe's own data; name another data set of the same shapes"
+
+
+def _too_deep(path: tuple[str | int, ...], levels: Sequence[int] | None, prune: Any) -> Iterator[Problem]:
+    for place, level in enumerate(levels or ()):
+        if prune and level > prune.levels:
+            yield (*path, place), f"the trunk has levels 1 to {prune.levels}, no {level}; raise prune.levels"
+
+
+def _about_pruning(prune: Any, rewinds: Sequence[Any]) -> Iterator[Problem]:
+    for pattern, rate in prune.rates.items():
+        path = ("prune", "rates", pattern)
+        if prune.scope != "layer" and rate not in (0, 1):
+            yield path, f"with scope {prune.scope} a rate is 0 (left alone) or 1, not {rate:g}; or write `scope: layer`"
+        elif prune.one_shot is None and rate * prune.fraction >= 1:
+            yield path, f"{rate:g} times the fraction {prune.fraction:g} leaves nothing; stay below 1"
+    yield from _twice(("prune", "one_shot"), prune.one_shot or ())
+    if prune.densities is not None and prune.levels == 0:
+        yield ("prune", "levels"), "densities are reached at the last level, and there is none; write at least 1"
+    if prune.when != "trained":
+        for index, rewind in enumerate(rewinds):
+            if rewind.mode != "weights":
+                yield (
+                    ("rewind", index, "mode"),
+                    f"with prune.when {prune.when} no trained network is there to go on from",
+                )
+    if prune.when == "training" and prune.during is None:
+        yield ("prune",), "when: training needs `during: {start: ..., end: ..., every: ...}`"
+    if prune.during is not None:
+        during = prune.during
+        if prune.when != "training":
+            yield (
+                ("prune", "during"),
+                "during is for `when: training`; write that, or leave it out",
+            )
+        elif prune.rounds is not None:
+            yield ("prune", "rounds"), "in the course of training, `during` says how often the scores are computed"
+        if during.start.unit == during.end.unit and during.start.value >= during.end.value:
+            yield ("prune", "during", "end"), f"{during.end} is not after the start, {during.start}"
+
+
+def _about_labels(labels: list[str]) -> Iterator[Problem]:
+    for index, label in enumerate(labels):
+        first = labels.index(label)
+        if first < index:
+            yield ("branches", index), f"{label!r} is branch {first} already; name its column with `as: ...`"
+        if label in COLUMNS or label.endswith(SUFFIXES):
+            yield ("branches", index), f"the table has its own column {label!r}; name this one with `as: ...`"
+
+
+def _beyond(
+    path: tuple[str | int, ...], point: Duration | None, length: Duration, last: bool = False
+) -> Iterator[Problem]:
+    """A point at which nothing of the training is left; with `last`, its last step is one that may be named."""
+    if point and point.unit == length.unit and point.value >= length.value + last:
+        yield path, f"{point} leaves nothing of the training, train.length {length}; choose an earlier point"
+
+
+def _twice(path: tuple[str | int, ...], items: Iterable[Any]) -> Iterator[Problem]:
+    seen: dict[str, int] = {}
+    for index, item in enumerate(items):
+        first = seen.setdefault(json.dumps(plain(item), sort_keys=True), index)
+        if first < index:
+            yield (*path, index), f"the same as item {first}; every one may be given once"

@@ -1,0 +1,279 @@
+"""The schema of a recipe: its sections, their keys, types and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from lottery.spec import Component, Duration, plain
+
+MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_NODES
+
+
+def _listed(value: object) -> object:
+    """One value stands for a list of one."""
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _named(value: object) -> object:
+    """A name stands for an entry without arguments."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _rewinds(value: object) -> object:
+    """A length stands for weight rewinding to it."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [{"to": item} if isinstance(item, str) else item for item in items]
+
+
+def _seeds(value: object) -> object:
+    """A number n stands for the seeds 0 to n-1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 1 <= value <= MOST_SEEDS:
+        raise ValueError(f"{value} seeds; write a number from 1 to {MOST_SEEDS:,}, or a list of seeds")
+    return tuple(range(value))
+
+
+def _transfers(value: object) -> object:
+    """`all` stands for all levels."""
+    return {} if value == "all" else value
+
+
+def _init_is_step_0(value: object) -> object:
+    return "0it" if value == "init" else value
+
+
+def _not_empty(duration: Duration) -> Duration:
+    if duration.value == 0:
+        raise ValueError(f"{duration} is no training at all; write at least 1it")
+    return duration
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Natural = Annotated[int, Field(strict=True, ge=0, lt=10**9)]
+Count = Annotated[int, Field(strict=True, ge=1, lt=10**9)]
+Number = Annotated[float, Field(strict=True, ge=0)]
+BatchSize = Count | Literal["all"]  # all: the whole training set
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Length = Annotated[Duration, AfterValidator(_not_empty)]
+Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+class _Entry(Section):
+    """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def component(self) -> Component:
+        """The entry and its arguments."""
+        return Component(self.name, dict(self.model_extra or {}))
+
+
+Levels = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=1, le=200)], ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+]
+
+
+class AugmentSpec(Section):
+    """Random changes of each training image: a crop after padding by `crop` pixels, a horizontal flip."""
+
+    crop: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    flip: Flag = False
+
+
+class DataSpec(_Entry):
+    """Which data; `validation` training examples are held out, at most `limit` of the rest are trained on."""
+
+    validation: Natural = 0
+    augment: AugmentSpec | None = None
+    limit: Count | None = None
+
+
+class ScheduleSpec(_Entry):
+    """How the learning rate goes, after a linear warm-up."""
+
+    warmup: Duration | None = None
+
+
+class TrainSpec(Section):
+    """How every network of the recipe trains; `clip` is the largest norm of the gradient.
+
+    An optimizer may have a batch size of its own. With `accumulate` a batch goes through the network in so many parts,
+    which saves memory and changes nothing else but the statistics of batch normalization."""
+
+    optimizer: Annotated[
+        tuple[Component, ...],
+        Field(min_length=1, max_length=100),
+        BeforeValidator(_listed, json_schema_input_type=Component | list[Component]),
+    ]
+    schedule: Annotated[
+        ScheduleSpec,
+        Field(default_factory=lambda: ScheduleSpec(name="constant")),
+        BeforeValidator(_named, json_schema_input_type=str | ScheduleSpec),
+    ]
+    batch_size: BatchSize
+    accumulate: Count = 1
+    length: Length
+    evaluate_every: Length = Duration(1, "ep")
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    clip: Annotated[float, Field(strict=True, gt=0)] | None = None
+    label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+
+
+class TuneSpec(Section):
+    """A fair learning rate for each optimizer: the same number of trials for each, over its range, on seeds of its own.
+
+    Each trial trains the dense network; the best mean on the validation split at the recipe's `report` is chosen."""
+
+    trials: Annotated[int, Field(strict=True, ge=2, le=1000)] = 8
+    search: Literal["grid", "log_uniform"] = "grid"
+    by: Literal["accuracy", "loss"] = "accuracy"
+    seeds: Annotated[
+        tuple[Natural, ...],
+        Field(min_length=1, max_length=1000),
+        BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+    ] = (1_000_000,)
+
+
+class TransferSpec(Section):
+    """Each optimizer's ticket is retrained with each other optimizer: at these levels, all where none are given."""
+
+    levels: Levels | None = None
+
+
+class DuringSpec(Section):
+    """Pruning in the course of training: at every so many steps from one step to another (Zhu & Gupta 2017)."""
+
+    start: Point = Duration(0, "it")
+    end: Length
+    every: Length
+
+
+class PruneSpec(Section):
+    """What is pruned at each level; with `one_shot`, `levels` is the number of its densities.
+
+    `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
+    point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
+    the scores are computed anew so many times on the way to a level. `densities` are those of each layer at the last
+    level, instead of a fraction."""
+
+    model_config = ConfigDict(json_schema_extra={"required": []})  # levels or one_shot
+
+    criterion: Component = Field(default_factory=lambda: Component("magnitude"))
+    when: Literal["trained", "init", "training"] = "trained"
+    scope: Literal["layer", "global", "erk"] = "layer"
+    rounds: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
+    during: DuringSpec | None = None
+    densities: Annotated[dict[str, Share], Field(min_length=1)] | None = None
+    fraction: Share = 0.2
+    rates: dict[str, Number] = Field(default_factory=dict)
+    levels: Annotated[int, Field(strict=True, ge=0, le=200)]
+    one_shot: Annotated[tuple[Share, ...], Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _level_per_density(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "levels" not in value and isinstance(value.get("one_shot"), (list, tuple)):
+            return {**value, "levels": len(value["one_shot"])}
+        return value
+
+
+class RewindSpec(Section):
+    """Where a trunk's tickets go back to, and what goes back: weights and all, the learning rate only, nothing."""
+
+    to: Point
+    mode: Literal["weights", "lr", "finetune"] = "weights"
+
+
+class BranchSpec(_Entry):
+    """A control at `levels` of the trunk, `samples` times; `as` is its column in the table."""
+
+    samples: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
+    as_: Annotated[Label | None, Field(alias="as")] = None
+    levels: Levels | None = None
+
+    @property
+    def label(self) -> str:
+        """Its column in the table."""
+        return self.as_ or self.name
+
+
+class Recipe(Section):
+    """An experiment, from the data to the controls. Read one with `load_recipe`, which checks it as a whole."""
+
+    name: Label
+    question: str = ""
+    data: Annotated[DataSpec, BeforeValidator(_named, json_schema_input_type=str | DataSpec)]
+    model: Component
+    init: Component
+    train: TrainSpec
+    prune: PruneSpec
+    rewind: Annotated[
+        tuple[RewindSpec, ...],
+        Field(min_length=1, max_length=100),
+        BeforeValidator(_rewinds, json_schema_input_type=str | RewindSpec | list[str | RewindSpec]),
+    ]
+    seeds: Annotated[
+        tuple[Natural, ...],
+        Field(min_length=1, max_length=MOST_SEEDS),
+        BeforeValidator(_seeds, json_schema_input_type=int | list[int]),
+    ]
+    branches: Annotated[
+        tuple[Annotated[BranchSpec, BeforeValidator(_named, json_schema_input_type=str | BranchSpec)], ...],
+        Field(max_length=100),
+    ] = ()
+    tune: TuneSpec | None = None
+    transfer: Annotated[
+        TransferSpec | None, BeforeValidator(_transfers, json_schema_input_type=Literal["all"] | TransferSpec)
+    ] = None
+    report: Literal["early_stop", "end"] = Field(
+        default_factory=lambda fields: "early_stop" if fields["data"].validation else "end"
+    )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _collect(cls, value: Any, info: ValidationInfo) -> Any:
+        """Hand each valid section to the caller, who looks for contradictions even where others are not valid."""
+        if info.context is not None:
+            info.context[info.field_name] = value
+        return value
+
+    def canonical(self) -> dict[str, Any]:
+        """The full form in plain JSON values, defaults written out; `restore_recipe` makes an equal recipe of it."""
+        return dict(_written(self))
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        keys = {field.alias or name: getattr(value, name) for name, field in fields.items()}
+        if isinstance(value, PruneSpec) and value.one_shot is not None:
+            del keys["levels"], keys["fraction"]
+        if isinstance(value, PruneSpec) and value.densities is not None:
+            del keys["fraction"], keys["rates"], keys["scope"]
+        return {key: _written(item) for key, item in {**keys, **(value.model_extra or {})}.items()}
+    if isinstance(value, tuple):
+        return [_written(item) for item in value]
+    return plain(value)

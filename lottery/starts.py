@@ -1,0 +1,177 @@
+"""From a job to its training: where it starts, what scores its weights, which network, optimizer and data it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.build import effective, prunable
+from lottery.criteria import Context
+from lottery.data import Data
+from lottery.levels import StoredLevel
+from lottery.mask import Mask
+from lottery.objective import Objective
+from lottery.schedules import multiplier
+from lottery.seed import generator
+from lottery.spec import Component, Duration
+from lottery.step import build_step
+from lottery.train import Training, load_optimizer
+from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
+
+if TYPE_CHECKING:
+    from lottery.bench import Bench
+    from lottery.plan import Job
+
+
+def starting_point(bench: Bench, job: Job) -> Start:
+    """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
+    if job.kind in ("trial", "rewind", "dense"):
+        network = bench.network(job.seed)
+        return Start(network.state_dict(), Mask.dense(prunable(network)), bench.spec(job))
+    trunk = bench.plan.trunk(job)
+    depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
+    if job.kind == "branch":
+        assert job.branch is not None
+        component = job.branch.component
+        draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
+        level = StoredLevel(bench, trunk[-1], partner=job.partner)
+        start = registry.branches[component.name].make(level, draws, **component.args)
+        assert isinstance(start, Start)
+        return start
+    assert job.rewind is not None
+    prune, above, pruning = bench.plan.recipe.prune, StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning
+    if prune.when == "training":
+        assert prune.during is not None
+        during = (prune.during.start, prune.during.end, prune.during.every)
+        start, end, every = (bench.steps(point, job.seed, job.optimizer) for point in during)
+        target = pruning.keep(above.mask)
+        names = pruning.takes_part(above.mask)
+        gradual = Gradual(start, end, every, target, names, lambda step: _criterion(bench, job, depth, step))
+        return replace(above.rewound, gradual=gradual)
+    rounds = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
+    criterion = _criterion(bench, job, depth)
+    return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
+
+
+def _criterion(bench: Bench, job: Job, depth: int, step: int | None = None) -> Criterion:
+    """The recipe's criterion with what it may look at."""
+    prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
+    entry = registry.criteria[prune.criterion.name]
+    level = StoredLevel(bench, job)
+    draws = generator(job.seed, "mask" if step is None else f"mask/{step}", depth)
+
+    def of(state: Weights) -> nn.Module:
+        network = bench.blank()
+        network.load_state_dict(dict(state))
+        return network.to(device).eval()
+
+    def examples(count: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        left = data.train_size if count is None else count
+        for x, y in data.evaluation("train"):
+            if left > 0:
+                yield x[:left], y[:left]
+            left -= len(y)
+
+    def criterion(state: Weights, mask: Mask) -> dict[str, Tensor]:
+        scored, initial = effective(of(state)), effective(of(level.rewound.weights))
+        context = Context(
+            draws,
+            initial={name: initial[name] for name in mask},
+            alive=mask,
+            network=lambda: of(state),
+            loss=_loss(bench, data),
+            examples=examples,
+        )
+        scores = entry.make({name: scored[name] for name in mask}, context, **prune.criterion.args)
+        assert isinstance(scores, dict)
+        return scores
+
+    return criterion
+
+
+def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
+    """The job's training, from its starting point, without hooks or checkpoints."""
+    start = start or starting_point(bench, job)
+    train, device = bench.plan.recipe.train, bench.machine.device
+    data = bench.data(job.seed, start.dataset)
+    model = bench.blank(start.model)
+    model.load_state_dict(dict(start.weights))
+    model.to(device)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)
+    if start.mold is not None:
+        start.mold(model)
+    component = bench.optimizer(start.spec.optimizer)
+    optimizer = _optimizer(component, model)
+    if start.optimizer_state is not None and (start.mask.density == 1 or _coordinatewise(component)):
+        load_optimizer(optimizer, start.optimizer_state)
+    batch_size = bench.batch_size(component, job.seed)
+    total = bench.steps(train.length, job.seed, component)
+    first = _first(bench, job, start.spec, component)
+    stop = bench.steps(job.rewind.to, job.seed, component) if job.kind == "rewind" and job.rewind else total
+    objective = Objective(
+        model,
+        _loss(bench, data),
+        lambda: data.evaluation("train", batch_size),
+        steps_per_epoch=data.steps_per_epoch(batch_size),
+        precision=train.precision,
+        clip=train.clip,
+        accumulate=train.accumulate,
+    )
+    return Training(
+        model,
+        optimizer,
+        data,
+        build_step(objective, optimizer),
+        seed=job.seed,
+        first=first,
+        stop=first if start.spec.untrained else stop,
+        total=total,
+        batch_size=batch_size,
+        evaluate_every=bench.steps(train.evaluate_every, job.seed, component),
+        multiplier=_multiplier(bench, start.spec, job.seed, total),
+        precision=train.precision,
+        stopped=lambda: bench.stop.signal is not None,
+    )
+
+
+def _coordinatewise(optimizer: Component) -> bool:
+    """Whether a mask can restrict its state, a value a weight; else a rewound one is of the dense problem only."""
+    names = [optimizer.name, *(inner.name for _, inner in optimizer.within())]
+    return all(registry.optimizers[name].traits.get("coordinatewise", True) for name in names)
+
+
+def _optimizer(component: Component, model: nn.Module) -> torch.optim.Optimizer:
+    args = {name: value for name, value in component.args.items() if name != "batch_size"}
+    optimizer = registry.optimizers[component.name].make(model, **args)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return optimizer
+
+
+def _loss(bench: Bench, data: Data) -> nn.Module:
+    """Mean squared error for targets that are numbers, else cross-entropy."""
+    smoothing = bench.plan.recipe.train.label_smoothing
+    return nn.MSELoss() if data.regression else nn.CrossEntropyLoss(label_smoothing=smoothing)
+
+
+def _first(bench: Bench, job: Job, spec: Spec, optimizer: Component) -> int:
+    """The step at which training starts; one that an optimizer of another batch size counts in its own steps."""
+    if spec.first and job.rewind and bench.batch_size(optimizer, job.seed) != bench.batch_size(job.optimizer, job.seed):
+        return bench.steps(job.rewind.to, job.seed, optimizer)
+    return spec.first
+
+
+def _multiplier(bench: Bench, spec: Spec, seed: int, total: int) -> Callable[[int], float]:
+    def steps(length: Duration) -> int:
+        return bench.steps(length, seed, spec.optimizer)
+
+    rate = multiplier(spec.schedule, steps(spec.warmup) if spec.warmup else 0, total, steps)
+    if spec.last_rate:
+        last = rate(total - 1)
+        return lambda step: last
+    return rate
