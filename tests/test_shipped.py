@@ -47,6 +47,10 @@ def test_a_shipped_recipe_trains(name: str, tmp_path: Path, images: Path, reques
         overrides += ["data.validation=200", "data.limit=300"]
     if any(rewind.to.value for rewind in recipe.rewind):
         overrides += ["rewind=[init, 1it]", "train.schedule=constant"]
+    if recipe.tune is not None:  # each optimizer trains in tests of its own
+        few = "[{name: gd, batch_size: all}, adam, {name: sam, optimizer: momentum}]"
+        overrides += ["tune.trials=2", f"train.optimizer={few}", "train.schedule=constant"]
+    overrides += ["transfer=all"] if recipe.transfer is not None else []
     outcome = lottery.run(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store", device="cpu")
     assert outcome.exit_code == 0, outcome.messages
     frame = lottery.table(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store")
