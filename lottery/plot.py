@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 POINTS = 20_000  # of a curve: more than a figure has pixels across
 REWINDS = {"weights": "rewind", "lr": "lr rewind", "finetune": "fine-tune from"}
+MOST_NAMES = 4  # optimizers that one line of the legend names
 LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as at zero
 DASHES = ("-", "--", "-.", ":")
 
@@ -80,7 +81,8 @@ def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
     for curve in drawn:
         groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(curve)
     for place, group in enumerate(groups.values()):
-        label = ", ".join(dict.fromkeys(curve.optimizer for curve in group))
+        names = list(dict.fromkeys(curve.optimizer for curve in group))
+        label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
         label += "" if group[0].relative else f" (lr {group[0].rate:g})"
         style = {"color": f"C{place % 10}", "linestyle": DASHES[place // 10 % len(DASHES)]}
         axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.8, **style)  # type: ignore[arg-type]

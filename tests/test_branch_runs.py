@@ -45,9 +45,7 @@ ARGUMENTS = {
 
 
 def study() -> Recipe:
-    lines = [
-        f"  - {{name: {entry.name}, {ARGUMENTS.get(entry.name, 'samples: 1')}}}\n" for entry in registry.branches
-    ]
+    lines = [f"  - {{name: {entry.name}, {ARGUMENTS.get(entry.name, 'samples: 1')}}}\n" for entry in registry.branches]
     return parse_recipe(TEXT + "".join(lines), "controls.yaml")
 
 

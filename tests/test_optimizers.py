@@ -99,8 +99,10 @@ def test_a_training_goes_on_from_a_checkpoint_to_the_same_bytes(name: str) -> No
     train(name, straight, optimizer, range(9), scheduled)
     tensors: dict[str, Tensor] = {}
     text = json.dumps(flatten(optimizer_state(optimizer), "optimizer", tensors))
-    tensors = {place: value.clone() for place, value in tensors.items()}
-    model = {place: value.clone() for place, value in straight.state_dict().items()}
+    tensors = {place: value.clone(memory_format=torch.contiguous_format) for place, value in tensors.items()}
+    model = {
+        place: value.clone(memory_format=torch.contiguous_format) for place, value in straight.state_dict().items()
+    }
     train(name, straight, optimizer, range(9, 20), scheduled)
 
     resumed = network(seed=1)

@@ -13,7 +13,7 @@ import pytest
 from lottery.cli import main
 from lottery.data import Data, load
 from lottery.plot import POINTS, curves, schedule_figure
-from lottery.recipe import parse_recipe
+from lottery.recipe import load_recipe, parse_recipe
 
 TEXT = """
 name: small
@@ -154,3 +154,9 @@ def test_what_cannot_be_drawn_is_said_in_one_line_and_leaves_no_file(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_a_curve_that_many_optimizers_share_names_the_first_and_counts_the_rest(tmp_path: Path) -> None:
+    recipe = load_recipe("survey-mnist1d")
+    (legend,) = schedule_figure(recipe, tmp_path).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["gd, sgd and 24 more", "warm-up"]
