@@ -48,9 +48,10 @@ def timed(step: Step, batches: Batches) -> float:
     return (time.perf_counter() - began) / len(batches)
 
 
-def compare(name: str, model: str, turns: int) -> dict[str, object]:
+def compare(name: str, model: str, turns: int, steps: int | None) -> dict[str, object]:
     """Seconds a step over sgd's, the two in turns after a first one that warms up."""
-    size, shape, steps = CASES[model]
+    size, shape, usual = CASES[model]
+    steps = steps or usual
     draws = torch.Generator().manual_seed(0)
     # enough random batches not to be learned by heart: gradients that vanish are denormal numbers, which are slow
     batches = [
@@ -77,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=[*CASES, "both"], default="both")
     parser.add_argument("--turns", type=int, default=21)
+    parser.add_argument("--steps", type=int, help="of a turn; 20 for lenet and 4 for resnet20 where left out")
     parser.add_argument("--only", nargs="+", metavar="OPTIMIZER", help="these optimizers; all where left out")
     options = parser.parse_args()
     models = list(CASES) if options.model == "both" else [options.model]
@@ -88,7 +90,7 @@ def main() -> int:
         if package and importlib.util.find_spec(package) is None:
             print(f"{entry.name}: left out, {package} is not installed")
             continue
-        results += [compare(entry.name, model, options.turns) for model in models]
+        results += [compare(entry.name, model, options.turns, options.steps) for model in models]
     keep("optimizer_step", results)
     return 0
 

@@ -217,9 +217,11 @@ def show(
         print(name)
         for item, value in about[name].items():
             print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
-    for name in ("density", "end", "early_stop", "diverged"):
+    for name in ("density", "end", "early_stop", "diverged", "lr", "edge"):
         if metrics.get(name) is not None:
             print(f"{name:<12} {json.dumps(metrics[name])}")
+    for trial in metrics.get("trials", []):
+        print(f"{'trial':<12} {json.dumps(trial)}")
     print("identity")
     print(json.dumps(about["identity"], indent=2))
 

@@ -270,3 +270,16 @@ def test_what_contradicts_tuning_is_refused_with_its_place() -> None:
         "tuned.yaml:9:24: train.optimizer.1.rates: rates are the range that tune searches; write lr, or add `tune: {}`",
         "tuned.yaml:10:7: train.optimizer.2: gd needs the key 'lr'",
     ]
+
+
+def test_show_prints_a_choice_with_its_trials(finished: Any) -> None:
+    from typer.testing import CliRunner
+
+    from lottery.cli import app
+
+    planned, _, store, _ = finished
+    choice = next(job for job in planned if job.kind == "choice")
+    shown = CliRunner().invoke(app, ["show", choice.key[:16], "--store", str(store.root)]).output.splitlines()
+    rate = store.read_json(choice.key, "metrics.json")["lr"]
+    assert [line for line in shown if line.startswith("lr ")] == [f"lr           {rate}"]
+    assert sum(line.startswith("trial ") for line in shown) == 3
