@@ -91,14 +91,14 @@ class Bench:
             return component
         return Component(component.name, {**component.args, "lr": self.store.read_json(rate.key, "metrics.json")["lr"]})
 
-    def batch_size(self, optimizer: Component, seed: int) -> int:
+    def batch_size(self, optimizer: Component, seed: int, dataset: Component | None = None) -> int:
         """Examples in a step of this optimizer."""
         size = optimizer.args.get("batch_size", self.plan.recipe.train.batch_size)
-        return self.data(seed).train_size if size == "all" else int(size)
+        return self.data(seed, dataset).train_size if size == "all" else int(size)
 
-    def steps(self, length: Duration, seed: int, optimizer: Component) -> int:
-        """A length of training in steps of this optimizer."""
-        return length.steps(self.data(seed).steps_per_epoch(self.batch_size(optimizer, seed)))
+    def steps(self, length: Duration, seed: int, optimizer: Component, dataset: Component | None = None) -> int:
+        """A length of training in steps of this optimizer, on the recipe's data where no others are named."""
+        return length.steps(self.data(seed, dataset).steps_per_epoch(self.batch_size(optimizer, seed, dataset)))
 
     def network(self, seed: int) -> nn.Module:
         """The seed's network at initialization, on the CPU."""

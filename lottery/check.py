@@ -106,4 +106,4 @@ def _general_keys(catalogue: Registry[Any], given: Component) -> tuple[dict[str,
         return args, {}, [((key,), explain(e)) for key, e in places.items()]
     if keys.rates is not None and keys.rates[0] >= keys.rates[1]:
         return args, {}, [(("rates",), f"{list(keys.rates)} is no range; write the lower rate first")]
-    return args, {key: getattr(keys, key) for key in found}, []
+    return args, {key: value for key in found if (value := getattr(keys, key)) is not None}, []

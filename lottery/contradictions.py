@@ -9,10 +9,13 @@ from typing import Any
 
 from lottery import registry
 from lottery.registry import Problem
-from lottery.spec import Duration, plain
+from lottery.spec import Component, Duration, plain
+from lottery.tuning import learning_rates
 
 # the table's own: no branch may be called so
 COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")
+Path = tuple[str | int, ...]
+
 SUFFIXES = ("_std", "_n", "_diverged", "_step", "_diff")  # of the columns beside each column
 
 
@@ -46,7 +49,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
         known = [optimizer for optimizer in train.optimizer if optimizer.name in registry.optimizers]
         if len(known) == len(train.optimizer):
             yield from _twice(("train", "optimizer"), [registry.optimizers.identity(each) for each in known])
-        yield from _about_optimizers(train)
+        yield from _about_optimizers(train, branches)
         yield from _beyond(("train", "schedule", "warmup"), train.schedule.warmup, train.length)
         for index, rewind in enumerate(rewinds):
             yield from _beyond(("rewind", index, "to"), rewind.to, train.length)
@@ -62,38 +65,48 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
 
 
-def _about_optimizers(train: Any) -> Iterator[Problem]:
+def _about_optimizers(train: Any, branches: Sequence[Any]) -> Iterator[Problem]:
     """Settings of the training that an optimizer, or one inside it, cannot work with."""
+    for index, optimizer in enumerate(train.optimizer):
+        yield from _about_optimizer(train, ("train", "optimizer", index), optimizer)
+    for index, branch in enumerate(branches):
+        optimizer, here = branch.component.args.get("optimizer"), ("branches", index, "optimizer")
+        if isinstance(optimizer, Component):
+            yield from _about_optimizer(train, here, optimizer)
+            if "rates" in optimizer.args:
+                yield (
+                    (*here, "rates"),
+                    "rates are for train.optimizer, where tune searches; write lr",
+                )
+
+
+def _about_optimizer(train: Any, here: Path, optimizer: Component) -> Iterator[Problem]:
+    own = "batch_size" in optimizer.args
+    size = optimizer.args["batch_size"] if own else train.batch_size
+    where = (*here, "batch_size") if own or here[0] == "branches" else ("train", "batch_size")
     settings = {
         "accumulate": (train.accumulate > 1, ("train", "accumulate")),
         "clip": (train.clip is not None, ("train", "clip")),
         "bf16": (train.precision == "bf16", ("train", "precision")),
+        "batch_size": (size != "all", where),
     }
-    for index, optimizer in enumerate(train.optimizer):
-        here = ("train", "optimizer", index)
-        own = "batch_size" in optimizer.args
-        size = optimizer.args["batch_size"] if own else train.batch_size
-        place = (*here, "batch_size") if own else ("train", "batch_size")
-        for path, component in [((), optimizer), *optimizer.within()]:
-            if component.name not in registry.optimizers:
-                continue
-            name, traits = component.name, registry.optimizers[component.name].traits
-            refused = traits.get("refuses", {})
-            for setting, (given, key) in {**settings, "batch_size": (size != "all", place)}.items():
-                if given and setting in refused:
-                    yield key, f"{name} cannot work with this: {refused[setting]}"
-            package = traits.get("package")
-            if package and importlib.util.find_spec(package) is None:
-                yield (
-                    (*here, *path),
-                    f"{name} needs {package}, not installed here: pip install 'lottery[curvature]'",
-                )
-            if path and not traits.get("nests", True):
-                yield (*here, *path), f"{name} evaluates the loss itself and cannot work inside {optimizer.name}"
-            own_rate = path and not registry.optimizers[optimizer.name].traits.get("inner_lr", True)
-            for argument in ("batch_size", "rates", *(["lr"] if own_rate else [])):
-                if path and argument in component.args:
-                    yield (*here, *path, argument), f"is {optimizer.name}'s to have, not that of {name} inside it"
+    for path, component in [((), optimizer), *optimizer.within()]:
+        if component.name not in registry.optimizers:
+            continue
+        name, traits, place = component.name, registry.optimizers[component.name].traits, (*here, *path)
+        refused = traits.get("refuses", {})
+        for setting, (given, key) in settings.items():
+            if given and setting in refused:
+                yield key, f"{name} cannot work with this: {refused[setting]}"
+        package = traits.get("package")
+        if package and importlib.util.find_spec(package) is None:
+            yield place, f"{name} needs {package}, not installed here: pip install 'lottery[curvature]'"
+        if path and not traits.get("nests", True):
+            yield place, f"{name} evaluates the loss itself and cannot work inside {optimizer.name}"
+        own_rate = path and not registry.optimizers[optimizer.name].traits.get("inner_lr", True)
+        for argument in ("batch_size", "rates", *(["lr"] if own_rate else [])):
+            if path and argument in component.args:
+                yield (*place, argument), f"is {optimizer.name}'s to have, not that of {name} inside it"
 
 
 def _about_tuning(valid: Mapping[str, Any]) -> Iterator[Problem]:
@@ -111,6 +124,10 @@ def _about_tuning(valid: Mapping[str, Any]) -> Iterator[Problem]:
         if data and not data.validation:
             yield ("tune",), "learning rates are chosen on the validation split; hold examples out with data.validation"
         yield from _twice(("tune", "seeds"), tune.seeds)
+        for index, optimizer in enumerate(train.optimizer if train else ()):
+            if optimizer.name in registry.optimizers and len(learning_rates(tune, optimizer)) < tune.trials:
+                path = ("train", "optimizer", index, "rates")
+                yield path, f"holds fewer than {tune.trials} rates that differ in four digits; widen it"
         for index, seed in enumerate(tune.seeds):
             if seed in valid.get("seeds", ()):
                 yield ("tune", "seeds", index), f"seed {seed} is one of the recipe's; tune on seeds of its own"
@@ -118,6 +135,13 @@ def _about_tuning(valid: Mapping[str, Any]) -> Iterator[Problem]:
         if train and len(train.optimizer) < 2:
             yield ("transfer",), "there is one optimizer only; list at least two in train.optimizer"
         yield from _too_deep(("transfer", "levels"), transfer.levels, valid.get("prune"))
+        known = (
+            [registry.optimizers.identity(o) for o in train.optimizer if o.name in registry.optimizers] if train else []
+        )
+        for index, branch in enumerate(valid.get("branches", ())):
+            other = branch.component.args.get("optimizer") if branch.name == "retrain" else None
+            if other is not None and other.name in registry.optimizers and registry.optimizers.identity(other) in known:
+                yield ("branches", index), "transfer retrains with this optimizer already; leave the branch out"
 
 
 def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
@@ -131,6 +155,10 @@ def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
         known = registry.models[model.name].traits if model and model.name in registry.models else None
         if traits.get("scales") and model and known is not None and "scaled" not in known:
             yield here, f"{branch.name} needs a model whose width can be scaled; {model.name} has none"
+        norm = model.args.get("norm") if model else None
+        constant = branch.name == "constant" or branch.component.args.get("weights") == "constant"
+        if constant and norm in registry.normalizations and registry.normalizations[str(norm)].traits.get("weight"):
+            yield here, f"weights of one size have no meaning under the norm {norm}, which sets their size itself"
         dataset = branch.component.args.get("dataset")
         if data and dataset is not None and plain(dataset) == plain(data.component):
             yield (*here, "dataset"), "is the recipe's own data; name another data set of the same shapes"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lottery.build import prunable
+from lottery.build import effective, prunable
 from lottery.errors import DamagedFile
 from lottery.identity import exact
 from lottery.mask import Mask
@@ -77,6 +77,11 @@ class StoredLevel:
 
     def _ancestor(self, index: int) -> StoredLevel:
         return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
+
+    def effective(self, weights: Weights) -> Weights:
+        network = self.bench.blank()
+        network.load_state_dict(dict(weights))
+        return effective(network)
 
     def fresh(self, generator: torch.Generator) -> Weights:
         return self.network(self.model, generator).state_dict()

@@ -49,14 +49,15 @@ class Objective:
     def closure(self) -> Tensor:
         """Gradients of the batch's mean loss, clipped where the recipe says so; the loss, detached.
 
-        With `accumulate` above 1 the batch goes through the network in so many parts, each weighted by its size; batch
-        normalization then sees the statistics of each part."""
+        With `accumulate` above 1 the batch goes through the network in so many parts, of at least two examples, each
+        weighted by its size; batch normalization then sees the statistics of each part."""
         self._forget()
         loss: Tensor | None = None
-        xs, ys = self.x.tensor_split(self._accumulate), self.y.tensor_split(self._accumulate)
+        parts = max(1, min(self._accumulate, len(self.y) // 2))  # batch normalization takes no single examples
+        xs, ys = self.x.tensor_split(parts), self.y.tensor_split(parts)
         for x, y in zip(xs, ys, strict=True):
             part = self.value(x, y)
-            if self._accumulate > 1:
+            if parts > 1:
                 part = part * (len(y) / len(self.y))
             part.backward()  # type: ignore[no-untyped-call]
             loss = part.detach() if loss is None else loss + part.detach()

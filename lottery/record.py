@@ -60,17 +60,19 @@ def records(plan: Plan, store: Store) -> dict[str, Record]:
                 found[job.key] = Record(job, manifest, store.read_json(job.key, "metrics.json"))
             except DamagedFile as damage:
                 logging.getLogger("lottery").warning("%s", damage)
-        elif job.kind == "dense" and (chosen := _diverged_choice(plan, store, job)) is not None:
+        elif (job.kind == "dense" or job.transfer is not None) and (
+            chosen := _diverged_choice(plan, store, job)
+        ) is not None:
             found[job.key] = chosen
     return found
 
 
-def _diverged_choice(plan: Plan, store: Store, dense: Job) -> Record | None:
-    """The dense network of an optimizer all whose learning rates diverged: there is none to train it with."""
-    for key in dense.needs:
+def _diverged_choice(plan: Plan, store: Store, job: Job) -> Record | None:
+    """A training with an optimizer all whose learning rates diverged: there is none to train it with."""
+    for key in job.needs:
         manifest = store.find(key) if plan.jobs[key].kind == "choice" else None
         if manifest is not None and manifest.status == "diverged":
-            return Record(dense, manifest, {**store.read_json(key, "metrics.json"), "density": 1.0})
+            return Record(job, manifest, {**store.read_json(key, "metrics.json"), "density": 1.0})
     return None
 
 

@@ -178,7 +178,10 @@ class Registry(Generic[F]):
         """What of a component can change a result: name, version, arguments that differ from their default."""
         entry = self[component.name]
         given = {k: v for k, v in component.args.items() if k not in entry.defaults or v != entry.defaults[k]}
-        return {"name": entry.name, "version": entry.version, **{k: plain(v) for k, v in sorted(given.items())}}
+        named = {registry.singular: registry for registry in catalogues.values()}  # an inner component's key says which
+        inner = {k: named[k].identity(v) for k, v in given.items() if isinstance(v, Component) and v.name in named[k]}
+        said = {k: inner[k] if k in inner else plain(v) for k, v in sorted(given.items())}
+        return {"name": entry.name, "version": entry.version, **said}
 
 
 datasets: Registry[Callable[..., Any]] = Registry("dataset", "datasets")

@@ -110,10 +110,15 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     optimizer = _optimizer(component, model)
     if start.optimizer_state is not None and (start.mask.density == 1 or _coordinatewise(component)):
         load_optimizer(optimizer, start.optimizer_state)
-    batch_size = bench.batch_size(component, job.seed)
-    total = bench.steps(train.length, job.seed, component)
-    first = _first(bench, job, start.spec, component)
-    stop = bench.steps(job.rewind.to, job.seed, component) if job.kind == "rewind" and job.rewind else total
+    batch_size = bench.batch_size(component, job.seed, start.dataset)
+
+    def steps(length: Duration) -> int:
+        return bench.steps(length, job.seed, component, start.dataset)
+
+    total, first = steps(train.length), start.spec.first
+    if first and job.rewind and batch_size != bench.batch_size(job.optimizer, job.seed):
+        first = steps(job.rewind.to)  # the point as an optimizer of another batch size counts it
+    stop = steps(job.rewind.to) if job.kind == "rewind" and job.rewind else total
     objective = Objective(
         model,
         _loss(bench, data),
@@ -133,8 +138,8 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         stop=first if start.spec.untrained else stop,
         total=total,
         batch_size=batch_size,
-        evaluate_every=bench.steps(train.evaluate_every, job.seed, component),
-        multiplier=_multiplier(bench, start.spec, job.seed, total),
+        evaluate_every=steps(train.evaluate_every),
+        multiplier=_multiplier(start.spec, total, steps),
         precision=train.precision,
         stopped=lambda: bench.stop.signal is not None,
     )
@@ -159,17 +164,7 @@ def _loss(bench: Bench, data: Data) -> nn.Module:
     return nn.MSELoss() if data.regression else nn.CrossEntropyLoss(label_smoothing=smoothing)
 
 
-def _first(bench: Bench, job: Job, spec: Spec, optimizer: Component) -> int:
-    """The step at which training starts; one that an optimizer of another batch size counts in its own steps."""
-    if spec.first and job.rewind and bench.batch_size(optimizer, job.seed) != bench.batch_size(job.optimizer, job.seed):
-        return bench.steps(job.rewind.to, job.seed, optimizer)
-    return spec.first
-
-
-def _multiplier(bench: Bench, spec: Spec, seed: int, total: int) -> Callable[[int], float]:
-    def steps(length: Duration) -> int:
-        return bench.steps(length, seed, spec.optimizer)
-
+def _multiplier(spec: Spec, total: int, steps: Callable[[Duration], int]) -> Callable[[int], float]:
     rate = multiplier(spec.schedule, steps(spec.warmup) if spec.warmup else 0, total, steps)
     if spec.last_rate:
         last = rate(total - 1)

@@ -90,6 +90,9 @@ class Level(Protocol):
     def model(self) -> Component:
         """The recipe's model."""
 
+    def effective(self, weights: Weights) -> Weights:
+        """The weights that a state computes with, by mask name: what criteria score, see `build.effective`."""
+
     def fresh(self, generator: torch.Generator) -> Weights:
         """A newly initialized network of this model."""
 

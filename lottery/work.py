@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lottery import registry
 from lottery.bench import Bench
@@ -26,6 +27,7 @@ from lottery.mask import Mask
 from lottery.plan import Job, other_data, plan
 from lottery.schema import Recipe
 from lottery.signals import Stop
+from lottery.spec import Component
 from lottery.store import Store
 
 ENDS = ("found", "done", "diverged", "failed", "blocked")
@@ -134,19 +136,43 @@ def check(bench: Bench) -> None:
         bench.data(seed, dataset)
     if recipe.train.label_smoothing and bench.data(seed).regression:
         raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")
-    points = [("rewind", rewind.to) for rewind in recipe.rewind]
-    points += [("prune.during.start", recipe.prune.during.start)] if recipe.prune.during else []
-    for optimizer in recipe.train.optimizer:
+    _check_lengths(bench, seed)
+    _check_last_batches(bench, seed)
+
+
+def _check_lengths(bench: Bench, seed: int) -> None:
+    """Points of the training that the recipe names, in steps of each optimizer it trains with."""
+    recipe = bench.plan.recipe
+    inside = [branch.component.args.get("optimizer") for branch in recipe.branches]
+    for optimizer in [*recipe.train.optimizer, *(each for each in inside if isinstance(each, Component))]:
         total = bench.steps(recipe.train.length, seed, optimizer)
-        for key, point in points:
-            if bench.steps(point, seed, optimizer) >= total:
-                raise UsageError(f"{key}: {point} is not before the end of training at step {total} ({optimizer.name})")
-        if (during := recipe.prune.during) is not None:
-            start, end = (bench.steps(point, seed, optimizer) for point in (during.start, during.end))
-            if not start < end <= total:
+        points = [bench.steps(rewind.to, seed, optimizer) for rewind in recipe.rewind]
+        for rewind, point in zip(recipe.rewind, points, strict=True):
+            if point >= total:
                 raise UsageError(
-                    f"prune.during: from step {start} to {end} is no stretch of the {total} steps ({optimizer.name})"
+                    f"rewind: {rewind.to} is not before the end of training at step {total} ({optimizer.name})"
                 )
+        if (during := recipe.prune.during) is not None:
+            start, end = (bench.steps(length, seed, optimizer) for length in (during.start, during.end))
+            if not max(start, *points) < end <= total:
+                raise UsageError(
+                    f"prune.during: from step {start}, or the rewind point, to {end} is no stretch of the {total} "
+                    f"steps ({optimizer.name})"
+                )
+
+
+def _check_last_batches(bench: Bench, seed: int) -> None:
+    """Batch normalization of features takes no batch of one example."""
+    if not any(isinstance(module, nn.BatchNorm1d) for module in bench.blank().modules()):
+        return
+    count = bench.data(seed).train_size
+    for optimizer in bench.plan.recipe.train.optimizer:
+        size = bench.batch_size(optimizer, seed)
+        if count % size == 1:
+            raise UsageError(
+                f"train.batch_size: the last of the batches of {size} would be one of {count} examples alone, which "
+                "batch normalization cannot take; change it, or data.limit by one"
+            )
 
 
 def work(bench: Bench) -> Iterator[Event]:
@@ -188,10 +214,8 @@ def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iter
     needs = {key: ended.get(key) for key in job.needs}
     for key, end in needs.items():
         kinds = (job.kind, bench.plan.jobs[key].kind)
-        # the dense network can do without a rewind point, and says itself where it diverges; a choice, without a trial
-        if end == "diverged" and kinds == ("choice", "trial"):
-            needs[key] = "done"
-        if end in ("diverged", "failed") and kinds == ("dense", "rewind"):
+        # what trains the dense network can do without a rewind point, and says itself where it diverges
+        if end in ("diverged", "failed", "blocked") and kinds in (("dense", "rewind"), ("rewind", "rewind")):
             needs[key] = "done"
     if any(end in ("diverged", "failed", "blocked") for end in needs.values()):
         yield Event("blocked", job.key, job.label)
@@ -248,7 +272,7 @@ def _finished(bench: Bench, job: Job) -> Event | None:
         metrics = bench.store.read(job.key, "metrics.json") if "metrics.json" in manifest.files else b""
     except DamagedFile:
         return None
-    if manifest.status == "diverged":
+    if manifest.status == "diverged" and job.kind != "trial":  # that a rate diverges is what a trial finds out
         step = json.loads(metrics)["diverged"]
         message = f"diverged: the loss is not finite at step {step}"
         return Event("diverged", job.key, job.label, {"step": step, "message": message})

@@ -45,6 +45,9 @@ class FakeLevel:
         construct = int(torch.randint(2**62, (), generator=draws))
         return initialized(model, (10,), 4, Component("kaiming_normal"), construct, draws)
 
+    def effective(self, weights: Weights) -> Weights:
+        return {name: weights[name] for name in self.mask}
+
     def fresh(self, draws: torch.Generator) -> Weights:
         return self.network(self.model, draws).state_dict()
 

@@ -16,7 +16,7 @@ PACKAGE = Path(lottery.__file__).parent
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "spec", "registry", "seed", "signals", "places"},
     {"io", "reading", "yaml", "tensors", "mask", "device", "data", "build", "check"},
-    {"objective", "allocation", "step", "contradictions"},
+    {"objective", "allocation", "step", "contradictions", "tuning"},
     {
         "activations",
         "branches",
@@ -28,7 +28,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "optimizers",
         "schedules",
     },
-    {"schema", "identity", "tuning"},
+    {"schema", "identity"},
     {"manifest", "train", "trunk", "recipe", "plan", "lease", "checkpoints", "census", "store"},
     {"bench", "levels", "starts", "job", "estimate", "work"},
     {"executors", "worker", "record", "tables", "comparisons", "plot", "view", "listing", "api", "options"},

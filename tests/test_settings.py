@@ -17,6 +17,7 @@ from lottery.mask import Mask
 from lottery.objective import Objective
 from lottery.plan import Job, plan
 from lottery.recipe import Recipe, parse_recipe
+from lottery.record import records
 from lottery.starts import starting_point, training_of
 from lottery.tensors import decode
 from lottery.trunk import Gradual, Pruning
@@ -317,3 +318,102 @@ def test_what_a_package_is_needed_for_says_so_before_any_training(monkeypatch: p
     assert problem.endswith(
         "train.optimizer: kfac needs curvlinops, not installed here: pip install 'lottery[curvature]'"
     )
+
+
+def test_a_batch_smaller_than_its_parts_and_batch_normalization_still_train(tmp_path: Path) -> None:
+    for limit in (1002, 1005):  # last batches of 2 and of 5 examples
+        bench = bench_of(
+            tmp_path / str(limit),
+            "train.accumulate=4",
+            "model.norm=batch",
+            "train.batch_size=50",
+            f"data.limit={limit}",
+        )
+        done(bench)
+
+
+def test_a_last_batch_of_one_example_is_refused_where_batch_normalization_meets_it(tmp_path: Path) -> None:
+    settings = ("model.norm=batch", "train.batch_size=50", "data.limit=1001")
+    with pytest.raises(UsageError, match="the last of the batches of 50 would be one of 1001 examples alone"):
+        bench_of(tmp_path, *settings)
+    bench_of(tmp_path, "model.norm=layer", *settings[1:])
+
+
+def test_pruning_in_training_that_ends_before_the_rewind_point_is_refused(tmp_path: Path) -> None:
+    during = "prune.during={start: 0it, end: 8it, every: 2it}"
+    with pytest.raises(UsageError, match=r"prune\.during: from step 0, or the rewind point, to 8 is no stretch"):
+        bench_of(tmp_path, "prune.when=training", during, "rewind=10it")
+
+
+def test_the_optimizers_of_controls_are_checked_like_those_of_the_training() -> None:
+    def control(optimizer: str) -> str:
+        return f"branches=[{{name: retrain, optimizer: {optimizer}}}]"
+
+    assert "branches.0.optimizer: gd cannot work with this" in problems(control("{name: gd, lr: 0.1}"))[0]
+    assert "train.clip: lbfgs cannot work with this" in problems(control("lbfgs"), "train.clip=1.0")[0]
+    assert (
+        "branches.0.optimizer.rates: rates are for train.optimizer"
+        in problems(control("{name: sgd, lr: 0.1, rates: [0.1, 1]}"))[0]
+    )
+
+
+def test_a_control_of_full_batches_is_held_to_the_rewind_point_in_its_own_steps(tmp_path: Path) -> None:
+    control = "branches=[{name: retrain, optimizer: {name: gd, lr: 0.1, batch_size: all}}]"
+    with pytest.raises(UsageError, match=r"rewind: 5it is not before the end of training at step 2 \(gd\)"):
+        bench_of(tmp_path, control, "train.length=2ep", "rewind=5it")
+
+
+def test_a_control_that_transfer_makes_too_is_refused() -> None:
+    optimizers = "train.optimizer=[{name: sgd, lr: 0.1}, {name: momentum, lr: 0.1}]"
+    same = "branches=[{name: retrain, optimizer: {name: momentum, lr: 0.1, momentum: 0.9}}]"
+    assert problems(optimizers, same, "transfer=all")[0].endswith(
+        "branches.0: transfer retrains with this optimizer already; leave the branch out"
+    )
+
+
+@pytest.mark.parametrize("norm", ["weight", "spectral"])
+def test_weights_of_one_size_are_refused_under_a_norm_of_weights(norm: str) -> None:
+    assert (
+        f"branches.0: weights of one size have no meaning under the norm {norm}"
+        in problems(f"model.norm={norm}", "branches=[constant]")[0]
+    )
+
+
+@pytest.mark.parametrize("norm", ["weight", "spectral"])
+def test_a_one_shot_control_of_the_first_level_finds_the_tickets_mask(tmp_path: Path, norm: str) -> None:
+    """Both prune the trained dense network to the same counts, by the weights it computes with."""
+    bench = done(
+        bench_of(tmp_path, f"model.norm={norm}", "prune.scope=global", "prune.levels=1", "branches=[one_shot]")
+    )
+    (ticket,) = tickets(bench)
+    (control,) = [job for job in bench.plan if job.kind == "branch"]
+    assert starting_point(bench, control).mask == mask_of(bench, ticket)
+
+
+def test_full_batches_on_other_data_are_all_of_that_data(tmp_path: Path) -> None:
+    text = TEXT.replace("{name: digits, validation: 200}", "{name: mnist1d, samples: 600, validation: 100}")
+    control = "branches=[{name: other_data, dataset: {name: mnist1d, samples: 1000, seed: 7}}]"
+    recipe = parse_recipe(text, "s.yaml", ["train.optimizer={name: gd, lr: 0.1, batch_size: all}", control])
+    bench = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
+    training = training_of(bench, next(job for job in bench.plan if job.kind == "branch"))
+    assert (bench.data(0).train_size, training.batch_size) == (380, 700)
+
+
+def test_a_network_that_diverges_before_its_first_rewind_point_is_a_diverged_row(tmp_path: Path) -> None:
+    from lottery.tables import rows
+
+    bench = bench_of(tmp_path, "rewind=[5it, 10it]", "train.optimizer={name: sgd, lr: 1e30}")
+    list(work(bench))
+    table = rows(bench.plan, records(bench.plan, bench.store))
+    assert [row["dense_diverged"] is not None for row in table] == [True, True]
+
+
+def test_labels_of_optimizers_with_others_inside_are_readable() -> None:
+    from lottery.tables import optimizer_labels
+
+    sams = "train.optimizer=[{name: sam, lr: 0.1, optimizer: momentum}, {name: sam, lr: 0.1, optimizer: {name: adam}}]"
+    assert optimizer_labels(study(sams).train.optimizer) == ["sam(optimizer=momentum)", "sam(optimizer=adam)"]
+
+
+def test_a_batch_size_of_nothing_is_none_given() -> None:
+    assert study("train.optimizer={name: adam, lr: 3e-3, batch_size: null}") == study()

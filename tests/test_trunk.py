@@ -35,6 +35,9 @@ class FakeLevel:
     def start(self) -> Start:
         return Start(self.rewound.weights, self.mask, self.rewound.spec, self.rewound.optimizer_state)
 
+    def effective(self, weights: Weights) -> Weights:
+        return {name: weights[name] for name in self.mask}
+
     def fresh(self, generator: torch.Generator) -> Weights:
         return {name: torch.randn(w.shape, generator=generator) for name, w in self.trained.items()}
 

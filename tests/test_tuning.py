@@ -203,6 +203,7 @@ def test_an_optimizer_all_whose_rates_diverge_is_a_diverged_cell_and_the_rest_st
     assert ends == {"diverged", "blocked"}
     table = transfer_rows(planned, found)
     assert [row["found_with"] for row in table] == [DENSE, "adam"]
+    assert table[1]["momentum_diverged"] == table[0]["momentum_diverged"]
     step = table[0]["momentum_diverged"]
     assert table[0]["momentum"] is None and 0 < step <= 30
     text = render(rows(planned, found), "text").decode()
@@ -283,3 +284,16 @@ def test_show_prints_a_choice_with_its_trials(finished: Any) -> None:
     rate = store.read_json(choice.key, "metrics.json")["lr"]
     assert [line for line in shown if line.startswith("lr ")] == [f"lr           {rate}"]
     assert sum(line.startswith("trial ") for line in shown) == 3
+
+
+def test_a_range_too_narrow_for_its_trials_is_refused() -> None:
+    assert problems("train.optimizer.0.rates=[0.1, 0.1001]")[0].endswith(
+        "train.optimizer.0.rates: holds fewer than 3 rates that differ in four digits; widen it"
+    )
+
+
+def test_a_rate_that_diverges_is_a_finished_trial_and_no_failure_of_the_run(tmp_path: Path) -> None:
+    wide = "train.optimizer=[{name: adam, rates: [1e-4, 1e-2]}, {name: momentum, rates: [1e-2, 1e30]}]"
+    planned, _, store, events = ran(tmp_path, wide, "seeds=1", "prune.levels=0", "transfer=null")
+    assert {event.kind for event in events} <= {"start", "progress", "done", "found"}
+    assert [row["diverged"] for row in rate_rows(planned, store)] == [0, 0, 0, 0, 2, 2]

@@ -73,8 +73,8 @@ def one_shot(level: Level, generator: torch.Generator) -> Start:
     from lottery.criteria import Context
     from lottery.mask import Mask, keep_top
 
-    names = level.pruning.takes_part(level.mask)
-    scores = criteria["magnitude"].make({name: level.dense[name] for name in names}, Context(generator))
+    names, dense = level.pruning.takes_part(level.mask), level.effective(level.dense)
+    scores = criteria["magnitude"].make({name: dense[name] for name in names}, Context(generator))
     alive = {name: count for name, count in level.mask.alive().items() if name in names}
     mask = keep_top(scores, Mask.dense(level.mask), sum(alive.values()) if level.pruning.scope == "global" else alive)
     return replace(level.rewound, mask=mask)
