@@ -45,7 +45,7 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
 
 
 def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
-    from lottery.job import training_of
+    from lottery.starts import training_of
 
     bench = prepare(Request(micro(40, *SMALL), Path(), tmp_path, "cuda"))
     list(work(bench))
