@@ -6,9 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lottery.errors import UsageError
 from lottery.places import data_root, store_root
 
 if TYPE_CHECKING:
@@ -16,10 +15,8 @@ if TYPE_CHECKING:
 
     from lottery.bench import Bench
     from lottery.plan import Plan
-    from lottery.record import Record
     from lottery.schema import Recipe
     from lottery.signals import Stop
-    from lottery.store import Store
     from lottery.work import Event, Outcome, Request
 
 
@@ -83,35 +80,12 @@ def table(
     store: str | Path | None = None,
     view: str = "means",
 ) -> pd.DataFrame:
-    """One of the recipe's tables as a data frame, from what is done so far.
+    """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.views.VIEWS`.
 
-    `view` is "means" (`lottery.tables.rows`), "long" (a row for each training), "transfer" (tickets found with x
-    retrained with) or "rates" (the learning rates tried). Raises UsageError for another."""
+    Raises UsageError for another, and where the recipe has no such table."""
     import pandas as pd
 
-    from lottery.record import known_plan, records
-    from lottery.store import Store
+    from lottery.study import study
+    from lottery.views import rows_of
 
-    kept = Store(store_root(store))
-    planned = known_plan(_loaded(recipe), kept, Path(data) if data else None)
-    return pd.DataFrame(table_rows(planned, records(planned, kept), kept, view))
-
-
-def table_rows(plan: Plan, found: dict[str, Record], store: Store, view: str) -> list[dict[str, Any]]:
-    """The rows of one of the recipe's tables, see `table`. Raises UsageError where the recipe has no such table."""
-    from lottery.comparisons import rate_rows, transfer_rows
-    from lottery.tables import long_rows, rows
-
-    if view == "transfer" and plan.recipe.transfer is None:
-        raise UsageError(f"{plan.recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
-    if view == "rates" and plan.recipe.tune is None:
-        raise UsageError(f"{plan.recipe.name}: tunes no learning rate; add `tune: {{}}`")
-    makers = {
-        "means": lambda: rows(plan, found),
-        "long": lambda: long_rows(plan, found),
-        "transfer": lambda: transfer_rows(plan, found),
-        "rates": lambda: rate_rows(plan, store),
-    }
-    if view not in makers:
-        raise UsageError(f"view {view!r}: there are {', '.join(makers)}")
-    return makers[view]()
+    return pd.DataFrame(rows_of(study(_loaded(recipe), data=data, store=store), view))

@@ -18,6 +18,7 @@ from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
 from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in
 from lottery.places import data_root, store_root
+from lottery.views import VIEWS
 
 if TYPE_CHECKING:
     from lottery.work import Outcome
@@ -153,10 +154,10 @@ def run(
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table."""
     from lottery.api import run as run_recipe
-    from lottery.record import records
-    from lottery.store import Store
-    from lottery.tables import render, rows
+    from lottery.study import study
+    from lottery.tables import render
     from lottery.view import View
+    from lottery.views import rows_of
 
     loaded = load(recipe, sets, plugin)
     with View() as view:
@@ -172,9 +173,7 @@ def run(
             on_plan=view.plan,
             on_event=view.event,
         )
-    assert view.planned is not None
-    found = records(view.planned, Store(store_root(store)))
-    sys.stdout.buffer.write(render(rows(view.planned, found), "text"))
+    sys.stdout.buffer.write(render(rows_of(study(loaded, store=store, data=data), "means"), "text"))
     sys.stdout.flush()
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -232,35 +231,25 @@ def table(
     sets: Sets = None,
     form: Annotated[str, typer.Option("--format", help="text, csv, markdown, latex, json or parquet.")] = "text",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")] = None,
-    long: Annotated[bool, typer.Option("--long", help="A row for each training.")] = False,
-    transfer: Annotated[bool, typer.Option("--transfer", help="Tickets found with x retrained with.")] = False,
-    rates: Annotated[bool, typer.Option("--rates", help="The learning rates tried, and those chosen.")] = False,
+    view: Annotated[str, typer.Option(help=f"Which table: {', '.join(VIEWS)}.")] = "means",
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
-    """Print the table of ticket against dense accuracy from what is done so far."""
-    from lottery.api import table_rows
+    """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.io import write_atomic
-    from lottery.plan import MEASURED
-    from lottery.record import known_plan, records
-    from lottery.store import Store
+    from lottery.study import study
     from lottery.tables import FORMATS, render
+    from lottery.views import rows_of
 
     if form not in FORMATS:
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
-    views = [name for name, asked in (("long", long), ("transfer", transfer), ("rates", rates)) if asked]
-    if len(views) > 1:
-        raise UsageError(f"--{' and --'.join(views)}: are different tables; ask for one at a time")
-    kept = Store(store_root(store))
-    planned = known_plan(load(recipe, sets, plugin), kept, data)
-    found = records(planned, kept)
-    missing = sum(job.kind in MEASURED for job in planned) - len(found)
-    if missing:
-        print(f"{missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
-    content = render(table_rows(planned, found, kept, views[0] if views else "means"), form)
+    found = study(load(recipe, sets, plugin), store=store, data=data)
+    if found.missing:
+        print(f"{found.missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+    content = render(rows_of(found, view), form)
     if output is None:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()

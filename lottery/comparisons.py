@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lottery.errors import UsageError
 from lottery.tables import Row, measured_cell, notes, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
-    from lottery.plan import Plan
     from lottery.record import Record
-    from lottery.store import Store
+    from lottery.study import Study
 
 DENSE = "(dense)"
 
 
-def transfer_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
+def transfer(study: Study) -> list[Row]:
     """The found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
 
     A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
     retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
     where a training did). The rows found with "(dense)" are the dense networks of each, for comparison."""
-    recipe, labels = plan.recipe, optimizer_labels(plan.recipe.train.optimizer)
+    plan, found, recipe = study.plan, study.found, study.recipe
+    if recipe.transfer is None:
+        raise UsageError(f"{recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
+    labels = optimizer_labels(recipe.train.optimizer)
     cells: dict[tuple[str, int, int], dict[int, list[Record | None]]] = {}
     dense: dict[int, list[Record | None]] = {}
     wanted = {job.level for job in plan if job.transfer is not None}
@@ -52,9 +54,12 @@ def transfer_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
     return table
 
 
-def rate_rows(plan: Plan, store: Store) -> list[Row]:
+def rates(study: Study) -> list[Row]:
     """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
     tuning seeds, how many of them diverged, and which rate was chosen."""
+    plan, store = study.plan, study.store
+    if plan.recipe.tune is None:
+        raise UsageError(f"{plan.recipe.name}: tunes no learning rate; add `tune: {{}}`")
     labels = optimizer_labels(plan.recipe.train.optimizer)
     table: list[Row] = []
     for job in plan:

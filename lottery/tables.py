@@ -16,9 +16,10 @@ from lottery.spec import Component
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lottery.plan import Job, Plan
+    from lottery.plan import Job
     from lottery.record import Record
     from lottery.schema import Recipe, RewindSpec
+    from lottery.study import Study
 
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 
@@ -27,7 +28,7 @@ SCORE = "test_accuracy"
 Row = dict[str, Any]
 
 
-def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
+def means(study: Study) -> list[Row]:
     """A row for each optimizer, rewind point (where there are several) and density that has a finished training;
     for the dense network alone where nothing is pruned yet.
 
@@ -37,7 +38,8 @@ def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
     dense, paired by seed); samples of a control are averaged within their seed first. `note` says what a reader must
     know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop steps, a
     learning rate at the edge of its range."""
-    recipe, labels = plan.recipe, optimizer_labels(plan.recipe.train.optimizer)
+    plan, found, recipe = study.plan, study.found, study.recipe
+    labels = optimizer_labels(recipe.train.optimizer)
     cells: dict[tuple[int, str, int], dict[str, list[Record | None]]] = {}
     for job in plan:
         if job.kind in MEASURED and job.transfer is None:
@@ -58,12 +60,12 @@ def rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
     return [*table, *alone.values()]
 
 
-def long_rows(plan: Plan, found: Mapping[str, Record]) -> list[Row]:
+def long(study: Study) -> list[Row]:
     """A row for each finished training, with its key, its place in the study and what was measured."""
-    labels = optimizer_labels(plan.recipe.train.optimizer)
+    labels = optimizer_labels(study.recipe.train.optimizer)
     table = []
-    for job in plan:
-        record = found.get(job.key)
+    for job in study.plan:
+        record = study.found.get(job.key)
         if record is None:
             continue
         row: Row = {

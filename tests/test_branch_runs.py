@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from studies import view_of
 
 from lottery import registry
 from lottery.bench import Bench
@@ -17,7 +18,6 @@ from lottery.mask import Mask
 from lottery.recipe import Recipe, parse_recipe
 from lottery.record import Record, known_plan, records
 from lottery.starts import training_of
-from lottery.tables import rows
 from lottery.tensors import decode
 from lottery.work import Request, look, prepare, work
 from tests.micro import contents, run_until_stopped
@@ -67,7 +67,7 @@ def ticket(found: dict[str, Record], seed: int) -> Record:
 
 def test_every_control_has_its_column_for_both_seeds(finished: Any) -> None:
     bench, found = finished
-    (row,) = rows(bench.plan, found)
+    (row,) = view_of("means", bench.plan, found)
     assert {row[f"{entry.name}_n"] for entry in registry.branches} == {2}
 
 

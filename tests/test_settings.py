@@ -400,11 +400,11 @@ def test_full_batches_on_other_data_are_all_of_that_data(tmp_path: Path) -> None
 
 
 def test_a_network_that_diverges_before_its_first_rewind_point_is_a_diverged_row(tmp_path: Path) -> None:
-    from lottery.tables import rows
+    from studies import view_of
 
     bench = bench_of(tmp_path, "rewind=[5it, 10it]", "train.optimizer={name: sgd, lr: 1e30}")
     list(work(bench))
-    table = rows(bench.plan, records(bench.plan, bench.store))
+    table = view_of("means", bench.plan, records(bench.plan, bench.store))
     assert [row["dense_diverged"] is not None for row in table] == [True, True]
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from studies import view_of
 
 from lottery.errors import UsageError
 from lottery.manifest import Manifest
 from lottery.plan import Job, Plan, plan
 from lottery.recipe import parse_recipe
 from lottery.record import Record
-from lottery.tables import FORMATS, long_rows, optimizer_labels, render, rows
+from lottery.tables import FORMATS, optimizer_labels, render
 
 TEXT = """
 name: hand
@@ -94,7 +95,7 @@ def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() ->
     found = made(
         planned, dense(0, 0.5, step=10), dense(1, 0.7, step=30), ticket(0, 0.8, step=20), ticket(1, 0.8, step=50)
     )
-    (row,) = rows(planned, found)
+    (row,) = view_of("means", planned, found)
     assert list(row) == [
         *("optimizer", "density", "dense", "dense_std", "dense_n", "dense_diverged", "dense_step"),
         *("ticket", "ticket_std", "ticket_n", "ticket_diverged", "ticket_step", "ticket_diff", "note"),
@@ -109,14 +110,14 @@ def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() ->
 
 def test_one_seed_has_no_standard_deviation() -> None:
     planned = hand("seeds=1")
-    (row,) = rows(planned, everything(planned))
+    (row,) = view_of("means", planned, everything(planned))
     assert row["dense_std"] is None and row["ticket_std"] is None and row["dense_n"] == 1
 
 
 def test_differences_are_taken_only_over_seeds_that_both_have() -> None:
     planned = hand("seeds=3")
     found = made(planned, dense(0, 0.5), dense(1, 0.1), ticket(0, 0.75), ticket(2, 0.9))
-    (row,) = rows(planned, found)
+    (row,) = view_of("means", planned, found)
     assert row["ticket_diff"] == 0.25  # seed 0 alone; the difference of the means would be 0.525
     assert (row["dense_n"], row["ticket_n"]) == (2, 2)
     assert row["note"] == "dense: 1 of 3 runs missing; ticket: 1 of 3 runs missing"
@@ -124,20 +125,20 @@ def test_differences_are_taken_only_over_seeds_that_both_have() -> None:
 
 def test_without_a_common_seed_there_is_no_difference() -> None:
     planned = hand()
-    (row,) = rows(planned, made(planned, dense(0, 0.5), ticket(1, 0.75)))
+    (row,) = view_of("means", planned, made(planned, dense(0, 0.5), ticket(1, 0.75)))
     assert row["ticket_diff"] is None
 
 
 def test_levels_of_which_nothing_is_finished_have_no_row() -> None:
     planned = hand("prune.levels=3")
     found = made(planned, *(({"level": level}, {}) for level in (0, 1, 2)))
-    assert [row["density"] for row in rows(planned, found)] == [0.5, 0.25]
-    assert rows(planned, {}) == []
+    assert [row["density"] for row in view_of("means", planned, found)] == [0.5, 0.25]
+    assert view_of("means", planned, {}) == []
 
 
 def test_a_study_that_prunes_nothing_has_a_row_of_dense_networks() -> None:
     planned = hand("prune.levels=0")
-    (row,) = rows(planned, everything(planned))
+    (row,) = view_of("means", planned, everything(planned))
     assert row["density"] == 1.0 and row["dense"] == 0.5 and "ticket" not in row
 
 
@@ -146,7 +147,7 @@ def test_diverged_runs_are_counted_in_the_note_and_not_averaged() -> None:
     found = everything(planned) | made(
         planned, ticket(0, 0.0, diverged=70), ticket(1, 0.0, diverged=40), ticket(2, 0.75)
     )
-    (row,) = rows(planned, found)
+    (row,) = view_of("means", planned, found)
     assert (row["ticket"], row["ticket_std"], row["ticket_n"], row["ticket_diff"]) == (0.75, None, 1, 0.25)
     assert row["note"] == "ticket: 2 of 3 diverged (step 40)"
 
@@ -154,14 +155,14 @@ def test_diverged_runs_are_counted_in_the_note_and_not_averaged() -> None:
 def test_a_column_whose_runs_all_diverged_is_empty() -> None:
     planned = hand("branches=[reinit]")
     found = everything(planned) | made(planned, ({"kind": "reinit"}, {"diverged": 5}))
-    (row,) = rows(planned, found)
+    (row,) = view_of("means", planned, found)
     assert {row[f"reinit{end}"] for end in ("", "_std", "_step", "_diff")} == {None}
     assert row["reinit_n"] == 0 and "reinit: 2 of 2 diverged (step 5)" in row["note"]
 
 
 def test_a_study_whose_dense_networks_all_diverged_says_so() -> None:
     planned = hand()
-    table = rows(planned, made(planned, ({"kind": "dense"}, {"diverged": 5})))
+    table = view_of("means", planned, made(planned, ({"kind": "dense"}, {"diverged": 5})))
     assert any("dense: 2 of 2 diverged (step 5)" in row["note"] for row in table)
 
 
@@ -169,14 +170,14 @@ def test_environments_that_differ_are_marked_in_the_rows_they_are_in() -> None:
     planned = hand("prune.levels=2")
     other = {**HERE, "torch": "2.12.0"}
     found = everything(planned) | made(planned, ({"level": 2, "seed": 1}, {"environment": other}))
-    assert [row["note"] for row in rows(planned, found)] == ["", "mixed environments"]
+    assert [row["note"] for row in view_of("means", planned, found)] == ["", "mixed environments"]
 
 
 def test_environments_are_compared_by_content_not_by_the_order_of_keys() -> None:
     planned = hand()
     turned = dict(reversed(HERE.items()))
     found = everything(planned) | made(planned, ticket(0, 0.5, environment=turned))
-    assert rows(planned, found)[0]["note"] == ""
+    assert view_of("means", planned, found)[0]["note"] == ""
 
 
 def test_samples_of_a_control_are_averaged_within_their_seed_first() -> None:
@@ -189,7 +190,7 @@ def test_samples_of_a_control_are_averaged_within_their_seed_first() -> None:
             for (seed, sample), value in values.items()
         ),
     )
-    (row,) = rows(planned, found)
+    (row,) = view_of("means", planned, found)
     assert (row["reinit"], row["reinit_n"]) == (0.6875, 2)  # of 0.5 and 0.875
     assert row["reinit_std"] == pytest.approx(0.375 / math.sqrt(2), abs=1e-15)
     assert row["reinit_diff"] == 0.1875
@@ -200,7 +201,7 @@ def test_a_seed_of_which_a_sample_is_missing_is_not_averaged() -> None:
     found = everything(planned) | made(planned, ({"kind": "reinit", "seed": 1}, {"accuracy": 0.75}))
     gone = next(job for job in planned if is_of(job, {"kind": "reinit", "seed": 0, "sample": 1}))
     del found[gone.key]
-    (row,) = rows(planned, found)
+    (row,) = view_of("means", planned, found)
     assert (row["reinit"], row["reinit_n"]) == (0.75, 1)
     assert row["note"] == "reinit: 1 of 4 runs missing"
 
@@ -208,13 +209,13 @@ def test_a_seed_of_which_a_sample_is_missing_is_not_averaged() -> None:
 def test_early_stop_steps_at_the_end_of_training_are_marked_censored() -> None:
     planned = hand()
     found = everything(planned) | made(planned, ticket(1, 0.5, step=100, censored=True))
-    assert rows(planned, found)[0]["note"] == "early-stop step censored: ticket 1 of 2"
+    assert view_of("means", planned, found)[0]["note"] == "early-stop step censored: ticket 1 of 2"
 
 
 def test_layers_that_collapsed_are_named_once() -> None:
     planned = hand()
     found = everything(planned) | made(planned, ({"kind": "ticket"}, {"collapsed": ("fc1.weight",)}))
-    assert rows(planned, found)[0]["note"] == "collapsed: fc1.weight"
+    assert view_of("means", planned, found)[0]["note"] == "collapsed: fc1.weight"
 
 
 def test_optimizers_of_one_name_are_told_apart_by_what_differs() -> None:
@@ -224,11 +225,11 @@ def test_optimizers_of_one_name_are_told_apart_by_what_differs() -> None:
     found = everything(planned)
     fast = planned.recipe.train.optimizer[1]
     found |= {job.key: record(job, 0.75) for job in planned if job.kind == "ticket" and job.optimizer == fast}
-    table = rows(planned, found)
+    table = view_of("means", planned, found)
     assert [row["optimizer"] for row in table] == labels
     assert [row["ticket"] for row in table] == [0.5, 0.75, 0.5]
     assert [row["ticket_diff"] for row in table] == [0, 0.25, 0]
-    assert {row["optimizer"] for row in long_rows(planned, found)} == set(labels)
+    assert {row["optimizer"] for row in view_of("long", planned, found)} == set(labels)
 
 
 def test_each_rewind_has_rows_of_its_own_beside_the_dense_network_they_share() -> None:
@@ -236,7 +237,7 @@ def test_each_rewind_has_rows_of_its_own_beside_the_dense_network_they_share() -
     found = everything(planned)
     late = [job for job in planned if job.kind == "ticket" and job.rewind and job.rewind.to.value == 10]
     found |= {job.key: record(job, 0.75 if job.rewind and job.rewind.mode == "lr" else 0.625) for job in late}
-    table = rows(planned, found)
+    table = view_of("means", planned, found)
     assert list(table[0])[:3] == ["optimizer", "rewind", "density"]
     assert [(row["rewind"], row["dense"], row["dense_n"], row["ticket"]) for row in table] == [
         ("init", 0.5, 2, 0.5),
@@ -248,19 +249,19 @@ def test_each_rewind_has_rows_of_its_own_beside_the_dense_network_they_share() -
 
 def test_a_report_of_the_end_reads_accuracies_there_and_steps_at_the_early_stop() -> None:
     planned = hand("report=end")
-    (row,) = rows(planned, everything(planned, accuracy=0.5, end=0.375, step=30))
+    (row,) = view_of("means", planned, everything(planned, accuracy=0.5, end=0.375, step=30))
     assert (row["dense"], row["ticket"], row["dense_step"], row["ticket_step"]) == (0.375, 0.375, 30, 30)
 
 
 def test_without_a_validation_split_the_step_is_the_last() -> None:
     planned = hand("data.validation=0")
-    (row,) = rows(planned, everything(planned, end=0.375, censored=True))
+    (row,) = view_of("means", planned, everything(planned, end=0.375, censored=True))
     assert (row["dense"], row["dense_step"], row["note"]) == (0.375, 100, "")
 
 
 def test_a_control_has_its_given_name_as_column() -> None:
     planned = hand("branches=[{name: reinit, as: fresh}, shuffle]")
-    (row,) = rows(planned, everything(planned))
+    (row,) = view_of("means", planned, everything(planned))
     heads = [name for name in row if f"{name}_n" in row]
     assert heads == ["dense", "ticket", "fresh", "shuffle"]
 
@@ -269,7 +270,7 @@ def test_the_long_table_has_a_row_for_each_finished_training() -> None:
     planned = hand("branches=[{name: reinit, samples: 2}]")
     found = everything(planned) | made(planned, ticket(1, 0.0, diverged=7))
     del found[next(job.key for job in planned if is_of(job, {"kind": "reinit", "seed": 1, "sample": 1}))]
-    table = long_rows(planned, found)
+    table = view_of("long", planned, found)
     assert len(table) == 2 * 4 - 1 and {row["key"] for row in table} == set(found)
     assert len({tuple(row) for row in table}) == 1  # the same columns in the same order
     first, second = table[0], next(row for row in table if row["diverged_step"] is not None)
@@ -287,7 +288,7 @@ def test_the_long_table_has_a_row_for_each_finished_training() -> None:
 def table() -> list[dict[str, Any]]:
     """Two rows, the second with a control that the first has not."""
     planned = hand("prune.levels=2", "branches=[{name: shuffle, levels: 2}]")
-    return rows(planned, everything(planned) | made(planned, dense(1, 0.75), ticket(1, 0.0, diverged=7)))
+    return view_of("means", planned, everything(planned) | made(planned, dense(1, 0.75), ticket(1, 0.0, diverged=7)))
 
 
 def test_controls_stand_before_the_note_even_where_the_first_level_has_none(table: list[dict[str, Any]]) -> None:
@@ -303,7 +304,9 @@ def test_cells_of_controls_that_a_level_has_not_are_empty_for_readers(table: lis
 @pytest.mark.parametrize("form", ["text", "markdown", "latex"])
 def test_what_people_read_has_one_cell_a_network_with_its_deviation_and_count(form: str) -> None:
     planned = hand()
-    text = render(rows(planned, made(planned, dense(0, 0.5), dense(1, 0.75), ticket(0, 0.75), ticket(1, 0.75))), form)
+    text = render(
+        view_of("means", planned, made(planned, dense(0, 0.5), dense(1, 0.75), ticket(0, 0.75), ticket(1, 0.75))), form
+    )
     plus_minus = "$\\pm$" if form == "latex" else "±"
     assert f"0.6250 {plus_minus} 0.1768 (2)" in text.decode()
     assert "50 \\%" in text.decode() if form == "latex" else "50 %" in text.decode()
@@ -338,7 +341,7 @@ def test_parquet_holds_the_rows(table: list[dict[str, Any]]) -> None:
 def test_latex_is_a_booktabs_table_with_names_escaped() -> None:
     planned = hand("branches=[{name: reinit, as: new_init}]")
     found = everything(planned) | made(planned, ({"kind": "ticket"}, {"collapsed": ("fc_1.weight",)}))
-    text = render(rows(planned, found), "latex").decode()
+    text = render(view_of("means", planned, found), "latex").decode()
     assert all(rule in text for rule in ("\\toprule", "\\midrule", "\\bottomrule"))
     assert "new\\_init" in text and "fc\\_1.weight" in text
     body = [line for line in text.splitlines() if line.endswith("\\\\")]
@@ -361,7 +364,7 @@ def test_the_long_table_is_written_in_every_format(form: str) -> None:
         pytest.importorskip("pyarrow")
     planned = hand("branches=[reinit]")
     found = everything(planned) | made(planned, ticket(1, 0.0, diverged=7))
-    assert render(long_rows(planned, found), form)
+    assert render(view_of("long", planned, found), form)
 
 
 def test_an_unknown_format_is_refused_with_those_there_are(table: list[dict[str, Any]]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from studies import view_of
 
 import lottery
-from lottery.comparisons import DENSE, rate_rows, transfer_rows
+from lottery.comparisons import DENSE
 from lottery.data import Data
 from lottery.errors import RecipeError
 from lottery.plan import Plan, plan
@@ -20,7 +21,7 @@ from lottery.record import Record, records
 from lottery.schema import TuneSpec
 from lottery.spec import Component
 from lottery.store import Store
-from lottery.tables import render, rows
+from lottery.tables import render
 from lottery.tuning import choose, learning_rates
 from lottery.work import Request, prepare, work
 from tests.micro import contents, run_until_stopped
@@ -156,11 +157,11 @@ def test_dense_tickets_and_transfers_train_with_the_chosen_rates(finished: Any) 
 
 def test_the_transfer_table_holds_each_ticket_retrained_with_each_optimizer(finished: Any) -> None:
     planned, found, _, _ = finished
-    table = transfer_rows(planned, found)
+    table = view_of("transfer", planned, found)
     names = ["adam", "momentum", "gd"]
     assert [row["found_with"] for row in table] == [DENSE, *names]
     assert all(row[f"{name}_n"] == 2 for row in table for name in names)
-    means = rows(planned, found)
+    means = view_of("means", planned, found)
     for row, name in zip(table[1:], names, strict=True):
         own = next(each for each in means if each["optimizer"] == name and each["density"] == row["density"])
         assert row[name] == own["ticket"]
@@ -186,7 +187,7 @@ def test_a_transfer_starts_from_the_ticket_with_a_fresh_other_optimizer(finished
 
 def test_the_rates_table_marks_what_was_chosen(finished: Any) -> None:
     planned, _, store, _ = finished
-    table = rate_rows(planned, store)
+    table = view_of("rates", planned, {}, store)
     assert [row["optimizer"] for row in table] == ["adam"] * 3 + ["momentum"] * 3 + ["gd"] * 3
     for name in ("adam", "momentum", "gd"):
         mine = [row for row in table if row["optimizer"] == name]
@@ -201,18 +202,23 @@ def test_an_optimizer_all_whose_rates_diverge_is_a_diverged_cell_and_the_rest_st
     planned, found, store, events = ran(tmp_path, wild)
     ends = {event.kind for event in events if event.kind in ("failed", "diverged", "blocked")}
     assert ends == {"diverged", "blocked"}
-    table = transfer_rows(planned, found)
+    table = view_of("transfer", planned, found)
     assert [row["found_with"] for row in table] == [DENSE, "adam"]
     assert table[1]["momentum_diverged"] == table[0]["momentum_diverged"]
     step = table[0]["momentum_diverged"]
     assert table[0]["momentum"] is None and 0 < step <= 30
-    text = render(rows(planned, found), "text").decode()
+    text = render(view_of("means", planned, found), "text").decode()
     assert f"diverged (step {step})" in text
     before, after = (
-        next(row for row in rows(p, f) if row["optimizer"] == "adam") for p, f in (finished[:2], (planned, found))
+        next(row for row in view_of("means", p, f) if row["optimizer"] == "adam")
+        for p, f in (finished[:2], (planned, found))
     )
     assert (before["dense"], before["ticket"]) == (after["dense"], after["ticket"])
-    assert [row["note"] for row in rate_rows(planned, store) if row["optimizer"] == "momentum"] == ["", "", ""]
+    assert [row["note"] for row in view_of("rates", planned, {}, store) if row["optimizer"] == "momentum"] == [
+        "",
+        "",
+        "",
+    ]
 
 
 def test_another_optimizer_in_the_list_changes_no_job_of_the_others() -> None:
@@ -296,4 +302,4 @@ def test_a_rate_that_diverges_is_a_finished_trial_and_no_failure_of_the_run(tmp_
     wide = "train.optimizer=[{name: adam, rates: [1e-4, 1e-2]}, {name: momentum, rates: [1e-2, 1e30]}]"
     planned, _, store, events = ran(tmp_path, wide, "seeds=1", "prune.levels=0", "transfer=null")
     assert {event.kind for event in events} <= {"start", "progress", "done", "found"}
-    assert [row["diverged"] for row in rate_rows(planned, store)] == [0, 0, 0, 0, 2, 2]
+    assert [row["diverged"] for row in view_of("rates", planned, {}, store)] == [0, 0, 0, 0, 2, 2]

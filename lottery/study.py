@@ -1,0 +1,62 @@
+"""A recipe with what is finished of it: what every table, verdict, figure and report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottery.places import data_root, store_root
+from lottery.plan import MEASURED
+from lottery.record import known_plan, records
+from lottery.store import Store
+
+if TYPE_CHECKING:
+    from lottery.bench import Bench
+    from lottery.levels import StoredLevel
+    from lottery.plan import Job, Plan
+    from lottery.record import Record
+    from lottery.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Study:
+    """The plan of a recipe, the records of its finished trainings by key, and the store they lie in.
+
+    `data` is the data root where one was named."""
+
+    plan: Plan
+    found: Mapping[str, Record]
+    store: Store
+    data: Path | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.plan.recipe
+
+    @property
+    def missing(self) -> int:
+        """Trainings that are not finished."""
+        return sum(job.kind in MEASURED for job in self.plan) - len(self.found)
+
+    @cached_property
+    def bench(self) -> Bench:
+        """What networks are built with; loads the data. Raises DataError where they are not there."""
+        from lottery.work import Request, look
+
+        return look(Request(self.recipe, data_root(self.data), self.store.root, "cpu"))
+
+    def level(self, job: Job) -> StoredLevel:
+        """A finished dense network or ticket of the plan: its mask, its weights, where it started. Needs the data."""
+        from lottery.levels import StoredLevel
+
+        return StoredLevel(self.bench, job)
+
+
+def study(recipe: Recipe, *, store: str | Path | None = None, data: str | Path | None = None) -> Study:
+    """What is finished of a recipe. Raises DataError where neither the store nor the data root knows its data."""
+    kept, root = Store(store_root(store)), Path(data) if data else None
+    planned = known_plan(recipe, kept, root)
+    return Study(planned, records(planned, kept), kept, root)
