@@ -16,6 +16,7 @@ from lottery.registry import Problem, explain, suggest
 from lottery.schema import (
     AugmentSpec,
     BranchSpec,
+    CompareSpec,
     DataSpec,
     DuringSpec,
     PruneSpec,
@@ -119,6 +120,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("rewind",): RewindSpec,
     ("tune",): TuneSpec,
     ("transfer",): TransferSpec,
+    ("compare",): CompareSpec,
 }
 
 _WANTED = {  # where pydantic speaks of Python's types

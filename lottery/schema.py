@@ -220,6 +220,22 @@ class BranchSpec(_Entry):
         return self.as_ or self.name
 
 
+class CompareSpec(Section):
+    """What may be said of tickets against dense networks, and how sure of it one has to be.
+
+    A ticket matches where its accuracy is shown to be less than `margin` percentage points below the dense network's
+    (of r2 likewise), and wins where it also stops early no later, or at most `later` times as late more (0.1: 10 %).
+    Each family of claims over the densities of one optimizer errs with probability 1 - `confidence` at most; `power`
+    is that of the number of seeds asked for. `allow` names what may differ between ticket and dense network."""
+
+    margin: Annotated[float, Field(strict=True, gt=0, le=100)]
+    later: Number = 0.0
+    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
+    power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.8
+    densities: Literal["fixed_sequence", "holm"] = "fixed_sequence"
+    allow: tuple[Label, ...] = ()
+
+
 class Recipe(Section):
     """An experiment, from the data to the controls. Read one with `load_recipe`, which checks it as a whole."""
 
@@ -248,6 +264,7 @@ class Recipe(Section):
     transfer: Annotated[
         TransferSpec | None, BeforeValidator(_transfers, json_schema_input_type=Literal["all"] | TransferSpec)
     ] = None
+    compare: CompareSpec | None = None
     report: Literal["early_stop", "end"] = Field(
         default_factory=lambda fields: "early_stop" if fields["data"].validation else "end"
     )
