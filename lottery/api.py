@@ -35,11 +35,12 @@ def run(
 ) -> Outcome:
     """Run what is missing of a recipe (a loaded one, a path or a shipped name) and say how each job ended.
 
-    `on_plan` is told the plan before training, `on_event` each event. In the main thread, signals are noticed: raises
+    `on_plan` is told the plan before training, and with `levels: auto` each time that there is more to do; `on_event`
+    each event. In the main thread, signals are noticed: raises
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
     from lottery.signals import Stop, noticed
-    from lottery.work import Outcome, Request, prepare
+    from lottery.work import Outcome, Request, following, prepare
 
     recipe = _loaded(recipe)
     request = Request(
@@ -49,11 +50,17 @@ def run(
     in_main = threading.current_thread() is threading.main_thread()
     with noticed(stop) if in_main else nullcontext():
         bench = prepare(request, stop)
-        on_plan(bench.plan)
-        outcome = Outcome(total=len(bench.plan))
+        planned = bench.plan
+        on_plan(planned)
+        outcome = Outcome(total=len(planned))
         for event in _events(request, bench, plugins, stop):
-            outcome.add(event)
-            on_event(event)
+            if event.kind != "planned":
+                outcome.add(event)
+                on_event(event)
+            elif (longer := following(bench)).jobs.keys() != planned.jobs.keys():  # each process says so
+                planned = longer
+                outcome.total = len(planned)
+                on_plan(planned)
     return outcome
 
 

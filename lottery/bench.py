@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -99,6 +100,18 @@ class Bench:
     def steps(self, length: Duration, seed: int, optimizer: Component, dataset: Component | None = None) -> int:
         """A length of training in steps of this optimizer, on the recipe's data where no others are named."""
         return length.steps(self.data(seed, dataset).steps_per_epoch(self.batch_size(optimizer, seed, dataset)))
+
+    def searched(self, job: Job) -> Fraction:
+        """How many trainings of full length found this ticket, or the one that this branch leaves, its own included.
+
+        The dense network is one; a ticket that goes back to step k of T trains (T - k)/T of one, and so do those above
+        it. A ticket pruned before or in the course of its training needs no other network than itself: it is one."""
+        recipe = self.plan.recipe
+        if recipe.prune.when != "trained":
+            return Fraction(1)
+        assert job.rewind is not None
+        total, first = (self.steps(length, job.seed, job.optimizer) for length in (recipe.train.length, job.rewind.to))
+        return 1 + (len(self.plan.trunk(job)) - 1) * Fraction(total - first, total)
 
     def network(self, seed: int) -> nn.Module:
         """The seed's network at initialization, on the CPU."""

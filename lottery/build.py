@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, remove_parametrizations
 
 from lottery import registry
 from lottery.errors import UsageError
@@ -110,6 +110,22 @@ def set_weight(layer: nn.Module, value: Tensor) -> None:
         layer.weight = value.clone()  # the parametrization keeps the tensor that it is given
     else:
         weight_parameter(layer)[1].copy_(value)
+
+
+def without_weight_norms(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """Take the weight normalizations off these layers: each computes with a plain parameter of the same value.
+
+    Names are those of `prunable` before, and the keys of what is returned: the parameters now in their place."""
+    layers: dict[str, nn.Parameter] = {}
+    for name in names:
+        path, parametrized, _ = name.partition(".parametrizations.weight.")
+        layer = model.get_submodule(path if parametrized else name.rpartition(".")[0])
+        if is_parametrized(layer, "weight"):
+            with torch.enable_grad():  # torch leaves a parameter only where the weight has a gradient
+                remove_parametrizations(layer, "weight", leave_parametrized=True)
+        assert isinstance(layer.weight, nn.Parameter)
+        layers[name] = layer.weight
+    return layers
 
 
 @contextmanager

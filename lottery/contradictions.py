@@ -8,13 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lottery import registry
-from lottery.registry import Problem
+from lottery.fields import FIELDS, FIXED
+from lottery.registry import Problem, suggest
 from lottery.spec import Component, Duration, plain
 from lottery.tuning import learning_rates
 
 # the table's own: no branch may be called so
 COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")
 Path = tuple[str | int, ...]
+
+MOST_POOL = 200  # seeds of a recipe with `levels: auto`; the bounds of its tests are computed look after look
 
 SUFFIXES = ("_std", "_n", "_diverged", "_step", "_diff")  # of the columns beside each column
 
@@ -35,6 +38,27 @@ def exclusions(data: Mapping[str, Any]) -> Iterator[Problem]:
                     ("prune", key),
                     f"densities exclude {key}; they say what is kept of each layer at the last level",
                 )
+    yield from _against_auto(data, prune)
+
+
+def _against_auto(data: Mapping[str, Any], prune: Mapping[str, Any]) -> Iterator[Problem]:
+    """What `levels: auto` needs, and what does not go with it."""
+    if prune.get("levels") != "auto":
+        if prune.get("frontier") is not None:
+            yield ("prune", "frontier"), "frontier is for `levels: auto`; write that, or leave it out"
+        return
+    if data.get("compare") is None:
+        yield (
+            ("prune", "levels"),
+            "auto looks for the densities that match within a margin; add `compare: {margin: ...}`, percentage points",
+        )
+    if prune.get("densities") is not None:
+        yield ("prune", "densities"), "these are reached at the last level, which auto leaves open; write its number"
+    if data.get("transfer") is not None:
+        yield (
+            ("transfer",),
+            "retrains tickets of given levels, which auto leaves open; write a number as prune.levels",
+        )
 
 
 def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
@@ -60,9 +84,65 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _about_labels([branch.label for branch in branches])
     yield from _about_tuning(valid)
     yield from _about_branches(valid)
+    yield from _about_claims(valid)
+    yield from _about_allowed(valid)
+    yield from _about_frontier(valid)
     known_branches = [branch for branch in branches if branch.name in registry.branches]
     if len(known_branches) == len(branches):
         yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
+
+
+def _about_allowed(valid: Mapping[str, Any]) -> Iterator[Problem]:
+    """What may differ between ticket and dense network is a field that the audit compares."""
+    compare = valid.get("compare")
+    for index, name in enumerate(compare.allow if compare is not None else ()):
+        path = ("compare", "allow", index)
+        if name in FIXED:
+            yield path, f"{name} cannot be allowed to differ: {FIXED[name]}; leave it out"
+        elif name not in FIELDS:
+            yield path, f"there is no field {name!r}{suggest(name, FIELDS)} (docs/fairness.md lists them)"
+    yield from _twice(("compare", "allow"), compare.allow if compare is not None else ())
+
+
+def _about_frontier(valid: Mapping[str, Any]) -> Iterator[Problem]:
+    prune, compare, seeds = valid.get("prune"), valid.get("compare"), valid.get("seeds")
+    if prune is None or prune.auto is None:
+        return
+    first = prune.auto.first_seeds
+    if seeds is not None and not first <= len(seeds) <= MOST_POOL:
+        yield (
+            ("seeds",),
+            f"with prune.levels auto these are the pool of which as many as needed are used, {first} "
+            f"(prune.frontier.first_seeds) to {MOST_POOL}, not {len(seeds)}",
+        )
+    if compare is not None and compare.densities == "holm":
+        yield (
+            ("compare", "densities"),
+            "prune.levels auto tests one density after the other, from dense to sparse; write fixed_sequence",
+        )
+    for index, branch in enumerate(valid.get("branches", ())):
+        if branch.name in registry.branches and registry.branches[branch.name].traits.get("partner"):
+            yield (
+                ("branches", index),
+                f"{branch.name} takes the mask of the next seed, which prune.levels auto may not reach; write a number",
+            )
+
+
+def _about_claims(valid: Mapping[str, Any]) -> Iterator[Problem]:
+    """Claims speak of columns that the table has."""
+    if (replicates := valid.get("replicates")) is None:
+        return
+    columns = ["dense", "ticket", *(branch.label for branch in valid.get("branches", ()))]
+    for index, claim in enumerate(replicates.claims):
+        for key, column in (("column", claim.column), ("against", claim.against)):
+            if column is not None and column not in columns:
+                yield ("replicates", "claims", index, key), f"no column {column!r}; there are {', '.join(columns)}"
+        points = [rewind.to for rewind in valid.get("rewind", ())]
+        if claim.rewind is not None and points and claim.rewind not in points:
+            yield (
+                ("replicates", "claims", index, "rewind"),
+                f"no ticket is rewound to {claim.rewind}; there are {', '.join(map(str, points))}",
+            )
 
 
 def _about_optimizers(train: Any, branches: Sequence[Any]) -> Iterator[Problem]:
@@ -145,13 +225,18 @@ def _about_tuning(valid: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    data, model, seeds = valid.get("data"), valid.get("model"), valid.get("seeds", ())
+    data, model, prune, seeds = (valid.get(name) for name in ("data", "model", "prune", "seeds"))
     for index, branch in enumerate(valid.get("branches", ())):
         here = ("branches", index)
-        yield from _too_deep((*here, "levels"), branch.levels, valid.get("prune"))
+        yield from _too_deep((*here, "levels"), branch.levels, prune)
         traits = registry.branches[branch.name].traits if branch.name in registry.branches else {}
-        if traits.get("partner") and len(seeds) == 1:
+        if traits.get("partner") and seeds and len(seeds) == 1:
             yield here, f"{branch.name} takes the mask of another seed; give at least two seeds"
+        if traits.get("longer") and prune and prune.when != "trained":
+            yield (
+                here,
+                f"with prune.when {prune.when} a ticket costs one training, as `dense` does; leave the branch out",
+            )
         known = registry.models[model.name].traits if model and model.name in registry.models else None
         if traits.get("scales") and model and known is not None and "scaled" not in known:
             yield here, f"{branch.name} needs a model whose width can be scaled; {model.name} has none"
@@ -166,8 +251,9 @@ def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _too_deep(path: tuple[str | int, ...], levels: Sequence[int] | None, prune: Any) -> Iterator[Problem]:
     for place, level in enumerate(levels or ()):
-        if prune and level > prune.levels:
-            yield (*path, place), f"the trunk has levels 1 to {prune.levels}, no {level}; raise prune.levels"
+        if prune and level > prune.deepest:
+            way = "raise prune.levels" if prune.auto is None else "raise prune.frontier.most_levels"
+            yield (*path, place), f"the trunk has levels 1 to {prune.deepest}, no {level}; {way}"
 
 
 def _about_pruning(prune: Any, rewinds: Sequence[Any]) -> Iterator[Problem]:

@@ -219,18 +219,12 @@ def _scored(
     Weight normalizations are taken off, so that gradients are those of the normalized weight. In training mode the
     dropout layers are not: they draw from the process-wide generator."""
     from torch import nn
-    from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+    from lottery.build import without_weight_norms
 
     assert context.network is not None
     network = context.network()
-    layers: dict[str, nn.Parameter] = {}
-    for name in weights:
-        path, parametrized, _ = name.partition(".parametrizations.weight.")
-        layer = network.get_submodule(path if parametrized else name.rpartition(".")[0])
-        if is_parametrized(layer, "weight"):
-            remove_parametrizations(layer, "weight", leave_parametrized=True)
-        assert isinstance(layer.weight, nn.Parameter)
-        layers[name] = layer.weight
+    layers = without_weight_norms(network, weights)
     network.train(training)
     for module in network.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
+from lottery import registry
 from lottery.build import prunable
 from lottery.device import prepared
 from lottery.mask import Mask, masked
@@ -85,6 +86,8 @@ def _steps(bench: Bench, job: Job) -> int:
     to = bench.steps(job.rewind.to, job.seed, job.optimizer) if job.rewind else 0
     if job.kind == "rewind":
         return to
+    if job.branch is not None and registry.branches[job.branch.name].traits.get("longer"):
+        return int(total * bench.searched(job))
     if job.kind == "dense":
         return total - max(bench.steps(rewind.to, job.seed, job.optimizer) for rewind in bench.plan.recipe.rewind)
     return total - to

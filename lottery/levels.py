@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,15 @@ class StoredLevel:
         mode = self.job.rewind.mode
         trained = {} if mode == "weights" else self._ancestor(-2).trained
         return rewind(self.rewound, trained, self.mask, mode)
+
+    @property
+    def initial(self) -> Start:
+        network = self.bench.network(self.job.seed)
+        return Start(network.state_dict(), Mask.dense(prunable(network)), self.bench.spec(self.job))
+
+    @property
+    def searched(self) -> Fraction:
+        return self.bench.searched(self.job)
 
     @cached_property
     def dense(self) -> Weights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,11 +109,15 @@ def other_data(recipe: Recipe) -> list[Component]:
     return [dataset for branch in recipe.branches if (dataset := branch.component.args.get("dataset")) is not None]
 
 
-def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = None) -> Plan:
+Asked = Mapping[tuple[int, int], Sequence[int]]  # by optimizer and rewind: of how many seeds level 1, 2, ... is wanted
+
+
+def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = None, asked: Asked | None = None) -> Plan:
     """All jobs of the recipe on data with this fingerprint, learning rates first, then seed by seed. No torch, no disk.
 
-    `others` are the fingerprints of `other_data` by the digest of their identity."""
-    draft = _Draft(recipe, fingerprint, others or {})
+    `others` are the fingerprints of `other_data` by the digest of their identity. Where `asked` is given, only the
+    tickets and controls that it names, counted from the front of the recipe's seeds, and what they need."""
+    draft = _Draft(recipe, fingerprint, others or {}, asked)
     jobs: dict[str, Job] = {}
     for job in draft.jobs():
         jobs.setdefault(job.key, job)
@@ -123,8 +127,8 @@ def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = No
 class _Draft:
     """The jobs of a recipe as they are made: what those made later need of those made before."""
 
-    def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str]):
-        self.recipe, self.fingerprint, self.others = recipe, fingerprint, others
+    def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str], asked: Asked | None):
+        self.recipe, self.fingerprint, self.others, self.asked = recipe, fingerprint, others, asked
         self.optimizers = [
             Component(o.name, {k: v for k, v in o.args.items() if k != "rates"}) for o in recipe.train.optimizer
         ]
@@ -177,6 +181,9 @@ class _Draft:
     def _trainings(self, seed: int, place: int) -> Iterator[Job]:
         """One seed and optimizer: rewind points, the dense network, and a trunk with its branches for each rewind."""
         recipe, optimizer = self.recipe, self.optimizers[place]
+        wanted = [self._wanted(seed, place, number) for number in range(len(recipe.rewind))]
+        if self.asked is not None and not any(wanted):
+            return
         training = training_identity(recipe, self.fingerprint, seed, optimizer)
         choice = tuple(self.choices[place : place + 1])
         points: dict[Duration, Job] = {}
@@ -194,10 +201,22 @@ class _Draft:
         for number, rewind in enumerate(recipe.rewind):
             base = replace(dense, rewind=rewind, point=points[rewind.to].key)
             for ticket in _tickets(recipe, base):
+                if ticket.level > max(wanted[number], default=0):
+                    break
+                if ticket.level not in wanted[number] and recipe.prune.alone:
+                    continue
                 yield ticket
                 where = (seed, place, number, ticket.level)
                 self.tickets[where] = ticket
-                yield from self._branches(ticket, where, partnered=False)
+                if ticket.level in wanted[number]:
+                    yield from self._branches(ticket, where, partnered=False)
+
+    def _wanted(self, seed: int, place: int, number: int) -> set[int]:
+        """The levels at which this seed is wanted; a trunk has those between them as well."""
+        if self.asked is None:
+            return set(range(1, self.recipe.prune.deepest + 1))
+        index = self.recipe.seeds.index(seed)
+        return {level for level, seeds in enumerate(self.asked.get((place, number), ()), start=1) if index < seeds}
 
     def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
         """The ticket's controls: those that need another seed's ticket, or those that do not."""
@@ -259,9 +278,8 @@ def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any
 def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
     """The tickets of a trunk, each pruned from the level before; from the dense network where levels stand alone."""
     prune, parent = recipe.prune, dense
-    alone = prune.one_shot is not None or prune.when != "trained"
     for level, (fraction, times, densities) in enumerate(_amounts(prune), start=1):
-        parent = dense if alone else parent
+        parent = dense if prune.alone else parent
         assert dense.rewind is not None
         rounds = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
         unusual = {
@@ -304,9 +322,9 @@ def _amounts(prune: PruneSpec) -> list[tuple[Fraction, int, dict[str, float]]]:
 
     Levels that stand alone are pruned as often as the same level of a trunk would have been."""
     if prune.densities is not None:
-        shares = [level / prune.levels for level in range(1, prune.levels + 1)]
+        shares = [level / prune.deepest for level in range(1, prune.deepest + 1)]
         return [(Fraction(0), 1, {name: density**x for name, density in prune.densities.items()}) for x in shares]
     if prune.one_shot is not None:
         return [(1 - exact(density), 1, {}) for density in sorted(prune.one_shot, reverse=True)]
     alone = prune.when != "trained"
-    return [(exact(prune.fraction), level if alone else 1, {}) for level in range(1, prune.levels + 1)]
+    return [(exact(prune.fraction), level if alone else 1, {}) for level in range(1, prune.deepest + 1)]

@@ -16,11 +16,14 @@ from lottery.registry import Problem, explain, suggest
 from lottery.schema import (
     AugmentSpec,
     BranchSpec,
+    ClaimSpec,
     CompareSpec,
     DataSpec,
     DuringSpec,
+    FrontierSpec,
     PruneSpec,
     Recipe,
+    ReplicatesSpec,
     RewindSpec,
     ScheduleSpec,
     TrainSpec,
@@ -38,7 +41,7 @@ def shipped() -> dict[str, Path]:
     """The recipes that come with the package, by name."""
     package = Path(__file__).parent
     folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted([*folder.glob("*.yaml"), *folder.glob("papers/*.yaml")])}
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -117,10 +120,13 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("train",): TrainSpec,
     ("prune",): PruneSpec,
     ("prune", "during"): DuringSpec,
+    ("prune", "frontier"): FrontierSpec,
     ("rewind",): RewindSpec,
     ("tune",): TuneSpec,
     ("transfer",): TransferSpec,
     ("compare",): CompareSpec,
+    ("replicates",): ReplicatesSpec,
+    ("replicates", "claims"): ClaimSpec,
 }
 
 _WANTED = {  # where pydantic speaks of Python's types

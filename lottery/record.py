@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.errors import DamagedFile, DataError
-from lottery.plan import MEASURED, other_data, plan
+from lottery.frontier import Pair, Step, rule, walk
+from lottery.plan import MEASURED, Asked, Plan, other_data, plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lottery.plan import Job, Plan
-    from lottery.schema import Recipe
+    from lottery.plan import Job
+    from lottery.schema import Recipe, RewindSpec
     from lottery.spec import Component
     from lottery.store import Manifest, Store
 
@@ -40,6 +43,13 @@ class Record:
         found: dict[str, Any] | None = self.metrics[report]
         return found
 
+    def score(self, report: str) -> float | None:
+        """Test accuracy, or r2 in its place, at the early-stop step or the end; None where the training diverged."""
+        measured = self.at(report)
+        if measured is None:
+            return None
+        return float(measured["test_r2"] if "test_r2" in measured else measured["test_accuracy"])
+
     @property
     def rate(self) -> float | None:
         """The learning rate, where a job of the plan chose it."""
@@ -52,19 +62,19 @@ class Record:
 
 def records(plan: Plan, store: Store) -> dict[str, Record]:
     """The finished trainings of a plan by key; a damaged one is put aside, said, and missing from now on."""
-    found: dict[str, Record] = {}
-    for job in plan:
-        manifest = store.find(job.key) if job.kind in MEASURED else None
-        if manifest is not None:
-            try:
-                found[job.key] = Record(job, manifest, store.read_json(job.key, "metrics.json"))
-            except DamagedFile as damage:
-                logging.getLogger("lottery").warning("%s", damage)
-        elif (job.kind == "dense" or job.transfer is not None) and (
-            chosen := _diverged_choice(plan, store, job)
-        ) is not None:
-            found[job.key] = chosen
-    return found
+    every = ((job.key, _record(plan, store, job)) for job in plan if job.kind in MEASURED)
+    return {key: record for key, record in every if record is not None}
+
+
+def _record(plan: Plan, store: Store, job: Job) -> Record | None:
+    manifest = store.find(job.key)
+    if manifest is None:
+        return _diverged_choice(plan, store, job) if job.kind == "dense" or job.transfer is not None else None
+    try:
+        return Record(job, manifest, store.read_json(job.key, "metrics.json"))
+    except DamagedFile as damage:
+        logging.getLogger("lottery").warning("%s", damage)
+        return None
 
 
 def _diverged_choice(plan: Plan, store: Store, job: Job) -> Record | None:
@@ -84,7 +94,49 @@ def known_plan(recipe: Recipe, store: Store, data: Path | None) -> Plan:
         return known_fingerprint(recipe.name, dataset, store, data)
 
     others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
-    return plan(recipe, known(recipe.data.component), others)
+    return asked_plan(recipe, known(recipe.data.component), others, store)
+
+
+def asked_plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str], store: Store) -> Plan:
+    """The plan of a recipe; with `levels: auto` as much of it as the rule asks for, after what the store holds."""
+    if recipe.prune.auto is None:
+        return plan(recipe, fingerprint, others)
+    grid = plan(recipe.model_copy(update={"branches": ()}), fingerprint)
+    read: dict[str, Record | None] = {}
+
+    def find(job: Job) -> Record | None:
+        if job.key not in read:
+            read[job.key] = _record(grid, store, job)
+        return read[job.key]
+
+    asked: Asked = {place: [step.seeds for step in steps] for place, steps in walks(grid, find).items()}
+    return plan(recipe, fingerprint, others, asked)
+
+
+def walks(plan: Plan, find: Callable[[Job], Record | None]) -> dict[tuple[int, int], tuple[Step, ...]]:
+    """The decisions of a recipe with `levels: auto`, by optimizer and rewind, from the records that `find` knows."""
+    recipe = plan.recipe
+    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind == "ticket"}
+
+    def pair(place: int, rewind: RewindSpec, level: int, index: int) -> Pair:
+        job = tickets.get((place, rewind, level, recipe.seeds[index]))
+        trunk = [find(each) for each in plan.trunk(job)] if job is not None else [None]
+        dense, ticket = trunk[0], trunk[-1]
+        if dense is not None and dense.diverged is not None:
+            return "dense diverged"
+        if any(record is not None and record.diverged is not None for record in trunk):
+            return "ticket diverged"
+        if dense is None or ticket is None:
+            return None
+        accuracy, reference = ticket.score(recipe.report), dense.score(recipe.report)
+        assert accuracy is not None and reference is not None
+        return accuracy - reference
+
+    return {
+        (place, number): walk(rule(recipe), partial(pair, place, rewind))
+        for place in range(len(recipe.train.optimizer))
+        for number, rewind in enumerate(recipe.rewind)
+    }
 
 
 def known_fingerprint(name: str, dataset: Component, store: Store, data: Path | None) -> str:

@@ -107,7 +107,7 @@ def suggest(name: str, known: Any) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     names = sorted(known)
-    return f"; there are {', '.join(names)}" if 0 < len(names) <= 14 else ""
+    return f"; there are {', '.join(names)}" if 0 < len(names) <= 16 else ""
 
 
 class Registry(Generic[F]):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from lottery.sections import BatchSize, Count, Entry, Flag, Label, Length, Natural, Number, Point, Section, Share
 from lottery.spec import Component, Duration, plain
 
+LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said
 MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_NODES
 
 
@@ -51,44 +45,6 @@ def _transfers(value: object) -> object:
     return {} if value == "all" else value
 
 
-def _init_is_step_0(value: object) -> object:
-    return "0it" if value == "init" else value
-
-
-def _not_empty(duration: Duration) -> Duration:
-    if duration.value == 0:
-        raise ValueError(f"{duration} is no training at all; write at least 1it")
-    return duration
-
-
-Flag = Annotated[bool, Field(strict=True)]
-Natural = Annotated[int, Field(strict=True, ge=0, lt=10**9)]
-Count = Annotated[int, Field(strict=True, ge=1, lt=10**9)]
-Number = Annotated[float, Field(strict=True, ge=0)]
-BatchSize = Count | Literal["all"]  # all: the whole training set
-Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Length = Annotated[Duration, AfterValidator(_not_empty)]
-Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
-
-
-class _Entry(Section):
-    """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-
-    @property
-    def component(self) -> Component:
-        """The entry and its arguments."""
-        return Component(self.name, dict(self.model_extra or {}))
-
-
 Levels = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=1, le=200)], ...],
     Field(min_length=1),
@@ -103,7 +59,7 @@ class AugmentSpec(Section):
     flip: Flag = False
 
 
-class DataSpec(_Entry):
+class DataSpec(Entry):
     """Which data; `validation` training examples are held out, at most `limit` of the rest are trained on."""
 
     validation: Natural = 0
@@ -111,7 +67,7 @@ class DataSpec(_Entry):
     limit: Count | None = None
 
 
-class ScheduleSpec(_Entry):
+class ScheduleSpec(Entry):
     """How the learning rate goes, after a linear warm-up."""
 
     warmup: Duration | None = None
@@ -171,8 +127,21 @@ class DuringSpec(Section):
     every: Length
 
 
+class FrontierSpec(Section):
+    """How `levels: auto` looks for the sparsest matching density: with the recipe's seeds as the pool, in their order.
+
+    Each level is looked at with `first_seeds` of them, then with `add_seeds` more at a time. The walk ends at
+    `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density."""
+
+    first_seeds: Annotated[int, Field(strict=True, ge=3, le=100)] = 4
+    add_seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    most_levels: Annotated[int, Field(strict=True, ge=1, le=200)] | None = None
+
+
 class PruneSpec(Section):
     """What is pruned at each level; with `one_shot`, `levels` is the number of its densities.
+
+    With `levels: auto` the results decide how many levels and seeds there are, see FrontierSpec.
 
     `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
     point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
@@ -189,7 +158,8 @@ class PruneSpec(Section):
     densities: Annotated[dict[str, Share], Field(min_length=1)] | None = None
     fraction: Share = 0.2
     rates: dict[str, Number] = Field(default_factory=dict)
-    levels: Annotated[int, Field(strict=True, ge=0, le=200)]
+    levels: Annotated[int, Field(strict=True, ge=0, le=200)] | Literal["auto"]
+    frontier: FrontierSpec | None = None
     one_shot: Annotated[tuple[Share, ...], Field(min_length=1, max_length=200)] | None = None
 
     @model_validator(mode="before")
@@ -199,6 +169,25 @@ class PruneSpec(Section):
             return {**value, "levels": len(value["one_shot"])}
         return value
 
+    @property
+    def auto(self) -> FrontierSpec | None:
+        """How the levels are found, where they are not given."""
+        return (self.frontier or FrontierSpec()) if self.levels == "auto" else None
+
+    @property
+    def alone(self) -> bool:
+        """Whether each level is pruned from the dense network, or the rewind point, and not from the level before."""
+        return self.one_shot is not None or self.when != "trained"
+
+    @property
+    def deepest(self) -> int:
+        """The last level that there may be."""
+        if self.auto is None:
+            assert self.levels != "auto"
+            return self.levels
+        sparse_enough = math.floor(math.log(LEAST_DENSITY) / math.log1p(-self.fraction))
+        return self.auto.most_levels or max(1, min(200, sparse_enough))
+
 
 class RewindSpec(Section):
     """Where a trunk's tickets go back to, and what goes back: weights and all, the learning rate only, nothing."""
@@ -207,7 +196,7 @@ class RewindSpec(Section):
     mode: Literal["weights", "lr", "finetune"] = "weights"
 
 
-class BranchSpec(_Entry):
+class BranchSpec(Entry):
     """A control at `levels` of the trunk, `samples` times; `as` is its column in the table."""
 
     samples: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
@@ -234,6 +223,48 @@ class CompareSpec(Section):
     power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.8
     densities: Literal["fixed_sequence", "holm"] = "fixed_sequence"
     allow: tuple[Label, ...] = ()
+
+    @property
+    def points(self) -> str:
+        """The margin in words."""
+        return f"{self.margin:g} point{'' if self.margin == 1 else 's'}"
+
+
+class ClaimSpec(Section):
+    """One published claim as a statement that can be checked, in words and in numbers.
+
+    What is compared is the accuracy of `column` minus that of `against`, in percentage points, paired by seed; without
+    `against` the accuracy itself. With `measure: early_stop_step` it is the ratio of the two steps. It is claimed to
+    be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
+    `rewind` where that is given, else of each of the recipe's."""
+
+    text: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    column: Label = "ticket"
+    against: Label | None = "dense"
+    measure: Literal["accuracy", "early_stop_step"] = "accuracy"
+    densities: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
+    rewind: Point | None = None
+    where: Literal["all", "any"] = "all"
+    least: Annotated[float, Field(strict=True)] | None = None
+    most: Annotated[float, Field(strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ClaimSpec:
+        if self.least is None and self.most is None:
+            raise ValueError("claims nothing; write least, most or both")
+        if self.measure == "early_stop_step" and self.against is None:
+            raise ValueError("a ratio of steps needs `against`, a column of the table")
+        return self
+
+
+class ReplicatesSpec(Section):
+    """What of the literature the recipe sets out to see again, for `lottery replicate`."""
+
+    source: Annotated[str, Field(min_length=1)]
+    needs_gpu: Flag = False
+    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
+    claims: Annotated[tuple[ClaimSpec, ...], Field(min_length=1, max_length=100)]
 
 
 class Recipe(Section):
@@ -265,6 +296,7 @@ class Recipe(Section):
         TransferSpec | None, BeforeValidator(_transfers, json_schema_input_type=Literal["all"] | TransferSpec)
     ] = None
     compare: CompareSpec | None = None
+    replicates: ReplicatesSpec | None = None
     report: Literal["early_stop", "end"] = Field(
         default_factory=lambda fields: "early_stop" if fields["data"].validation else "end"
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.build import effective, prunable
+from lottery.build import effective
 from lottery.criteria import Context
 from lottery.data import Data
 from lottery.levels import StoredLevel
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 def starting_point(bench: Bench, job: Job) -> Start:
     """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
     if job.kind in ("trial", "rewind", "dense"):
-        network = bench.network(job.seed)
-        return Start(network.state_dict(), Mask.dense(prunable(network)), bench.spec(job))
+        return StoredLevel(bench, job).initial
     trunk = bench.plan.trunk(job)
     depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
     if job.kind == "branch":
@@ -115,7 +114,8 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     def steps(length: Duration) -> int:
         return bench.steps(length, job.seed, component, start.dataset)
 
-    total, first = steps(train.length), start.spec.first
+    stretch, first = start.spec.stretch, start.spec.first
+    total = int(steps(train.length) * stretch)  # a stretch is of whole steps
     if first and job.rewind and batch_size != bench.batch_size(job.optimizer, job.seed):
         first = steps(job.rewind.to)  # the point as an optimizer of another batch size counts it
     stop = steps(job.rewind.to) if job.kind == "rewind" and job.rewind else total
@@ -138,8 +138,8 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         stop=first if start.spec.untrained else stop,
         total=total,
         batch_size=batch_size,
-        evaluate_every=steps(train.evaluate_every),
-        multiplier=_multiplier(start.spec, total, steps),
+        evaluate_every=steps(train.evaluate_every) * stretch,
+        multiplier=_multiplier(start.spec, steps(train.length), steps),
         precision=train.precision,
         stopped=lambda: bench.stop.signal is not None,
     )
@@ -169,4 +169,4 @@ def _multiplier(spec: Spec, total: int, steps: Callable[[Duration], int]) -> Cal
     if spec.last_rate:
         last = rate(total - 1)
         return lambda step: last
-    return rate
+    return lambda step: rate(int(step // spec.stretch))

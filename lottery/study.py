@@ -14,6 +14,7 @@ from lottery.record import known_plan, records
 from lottery.store import Store
 
 if TYPE_CHECKING:
+    from lottery.audit import Audit
     from lottery.bench import Bench
     from lottery.levels import StoredLevel
     from lottery.plan import Job, Plan
@@ -47,6 +48,13 @@ class Study:
         from lottery.work import Request, look
 
         return look(Request(self.recipe, data_root(self.data), self.store.root, "cpu"))
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Ticket, controls and dense network compared field by field, from what the store recorded of them."""
+        from lottery.audit import audit
+
+        return audit(self)
 
     def level(self, job: Job) -> StoredLevel:
         """A finished dense network or ticket of the plan: its mask, its weights, where it started. Needs the data."""

@@ -158,10 +158,10 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
     pruned = [record for name, column in columns.items() if name == "ticket" for record in column if record]
     others = [record for column in columns.values() for record in column if record]
     row["density"] = (pruned or [r for r in others if r.job.level] or others)[0].density
-    accuracy = {name: _by_seed(column, recipe.report, SCORE) for name, column in columns.items()}
+    accuracy = {name: by_seed(column, recipe.report, SCORE) for name, column in columns.items()}
     for name, column in columns.items():
         row |= measured_cell(name, column, recipe.report)
-        steps = list(_by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
+        steps = list(by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
         row[f"{name}_step"] = statistics.fmean(steps) if steps else None
         if name != "dense":
             pairs = [
@@ -180,7 +180,7 @@ def _edge(columns: Mapping[str, Sequence[Record | None]]) -> list[str]:
 
 def measured_cell(name: str, column: Sequence[Record | None], report: str) -> Row:
     """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged."""
-    values = list(_by_seed(column, report, SCORE).values())
+    values = list(by_seed(column, report, SCORE).values())
     return {
         name: statistics.fmean(values) if values else None,
         f"{name}_std": statistics.stdev(values) if len(values) > 1 else None,
@@ -189,7 +189,7 @@ def measured_cell(name: str, column: Sequence[Record | None], report: str) -> Ro
     }
 
 
-def _by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
+def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
     """A seed's value: the mean over its samples, all of which must be there and none diverged.
 
     The field SCORE is accuracy, or what stands in its place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -52,7 +53,7 @@ class Training:
         stop: int,
         total: int,
         batch_size: int,
-        evaluate_every: int,
+        evaluate_every: int | Fraction,
         multiplier: Callable[[int], float],
         precision: str,
         stopped: Callable[[], bool] = lambda: False,
@@ -164,7 +165,8 @@ class Training:
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
 
     def _on_grid(self) -> bool:
-        return self.step % self.evaluate_every == 0 or self.step == self.total
+        every = self.evaluate_every  # of a fraction of a step: the first step at or after each of its multiples
+        return self.step // every > (self.step - 1) // every or self.step == self.total
 
     def _seed_dropout(self) -> None:
         """torch's dropout draws from the process-wide generator only: give it this epoch's stream."""

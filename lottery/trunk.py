@@ -36,6 +36,7 @@ class Spec:
     first: int = 0  # step
     last_rate: bool = False  # train at the schedule's last learning rate throughout (fine-tuning)
     untrained: bool = False  # measured as it is, without a step
+    stretch: Fraction | int = 1  # times as many steps, with the schedule and the evaluation grid drawn out over them
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,14 @@ class Level(Protocol):
     @property
     def rewound(self) -> Start:
         """The dense network at the rewind step, with its optimizer's state."""
+
+    @property
+    def initial(self) -> Start:
+        """The dense network at initialization."""
+
+    @property
+    def searched(self) -> Fraction:
+        """How many trainings of full length found this ticket, its own included."""
 
     @property
     def dense(self) -> Weights:
@@ -139,7 +148,7 @@ class Pruning:
 
     def check(self, mask: Mask) -> None:
         """Raises UsageError for a rate or density that names no layer of the model or prunes more than there is."""
-        layers = [_layer(name) for name in mask]
+        layers = [layer_name(name) for name in mask]
         for key, patterns in (("rates", self.rates), ("densities", self.densities)):
             for pattern, rate in patterns.items():
                 if pattern != "output" and not any(fnmatchcase(layer, pattern) for layer in layers):
@@ -236,7 +245,7 @@ def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fr
     """A layer's multiplier: that of its own name, else of the first pattern that fits, else 1.
 
     `output` means the last layer, whatever its name."""
-    layer = _layer(name)
+    layer = layer_name(name)
     if layer in rates:
         return rates[layer]
     if name == names[-1] and "output" in rates:
@@ -244,7 +253,7 @@ def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fr
     return next((rate for pattern, rate in rates.items() if fnmatchcase(layer, pattern)), Fraction(1))
 
 
-def _layer(name: str) -> str:
+def layer_name(name: str) -> str:
     """The layer of a weight: `fc1` of `fc1.weight` and of `fc1.parametrizations.weight.original1`."""
     layer, parametrized, _ = name.partition(".parametrizations.weight.original")
     return layer if parametrized else name.rpartition(".")[0] or name

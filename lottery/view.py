@@ -40,10 +40,11 @@ class View:
             self._live.stop()
 
     def plan(self, plan: Plan) -> None:
-        """What is going to be run; shows it where there is a terminal."""
+        """What is going to be run, as far as it is known; shows it where there is a terminal."""
+        if self.planned is None:
+            self._began = time.monotonic()
         self.planned = plan
         self._total = len(plan)
-        self._began = time.monotonic()
         if self.console.is_terminal:
             self._live.start()
 

@@ -15,6 +15,15 @@ VIEWS = {  # the function that makes the rows of each; imported when it is asked
     "long": "lottery.tables:long",
     "transfer": "lottery.comparisons:transfer",
     "rates": "lottery.comparisons:rates",
+    "costs": "lottery.costs:rows",
+    "frontier": "lottery.frontier_view:rows",
+    "verdicts": "lottery.verdicts:rows",
+    "sparsest": "lottery.verdicts:sparsest",
+    "claims": "lottery.claims:rows",
+    "audit": "lottery.audit:rows",
+    "layers": "lottery.genealogy:layers",
+    "overlaps": "lottery.genealogy:overlaps",
+    "replication": "lottery.replication:rows",
 }
 
 

@@ -24,7 +24,8 @@ from lottery.identity import data_identity, digest
 from lottery.job import execute
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
-from lottery.plan import Job, other_data, plan
+from lottery.plan import Job, Plan, other_data
+from lottery.record import asked_plan
 from lottery.schema import Recipe
 from lottery.signals import Stop
 from lottery.spec import Component
@@ -51,7 +52,7 @@ class Request:
 class Event:
     """Something that happened to a job, or to the run as a whole (`key` empty)."""
 
-    kind: str  # start, progress, done, found, diverged, failed, blocked, damaged
+    kind: str  # start, progress, done, found, diverged, failed, blocked, damaged; planned, of the run as a whole
     key: str = ""
     label: str = ""
     about: dict[str, Any] = field(default_factory=dict)
@@ -95,10 +96,10 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
     others = {
         digest(registry.datasets.identity(d)): fingerprint(load(d, request.data)) for d in other_data(request.recipe)
     }
-    planned = plan(request.recipe, fingerprint(splits), others)
+    store = Store(request.store)
     bench = Bench(
-        planned,
-        Store(request.store),
+        asked_plan(request.recipe, fingerprint(splits), others, store),
+        store,
         where,
         splits,
         request.checkpoint_seconds,
@@ -113,16 +114,20 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
 def prepare(request: Request, stop: Stop | None = None) -> Bench:
     """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
     bench = look(request, stop)
+    _check_disk(bench)
+    bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
+    for identity, seen in bench.plan.others.items():
+        bench.store.remember_data(identity, seen)
+    return bench
+
+
+def _check_disk(bench: Bench) -> None:
     need, free = disk_bytes(bench, missing_jobs(bench)), bench.store.free_bytes()
     if need > free:
         raise MachineError(
             f"{bench.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "make room or name another place with --store"
         )
-    bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
-    for identity, seen in bench.plan.others.items():
-        bench.store.remember_data(identity, seen)
-    return bench
 
 
 def check(bench: Bench) -> None:
@@ -178,11 +183,17 @@ def _check_last_batches(bench: Bench, seed: int) -> None:
 def work(bench: Bench) -> Iterator[Event]:
     """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
 
-    A failing or diverging job ends itself and what depends on it, nothing else. Raises Interrupted."""
+    A failing or diverging job ends itself and what depends on it, nothing else. With `levels: auto` the plan then goes
+    on with what the results ask for, and an event `planned` says so. Raises Interrupted, and MachineError where that
+    does not fit on the disk."""
     ended: dict[str, str] = {}
     damages: dict[str, int] = {}
     began = time.time()
-    while len(ended) < len(bench.plan):
+    while True:
+        if len(ended) == len(bench.plan):
+            if not _goes_on(bench, ended):
+                return
+            yield Event("planned")
         before = len(ended)
         for job in bench.plan:
             if job.key in ended:
@@ -204,6 +215,24 @@ def work(bench: Bench) -> Iterator[Event]:
                 raise Interrupted(bench.stop.signal)
         if len(ended) == before:
             time.sleep(0.2)  # the rest is in the hands of other processes
+
+
+def following(bench: Bench) -> Plan:
+    """The plan after what the store holds now."""
+    return asked_plan(bench.plan.recipe, bench.plan.fingerprint, bench.plan.others, bench.store)
+
+
+def _goes_on(bench: Bench, ended: dict[str, str]) -> bool:
+    """Whether there are jobs to run after those that have ended; gives the bench the plan that has them."""
+    if bench.plan.recipe.prune.auto is None:
+        return False
+    planned = following(bench)
+    for key in [key for key, end in ended.items() if end in ("found", "done") and bench.store.find(key) is None]:
+        del ended[key]  # quarantined while the results were read
+    if planned.jobs.keys() - bench.plan.jobs.keys():
+        bench.plan = planned
+        _check_disk(bench)
+    return len(ended) < len(bench.plan)
 
 
 def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iterator[Event]:

@@ -1,18 +1,111 @@
-"""Tables of plans with records made up by tests."""
+"""Plans and records made up by tests, and their tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lottery.plan import Plan
+from lottery.manifest import Manifest
+from lottery.plan import Job, Plan, plan
+from lottery.recipe import parse_recipe
 from lottery.record import Record
 from lottery.store import Store
 from lottery.study import Study
 from lottery.tables import Row
 from lottery.views import rows_of
 
+TEXT = """
+name: hand
+data: {name: digits, validation: 100}
+model: {name: lenet, widths: [8]}
+init: glorot_normal
+train:
+  optimizer: {name: adam, lr: 1e-3}
+  batch_size: 10
+  length: 100it
+  evaluate_every: 10it
+prune: {fraction: 0.5, levels: 1}
+rewind: init
+seeds: 2
+"""
+HERE = {"torch": "2.11.0", "device": "cpu", "threads": 1, "deterministic": True, "lottery": "0.1.0"}
+
+
+def hand(*overrides: str) -> Plan:
+    return plan(parse_recipe(TEXT, "hand.yaml", overrides), "f" * 64)
+
+
+def record(
+    job: Job,
+    accuracy: float = 0.5,
+    *,
+    end: float = 0.25,
+    step: int = 30,
+    censored: bool = False,
+    diverged: int | None = None,
+    collapsed: tuple[str, ...] = (),
+    environment: dict[str, Any] = HERE,
+) -> Record:
+    """A finished training: `accuracy` on the test set at the early-stop step, `end` at step 100, on a curve of 10 rows
+    that agrees with them."""
+    metrics: dict[str, Any] = {"density": 0.5**job.level, "collapsed": list(collapsed), "curve": []}
+    if diverged is not None:
+        metrics["diverged"] = diverged
+    else:
+        first = job.rewind.to.value if job.level and job.rewind else 0
+        for at in sorted({first, *range(first - first % 10 + 10, 101, 10)}):
+            row = {"step": at, "train_loss": 0.1, "validation_loss": 0.3, "validation_accuracy": 0.75}
+            metrics["curve"].append(row | ({"validation_loss": 0.2} if at == step else {}))
+        common = {"train_loss": 0.1, "validation_loss": 0.2, "validation_accuracy": 0.75, "test_loss": 0.3}
+        metrics["early_stop"] = {**common, "step": step, "test_accuracy": accuracy, "censored": censored}
+        last = accuracy if step == 100 else end
+        metrics["end"] = {**metrics["curve"][-1], "test_loss": 0.3, "test_accuracy": last}
+    status = "done" if diverged is None else "diverged"
+    manifest = Manifest(1, job.key, job.kind, status, job.parent, job.label, {}, 1.0, environment, "2026-01-01")
+    return Record(job, manifest, metrics)
+
+
+def is_of(job: Job, place: dict[str, Any]) -> bool:
+    own = {"kind": job.branch.label if job.branch else job.kind, "seed": job.seed, "level": job.level}
+    return all({**own, "sample": job.sample}[name] == value for name, value in place.items())
+
+
+def made(planned: Plan, *trainings: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Record]:
+    """Records by key: for each (place, what) the jobs there, which must exist."""
+    found: dict[str, Record] = {}
+    for place, what in trainings:
+        jobs = [job for job in planned if job.kind != "rewind" and is_of(job, place)]
+        assert jobs, place
+        found |= {job.key: record(job, **what) for job in jobs}
+    return found
+
+
+def everything(planned: Plan, **what: Any) -> dict[str, Record]:
+    return made(planned, ({}, what))
+
+
+def dense(seed: int, accuracy: float, **what: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"kind": "dense", "seed": seed}, {"accuracy": accuracy, **what}
+
+
+def ticket(seed: int, accuracy: float, **what: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"kind": "ticket", "seed": seed}, {"accuracy": accuracy, **what}
+
+
+class Recorded(Store):
+    """A store that knows of each job of a plan what its key is a hash of, and nothing else."""
+
+    def __init__(self, plan: Plan):
+        super().__init__(Path("no-store"))
+        self.plan = plan
+
+    def read_json(self, key: str, name: str) -> Any:
+        if name == "job.json" and key in self.plan.jobs:
+            return self.plan.jobs[key].identity
+        return super().read_json(key, name)
+
 
 def view_of(view: str, plan: Plan, found: Mapping[str, Record], store: Store | None = None) -> list[Row]:
     """The rows of a view; the store is there for views that read more than records."""
-    return rows_of(Study(plan, found, store or Store(Path("no-store"))), view)
+    return rows_of(Study(plan, found, store or Recorded(plan)), view)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -59,6 +59,14 @@ class FakeLevel:
                 if name.endswith("bias"):
                     parameter.fill_(0.25)
         return Start(network.state_dict(), Mask.dense(prunable(network)), SPEC, STATE)
+
+    @property
+    def initial(self) -> Start:
+        return replace(self.rewound, spec=replace(SPEC, first=0), optimizer_state=None)
+
+    @property
+    def searched(self) -> Fraction:
+        return Fraction(5, 2)
 
     @property
     def mask(self) -> Mask:

@@ -550,7 +550,7 @@ def test_a_canonical_form_of_another_version_is_refused():
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
         "recipe:1:1: recipe: there is no key 'colour' here; there are branches, compare, data, init, model, name, "
-        "prune, question, report, rewind, seeds, train, transfer, tune"
+        "prune, question, replicates, report, rewind, seeds, train, transfer, tune"
     ]
 
 
@@ -558,7 +558,7 @@ def test_the_json_schema_for_editors_knows_the_short_forms():
     schema = json_schema()
     assert set(schema["properties"]) == {
         "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
-            "tune", "transfer", "compare",
+            "tune", "transfer", "compare", "replicates",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]
@@ -599,7 +599,8 @@ def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name):
     text = shipped()[name].read_text("utf-8")
     head = text[: text.index("name:")]
     assert all(line.startswith("# ") for line in head.splitlines())
-    assert f"lottery run {name}" in head
+    command = "replicate" if shipped()[name].parent.name == "papers" else "run"
+    assert f"lottery {command} {name}" in head
 
 
 def test_the_recipe_module_needs_neither_torch_nor_numpy_nor_pandas():

@@ -9,85 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from studies import view_of
+from studies import HERE, dense, everything, hand, is_of, made, record, ticket, view_of
 
 from lottery.errors import UsageError
-from lottery.manifest import Manifest
-from lottery.plan import Job, Plan, plan
-from lottery.recipe import parse_recipe
-from lottery.record import Record
 from lottery.tables import FORMATS, optimizer_labels, render
-
-TEXT = """
-name: hand
-data: {name: digits, validation: 100}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 1e-3}
-  batch_size: 10
-  length: 100it
-  evaluate_every: 10it
-prune: {fraction: 0.5, levels: 1}
-rewind: init
-seeds: 2
-"""
-HERE = {"torch": "2.11.0", "device": "cpu", "threads": 1, "deterministic": True, "lottery": "0.1.0"}
-
-
-def hand(*overrides: str) -> Plan:
-    return plan(parse_recipe(TEXT, "hand.yaml", overrides), "f" * 64)
-
-
-def record(
-    job: Job,
-    accuracy: float = 0.5,
-    *,
-    end: float = 0.25,
-    step: int = 30,
-    censored: bool = False,
-    diverged: int | None = None,
-    collapsed: tuple[str, ...] = (),
-    environment: dict[str, Any] = HERE,
-) -> Record:
-    """A finished training: `accuracy` on the test set at the early-stop step, `end` at step 100."""
-    metrics: dict[str, Any] = {"density": 0.5**job.level, "collapsed": list(collapsed), "curve": []}
-    if diverged is not None:
-        metrics["diverged"] = diverged
-    else:
-        common = {"train_loss": 0.1, "validation_loss": 0.2, "validation_accuracy": 0.75, "test_loss": 0.3}
-        metrics["early_stop"] = {**common, "step": step, "test_accuracy": accuracy, "censored": censored}
-        metrics["end"] = {**common, "step": 100, "test_accuracy": end}
-    status = "done" if diverged is None else "diverged"
-    manifest = Manifest(1, job.key, job.kind, status, job.parent, job.label, {}, 1.0, environment, "2026-01-01")
-    return Record(job, manifest, metrics)
-
-
-def is_of(job: Job, place: dict[str, Any]) -> bool:
-    own = {"kind": job.branch.label if job.branch else job.kind, "seed": job.seed, "level": job.level}
-    return all({**own, "sample": job.sample}[name] == value for name, value in place.items())
-
-
-def made(planned: Plan, *trainings: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Record]:
-    """Records by key: for each (place, what) the jobs there, which must exist."""
-    found: dict[str, Record] = {}
-    for place, what in trainings:
-        jobs = [job for job in planned if job.kind != "rewind" and is_of(job, place)]
-        assert jobs, place
-        found |= {job.key: record(job, **what) for job in jobs}
-    return found
-
-
-def everything(planned: Plan, **what: Any) -> dict[str, Record]:
-    return made(planned, ({}, what))
-
-
-def dense(seed: int, accuracy: float, **what: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"kind": "dense", "seed": seed}, {"accuracy": accuracy, **what}
-
-
-def ticket(seed: int, accuracy: float, **what: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {"kind": "ticket", "seed": seed}, {"accuracy": accuracy, **what}
 
 
 def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() -> None:

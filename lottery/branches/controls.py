@@ -20,7 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 BISECTIONS = 20  # widths are whole numbers: a finer factor gives the same network
 
 
-@branches.register("reinit", source="Frankle & Carbin 2019")
+@branches.register("reinit", source="Frankle & Carbin 2019", claim="initialization", weights="drawn anew")
 def reinit(level: Level, generator: torch.Generator) -> Start:
     """Random reinitialization: the ticket's mask on newly drawn weights, trained from step 0.
 
@@ -28,7 +28,7 @@ def reinit(level: Level, generator: torch.Generator) -> Start:
     return _anew(level, level.mask, level.fresh(generator))
 
 
-@branches.register("shuffle", source="Frankle & Carbin 2019; Su et al. 2020")
+@branches.register("shuffle", source="Frankle & Carbin 2019; Su et al. 2020", claim="mask")
 def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer", "global"] = "layer") -> Start:
     """The ticket's mask permuted within each layer, or over all layers together; weights are the ticket's own."""
     import torch
@@ -47,7 +47,7 @@ def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer",
     return replace(level.start, weights=level.rewound.weights, mask=Mask(moved))
 
 
-@branches.register("random", source="Frankle & Carbin 2019; Greydanus & Kobak 2024")
+@branches.register("random", source="Frankle & Carbin 2019; Greydanus & Kobak 2024", claim="mask")
 def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh", "rewound"] = "fresh") -> Start:
     """A random mask with the ticket's layer densities, on newly drawn weights: sparse training from scratch.
 
@@ -65,7 +65,7 @@ def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh"
     return _anew(level, chosen, level.fresh(generator))
 
 
-@branches.register("one_shot", source="Frankle & Carbin 2019, section 4")
+@branches.register("one_shot", source="Frankle & Carbin 2019, section 4", claim="iteration")
 def one_shot(level: Level, generator: torch.Generator) -> Start:
     """Magnitude pruning of the trained dense network in one shot, to the ticket's count of weights, then rewound.
 
@@ -80,7 +80,12 @@ def one_shot(level: Level, generator: torch.Generator) -> Start:
     return replace(level.rewound, mask=mask)
 
 
-@branches.register("retrain", source="survey: tickets under other optimizers")
+@branches.register(
+    "retrain",
+    source="survey: tickets under other optimizers",
+    weights="ticket",
+    changes=("optimizer", "schedule", "warmup"),
+)
 def retrain(
     level: Level, generator: torch.Generator, *, optimizer: Component, schedule: Component | None = None
 ) -> Start:
@@ -92,7 +97,7 @@ def retrain(
     return replace(start, spec=spec, optimizer_state=None)
 
 
-@branches.register("same_sign", source="Zhou et al. 2019")
+@branches.register("same_sign", source="Zhou et al. 2019", claim="signs", weights="drawn anew with the original signs")
 def same_sign(level: Level, generator: torch.Generator) -> Start:
     """The ticket's mask on newly drawn weights that have the sign of the original ones, trained from step 0.
 
@@ -102,7 +107,9 @@ def same_sign(level: Level, generator: torch.Generator) -> Start:
     return _anew(level, level.mask, {**drawn, **signed})
 
 
-@branches.register("constant", source="Zhou et al. 2019")
+@branches.register(
+    "constant", source="Zhou et al. 2019", claim="magnitudes", weights="one absolute value a layer, original signs"
+)
 def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 1.0) -> Start:
     """The ticket with only the sign of each weight left, trained from step 0.
 
@@ -111,7 +118,7 @@ def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 
     return _anew(level, level.mask, signed_constant(level, magnitude))
 
 
-@branches.register("noise", source="Frankle, Schwab & Morcos 2020")
+@branches.register("noise", source="Frankle, Schwab & Morcos 2020", weights="rewound, with noise added")
 def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) -> Start:
     """The ticket with Gaussian noise added to its surviving weights, trained from the rewind point on.
 
@@ -126,19 +133,31 @@ def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) ->
     return replace(level.rewound, weights=weights, mask=level.mask)
 
 
-@branches.register("transplant", source="survey: masks of another seed", partner=True)
+@branches.register("transplant", source="survey: masks of another seed", partner=True, claim="mask")
 def transplant(level: Level, generator: torch.Generator) -> Start:
     """The mask that another seed's ticket of this level has, on this seed's weights at the rewind point."""
     return replace(level.start, weights=level.rewound.weights, mask=level.partner.mask)
 
 
-@branches.register("other_data", source="Morcos et al. 2019")
+@branches.register(
+    "other_data",
+    source="Morcos et al. 2019",
+    weights="ticket",
+    changes=("data", "fingerprint", "steps", "own_steps", "evaluation_grid"),  # epochs of other data are other steps
+)
 def other_data(level: Level, generator: torch.Generator, *, dataset: Component) -> Start:
     """The ticket trained on another data set of the same shapes, from fresh optimizer state."""
     return replace(level.start, dataset=dataset, optimizer_state=None)
 
 
-@branches.register("small_dense", source="Zhu & Gupta 2017; Liu et al. 2019", scales=True)
+@branches.register(
+    "small_dense",
+    source="Zhu & Gupta 2017; Liu et al. 2019",
+    scales=True,
+    claim="capacity",
+    weights="drawn anew, of a narrower network",
+    changes=("model",),
+)
 def small_dense(level: Level, generator: torch.Generator) -> Start:
     """A dense network of equal size: the recipe's model with all widths scaled by one factor, trained from step 0.
 
@@ -152,6 +171,24 @@ def small_dense(level: Level, generator: torch.Generator) -> Start:
     network = level.network(model, generator)
     dense = Mask.dense(prunable(network))
     return replace(_anew(level, dense, network.state_dict()), model=model)
+
+
+@branches.register(
+    "longer_dense",
+    source="survey: equal cost",
+    longer=True,
+    weights="initial, all of them",
+    changes=("steps", "own_steps", "evaluation_grid"),
+)
+def longer_dense(level: Level, generator: torch.Generator) -> Start:
+    """The dense network from its initialization, for as many steps as all trainings that found the ticket together.
+
+    These are the dense network's, those of the levels above, and the ticket's own; the trials of a learning rate are
+    not among them, since dense networks need theirs as well. Schedule and evaluation grid are drawn out with the
+    training: at step s of n times T the rate is the recipe's at step floor(s / n), and the early-stop step is chosen
+    from as many as in a training of T steps."""
+    start = level.initial
+    return replace(start, spec=replace(start.spec, stretch=level.searched))
 
 
 def sign_of(weight: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Frozen = Literal["rewound", "constant"]
 
 
-@branches.register("supermask", source="Zhou et al. 2019")
+@branches.register("supermask", source="Zhou et al. 2019", changes=("steps", "own_steps"))
 def supermask(
     level: Level, generator: torch.Generator, *, weights: Frozen = "rewound", magnitude: Positive = 1.0
 ) -> Start:
@@ -32,7 +32,12 @@ def supermask(
     return replace(start, weights=_frozen(level, weights, magnitude), mask=level.mask, spec=spec, optimizer_state=None)
 
 
-@branches.register("learned_supermask", source="Zhou et al. 2019, section 5")
+@branches.register(
+    "learned_supermask",
+    source="Zhou et al. 2019, section 5",
+    weights="frozen, the mask is trained",
+    changes=("optimizer", "learning_rate", "tuning"),
+)
 def learned_supermask(
     level: Level,
     generator: torch.Generator,
@@ -61,7 +66,12 @@ def learned_supermask(
     return _molded(level, _frozen(level, weights, magnitude), make, optimizer)
 
 
-@branches.register("edge_popup", source="Ramanujan et al. 2020")
+@branches.register(
+    "edge_popup",
+    source="Ramanujan et al. 2020",
+    weights="frozen, the mask is trained",
+    changes=("optimizer", "learning_rate", "tuning"),
+)
 def edge_popup(
     level: Level,
     generator: torch.Generator,

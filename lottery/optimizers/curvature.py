@@ -25,6 +25,7 @@ IN_ONE_PIECE = {"accumulate": "its curvature is that of the batch in one piece; 
     coordinatewise=False,
     projects=True,
     nests=False,
+    passes=lambda args: None if args["fisher"] == "type-2" else 1 + 1 / args["every"],
     package="curvlinops",
 )
 def kfac(
@@ -85,6 +86,7 @@ def kfac(
     rates=(0.1, 1.0),
     refuses={**REFUSES, **IN_ONE_PIECE},
     nests=False,
+    passes=lambda args: None,
 )
 def hessian_free(
     model: nn.Module,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     refuses={"accumulate": "whether the weights are perturbed for each part or for the batch gives two methods"},
     nests=False,
     inner_lr=False,
+    passes=lambda args: 2,
 )
 def sam(
     model: nn.Module, *, lr: Positive, optimizer: Component, rho: Positive = 0.05, adaptive: bool = False

@@ -28,6 +28,7 @@ REFUSES = {
     refuses=REFUSES,
     coordinatewise=False,
     nests=False,
+    passes=lambda args: None,
 )
 def lbfgs(
     model: nn.Module,
@@ -68,6 +69,7 @@ def lbfgs(
     refuses=REFUSES,
     coordinatewise=False,
     nests=False,
+    passes=lambda args: None,
 )
 def cg(
     model: nn.Module,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     refuses={"clip": "clipped gradients of batches do not average to that of the whole set"},
     coordinatewise=False,
     nests=False,
+    passes=lambda args: 2 + 1 / args["epochs"],
 )
 def svrg(
     model: nn.Module, *, lr: Positive, epochs: Annotated[int, Field(ge=1)] = 5, weight_decay: NonNegative = 0.0

@@ -1,0 +1,92 @@
+"""What a training's metrics prove: that the step was chosen on validation losses, and the test set read there only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from lottery.spec import Duration
+
+Metrics = Mapping[str, Any]
+MEASURED_AT = ("end", "early_stop")  # the two places of metrics that may have test values
+
+
+def curve_of(metrics: Metrics) -> Sequence[Mapping[str, Any]]:
+    """The rows of the curve, in the order in which they were measured."""
+    curve: Sequence[Mapping[str, Any]] = metrics.get("curve") or ()
+    return curve
+
+
+def stopping(metrics: Metrics, report: str, validated: bool, pruned_until: int = 0) -> Iterator[str]:
+    """What is wrong with the steps at which a training was measured, in words; nothing where all of it is proven.
+
+    `end` has to be the last row of the curve. With a validation split `early_stop` has to be the first row with the
+    lowest validation loss, of those at step `pruned_until` or later (a network that is pruned in training is another
+    one before), and censored where that is the last; without one there is none. `report` is what a table reads."""
+    curve = curve_of(metrics)
+    if not curve:
+        yield "there is no curve to prove the chosen step with"
+        return
+    steps = [row["step"] for row in curve]
+    if any(after <= before for before, after in pairwise(steps)):
+        yield "the steps of the curve do not rise"
+    end, early = (metrics.get(name) for name in ("end", "early_stop"))
+    if end is None or not _agree(end, curve[-1]):
+        yield f"end is not the last row of the curve, step {steps[-1]}"
+    if not validated:
+        if early is not None:
+            yield "a step was chosen though no examples are held out to choose it"
+    elif early is None:
+        yield "no step was chosen by the validation loss"
+    else:
+        rows = [row for row in curve if row["step"] >= pruned_until and row.get("validation_loss") is not None]
+        best = min(rows, key=lambda row: row["validation_loss"], default=None)  # min gives the first of equals
+        if best is None or early.get("step") != best["step"]:
+            where = "on no row of the curve" if best is None else f"at step {best['step']}"
+            yield f"step {early.get('step')} was chosen, the first lowest validation loss is {where}"
+        elif not _agree(early, best):
+            yield f"its values at step {best['step']} are not those of the curve"
+        elif early.get("censored") is not (best["step"] == steps[-1]):
+            yield f"it is called {'' if early.get('censored') else 'not '}censored, step {best['step']} of {steps[-1]}"
+    if not any(name.startswith("test_") for name in metrics.get(report) or ()):
+        yield f"there is no test measure at {report}, which the recipe reports"
+
+
+def leaks(metrics: Metrics, *, trial: bool = False) -> Iterator[str]:
+    """Where test values stand that must not be there, in words: anywhere but at the end and the chosen step, in a trial
+    anywhere, and two different ones for one step."""
+    allowed = () if trial else MEASURED_AT
+    for name, value in metrics.items():
+        if "test" in name or (name not in allowed and _has_test(value)):
+            yield f"test values stand in {name}"
+    end, early = (metrics.get(name) or {} for name in MEASURED_AT)
+    if not trial and early and end.get("step") == early.get("step"):
+        for name in sorted(key for key in {*end, *early} if "test" in key):
+            if end.get(name) != early.get(name):
+                yield f"{name} has two values at step {end['step']}"
+
+
+def in_steps(length: str, whole: str, total: int) -> int | None:
+    """A length of a training in steps, where the `whole` of it took `total`; None where its records cannot tell."""
+    part, all_of_it = Duration.parse("0it" if length == "init" else length), Duration.parse(whole)
+    if part.unit == "it" or part.value == 0:
+        return part.value
+    steps, rest = divmod(total * part.value, all_of_it.value)
+    return steps if all_of_it.unit == "ep" and not rest else None
+
+
+def grid(first: int, total: int, every: int) -> list[int]:
+    """The steps at which a training from step `first` to the end, `total`, is measured."""
+    after = range((first // every + 1) * every, total, every)
+    return [first, *after, total] if total > first else [first]
+
+
+def _agree(measured: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return all(name in measured and measured[name] == value for name, value in row.items())
+
+
+def _has_test(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any("test" in str(name) or _has_test(inner) for name, inner in value.items())
+    return isinstance(value, list) and any(_has_test(inner) for inner in value if isinstance(inner, (dict, list)))

@@ -1,0 +1,47 @@
+"""What the sections of a recipe are made of: the kinds of their values, and what all of them have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from lottery.spec import Component, Duration
+
+
+def _init_is_step_0(value: object) -> object:
+    return "0it" if value == "init" else value
+
+
+def _not_empty(duration: Duration) -> Duration:
+    if duration.value == 0:
+        raise ValueError(f"{duration} is no training at all; write at least 1it")
+    return duration
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Natural = Annotated[int, Field(strict=True, ge=0, lt=10**9)]
+Count = Annotated[int, Field(strict=True, ge=1, lt=10**9)]
+Number = Annotated[float, Field(strict=True, ge=0)]
+BatchSize = Count | Literal["all"]  # all: the whole training set
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Length = Annotated[Duration, AfterValidator(_not_empty)]
+Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+class Entry(Section):
+    """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def component(self) -> Component:
+        """The entry and its arguments."""
+        return Component(self.name, dict(self.model_extra or {}))

@@ -1,0 +1,135 @@
+"""The statistics against scipy, statsmodels and closed forms, and by simulation where there is neither."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as oracle
+
+from lottery import stats
+
+DRAWS = np.random.default_rng(7)
+SAMPLES = [list(DRAWS.normal(0.3, 1.0, n)) for n in (2, 3, 5, 8, 12)]
+
+
+@pytest.mark.parametrize("values", SAMPLES, ids=len)
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_bounds_and_interval_are_those_of_the_t_distribution(values: list[float], confidence: float) -> None:
+    found = stats.t_interval(values, confidence)
+    expected = oracle.ttest_1samp(values, 0).confidence_interval(confidence)
+    assert (found.low, found.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), len(values))
+    assert found.estimate == pytest.approx(np.mean(values))
+    one_sided = oracle.ttest_1samp(values, 0, alternative="greater").confidence_interval(confidence)
+    assert stats.lower_bound(values, confidence) == pytest.approx(one_sided.low)
+    one_sided = oracle.ttest_1samp(values, 0, alternative="less").confidence_interval(confidence)
+    assert stats.upper_bound(values, confidence) == pytest.approx(one_sided.high)
+
+
+@pytest.mark.parametrize("values", SAMPLES, ids=len)
+@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
+def test_p_values_are_those_of_the_t_test(values: list[float], alternative: stats.Alternative) -> None:
+    expected = oracle.ttest_1samp(values, 0.2, alternative=alternative).pvalue
+    assert stats.t_pvalue(values, 0.2, alternative) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("values", SAMPLES, ids=len)
+@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
+def test_flipping_signs_is_the_paired_permutation_test(values: list[float], alternative: stats.Alternative) -> None:
+    expected = oracle.permutation_test(
+        (np.array(values),), np.mean, permutation_type="samples", alternative=alternative, n_resamples=2**13
+    ).pvalue
+    assert stats.sign_flip(values, alternative) == pytest.approx(expected)
+
+
+def test_many_pairs_are_flipped_by_chance_and_never_to_a_p_of_zero() -> None:
+    values = list(DRAWS.normal(3.0, 1.0, 30))
+    assert stats.sign_flip(values) == 1 / (stats.DRAWS + 1)
+    centred = [1.0, -1.0] * 15
+    assert stats.sign_flip(centred) == pytest.approx(0.57, abs=0.02)  # P(at least 15 of 30 heads) = 0.572
+
+
+def test_the_bootstrap_interval_is_that_of_scipy() -> None:
+    values = SAMPLES[3]
+    expected = oracle.bootstrap(
+        (np.array(values),), np.mean, method="BCa", n_resamples=10_000, rng=np.random.default_rng(0)
+    ).confidence_interval
+    found = stats.bca_interval(values)
+    assert (found.low, found.high) == (expected.low, expected.high)
+
+
+def test_too_few_values_say_nothing_and_equal_ones_have_no_spread() -> None:
+    assert stats.lower_bound([0.5]) == -math.inf and stats.upper_bound([]) == math.inf
+    assert (stats.t_interval([0.5]).low, stats.bca_interval([0.5]).high) == (-math.inf, math.inf)
+    assert stats.t_pvalue([0.5]) == stats.sign_flip([]) == 1.0
+    assert stats.lower_bound([0.1] * 3) == pytest.approx(0.1) == stats.bca_interval([0.1] * 3).low
+    assert (stats.t_pvalue([0.1] * 3), stats.t_pvalue([0.1] * 3, 0.1)) == (0.0, 1.0)
+
+
+def test_corrections_are_those_of_statsmodels_and_the_running_maximum() -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    for size in (1, 2, 5, 20):
+        values = list(DRAWS.uniform(0, 0.2, size))
+        assert stats.holm(values) == pytest.approx(multitest.multipletests(values, method="holm")[1])
+    assert stats.fixed_sequence([0.01, 0.04, 0.02, 0.2, 0.001]) == [0.01, 0.04, 0.04, 0.2, 0.2]
+    assert stats.holm([]) == stats.fixed_sequence([]) == []
+
+
+@pytest.mark.parametrize(("sd", "distance"), [(1.0, 0.3), (1.0, 0.5), (0.2, 0.3), (0.5, 2.0)])
+@pytest.mark.parametrize("power", [0.8, 0.95])
+def test_seeds_needed_are_the_fewest_with_the_power(sd: float, distance: float, power: float) -> None:
+    solver = pytest.importorskip("statsmodels.stats.power").TTestPower()
+    n = stats.seeds_needed(sd, distance, power=power)
+    assert n is not None
+
+    def reached(count: int) -> float:
+        return float(solver.power(distance / sd, count, 0.05, alternative="larger"))
+
+    assert reached(n) >= power and (n == 2 or reached(n - 1) < power)
+
+
+def test_no_number_of_seeds_shows_what_is_not_so() -> None:
+    assert stats.seeds_needed(1.0, 0.0) is None and stats.seeds_needed(1.0, -1.0) is None
+    assert stats.seeds_needed(1.0, 1e-6) is None
+    assert stats.seeds_needed(0.0, 0.1) == 2
+
+
+def test_steps_without_censoring_are_compared_by_a_t_test_on_their_log_ratio() -> None:
+    ticket, dense, never = [50, 60, 80, 40], [100, 90, 70, 60], [False] * 4
+    ratios = np.log(np.array(ticket) / np.array(dense))
+    expected = oracle.ttest_1samp(ratios, 0, alternative="less").pvalue
+    assert stats.earlier(ticket, dense, never, never) == pytest.approx(expected)
+    expected = oracle.ttest_1samp(ratios, math.log(1.2), alternative="less").pvalue
+    assert stats.earlier(ticket, dense, never, never, later=0.2) == pytest.approx(expected)
+
+
+def test_a_censored_dense_network_is_later_and_a_censored_ticket_is_not() -> None:
+    all_earlier = ([50, 60, 70, 50, 60], [100] * 5, [False] * 5, [True, False, True, False, False])
+    assert stats.earlier(*all_earlier) == 1 / 2**5  # the only one of 32 swaps that is as good
+    both = ([50, 100, 100, 50, 60], [100] * 5, [False, True, True, False, False], [True] * 5)
+    assert stats.earlier(*both) == 4 / 2**5  # two pairs say nothing
+    mixed = ([50, 100], [100, 99], [False, True], [False, False])
+    # sums of the four swaps: 0 as seen, log 2 + log 100/99, -2 log 2, -log 2 + log 100/99
+    assert stats.earlier(*mixed) == 2 / 2**2
+
+
+@pytest.mark.parametrize("n", [4, 6])
+def test_the_test_of_censored_steps_holds_its_level(n: int) -> None:
+    """Ticket and dense network exchangeable within a seed, training cut off at 100 steps."""
+    draws, p_values = np.random.default_rng(n), []
+    for _ in range(2000):
+        common = draws.normal(0, 0.5, n)
+        steps = np.exp(4.3 + common[:, None] + draws.normal(0, 0.6, (n, 2)))
+        cut = steps >= 100
+        steps = np.minimum(steps, 100)
+        p_values.append(stats.earlier(steps[:, 0], steps[:, 1], cut[:, 0], cut[:, 1]))
+    for alpha in (0.0625, 0.125, 0.25):
+        allowed = alpha + 3 * math.sqrt(alpha * (1 - alpha) / 2000)
+        assert np.mean(np.array(p_values) <= alpha) <= allowed
+
+
+def test_every_swap_is_tried_once() -> None:
+    flips = stats._flips(4, 0)
+    assert {tuple(row) for row in flips} == set(itertools.product([1.0, -1.0], repeat=4)) and len(flips) == 16

@@ -1,0 +1,189 @@
+"""Verdicts: how often they err where the truth is known, what they need, and what a reader is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats as oracle
+from studies import Recorded, dense, hand, made, ticket, view_of
+
+from lottery import stats
+from lottery.errors import UsageError
+from lottery.plan import Plan
+from lottery.schema import CompareSpec
+from lottery.study import Study
+from lottery.verdicts import Cell, crossing_interval, decide, sentence
+
+Array = Any
+EXPERIMENTS = 2000
+ALPHA = 0.05
+ALLOWED = ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / EXPERIMENTS)
+
+
+def normal(draws: np.random.Generator, n: int, levels: int) -> Array:
+    """Differences correlated over levels, as those of one seed are."""
+    return draws.normal(0, 0.003, (1, n)) + draws.normal(0, 0.003, (levels, n))
+
+
+def heavy(draws: np.random.Generator, n: int, levels: int) -> Array:
+    return 0.002 * (draws.standard_t(4, (1, n)) + draws.standard_t(4, (levels, n)))
+
+
+def share(
+    truths: Sequence[float],
+    n: int,
+    noise: Callable[[np.random.Generator, int, int], Array],
+    wrong: Callable[[Sequence[str]], bool],
+    **compare: Any,
+) -> float:
+    """Of the simulated experiments, the part whose verdicts are wrong."""
+    spec, draws = CompareSpec(margin=0.2, **compare), np.random.default_rng(11 * n)
+    count = 0
+    for _ in range(EXPERIMENTS):
+        seen = np.array(truths)[:, None] + noise(draws, n, len(truths))
+        count += wrong([each.verdict for each in decide([Cell(list(row)) for row in seen], spec, may_win=False)])
+    return count / EXPERIMENTS
+
+
+@pytest.mark.parametrize("noise", [normal, heavy])
+@pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.parametrize("correction", ["fixed_sequence", "holm"])
+def test_a_density_that_does_not_match_is_called_matching_no_more_often_than_stated(
+    noise: Any, n: int, correction: str
+) -> None:
+    truths = (0.001, 0.0, -0.002, -0.002, -0.002)  # the last three exactly at the margin of 0.2 points
+
+    def wrong(verdicts: Sequence[str]) -> bool:
+        return "matching" in verdicts[2:]
+
+    assert share(truths, n, noise, wrong, densities=correction) <= ALLOWED
+
+
+@pytest.mark.parametrize("noise", [normal, heavy])
+@pytest.mark.parametrize("correction", ["fixed_sequence", "holm"])
+def test_a_density_at_the_margin_is_called_losing_no_more_often_than_stated(noise: Any, correction: str) -> None:
+    truths = (0.0, -0.002, -0.002, -0.008)
+    assert share(truths, 5, noise, lambda verdicts: "losing" in verdicts[:3], densities=correction) <= ALLOWED
+
+
+def test_the_number_of_seeds_asked_for_has_the_power_that_was_planned() -> None:
+    sd, true = 0.004, 0.001
+    n = stats.seeds_needed(sd, true + 0.002)
+    assert n is not None
+    draws, spec = np.random.default_rng(1), CompareSpec(margin=0.2)
+    found = [decide([Cell(list(draws.normal(true, sd, n)))], spec, may_win=False)[0] for _ in range(EXPERIMENTS)]
+    power = sum(each.verdict == "matching" for each in found) / EXPERIMENTS
+    solver = pytest.importorskip("statsmodels.stats.power").TTestPower()
+    assert power == pytest.approx(solver.power((true + 0.002) / sd, n, ALPHA, alternative="larger"), abs=0.03)
+    assert power >= 0.8 - 0.03
+
+
+def test_winning_errs_no_more_often_than_stated_where_tickets_are_no_earlier() -> None:
+    draws, spec, wrong = np.random.default_rng(5), CompareSpec(margin=0.2), 0
+    for _ in range(EXPERIMENTS):
+        cells = []
+        for _ in range(4):
+            steps = np.exp(draws.normal(4.3, 0.5, (6, 2)))
+            cut = steps >= 150
+            early = [(t, d, a, b) for (t, d), (a, b) in zip(np.minimum(steps, 150), cut, strict=True)]
+            cells.append(Cell(list(draws.normal(0.01, 0.002, 6)), 0, early))
+        wrong += "winning" in [each.verdict for each in decide(cells, spec, may_win=True)]
+    assert wrong / EXPERIMENTS <= ALLOWED
+
+
+def test_matching_is_the_t_test_against_the_margin() -> None:
+    values = [0.001, -0.0015, 0.002, -0.0005, 0.0]
+    (found,) = decide([Cell(values)], CompareSpec(margin=0.2), may_win=False)
+    assert found.p_matching == pytest.approx(oracle.ttest_1samp(values, -0.002, alternative="greater").pvalue)
+    assert found.p_losing == pytest.approx(oracle.ttest_1samp(values, -0.002, alternative="less").pvalue)
+    assert found.verdict == "matching"
+
+
+def test_a_sequence_stops_at_the_first_density_that_is_not_shown() -> None:
+    good, unclear, bad = [0.0, 0.0001, -0.0001], [0.01, -0.02, 0.003], [-0.05, -0.051, -0.049]
+    fixed = decide([Cell(each) for each in (good, unclear, good, bad)], CompareSpec(margin=0.2), may_win=False)
+    assert [each.verdict for each in fixed] == ["matching", "inconclusive", "inconclusive", "losing"]
+    holm = decide(
+        [Cell(each) for each in (good, unclear, good, bad)], CompareSpec(margin=0.2, densities="holm"), may_win=False
+    )
+    assert [each.verdict for each in holm] == ["matching", "inconclusive", "matching", "losing"]
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(1, "inconclusive"), (4, "inconclusive"), (5, "matching")])
+def test_equal_values_are_judged_by_their_number_alone(n: int, verdict: str) -> None:
+    (found,) = decide([Cell([0.0] * n)], CompareSpec(margin=0.2), may_win=False)
+    assert found.verdict == verdict  # 2^-5 is the first below 5 %
+
+
+def test_a_diverged_ticket_allows_no_claim() -> None:
+    values = [0.0, 0.0001, -0.0001, 0.0002]
+    (found,) = decide([Cell(values, diverged=1)], CompareSpec(margin=0.2), may_win=False)
+    assert found.verdict == "inconclusive"
+
+
+def study(*points: Sequence[float], **what: Any) -> tuple[Plan, dict[str, Any]]:
+    """Four seeds; at each level the tickets differ from dense by so many points."""
+    planned = hand(f"seeds={len(points[0])}", f"prune.levels={len(points)}", "compare={margin: 1}")
+    found = made(planned, *(dense(seed, 0.5, step=80) for seed in range(len(points[0]))))
+    for level, column in enumerate(points, start=1):
+        for seed, point in enumerate(column):
+            place, values = ticket(seed, 0.5 + point / 100, **what)
+            found |= made(planned, ({**place, "level": level}, values))
+    return planned, found
+
+
+def test_rows_hold_the_figures_behind_the_verdict() -> None:
+    points = (0.1, -0.2, 0.3, 0.0)
+    (row,) = view_of("verdicts", *study(points, step=40))
+    values = [point / 100 for point in points]
+    interval = oracle.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (row["verdict"], row["n"], row["density"], row["level"]) == ("winning", 4, 0.5, 1)
+    assert row["difference"] == pytest.approx(np.mean(values))
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+    assert row["steps_ratio"] == pytest.approx(0.5) and row["seeds_needed"] is None
+    assert row["reason"] == "shown to be less than 1 point below dense, and to stop early no later"
+
+
+def test_a_ticket_that_stops_later_matches_and_does_not_win() -> None:
+    (row,) = view_of("verdicts", *study((0.1, -0.2, 0.3, 0.0), step=90))
+    assert row["verdict"] == "matching" and row["reason"].endswith("not shown to stop early no later")
+
+
+def test_an_open_question_names_the_seeds_it_calls_for() -> None:
+    points = (2.0, -3.0, 1.5, -2.0)
+    (row,) = view_of("verdicts", *study(points))
+    distance = np.mean(points) / 100 + 0.01
+    needed = stats.seeds_needed(float(np.std(points, ddof=1)) / 100, float(distance))
+    assert row["verdict"] == "inconclusive" and row["seeds_needed"] == needed
+    assert row["reason"].endswith(f"the spread seen calls for {needed} seeds")
+
+
+def test_one_seed_is_no_evidence() -> None:
+    (row,) = view_of("verdicts", *study((3.0,)))
+    assert row["verdict"] == "inconclusive" and row["low"] is None and "at least 2" in row["reason"]
+
+
+def test_without_a_margin_there_are_no_verdicts() -> None:
+    with pytest.raises(UsageError, match="hand: declares no margin; add `compare"):
+        view_of("verdicts", hand(), {})
+
+
+def test_the_sparsest_matching_density_has_an_interval_and_a_sentence() -> None:
+    planned, found = study((0.1, -0.2, 0.3, 0.0), (-0.1, 0.2, 0.1, -0.1), (-4.0, -4.2, -3.8, -4.1), step=90)
+    (row,) = view_of("sparsest", planned, found)
+    assert row["density"] == 0.25 and row["n"] == 4
+    # the line falls from 0.025 above 0 at 25 % to 4.025 below at 12.5 %: it passes -1 at a share of 1.025 / 4.05
+    assert row["crossing"] == pytest.approx(0.25 * 0.5 ** (1.025 / 4.05))
+    assert row["low"] < row["crossing"] < row["high"]
+    (line,) = sentence(Study(planned, found, Recorded(planned)))
+    assert line.startswith("adam: tickets down to 25 % of the weights match the dense network (within 1 point, ")
+    assert line.endswith("they lose at 12.5 %.")
+
+
+def test_a_curve_that_never_falls_below_the_margin_has_no_crossing() -> None:
+    found = crossing_interval([[0.0, 0.001], [0.0, -0.001]], [0.5, 0.25], 0.01, 0.95)
+    assert found["crossing"] is None and "no crossing down to 25 %" in str(found["how"])
