@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.errors import UsageError
+from lottery.figures import drawn
 from lottery.io import write_atomic
 from lottery.schedules import multiplier
 from lottery.spec import Component, Duration
@@ -32,16 +32,15 @@ def image(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw a figure into a file, all or nothing; the same bytes for the same figure.
 
     Raises UsageError before drawing where the name says no format that there is."""
-    form = path.suffix.lower()
-    if form not in FORMATS:
-        raise UsageError(f"{path}: no picture is called so; end the name in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    import matplotlib
+    form = checked(path).suffix.lower()[1:]
+    write_atomic(path, drawn(draw(), form))
 
-    dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    content = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "lottery"}):
-        draw().savefig(content, format=form[1:], dpi=150, metadata=dated.get(form))
-    write_atomic(path, content.getvalue())
+
+def checked(path: Path) -> Path:
+    """The path, if its name says a format that there is. Raises UsageError."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: no picture is called so; end the name in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    return path
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""The figures of a study by name; matplotlib is imported when one is drawn, without a display."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from typing import TYPE_CHECKING, NamedTuple
+
+from lottery.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lottery.study import Study
+
+
+class Entry(NamedTuple):
+    """The function that draws a figure, what it shows in a few words, and its caption in a paper."""
+
+    function: str
+    shows: str
+    caption: str
+
+
+_DENSITIES, _TRAININGS = "lottery.figures.densities", "lottery.figures.trainings"
+FIGURES = {
+    "accuracy": Entry(
+        f"{_DENSITIES}:accuracy",
+        "test accuracy against density",
+        "Test accuracy against density: means over seeds with 95 % t intervals; the dense network is the band.",
+    ),
+    "early_stop": Entry(
+        f"{_DENSITIES}:early_stop",
+        "early-stop step against density",
+        "Step of the lowest validation loss against density: means over seeds with 95 % t intervals; hollow where a"
+        " training was still improving at its end.",
+    ),
+    "layers": Entry(
+        f"{_DENSITIES}:layers",
+        "density of each layer over the levels",
+        "Density of each layer of the tickets, mean over seeds, against that of the whole network.",
+    ),
+    "overlap": Entry(
+        f"{_DENSITIES}:overlap",
+        "overlap of masks against chance",
+        "Share of surviving weights that the masks of two tickets have in common; dotted what chance gives for masks of"
+        " these layer densities.",
+    ),
+    "curves": Entry(
+        f"{_TRAININGS}:curves",
+        "learning curves of each level",
+        "Learning curves: means over the seeds that got to each step; levels from dark to light.",
+    ),
+    "weights": Entry(
+        f"{_TRAININGS}:weights",
+        "weights at the start and at the end of training",
+        "Weights of the first seed's sparsest ticket where its training starts and where it ends, by layer.",
+    ),
+    "transfer": Entry(
+        f"{_TRAININGS}:transfer",
+        "tickets found with one optimizer, retrained with another",
+        "Mean test accuracy of tickets found with one optimizer and retrained with another; hatched where all trainings"
+        " diverged.",
+    ),
+}
+
+
+def draw(study: Study, name: str) -> Figure:
+    """One of FIGURES. Raises UsageError for another, and where the study has nothing to draw in it."""
+    if name not in FIGURES:
+        raise UsageError(f"figure {name!r}: there are {', '.join(FIGURES)}")
+    module, _, function = FIGURES[name].function.partition(":")
+    figure: Figure = getattr(importlib.import_module(module), function)(study)
+    return figure
+
+
+def drawn(figure: Figure, form: str) -> bytes:
+    """The figure as svg, pdf or png; the same bytes for the same figure."""
+    import matplotlib
+
+    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    content = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "lottery"}):
+        figure.savefig(content, format=form, dpi=150, metadata=dated.get(form))
+    return content.getvalue()

@@ -1,0 +1,154 @@
+"""Figures over the density: accuracy, early stopping, layers, overlap of masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lottery.errors import UsageError
+from lottery.figures.style import COLORS, density_axis, finish, line_style, panels, percent_axis
+from lottery.pairs import Cells, Place, accuracies, censored, dense, densities, steps
+from lottery.stats import Interval, t_interval
+from lottery.tables import optimizer_labels, rewind_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lottery.study import Study
+
+ALL = "all"  # the row of all layers together
+
+
+def accuracy(study: Study) -> Figure:
+    """Mean test accuracy over seeds against density, with two-sided 95 % t intervals of each mean (not paired).
+
+    The dense network is a band over all densities. A panel for each optimizer and rewind point."""
+    regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
+    figure, every = _compared(study, accuracies(study), scale=1.0 if regression else 100.0)
+    finish(figure, every, "test r2" if regression else "test accuracy (%)")
+    return figure
+
+
+def early_stop(study: Study) -> Figure:
+    """Mean early-stop step over seeds against density, as `accuracy`; hollow where a training was still improving at
+    its last step, so that the mean is too early. Raises UsageError without a validation split."""
+    if not study.recipe.data.validation:
+        raise UsageError(f"{study.recipe.name}: has no validation split to stop early by; set data.validation")
+    figure, every = _compared(study, steps(study), scale=1.0, mark_censored=True)
+    for axes in every:
+        axes.set_ylim(bottom=0)
+    finish(figure, every, "early-stop step (hollow: censored)")
+    return figure
+
+
+def layers(study: Study) -> Figure:
+    """Density of each layer against the density of the whole network, mean over seeds."""
+    from lottery.genealogy import layers as rows
+
+    by_panel: dict[str, dict[str, dict[int, float]]] = {}
+    for row in rows(study):
+        title = ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
+        by_panel.setdefault(title, {}).setdefault(row["layer"], {})[row["level"]] = row["density"]
+    figure, every = panels(list(by_panel))
+    for axes, named in zip(every, by_panel.values(), strict=True):
+        whole = named[ALL]
+        for place, (layer, values) in enumerate((name, each) for name, each in named.items() if name != ALL):
+            style = line_style(place)
+            axes.plot([whole[n] for n in values], [100 * value for value in values.values()], label=layer, **style)
+        axes.plot(list(whole.values()), [100 * value for value in whole.values()], color="black", label="all layers")
+        percent_axis(axes)
+        density_axis(axes, list(whole.values()))
+    finish(figure, every, "weights left in the layer (%)")
+    return figure
+
+
+def overlap(study: Study) -> Figure:
+    """Share of weights that two masks of equal density have in common, and what chance would give, against density.
+
+    Between seeds of one optimizer, and between optimizers within a seed. Raises UsageError where there is no pair."""
+    from lottery.genealogy import overlaps as rows
+
+    by_panel: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    known = {(labels, level): density for labels, level, density in _tickets(study)}
+    for row in rows(study):
+        if row["layer"] != ALL or row["overlap"] is None:
+            continue
+        title = ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
+        what = "between seeds" if row["between"] == "seeds" else f"with {row['other']}"
+        at = known[row["optimizer"], row["level"]]
+        by_panel.setdefault(title, {}).setdefault(what, []).append((at, row["overlap"], row["overlap_chance"]))
+    if not by_panel:
+        raise UsageError(f"{study.recipe.name}: has no two tickets of one level yet whose masks could overlap")
+    figure, every = panels(list(by_panel))
+    for axes, named in zip(every, by_panel.values(), strict=True):
+        for place, (what, points) in enumerate(named.items()):
+            where, seen, chance = zip(*sorted(points, reverse=True), strict=True)
+            axes.plot(where, [100 * value for value in seen], label=what, **line_style(place))
+        axes.plot(where, [100 * value for value in chance], color="black", linestyle=":", label="by chance")
+        density_axis(axes, [point[0] for points in named.values() for point in points])
+    finish(figure, every, "weights in common (%)")
+    return figure
+
+
+def _tickets(study: Study) -> list[tuple[str, int, float]]:
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    return [(labels[place], level, density) for (place, _, level), density in densities(study).items() if level]
+
+
+def _compared(study: Study, cells: Cells, *, scale: float, mark_censored: bool = False) -> tuple[Figure, list[Axes]]:
+    recipe, known = study.recipe, densities(study)
+    labels = optimizer_labels(recipe.train.optimizer)
+    places: dict[tuple[int, str], list[Place]] = {}
+    for at in sorted(known, key=lambda at: (at[0], [rewind_label(r) for r in recipe.rewind].index(at[1]), at[2])):
+        places.setdefault((at[0], at[1]), []).append(at)
+    several = len(recipe.rewind) > 1
+    figure, every = panels([f"{labels[place]}, {rewind}" if several else labels[place] for place, rewind in places])
+    names = ["ticket", *(branch.label for branch in recipe.branches)]
+    for axes, mine in zip(every, places.values(), strict=True):
+        _dense_band(axes, dense(cells, mine[0]), scale)
+        for number, name in enumerate(names):
+            points = {at: cells[at][name] for at in mine if at[2] and cells.get(at, {}).get(name)}
+            hollow = {at for at in points if mark_censored and censored(study, at, name)}
+            _line(axes, known, points, name, number, scale, hollow)
+        density_axis(axes, [known[at] for at in mine])
+    return figure, every
+
+
+def _dense_band(axes: Axes, values: Mapping[int, float], scale: float) -> None:
+    if not values:
+        return
+    interval = _interval(values, scale)
+    axes.axhline(interval.estimate, color="black", linewidth=1, label="dense")
+    if len(values) > 1:
+        axes.axhspan(interval.low, interval.high, color="black", alpha=0.1, linewidth=0)
+
+
+def _line(
+    axes: Axes,
+    known: Mapping[Place, float],
+    points: Mapping[Place, Mapping[int, float]],
+    name: str,
+    number: int,
+    scale: float,
+    hollow: set[Place],
+) -> None:
+    if not points:
+        return
+    style, at = line_style(number), [known[place] for place in points]
+    intervals = [_interval(values, scale) for values in points.values()]
+    means = [interval.estimate for interval in intervals]
+    spread = [
+        0.0 if len(values) < 2 else i.high - i.estimate for i, values in zip(intervals, points.values(), strict=True)
+    ]
+    axes.errorbar(at, means, yerr=spread, label=name, capsize=1.5, elinewidth=0.7, **style)
+    empty = [(known[place], mean) for place, mean in zip(points, means, strict=True) if place in hollow]
+    if empty:
+        marker = {"marker": style["marker"], "markersize": style["markersize"], "linestyle": "none"}
+        axes.plot(
+            *zip(*empty, strict=True), markerfacecolor="white", color=COLORS[number % len(COLORS)], zorder=5, **marker
+        )
+
+
+def _interval(values: Mapping[int, float], scale: float) -> Interval:
+    return t_interval([scale * value for value in values.values()])
