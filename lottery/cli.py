@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.cli_plot import plot
+from lottery.cli_replicate import replicate
+from lottery.cli_report import report
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
 from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 
 app.add_typer(plot, name="plot")
+app.command()(replicate)
+app.command()(report)
 
 
 def main() -> None:
@@ -116,6 +120,9 @@ def plan(
 ) -> None:
     """Say which jobs are done and which are missing, and the time and disk they will take."""
     from lottery.estimate import estimate
+    from lottery.frontier_view import sentences
+    from lottery.record import records
+    from lottery.study import Study
     from lottery.work import Request, look
 
     bench = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
@@ -124,8 +131,9 @@ def plan(
         for job in bench.plan
     ]
     told = estimate(bench)
+    decided = sentences(Study(bench.plan, records(bench.plan, bench.store), bench.store))
     if as_json:
-        print_json({"jobs": jobs, "estimate": vars(told)})
+        print_json({"jobs": jobs, "estimate": vars(told), "frontier": decided})
         return
     from lottery.view import duration
 
@@ -136,6 +144,8 @@ def plan(
     if told.missing:
         print(f"time: about {duration(told.seconds)} in one process ({how})")
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
+    for sentence in decided:
+        print(sentence)
 
 
 @app.command()
@@ -154,6 +164,7 @@ def run(
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table."""
     from lottery.api import run as run_recipe
+    from lottery.frontier_view import sentences
     from lottery.study import study
     from lottery.tables import render
     from lottery.view import View
@@ -173,7 +184,10 @@ def run(
             on_plan=view.plan,
             on_event=view.event,
         )
-    sys.stdout.buffer.write(render(rows_of(study(loaded, store=store, data=data), "means"), "text"))
+    found = study(loaded, store=store, data=data)
+    sys.stdout.buffer.write(render(rows_of(found, "means"), "text"))
+    for sentence in sentences(found):
+        sys.stdout.buffer.write(f"{sentence}\n".encode())
     sys.stdout.flush()
     _report(outcome)
     raise typer.Exit(outcome.exit_code)

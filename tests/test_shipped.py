@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+def _cases() -> list[Any]:
+    """The recipes; those of papers, on the same data and models, are left to the slow tests."""
+    papers = {name for name, path in shipped().items() if path.parent.name == "papers"}
+    return [pytest.param(name, marks=pytest.mark.slow if name in papers else ()) for name in sorted(shipped())]
+
+
+@pytest.mark.parametrize("name", _cases())
 def test_a_shipped_recipe_trains(name: str, tmp_path: Path, images: Path, request: pytest.FixtureRequest) -> None:
     recipe = lottery.load_recipe(name)
     overrides, data = list(SHORT), tmp_path

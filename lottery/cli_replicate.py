@@ -1,0 +1,124 @@
+"""The command `lottery replicate`: run what a paper's claims need, and say which of them hold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottery.errors import UsageError
+from lottery.options import DataDir, Json, Plugins, Sets, StoreDir, load, plug_in
+
+if TYPE_CHECKING:
+    from lottery.schema import Recipe
+
+MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
+
+
+def replicate(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe with claims; without one they are listed.")
+    ] = None,
+    sets: Sets = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; the threads are shared out among them.")] = 1,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
+    judge_only: Annotated[bool, typer.Option("--judge-only", help="Train nothing; judge what is finished.")] = False,
+    on_cpu: Annotated[bool, typer.Option("--on-cpu", help="Run without a GPU what is meant for one.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The claims as .csv, .md, .tex or .json.")
+    ] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Run what is missing for the claims of a paper, then say which of them hold, with figures."""
+    if name is None:
+        plug_in(plugin)
+        _list()
+        return
+    recipe = load(name, sets, plugin)
+    if recipe.replicates is None:
+        raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
+    form = _format(output)
+    from lottery.replication import claims, rows
+    from lottery.study import study
+    from lottery.tables import render
+
+    told = ""
+    if not judge_only and recipe.replicates.needs_gpu and not on_cpu and not _cuda(device):
+        told = "these claims need a GPU, and there is none here: nothing was trained (--on-cpu does so all the same)"
+    exit_code = 0 if told or judge_only else _run(recipe, data, store, device, jobs, deterministic, plugin)
+    found = study(recipe, store=store, data=data)
+    table = rows(found)
+    if output is not None:
+        from lottery.io import write_atomic
+
+        write_atomic(output, render(table, form))
+    if as_json:
+        sys.stdout.buffer.write(render(table, "json"))
+    else:
+        for claim in claims(table):
+            print(f"{MARKS[claim.verdict]}  {claim.text} [{claim.source}]{claim.where}")
+            for line in claim.figures:
+                print(f"           {line}")
+    if told or found.missing:
+        print(told or f"{found.missing} trainings are missing", file=sys.stderr)
+    raise typer.Exit(exit_code)
+
+
+def _run(
+    recipe: Recipe,
+    data: Path | None,
+    store: Path | None,
+    device: str,
+    jobs: int,
+    deterministic: bool,
+    plugins: list[str] | None,
+) -> int:
+    from lottery.api import run
+    from lottery.view import View
+
+    with View() as view:
+        outcome = run(
+            recipe,
+            data=data,
+            store=store,
+            device=device,
+            jobs=jobs,
+            deterministic=deterministic,
+            plugins=plugins or (),
+            on_plan=view.plan,
+            on_event=view.event,
+        )
+    for message in outcome.messages:
+        print(message, file=sys.stderr)
+    return outcome.exit_code
+
+
+def _list() -> None:
+    from lottery.recipe import load_recipe, shipped
+
+    for name in shipped():
+        replicates = load_recipe(name).replicates
+        if replicates is not None:
+            gpu = ", needs a GPU" if replicates.needs_gpu else ""
+            print(f"{name}: {replicates.source}, {len(replicates.claims)} claims{gpu}")
+
+
+def _format(output: Path | None) -> str:
+    forms = {".csv": "csv", ".md": "markdown", ".tex": "latex", ".json": "json"}
+    if output is None:
+        return "json"
+    if output.suffix not in forms:
+        raise UsageError(f"{output}: no table is called so; end the name in {', '.join(forms)}")
+    return forms[output.suffix]
+
+
+def _cuda(device: str) -> bool:
+    import torch
+
+    return device != "cpu" and torch.cuda.is_available()

@@ -1,0 +1,208 @@
+"""Where the numbers of a study come from: the trainings behind each row, the machines, versions and dates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lottery
+from lottery.plan import MEASURED
+from lottery.tables import Row, optimizer_labels, rewind_label
+
+if TYPE_CHECKING:
+    from lottery.plan import Job
+    from lottery.study import Study
+
+DIGITS = 12  # of a key, where a person reads it
+
+_COMPARED = {  # the networks that rows of these views compare; rows of the others are made from all that fit
+    "verdicts": ("dense", "ticket"),
+    "sparsest": ("dense", "ticket"),
+    "layers": ("ticket",),
+    "overlaps": ("ticket",),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished training and its place in the study: `column` is dense, ticket or the control's label."""
+
+    key: str
+    optimizer: str
+    rewind: str | None  # None: the dense network, which stands beside every rewind point
+    seed: int
+    level: int
+    density: float
+    column: str
+    retrained_with: str | None
+
+
+def sources(study: Study) -> list[Source]:
+    """The finished trainings of a study, in the order of its plan; each with the density of its cell of the tables."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    cells: dict[tuple[int, str | None, int], float] = {}
+    for job in study.plan:
+        if job.kind == "ticket" and (record := study.found.get(job.key)):
+            cells.setdefault(_cell(job), record.density)
+    return [
+        Source(
+            key,
+            labels[record.job.place],
+            _cell(record.job)[1],
+            record.job.seed,
+            record.job.level,
+            cells.get(_cell(record.job), record.density),
+            column_of(record.job),
+            None if record.job.transfer is None else labels[record.job.transfer],
+        )
+        for key, record in study.found.items()
+    ]
+
+
+def _cell(job: Job) -> tuple[int, str | None, int]:
+    return job.place, rewind_label(job.rewind) if job.kind != "dense" and job.rewind else None, job.level
+
+
+def column_of(job: Job) -> str:
+    """Its column in the table of means."""
+    return job.branch.label if job.kind == "branch" and job.branch else job.kind
+
+
+def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:
+    """For each row of a view the full keys of the trainings that it was made from, dense networks first.
+
+    What a row does not say does not count: one without a seed is made from all seeds, one without a level or density
+    from all levels. A row of the verdicts is made from the dense networks and tickets, one of the claims from tickets
+    and the control, or dense network, that they are held against."""
+    every = sources(study)
+    densities = {source.density for source in every}
+    if view == "rates":
+        return [_trials(study, row) for row in rows]
+    return [[source.key for source in every if _behind(view, row, source, densities)] for row in rows]
+
+
+def _behind(view: str, row: Row, source: Source, densities: set[float]) -> bool:
+    if view in ("long", "missing"):
+        return bool(source.key == row["key"])
+    if view == "transfer":
+        return _retrained(row, source)
+    if source.retrained_with is not None:
+        return False
+    columns = ("ticket", row["against"]) if view == "claims" else _COMPARED.get(view)
+    here = row["level"] if row.get("level") is not None else row.get("density")
+    there: Any = source.level if row.get("level") is not None else source.density
+    every_level = here is None or (row.get("level") is None and here not in densities)
+    return (
+        row.get("optimizer") in (None, source.optimizer)
+        and (source.rewind is None or row.get("rewind") in (None, source.rewind))
+        and row.get("seed") in (None, source.seed)
+        and (columns is None or source.column in columns)
+        and (every_level or source.column == "dense" or here == there)
+    )
+
+
+def _retrained(row: Row, source: Source) -> bool:
+    """A row of the found-with x retrained-with table: dense networks, or tickets and what was retrained of them."""
+    from lottery.comparisons import DENSE
+
+    if row["found_with"] == DENSE:
+        return source.column == "dense"
+    at = source.optimizer == row["found_with"] and source.density == row["density"]
+    return (
+        at and row.get("rewind") in (None, source.rewind) and (source.column == "ticket" or bool(source.retrained_with))
+    )
+
+
+def _trials(study: Study, row: Row) -> list[str]:
+    """The trials of an optimizer's learning rate."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    return [
+        job.key
+        for job in study.plan
+        if job.kind == "trial" and labels[job.place] == row["optimizer"] and job.optimizer.args["lr"] == row["lr"]
+    ]
+
+
+def lacking(study: Study) -> list[Row]:
+    """A row for each training that is missing or diverged: its place in the study, its key, `state`, and the `step`
+    at which its loss was seen not to be finite."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    rows: list[Row] = []
+    for job in study.plan:
+        record = study.found.get(job.key)
+        if job.kind not in MEASURED or (record is not None and record.diverged is None):
+            continue
+        rows.append(
+            {
+                "state": "missing" if record is None else "diverged",
+                "step": None if record is None else record.diverged,
+                "optimizer": labels[job.place],
+                "rewind": _cell(job)[1],
+                "seed": job.seed,
+                "level": job.level,
+                "kind": column_of(job),
+                "retrained_with": None if job.transfer is None else labels[job.transfer],
+                "sample": job.sample if job.kind == "branch" else None,
+                "key": job.key,
+            }
+        )
+    return rows
+
+
+def environments(study: Study) -> list[Row]:
+    """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
+    what was recorded of versions and machine; that of a session before the last is told in `earlier`."""
+    groups: dict[str, list[Any]] = {}
+    for record in study.found.values():
+        groups.setdefault(json.dumps(record.manifest.environment, sort_keys=True), []).append(record.manifest)
+    rows = []
+    for manifests in groups.values():
+        about = manifests[0].environment
+        dates = sorted(manifest.created for manifest in manifests)
+        rows.append(
+            {
+                "trainings": len(manifests),
+                "first": dates[0],
+                "last": dates[-1],
+                "seconds": sum(manifest.seconds for manifest in manifests),
+                **{
+                    name: json.dumps(value) if isinstance(value, (dict, list)) else value
+                    for name, value in about.items()
+                },
+            }
+        )
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in sorted(rows, key=lambda row: -row["trainings"])]
+
+
+def newest(study: Study) -> str | None:
+    """When the last of the finished trainings was committed, in UTC (ISO 8601): the date of what is made of them."""
+    return max((record.manifest.created for record in study.found.values()), default=None)
+
+
+def software() -> str:
+    """This installation: its version, and its commit where that is known; for trainings see `environments`."""
+    commit = next(_commits(), None)
+    return f"lottery {lottery.__version__}" + (f", commit {commit}" if commit else "")
+
+
+def _commits() -> Iterator[str]:
+    """From what pip recorded (PEP 610), or from the git repository that this package is the source tree of."""
+    with suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        recorded = metadata.distribution("lottery").read_text("direct_url.json")
+        yield str(json.loads(recorded or "")["vcs_info"]["commit_id"])
+    root = Path(lottery.__file__).resolve().parent.parent
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():  # a repository above an installed copy is not ours
+        return
+    describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with changes"]
+    done = subprocess.run([git, "--no-optional-locks", "-C", str(root), *describe], capture_output=True, text=True)
+    if done.returncode == 0:
+        yield done.stdout.strip()

@@ -1,0 +1,179 @@
+"""How people read the rows of a table: percent and points, intervals in brackets, units in the headers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from lottery.provenance import DIGITS
+
+if TYPE_CHECKING:
+    from lottery.report import Table
+    from lottery.tables import Row
+
+VERDICTS = ("verdict",)
+NOTES = ("source", "note", "reason")  # told last
+SENTENCE = 50  # characters: what is longer is too wide for a column of a page
+PERCENT = ("density", "accuracy", "r2", "overlap", "chance", "survival", "jaccard", "share")  # last words of names
+COUNTS = ("n", "level", "seed", "seeds_needed", "trainings", "steps", "step", "sample", "threads", "jobs")
+WORDS = {
+    "n": "seeds",
+    "p": "p",
+    "bound": "lower bound (points)",
+    "steps_ratio": "early-stop steps, ticket / dense",
+    "seeds_needed": "seeds needed",
+    "lr": "learning rate",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column to be read: `text` makes a row's cell; numbers stand on the right; `name` is that of its first value."""
+
+    name: str
+    header: str
+    text: Callable[[Row], str]
+    number: bool
+
+
+def columns(table: Table, confidence: float) -> list[Column]:
+    """The columns of a table. `confidence` is that of its intervals."""
+    names = list(dict.fromkeys(name for row in table.rows for name in row))
+    names = [*(name for name in names if name not in NOTES), *(name for name in NOTES if name in names)]
+    if "against" in names and "verdict" in names:
+        names.remove("verdict")
+        names.insert(names.index("against") + 1, "verdict")
+    return [column for name in names for column in _column(name, names, table, f"{100 * confidence:g} %")]
+
+
+def _column(name: str, names: list[str], table: Table, sure: str) -> Iterator[Column]:
+    """None where the value stands in the column of another, as the ends of an interval do."""
+    end, unit = _ENDS_OF.get(table.name, (signed, " (points)"))
+    if f"{name}_adjusted" in names:  # what decides is the adjusted one; both are in the files for programs
+        return
+    if f"{name}_n" in names:
+        yield Column(name, f"{_said(name)} (%)", lambda row: _network(row, name), True)
+    elif name in ("high", "bca_high") or any(
+        name == f"{network}{end}" for network in _networks(names) for end in _ENDS
+    ):
+        return
+    elif name in ("low", "bca_low"):
+        other = name.replace("low", "high")
+        header = f"{sure} {'BCa ' if name == 'bca_low' else ''}interval{unit}"
+        yield Column(name, header, lambda row: _interval(row.get(name), row.get(other), end), True)
+    elif name == "difference" or name == "bound" or name.endswith("_diff"):
+        said = WORDS.get(name) or f"{_said(name.removesuffix('_diff'))} − dense (points)"
+        header = "difference (points)" if name == "difference" else said
+        yield Column(name, header, lambda row: signed(row.get(name)), True)
+    elif name.endswith("_step"):
+        yield Column(name, _said(name), lambda row: step(row.get(name)), True)
+    elif name.rpartition("_")[2] in PERCENT and _numeric(table, name):
+        yield Column(name, f"{_said(name)} (%)", lambda row: percent(row.get(name)), True)
+    elif name == "p" or name.startswith("p_"):
+        yield Column(name, _p_said(name), lambda row: probability(row.get(name)), True)
+    else:
+        yield Column(name, WORDS.get(name, _said(name)), lambda row: plain(name, row.get(name)), _numeric(table, name))
+
+
+_ENDS = ("_std", "_n", "_diverged")
+
+
+def _networks(names: list[str]) -> list[str]:
+    return [name for name in names if f"{name}_n" in names]
+
+
+def _numeric(table: Table, name: str) -> bool:
+    values = [row.get(name) for row in table.rows if row.get(name) is not None]
+    return bool(values) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
+def _said(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _p_said(name: str) -> str:
+    return " ".join(["p", *name.split("_")[1:]])
+
+
+def _network(row: Row, name: str) -> str:
+    """Mean ± standard deviation (seeds)."""
+    value, spread, count = row.get(name), row.get(f"{name}_std"), row.get(f"{name}_n")
+    if value is None:
+        step = row.get(f"{name}_diverged")
+        return "" if step is None else f"diverged (step {step})"
+    return f"{100 * value:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}") + f" ({count})"
+
+
+def is_sentence(column: Column, table: Table) -> bool:
+    """Whether its cells are too long for a column of a page."""
+    return column.name in NOTES or any(len(column.text(row)) > SENTENCE for row in table.rows)
+
+
+def _interval(low: float | None, high: float | None, end: Callable[[float], str]) -> str:
+    if low is None or high is None:
+        return ""
+    return f"[{end(low)}, {end(high)}]"
+
+
+def percent(value: Any) -> str:
+    """A fraction in percent, without the sign, which stands in the header."""
+    return "" if value is None else _minus(f"{100 * value:.4g}")
+
+
+def signed(value: Any) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    if value is None:
+        return ""
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{100 * value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else _minus(text)
+
+
+def step(value: Any) -> str:
+    """A mean over seeds of steps, in whole ones."""
+    return "" if value is None else f"{value:.0f}"
+
+
+def probability(value: Any) -> str:
+    """A p-value to three places."""
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def plain(name: str, value: Any) -> str:
+    """Any other value: keys by their first digits, counts in full, other numbers to four digits, flags as words."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "key":
+        return str(value)[:DIGITS]
+    if isinstance(value, int):
+        return str(value) if name in ("seed", "level", "step") or abs(value) < 10_000 else f"{value:,}"
+    if isinstance(value, float):
+        return _minus(_real(value))
+    return str(value)
+
+
+def _real(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value).replace("inf", "∞")
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def _minus(text: str) -> str:
+    """With the sign that is as wide as a plus; `e-05` keeps its hyphen."""
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
+_ENDS_OF = {  # of intervals, where they are not those of differences
+    "sparsest": (percent, " (%)"),
+    "replication": (partial(plain, "low"), ""),  # points or ratios, as the claim says
+}
