@@ -162,11 +162,12 @@ def run(
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
     plugin: Plugins = None,
 ) -> None:
-    """Start, skip or continue: run what is missing of a recipe, then print its table."""
+    """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.api import run as run_recipe
-    from lottery.frontier_view import sentences
+    from lottery.frontier_view import sentences as frontier
     from lottery.study import study
     from lottery.tables import render
+    from lottery.verdicts import sentences
     from lottery.view import View
     from lottery.views import rows_of
 
@@ -186,7 +187,7 @@ def run(
         )
     found = study(loaded, store=store, data=data)
     sys.stdout.buffer.write(render(rows_of(found, "means"), "text"))
-    for sentence in sentences(found):
+    for sentence in frontier(found) or (sentences(found) if loaded.compare else ()):
         sys.stdout.buffer.write(f"{sentence}\n".encode())
     sys.stdout.flush()
     _report(outcome)

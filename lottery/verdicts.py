@@ -258,7 +258,7 @@ def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> flo
     return 0.0
 
 
-def sentence(study: Study) -> list[str]:
+def sentences(study: Study) -> list[str]:
     """One plain sentence for each optimizer and rewind point: what may be said."""
     compare = study.recipe.compare
     told = []

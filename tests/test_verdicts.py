@@ -16,7 +16,7 @@ from lottery.errors import UsageError
 from lottery.plan import Plan
 from lottery.schema import CompareSpec
 from lottery.study import Study
-from lottery.verdicts import Cell, crossing_interval, decide, sentence
+from lottery.verdicts import Cell, crossing_interval, decide, sentences
 
 Array = Any
 EXPERIMENTS = 2000
@@ -179,7 +179,7 @@ def test_the_sparsest_matching_density_has_an_interval_and_a_sentence() -> None:
     # the line falls from 0.025 above 0 at 25 % to 4.025 below at 12.5 %: it passes -1 at a share of 1.025 / 4.05
     assert row["crossing"] == pytest.approx(0.25 * 0.5 ** (1.025 / 4.05))
     assert row["low"] < row["crossing"] < row["high"]
-    (line,) = sentence(Study(planned, found, Recorded(planned)))
+    (line,) = sentences(Study(planned, found, Recorded(planned)))
     assert line.startswith("adam: tickets down to 25 % of the weights match the dense network (within 1 point, ")
     assert line.endswith("they lose at 12.5 %.")
 
