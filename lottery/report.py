@@ -225,9 +225,9 @@ def _verdicts_explained(compare: CompareSpec | None) -> str:
 
 
 def _verdict_sentences(study: Study) -> list[str]:
-    from lottery.verdicts import sentence
+    from lottery.verdicts import sentences
 
-    return sentence(study)
+    return sentences(study)
 
 
 def _sparsest(study: Study) -> list[Row]:

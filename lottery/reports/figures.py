@@ -16,7 +16,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
 def inline_svg(picture: Picture) -> str:
-    """The figure as an `svg` element for HTML: with a title for those who do not see it, and as wide as the page allows.
+    """The figure as an `svg` element for HTML: with a title for those who do not see it, and as wide as the page is.
 
     Names inside it begin with the figure's, since those of all drawings in a page are one set."""
     root = ElementTree.fromstring(drawn(picture.figure, "svg"))
