@@ -5,29 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lottery
+from lottery import registry
 from lottery.plan import MEASURED
 from lottery.tables import Row, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
     from lottery.plan import Job
+    from lottery.record import Record
     from lottery.study import Study
 
 DIGITS = 12  # of a key, where a person reads it
-
-_COMPARED = {  # the networks that rows of these views compare; rows of the others are made from all that fit
-    "verdicts": ("dense", "ticket"),
-    "sparsest": ("dense", "ticket"),
-    "layers": ("ticket",),
-    "overlaps": ("ticket",),
-}
 
 
 @dataclass(frozen=True)
@@ -76,36 +71,74 @@ def column_of(job: Job) -> str:
 
 
 def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:
-    """For each row of a view the full keys of the trainings that it was made from, dense networks first.
+    """For each row of a view the full keys of the finished trainings that it was made from, in the plan's order.
 
     What a row does not say does not count: one without a seed is made from all seeds, one without a level or density
-    from all levels. A row of the verdicts is made from the dense networks and tickets, one of the claims from tickets
-    and the control, or dense network, that they are held against."""
-    every = sources(study)
-    densities = {source.density for source in every}
-    if view == "rates":
-        return [_trials(study, row) for row in rows]
-    return [[source.key for source in every if _behind(view, row, source, densities)] for row in rows]
-
-
-def _behind(view: str, row: Row, source: Source, densities: set[float]) -> bool:
+    from all levels. Only networks that a row compares are behind it: dense networks and tickets for verdicts, tickets
+    and the control for claims. A ticket's cost is that of the trunk above it and of the tuning as well."""
     if view in ("long", "missing"):
-        return bool(source.key == row["key"])
-    if view == "transfer":
-        return _retrained(row, source)
-    if source.retrained_with is not None:
-        return False
-    columns = ("ticket", row["against"]) if view == "claims" else _COMPARED.get(view)
-    here = row["level"] if row.get("level") is not None else row.get("density")
-    there: Any = source.level if row.get("level") is not None else source.density
-    every_level = here is None or (row.get("level") is None and here not in densities)
-    return (
-        row.get("optimizer") in (None, source.optimizer)
-        and (source.rewind is None or row.get("rewind") in (None, source.rewind))
-        and row.get("seed") in (None, source.seed)
-        and (columns is None or source.column in columns)
-        and (every_level or source.column == "dense" or here == there)
-    )
+        return [[row["key"]] if row["key"] in study.found else [] for row in rows]
+    if view == "rates":
+        return [_trials(study, row["optimizer"], row["lr"]) for row in rows]
+    if view == "environments":
+        return [[record.job.key for record in group] for group in _environments(study)]
+    every, behind = sources(study), _retrained if view == "transfer" else _Behind(study, view)
+    made = [[source.key for source in every if behind(row, source)] for row in rows]
+    if view == "costs":
+        return [[*_trials(study, row["optimizer"]), *keys] for row, keys in zip(rows, made, strict=True)]
+    return made
+
+
+class _Behind:
+    """Whether a row of a view is made from a training."""
+
+    def __init__(self, study: Study, view: str):
+        self.view = view
+        replicates = study.recipe.replicates
+        self.claims = {claim.text: (claim.column, claim.against) for claim in (replicates.claims if replicates else ())}
+        branches = {branch.label: registry.branches[branch.name].traits for branch in study.recipe.branches}
+        self.longer = next(((label,) for label, traits in branches.items() if traits.get("longer")), ())
+
+    def __call__(self, row: Row, source: Source) -> bool:
+        columns = self._columns(row)
+        return (
+            (source.retrained_with is None or self.view == "audit")
+            and (row.get("optimizer") is None or source.optimizer in (row["optimizer"], row.get("other")))
+            and (source.rewind is None or row.get("rewind") in (None, source.rewind))
+            and row.get("seed") in (None, source.seed)
+            and (columns is None or source.column in columns)
+            and (source.column == "dense" or self._there(row, source))
+        )
+
+    def _columns(self, row: Row) -> Sequence[str | None] | None:
+        """Those of the table of means that a row was made from; None for all of them."""
+        if self.view in ("claims", "decomposition"):
+            return ("ticket", *row["against"].split(", "))
+        if self.view == "replication":
+            return self.claims[row["claim"]]
+        if self.view == "audit":
+            return None if row["kind"] is None else ("dense", row["branch"] or row["kind"])
+        if self.view == "layers":
+            return ("ticket",) if row["level"] else ("dense",)
+        if self.view == "costs":
+            return ("dense", "ticket", *self.longer)
+        return {"verdicts": _PAIR, "sparsest": _PAIR, "frontier": _PAIR, "overlaps": ("ticket",)}.get(self.view)
+
+    def _there(self, row: Row, source: Source) -> bool:
+        """Whether the training is of a level that the row was made from."""
+        level, density = row.get("level"), row.get("density")
+        if self.view == "sparsest" or row.get("decision") == "sparsest matching":
+            return True  # where it lies is told by the levels around it
+        if self.view == "costs" and source.column == "ticket":
+            return source.level <= int(row["level"])
+        if self.view == "layers":
+            return source.level in (1, row["level"] - 1, row["level"])  # of which shares survived
+        if self.view == "replication" or level is not None:
+            return source.level == level
+        return density is None or source.density == density
+
+
+_PAIR = ("dense", "ticket")
 
 
 def _retrained(row: Row, source: Source) -> bool:
@@ -120,13 +153,13 @@ def _retrained(row: Row, source: Source) -> bool:
     )
 
 
-def _trials(study: Study, row: Row) -> list[str]:
-    """The trials of an optimizer's learning rate."""
+def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str]:
+    """The trials of an optimizer's learning rates, or of one of them."""
     labels = optimizer_labels(study.recipe.train.optimizer)
     return [
         job.key
         for job in study.plan
-        if job.kind == "trial" and labels[job.place] == row["optimizer"] and job.optimizer.args["lr"] == row["lr"]
+        if job.kind == "trial" and labels[job.place] == optimizer and rate in (None, job.optimizer.args["lr"])
     ]
 
 
@@ -159,11 +192,9 @@ def lacking(study: Study) -> list[Row]:
 def environments(study: Study) -> list[Row]:
     """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
     what was recorded of versions and machine; that of a session before the last is told in `earlier`."""
-    groups: dict[str, list[Any]] = {}
-    for record in study.found.values():
-        groups.setdefault(json.dumps(record.manifest.environment, sort_keys=True), []).append(record.manifest)
     rows = []
-    for manifests in groups.values():
+    for records in _environments(study):
+        manifests = [record.manifest for record in records]
         about = manifests[0].environment
         dates = sorted(manifest.created for manifest in manifests)
         rows.append(
@@ -179,7 +210,15 @@ def environments(study: Study) -> list[Row]:
             }
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in sorted(rows, key=lambda row: -row["trainings"])]
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def _environments(study: Study) -> list[list[Record]]:
+    """The finished trainings of each environment, that of the most first."""
+    groups: dict[str, list[Record]] = {}
+    for record in study.found.values():
+        groups.setdefault(json.dumps(record.manifest.environment, sort_keys=True), []).append(record)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def newest(study: Study) -> str | None:

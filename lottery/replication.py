@@ -109,7 +109,8 @@ def _told(mine: Sequence[Row]) -> list[str]:
 def _row(claim: ClaimSpec, replicates: ReplicatesSpec, wanted: float, seen: Seen | None) -> Row:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
-    row: Row = {"density": wanted, "compared": f"{compared}: {what}", "claimed": _claimed(claim)}
+    row: Row = {"density": wanted, "level": seen.level if seen else None}
+    row |= {"compared": f"{compared}: {what}", "claimed": _claimed(claim)}
     if seen is None:
         return {**row, "estimate": None, "low": None, "high": None, "n": 0, "here": "undecided", "note": "not trained"}
     interval = t_interval(seen.values, replicates.confidence)

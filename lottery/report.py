@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.figures import FIGURES, draw
+from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
 from lottery.provenance import environments, keys_of, lacking, newest, software
 from lottery.tables import Row
@@ -48,6 +48,16 @@ class Picture:
     name: str
     caption: str
     figure: Figure
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The drawing, which both HTML and Markdown show."""
+        return drawn(self.figure, "svg")
+
+    @property
+    def pdf(self) -> bytes:
+        """The drawing that LaTeX shows."""
+        return drawn(self.figure, "pdf")
 
 
 @dataclass(frozen=True)
@@ -139,18 +149,26 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         _verdict_sentences,
         (
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
-            _Rows("sparsest", "The sparsest matching density", make=_sparsest),
+            _Rows("sparsest", "The sparsest matching density"),
         ),
     )
     if recipe.replicates is not None:
         text = "What the literature claims, held against the trainings of this study."
         yield _Part("replication", "Replication", text, tables=(_Rows("replication", "Published claims"),))
+    if recipe.prune.auto is not None:
+        text = "Which densities and seeds were trained in search of the sparsest matching density, and why no more."
+        decided = _Rows("frontier", "Adaptive frontier: the decision at each level")
+        yield _Part("frontier", "Adaptive frontier", text, _frontier_sentences, (decided,))
     yield _Part(
         "claims",
         "What wins",
         "The ticket against each control, at equal density and paired by seed; samples of a control are averaged within"
-        " their seed first. A positive difference says how much better the ticket is for what the control lacks.",
-        tables=(_Rows("claims", "What wins: tickets against controls, differences paired by seed"),),
+        " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
+        " parts do not add up to a whole. Cells without a verdict beside them show nothing either way.",
+        tables=(
+            _Rows("decomposition", "What wins, density by density: ticket less control, with intervals"),
+            _Rows("claims", "What wins: the tests behind it, paired by seed"),
+        ),
     )
     step = "once, at the step where the validation loss was lowest" if recipe.report == "early_stop" else "at the end"
     yield _Part(
@@ -198,7 +216,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
     yield _Part(
         "provenance",
         "Provenance",
-        "Every training has a key, a hash of everything that can change its result; `lottery show KEY` tells all about"
+        "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
         " it. Dates are in UTC.",
         tables=(
             _Rows("environments", "Environments that the trainings ran in", make=environments),
@@ -230,10 +248,10 @@ def _verdict_sentences(study: Study) -> list[str]:
     return sentences(study)
 
 
-def _sparsest(study: Study) -> list[Row]:
-    from lottery.verdicts import sparsest
+def _frontier_sentences(study: Study) -> list[str]:
+    from lottery.frontier_view import sentences
 
-    return sparsest(study)
+    return sentences(study)
 
 
 def _section(study: Study, part: _Part) -> Section:
@@ -247,12 +265,14 @@ def _section(study: Study, part: _Part) -> Section:
             keys = keys_of(study, wanted.name, rows)
             section.tables.append(Table(wanted.name, wanted.caption, rows, keys, wanted.appendix))
     for name in part.figures:
-        for figure in _attempt(section, partial(_drawn, study, name)):
+        for figure in _attempt(section, partial(_figures, study, name)):
             section.pictures.append(Picture(name, FIGURES[name].caption, figure))
+    if not (section.sentences or section.tables or section.pictures or section.absent):
+        section.absent.append("Nothing yet: the recipe asks for no training that this needs, or none is finished.")
     return section
 
 
-def _drawn(study: Study, name: str) -> list[Figure]:
+def _figures(study: Study, name: str) -> list[Figure]:
     return [draw(study, name)]
 
 
@@ -278,7 +298,7 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
     tables = {table.name: table.rows for section in sections for table in section.tables}
     if len(tables.get("environments", [])) > 1:
         yield f"mixed environments: the trainings ran in {len(tables['environments'])}, see Provenance"
-    unfair = sum(row.get("ok") is False for row in tables.get("audit", []))
+    unfair = sum(row["ok"] is False and row["field"] != "compared" for row in tables.get("audit", []))
     if unfair:
         yield f"{unfair} differences of tickets from dense networks that the recipe does not allow, see Fairness audit"
 

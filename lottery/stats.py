@@ -14,6 +14,7 @@ Alternative = Literal["greater", "less", "two-sided"]
 EXACT = 16  # pairs of which all 2^n flips are tried
 DRAWS = 20_000  # flips drawn where there are more pairs
 MOST_SEEDS = 100_000
+NO_SPREAD = 1e-12  # values that differ by less are equal but for rounding
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -156,18 +157,21 @@ def earlier(
 ) -> float:
     """p-value for "the ticket stops early no later than (1 + `later`) times the dense network", paired by seed.
 
-    Where no step is censored: the paired t test on the logarithm of the ratio of steps. Else a permutation test that
-    swaps ticket and dense network within pairs, exact up to 16 pairs; its statistic is the sum of the log ratios, with
-    what is not known counted against the ticket: a censored dense network is later by at least what is seen, so that
-    counts; a censored ticket by an unknown factor, so the largest in the data; a pair with both censored says nothing.
-    As the statistic is computed anew after each swap by the same rule, the test holds its level where ticket and dense
-    network are exchangeable (`later` 0); a tolerance moves the ticket's steps before, which is approximate where
-    steps are censored. 1 for fewer than 2 pairs."""
+    Where no step is censored: the paired t test on the logarithm of the ratio of steps; where all ratios are equal, as
+    on a coarse evaluation grid, the sign test, since a t test without spread shows anything. Else a permutation test
+    that swaps ticket and dense network within pairs, exact up to 16 pairs; its statistic is the sum of the log ratios,
+    with what is not known counted against the ticket: a censored dense network is later by at least what is seen, so
+    that counts; a censored ticket by an unknown factor, so the largest in the data; a pair with both censored says
+    nothing. As the statistic is computed anew after each swap by the same rule, the test holds its level where ticket
+    and dense network are exchangeable (`later` 0); a tolerance moves the ticket's steps before, which is approximate
+    where steps are censored. 1 for fewer than 2 pairs."""
     if len(ticket_steps) < 2:
         return 1.0
     gains = np.log(np.maximum(dense_steps, 1)) - np.log(np.maximum(ticket_steps, 1)) + math.log1p(later)
     ours, theirs = np.asarray(ticket_censored, dtype=bool), np.asarray(dense_censored, dtype=bool)
     if not (ours | theirs).any():
+        if gains.max() - gains.min() < NO_SPREAD:
+            return 0.5 ** len(gains) if gains[0] > NO_SPREAD else 1.0
         return t_pvalue(list(gains), 0.0, "greater")
     largest = float(np.abs(gains).max())
     kept = _gain(gains, ours, theirs, largest)

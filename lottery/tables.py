@@ -227,8 +227,8 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
 
 
 def _compact(row: Row) -> dict[str, str]:
-    """One cell for each network, for reading: mean ± standard deviation (seeds)."""
-    cells = {}
+    """One cell for each network, for reading: mean ± standard deviation (seeds); one for each part of the gain."""
+    cells, parts = {}, {name for name in row if f"{name}_low" in row}
     for name, value in row.items():
         if f"{name}_n" in row:
             spread = row[f"{name}_std"]
@@ -236,8 +236,10 @@ def _compact(row: Row) -> dict[str, str]:
             cells[name] = mean and f"{mean} ({row[f'{name}_n']})"
             if value is None and row[f"{name}_diverged"] is not None:
                 cells[name] = f"diverged (step {row[f'{name}_diverged']})"
-        elif name.endswith(("_std", "_n", "_diverged")):
+        elif name.endswith(("_std", "_n", "_diverged")) or name.rpartition("_")[0] in parts:
             continue
+        elif name in parts:
+            cells[name.replace("_", " ")] = _part(row, name)
         elif name.endswith("_step"):
             cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"
         elif name.endswith("_diff"):
@@ -249,6 +251,16 @@ def _compact(row: Row) -> dict[str, str]:
         else:
             cells[name] = "" if value is None else str(value)
     return cells
+
+
+def _part(row: Row, name: str) -> str:
+    """A difference with its interval, and the verdict where there is one."""
+    if row[name] is None:
+        return ""
+    ends = [row[f"{name}_{end}"] for end in ("low", "high")]
+    interval = "" if None in ends else f" [{ends[0]:+.4f}, {ends[1]:+.4f}]"
+    verdict = row[f"{name}_verdict"]
+    return f"{row[name]:+.4f}{interval}" + ("" if verdict == "inconclusive" else f" {verdict}")
 
 
 def _finite(row: Row) -> Row:

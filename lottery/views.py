@@ -20,6 +20,7 @@ VIEWS = {  # the function that makes the rows of each; imported when it is asked
     "verdicts": "lottery.verdicts:rows",
     "sparsest": "lottery.verdicts:sparsest",
     "claims": "lottery.claims:rows",
+    "decomposition": "lottery.claims:decomposition",
     "audit": "lottery.audit:rows",
     "layers": "lottery.genealogy:layers",
     "overlaps": "lottery.genealogy:overlaps",

@@ -105,6 +105,15 @@ def test_steps_without_censoring_are_compared_by_a_t_test_on_their_log_ratio() -
     assert stats.earlier(ticket, dense, never, never, later=0.2) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("ticket", "dense"), [([30, 60, 20], [50, 100, 100 / 3]), ([40] * 3, [80] * 3)])
+def test_equal_ratios_of_steps_are_judged_by_their_number(ticket: list[float], dense: list[float]) -> None:
+    assert stats.earlier(ticket, dense, [False] * 3, [False] * 3) == 1 / 2**3
+    assert stats.earlier(dense, ticket, [False] * 3, [False] * 3) == 1.0
+    assert stats.earlier(ticket, ticket, [False] * 3, [False] * 3) == 1.0
+    ratio = dense[0] / ticket[0]
+    assert stats.earlier(dense, ticket, [False] * 3, [False] * 3, later=ratio - 1) == 1.0  # exactly so late: not shown
+
+
 def test_a_censored_dense_network_is_later_and_a_censored_ticket_is_not() -> None:
     all_earlier = ([50, 60, 70, 50, 60], [100] * 5, [False] * 5, [True, False, True, False, False])
     assert stats.earlier(*all_earlier) == 1 / 2**5  # the only one of 32 swaps that is as good

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
-from lottery.io import abandoned, make_folder, remove, write_atomic
+from lottery.io import abandoned, machine_error, make_folder, remove, write_atomic
 from lottery.tables import render
 
 if TYPE_CHECKING:
     from lottery.report import Report
 
 FORMATS = ("html", "md", "tex", "json", "csv", "parquet")
+IMAGES = (("tex", "pdf"), ("md", "svg"))  # files of figures beside the report
+OWN = ("environments", "missing", "sources")  # tables of a report that are no views
 
 
 def formats(named: str | None) -> list[str]:
@@ -32,21 +34,36 @@ def formats(named: str | None) -> list[str]:
 def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write the report into a folder, made where there is none, and return its files in the order they were written.
 
-    Each file is the old or the new one at any moment; report.html is written last. Drafts of
-    killed exports are removed."""
-    files = dict(_files(report, formats))
+    Each file is the old or the new one at any moment; the report itself is written last. Tables and figures of an
+    earlier export that the study no longer has are removed, as are drafts of killed exports."""
+    files = {name: make() for name, make in _files(report, formats)}
     make_folder(folder)
-    for draft in folder.iterdir():
-        if abandoned(draft, time.time()):
-            remove(draft)
-    for name, make in files.items():
-        write_atomic(folder / name, make())
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    for path in _listed(folder):
+        if path.name in _names(formats) - set(files) or abandoned(path, time.time()):
+            remove(path)
     return [folder / name for name in files]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise machine_error(error, "list", folder) from error
+
+
+def _names(formats: Sequence[str]) -> set[str]:
+    """Of all files that reports in these formats may have."""
+    from lottery.figures import FIGURES
+    from lottery.views import VIEWS
+
+    tables = {f"{name}.{form}" for name in (*VIEWS, *OWN) for form in ("csv", "parquet") if form in formats}
+    return tables | {f"{name}.{image}" for name in FIGURES for form, image in IMAGES if form in formats}
 
 
 def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Names of files and what makes them, report.html last."""
-    from lottery.figures import drawn
     from lottery.reports.html import html
     from lottery.reports.latex import latex
     from lottery.reports.markdown import markdown
@@ -57,10 +74,10 @@ def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callab
             for table in [*report.tables, sources_table(report)]:
                 if table.rows:
                     yield f"{table.name}.{form}", partial(render, table.rows, form)
-    for form, image in (("tex", "pdf"), ("md", "svg")):
+    for form, image in IMAGES:
         if form in formats:
             for picture in report.pictures:
-                yield f"{picture.name}.{image}", partial(drawn, picture.figure, image)
+                yield f"{picture.name}.{image}", partial(getattr, picture, image)
     for form, make in (("json", as_json), ("tex", latex), ("md", markdown), ("html", html)):
         if form in formats:
             yield f"report.{form}", partial(make, report)

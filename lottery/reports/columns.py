@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 VERDICTS = ("verdict",)
 NOTES = ("source", "note", "reason")  # told last
-SENTENCE = 50  # characters: what is longer is too wide for a column of a page
-PERCENT = ("density", "accuracy", "r2", "overlap", "chance", "survival", "jaccard", "share")  # last words of names
-COUNTS = ("n", "level", "seed", "seeds_needed", "trainings", "steps", "step", "sample", "threads", "jobs")
+SENTENCE = 30  # characters: what is longer is too wide for a column of a page
+PLACE = ("optimizer", "found_with", "rewind", "level", "density")  # columns that say what a row is
+PERCENT = ("density", "crossing", "accuracy", "r2", "overlap", "chance", "survival", "jaccard", "share", "saved")
+UNSAID = ("example", "tuning", "evaluation")  # first words of names of costs: for programs, which have every column
+LARGE = 10_000_000  # from here on a number is told by its first digits and the power of ten
 WORDS = {
     "n": "seeds",
     "p": "p",
     "bound": "lower bound (points)",
-    "steps_ratio": "early-stop steps, ticket / dense",
+    "steps_ratio": "steps, ticket / dense",
     "seeds_needed": "seeds needed",
     "lr": "learning rate",
 }
@@ -40,21 +42,58 @@ class Column:
 
 
 def columns(table: Table, confidence: float) -> list[Column]:
-    """The columns of a table. `confidence` is that of its intervals."""
+    """The columns of a table that tell its rows apart; those in which all cells are empty are left out.
+
+    `confidence` is that of its intervals."""
+    shared = [column.name for column in _shared(table, confidence)]
+    return [column for column in _told(table, confidence) if column.name not in shared]
+
+
+def in_common(table: Table, confidence: float) -> str:
+    """What the other columns say, which is the same in every row; empty where there are none."""
+    said = [f"{column.header}: {column.text(table.rows[0])}" for column in _shared(table, confidence)]
+    return f"In every row {'; '.join(said)}." if said else ""
+
+
+def _shared(table: Table, confidence: float) -> list[Column]:
+    """Columns of words with one value in all rows. Places and verdicts stay beside the numbers they belong to."""
+    if len(table.rows) < 2:
+        return []
+    return [
+        column
+        for column in _told(table, confidence)[1:]
+        if not column.number
+        and column.name not in (*PLACE, *VERDICTS)
+        and len({column.text(row) for row in table.rows}) == 1
+    ]
+
+
+def _told(table: Table, confidence: float) -> list[Column]:
+    """All columns that say something, in the order they are read in."""
     names = list(dict.fromkeys(name for row in table.rows for name in row))
+    if "density" in names and not table.appendix:  # which says it as well
+        names = [name for name in names if name != "level"]
     names = [*(name for name in names if name not in NOTES), *(name for name in NOTES if name in names)]
     if "against" in names and "verdict" in names:
         names.remove("verdict")
         names.insert(names.index("against") + 1, "verdict")
-    return [column for name in names for column in _column(name, names, table, f"{100 * confidence:g} %")]
+    made = [column for name in names for column in _column(name, names, table, f"{100 * confidence:g} %")]
+    return [column for column in made if any(column.text(row) for row in table.rows)]
 
 
 def _column(name: str, names: list[str], table: Table, sure: str) -> Iterator[Column]:
-    """None where the value stands in the column of another, as the ends of an interval do."""
+    """Nothing where the value stands in the column of another, as the ends of an interval do."""
     end, unit = _ENDS_OF.get(table.name, (signed, " (points)"))
-    if f"{name}_adjusted" in names:  # what decides is the adjusted one; both are in the files for programs
+    adjusted = "p_winning_adjusted" if name == "p_earlier" else f"{name}_adjusted"
+    if adjusted in names:  # what decides is the adjusted one; both are in the files for programs
         return
-    if f"{name}_n" in names:
+    if table.name == "costs" and name.partition("_")[0] in UNSAID:
+        return
+    if name.rpartition("_")[0] in names and f"{name.rpartition('_')[0]}_low" in names:
+        return
+    if f"{name}_low" in names:
+        yield Column(name, f"{_said(name)} (points) [{sure}]", lambda row: _part(row, name), True)
+    elif f"{name}_n" in names:
         yield Column(name, f"{_said(name)} (%)", lambda row: _network(row, name), True)
     elif name in ("high", "bca_high") or any(
         name == f"{network}{end}" for network in _networks(names) for end in _ENDS
@@ -91,7 +130,7 @@ def _numeric(table: Table, name: str) -> bool:
 
 
 def _said(name: str) -> str:
-    return name.replace("_", " ")
+    return name.replace("_", " ").replace("madds", "multiply-adds")
 
 
 def _p_said(name: str) -> str:
@@ -109,13 +148,23 @@ def _network(row: Row, name: str) -> str:
 
 def is_sentence(column: Column, table: Table) -> bool:
     """Whether its cells are too long for a column of a page."""
-    return column.name in NOTES or any(len(column.text(row)) > SENTENCE for row in table.rows)
+    return not column.number and any(len(column.text(row)) > SENTENCE for row in table.rows)
 
 
 def _interval(low: float | None, high: float | None, end: Callable[[float], str]) -> str:
+    """Both ends in brackets, or the one that is known."""
     if low is None or high is None:
-        return ""
+        return " ".join(
+            [*(["≥", end(low)] if low is not None else []), *(["≤", end(high)] if high is not None else [])]
+        )
     return f"[{end(low)}, {end(high)}]"
+
+
+def _part(row: Row, name: str) -> str:
+    """A part of the gain with its interval, and the verdict where there is one."""
+    interval, verdict = _interval(row.get(f"{name}_low"), row.get(f"{name}_high"), signed), row.get(f"{name}_verdict")
+    told = [signed(row.get(name)), interval, verdict if verdict not in (None, "inconclusive") else ""]
+    return " ".join(filter(None, told))
 
 
 def percent(value: Any) -> str:
@@ -153,16 +202,25 @@ def plain(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if name == "key":
         return str(value)[:DIGITS]
-    if isinstance(value, int):
-        return str(value) if name in ("seed", "level", "step") or abs(value) < 10_000 else f"{value:,}"
-    if isinstance(value, float):
+    if name in ("first", "last"):
+        return moment(value)
+    if isinstance(value, int) and abs(value) < LARGE:
+        return _minus(str(value) if name in ("seed", "level", "step") or abs(value) < 10_000 else f"{value:,}")
+    if isinstance(value, (int, float)):
         return _minus(_real(value))
     return str(value)
+
+
+def moment(date: str) -> str:
+    """A date of ISO 8601 in UTC to the second."""
+    return date[:19].replace("T", " ")
 
 
 def _real(value: float) -> str:
     if not math.isfinite(value):
         return str(value).replace("inf", "∞")
+    if abs(value) >= LARGE:
+        return f"{value:.3e}".replace("e+", "e")
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
@@ -173,7 +231,7 @@ def _minus(text: str) -> str:
     return f"−{text[1:]}" if text.startswith("-") else text
 
 
-_ENDS_OF = {  # of intervals, where they are not those of differences
+_ENDS_OF: dict[str, tuple[Callable[[Any], str], str]] = {  # of intervals, where they are not those of differences
     "sparsest": (percent, " (%)"),
     "replication": (partial(plain, "low"), ""),  # points or ratios, as the claim says
 }

@@ -6,8 +6,6 @@ import re
 import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING
 
-from lottery.figures import drawn
-
 if TYPE_CHECKING:
     from lottery.report import Picture
 
@@ -19,7 +17,7 @@ def inline_svg(picture: Picture) -> str:
     """The figure as an `svg` element for HTML: with a title for those who do not see it, and as wide as the page is.
 
     Names inside it begin with the figure's, since those of all drawings in a page are one set."""
-    root = ElementTree.fromstring(drawn(picture.figure, "svg"))
+    root = ElementTree.fromstring(picture.svg)
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag.endswith("}metadata")]:
             parent.remove(child)
@@ -33,7 +31,7 @@ def inline_svg(picture: Picture) -> str:
         root.attrib.pop(size, None)
     width = float(root.attrib["viewBox"].split()[2])
     root.attrib |= {
-        "style": f"max-width: {LARGER * width:.0f}px",
+        "style": f"--width: {LARGER * width:.0f}px",
         "role": "img",
         "aria-labelledby": f"{picture.name}-title",
     }

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from lottery.provenance import DIGITS
-from lottery.reports.columns import VERDICTS, columns
+from lottery.reports.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
 from lottery.reports.figures import inline_svg
 
 if TYPE_CHECKING:
-    from lottery.report import Report
+    from lottery.report import Report, Table
 
 SHAPES = {  # before a verdict's word: no one has to tell colours apart
     "winning": "▲",
@@ -38,11 +38,21 @@ def html(report: Report) -> bytes:
     template = environment.get_template("report.html.jinja")
     text = template.render(
         report=report,
-        columns=lambda table: columns(table, report.confidence),
+        is_long=is_sentence,
+        notes=NOTES,
+        layout=lambda table: _layout(table, report.confidence),
+        in_common=lambda table: in_common(table, report.confidence),
+        moment=moment,
         drawing=inline_svg,
         digits=DIGITS,
         shapes=SHAPES,
         verdicts=VERDICTS,
-        text_width=28,
     )
     return _CONTROL.sub("\ufffd", text).encode()
+
+
+def _layout(table: Table, confidence: float) -> tuple[Column, list[Column], list[Column]]:
+    """The column that names a row, those beside it, and those of sentences, which have the row below to themselves."""
+    first, *others = columns(table, confidence)
+    below = [column for column in others if is_sentence(column, table)]
+    return first, [column for column in others if column not in below], below

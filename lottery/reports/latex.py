@@ -12,15 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.provenance import DIGITS
-from lottery.reports.columns import Column, columns, is_sentence
+from lottery.reports.columns import PLACE, Column, columns, in_common, is_sentence, moment
 
 if TYPE_CHECKING:
     from lottery.report import Picture, Report, Section, Table
 
 WIDEST = 84  # characters of a row of footnote size, column gaps included, in the text of an article
-LONGEST = 40  # lines of a float, rows and headers
+LONGEST = 40  # lines of a float: rows, headers and notes
 HEADER = 4  # lines that a part takes beside its rows
-PLACE = ("optimizer", "found_with", "rewind", "level", "density")  # columns that say what a row is
+NOTE = 90  # characters of a line of notes
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -38,7 +38,9 @@ _SPECIAL = {
     "|": r"\textbar{}",
     '"': "''",
     "`": r"\char96{}",
-    "'": "'",
+    "[": "{[}",  # after the end of a row it would begin an argument
+    "]": "{]}",
+    "*": "{*}",
     "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
@@ -46,8 +48,13 @@ _SPECIAL = {
     "≥": r"$\ge$",
     "∞": r"$\infty$",
     "²": "$^2$",
-    "–": "--",
-    "—": "---",
+    "°": r"$^\circ$",
+    "µ": r"$\mu$",
+    "·": r"$\cdot$",
+    "→": r"$\to$",
+    "≈": r"$\approx$",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
     "‘": "`",
     "’": "'",
     "“": "``",
@@ -65,13 +72,24 @@ def latex(report: Report) -> bytes:
 def escaped(text: str) -> str:
     """Text that LaTeX sets as it is. A character that its standard fonts lack becomes its number, as in [U+4E2D]."""
     text = re.sub(r"\s*\n\s*", "\n\n", text.strip())  # a line of its own stays one
-    return "".join(_SPECIAL.get(character) or _known(character) for character in text)
+    characters = (_SPECIAL.get(character) or _known(character) for character in unicodedata.normalize("NFC", text))
+    return re.sub("-(?=-)", "-{}", "".join(characters))  # two hyphens are no dash
 
 
 def _known(character: str) -> str:
-    plain = character == "\n" or (character in string.printable and character.isprintable())
-    latin = character.isalpha() and unicodedata.name(character, "").startswith("LATIN") and ord(character) < 0x180
-    return character if plain or latin else f"[U+{ord(character):04X}]" if not character.isspace() else " "
+    """A character that the encoding OT1, which LaTeX begins with, can set; else its number."""
+    if character == "\n" or " " <= character <= "~":
+        return character
+    if character.isspace():
+        return " "
+    letter, *marks = list(unicodedata.normalize("NFD", character))
+    if character in _LETTERS or (character < "\u0180" and letter in string.ascii_letters and set(marks) <= _MARKS):
+        return character
+    return f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+_LETTERS = "ßÆæŒœØøÅåŁłıĲĳ"
+_MARKS = set("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")  # accents that OT1 has
 
 
 def _line(text: str) -> str:
@@ -99,7 +117,8 @@ def _blocks(report: Report) -> Iterator[str]:
     for section in report.sections:
         yield from _section(report, section)
     data = ", ".join(rf"{_line(name)} (\texttt{{{value[:DIGITS]}}})" for name, value in report.fingerprints.items())
-    made = f"Newest training: {_line(report.date or 'none')} (UTC). Written by {_line(report.software)}."
+    newest = f"{moment(report.date)} UTC" if report.date else "none"
+    made = f"Newest training: {newest}. Written by {_line(report.software)}."
     yield rf"{{\raggedright Data: {data}. {made}\par}}"
 
 
@@ -111,7 +130,8 @@ def _section(report: Report, section: Section) -> Iterator[str]:
         yield escaped(section.explanation)
     for table in section.tables:
         if table.appendix:
-            yield rf"{_line(table.caption)}: {len(table.rows)} rows, in \texttt{{{_line(table.name)}.csv}}."
+            where = rf"\texttt{{{_line(table.name)}}} of the formats csv, parquet and json"
+            yield f"{_line(table.caption)}: {len(table.rows)} rows, {where}."
         else:
             yield from _floats(report, table)
     for picture in section.pictures:
@@ -137,18 +157,37 @@ def _figure(report: Report, picture: Picture) -> str:
 
 def _floats(report: Report, table: Table) -> Iterator[str]:
     """The table as one or more floats, labelled tab:NAME-TABLE, tab:NAME-TABLE-2 and so on."""
-    shown = [column for column in columns(table, report.confidence) if any(column.text(row) for row in table.rows)]
+    shown = columns(table, report.confidence)
     notes = [column for column in shown if is_sentence(column, table)]
     parts = list(_parts(table, [column for column in shown if column not in notes]))
-    most = max(1, (LONGEST - HEADER * len(parts)) // len(parts))  # rows of a float that holds all parts
-    groups = [parts]
-    if most < min(LONGEST // 4, len(table.rows)):
-        most, groups = LONGEST - HEADER, [[part] for part in parts]
-    chunks = [range(len(table.rows))[first : first + most] for first in range(0, len(table.rows), most)]
-    for number, (group, rows) in enumerate(((group, rows) for group in groups for rows in chunks), start=1):
+    groups = [parts]  # of parts that share a float
+    if LONGEST // len(parts) - HEADER < min(LONGEST // 4, len(table.rows)):
+        groups = [[part] for part in parts]
+    floats = [
+        (group, rows, said)
+        for group in groups
+        for said in [notes if group is groups[-1] else []]
+        for rows in _chunks(table, len(group), said)
+    ]
+    shared = in_common(table, report.confidence)
+    for number, (group, rows, said) in enumerate(floats, start=1):
         label = f"tab:{report.name}-{table.name}" + (f"-{number}" if number > 1 else "")
-        caption = _line(table.caption) + (" (continued)" if number > 1 else "")
-        yield _float(table, rows, group, notes if group is groups[-1] else [], caption, label)
+        caption = _line(table.caption) + (" (continued)" if number > 1 else f". {_line(shared)}" if shared else "")
+        yield _float(table, rows, group, said, caption, label)
+
+
+def _chunks(table: Table, parts: int, notes: Sequence[Column]) -> Iterator[range]:
+    """The rows of each float: as many as fit on a page in so many parts with the notes that are new to the float."""
+    first, lines, said = 0, HEADER * parts, set[str]()
+    for place, row in enumerate(table.rows):
+        new = {text for column in notes if (text := column.text(row))}
+        needed = parts + sum(1 + len(text) // NOTE for text in new - said)
+        if lines + needed > LONGEST and place > first:
+            yield range(first, place)
+            first, lines, said = place, HEADER * parts, set[str]()
+            needed = parts + sum(1 + len(text) // NOTE for text in new)
+        lines, said = lines + needed, said | new
+    yield range(first, len(table.rows))
 
 
 def _parts(table: Table, shown: Sequence[Column]) -> Iterator[list[Column]]:

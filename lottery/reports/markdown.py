@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from lottery.provenance import DIGITS
-from lottery.reports.columns import columns
+from lottery.reports.columns import columns, in_common, moment
 
 if TYPE_CHECKING:
     from lottery.report import Report, Section, Table
@@ -38,14 +38,14 @@ def _blocks(report: Report) -> Iterator[str]:
     for section in report.sections:
         yield from _section(report, section)
     if report.lacking.rows:
-        yield "### Missing and diverged"
-        yield _appendix(report.lacking)
+        yield from _titled(report, report.lacking)
     yield "### Data"
     yield "\n".join(f"- {_line(name)}: `{value}`" for name, value in report.fingerprints.items())
     yield "### Recipe"
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", report.recipe))])
     yield f"{fence}yaml\n{report.recipe}{fence}"
-    yield f"Newest training: {report.date or 'none'} (UTC). Written by {_line(report.software)}."
+    newest = f"{moment(report.date)} UTC" if report.date else "none"
+    yield f"Newest training: {newest}. Written by {_line(report.software)}."
 
 
 def _section(report: Report, section: Section) -> Iterator[str]:
@@ -55,12 +55,21 @@ def _section(report: Report, section: Section) -> Iterator[str]:
     if section.explanation:
         yield escaped(section.explanation)
     for table in section.tables:
-        yield f"**{_line(table.caption)}**"
-        yield _appendix(table) if table.appendix else _table(report, table)
+        yield from _titled(report, table)
     for picture in section.pictures:
         yield f"![{_line(picture.caption)}]({picture.name}.svg)"
     if section.absent:
         yield "\n".join(f"- {_line(reason)}" for reason in section.absent)
+
+
+def _titled(report: Report, table: Table) -> Iterator[str]:
+    yield f"**{_line(table.caption)}**"
+    if table.appendix:
+        yield f"{len(table.rows)} rows: `{table.name}` of the formats csv, parquet and json."
+        return
+    if shared := in_common(table, report.confidence):
+        yield _line(shared)
+    yield _table(report, table)
 
 
 def _table(report: Report, table: Table) -> str:
@@ -79,10 +88,6 @@ def _table(report: Report, table: Table) -> str:
             colalign=[*("right" if column.number else "left" for column in shown), "left"],
         )
     )
-
-
-def _appendix(table: Table) -> str:
-    return f"{len(table.rows)} rows, in `{table.name}.csv` and `report.json`."
 
 
 def _line(text: str) -> str:
