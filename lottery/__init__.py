@@ -11,9 +11,17 @@ if TYPE_CHECKING:
     from lottery.mask import Mask, masked
     from lottery.recipe import load_recipe
 
-__all__ = ["Mask", "load_recipe", "masked", "run", "table"]
+__all__ = ["Mask", "load_compact", "load_recipe", "load_ticket", "masked", "run", "table"]
 
-_HOMES = {"Mask": "mask", "masked": "mask", "load_recipe": "recipe", "run": "api", "table": "api"}
+_HOMES = {
+    "Mask": "mask",
+    "masked": "mask",
+    "load_recipe": "recipe",
+    "run": "api",
+    "table": "api",
+    "load_ticket": "ticketfile",
+    "load_compact": "compact",
+}
 
 
 def __getattr__(name: str) -> Any:

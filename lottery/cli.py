@@ -16,6 +16,7 @@ import typer
 from lottery.cli_plot import plot
 from lottery.cli_replicate import replicate
 from lottery.cli_report import report
+from lottery.cli_ticket import ticket
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
 from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.add_typer(plot, name="plot")
+app.add_typer(ticket, name="ticket")
 app.command()(replicate)
 app.command()(report)
 

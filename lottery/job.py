@@ -26,6 +26,7 @@ from lottery.tuning import choose
 
 if TYPE_CHECKING:
     from lottery.plan import Job
+    from lottery.trunk import Start
 
 CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
 
@@ -42,10 +43,11 @@ class Progress:
     images_per_second: float
 
 
-def execute(bench: Bench, job: Job) -> Iterator[Progress]:
+def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Progress]:
     """Run one job whose needs are done, and commit it; a diverged training is committed as that.
 
-    Goes on from the job's newest checkpoint where there is one. Raises Interrupted after saving when `bench.stop` is
+    It starts at `start`, where the plan says if none is given. Goes on from the job's newest checkpoint where there is
+    one. Raises Interrupted after saving when `bench.stop` is
     set."""
     began = time.monotonic()
     if job.kind == "choice":
@@ -53,7 +55,7 @@ def execute(bench: Bench, job: Job) -> Iterator[Progress]:
         _commit(bench, job, files, status, time.monotonic() - began, bench.machine.environment())
         return
     with prepared(bench.machine, bench.plan.recipe.train.precision):
-        start = starting_point(bench, job)
+        start = start or starting_point(bench, job)
         training = training_of(bench, job, start)
         clock = _Clock(bench, job, training, began)
         mask = start.mask

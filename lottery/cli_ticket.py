@@ -1,0 +1,170 @@
+"""The commands `lottery ticket ...`: a ticket as a file of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottery.errors import LotteryError, UsageError
+from lottery.options import DataDir, Plugins, StoreDir, plug_in
+from lottery.places import data_root, store_root
+
+if TYPE_CHECKING:
+    from lottery.job import Progress
+    from lottery.ticketfile import Ticket
+
+ticket = typer.Typer(help="Tickets as files: export, show, verify, retrain.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A ticket file.")]
+FORMS = ("ticket", "dense", "prune", "compact")
+PROGRESS_EVERY = 30.0  # seconds between lines
+
+
+@ticket.command()
+def export(
+    key: Annotated[str, typer.Argument(help="The key of a finished ticket, or its first digits.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to.")],
+    form: Annotated[
+        str, typer.Option("--form", help="ticket; or a network: dense (zeros), prune (torch.nn.utils.prune), compact.")
+    ] = "ticket",
+    weights: Annotated[str, typer.Option(help="Of a network: trained, or start (where training starts).")] = "trained",
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Write a ticket into a file: all that retraining it needs, or its network in another form."""
+    from lottery.io import write_atomic
+    from lottery.store import Store
+
+    plug_in(plugin)
+    if form not in FORMS:
+        raise UsageError(f"--form {form}: there are {', '.join(FORMS)}")
+    if weights not in ("trained", "start"):
+        raise UsageError(f"--weights {weights}: there are trained and start")
+    kept, root = Store(store_root(store)), data_root(data)
+    if form == "ticket":
+        from lottery.ticketfile import export as content_of
+
+        write_atomic(output, content_of(kept, key, root))
+    else:
+        from lottery.exports import export as network_of
+
+        content, told = network_of(kept, key, root, form, trained_weights=weights == "trained")
+        write_atomic(output, content)
+        for line in told:
+            print(line)
+    print(output)
+
+
+@ticket.command()
+def show(file: File, plugin: Plugins = None) -> None:
+    """Say what is in a ticket file: the network, the mask, where it starts, what was measured, where it was trained."""
+    from lottery.ticketfile import read
+
+    plug_in(plugin)
+    for name, value in _about(read(file)):
+        print(f"{name:<12} {value}")
+
+
+def _about(found: Ticket) -> list[tuple[str, str]]:
+    recipe, evidence = found.recipe, found.evidence
+    train = recipe.train
+    rows = [
+        ("key", found.key),
+        ("model", f"{_said(recipe.model.as_dict())} on {_said(recipe.data.component.as_dict())}"),
+        ("optimizer", f"{_said(train.optimizer[0].as_dict())}, {train.length}, batches of {train.batch_size}"),
+        ("seed", str(found.training["seed"])),
+        ("start", f"step {found.step}" + (f" ({found.mode})" if found.mode != "weights" else "")),
+        ("density", f"{100 * found.mask.density:.4g} %, {sum(found.mask.alive().values()):,} weights"),
+    ]
+    sizes = found.mask.sizes()
+    rows += [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in found.mask.alive().items()]
+    for name in ("ticket", "dense"):
+        for when in ("early_stop", "end"):
+            row = evidence[name].get(when)
+            if row:
+                measured = [k for k in ("test_accuracy", "test_r2") if k in row]
+                scores = ", ".join(f"{k.replace('_', ' ')} {row[k]:.4f}" for k in measured)
+                rows.append((name, f"{when.replace('_', ' ')}: step {row['step']}, {scores}"))
+    rows += [("made", evidence["created"])]
+    rows += [("", f"{name:<24} {value}") for name, value in evidence["environment"].items() if name != "earlier"]
+    return rows
+
+
+def _said(component: dict[str, object]) -> str:
+    args = ", ".join(f"{name}={value}" for name, value in component.items() if name != "name")
+    return f"{component['name']}({args})" if args else str(component["name"])
+
+
+@ticket.command()
+def verify(file: File, plugin: Plugins = None) -> None:
+    """Check a ticket file without training: its bytes, key, recipe, mask and weights. Exit code 1 where one fails."""
+    from lottery.ticketfile import checks, read
+
+    plug_in(plugin)
+    found = read(file)
+    print(f"ok       bytes: {file.stat().st_size:,}, as they were written")
+    failed = 0
+    for name, holds, what in checks(found):
+        failed += not holds
+        print(f"{'ok      ' if holds else 'WRONG   '} {name}: {what}")
+    if failed:
+        raise LotteryError(f"{file}: {failed} checks failed; do not trust this file")
+
+
+@ticket.command()
+def retrain(
+    file: File,
+    data: DataDir = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DIR", help="Keep the training there, to continue it [temporary].")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train the ticket of a file again, from its own start, and compare with what its maker measured."""
+    import tempfile
+
+    from lottery.retraining import retrain as train_again
+    from lottery.ticketfile import read
+
+    plug_in(plugin)
+    found = read(file)
+    with tempfile.TemporaryDirectory() as temporary:
+        compared = train_again(
+            found,
+            data_root(data),
+            store or Path(temporary),
+            device=device,
+            deterministic=deterministic,
+            on_progress=_Told(),
+        )
+    if compared.identical:
+        print("identical: the trained weights are those of the ticket's maker, to the bit")
+    else:
+        print("different: the trained weights are not those of the ticket's maker")
+    for when, name, there, here in compared.measures:
+        if not name.startswith("train"):
+            print(
+                f"  {when.replace('_', ' '):<11} {name.replace('_', ' '):<20} {there:>12.6g} there {here:>12.6g} here"
+            )
+    for name, there, here in compared.environment:
+        print(f"  {name:<32} {there} there, {here} here")
+
+
+class _Told:
+    """A line about the training every now and then."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        import time
+
+        if (now := time.monotonic()) - self._last >= PROGRESS_EVERY:
+            self._last = now
+            print(f"step {progress.step}/{progress.total}", file=sys.stderr)

@@ -1,0 +1,312 @@
+"""Ticket files: a ticket with all that its training needs, in one file that any machine can check and retrain.
+
+The tensors are the surviving weights where its training starts (`start/<name>`, those not pruned in full), the mask at
+eight weights a byte (`mask/<name>`), and the optimizer's state at a rewind point after step 0. The metadata hold, as
+JSON, the identities that the ticket's key is a hash of, a recipe that trains it, and the evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lottery.build import build_model, prunable
+from lottery.data import Splits, fingerprint, load
+from lottery.errors import DamagedFile, DataError, LotteryError, UsageError
+from lottery.identity import SCHEMA, data_identity, digest, training_identity
+from lottery.levels import pack, read_state, unpack
+from lottery.mask import Mask
+from lottery.reading import parse_json, read_bytes
+from lottery.recipe import parse_recipe
+from lottery.spec import Component
+from lottery.tensors import decode, encode
+from lottery.train import flatten, unflatten
+from lottery.trunk import Spec, Start
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lottery.plan import Job
+    from lottery.schema import Recipe
+    from lottery.store import Store
+
+FORMAT, VERSION = "lottery ticket", 1
+MOST_BYTES = 1 << 34
+Identity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a ticket file holds. `chain` are the identities from the ticket's to its dense network's; `values` the
+    optimizer's state, its tensors among `tensors`; `shape` that of an input without the batch; `evidence` what was
+    measured, `trained_sha256` the hash of the trained weights as the store keeps them."""
+
+    chain: list[Identity]
+    recipe: Recipe
+    shape: tuple[int, ...]
+    classes: int
+    step: int
+    values: Any
+    evidence: dict[str, Any]
+    tensors: dict[str, Tensor]
+    mask: Mask
+
+    @property
+    def key(self) -> str:
+        return digest(self.chain[0])
+
+    @property
+    def training(self) -> Identity:
+        """What determined the dense network's training."""
+        training: Identity = self.chain[-1]["training"]
+        return training
+
+    @property
+    def mode(self) -> str:
+        return str(self.chain[0]["rewind"]["mode"])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The state dict where training starts, pruned weights 0."""
+        parts = {name.removeprefix("start/"): t for name, t in self.tensors.items() if name.startswith("start/")}
+        return unpack(parts, self.mask)
+
+    def start(self) -> Start:
+        """Where its training starts, as the trunk makes it."""
+        schedule, optimizer = self.recipe.train.schedule, self.recipe.train.optimizer[0]
+        last_rate = self.mode == "finetune"
+        spec = Spec(optimizer, schedule.component, schedule.warmup, self.step, last_rate=last_rate)
+        state = None if self.values is None else unflatten(self.values, self.tensors)
+        return Start(self.weights, self.mask, spec, state)
+
+    def job(self) -> Job:
+        """The ticket's job, with its own key; it needs no other."""
+        from lottery.plan import Job
+
+        identity, rewind = self.chain[0], self.recipe.rewind[0]
+        optimizer, depth = self.recipe.train.optimizer[0], len(self.chain) - 1
+        seed = int(self.training["seed"])
+        return Job("ticket", identity, identity["parent"], seed, optimizer, level=depth, rewind=rewind)
+
+    def model(self) -> nn.Module:
+        """The network where training starts, pruned weights 0, on the CPU."""
+        network = build_model(self.recipe.model, self.shape, self.classes, init=Component("torch"), seed=0)
+        network.load_state_dict(self.weights)
+        return network
+
+    def data(self, root: Path) -> Splits:
+        """The data it was trained on. Raises DataError where those under `root` are missing or others."""
+        splits = load(self.recipe.data.component, root)
+        found, wanted = fingerprint(splits), self.training["fingerprint"]
+        if found != wanted:
+            name = self.recipe.data.component.name
+            raise DataError(
+                f"{root}: {name} is not what the ticket was trained on: its hash is {found[:12]}, not {wanted[:12]}"
+            )
+        return splits
+
+
+def load_ticket(path: str | Path) -> tuple[nn.Module, Mask]:
+    """The network of a ticket file where its training starts, pruned weights 0, and its mask.
+
+    Hold the mask in a training of your own with `lottery.masked`. Raises UsageError for a file that is not there or no
+    ticket, DamagedFile for one that is not whole."""
+    ticket = read(path)
+    return ticket.model(), ticket.mask
+
+
+def export(store: Store, key: str, data: Path) -> bytes:
+    """The ticket file of a finished ticket; `key` are the first digits of its key, `data` the data root.
+
+    Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training."""
+    full = store.resolve(key)
+    chain = _chain(store, full)
+    identity, training = chain[0], chain[-1]["training"]
+    metrics, manifest = store.read_json(full, "metrics.json"), store.find(full)
+    assert manifest is not None
+    if "diverged" in metrics:
+        raise UsageError(
+            f"{full[:12]}: this ticket's training diverged at step {metrics['diverged']}; there is nothing to export"
+        )
+    recipe = recipe_of(training, identity["rewind"], metrics.get("lr"))
+    splits = load(recipe.data.component, data)
+    mask = Mask.unpack(*decode(store.read(full, "mask.safetensors")))
+    point = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": identity["rewind"]["to"]}
+    state, values = read_state(store, digest(point))
+    weights = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
+    optimizer, tensors = None, dict[str, Tensor]()
+    if identity["rewind"]["mode"] != "weights":
+        weights = trained(store, chain[1])
+    elif values["step"]:
+        optimizer = flatten(unflatten(values["optimizer"], state), "optimizer", tensors)
+    tensors |= {f"start/{name}": value for name, value in pack(weights, mask).items()}
+    about = {
+        "chain": chain,
+        "recipe": recipe.canonical(),
+        "shape": list(splits.train_x.shape[1:]),
+        "classes": splits.classes,
+        "step": values["step"],
+        "optimizer": optimizer,
+        "evidence": {
+            "ticket": _measured(metrics),
+            "dense": _measured(store.read_json(digest(chain[-1]), "metrics.json")),
+            "density": metrics["density"],
+            "alive": metrics["alive"],
+            "trained_sha256": manifest.files["weights.safetensors"].sha256,
+            "environment": manifest.environment,
+            "created": manifest.created,
+        },
+    }
+    return _written(tensors, mask, about)
+
+
+def _written(tensors: Mapping[str, Tensor], mask: Mask, about: Mapping[str, Any]) -> bytes:
+    packed, shapes = mask.pack()
+    every = {**tensors, **{f"mask/{name}": bits for name, bits in packed.items()}}
+    text = json.dumps(about, sort_keys=True)
+    head = {"format": FORMAT, "version": str(VERSION), "about": text, **shapes}
+    return encode(every, {**head, "sha256": _hash(every, head)})
+
+
+def _hash(tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> str:
+    return hashlib.sha256(encode(tensors, head)).hexdigest()
+
+
+def opened(store: Store, key: str, data: Path) -> Ticket:
+    """A finished ticket as it is exported; raises as `export`."""
+    return _opened(export(store, key, data), key)
+
+
+def read(path: str | Path) -> Ticket:
+    """A ticket file, its hash checked. Raises UsageError for what is no ticket file, DamagedFile for one not whole."""
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: there is no such file")
+    return _opened(read_bytes(path, most=MOST_BYTES), str(path))
+
+
+def _opened(content: bytes, path: str) -> Ticket:
+    try:
+        tensors, head = decode(content)
+    except DamagedFile as error:
+        raise DamagedFile(f"{path}: no whole ticket file: {error}; copy it again") from error
+    if head.get("format") != FORMAT:
+        raise UsageError(f"{path}: is no ticket file; lottery ticket export makes them")
+    if head.get("version") != str(VERSION):
+        raise UsageError(f"{path}: has format version {head.get('version')}, this lottery reads {VERSION}; update one")
+    said = head.pop("sha256", "")
+    if _hash(tensors, head) != said:
+        raise DamagedFile(f"{path}: its bytes are not those that were written; copy it again")
+    about = parse_json(head["about"].encode(), path)
+    bits = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
+    return Ticket(
+        about["chain"],
+        parse_recipe(json.dumps(about["recipe"]), path),
+        tuple(about["shape"]),
+        about["classes"],
+        about["step"],
+        about["optimizer"],
+        about["evidence"],
+        tensors,
+        Mask.unpack(bits, {"shapes": head["shapes"]}),
+    )
+
+
+def checks(ticket: Ticket) -> Iterator[tuple[str, bool, str]]:
+    """What can be proved of a ticket file without training: (what, whether it holds, what was found)."""
+    chain = ticket.chain
+    linked = all(one["parent"] == digest(above) for one, above in pairwise(chain))
+    whole = linked and chain[-1].get("kind") == "dense" and all(one.get("kind") == "ticket" for one in chain[:-1])
+    yield "key", whole, f"{ticket.key[:12]}, {len(chain) - 1} tickets down from its dense network"
+    rate = ticket.training["optimizer"].get("lr")
+    optimizer = ticket.recipe.train.optimizer[0]
+    known = Component(optimizer.name, {**optimizer.args, "lr": rate} if isinstance(rate, dict) else optimizer.args)
+    said = training_identity(ticket.recipe, ticket.training["fingerprint"], int(ticket.training["seed"]), known)
+    yield "recipe", said == ticket.training, "trains what the key stands for"
+    claimed = ticket.evidence["alive"]
+    yield (
+        "mask",
+        ticket.mask.alive() == claimed,
+        f"{sum(ticket.mask.alive().values()):,} of {_total(ticket.mask):,} weights",
+    )
+    try:
+        network, fits = ticket.model(), "fit the model"
+        layers = {name: tuple(weight.shape) for name, weight in prunable(network).items()}
+        fine = layers == {name: tuple(bits.shape) for name, bits in ticket.mask.items()}
+    except (LotteryError, RuntimeError) as error:
+        fine, fits = False, str(error).splitlines()[0]
+    yield "weights", fine, fits
+
+
+def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None) -> Recipe:
+    """A recipe of one seed that trains a dense network of this identity; `rate` where its learning rate was chosen."""
+    optimizer = _component(training["optimizer"])
+    if isinstance(optimizer.get("lr"), dict):
+        optimizer["lr"] = rate
+    data: dict[str, Any] = {k: training[k] for k in ("validation", "limit", "augment") if k in training}
+    rest = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
+    train: dict[str, Any] = {name: training[name] for name in rest if name in training}
+    warmup: dict[str, Any] = {name: training[name] for name in ("warmup",) if name in training}
+    said = {
+        "name": "ticket",
+        "data": {**_component(training["data"]), **data},
+        "model": _component(training["model"]),
+        "init": _component(training["init"]),
+        "train": {
+            "optimizer": optimizer,
+            "schedule": {**_component(training["schedule"]), **warmup},
+            **train,
+        },
+        "prune": {"levels": 1},
+        "rewind": {"to": rewind["to"], "mode": rewind["mode"]},
+        "seeds": [training["seed"]],
+    }
+    recipe = parse_recipe(json.dumps(said), "ticket")
+    assert data_identity(recipe.data) == training["data"]
+    return recipe
+
+
+def _component(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without its versions."""
+    return {
+        name: _component(value) if isinstance(value, dict) and "name" in value else value
+        for name, value in identity.items()
+        if name != "version" and not name.endswith("_version")
+    }
+
+
+def _chain(store: Store, key: str) -> list[Identity]:
+    chain = [store.read_json(key, "job.json")]
+    if chain[0]["kind"] != "ticket":
+        raise UsageError(
+            f"{key[:12]}: is the job of a {chain[0]['kind']}, not of a ticket; lottery table --view long lists keys"
+        )
+    if chain[0]["prune"].get("when") == "training":
+        raise UsageError(f"{key[:12]}: was pruned in the course of its training: no training of this mask alone exists")
+    while chain[-1].get("parent") is not None:
+        chain.append(store.read_json(chain[-1]["parent"], "job.json"))
+    return chain
+
+
+def trained(store: Store, identity: Identity) -> dict[str, Tensor]:
+    """The weights at the end of the training of a dense network or ticket of this identity."""
+    key = digest(identity)
+    packed = store.read_tensors(key, "weights.safetensors")
+    if identity["kind"] == "dense":
+        return packed
+    return unpack(packed, Mask.unpack(*decode(store.read(key, "mask.safetensors"))))
+
+
+def _measured(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: metrics.get(name) for name in ("end", "early_stop", "diverged", "lr") if metrics.get(name) is not None
+    }
+
+
+def _total(mask: Mask) -> int:
+    return sum(mask.sizes().values())
