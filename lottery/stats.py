@@ -39,15 +39,17 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95) -> Interv
 
 
 def lower_bound(differences: Sequence[float], confidence: float = 0.95) -> float:
-    """One-sided lower t bound of the mean; -inf for fewer than 2 values, the mean where all are equal."""
+    """One-sided lower t bound of the mean; -inf for fewer than 2 values.
+
+    Where all are equal a t bound shows anything: it is the mean if a sign test of so many is as sure, else -inf."""
     n = len(differences)
-    if n < 2:
+    if n < 2 or (max(differences) - min(differences) < NO_SPREAD and 0.5**n > 1 - confidence):
         return -math.inf
     return _mean(differences) - float(stats.t.ppf(confidence, n - 1)) * _error(differences)
 
 
 def upper_bound(differences: Sequence[float], confidence: float = 0.95) -> float:
-    """One-sided upper t bound of the mean; inf for fewer than 2 values, the mean where all are equal."""
+    """One-sided upper t bound of the mean, as `lower_bound`."""
     return -lower_bound([-difference for difference in differences], confidence)
 
 

@@ -64,7 +64,8 @@ def test_too_few_values_say_nothing_and_equal_ones_have_no_spread() -> None:
     assert stats.lower_bound([0.5]) == -math.inf and stats.upper_bound([]) == math.inf
     assert (stats.t_interval([0.5]).low, stats.bca_interval([0.5]).high) == (-math.inf, math.inf)
     assert stats.t_pvalue([0.5]) == stats.sign_flip([]) == 1.0
-    assert stats.lower_bound([0.1] * 3) == pytest.approx(0.1) == stats.bca_interval([0.1] * 3).low
+    assert stats.lower_bound([0.1] * 5) == pytest.approx(0.1) == stats.bca_interval([0.1] * 3).low
+    assert stats.lower_bound([0.1] * 4) == -math.inf and stats.upper_bound([0.1] * 4) == math.inf  # 2^-4 is above 5 %
     assert (stats.t_pvalue([0.1] * 3), stats.t_pvalue([0.1] * 3, 0.1)) == (0.0, 1.0)
 
 
