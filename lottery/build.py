@@ -121,6 +121,8 @@ def without_weight_norms(model: nn.Module, names: Iterable[str]) -> dict[str, nn
         path, parametrized, _ = name.partition(".parametrizations.weight.")
         layer = model.get_submodule(path if parametrized else name.rpartition(".")[0])
         if is_parametrized(layer, "weight"):
+            kind = type(layer)  # torch takes the weight off this class, which copies of the model share
+            layer.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
             with torch.enable_grad():  # torch leaves a parameter only where the weight has a gradient
                 remove_parametrizations(layer, "weight", leave_parametrized=True)
         assert isinstance(layer.weight, nn.Parameter)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from lottery.compact import compact, speed_up, written
+from lottery.compact import Compacted, compact, pruned, speed_up, written
 from lottery.mask import Mask
 from lottery.tensors import encode
 from lottery.ticketfile import opened, trained
@@ -18,19 +18,24 @@ from lottery.ticketfile import opened, trained
 if TYPE_CHECKING:
     from lottery.store import Store
 
+BATCH = 128  # inputs of a forward pass whose time is told
+
 
 def plain_state(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
-    """The state dict of the dense network with each pruned weight 0."""
-    return mask.apply(model.state_dict())
+    """The state dict of the dense network with each pruned weight 0; it loads strictly into the plain model."""
+    return {name: value.detach().clone() for name, value in pruned(model, mask).state_dict().items()}
 
 
 def prune_form(model: nn.Module, mask: Mask) -> nn.Module:
-    """A copy on which torch.nn.utils.prune holds the mask: `weight_orig` and `weight_mask` in place of each weight."""
-    held = deepcopy(model)
-    for name in mask:
+    """A copy on which torch.nn.utils.prune holds the mask: `weight_orig` and `weight_mask` in place of each weight.
+
+    Its outputs are those of the masked network, in training and evaluation mode; `prune.remove` of each weight leaves
+    the plain network, pruned weights 0 (https://docs.pytorch.org/tutorials/intermediate/pruning_tutorial.html)."""
+    held = pruned(model, mask)
+    for name, bits in mask.items():
         path, _, parameter = name.rpartition(".")
-        bits = mask[name].to(held.get_parameter(name).device)
-        prune.custom_from_mask(held.get_submodule(path), parameter, bits)  # type: ignore[no-untyped-call]
+        where = held.get_parameter(name).device
+        prune.custom_from_mask(held.get_submodule(path), parameter, bits.to(where))  # type: ignore[no-untyped-call]
     return held
 
 
@@ -47,13 +52,22 @@ def export(store: Store, key: str, data: Path, form: str, *, trained_weights: bo
     if form == "prune":
         return encode(prune_form(model, mask).state_dict()), []
     made = compact(model, mask, ticket.shape)
-    speed = speed_up(model, made.model, ticket.shape)
-    lines = [*_removed(made.layers), f"{made.parameters[1]:,} of {made.parameters[0]:,} parameters"]
-    took, before = 1e3 * speed.compact, 1e3 * speed.masked
-    lines.append(f"a forward pass of 128 takes {took:.3g} ms, before {before:.3g} ms: {speed.ratio:.2f}x as fast")
+    lines = [*_removed(made), _speed(model, made, ticket.shape)]
     return written(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines
 
 
-def _removed(layers: list[tuple[str, int, int]]) -> Iterator[str]:
-    for path, before, after in layers:
-        yield f"{path:<24} {after:>6} of {before} units"
+def _removed(made: Compacted) -> Iterator[str]:
+    for row in made.rows:
+        stay = f", {row.dead} of them dead" if row.dead else ""
+        yield f"{row.layer:<24} {row.after:>6} of {row.before} units{stay}"
+    before, after = made.parameters
+    yield f"{after:,} of {before:,} parameters"
+
+
+def _speed(model: nn.Module, made: Compacted, shape: tuple[int, ...]) -> str:
+    speed = speed_up(model, made.model, shape, batch=BATCH)
+    took, before = 1e3 * speed.compact, 1e3 * speed.masked
+    return (
+        f"a forward pass of {BATCH} takes {took:.3g} ms, before {before:.3g} ms: {speed.ratio:.2f}x as fast "
+        f"(CPU, {torch.get_num_threads()} threads)"
+    )

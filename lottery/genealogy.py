@@ -10,6 +10,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from lottery.connectivity import paths
@@ -37,13 +39,16 @@ def layers(study: Study) -> list[Row]:
     """A row for each optimizer, rewind point (where there are several), level and layer, and one for all layers.
 
     Level 0 is the dense network. Each column is the mean over the `n` seeds whose training is finished: `density` and
-    `kept` weights; `effective_density`, which counts only weights on a path from input to output, and `dead` units,
+    `kept` weights; `effective_density`, which counts only weights on a path from input to output, and `dead_units`,
     as a `dead_share` of all too (see `connectivity.paths`; None where the data are not there, since they alone know
-    the shape of the input); `survival`, the share of the level above's weights that are kept, and `first_survival`,
-    that of the first level's; `sign_change_share` of the kept weights whose sign at the end of training is another
-    than at the rewind point (one that is exactly 0 at either has not changed); `init_abs` and `end_abs`, the mean
-    absolute values of the kept weights at both. Under a weight normalization these are of the weights that the layers
-    compute with. None where a layer has nothing left to take a share of."""
+    the shape of the input); `survival`, the share of the level above's weights that are kept. The start is the rewind
+    point: `start_rank` is the mean rank of the kept weights among all of their layer by absolute value there, between
+    0 (smallest) and 1, ties shared, so that 0.5 says that pruning took small and large ones alike;
+    `sign_change_share` is that of the kept weights whose sign at the end of training is another than at the start (one
+    that is exactly 0 at either has not changed); `start_magnitude` and `end_magnitude` are their mean absolute values
+    at both. Where some rewind point is not the initialization, `init_sign_change_share` counts from there (None
+    without the data). Under a weight normalization all these are of the weights that the layers compute with. None
+    where a layer has nothing left to take a share of."""
     structure = _Structure(study)
     labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
@@ -55,8 +60,10 @@ def layers(study: Study) -> list[Row]:
         for level, found in sorted(measured.items()):
             about = _place(study, labels[place], rewind) | {"level": level}
             for layer in found[0]:
-                shares = [counts[layer].row() for counts in found]
-                table.append({**about, "layer": layer, "n": len(shares), **_mean(shares)})
+                shares = _mean([counts[layer].row() for counts in found])
+                if all(rewind.to.value == 0 for rewind in study.recipe.rewind):
+                    del shares["init_sign_change_share"]  # it would say the same again
+                table.append({**about, "layer": layer, "n": len(found), **shares})
     return table
 
 
@@ -64,13 +71,15 @@ def overlaps(study: Study) -> list[Row]:
     """A row for each level and layer, and one for all layers: what the masks of two tickets of that level share.
 
     `between` says of which: two seeds of one optimizer, or one seed of the `optimizer` and the `other`; all means are
-    over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes, `jaccard` that
-    over the union. Beside them stands what masks with the same densities of layers, drawn at random, would share:
+    over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice), `jaccard`
+    that over the union. Beside them stands what masks with the same densities of layers, drawn at random, would share:
     `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection of that size.
-    `z` is the excess of the intersections in standard deviations of chance, hypergeometric too; the variances of
-    layers add, and those of pairs, since under chance intersections of a mask with several others are uncorrelated.
-    None where the densities leave no choice. Networks of different seeds start from different weights: chance is what
-    is to be expected of them. Those of one seed share their initialization and order of data."""
+    `z` says how far the mean excess over chance is beyond the spread between pairs: with the excess e of each pair,
+    sum(e) / sqrt(sum(e^2)) (a self-normalized sum, Efron 1969), None with one pair only. Where hidden units could be
+    numbered in any other way, masks of different seeds share as much as chance on average, and their pairs are
+    uncorrelated, but spread more than by chance: whole rows of a mask are kept or not. The hypergeometric variance
+    knows nothing of this, so z is not taken from it. Networks of one seed share their initialization and order of
+    data."""
     every, labels = _trunks(study), optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
     for rewind in dict.fromkeys(rewind for _, rewind in every):
@@ -101,11 +110,11 @@ class _Counts:
     effective: int | None
     above: int | None  # kept at the level above, and how many of these still are
     survived: int | None
-    first: int | None  # kept at the first level, and how many of these still are
-    still: int | None
-    changed: int | None
-    init: float | None
+    ranks: float | None  # sums over the kept weights
+    start: float | None
     end: float | None
+    changed: int | None
+    changed_since_init: int | None
     units: int | None
     dead: int | None
 
@@ -120,11 +129,12 @@ class _Counts:
             "kept": self.kept,
             "effective_density": _share(self.effective, self.size),
             "survival": _share(self.survived, self.above),
-            "first_survival": _share(self.still, self.first),
             "sign_change_share": _share(self.changed, self.kept),
-            "init_abs": _share(self.init, self.kept),
-            "end_abs": _share(self.end, self.kept),
-            "dead": self.dead,
+            "init_sign_change_share": _share(self.changed_since_init, self.kept),
+            "start_rank": _share(self.ranks, self.kept),
+            "start_magnitude": _share(self.start, self.kept),
+            "end_magnitude": _share(self.end, self.kept),
+            "dead_units": self.dead,
             "dead_share": _share(self.dead, self.units),
         }
 
@@ -140,7 +150,9 @@ def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
 
 
 class _Structure:
-    """What needs the network itself: paths, and weights behind a weight normalization. Nothing without the data."""
+    """What needs the network itself: paths, initializations, weights behind a weight normalization.
+
+    Nothing without the data."""
 
     def __init__(self, study: Study):
         self.study, self.known = study, True
@@ -154,57 +166,78 @@ class _Structure:
     def paths(self, mask: Mask) -> Paths | None:
         return paths(self._network, mask, self._shape) if self.known else None
 
-    def weights(self, job: Job, mask: Mask, state: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+    def weights(self, job: Job, mask: Mask, state: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
         """The weights that layers compute with, by mask name; those that are pruned are 0."""
+        if state is None:
+            return None
+        state = mask.apply(state)
         if all(name in state and ".parametrizations." not in name for name in mask):
             return state
         return self.study.level(job).effective(state) if self.known else None
 
+    def initial(self, job: Job) -> Mapping[str, Tensor] | None:
+        """The network's state as its init draws it."""
+        return self.study.bench.network(job.seed).state_dict() if self.known else None
+
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts]]]:
     """Of each finished level of one seed's trunk what is counted, by the names of layers."""
-    study = structure.study
-    above: dict[int, Mask] = {}  # the first level and the last one
+    study, (job, *_) = structure.study, levels.values()
+    assert job.point is not None and job.rewind is not None
+    state, _ = read_state(study.store, job.point)
+    start = {name.removeprefix("model/"): tensor for name, tensor in state.items() if name.startswith("model/")}
+    init = structure.initial(job) if job.rewind.to.value else start
+    every = Mask.dense({name: start[name] for name in study.found[job.key].metrics["sizes"]})
+    ranks = _ranks(every, structure.weights(job, every, start))
+    above: tuple[int, Mask] | None = None
     for level, job in sorted(levels.items()):
-        assert job.point is not None
-        start = {n.removeprefix("model/"): t for n, t in read_state(study.store, job.point)[0].items()}
-        end = study.store.read_tensors(job.key, "weights.safetensors")
-        if job.kind == "dense":
-            mask = Mask.dense({name: end[name] for name in study.found[job.key].metrics["sizes"]})
-        else:
+        end, mask = study.store.read_tensors(job.key, "weights.safetensors"), every
+        if job.kind == "ticket":
             mask = _mask(study, job)
             end = unpack(end, mask)
-        weights = [structure.weights(job, mask, mask.apply(state)) for state in (start, end)]
-        if level == 1:
-            above[1] = mask
-        yield level, _counted(mask, above.get(level - 1), above.get(1), structure.paths(mask), *weights)
-        above = {1: above[1]} if 1 in above else {}
-        above[level] = mask
+        states = [structure.weights(job, mask, state) for state in (start, end, init)]
+        before = above[1] if above is not None and above[0] == level - 1 else None
+        yield level, _counted(mask, before, structure.paths(mask), ranks, *states)
+        above = level, mask
+
+
+def _ranks(every: Mask, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """Of each weight of a layer its rank by absolute value among them, between 0 and 1; 0.5 on average."""
+    if weights is None:
+        return None
+    return {
+        name: torch.from_numpy((rankdata(weights[name].abs().double().numpy(), axis=None) - 0.5) / size).view(
+            weights[name].shape
+        )
+        for name, size in every.sizes().items()
+    }
 
 
 def _counted(
     mask: Mask,
     above: Mask | None,
-    first: Mask | None,
     found: Paths | None,
-    init: Mapping[str, Tensor] | None,
+    ranks: Mapping[str, Tensor] | None,
+    start: Mapping[str, Tensor] | None,
     end: Mapping[str, Tensor] | None,
+    init: Mapping[str, Tensor] | None,
 ) -> dict[str, _Counts]:
     counts: dict[str, _Counts] = {}
     for name, bits in mask.items():
-        start, trained = (None if state is None else state[name][bits].double() for state in (init, end))
-        changed = None if start is None or trained is None else int((start.sign() * trained.sign() < 0).sum())
+        own, ended, drawn, rank = (
+            None if every is None else every[name][bits].double() for every in (start, end, init, ranks)
+        )
         counts[layer_name(name)] = _Counts(
             size=bits.numel(),
             kept=int(bits.sum()),
             effective=None if found is None else int(found.effective[name].sum()),
             above=None if above is None else int(above[name].sum()),
             survived=None if above is None else int((above[name] & bits).sum()),
-            first=None if first is None else int(first[name].sum()),
-            still=None if first is None else int((first[name] & bits).sum()),
-            changed=changed,
-            init=None if start is None else float(start.abs().sum()),
-            end=None if trained is None else float(trained.abs().sum()),
+            ranks=None if rank is None else float(rank.sum()),
+            start=None if own is None else float(own.abs().sum()),
+            end=None if ended is None else float(ended.abs().sum()),
+            changed=_changes(own, ended),
+            changed_since_init=_changes(drawn, ended),
             units=None if found is None else len(found.units[name].works),
             dead=None if found is None else found.units[name].dead,
         )
@@ -214,17 +247,21 @@ def _counted(
     return {**counts, ALL: total}
 
 
+def _changes(one: Tensor | None, other: Tensor | None) -> int | None:
+    """How many signs differ."""
+    return None if one is None or other is None else int((one.sign() * other.sign() < 0).sum())
+
+
 def _trunks(study: Study) -> Trunks:
     """The finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
     trunks: Trunks = {}
     for job in study.plan:
         if job.kind != "ticket" or job.rewind is None:
             continue
-        levels = trunks.setdefault((job.place, job.rewind), {}).setdefault(job.seed, {})
         for each in (study.plan.trunk(job)[0], job):
             record = study.found.get(each.key)
             if record is not None and record.diverged is None:
-                levels[each.level] = each
+                trunks.setdefault((job.place, job.rewind), {}).setdefault(job.seed, {})[each.level] = each
     return trunks
 
 
@@ -263,8 +300,9 @@ def _overlap_rows(about: Row, pairs: Sequence[tuple[_Packed, _Packed]]) -> Itera
     counts[ALL] = np.stack([counts[layer] for layer in names]).sum(0)
     sizes = dict(pairs[0][0].sizes)
     sizes[ALL] = sum(sizes.values())
-    for layer, (first, second, shared, expected, variance) in ((layer, c.T) for layer, c in counts.items()):
-        spread = float(variance.sum()) ** 0.5
+    for layer, (first, second, shared, expected) in ((layer, c.T) for layer, c in counts.items()):
+        excess = shared - expected
+        spread = float((excess**2).sum()) ** 0.5
         yield {
             **about,
             "density": float((first + second).mean()) / 2 / sizes[layer],
@@ -274,16 +312,14 @@ def _overlap_rows(about: Row, pairs: Sequence[tuple[_Packed, _Packed]]) -> Itera
             "overlap_chance": _ratio(expected, (first + second) / 2),
             "jaccard": _ratio(shared, first + second - shared),
             "jaccard_chance": _ratio(expected, first + second - expected),
-            "z": float((shared - expected).sum()) / spread if spread else None,
+            "z": float(excess.sum()) / spread if spread and len(pairs) > 1 else None,
         }
 
 
 def _pair(one: _Packed, two: _Packed, layer: str) -> tuple[float, ...]:
-    """Kept by one, by two, by both, and the hypergeometric mean and variance of what chance would give both."""
-    size, first, second = one.sizes[layer], one.kept[layer], two.kept[layer]
-    mean = first * second / size
-    variance = mean * (size - first) * (size - second) / (size * max(1, size - 1))
-    return first, second, one.shared(two, layer), mean, variance
+    """Kept by one, by two, by both, and the hypergeometric mean of what chance would give both."""
+    first, second = one.kept[layer], two.kept[layer]
+    return first, second, one.shared(two, layer), first * second / one.sizes[layer]
 
 
 def _ratio(parts: Vector, wholes: Vector) -> float | None:

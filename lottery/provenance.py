@@ -132,7 +132,7 @@ class _Behind:
         if self.view == "costs" and source.column == "ticket":
             return source.level <= int(row["level"])
         if self.view == "layers":
-            return source.level in (1, row["level"] - 1, row["level"])  # of which shares survived
+            return source.level in (row["level"] - 1, row["level"])  # a share of the level above survived
         if self.view == "replication" or level is not None:
             return source.level == level
         return density is None or source.density == density

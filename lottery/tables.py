@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import UsageError
@@ -109,12 +111,13 @@ def render(table: Sequence[Row], form: str) -> bytes:
     if form == "latex":
         style = compact.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
         return str(style.to_latex(hrules=True)).replace("±", "$\\pm$").encode()
-    if form in ("text", "markdown"):
+    cells = [list(row.values()) for row in compact.to_dict("records")]
+    if form == "text":
+        return _aligned(list(compact.columns), cells).encode()
+    if form == "markdown":
         from tabulate import tabulate
 
-        grid = {"text": "simple", "markdown": "github"}[form]
-        cells = [list(row.values()) for row in compact.to_dict("records")]
-        text: str = tabulate(cells, list(compact.columns), tablefmt=grid, disable_numparse=True)
+        text: str = tabulate(cells, list(compact.columns), tablefmt="github", disable_numparse=True)
         return f"{text}\n".encode()
     raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
 
@@ -244,13 +247,35 @@ def _compact(row: Row) -> dict[str, str]:
             cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"
         elif name.endswith("_diff"):
             cells[name.replace("_", " ")] = "" if value is None else f"{value:+.4f}"
-        elif name == "density":
+        elif name == "density" or (name.endswith("_density") and value is not None):
             cells[name] = f"{100 * value:.4g} %"
         elif isinstance(value, float):
-            cells[name] = f"{value:.6g}"
+            cells[name] = f"{value:.4g}" if abs(value) < 1000 else f"{value:.6g}"
         else:
             cells[name] = "" if value is None else str(value)
     return cells
+
+
+def _aligned(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The table for a terminal: columns as narrow as they can be, with a rule below their names."""
+    heads = [_folded(name, [row[place] for row in rows]) for place, name in enumerate(names)]
+    widths = [max(map(len, (*head, *(row[place] for row in rows)))) for place, head in enumerate(heads)]
+    lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
+    cells = ((cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "".join(f"{'  '.join(line).rstrip()}\n" for line in cells)
+
+
+def _folded(name: str, cells: Sequence[str]) -> list[str]:
+    """A column's name in lines that are no wider than its cells or its longest word, broken after underscores."""
+    first, *words = re.split("(?<=_)(?=.)", name)
+    width = max(len(text) for text in (first, *words, *cells))
+    lines = [first]
+    for word in words:
+        if len(lines[-1]) + len(word) <= width:
+            lines[-1] += word
+        else:
+            lines.append(word)
+    return lines
 
 
 def _part(row: Row, name: str) -> str:

@@ -273,7 +273,7 @@ def test_people_read_the_decomposition_as_differences_with_intervals_and_verdict
     table = claims({"reinit": [points, [1.0, -1.0, 2.0, -2.0, 0.0]]}, view="decomposition")
     header, _, first, second = render(table, "text").decode().splitlines()
     assert header.split() == ["optimizer", "level", "density", "n", "against", "initialization"]
-    assert first.endswith("reinit     +0.0100 [+0.0080, +0.0120] superior") and "50 %" in first
+    assert " ".join(first.split()).endswith("reinit +0.0100 [+0.0080, +0.0120] superior") and "50 %" in first
     assert second.rstrip().endswith("]")
     assert b"initialization_low" in render(table, "csv").splitlines()[0]
 

@@ -337,3 +337,12 @@ def test_torchvision_networks_are_connected(arch: str) -> None:
     found = paths(network, mask, (3, 64, 64))
     assert sum(layer.dead for layer in found.units.values()) == 0
     assert found.effective.density > 0.95  # kernels of 5x5 on two pixels have a border
+
+
+@pytest.mark.parametrize("norm", ["weight", "spectral"])
+def test_a_network_with_normalized_weights_computes_as_before(norm: str) -> None:
+    network = registry.models["lenet"].make((6,), 3, widths=(5,), norm=norm).eval()
+    x = torch.ones(1, 6)
+    expected = network(x)
+    paths(network, random_mask(network, 0.5, 0), (6,))
+    assert torch.equal(network(x), expected)

@@ -64,6 +64,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "ticketfile",
         "retraining",
         "compact",
+        "joints",
         "exports",
         "listing",
         "api",

@@ -240,6 +240,21 @@ def test_what_people_read_has_one_cell_a_network_with_its_deviation_and_count(fo
     assert "_std" not in heads and "_n" not in heads  # they stand in the cell already
 
 
+def test_names_of_narrow_columns_are_broken_into_lines_and_numbers_rounded_for_readers() -> None:
+    table = [
+        {"optimizer": "adam", "effective_density": 0.123456, "dead_units": 12345.0, "z": -1.23456},
+        {"optimizer": "sgd", "effective_density": None, "dead_units": 0.000123456, "z": None},
+    ]
+    assert render(table, "text").decode().splitlines() == [
+        "optimizer  effective_  dead_      z",
+        "           density     units",
+        "---------  ----------  ---------  ------",
+        "adam       12.35 %     12345      -1.235",
+        "sgd                    0.0001235",
+    ]
+    assert "effective_density" in render(table, "markdown").decode().splitlines()[0]
+
+
 def test_json_is_the_rows_with_null_for_what_is_no_number() -> None:
     content = render([{"a": math.nan, "b": math.inf, "c": 0.1, "d": None, "e": "x"}], "json")
     assert json.loads(content) == [{"a": None, "b": None, "c": 0.1, "d": None, "e": "x"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 
 import lottery
 from lottery.cli import main
-from lottery.errors import DamagedFile, DataError, LotteryError, UsageError
+from lottery.errors import DamagedFile, DataError, Interrupted, LotteryError, UsageError
 from lottery.mask import Mask
 from lottery.plan import Plan
 from lottery.recipe import parse_recipe
@@ -83,18 +84,18 @@ def test_each_ticket_trains_again_elsewhere_to_the_bit(finished: Finished, tmp_p
 def test_a_retraining_goes_on_where_it_was_stopped(finished: Finished, tmp_path: Path) -> None:
     found = read(written(finished, tmp_path, key_of(finished, level=2)))
 
-    class Stopped(Exception):
-        pass
-
-    def stop(progress: object) -> None:
-        raise Stopped
-
     store = tmp_path / "again"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lottery.job.CHECKPOINT_SHARE", 0)
-        patch.setattr("lottery.job.time.monotonic", iter(range(10**6)).__next__)
-        with pytest.raises(Stopped):
-            retrain(found, finished[2], store, device="cpu", deterministic=True, on_progress=stop)
+        patch.setattr("lottery.job.time.monotonic", iter(range(10**6)).__next__)  # progress is told at each step
+        with pytest.raises(Interrupted):
+            retrain(
+                found,
+                finished[2],
+                store,
+                device="cpu",
+                deterministic=True,
+                on_progress=lambda progress: signal.raise_signal(signal.SIGTERM),
+            )
     assert Store(store).checkpoint_step(found.key)
     assert retrain(found, finished[2], store, device="cpu", deterministic=True).identical
 

@@ -1,0 +1,135 @@
+"""Layers between which each unit goes its own way: where a network can be made narrower."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from lottery.errors import UsageError
+
+Layer = nn.Linear | nn.Conv2d
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+
+_EACH = (  # what treats each number by itself
+    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU),
+    *(nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Mish),
+)
+_EACH_NAMES = ("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "dropout")
+_SPATIAL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
+_SPATIAL_NAMES = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "flatten")
+_ARITHMETIC = (operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, operator.truediv)
+
+
+@dataclass
+class Joint:
+    """Layers whose units are one and the same, by their paths: `writers` make them, `readers` read them, and no other.
+
+    Several writers are added or multiplied, unit by unit. Each of the batch normalizations `norms` acts on them, too. A
+    reader sees each unit as one of its channels, or, behind a flattening, as equally many neighbouring features."""
+
+    writers: list[str] = field(default_factory=list)
+    norms: list[str] = field(default_factory=list)
+    readers: list[str] = field(default_factory=list)
+    spatial: bool = False  # units have positions, that may be pooled and flattened
+    closed: bool = False  # something else writes or reads them
+
+    def take(self, other: Joint) -> None:
+        """Become both."""
+        self.writers += other.writers
+        self.norms += other.norms
+        self.readers += other.readers
+        self.closed |= other.closed or self.spatial != other.spatial
+
+
+def joints(model: nn.Module) -> list[Joint]:
+    """All of a model, in its order; each layer writes at most one and reads at most one.
+
+    A layer whose outputs are joined with others, shuffled or normalized together writes none, nor does a layer that is
+    called twice or whose weight the model uses by itself. The model is followed by torch.fx, as in PyTorch's own fusion
+    of convolutions with batch normalizations. Raises UsageError where its code takes decisions that depend on its
+    inputs."""
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception as error:  # torch.fx raises what the model's code raises when it meets a symbol
+        why = str(error).partition("\n")[0]
+        name = type(model).__name__
+        raise UsageError(f"{name}: torch.fx cannot follow its code: {why}; export another form") from error
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    used = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    once = {path: model.get_submodule(path) for path, count in calls.items() if count == 1 and path not in used}
+    of: dict[fx.Node, Joint] = {}
+    for node in graph.nodes:
+        of[node] = _joint(node, model, once, of)
+    found = {id(joint): joint for joint in of.values()}.values()
+    return [joint for joint in found if joint.writers and joint.readers and not joint.closed]
+
+
+def _joint(node: fx.Node, model: nn.Module, once: Mapping[str, nn.Module], of: dict[fx.Node, Joint]) -> Joint:
+    """What the node's units belong to; notes in those that it reads that it does."""
+    made = [of[each] for each in node.all_input_nodes if each.op != "get_attr"]
+    module = once.get(str(node.target)) if node.op == "call_module" else None
+    if module is not None and len(made) == 1 and _is_layer(module):
+        made[0].readers.append(str(node.target))
+        return Joint(writers=[str(node.target)], spatial=isinstance(module, nn.Conv2d))
+    if module is not None and len(made) == 1 and _is_norm(module):
+        made[0].norms.append(str(node.target))
+        return made[0]
+    if made and node.target in _ARITHMETIC and _each_or_scalar(node, model):
+        return _together(made, of)
+    if len(made) == 1 and _passes(node, model, made[0].spatial):
+        return made[0]
+    for joint in made:
+        joint.closed = True
+    return Joint(closed=True)
+
+
+def _together(made: list[Joint], of: dict[fx.Node, Joint]) -> Joint:
+    first = made[0]
+    for other in made[1:]:
+        if other is not first:
+            first.take(other)
+            of.update({node: first for node, joint in of.items() if joint is other})
+    return first
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return type(module) is nn.Linear or (type(module) is nn.Conv2d and module.groups == 1)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Batch normalization that is the same function of a unit for every batch."""
+    return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) and module.running_mean is not None
+
+
+def _passes(node: fx.Node, model: nn.Module, spatial: bool) -> bool:
+    """Whether it treats each unit by itself."""
+    if node.op == "call_module":
+        return type(model.get_submodule(str(node.target))) in (_EACH + _SPATIAL if spatial else _EACH)
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name == "mean":
+        return spatial and _dims(node) in ({2, 3}, {-1, -2})
+    passed = _EACH_NAMES + _SPATIAL_NAMES if spatial else _EACH_NAMES
+    return node.op in ("call_method", "call_function") and name in passed
+
+
+def _each_or_scalar(node: fx.Node, model: nn.Module) -> bool:
+    """Whether it joins units with units, numbers, or parameters of one number."""
+    for value in node.args:
+        if isinstance(value, fx.Node) and value.op == "get_attr":
+            path, _, name = str(value.target).rpartition(".")
+            held = getattr(model.get_submodule(path), name)
+            if not isinstance(held, Tensor) or held.numel() != 1:
+                return False
+        elif not isinstance(value, (fx.Node, int, float)):
+            return False
+    return True
+
+
+def _dims(node: fx.Node) -> set[Any]:
+    dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    return set(dims) if isinstance(dims, (tuple, list)) else set()
