@@ -115,6 +115,14 @@ def test_a_mean_early_stop_step_with_a_censored_training_is_hollow() -> None:
     assert axes.get_ylim()[0] == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_equal_values_of_few_seeds_have_no_bar_and_no_band() -> None:
+    planned = hand(*REINIT)
+    (axes,) = draw(study(planned, everything(planned)), "early_stop").axes
+    bars = lines(axes)["ticket"].lines[2][0].get_segments()
+    assert [bar[1, 1] - bar[0, 1] for bar in bars] == [0, 0] and not axes.patches
+
+
 def test_without_a_validation_split_there_is_no_early_stop_step_to_draw() -> None:
     planned = hand("data.validation=0", "report=end")
     with pytest.raises(UsageError, match=r"has no validation split to stop early by; set data\.validation"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -120,7 +121,7 @@ def _dense_band(axes: Axes, values: Mapping[int, float], scale: float) -> None:
         return
     interval = _interval(values, scale)
     axes.axhline(interval.estimate, color="black", linewidth=1, label="dense")
-    if len(values) > 1:
+    if math.isfinite(interval.high):
         axes.axhspan(interval.low, interval.high, color="black", alpha=0.1, linewidth=0)
 
 
@@ -138,9 +139,8 @@ def _line(
     style, at = line_style(number), [known[place] for place in points]
     intervals = [_interval(values, scale) for values in points.values()]
     means = [interval.estimate for interval in intervals]
-    spread = [
-        0.0 if len(values) < 2 else i.high - i.estimate for i, values in zip(intervals, points.values(), strict=True)
-    ]
+    # one seed, or few that are all equal, have no interval: a bar of no length
+    spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
     axes.errorbar(at, means, yerr=spread, label=name, capsize=1.5, elinewidth=0.7, **style)
     empty = [(known[place], mean) for place, mean in zip(points, means, strict=True) if place in hollow]
     if empty:
