@@ -16,6 +16,7 @@ from lottery.errors import UsageError
 from lottery.facts import weights_of
 from lottery.identity import with_versions
 from lottery.pairs import Place, accuracies, columns, densities, paired
+from lottery.study import once
 from lottery.tables import Row, optimizer_labels
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def claim_of(branch: str) -> str | None:
     return None if claim is None else str(claim)
 
 
+@once
 def rows(study: Study) -> list[Row]:
     """A row for each optimizer, rewind point, density and control that stands for a claim.
 

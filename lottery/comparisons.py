@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
+from lottery.study import once
 from lottery.tables import Row, measured_cell, notes, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 DENSE = "(dense)"
 
 
+@once
 def transfer(study: Study) -> list[Row]:
     """The found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lottery.errors import UsageError
 from lottery.frontier import FUTILE, Step, over, rule, seeds_trained
 from lottery.record import walks
+from lottery.study import once
 from lottery.tables import Row, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def rows(study: Study) -> list[Row]:
     return table
 
 
+@once
 def decided(study: Study) -> Walks:
     """The steps of each walk. Raises UsageError for a recipe whose levels are given."""
     if study.recipe.prune.auto is None:

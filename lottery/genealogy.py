@@ -18,6 +18,7 @@ from lottery.connectivity import paths
 from lottery.errors import DataError
 from lottery.levels import read_state, unpack
 from lottery.mask import Mask
+from lottery.study import once
 from lottery.tables import Row, optimizer_labels, rewind_label
 from lottery.tensors import decode
 from lottery.trunk import layer_name
@@ -35,6 +36,7 @@ ALL = "all"  # the layer that stands for all of them together
 Trunks = dict[tuple[int, "RewindSpec"], dict[int, dict[int, "Job"]]]  # optimizer's place, rewind -> seed -> level
 
 
+@once
 def layers(study: Study) -> list[Row]:
     """A row for each optimizer, rewind point (where there are several), level and layer, and one for all layers.
 
@@ -67,6 +69,7 @@ def layers(study: Study) -> list[Row]:
     return table
 
 
+@once
 def overlaps(study: Study) -> list[Row]:
     """A row for each level and layer, and one for all layers: what the masks of two tickets of that level share.
 

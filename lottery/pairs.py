@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from lottery.plan import MEASURED
+from lottery.study import once
 from lottery.tables import SCORE, by_seed, rewind_label
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ Place = tuple[int, str, int]  # optimizer's place in the recipe, rewind point, l
 Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> value
 
 
+@once
 def columns(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
     """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
     cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
@@ -30,16 +32,19 @@ def columns(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None
     return cells
 
 
+@once
 def accuracies(study: Study) -> Cells:
     """Test accuracy (or r2) at the recipe's `report` by seed; samples of a control are averaged within their seed."""
     return _values(study, study.recipe.report, SCORE)
 
 
+@once
 def steps(study: Study) -> Cells:
     """Early-stop steps by seed, last steps without a validation split."""
     return _values(study, "early_stop" if study.recipe.data.validation else "end", "step")
 
 
+@once
 def differences(study: Study) -> Cells:
     """Accuracy less that of the dense network of the same seed and optimizer, for every column but `dense`."""
     cells = accuracies(study)
@@ -60,6 +65,7 @@ def paired(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int
     return {seed: value - others[seed] for seed, value in values.items() if seed in others}
 
 
+@once
 def densities(study: Study) -> dict[Place, float]:
     """The density of each place that has a finished dense network or ticket."""
     found: dict[Place, float] = {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import lottery
 from lottery import registry
 from lottery.plan import MEASURED
+from lottery.study import once
 from lottery.tables import Row, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Source:
     retrained_with: str | None
 
 
+@once
 def sources(study: Study) -> list[Source]:
     """The finished trainings of a study, in the order of its plan; each with the density of its cell of the tables."""
     labels = optimizer_labels(study.recipe.train.optimizer)
@@ -100,13 +102,12 @@ class _Behind:
         self.longer = next(((label,) for label, traits in branches.items() if traits.get("longer")), ())
 
     def __call__(self, row: Row, source: Source) -> bool:
-        columns = self._columns(row)
         return (
             (source.retrained_with is None or self.view == "audit")
             and (row.get("optimizer") is None or source.optimizer in (row["optimizer"], row.get("other")))
             and (source.rewind is None or row.get("rewind") in (None, source.rewind))
             and row.get("seed") in (None, source.seed)
-            and (columns is None or source.column in columns)
+            and ((columns := self._columns(row)) is None or source.column in columns)
             and (source.column == "dense" or self._there(row, source))
         )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lottery.places import data_root, store_root
 from lottery.plan import MEASURED
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from lottery.record import Record
     from lottery.schema import Recipe
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Study:
     """The plan of a recipe, the records of its finished trainings by key, and the store they lie in.
 
-    `data` is the data root where one was named."""
+    `data` is the data root where one was named, `made` what functions under `once` gave."""
 
     plan: Plan
     found: Mapping[str, Record]
     store: Store
     data: Path | None = None
+    made: dict[Callable[[Study], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def recipe(self) -> Recipe:
@@ -61,6 +64,19 @@ class Study:
         from lottery.levels import StoredLevel
 
         return StoredLevel(self.bench, job)
+
+
+def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
+    """A function that works once for each study; all who ask get the same object, which none of them may change."""
+
+    @wraps(make)
+    def known(study: Study) -> T:
+        if make not in study.made:
+            study.made[make] = make(study)
+        made: T = study.made[make]
+        return made
+
+    return known
 
 
 def study(recipe: Recipe, *, store: str | Path | None = None, data: str | Path | None = None) -> Study:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from lottery import stats
 from lottery.errors import UsageError
+from lottery.frontier_view import decided
 from lottery.pairs import Place, censored, columns, dense, densities, differences, steps
-from lottery.record import walks
+from lottery.study import once
 from lottery.tables import Row, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _p_earlier(cell: Cell, later: float) -> float | None:
     return stats.earlier(ticket, dense_steps, ticket_censored, dense_censored, later=later)
 
 
+@once
 def rows(study: Study) -> list[Row]:
     """A row for each optimizer, rewind point and density with a finished pair of trainings: the verdict, its reason,
     and the figures behind it.
@@ -116,9 +118,9 @@ def rows(study: Study) -> list[Row]:
         first = next(each for each in recipe.rewind if rewind_label(each) == rewind)
         may_win = first.to.value == 0 and first.mode == "weights" and bool(recipe.data.validation)
         cells = [_cell(study, place) for place in places]
-        decided = decide(cells, compare, may_win=may_win)
+        decisions = decide(cells, compare, may_win=may_win)
         sequential = _sequential(study, optimizer, rewind)
-        for place, cell, decision in zip(places, cells, decided, strict=True):
+        for place, cell, decision in zip(places, cells, decisions, strict=True):
             row: Row = {"optimizer": labels[optimizer]}
             row |= {"rewind": rewind} if len(recipe.rewind) > 1 else {}
             row |= {"level": place[2], "density": known[place]}
@@ -178,9 +180,8 @@ def _sequential(study: Study, optimizer: int, rewind: str) -> dict[int, str] | N
     """The decisions of `levels: auto` by level: there the tests were taken as seeds came, with bounds of their own."""
     if study.recipe.prune.auto is None:
         return None
-    decided = walks(study.plan, lambda job: study.found.get(job.key))
     number = [rewind_label(each) for each in study.recipe.rewind].index(rewind)
-    return {step.level: step.decision for step in decided[optimizer, number]}
+    return {step.level: step.decision for step in decided(study)[optimizer, number]}
 
 
 def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec) -> Row:
@@ -192,6 +193,7 @@ def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: 
     return row
 
 
+@once
 def sparsest(study: Study) -> list[Row]:
     """For each optimizer and rewind point the sparsest density with a verdict of matching (or winning) that all denser
     ones share, and where the mean difference falls below -margin, with an interval.
@@ -290,6 +292,7 @@ def sentences(study: Study) -> list[str]:
     return told
 
 
+@once
 def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
     """The places with a finished pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
     found, known = differences(study), densities(study)

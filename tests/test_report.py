@@ -24,6 +24,7 @@ from studies import Recorded, dense, everything, hand, made, ticket, view_of
 from lottery import report as report_module
 from lottery.cli import main
 from lottery.errors import MachineError
+from lottery.figures import draw
 from lottery.provenance import keys_of
 from lottery.recipe import parse_recipe
 from lottery.report import Report, Section, Table, collect, written
@@ -33,7 +34,7 @@ from lottery.reports.html import html
 from lottery.reports.latex import escaped, latex
 from lottery.reports.markdown import markdown
 from lottery.study import Study, study
-from lottery.views import rows_of
+from lottery.views import VIEWS, rows_of
 from lottery.work import Request, prepare, work
 
 QUESTION = "50 % of R&D_x > <script>alert('1')</script> \\ #1 {a} ~^ $x$ | * `b` [c] --set \"é\" ß 中 ħ −0,5?"
@@ -389,6 +390,18 @@ def test_without_compare_the_report_says_how_to_get_verdicts(
     planned = hand()
     (section,) = collect(only(Study(planned, everything(planned), Recorded(planned)), monkeypatch, "verdicts")).sections
     assert section.tables == [] and any("compare" in reason for reason in section.absent)
+
+
+def test_a_report_and_its_figures_change_nothing_of_what_the_study_keeps(
+    whole: Report, trained: Study, folder: Path
+) -> None:
+    for name in ("accuracy", "layers", "overlap", "transfer"):
+        draw(trained, name)
+    fresh = Study(trained.plan, trained.found, trained.store)
+    shared = [table for table in whole.tables if table.name in VIEWS]
+    assert len(shared) > 8
+    for table in shared:
+        assert table.rows == rows_of(trained, table.name) == rows_of(fresh, table.name)
 
 
 def test_the_recipe_in_the_report_is_the_recipe(whole: Report, trained: Study) -> None:
