@@ -85,11 +85,6 @@ def rows(study: Study) -> list[Row]:
     return [*table, *(_summary(study, place, label) for place, label in enumerate(labels))]
 
 
-def withheld(study: Study) -> dict[Cell, list[str]]:
-    """(place, rewind label, level, column) -> why no verdict on this cell is given; see `Audit.withheld`."""
-    return study.audit.withheld()
-
-
 def audit(study: Study) -> Audit:
     """Compare each finished training of a study with the dense network of its seed.
 

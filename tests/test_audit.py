@@ -15,7 +15,7 @@ import pytest
 from studies import Recorded, everything, hand, made, record, ticket
 
 from lottery import proofs
-from lottery.audit import audit, rows, withheld
+from lottery.audit import audit, rows
 from lottery.errors import RecipeError
 from lottery.fields import FIELDS, FIXED
 from lottery.identity import training_identity
@@ -123,7 +123,7 @@ def violations(study: Study) -> dict[str, set[str]]:
 
 def test_a_study_as_it_ran_has_no_violation(fair: Finished) -> None:
     study = study_of(fair)
-    assert violations(study) == {} and withheld(study) == {}
+    assert violations(study) == {} and study.audit.withheld() == {}
     named = {(row["branch"], row["field"]) for row in rows_of(study, "audit") if row["field"] != "compared"}
     longer = {("longer_dense", field) for field in ("steps", "own_steps", "evaluation_grid", "weights")}
     assert named == {("supermask", "steps"), ("supermask", "own_steps"), *longer}
@@ -178,7 +178,7 @@ def test_a_ticket_of_a_dense_network_trained_otherwise_is_caught(fair: Finished,
     study = study_of(fair, from_elsewhere(fair, key, value))
     expected = {field, "identity", *follow}
     assert violations(study)["ticket"] == expected
-    reasons = withheld(study)[0, "4it", 1, "ticket"]
+    reasons = study.audit.withheld()[0, "4it", 1, "ticket"]
     assert {reason.partition(":")[0] for reason in reasons} == expected
 
 
@@ -254,7 +254,7 @@ def test_a_dense_network_trained_elsewhere_withholds_every_verdict_on_its_optimi
     manifest = fair[1].find(one.key)
     assert manifest is not None
     planted = {one.key: replace(manifest, environment={**manifest.environment, "threads": 8})}
-    cells = withheld(study_of(fair, manifests=planted))
+    cells = study_of(fair, manifests=planted).audit.withheld()
     assert {cell[:1] + cell[3:] for cell in cells} == {
         *((0, name) for name in ("ticket", "shuffle", "one_shot", "random", "supermask", "longer_dense")),
         (1, "with adam"),
@@ -266,7 +266,7 @@ def test_a_seed_that_only_one_side_has_is_caught(fair: Finished) -> None:
     lost = job_of(fair, level=2, seed=1)
     study = study_of(fair, manifests={lost.key: None})
     assert violations(study) == {"ticket": {"seeds"}}
-    assert withheld(study) == {(0, "4it", 2, "ticket"): ["seeds: 0, dense network 0, 1; seed 1: missing"]}
+    assert study.audit.withheld() == {(0, "4it", 2, "ticket"): ["seeds: 0, dense network 0, 1; seed 1: missing"]}
     dense_lost = job_of(fair, "dense", 0, seed=1)
     found = violations(study_of(fair, manifests={dense_lost.key: None}))
     assert found["ticket"] == found["shuffle"] == {"seeds"}
@@ -275,7 +275,7 @@ def test_a_seed_that_only_one_side_has_is_caught(fair: Finished) -> None:
 def test_a_diverged_ticket_is_a_seed_lost() -> None:
     planned = hand("seeds=3")
     found = everything(planned) | made(planned, ticket(2, 0.0, diverged=40))
-    cells = withheld(Study(planned, found, Recorded(planned)))
+    cells = Study(planned, found, Recorded(planned)).audit.withheld()
     assert cells == {(0, "init", 1, "ticket"): ["seeds: 0, 1, dense network 0, 1, 2; seed 2: diverged at step 40"]}
 
 
@@ -397,7 +397,7 @@ def test_an_allowed_difference_is_listed_and_withholds_nothing_itself(fair: Fini
 
 def test_a_lost_seed_can_be_allowed(fair: Finished) -> None:
     study = study_of(fair, manifests={job_of(fair, level=2, seed=1).key: None}, allow=("seeds",))
-    assert withheld(study) == {}
+    assert study.audit.withheld() == {}
 
 
 @pytest.mark.parametrize(
@@ -522,7 +522,7 @@ def test_thousands_of_trainings_are_audited_in_seconds() -> None:
     planned = hand("seeds=100", "prune.levels=9", "branches=[reinit, shuffle]")
     study = Study(planned, {job.key: record(job) for job in planned if job.kind != "rewind"}, Recorded(planned))
     began = time.monotonic()
-    assert withheld(study) == {} and len(study.found) == 2800
+    assert study.audit.withheld() == {} and len(study.found) == 2800
     assert time.monotonic() - began < 10
 
 
@@ -537,5 +537,5 @@ def test_each_identity_is_read_once() -> None:
 
     study = Study(planned, everything(planned), Counting(planned))
     rows(study)
-    withheld(study)
+    study.audit.withheld()
     assert sorted(read) == sorted(planned.jobs)
