@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.provenance import DIGITS
 
 if TYPE_CHECKING:
-    from lottery.report import Table
+    from lottery.report import Report, Table
     from lottery.tables import Row
 
 VERDICTS = ("verdict",)
@@ -214,6 +214,12 @@ def plain(name: str, value: Any) -> str:
 def moment(date: str) -> str:
     """A date of ISO 8601 in UTC to the second."""
     return date[:19].replace("T", " ")
+
+
+def colophon(report: Report) -> str:
+    """How new the report is and what wrote it."""
+    newest = f"{moment(report.date)} UTC" if report.date else "none"
+    return f"Newest training: {newest}. Written by {report.software}."
 
 
 def _real(value: float) -> str:

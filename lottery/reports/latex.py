@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.provenance import DIGITS
-from lottery.reports.columns import PLACE, Column, columns, in_common, is_sentence, moment
+from lottery.reports.columns import PLACE, Column, colophon, columns, in_common, is_sentence
 
 if TYPE_CHECKING:
     from lottery.report import Picture, Report, Section, Table
@@ -117,9 +117,7 @@ def _blocks(report: Report) -> Iterator[str]:
     for section in report.sections:
         yield from _section(report, section)
     data = ", ".join(rf"{_line(name)} (\texttt{{{value[:DIGITS]}}})" for name, value in report.fingerprints.items())
-    newest = f"{moment(report.date)} UTC" if report.date else "none"
-    made = f"Newest training: {newest}. Written by {_line(report.software)}."
-    yield rf"{{\raggedright Data: {data}. {made}\par}}"
+    yield rf"{{\raggedright Data: {data}. {_line(colophon(report))}\par}}"
 
 
 def _section(report: Report, section: Section) -> Iterator[str]:

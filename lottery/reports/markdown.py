@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from lottery.provenance import DIGITS
-from lottery.reports.columns import columns, in_common, moment
+from lottery.reports.columns import colophon, columns, in_common
 
 if TYPE_CHECKING:
     from lottery.report import Report, Section, Table
@@ -44,8 +44,7 @@ def _blocks(report: Report) -> Iterator[str]:
     yield "### Recipe"
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", report.recipe))])
     yield f"{fence}yaml\n{report.recipe}{fence}"
-    newest = f"{moment(report.date)} UTC" if report.date else "none"
-    yield f"Newest training: {newest}. Written by {_line(report.software)}."
+    yield _line(colophon(report))
 
 
 def _section(report: Report, section: Section) -> Iterator[str]:
