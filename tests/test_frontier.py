@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from studies import TEXT as HAND
 from studies import record
 
 from lottery.errors import RecipeError, UsageError
@@ -28,21 +29,9 @@ EXPERIMENTS = 2_000
 ALPHA = 0.05
 ALLOWED = ALPHA + 3 * (ALPHA * (1 - ALPHA) / EXPERIMENTS) ** 0.5  # three standard errors of a true 5 %
 
-TEXT = """
-name: auto
-data: {name: digits, validation: 100}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 1e-3}
-  batch_size: 10
-  length: 100it
-  evaluate_every: 10it
-prune: {fraction: 0.5, levels: auto, frontier: {most_levels: 6}}
-rewind: init
-seeds: [7, 3, 5, 0, 1, 2, 4, 6]
-compare: {margin: 1}
-"""
+TEXT = HAND.replace("levels: 1", "levels: auto, frontier: {most_levels: 6}").replace(
+    "seeds: 2", "seeds: [7, 3, 5, 0, 1, 2, 4, 6]\ncompare: {margin: 1}"
+)
 
 
 def recipe(*overrides: str) -> Any:
