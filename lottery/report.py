@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
+from lottery import frontier_view, verdicts
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
@@ -146,7 +147,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "verdicts",
         "Verdicts",
         _verdicts_explained(recipe.compare),
-        _verdict_sentences,
+        verdicts.sentences,
         (
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
             _Rows("sparsest", "The sparsest matching density"),
@@ -158,7 +159,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
     if recipe.prune.auto is not None:
         text = "Which densities and seeds were trained in search of the sparsest matching density, and why no more."
         decided = _Rows("frontier", "Adaptive frontier: the decision at each level")
-        yield _Part("frontier", "Adaptive frontier", text, _frontier_sentences, (decided,))
+        yield _Part("frontier", "Adaptive frontier", text, frontier_view.sentences, (decided,))
     yield _Part(
         "claims",
         "What wins",
@@ -240,18 +241,6 @@ def _verdicts_explained(compare: CompareSpec | None) -> str:
         f" initialization, matches, and is shown to stop early {later}. It is inconclusive where the seeds decide"
         f" nothing: that is no sign of equality. {order}."
     )
-
-
-def _verdict_sentences(study: Study) -> list[str]:
-    from lottery.verdicts import sentences
-
-    return sentences(study)
-
-
-def _frontier_sentences(study: Study) -> list[str]:
-    from lottery.frontier_view import sentences
-
-    return sentences(study)
 
 
 def _section(study: Study, part: _Part) -> Section:
