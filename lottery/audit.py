@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from lottery.facts import Evidence, Facts, changes_of, facts_of
 from lottery.fields import FIELDS, FIXED
 from lottery.plan import MEASURED
-from lottery.tables import Row, optimizer_labels, rewind_label
+from lottery.provenance import DIGITS
+from lottery.tables import Row, column_of, head, optimizer_labels, points, rewind_label
 
 if TYPE_CHECKING:
     from lottery.plan import Job
     from lottery.study import Study
 
-DIGITS = 12  # of a key, where a person reads it
 Cell = tuple[int, str, int, str]  # the optimizer's place, the rewind point's label, the level, the column
 
 _WITH_THE_OPTIMIZER = ("learning_rate", "batch_size")  # mean something else under another entry of the catalogue
@@ -130,13 +130,10 @@ def _problems(facts: Facts) -> Iterator[tuple[str, str, str, str, str]]:
 
 def _cells(study: Study, job: Job) -> list[Cell]:
     """The cells of the tables in which a job stands: the dense network in one for each rewind point."""
-    if job.kind == "dense":
-        return [(job.place, rewind_label(rewind), 0, "dense") for rewind in study.recipe.rewind]
-    assert job.rewind is not None
-    column = job.kind if job.branch is None else job.branch.label
+    column = column_of(job)
     if job.transfer is not None:
         column = f"with {optimizer_labels(study.recipe.train.optimizer)[job.transfer]}"
-    return [(job.place, rewind_label(job.rewind), job.level, column)]
+    return [(job.place, point, job.level, column) for point in points(study.recipe, job)]
 
 
 def _compared(study: Study, job: Job, ours: Facts, dense: Facts, ticket: Facts | None) -> Iterator[Finding]:
@@ -244,9 +241,7 @@ def _row(study: Study, labels: list[str], same: list[Finding]) -> Row:
     """A row for one finding, or for all that say the same of several trainings of a column."""
     finding, alone = same[0], len(same) == 1
     place, point, level, column = finding.cell
-    row: Row = {"optimizer": labels[place]}
-    if len(study.recipe.rewind) > 1:
-        row["rewind"] = None if column == "dense" else point
+    row = head(study.recipe, None if column == "dense" else point, optimizer=labels[place])
     kind = column if column in ("dense", "ticket") else "branch"
     notes = [
         "" if finding.against == "dense network" else f"the value beside it is the {finding.against}'s",
@@ -284,7 +279,7 @@ def _summary(study: Study, place: int, label: str) -> Row:
     note = f"{audit.compared.get(place, 0)} trainings, {len({*FIELDS, *FIXED})} fields"
     if opened := audit.unproven.get(place):
         note += f"; the records do not prove {'; '.join(opened)}"
-    row: Row = {"optimizer": label, **({"rewind": None} if len(study.recipe.rewind) > 1 else {})}
+    row = head(study.recipe, None, optimizer=label)
     row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
     fair = all(finding.named for finding in audit.findings if finding.cell[0] == place)
     return row | {"field": "compared", "ticket": None, "dense": None, "allowed": None, "ok": fair, "note": note}

@@ -15,9 +15,9 @@ from lottery import registry, stats
 from lottery.errors import UsageError
 from lottery.facts import weights_of
 from lottery.identity import with_versions
-from lottery.pairs import Place, accuracies, columns, densities, paired
+from lottery.pairs import accuracies, declared, densities
 from lottery.study import once
-from lottery.tables import Row, optimizer_labels
+from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, paired
 
 if TYPE_CHECKING:
     from lottery.audit import Cell
@@ -61,7 +61,7 @@ def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[Decision]:
     two is corrected over the densities, so that the chance of one false `superior` among them is 1 - confidence at
     most, and likewise that of one false `inferior`. A side that diverged where the other did not cannot be shown to be
     the better one by the seeds that are left."""
-    alpha = _alpha(compare)
+    alpha = compare.alpha
     correct = stats.holm if compare.densities == "holm" else stats.fixed_sequence
     above = [1.0 if cell.tickets_diverged else stats.sign_flip(cell.differences, "greater") for cell in cells]
     below = [1.0 if cell.controls_diverged else stats.sign_flip(cell.differences, "less") for cell in cells]
@@ -116,9 +116,7 @@ def rows(study: Study) -> list[Row]:
     `verdict` is superior, inferior, inconclusive (then with the `seeds_needed`, see there), or withheld where the audit
     found something. A density whose trainings all diverged has a row too: it is a test of its family.
     Raises UsageError where the recipe has no `compare`, or no control that stands for a claim."""
-    recipe, compare = study.recipe, study.recipe.compare
-    if compare is None:
-        raise UsageError(f"{recipe.name}: declares no margin; add `compare: {{margin: 0.2}}`, in percentage points")
+    recipe, compare = study.recipe, declared(study)
     controls = sorted(
         (branch for branch in recipe.branches if _stands_for_a_claim(study, branch)),
         key=lambda branch: CLAIMS.index(str(claim_of(branch.name))),
@@ -172,7 +170,7 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
     """The rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
     known, withheld = densities(study), study.audit.withheld()
     families = _families(study, branch.label)
-    points = list(dict.fromkeys(place[1] for place in columns(study)))
+    points = list(dict.fromkeys(place[1] for place in by_place(study)))
     found = []
     for family in families.values():
         decisions = decide(list(family.values()), compare)
@@ -193,7 +191,7 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
 
 def _ended(at: Sequence[float], decisions: Sequence[Decision], compare: CompareSpec) -> tuple[float | None, ...]:
     """The first density at which nothing is shown, of better tickets and of worse ones."""
-    alpha = _alpha(compare)
+    alpha = compare.alpha
     sides = [[each.p for each in decisions], [each.p_inferior for each in decisions]]
     return tuple(next((density for density, p in zip(at, side, strict=True) if p > alpha), None) for side in sides)
 
@@ -202,7 +200,7 @@ def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pai
     """For each optimizer and rewind point the densities at which both ticket and control have been trained."""
     cells, known = accuracies(study), densities(study)
     families: dict[tuple[int, str], dict[Place, Pairs]] = {}
-    for place, jobs in sorted(columns(study).items(), key=lambda at: at[0][2]):  # levels, that is, from dense to sparse
+    for place, jobs in sorted(by_place(study).items(), key=lambda at: at[0][2]):  # by level: from dense to sparse
         sides = [jobs.get(name, []) for name in ("ticket", label)]
         if place[2] and place in known and all(any(record for _, record in side) for side in sides):
             ticket, control = cells[place]["ticket"], cells[place][label]
@@ -217,22 +215,19 @@ def _diverged(column: Sequence[tuple[Job, Record | None]]) -> set[int]:
 
 
 def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Row:
-    row: Row = {"optimizer": optimizer_labels(study.recipe.train.optimizer)[place[0]]}
-    row |= {"rewind": place[1]} if len(study.recipe.rewind) > 1 else {}
+    row = head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])
     return row | {"level": place[2], "density": density, "claim": claim_of(branch.name), "against": branch.label}
 
 
 def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec) -> Row:
-    interval, bootstrap = (method(differences, compare.confidence) for method in (stats.t_interval, stats.bca_interval))
-    row: Row = {"n": len(differences), "difference": interval.estimate, "low": interval.low, "high": interval.high}
-    row |= {"bca_low": bootstrap.low, "bca_high": bootstrap.high, "p": decision.p, "p_adjusted": decision.p_adjusted}
+    row = {**stats.summary(differences, compare.confidence), "p": decision.p, "p_adjusted": decision.p_adjusted}
     row |= {"p_inferior": decision.p_inferior, "p_inferior_adjusted": decision.p_inferior_adjusted}
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+    return finite(row)
 
 
 def _reason(cell: Pairs, decision: Decision, compare: CompareSpec, family: int, ended: Sequence[float | None]) -> str:
     """`ended` is where the sequence of tests ends that the ticket is better, and that it is worse."""
-    n, percent, alpha = len(cell.differences), f"{100 * compare.confidence:g} %", _alpha(compare)
+    n, percent, alpha = len(cell.differences), f"{100 * compare.confidence:g} %", compare.alpha
     if decision.verdict == "superior":
         return f"the ticket is shown to be better, one-sided {percent}"
     if decision.verdict == "inferior":
@@ -249,7 +244,7 @@ def _reason(cell: Pairs, decision: Decision, compare: CompareSpec, family: int, 
         word, stop = ("better", ended[0]) if decision.p <= alpha else ("worse", ended[1])
         why = f"the ticket is shown to be {word} by itself, but not after the correction over densities"
         if compare.densities == "fixed_sequence" and stop is not None:
-            why, more = f"{why}: the sequence from dense to sparse ended at {100 * stop:.4g} %", []
+            why, more = f"{why}: the sequence from dense to sparse ended at {density_label(stop)}", []
     else:
         why = f"{n} seeds do not show which of the two is better"
     return "; ".join([why, *lost, *more])
@@ -275,8 +270,4 @@ def _labelled(study: Study, branch: BranchSpec) -> str:
 
 def _share(compare: CompareSpec, family: int) -> float:
     """The level at which the first of a family of densities is tested."""
-    return _alpha(compare) / (family if compare.densities == "holm" else 1)
-
-
-def _alpha(compare: CompareSpec) -> float:
-    return round(1 - compare.confidence, 12)
+    return compare.alpha / (family if compare.densities == "holm" else 1)

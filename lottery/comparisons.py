@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.study import once
-from lottery.tables import Row, measured_cell, notes, optimizer_labels, rewind_label
+from lottery.tables import Row, head, measured_cell, notes, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
     from lottery.record import Record
@@ -44,9 +44,7 @@ def transfer(study: Study) -> list[Row]:
         if any(record for column in columns.values() for record in column):
             groups.append((labels[place], point, columns))
     for name, rewind, columns in groups:
-        row: Row = {"found_with": name}
-        if len(recipe.rewind) > 1:
-            row["rewind"] = rewind
+        row = head(recipe, rewind, found_with=name)
         named = {label: columns.get(place, []) for place, label in enumerate(labels)}
         row["density"] = next(record.density for column in named.values() for record in column if record)
         for label, column in named.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.multiply_adds import STEP, passes, per_layer, surviving
-from lottery.tables import Row, measured_cell, optimizer_labels, rewind_label
+from lottery.tables import Row, head, measured_cell, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
     from lottery.bench import Bench
@@ -57,16 +57,14 @@ def rows(study: Study) -> list[Row]:
     tickets: dict[tuple[int, str | None, int], list[Job]] = {}
     for job in study.plan:
         if job.kind in ("dense", "ticket"):
-            rewind = rewind_label(job.rewind) if job.kind == "ticket" and job.rewind else None
+            rewind = rewind_label(job.rewind) if job.rewind else None
             tickets.setdefault((job.place, rewind, job.level), []).append(job)
     for (place, rewind, level), jobs in sorted(tickets.items(), key=lambda cell: cell[0][0]):
         records = [study.found.get(job.key) for job in jobs]
         searches = [search for job in jobs if (search := meter.search(job)) is not None]
         if not searches and (level or not any(records)):
             continue
-        row: Row = {"optimizer": labels[place]}
-        if len(study.recipe.rewind) > 1:
-            row["rewind"] = rewind
+        row = head(study.recipe, rewind, optimizer=labels[place])
         row |= {"level": level, "density": next(record.density for record in records if record)}
         row |= _costs(meter, place, [search.cost for search in searches], jobs)
         row |= _accuracies(study, jobs, level)

@@ -70,8 +70,7 @@ def rule(recipe: Recipe) -> Rule:
     auto, compare, pool = recipe.prune.auto, recipe.compare, len(recipe.seeds)
     assert auto is not None and compare is not None
     looks = (*range(auto.first_seeds, pool, auto.add_seeds), pool)
-    alpha = round(1 - compare.confidence, 12)
-    return Rule(compare.margin / 100, alpha, pool, looks, recipe.prune.deepest)
+    return Rule(compare.margin / 100, compare.alpha, pool, looks, recipe.prune.deepest)
 
 
 def walk(rule: Rule, pair: Callable[[int, int], Pair]) -> tuple[Step, ...]:

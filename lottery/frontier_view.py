@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.frontier import FUTILE, Step, over, rule, seeds_trained
+from lottery.pairs import densities
 from lottery.record import walks
 from lottery.study import once
-from lottery.tables import Row, optimizer_labels, rewind_label
+from lottery.tables import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
 
 if TYPE_CHECKING:
     from lottery.frontier import Rule
@@ -75,9 +75,9 @@ def sentence(study: Study, place: int, number: int, steps: Sequence[Step]) -> st
 def _said(study: Study, place: int, number: int, steps: Sequence[Step]) -> Iterator[str]:
     whole, last, found = rule(study.recipe), steps[-1], _last(steps)
     points = f"{100 * whole.margin:g} point{'' if whole.margin == 0.01 else 's'}"
-    density, name = _density(study, place, number, found.level), ", ".join(_own(study, place, number).values())
+    density, name = _density(study, place, number, found.level), whose(_own(study, place, number))
     if found.level and density is not None:
-        yield f"{name}: the sparsest density shown to match the dense network is {_percent(density)}"
+        yield f"{name}: the sparsest density shown to match the dense network is {density_label(density)}"
         yield f"(level {found.level}), less than {points} below it, as is each denser level."
     elif over(whole, steps):
         yield f"{name}: no density is shown to match the dense network within {points}."
@@ -109,14 +109,14 @@ def _cost(study: Study, whole: Rule, steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _row(density: float, step: Step, trainings: int, grid: int) -> Row:
-    return {
+    row = {
         "level": step.level,
         "density": density,
         "decision": step.decision,
         "n": step.n,
         "looks": step.looks,
         "difference": step.difference,
-        "bound": step.bound if step.bound is not None and math.isfinite(step.bound) else None,
+        "bound": step.bound,
         "spent": step.spent,
         "chance": step.chance,
         "trainings": trainings,
@@ -124,13 +124,13 @@ def _row(density: float, step: Step, trainings: int, grid: int) -> Row:
         "saved": 1 - trainings / grid,
         "reason": REASONS[step.decision],
     }
+    return finite(row)
 
 
-def _own(study: Study, place: int, number: int) -> dict[str, str]:
+def _own(study: Study, place: int, number: int) -> Row:
     """The columns that say whose walk it is."""
     recipe = study.recipe
-    rewind = {"rewind": rewind_label(recipe.rewind[number])} if len(recipe.rewind) > 1 else {}
-    return {"optimizer": optimizer_labels(recipe.train.optimizer)[place], **rewind}
+    return head(recipe, rewind_label(recipe.rewind[number]), optimizer=optimizer_labels(recipe.train.optimizer)[place])
 
 
 def _trained(study: Study, steps: Sequence[Step]) -> list[int]:
@@ -144,14 +144,5 @@ def _last(steps: Sequence[Step]) -> Step:
 
 
 def _density(study: Study, place: int, number: int, level: int) -> float | None:
-    """That of a finished ticket of the level."""
-    rewind = study.recipe.rewind[number]
-    for record in study.found.values():
-        job = record.job
-        if (job.kind, job.place, job.rewind, job.level) == ("ticket", place, rewind, level):
-            return record.density
-    return None
-
-
-def _percent(density: float) -> str:
-    return f"{100 * density:.4g} %"
+    """That of the level, where a ticket of it is finished."""
+    return densities(study).get((place, rewind_label(study.recipe.rewind[number]), level))

@@ -6,6 +6,7 @@ import logging
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from lottery.errors import DataError
 from lottery.levels import read_state, unpack
 from lottery.mask import Mask
 from lottery.study import once
-from lottery.tables import Row, optimizer_labels, rewind_label
+from lottery.tables import Row, head, optimizer_labels, rewind_label
 from lottery.tensors import decode
 from lottery.trunk import layer_name
 
@@ -60,7 +61,7 @@ def layers(study: Study) -> list[Row]:
             for level, counts in _history(structure, levels):
                 measured.setdefault(level, []).append(counts)
         for level, found in sorted(measured.items()):
-            about = _place(study, labels[place], rewind) | {"level": level}
+            about = head(study.recipe, rewind_label(rewind), optimizer=labels[place]) | {"level": level}
             for layer in found[0]:
                 shares = _mean([counts[layer].row() for counts in found])
                 if all(rewind.to.value == 0 for rewind in study.recipe.rewind):
@@ -92,13 +93,14 @@ def overlaps(study: Study) -> list[Row]:
                 place: {seed: _Packed.of(_mask(study, jobs[level])) for seed, jobs in found.items() if level in jobs}
                 for place, found in seeds.items()
             }
+            here = partial(head, study.recipe, rewind_label(rewind))
             for place, own in masks.items():
                 pairs = list(combinations(own.values(), 2))
-                about = {**_place(study, labels[place], rewind), "between": "seeds", "other": None, "level": level}
+                about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, "level": level}
                 table += _overlap_rows(about, pairs)
             for one, two in combinations(masks, 2):
                 pairs = [(masks[one][seed], masks[two][seed]) for seed in masks[one] if seed in masks[two]]
-                about = _place(study, labels[one], rewind)
+                about = here(optimizer=labels[one])
                 about |= {"between": "optimizers", "other": labels[two], "level": level}
                 table += _overlap_rows(about, pairs)
     return table
@@ -266,10 +268,6 @@ def _trunks(study: Study) -> Trunks:
             if record is not None and record.diverged is None:
                 trunks.setdefault((job.place, job.rewind), {}).setdefault(job.seed, {})[each.level] = each
     return trunks
-
-
-def _place(study: Study, optimizer: str, rewind: RewindSpec) -> Row:
-    return {"optimizer": optimizer} | ({"rewind": rewind_label(rewind)} if len(study.recipe.rewind) > 1 else {})
 
 
 def _mask(study: Study, job: Job) -> Mask:

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lottery.plan import MEASURED
+from lottery.errors import UsageError
 from lottery.study import once
-from lottery.tables import SCORE, by_seed, rewind_label
+from lottery.tables import SCORE, Place, by_place, by_seed, paired
 
 if TYPE_CHECKING:
-    from lottery.plan import Job
-    from lottery.record import Record
+    from lottery.schema import CompareSpec
     from lottery.study import Study
 
-Place = tuple[int, str, int]  # optimizer's place in the recipe, rewind point, level
 Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> value
 
 
-@once
-def columns(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
-    """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
-    cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
-    for job in study.plan:
-        if job.kind not in MEASURED or job.transfer is not None:
-            continue
-        name = job.branch.label if job.kind == "branch" and job.branch else job.kind
-        for rewind in _rewinds(study, job):
-            place = (job.place, rewind, job.level)
-            cells.setdefault(place, {}).setdefault(name, []).append((job, study.found.get(job.key)))
-    return cells
+def declared(study: Study) -> CompareSpec:
+    """What the recipe calls matching. Raises UsageError where it has no `compare`."""
+    recipe = study.recipe
+    if recipe.compare is None:
+        raise UsageError(f"{recipe.name}: declares no margin; add `compare: {{margin: 0.2}}`, in percentage points")
+    return recipe.compare
 
 
 @once
@@ -60,16 +52,11 @@ def dense(cells: Mapping[Place, Mapping[str, Mapping[int, float]]], place: Place
     return cells.get((place[0], place[1], 0), {}).get("dense", {})
 
 
-def paired(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
-    """The differences of the seeds that both have."""
-    return {seed: value - others[seed] for seed, value in values.items() if seed in others}
-
-
 @once
 def densities(study: Study) -> dict[Place, float]:
     """The density of each place that has a finished dense network or ticket."""
     found: dict[Place, float] = {}
-    for place, named in columns(study).items():
+    for place, named in by_place(study).items():
         for name in ("dense", "ticket"):
             for _, record in named.get(name, ()):
                 if record is not None and "density" in record.metrics:
@@ -80,17 +67,12 @@ def densities(study: Study) -> dict[Place, float]:
 def censored(study: Study, place: Place, column: str) -> set[int]:
     """Seeds of which a training of the column has its early-stop step at the end."""
     at = (place[0], place[1], 0) if column == "dense" else place
-    found = ((job, record) for job, record in columns(study).get(at, {}).get(column, ()) if record is not None)
+    found = ((job, record) for job, record in by_place(study).get(at, {}).get(column, ()) if record is not None)
     return {job.seed for job, record in found if (record.at("early_stop") or {}).get("censored")}
 
 
 def _values(study: Study, report: str, field: str) -> Cells:
     return {
         place: {name: by_seed([record for _, record in column], report, field) for name, column in named.items()}
-        for place, named in columns(study).items()
+        for place, named in by_place(study).items()
     }
-
-
-def _rewinds(study: Study, job: Job) -> Iterator[str]:
-    for rewind in [job.rewind] if job.kind != "dense" and job.rewind else study.recipe.rewind:
-        yield rewind_label(rewind)

@@ -16,7 +16,7 @@ import lottery
 from lottery import registry
 from lottery.plan import MEASURED
 from lottery.study import once
-from lottery.tables import Row, optimizer_labels, rewind_label
+from lottery.tables import Row, column_of, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
     from lottery.plan import Job
@@ -64,12 +64,7 @@ def sources(study: Study) -> list[Source]:
 
 
 def _cell(job: Job) -> tuple[int, str | None, int]:
-    return job.place, rewind_label(job.rewind) if job.kind != "dense" and job.rewind else None, job.level
-
-
-def column_of(job: Job) -> str:
-    """Its column in the table of means."""
-    return job.branch.label if job.kind == "branch" and job.branch else job.kind
+    return job.place, rewind_label(job.rewind) if job.rewind else None, job.level
 
 
 def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:

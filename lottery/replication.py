@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lottery.errors import UsageError
-from lottery.pairs import Cells, Place, accuracies, censored, dense, densities, steps
+from lottery.pairs import Cells, accuracies, censored, dense, densities, steps
 from lottery.stats import lower_bound, t_interval, upper_bound
-from lottery.tables import Row, optimizer_labels, rewind_label
+from lottery.tables import Place, Row, density_label, finite, optimizer_labels, paired, rewind_label
 
 if TYPE_CHECKING:
     from lottery.schema import ClaimSpec, ReplicatesSpec
@@ -102,7 +102,7 @@ def _told(mine: Sequence[Row]) -> list[str]:
         if row["estimate"] is not None:
             low, high = ("?" if row[name] is None else f"{row[name]:.4g}" for name in ("low", "high"))
             figures = f"{row['estimate']:.4g} [{low}, {high}] from {row['n']} seeds: {row['here']} ({row['note']})"
-        lines.append(f"at {100 * row['density']:.4g} %: {figures}")
+        lines.append(f"at {density_label(row['density'])}: {figures}")
     return lines
 
 
@@ -117,10 +117,10 @@ def _row(claim: ClaimSpec, replicates: ReplicatesSpec, wanted: float, seen: Seen
     figures = [interval.estimate, interval.low, interval.high]
     if claim.measure == "early_stop_step":
         figures = [math.exp(figure) for figure in figures]
-    notes = [f"level {seen.level} at {100 * seen.density:.4g} %"]
+    notes = [f"level {seen.level} at {density_label(seen.density)}"]
     names = (claim.column, claim.against)
     notes += [f"{name} censored: {count}" for name, count in zip(names, seen.censored, strict=True) if count]
-    row |= {name: figure if math.isfinite(figure) else None for name, figure in zip(_FIGURES, figures, strict=True)}
+    row |= finite(dict(zip(_FIGURES, figures, strict=True)))
     return {
         **row,
         "n": len(seen.values),
@@ -172,7 +172,7 @@ def _seen(study: Study, claim: ClaimSpec, cells: Cells, at: Place | None, densit
     if claim.against is None:
         pairs = {seed: 100 * value for seed, value in values.items()}
     elif claim.measure == "accuracy":
-        pairs = {seed: 100 * (values[seed] - others[seed]) for seed in values if seed in others}
+        pairs = {seed: 100 * difference for seed, difference in paired(values, others).items()}
     else:
         both = [seed for seed in values if seed in others]
         pairs = {seed: math.log(max(1, values[seed]) / max(1, others[seed])) for seed in both}

@@ -225,6 +225,11 @@ class CompareSpec(Section):
     allow: tuple[Label, ...] = ()
 
     @property
+    def alpha(self) -> float:
+        """The chance of an error that is allowed: 1 - `confidence`, as it is written in decimals."""
+        return round(1 - self.confidence, 12)
+
+    @property
     def points(self) -> str:
         """The margin in words."""
         return f"{self.margin:g} point{'' if self.margin == 1 else 's'}"

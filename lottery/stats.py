@@ -75,6 +75,13 @@ def bca_interval(
     return Interval(_mean(differences), float(found.low), float(found.high), confidence, "BCa", n)
 
 
+def summary(differences: Sequence[float], confidence: float) -> dict[str, Any]:
+    """The columns of a mean difference: `n` values, `difference`, and its two-sided t and bootstrap intervals."""
+    interval, bootstrap = t_interval(differences, confidence), bca_interval(differences, confidence)
+    row = {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high}
+    return row | {"bca_low": bootstrap.low, "bca_high": bootstrap.high}
+
+
 def t_pvalue(differences: Sequence[float], null: float = 0.0, alternative: Alternative = "greater") -> float:
     """Of the one-sample t test of the mean against `null`; 1 for fewer than 2 values.
 

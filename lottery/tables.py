@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.errors import UsageError
 from lottery.plan import MEASURED
 from lottery.spec import Component
+from lottery.study import once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 SCORE = "test_accuracy"
 
 Row = dict[str, Any]
+Place = tuple[int, str, int]  # optimizer's place in the recipe, rewind point, level
 
 
 def means(study: Study) -> list[Row]:
@@ -40,24 +42,18 @@ def means(study: Study) -> list[Row]:
     dense, paired by seed); samples of a control are averaged within their seed first. `note` says what a reader must
     know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop steps, a
     learning rate at the edge of its range."""
-    plan, found, recipe = study.plan, study.found, study.recipe
+    recipe, cells = study.recipe, by_place(study)
     labels = optimizer_labels(recipe.train.optimizer)
-    cells: dict[tuple[int, str, int], dict[str, list[Record | None]]] = {}
-    for job in plan:
-        if job.kind in MEASURED and job.transfer is None:
-            for place in _places(recipe, job):
-                name = job.branch.label if job.kind == "branch" and job.branch else job.kind
-                cells.setdefault(place, {}).setdefault(name, []).append(found.get(job.key))
     names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]
     table: list[Row] = []
     alone: dict[tuple[int, str], Row] = {}  # dense networks without a pruned one beside them, so far
     for (which, rewind, level), columns in cells.items():
-        dense, optimizer = cells[which, rewind, 0]["dense"], labels[which]
-        row = {name: dense if name == "dense" else columns.get(name, []) for name in names}
+        every, optimizer = {**columns, "dense": cells[which, rewind, 0]["dense"]}, labels[which]
+        row = {name: [record for _, record in every.get(name, [])] for name in names}
         if any(record for name in names[1:] for record in row[name]):
             table.append(_row(recipe, optimizer, rewind, row))
             alone.pop((which, rewind), None)
-        elif level == 0 and any(dense):
+        elif level == 0 and any(row["dense"]):
             alone[which, rewind] = _row(recipe, optimizer, rewind, row)
     return [*table, *alone.values()]
 
@@ -75,7 +71,7 @@ def long(study: Study) -> list[Row]:
             "rewind": rewind_label(job.rewind) if job.rewind else None,
             "seed": job.seed,
             "level": job.level,
-            "kind": job.branch.label if job.kind == "branch" and job.branch else job.kind,
+            "kind": column_of(job),
             "retrained_with": labels[job.transfer] if job.transfer is not None else None,
             "lr": record.rate,
             "sample": job.sample if job.kind == "branch" else None,
@@ -101,7 +97,7 @@ def render(table: Sequence[Row], form: str) -> bytes:
     import pandas as pd
 
     if form == "json":
-        return (json.dumps([_finite(row) for row in table], indent=1) + "\n").encode()
+        return (json.dumps([finite(row) for row in table], indent=1) + "\n").encode()
     frame = pd.DataFrame(list(table))
     if form == "csv":
         return frame.to_csv(index=False, lineterminator="\n").encode()
@@ -141,10 +137,40 @@ def _said(value: Any) -> str:
     return f"{value.name}({given})" if given else value.name
 
 
-def _places(recipe: Recipe, job: Job) -> Iterator[tuple[int, str, int]]:
-    """The rows in which a job stands: the dense network in one for each rewind point."""
-    for rewind in [job.rewind] if job.kind != "dense" and job.rewind else recipe.rewind:
-        yield job.place, rewind_label(rewind), job.level
+@once
+def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
+    """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
+    cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
+    for job in study.plan:
+        if job.kind in MEASURED and job.transfer is None:
+            for point in points(study.recipe, job):
+                named = cells.setdefault((job.place, point, job.level), {})
+                named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
+    return cells
+
+
+def column_of(job: Job) -> str:
+    """Its column in the table of means: dense, ticket or the control's label."""
+    return job.branch.label if job.branch else job.kind
+
+
+def points(recipe: Recipe, job: Job) -> list[str]:
+    """The labels of the rewind points beside which a training stands: its own, a dense network beside each."""
+    return [rewind_label(rewind) for rewind in ([job.rewind] if job.rewind else recipe.rewind)]
+
+
+def head(recipe: Recipe, rewind: str | None, **first: Any) -> Row:
+    """The columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
+    return {**first, "rewind": rewind} if len(recipe.rewind) > 1 else first
+
+
+def whose(row: Row) -> str:
+    """The optimizer of a row, and the rewind point where it says one."""
+    return ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
+
+
+def density_label(density: float) -> str:
+    return f"{100 * density:.4g} %"
 
 
 def rewind_label(rewind: RewindSpec) -> str:
@@ -153,11 +179,10 @@ def rewind_label(rewind: RewindSpec) -> str:
 
 
 def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequence[Record | None]]) -> Row:
-    row: Row = {"optimizer": optimizer}
+    first: Row = {"optimizer": optimizer}
     if recipe.tune is not None:
-        row["lr"] = next((record.rate for column in columns.values() for record in column if record), None)
-    if len(recipe.rewind) > 1:
-        row["rewind"] = rewind
+        first["lr"] = next((record.rate for column in columns.values() for record in column if record), None)
+    row = head(recipe, rewind, **first)
     pruned = [record for name, column in columns.items() if name == "ticket" for record in column if record]
     others = [record for column in columns.values() for record in column if record]
     row["density"] = (pruned or [r for r in others if r.job.level] or others)[0].density
@@ -167,9 +192,7 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
         steps = list(by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
         row[f"{name}_step"] = statistics.fmean(steps) if steps else None
         if name != "dense":
-            pairs = [
-                accuracy[name][seed] - accuracy["dense"][seed] for seed in accuracy[name] if seed in accuracy["dense"]
-            ]
+            pairs = paired(accuracy[name], accuracy["dense"]).values()
             row[f"{name}_diff"] = statistics.fmean(pairs) if pairs else None
     row["note"] = "; ".join([*notes(recipe, columns), *_edge(columns)])
     return row
@@ -204,6 +227,11 @@ def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[in
             values.setdefault(record.job.seed, []).append(measured[name])
     wanted = max((record.job.branch.samples for record in column if record and record.job.branch), default=1)
     return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
+
+
+def paired(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
+    """The differences of the seeds that both have."""
+    return {seed: value - others[seed] for seed, value in values.items() if seed in others}
 
 
 def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Iterator[str]:
@@ -248,7 +276,7 @@ def _compact(row: Row) -> dict[str, str]:
         elif name.endswith("_diff"):
             cells[name.replace("_", " ")] = "" if value is None else f"{value:+.4f}"
         elif name == "density" or (name.endswith("_density") and value is not None):
-            cells[name] = f"{100 * value:.4g} %"
+            cells[name] = density_label(value)
         elif isinstance(value, float):
             cells[name] = f"{value:.4g}" if abs(value) < 1000 else f"{value:.6g}"
         else:
@@ -288,7 +316,8 @@ def _part(row: Row, name: str) -> str:
     return f"{row[name]:+.4f}{interval}" + ("" if verdict == "inconclusive" else f" {verdict}")
 
 
-def _finite(row: Row) -> Row:
+def finite(row: Row) -> Row:
+    """The row with None for each number that is not finite."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
 
 

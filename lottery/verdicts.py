@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from lottery import stats
-from lottery.errors import UsageError
 from lottery.frontier_view import decided
-from lottery.pairs import Place, censored, columns, dense, densities, differences, steps
+from lottery.pairs import censored, declared, dense, densities, differences, steps
 from lottery.study import once
-from lottery.tables import Row, optimizer_labels, rewind_label
+from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
     from lottery.schema import CompareSpec
@@ -56,7 +55,7 @@ def decide(cells: Sequence[Cell], compare: CompareSpec, *, may_win: bool) -> lis
     from sparse to dense) or Holm's procedure, so that the chance of one false claim among them is 1 - confidence at
     most. Winning is matching and stopping early no later than the dense network; both must be shown (intersection-
     union), corrected by Holm's procedure. A density with a diverged ticket is neither matching nor losing."""
-    margin, alpha = compare.margin / 100, 1 - compare.confidence
+    margin, alpha = compare.margin / 100, compare.alpha
     matching = [1.0 if cell.diverged else _p(cell.differences, -margin, 1) for cell in cells]
     losing = [1.0 if cell.diverged else _p(cell.differences, -margin, -1) for cell in cells]
     if compare.densities == "holm":
@@ -109,9 +108,7 @@ def rows(study: Study) -> list[Row]:
     of the ratio of early-stop steps; `seeds_needed` how many seeds the seen spread calls for where nothing is shown.
     The verdict is `withheld` where the audit found a difference that the recipe does not name.
     Raises UsageError where the recipe declares no margin."""
-    compare, recipe = study.recipe.compare, study.recipe
-    if compare is None:
-        raise UsageError(f"{recipe.name}: declares no margin; add `compare: {{margin: 0.2}}`, in percentage points")
+    compare, recipe = declared(study), study.recipe
     table: list[Row] = []
     labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), study.audit.withheld()
     for (optimizer, rewind), places in _sequences(study).items():
@@ -121,8 +118,7 @@ def rows(study: Study) -> list[Row]:
         decisions = decide(cells, compare, may_win=may_win)
         sequential = _sequential(study, optimizer, rewind)
         for place, cell, decision in zip(places, cells, decisions, strict=True):
-            row: Row = {"optimizer": labels[optimizer]}
-            row |= {"rewind": rewind} if len(recipe.rewind) > 1 else {}
+            row = head(recipe, rewind, optimizer=labels[optimizer])
             row |= {"level": place[2], "density": known[place]}
             if sequential is not None:
                 row |= _sequential_row(sequential.get(place[2]), cell, decision, compare)
@@ -137,16 +133,14 @@ def rows(study: Study) -> list[Row]:
 
 def _figures(cell: Cell, decision: Decision, compare: CompareSpec) -> Row:
     values, confidence = cell.differences, compare.confidence
-    interval, bootstrap = stats.t_interval(values, confidence), stats.bca_interval(values, confidence)
-    row: Row = {"n": len(values), "difference": interval.estimate, "low": interval.low, "high": interval.high}
-    row |= {"bca_low": bootstrap.low, "bca_high": bootstrap.high, "bound": stats.lower_bound(values, confidence)}
+    row = {**stats.summary(values, confidence), "bound": stats.lower_bound(values, confidence)}
     row |= {"p_matching": decision.p_matching, "p_matching_adjusted": decision.p_matching_adjusted}
     row |= {"p_losing": decision.p_losing, "p_losing_adjusted": decision.p_losing_adjusted}
     ratios = [math.log(max(1, ticket) / max(1, other)) for ticket, other, _, _ in cell.early or ()]
     row["steps_ratio"] = math.exp(statistics.fmean(ratios)) if ratios else None
     row |= {"p_earlier": decision.p_earlier, "p_winning_adjusted": decision.p_winning_adjusted}
     row["seeds_needed"] = _seeds_needed(cell, compare) if decision.verdict == "inconclusive" else None
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return finite(row)
 
 
 def _seeds_needed(cell: Cell, compare: CompareSpec) -> int | None:
@@ -171,7 +165,7 @@ def _reason(cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool)
         return f"{shown}; not shown to stop early no later" if may_win else shown
     needed = _seeds_needed(cell, compare)
     more = f"; the spread seen calls for {needed} seeds" if needed is not None and needed > n else ""
-    if min(decision.p_matching, decision.p_losing) <= 1 - compare.confidence:
+    if min(decision.p_matching, decision.p_losing) <= compare.alpha:
         return f"shown by itself, but not after the correction over densities{more}"
     return f"{n} seeds do not show which side of -{margin} it is on{more}"
 
@@ -201,12 +195,10 @@ def sparsest(study: Study) -> list[Row]:
     `crossing` is found on the line through the mean differences against the logarithm of the density; its interval is
     that of bootstrap draws of the seeds that have all levels, widened for their small number. `how` says where it is
     censored: no crossing down to the sparsest level trained."""
-    table, known = [], densities(study)
-    compare = study.recipe.compare
+    table, known, compare = [], densities(study), declared(study)
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows(study):
         grouped.setdefault((row["optimizer"], row.get("rewind", "")), []).append(row)
-    assert compare is not None
     cells = differences(study)
     for ((optimizer, rewind), mine), places in zip(grouped.items(), _sequences(study).values(), strict=True):
         matched: float | None = None
@@ -216,7 +208,7 @@ def sparsest(study: Study) -> list[Row]:
             matched = row["density"]
         per_level = [cells[place]["ticket"] for place in places]
         seeds = sorted(set.intersection(*(set(values) for values in per_level)))
-        row = {"optimizer": optimizer, **({"rewind": rewind} if rewind else {}), "density": matched, "n": len(seeds)}
+        row = {**head(study.recipe, rewind, optimizer=optimizer), "density": matched, "n": len(seeds)}
         curve = [[values[seed] for seed in seeds] for values in per_level]
         found = crossing_interval(curve, [known[place] for place in places], compare.margin / 100, compare.confidence)
         table.append({**row, **found})
@@ -246,7 +238,7 @@ def crossing_interval(
     how = "bootstrap of seeds, expanded percentile"
     if low < at[-1]:  # a mark for no crossing
         often = "" if seen < at[-1] else " in some draws"
-        how += f"; no crossing down to {100 * at[-1]:.4g} %{often}"
+        how += f"; no crossing down to {density_label(at[-1])}{often}"
     figures = {"crossing": seen, "low": low, "high": high}
     return {**{name: None if value < at[-1] else value for name, value in figures.items()}, "how": how}
 
@@ -265,25 +257,22 @@ def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> flo
 
 def sentences(study: Study) -> list[str]:
     """One plain sentence for each optimizer and rewind point: what may be said."""
-    compare = study.recipe.compare
-    told = []
-    table = rows(study)
-    assert compare is not None
+    compare, table, told = declared(study), rows(study), []
     how = f"within {compare.points}, one-sided {100 * compare.confidence:g} %"
     for summary in sparsest(study):
         name = summary["optimizer"] + (f", rewound to {summary['rewind']}" if "rewind" in summary else "")
         mine = [r for r in table if all(r.get(key) == summary.get(key) for key in ("optimizer", "rewind"))]
         n = min(row["n"] for row in mine)
         if summary["density"] is None:
-            verdicts = ", ".join(f"{100 * row['density']:.4g} % {row['verdict']}" for row in mine)
+            verdicts = ", ".join(f"{density_label(row['density'])} {row['verdict']}" for row in mine)
             told.append(f"{name}: no density is shown to match the dense network ({how}, {n} seeds): {verdicts}.")
             continue
-        line = f"{name}: tickets down to {100 * summary['density']:.4g} % of the weights match the dense network "
+        line = f"{name}: tickets down to {density_label(summary['density'])} of the weights match the dense network "
         line += f"({how}, {n} seeds)"
-        won = [f"{100 * row['density']:.4g} %" for row in mine if row["verdict"] == "winning"]
+        won = [density_label(row["density"]) for row in mine if row["verdict"] == "winning"]
         line += f"; they win, stopping early no later, at {', '.join(won)}" if won else ""
         lost, kept = (
-            [f"{100 * row['density']:.4g} %" for row in mine if row["verdict"] == verdict]
+            [density_label(row["density"]) for row in mine if row["verdict"] == verdict]
             for verdict in ("losing", "withheld")
         )
         line += f"; they lose at {', '.join(lost)}" if lost else ""
@@ -297,26 +286,26 @@ def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
     """The places with a finished pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
     found, known = differences(study), densities(study)
     sequences: dict[tuple[int, str], list[Place]] = {}
-    for place in sorted(columns(study), key=lambda at: (at[0], at[2])):
+    for place in sorted(by_place(study), key=lambda at: (at[0], at[2])):
         if place[2] and place in known and found[place].get("ticket") is not None and _any(study, place):
             sequences.setdefault((place[0], place[1]), []).append(place)
     return sequences
 
 
 def _any(study: Study, place: Place) -> bool:
-    return any(record is not None for _, record in columns(study)[place].get("ticket", ()))
+    return any(record is not None for _, record in by_place(study)[place].get("ticket", ()))
 
 
 def _cell(study: Study, place: Place) -> Cell:
     values = differences(study)[place]["ticket"]
     dense_done = {
         job.seed
-        for job, record in columns(study)[place[0], place[1], 0].get("dense", ())
+        for job, record in by_place(study)[place[0], place[1], 0].get("dense", ())
         if record is not None and record.diverged is None
     }
     diverged = sum(
         record is not None and record.diverged is not None and job.seed in dense_done
-        for job, record in columns(study)[place]["ticket"]
+        for job, record in by_place(study)[place]["ticket"]
     )
     if not study.recipe.data.validation:
         return Cell(list(values.values()), diverged)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, finish, line_style, panels, percent_axis
-from lottery.pairs import Cells, Place, accuracies, censored, dense, densities, steps
+from lottery.pairs import Cells, accuracies, censored, dense, densities, steps
 from lottery.stats import Interval, t_interval
-from lottery.tables import optimizer_labels, rewind_label
+from lottery.tables import Place, head, optimizer_labels, rewind_label, whose
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +49,7 @@ def layers(study: Study) -> Figure:
 
     by_panel: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows(study):
-        title = ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
-        by_panel.setdefault(title, {}).setdefault(row["layer"], {})[row["level"]] = row["density"]
+        by_panel.setdefault(whose(row), {}).setdefault(row["layer"], {})[row["level"]] = row["density"]
     figure, every = panels(list(by_panel))
     for axes, named in zip(every, by_panel.values(), strict=True):
         whole = named[ALL]
@@ -75,10 +74,9 @@ def overlap(study: Study) -> Figure:
     for row in rows(study):
         if row["layer"] != ALL or row["overlap"] is None:
             continue
-        title = ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
         what = "between seeds" if row["between"] == "seeds" else f"with {row['other']}"
         at = known[row["optimizer"], row["level"]]
-        by_panel.setdefault(title, {}).setdefault(what, []).append((at, row["overlap"], row["overlap_chance"]))
+        by_panel.setdefault(whose(row), {}).setdefault(what, []).append((at, row["overlap"], row["overlap_chance"]))
     if not by_panel:
         raise UsageError(f"{study.recipe.name}: has no two tickets of one level yet whose masks could overlap")
     figure, every = panels(list(by_panel))
@@ -103,8 +101,7 @@ def _compared(study: Study, cells: Cells, *, scale: float, mark_censored: bool =
     places: dict[tuple[int, str], list[Place]] = {}
     for at in sorted(known, key=lambda at: (at[0], [rewind_label(r) for r in recipe.rewind].index(at[1]), at[2])):
         places.setdefault((at[0], at[1]), []).append(at)
-    several = len(recipe.rewind) > 1
-    figure, every = panels([f"{labels[place]}, {rewind}" if several else labels[place] for place, rewind in places])
+    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[place])) for place, rewind in places])
     names = ["ticket", *(branch.label for branch in recipe.branches)]
     for axes, mine in zip(every, places.values(), strict=True):
         _dense_band(axes, dense(cells, mine[0]), scale)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, FONT, finish, panels
 from lottery.plan import Job
-from lottery.tables import optimizer_labels, rewind_label
+from lottery.tables import head, optimizer_labels, points, whose
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,18 +38,17 @@ def curves(study: Study) -> Figure:
         record = study.found.get(job.key)
         if record is None or job.kind not in ("dense", "ticket"):
             continue
-        points = {row["step"]: row[measure[0]] for row in record.metrics["curve"] if row.get(measure[0]) is not None}
+        curve = {row["step"]: row[measure[0]] for row in record.metrics["curve"] if row.get(measure[0]) is not None}
         densities.setdefault(job.level, record.density)
-        for rewind in [job.rewind] if job.kind == "ticket" and job.rewind else study.recipe.rewind:
-            found.setdefault((job.place, rewind_label(rewind)), {}).setdefault(job.level, []).append(points)
+        for rewind in points(study.recipe, job):
+            found.setdefault((job.place, rewind), {}).setdefault(job.level, []).append(curve)
     labels = optimizer_labels(study.recipe.train.optimizer)
-    several = len(study.recipe.rewind) > 1
-    figure, every = panels([f"{labels[place]}, {rewind}" if several else labels[place] for place, rewind in found])
+    figure, every = panels([whose(head(study.recipe, rewind, optimizer=labels[place])) for place, rewind in found])
     colours = matplotlib.colormaps["viridis"]
     for axes, levels in zip(every, found.values(), strict=True):
         last = max(levels)
         for level, seeds in sorted(levels.items()):
-            at = sorted({step for points in seeds for step in points})
+            at = sorted({step for curve in seeds for step in curve})
             means = [measure[2] * statistics.fmean(p[step] for p in seeds if step in p) for step in at]
             colour = "black" if level == 0 else colours(0.9 * level / max(1, last))
             name = "dense" if level == 0 else f"{100 * densities[level]:.3g} % of the weights"
