@@ -19,7 +19,7 @@ from lottery.cli_report import report
 from lottery.cli_ticket import ticket
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
-from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in
+from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in, studied
 from lottery.places import data_root, store_root
 from lottery.views import VIEWS
 
@@ -165,28 +165,24 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
-    from lottery.api import run as run_recipe
     from lottery.frontier_view import sentences as frontier
     from lottery.study import study
     from lottery.tables import render
     from lottery.verdicts import sentences
-    from lottery.view import View
+    from lottery.view import watched
     from lottery.views import rows_of
 
     loaded = load(recipe, sets, plugin)
-    with View() as view:
-        outcome = run_recipe(
-            loaded,
-            data=data,
-            store=store,
-            device=device,
-            jobs=jobs,
-            deterministic=deterministic,
-            checkpoint_seconds=checkpoint_seconds,
-            plugins=plugin or (),
-            on_plan=view.plan,
-            on_event=view.event,
-        )
+    outcome = watched(
+        loaded,
+        data=data,
+        store=store,
+        device=device,
+        jobs=jobs,
+        deterministic=deterministic,
+        checkpoint_seconds=checkpoint_seconds,
+        plugins=plugin or (),
+    )
     found = study(loaded, store=store, data=data)
     sys.stdout.buffer.write(render(rows_of(found, "means"), "text"))
     for sentence in frontier(found) or (sentences(found) if loaded.compare else ()):
@@ -255,7 +251,6 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.io import write_atomic
-    from lottery.study import study
     from lottery.tables import FORMATS, render
     from lottery.views import rows_of
 
@@ -263,9 +258,7 @@ def table(
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
-    found = study(load(recipe, sets, plugin), store=store, data=data)
-    if found.missing:
-        print(f"{found.missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+    found = studied(recipe, sets, plugin, store, data)
     content = render(rows_of(found, view), form)
     if output is None:
         sys.stdout.buffer.write(content)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lottery.errors import UsageError
 from lottery.options import DataDir, Json, Plugins, Sets, StoreDir, load, plug_in
-
-if TYPE_CHECKING:
-    from lottery.schema import Recipe
 
 MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
 
@@ -47,11 +44,19 @@ def replicate(
     from lottery.replication import claims, rows
     from lottery.study import study
     from lottery.tables import render
+    from lottery.view import watched
 
     told = ""
     if not judge_only and recipe.replicates.needs_gpu and not on_cpu and not _cuda(device):
         told = "these claims need a GPU, and there is none here: nothing was trained (--on-cpu does so all the same)"
-    exit_code = 0 if told or judge_only else _run(recipe, data, store, device, jobs, deterministic, plugin)
+    exit_code = 0
+    if not (told or judge_only):
+        outcome = watched(
+            recipe, data=data, store=store, device=device, jobs=jobs, deterministic=deterministic, plugins=plugin or ()
+        )
+        exit_code = outcome.exit_code
+        for message in outcome.messages:
+            print(message, file=sys.stderr)
     found = study(recipe, store=store, data=data)
     table = rows(found)
     if output is not None:
@@ -68,35 +73,6 @@ def replicate(
     if told or found.missing:
         print(told or f"{found.missing} trainings are missing", file=sys.stderr)
     raise typer.Exit(exit_code)
-
-
-def _run(
-    recipe: Recipe,
-    data: Path | None,
-    store: Path | None,
-    device: str,
-    jobs: int,
-    deterministic: bool,
-    plugins: list[str] | None,
-) -> int:
-    from lottery.api import run
-    from lottery.view import View
-
-    with View() as view:
-        outcome = run(
-            recipe,
-            data=data,
-            store=store,
-            device=device,
-            jobs=jobs,
-            deterministic=deterministic,
-            plugins=plugins or (),
-            on_plan=view.plan,
-            on_event=view.event,
-        )
-    for message in outcome.messages:
-        print(message, file=sys.stderr)
-    return outcome.exit_code
 
 
 def _list() -> None:

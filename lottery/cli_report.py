@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lottery.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load
+from lottery.options import DataDir, Plugins, RecipeName, Sets, StoreDir, studied
 
 
 def report(
@@ -28,11 +26,8 @@ def report(
     """Write the report on what is done so far: question, verdicts, tables, figures, where each number comes from."""
     from lottery.report import collect
     from lottery.reports import export, formats
-    from lottery.study import study
 
     wanted = formats(form)
-    found = study(load(recipe, sets, plugin), store=store, data=data)
-    if found.missing:
-        print(f"{found.missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+    found = studied(recipe, sets, plugin, store, data)
     files = export(collect(found), output or Path(f"{found.recipe.name}-report"), wanted)
     print(files[-1])

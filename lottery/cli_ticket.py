@@ -70,15 +70,17 @@ def show(file: File, plugin: Plugins = None) -> None:
 
 
 def _about(found: Ticket) -> list[tuple[str, str]]:
+    from lottery.tables import density_label, said
+
     recipe, evidence = found.recipe, found.evidence
     train = recipe.train
     rows = [
         ("key", found.key),
-        ("model", f"{_said(recipe.model.as_dict())} on {_said(recipe.data.component.as_dict())}"),
-        ("optimizer", f"{_said(train.optimizer[0].as_dict())}, {train.length}, batches of {train.batch_size}"),
+        ("model", f"{said(recipe.model)} on {said(recipe.data.component)}"),
+        ("optimizer", f"{said(train.optimizer[0])}, {train.length}, batches of {train.batch_size}"),
         ("seed", str(found.training["seed"])),
         ("start", f"step {found.step}" + (f" ({found.mode})" if found.mode != "weights" else "")),
-        ("density", f"{100 * found.mask.density:.4g} %, {sum(found.mask.alive().values()):,} weights"),
+        ("density", f"{density_label(found.mask.density)}, {sum(found.mask.alive().values()):,} weights"),
     ]
     sizes = found.mask.sizes()
     rows += [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in found.mask.alive().items()]
@@ -92,11 +94,6 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
     rows += [("made", evidence["created"])]
     rows += [("", f"{name:<24} {value}") for name, value in evidence["environment"].items() if name != "earlier"]
     return rows
-
-
-def _said(component: dict[str, object]) -> str:
-    args = ", ".join(f"{name}={value}" for name, value in component.items() if name != "name")
-    return f"{component['name']}({args})" if args else str(component["name"])
 
 
 @ticket.command()

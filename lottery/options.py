@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from lottery.errors import UsageError
 
 if TYPE_CHECKING:
     from lottery.schema import Recipe
+    from lottery.study import Study
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
 Sets = Annotated[
@@ -37,6 +39,18 @@ def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None)
 
     plug_in(plugins)
     return load_recipe(recipe, sets or ())
+
+
+def studied(
+    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: Path | None, data: Path | None
+) -> Study:
+    """What is finished of a recipe; what is missing is said on stderr."""
+    from lottery.study import study
+
+    found = study(load(recipe, sets, plugins), store=store, data=data)
+    if found.missing:
+        print(f"{found.missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+    return found
 
 
 def plug_in(plugins: Sequence[str] | None) -> None:

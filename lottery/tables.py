@@ -125,15 +125,16 @@ def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
         twins = [other for other in optimizers if other.name == optimizer.name]
         keys = sorted({key for twin in twins for key in twin.args})
         differing = [key for key in keys if len({str(twin.args.get(key)) for twin in twins}) > 1]
-        given = ", ".join(f"{key}={_said(optimizer.args[key])}" for key in differing if key in optimizer.args)
+        given = ", ".join(f"{key}={said(optimizer.args[key])}" for key in differing if key in optimizer.args)
         labels.append(f"{optimizer.name}({given})" if given else optimizer.name)
     return labels
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
+    """An entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as it is."""
     if not isinstance(value, Component):
         return str(value)
-    given = ", ".join(f"{key}={_said(item)}" for key, item in value.args.items())
+    given = ", ".join(f"{key}={said(item)}" for key, item in value.args.items())
     return f"{value.name}({given})" if given else value.name
 
 

@@ -10,9 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lottery.api import run
+
 if TYPE_CHECKING:
     from lottery.plan import Plan
-    from lottery.work import Event
+    from lottery.schema import Recipe
+    from lottery.work import Event, Outcome
 
 PLAIN_EVERY = 30.0  # seconds between lines about one training where there is no terminal
 
@@ -96,6 +99,12 @@ class View:
         left = self._left()
         whole = f"{len(self._seen)} of {self._total} jobs" + (f", {duration(left)} left" if left is not None else "")
         return Group(table, Text(whole))
+
+
+def watched(recipe: Recipe, **settings: Any) -> Outcome:
+    """`lottery.api.run` with these settings, shown on stderr while it lasts."""
+    with View() as view:
+        return run(recipe, on_plan=view.plan, on_event=view.event, **settings)
 
 
 def _figures(event: Event) -> dict[str, str]:
