@@ -17,11 +17,11 @@ from torch import Tensor
 
 from lottery.connectivity import paths
 from lottery.errors import DataError
-from lottery.levels import read_state, unpack
+from lottery.levels import read_mask, read_state, unpack
 from lottery.mask import Mask
 from lottery.study import once
 from lottery.tables import Row, head, optimizer_labels, rewind_label
-from lottery.tensors import decode
+from lottery.tensors import part
 from lottery.trunk import layer_name
 
 if TYPE_CHECKING:
@@ -90,7 +90,11 @@ def overlaps(study: Study) -> list[Row]:
         seeds = {place: found for (place, own), found in every.items() if own == rewind}
         for level in sorted({level for found in seeds.values() for jobs in found.values() for level in jobs} - {0}):
             masks = {
-                place: {seed: _Packed.of(_mask(study, jobs[level])) for seed, jobs in found.items() if level in jobs}
+                place: {
+                    seed: _Packed.of(read_mask(study.store, jobs[level].key))
+                    for seed, jobs in found.items()
+                    if level in jobs
+                }
                 for place, found in seeds.items()
             }
             here = partial(head, study.recipe, rewind_label(rewind))
@@ -190,7 +194,7 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
     study, (job, *_) = structure.study, levels.values()
     assert job.point is not None and job.rewind is not None
     state, _ = read_state(study.store, job.point)
-    start = {name.removeprefix("model/"): tensor for name, tensor in state.items() if name.startswith("model/")}
+    start = part(state, "model/")
     init = structure.initial(job) if job.rewind.to.value else start
     every = Mask.dense({name: start[name] for name in study.found[job.key].metrics["sizes"]})
     ranks = _ranks(every, structure.weights(job, every, start))
@@ -198,7 +202,7 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
     for level, job in sorted(levels.items()):
         end, mask = study.store.read_tensors(job.key, "weights.safetensors"), every
         if job.kind == "ticket":
-            mask = _mask(study, job)
+            mask = read_mask(study.store, job.key)
             end = unpack(end, mask)
         states = [structure.weights(job, mask, state) for state in (start, end, init)]
         before = above[1] if above is not None and above[0] == level - 1 else None
@@ -268,10 +272,6 @@ def _trunks(study: Study) -> Trunks:
             if record is not None and record.diverged is None:
                 trunks.setdefault((job.place, job.rewind), {}).setdefault(job.seed, {})[each.level] = each
     return trunks
-
-
-def _mask(study: Study, job: Job) -> Mask:
-    return Mask.unpack(*decode(study.store.read(job.key, "mask.safetensors")))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lottery.build import effective, prunable
 from lottery.errors import DamagedFile
 from lottery.identity import exact
 from lottery.mask import Mask
-from lottery.tensors import decode
+from lottery.tensors import decode, part
 from lottery.train import unflatten
 from lottery.trunk import Pruning, Start, Weights, rewind
 
@@ -48,7 +48,7 @@ class StoredLevel:
     def mask(self) -> Mask:
         if self.job.kind == "dense":
             return Mask.dense({name: self.trained[name] for name in prunable(self.bench.blank())})
-        return Mask.unpack(*decode(self.bench.store.read(self.job.key, "mask.safetensors")))
+        return read_mask(self.bench.store, self.job.key)
 
     @cached_property
     def trained(self) -> Weights:
@@ -59,7 +59,7 @@ class StoredLevel:
     def rewound(self) -> Start:
         assert self.job.point is not None
         tensors, values = read_state(self.bench.store, self.job.point)
-        weights = {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+        weights = part(tensors, "model/")
         spec = self.bench.spec(self.job, first=values["step"])
         dense = Mask.dense({name: weights[name] for name in prunable(self.bench.blank())})
         state = unflatten(values["optimizer"], tensors) if values["step"] else None
@@ -103,6 +103,11 @@ class StoredLevel:
 def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The `Training.state()` that a rewind job committed."""
     return store.read_tensors(key, "state.safetensors"), store.read_json(key, "state.json")
+
+
+def read_mask(store: Store, key: str) -> Mask:
+    """The mask that a ticket or control committed."""
+    return Mask.unpack(*decode(store.read(key, "mask.safetensors")))
 
 
 def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:

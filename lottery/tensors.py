@@ -58,6 +58,11 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _damaged(str(error)) from error
 
 
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 def _canonical(value: Tensor) -> Tensor:
     value = value.detach().cpu()
     if value.is_floating_point() and value.element_size() == 1:  # there is no adding in eight bits

@@ -15,6 +15,7 @@ from lottery.errors import DamagedFile
 from lottery.objective import autocast
 from lottery.seed import stream
 from lottery.step import Step
+from lottery.tensors import part
 
 if TYPE_CHECKING:
     from lottery.data import Data
@@ -148,13 +149,13 @@ class Training:
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from a `state()`. Raises DamagedFile where it is not one of this training."""
         try:
-            self.model.load_state_dict(_part(tensors, "model/"))
+            self.model.load_state_dict(part(tensors, "model/"))
             load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
-            self._best_weights = {k: v.to(self._device) for k, v in _part(tensors, "best/").items()}
+            self._best_weights = {k: v.to(self._device) for k, v in part(tensors, "best/").items()}
             self._loss = tensors["loss"].to(self._device, copy=True)
             self.step, self._losses = values["step"], values["losses"]
             self.curve, self.best = list(values["curve"]), values["best"]
-            self._rng = _part(tensors, "rng/")  # put back last, when the next step is about to draw
+            self._rng = part(tensors, "rng/")  # put back last, when the next step is about to draw
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFile(f"no state of this training: {error}") from error
 
@@ -302,10 +303,6 @@ def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return {key: unflatten(item, tensors) for key, item in content}
     items = [unflatten(item, tensors) for item in content]
     return items if kind == "list" else tuple(items)
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _rng_state(device: torch.device) -> dict[str, Tensor]:

@@ -96,11 +96,9 @@ def weights(study: Study, level: int | None = None) -> Figure:
 
 def _states(study: Study, job: Job) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Weights at the start and end by mask name, and which of them are alive."""
-    from lottery.levels import read_state, unpack
-    from lottery.mask import Mask
-    from lottery.tensors import decode
+    from lottery.levels import read_mask, read_state, unpack
 
-    mask = Mask.unpack(*decode(study.store.read(job.key, "mask.safetensors")))
+    mask = read_mask(study.store, job.key)
     trained = unpack(study.store.read_tensors(job.key, "weights.safetensors"), mask)
     assert job.point is not None
     tensors, _ = read_state(study.store, job.point)
