@@ -42,7 +42,7 @@ def prune_form(model: nn.Module, mask: Mask) -> nn.Module:
 def export(store: Store, key: str, data: Path, form: str, *, trained_weights: bool = True) -> tuple[bytes, list[str]]:
     """A ticket's network as a safetensors file in one of the forms dense, prune and compact, and what to say of it.
 
-    Raises as `lottery.ticketfile.export`."""
+    Raises as `lottery.ticketfile.opened`."""
     ticket = opened(store, key, data)
     model, mask = ticket.model(), ticket.mask
     if trained_weights:

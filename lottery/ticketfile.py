@@ -20,12 +20,12 @@ from lottery.build import build_model, prunable
 from lottery.data import Splits, fingerprint, load
 from lottery.errors import DamagedFile, DataError, LotteryError, UsageError
 from lottery.identity import SCHEMA, data_identity, digest, training_identity
-from lottery.levels import pack, read_state, unpack
+from lottery.levels import pack, read_mask, read_state, unpack
 from lottery.mask import Mask
 from lottery.reading import parse_json, read_bytes
 from lottery.recipe import parse_recipe
 from lottery.spec import Component
-from lottery.tensors import decode, encode
+from lottery.tensors import decode, encode, part
 from lottery.train import flatten, unflatten
 from lottery.trunk import Spec, Start
 
@@ -74,8 +74,7 @@ class Ticket:
     @property
     def weights(self) -> dict[str, Tensor]:
         """The state dict where training starts, pruned weights 0."""
-        parts = {name.removeprefix("start/"): t for name, t in self.tensors.items() if name.startswith("start/")}
-        return unpack(parts, self.mask)
+        return unpack(part(self.tensors, "start/"), self.mask)
 
     def start(self) -> Start:
         """Where its training starts, as the trunk makes it."""
@@ -122,7 +121,12 @@ def load_ticket(path: str | Path) -> tuple[nn.Module, Mask]:
 
 
 def export(store: Store, key: str, data: Path) -> bytes:
-    """The ticket file of a finished ticket; `key` are the first digits of its key, `data` the data root.
+    """The ticket file of a finished ticket; arguments and errors are those of `opened`."""
+    return _written(opened(store, key, data))
+
+
+def opened(store: Store, key: str, data: Path) -> Ticket:
+    """A finished ticket of a store; `key` are the first digits of its key, `data` the data root.
 
     Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training."""
     full = store.resolve(key)
@@ -136,39 +140,41 @@ def export(store: Store, key: str, data: Path) -> bytes:
         )
     recipe = recipe_of(training, identity["rewind"], metrics.get("lr"))
     splits = load(recipe.data.component, data)
-    mask = Mask.unpack(*decode(store.read(full, "mask.safetensors")))
+    mask = read_mask(store, full)
     point = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": identity["rewind"]["to"]}
     state, values = read_state(store, digest(point))
-    weights = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
+    weights = part(state, "model/")
     optimizer, tensors = None, dict[str, Tensor]()
     if identity["rewind"]["mode"] != "weights":
         weights = trained(store, chain[1])
     elif values["step"]:
         optimizer = flatten(unflatten(values["optimizer"], state), "optimizer", tensors)
     tensors |= {f"start/{name}": value for name, value in pack(weights, mask).items()}
-    about = {
-        "chain": chain,
-        "recipe": recipe.canonical(),
-        "shape": list(splits.train_x.shape[1:]),
-        "classes": splits.classes,
-        "step": values["step"],
-        "optimizer": optimizer,
-        "evidence": {
-            "ticket": _measured(metrics),
-            "dense": _measured(store.read_json(digest(chain[-1]), "metrics.json")),
-            "density": metrics["density"],
-            "alive": metrics["alive"],
-            "trained_sha256": manifest.files["weights.safetensors"].sha256,
-            "environment": manifest.environment,
-            "created": manifest.created,
-        },
+    evidence = {
+        "ticket": _measured(metrics),
+        "dense": _measured(store.read_json(digest(chain[-1]), "metrics.json")),
+        "density": metrics["density"],
+        "alive": metrics["alive"],
+        "trained_sha256": manifest.files["weights.safetensors"].sha256,
+        "environment": manifest.environment,
+        "created": manifest.created,
     }
-    return _written(tensors, mask, about)
+    shape = tuple(splits.train_x.shape[1:])
+    return Ticket(chain, recipe, shape, splits.classes, values["step"], optimizer, evidence, tensors, mask)
 
 
-def _written(tensors: Mapping[str, Tensor], mask: Mask, about: Mapping[str, Any]) -> bytes:
-    packed, shapes = mask.pack()
-    every = {**tensors, **{f"mask/{name}": bits for name, bits in packed.items()}}
+def _written(ticket: Ticket) -> bytes:
+    packed, shapes = ticket.mask.pack()
+    every = {**ticket.tensors, **{f"mask/{name}": bits for name, bits in packed.items()}}
+    about = {
+        "chain": ticket.chain,
+        "recipe": ticket.recipe.canonical(),
+        "shape": ticket.shape,
+        "classes": ticket.classes,
+        "step": ticket.step,
+        "optimizer": ticket.values,
+        "evidence": ticket.evidence,
+    }
     text = json.dumps(about, sort_keys=True)
     head = {"format": FORMAT, "version": str(VERSION), "about": text, **shapes}
     return encode(every, {**head, "sha256": _hash(every, head)})
@@ -178,19 +184,11 @@ def _hash(tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> str:
     return hashlib.sha256(encode(tensors, head)).hexdigest()
 
 
-def opened(store: Store, key: str, data: Path) -> Ticket:
-    """A finished ticket as it is exported; raises as `export`."""
-    return _opened(export(store, key, data), key)
-
-
 def read(path: str | Path) -> Ticket:
     """A ticket file, its hash checked. Raises UsageError for what is no ticket file, DamagedFile for one not whole."""
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
-    return _opened(read_bytes(path, most=MOST_BYTES), str(path))
-
-
-def _opened(content: bytes, path: str) -> Ticket:
+    content = read_bytes(path, most=MOST_BYTES)
     try:
         tensors, head = decode(content)
     except DamagedFile as error:
@@ -202,18 +200,17 @@ def _opened(content: bytes, path: str) -> Ticket:
     said = head.pop("sha256", "")
     if _hash(tensors, head) != said:
         raise DamagedFile(f"{path}: its bytes are not those that were written; copy it again")
-    about = parse_json(head["about"].encode(), path)
-    bits = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
+    about = parse_json(head["about"].encode(), str(path))
     return Ticket(
         about["chain"],
-        parse_recipe(json.dumps(about["recipe"]), path),
+        parse_recipe(json.dumps(about["recipe"]), str(path)),
         tuple(about["shape"]),
         about["classes"],
         about["step"],
         about["optimizer"],
         about["evidence"],
-        tensors,
-        Mask.unpack(bits, {"shapes": head["shapes"]}),
+        {name: value for name, value in tensors.items() if not name.startswith("mask/")},
+        Mask.unpack(part(tensors, "mask/"), head),
     )
 
 
@@ -299,7 +296,7 @@ def trained(store: Store, identity: Identity) -> dict[str, Tensor]:
     packed = store.read_tensors(key, "weights.safetensors")
     if identity["kind"] == "dense":
         return packed
-    return unpack(packed, Mask.unpack(*decode(store.read(key, "mask.safetensors"))))
+    return unpack(packed, read_mask(store, key))
 
 
 def _measured(metrics: Mapping[str, Any]) -> dict[str, Any]:

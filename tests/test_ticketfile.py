@@ -19,7 +19,7 @@ from lottery.recipe import parse_recipe
 from lottery.retraining import retrain
 from lottery.store import Store
 from lottery.tensors import decode, encode
-from lottery.ticketfile import Ticket, checks, export, load_ticket, read
+from lottery.ticketfile import Ticket, checks, export, load_ticket, opened, read
 from lottery.work import Request, prepare, work
 
 TEXT = """
@@ -79,6 +79,16 @@ def test_each_ticket_trains_again_elsewhere_to_the_bit(finished: Finished, tmp_p
         assert all(there == here for _, _, there, here in compared.measures)
         for name in ("weights.safetensors", "mask.safetensors", "job.json"):
             assert Store(again).read(key, name) == store.read(key, name)
+
+
+def test_a_ticket_of_the_store_is_the_one_that_its_file_holds(finished: Finished, tmp_path: Path) -> None:
+    for key in tickets(finished[0]):
+        here, there = (
+            vars(each) for each in (opened(finished[1], key, finished[2]), read(written(finished, tmp_path, key)))
+        )
+        ours, theirs = here.pop("tensors"), there.pop("tensors")
+        assert here == there
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_a_retraining_goes_on_where_it_was_stopped(finished: Finished, tmp_path: Path) -> None:
