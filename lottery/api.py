@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,8 +45,7 @@ def run(
         recipe, data_root(data), store_root(store), device, max(1, jobs), deterministic, checkpoint_seconds
     )
     stop = Stop()
-    in_main = threading.current_thread() is threading.main_thread()
-    with noticed(stop) if in_main else nullcontext():
+    with noticed(stop):
         bench = prepare(request, stop)
         planned = bench.plan
         on_plan(planned)

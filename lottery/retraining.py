@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +46,7 @@ def retrain(
     plan = Plan(ticket.recipe, ticket.training["fingerprint"], {job.key: job})
     bench = Bench(plan, Store(store), machine(device, deterministic=deterministic), splits, stop=stop)
     if bench.store.find(job.key) is None:
-        in_main = threading.current_thread() is threading.main_thread()
-        with noticed(stop) if in_main else nullcontext():
+        with noticed(stop):
             for progress in execute(bench, job, ticket.start()):
                 on_progress(progress)
     return _compared(ticket, bench.store)

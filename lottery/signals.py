@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,12 @@ class Stop:
 
 @contextmanager
 def noticed(stop: Stop) -> Iterator[None]:
-    """Note SIGTERM, SIGINT and SIGUSR1 (what Slurm sends before its time limit) in `stop` instead of dying of them."""
+    """Note SIGTERM, SIGINT and SIGUSR1 (what Slurm sends before its time limit) in `stop` instead of dying of them.
+
+    In another thread than the main one, which alone can have handlers, nothing is noted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
         if stop.signal is not None:

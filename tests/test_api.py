@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 import lottery
+from lottery.signals import Stop, noticed
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import micro
@@ -59,3 +62,16 @@ def test_the_package_offers_what_it_says_and_nothing_else() -> None:
 def test_importing_the_package_imports_neither_torch_nor_pandas() -> None:
     code = "import lottery, sys; print('torch' in sys.modules or 'pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_in_another_thread_a_run_leaves_signals_alone() -> None:
+    seen: list[object] = []
+
+    def body() -> None:
+        with noticed(Stop()):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
