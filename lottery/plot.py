@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.figures import drawn
+from lottery.figures.style import DASHES
 from lottery.io import write_atomic
 from lottery.schedules import multiplier
 from lottery.spec import Component, Duration
@@ -25,7 +26,6 @@ POINTS = 20_000  # of a curve: more than a figure has pixels across
 REWINDS = {"weights": "rewind", "lr": "lr rewind", "finetune": "fine-tune from"}
 MOST_NAMES = 4  # optimizers that one line of the legend names
 LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as at zero
-DASHES = ("-", "--", "-.", ":")
 
 
 def image(path: Path, draw: Callable[[], Figure]) -> None:

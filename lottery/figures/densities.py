@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from lottery.study import Study
 
-ALL = "all"  # the row of all layers together
-
 
 def accuracy(study: Study) -> Figure:
     """Mean test accuracy over seeds against density, with two-sided 95 % t intervals of each mean (not paired).
@@ -45,6 +43,7 @@ def early_stop(study: Study) -> Figure:
 
 def layers(study: Study) -> Figure:
     """Density of each layer against the density of the whole network, mean over seeds."""
+    from lottery.genealogy import ALL
     from lottery.genealogy import layers as rows
 
     by_panel: dict[str, dict[str, dict[int, float]]] = {}
@@ -67,6 +66,7 @@ def overlap(study: Study) -> Figure:
     """Share of weights that two masks of equal density have in common, and what chance would give, against density.
 
     Between seeds of one optimizer, and between optimizers within a seed. Raises UsageError where there is no pair."""
+    from lottery.genealogy import ALL
     from lottery.genealogy import overlaps as rows
 
     by_panel: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
