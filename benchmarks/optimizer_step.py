@@ -22,13 +22,13 @@ from lottery import registry
 from lottery.build import build_model
 from lottery.objective import Objective
 from lottery.spec import Component
-from lottery.step import Step, build_step
+from lottery.step import DenseEngine, Engine
 
 CASES = {"lenet": (60, (1, 28, 28), 20), "resnet20": (128, (3, 32, 32), 4)}  # batch, input, steps of a turn
 Batches = list[tuple[Tensor, Tensor]]
 
 
-def ready(name: str, model: str, shape: tuple[int, ...], batches: Batches) -> Step:
+def ready(name: str, model: str, shape: tuple[int, ...], batches: Batches) -> Engine:
     """The step of an optimizer at the lowest of its rates, on a network of its own."""
     entry = registry.optimizers[name]
     network = build_model(Component(model), shape, 10, init=Component("kaiming_normal"), seed=0)
@@ -38,13 +38,13 @@ def ready(name: str, model: str, shape: tuple[int, ...], batches: Batches) -> St
     def whole() -> Iterator[tuple[Tensor, Tensor]]:
         return iter(batches)
 
-    return build_step(Objective(network, nn.CrossEntropyLoss(), whole, steps_per_epoch=len(batches)), optimizer)
+    return DenseEngine(Objective(network, nn.CrossEntropyLoss(), whole, steps_per_epoch=len(batches)), optimizer)
 
 
-def timed(step: Step, batches: Batches) -> float:
+def timed(engine: Engine, batches: Batches) -> float:
     began = time.perf_counter()
     for x, y in batches:
-        step(x, y)
+        engine.step(x, y)
     return (time.perf_counter() - began) / len(batches)
 
 

@@ -173,6 +173,8 @@ def _named(study: Study, ours: Facts, dense: Facts, field: str) -> str:
         return f"the branch {ours.branch}"
     if (not ours.branch or ours.values.get("weights") == "ticket") and field in _BY_MODE.get(ours.mode, ()):
         return f"rewind.mode {ours.mode}"
+    if field == "engine" and study.recipe.train.engine != "dense":
+        return f"train.engine {study.recipe.train.engine}"
     compare = study.recipe.compare
     return "compare.allow" if compare is not None and field in compare.allow else ""
 

@@ -112,13 +112,8 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
     diverged = sum(search.diverged for search in searches)
     if diverged:
         yield f"{diverged} of {len(searches)} diverged, counted up to there"
-    environments = [manifest.environment for search in searches for manifest in search.manifests]
-    sessions = [
-        {name: value for name, value in session.items() if name != "earlier"}
-        for environment in environments
-        for session in (environment, *environment.get("earlier", ()))
-    ]
-    if len({json.dumps(session, sort_keys=True) for session in sessions}) > 1:
+    machines = [machine for search in searches for manifest in search.manifests for machine in manifest.machines]
+    if len({json.dumps(machine, sort_keys=True) for machine in machines}) > 1:
         yield "mixed environments: seconds do not compare"
     if any(search.unknown_seconds for search in searches):
         yield "seconds without the rewind points, which are not in the store"

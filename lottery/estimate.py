@@ -117,8 +117,8 @@ def _timed(bench: Bench, place: int) -> float:
             passes = (bench.data(job.seed).epoch(epoch, training.batch_size) for epoch in count())
             batches = chain.from_iterable(passes)
             for x, y in islice(batches, 2):
-                training.run_step(x, y)
+                training.engine.step(x, y)
             began = time.perf_counter()
             for x, y in islice(batches, TIMED_STEPS):
-                training.run_step(x, y).item()
+                training.engine.step(x, y).item()
     return (time.perf_counter() - began) / TIMED_STEPS

@@ -196,9 +196,9 @@ def _changed(branch: Mapping[str, Any]) -> dict[str, Any]:
 
 def _environment(record: Record) -> dict[str, str]:
     """Each part of the environment, over all the sessions that a training took."""
-    environment = record.manifest.environment
-    sessions = [environment, *environment.get("earlier", ())]
-    return {name: " and ".join(sorted({said(session.get(name)) for session in sessions})) for name in ENVIRONMENT}
+    sessions, engines = record.manifest.sessions, " and ".join(sorted(record.manifest.engines))
+    found = {name: " and ".join(sorted({said(session.get(name)) for session in sessions})) for name in ENVIRONMENT}
+    return {**found, "engine": engines}
 
 
 def _described(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -33,6 +33,7 @@ FIELDS = {  # those that a recipe may allow to differ
     "device": "processor or GPU",
     "threads": "of a process",
     "deterministic": "whether equal jobs give equal bytes",
+    "engine": "what computed the steps, see `train.engine`",
     "other": "whatever else a job's identity says of its training",
 }
 

@@ -151,7 +151,7 @@ def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
     a state from another environment is not used: the bytes must be those of this one."""
-    here = bench.machine.environment()
+    here = environment_of(bench, training)
     states = []
     saved = bench.store.load_checkpoint(job.key)
     if saved is not None:
@@ -183,6 +183,11 @@ def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
     return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
 
 
+def environment_of(bench: Bench, training: Training) -> dict[str, Any]:
+    """What beside the recipe may change a training in its last bits."""
+    return {**bench.machine.environment(), "engine": training.engine.name}
+
+
 class _Clock:
     """What a job took over all its sessions and where they ran; saves a checkpoint when one is due."""
 
@@ -197,7 +202,7 @@ class _Clock:
 
     def environment(self) -> dict[str, Any]:
         """Of this session; with `earlier`, those of earlier ones where they differ: never mixed in silence."""
-        here = self.bench.machine.environment()
+        here = environment_of(self.bench, self.training)
         return {**here, "earlier": list(self.past.environments)} if self.past.environments else here
 
     def save_if_due(self, now: float) -> None:
@@ -207,7 +212,7 @@ class _Clock:
     def save(self) -> None:
         before = time.monotonic()
         tensors, values = self.training.state()
-        environments = [self.bench.machine.environment(), *self.past.environments]
+        environments = [environment_of(self.bench, self.training), *self.past.environments]
         state = {"training": values, "seconds": self.seconds(), "environments": environments}
         files = {"state.safetensors": encode(tensors), "state.json": _json(state)}
         if self.held is not None:

@@ -53,6 +53,22 @@ class Manifest:
     environment: dict[str, Any]
     created: str
 
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """The environment of each session that the work took, the last one first."""
+        last = {name: value for name, value in self.environment.items() if name != "earlier"}
+        return [last, *self.environment.get("earlier", ())]
+
+    @property
+    def engines(self) -> set[str]:
+        """What computed its training steps; a record that does not say is of the time when there was one engine."""
+        return {str(session.get("engine", "dense")) for session in self.sessions}
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        """As `sessions`, each without the engine."""
+        return [{k: v for k, v in session.items() if k != "engine"} for session in self.sessions]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as in the file."""
         return asdict(self)

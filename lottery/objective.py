@@ -36,12 +36,12 @@ class Objective:
     ):
         self.model, self.loss, self.steps_per_epoch = model, loss, steps_per_epoch
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._batches, self._precision, self._clip, self._accumulate = whole, precision, clip, accumulate
+        self._batches, self.precision, self.clip, self.accumulate = whole, precision, clip, accumulate
         self.x = self.y = torch.empty(0)
 
     def value(self, x: Tensor, y: Tensor) -> Tensor:
         """The mean loss of a batch, a 0-d tensor that can be differentiated."""
-        with autocast(self._precision, x.device):
+        with autocast(self.precision, x.device):
             loss: Tensor = self.loss(self.model(x), y)
         return loss
 
@@ -53,7 +53,7 @@ class Objective:
         weighted by its size; batch normalization then sees the statistics of each part."""
         self._forget()
         loss: Tensor | None = None
-        parts = max(1, min(self._accumulate, len(self.y) // 2))  # batch normalization takes no single examples
+        parts = max(1, min(self.accumulate, len(self.y) // 2))  # batch normalization takes no single examples
         xs, ys = self.x.tensor_split(parts), self.y.tensor_split(parts)
         for x, y in zip(xs, ys, strict=True):
             part = self.value(x, y)
@@ -62,8 +62,8 @@ class Objective:
             part.backward()  # type: ignore[no-untyped-call]
             loss = part.detach() if loss is None else loss + part.detach()
         assert loss is not None
-        if self._clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self._clip)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.clip)
         return loss
 
     @torch.enable_grad()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -285,8 +286,9 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
             }
             yield f"{len(rows)} of {total} trainings {said}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items())
     tables = {table.name: table.rows for section in sections for table in section.tables}
-    if len(tables.get("environments", [])) > 1:
-        yield f"mixed environments: the trainings ran in {len(tables['environments'])}, see Provenance"
+    machines = {json.dumps(record.manifest.machines, sort_keys=True) for record in study.found.values()}
+    if len(machines) > 1:
+        yield f"mixed environments: the trainings ran in {len(machines)}, see Provenance"
     unfair = sum(row["ok"] is False and row["field"] != "compared" for row in tables.get("audit", []))
     if unfair:
         yield f"{unfair} differences of tickets from dense networks that the recipe does not allow, see Fairness audit"

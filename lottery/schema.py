@@ -77,7 +77,8 @@ class TrainSpec(Section):
     """How every network of the recipe trains; `clip` is the largest norm of the gradient.
 
     An optimizer may have a batch size of its own. With `accumulate` a batch goes through the network in so many parts,
-    which saves memory and changes nothing else but the statistics of batch normalization."""
+    which saves memory and changes nothing else but the statistics of batch normalization. `engine` says what computes
+    the steps of pruned networks: torch on all weights, or compiled kernels on those that survive."""
 
     optimizer: Annotated[
         tuple[Component, ...],
@@ -96,6 +97,7 @@ class TrainSpec(Section):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     clip: Annotated[float, Field(strict=True, gt=0)] | None = None
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    engine: Literal["auto", "dense", "sparse"] = "auto"
 
 
 class TuneSpec(Section):

@@ -13,13 +13,13 @@ from lottery import registry
 from lottery.build import effective
 from lottery.criteria import Context
 from lottery.data import Data
+from lottery.engines import engine_for, refuse
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
 from lottery.objective import Objective
 from lottery.schedules import multiplier
 from lottery.seed import generator
 from lottery.spec import Component, Duration
-from lottery.step import build_step
 from lottery.train import Training, load_optimizer
 from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
 
@@ -119,7 +119,43 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     if first and job.rewind and batch_size != bench.batch_size(job.optimizer, job.seed):
         first = steps(job.rewind.to)  # the point as an optimizer of another batch size counts it
     stop = steps(job.rewind.to) if job.kind == "rewind" and job.rewind else total
-    objective = Objective(
+    stop = first if start.spec.untrained else stop
+    objective = _objective(bench, model, data, batch_size)
+    return Training(
+        model,
+        optimizer,
+        data,
+        engine_for(
+            objective,
+            optimizer,
+            start.mask if start.mold is None and start.gradual is None else None,
+            train.engine,
+            bench.machine,
+            lambda: data.epoch(0, batch_size),
+            steps=stop - first,
+        ),
+        seed=job.seed,
+        first=first,
+        stop=stop,
+        total=total,
+        batch_size=batch_size,
+        evaluate_every=steps(train.evaluate_every) * stretch,
+        multiplier=_multiplier(start.spec, steps(train.length), steps),
+        stopped=lambda: bench.stop.signal is not None,
+    )
+
+
+def check_engine(bench: Bench, optimizer: Component) -> None:
+    """Raises UsageError where the recipe wants the sparse engine for a network that it cannot train."""
+    if bench.plan.recipe.train.engine == "sparse":
+        data, model = bench.data(bench.plan.recipe.seeds[0]), bench.blank().to(bench.machine.device)
+        component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
+        refuse(_objective(bench, model, data, 1), _optimizer(component, model))
+
+
+def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> Objective:
+    train = bench.plan.recipe.train
+    return Objective(
         model,
         _loss(bench, data),
         lambda: data.evaluation("train", batch_size),
@@ -127,21 +163,6 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         precision=train.precision,
         clip=train.clip,
         accumulate=train.accumulate,
-    )
-    return Training(
-        model,
-        optimizer,
-        data,
-        build_step(objective, optimizer),
-        seed=job.seed,
-        first=first,
-        stop=first if start.spec.untrained else stop,
-        total=total,
-        batch_size=batch_size,
-        evaluate_every=steps(train.evaluate_every) * stretch,
-        multiplier=_multiplier(start.spec, steps(train.length), steps),
-        precision=train.precision,
-        stopped=lambda: bench.stop.signal is not None,
     )
 
 

@@ -1,26 +1,58 @@
-"""What one training step is for this model, optimizer, precision and device: the one place that speed work changes."""
+"""What computes the training steps of a network: the one place that speed work changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from lottery.objective import Objective
-
-Step = Callable[[Tensor, Tensor], Tensor]
+from lottery.objective import Objective, autocast
 
 
-def build_step(objective: Objective, optimizer: torch.optim.Optimizer) -> Step:
-    """The function (inputs, targets) -> mean loss before the step, a 0-d tensor on the device; nothing waits for it."""
-    if hasattr(optimizer, "objective"):
-        optimizer.objective = objective
+class Engine(Protocol):
+    """Computes training steps, and outputs between them. It may hold weights and optimizer state in a form of its own:
+    between `load` and `flush` those of the model and its optimizer mean nothing."""
 
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        objective.x, objective.y = x, y
-        loss = optimizer.step(objective.closure)  # type: ignore[arg-type]
+    name: str
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """A training step on this batch; the mean loss before it, a 0-d tensor on the device. Nothing waits for it."""
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """What the network in evaluation mode computes of this batch, float32."""
+
+    def load(self) -> None:
+        """Take weights and optimizer state from the model and its optimizer, where they were changed from outside."""
+
+    def flush(self) -> None:
+        """Put weights and optimizer state back into the model and its optimizer."""
+
+
+class DenseEngine:
+    """torch's own operations on the weights where they are, pruned ones too."""
+
+    name = "dense"
+
+    def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer):
+        self._objective, self._optimizer = objective, optimizer
+        if hasattr(optimizer, "objective"):
+            optimizer.objective = objective
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        self._objective.x, self._objective.y = x, y
+        loss = self._optimizer.step(self._objective.closure)  # type: ignore[arg-type]
         assert isinstance(loss, Tensor)
         return loss.detach()
 
-    return step
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> Tensor:
+        with autocast(self._objective.precision, x.device):
+            outputs: Tensor = self._objective.model(x)
+        return outputs.float()
+
+    def load(self) -> None:
+        """Nothing to do: the weights are where they are."""
+
+    def flush(self) -> None:
+        """Nothing to do: the weights are where they are."""

@@ -87,6 +87,7 @@ def long(study: Study) -> list[Row]:
         row["early_stop_censored"] = (record.at("early_stop") or {}).get("censored")
         environment = record.manifest.environment
         row |= {name: environment.get(name) for name in ("device", "threads", "deterministic", "torch", "lottery")}
+        row["engine"] = " and ".join(sorted(record.manifest.engines))
         row["key"] = job.key
         table.append(row)
     return table
@@ -244,8 +245,14 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
         if missing:
             yield f"{name}: {missing} of {len(column)} runs missing"
     found = [record for column in columns.values() for record in column if record]
-    if len({json.dumps(record.manifest.environment, sort_keys=True) for record in found}) > 1:
+    if len({json.dumps(record.manifest.machines, sort_keys=True) for record in found}) > 1:
         yield "mixed environments"
+    engines = {
+        name: set().union(*(record.manifest.engines for record in column if record)) for name, column in columns.items()
+    }
+    if len(set[str]().union(*engines.values())) > 1:
+        by_column = [f"{name} {' and '.join(sorted(each))}" for name, each in engines.items() if each]
+        yield f"mixed engines: {', '.join(by_column)}"
     collapsed = sorted({layer for record in found for layer in record.metrics.get("collapsed", [])})
     if collapsed:
         yield f"collapsed: {', '.join(collapsed)}"

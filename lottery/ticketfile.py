@@ -138,7 +138,7 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
         raise UsageError(
             f"{full[:12]}: this ticket's training diverged at step {metrics['diverged']}; there is nothing to export"
         )
-    recipe = recipe_of(training, identity["rewind"], metrics.get("lr"))
+    recipe = recipe_of(training, identity["rewind"], metrics.get("lr"), manifest.sessions[0].get("engine", "dense"))
     splits = load(recipe.data.component, data)
     mask = read_mask(store, full)
     point = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": identity["rewind"]["to"]}
@@ -240,8 +240,9 @@ def checks(ticket: Ticket) -> Iterator[tuple[str, bool, str]]:
     yield "weights", fine, fits
 
 
-def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None) -> Recipe:
-    """A recipe of one seed that trains a dense network of this identity; `rate` where its learning rate was chosen."""
+def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None, engine: str) -> Recipe:
+    """A recipe of one seed that trains a dense network of this identity, and its tickets with this engine; `rate` where
+    its learning rate was chosen."""
     optimizer = _component(training["optimizer"])
     if isinstance(optimizer.get("lr"), dict):
         optimizer["lr"] = rate
@@ -258,6 +259,7 @@ def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None)
             "optimizer": optimizer,
             "schedule": {**_component(training["schedule"]), **warmup},
             **train,
+            "engine": engine,
         },
         "prune": {"levels": 1},
         "rewind": {"to": rewind["to"], "mode": rewind["mode"]},

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lottery.errors import DamagedFile
-from lottery.objective import autocast
 from lottery.seed import stream
-from lottery.step import Step
 from lottery.tensors import part
 
 if TYPE_CHECKING:
     from lottery.data import Data
+    from lottery.step import Engine
 
 OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
 FINITE_EVERY = 50  # steps between looks at the loss: each look waits for the device
@@ -47,7 +46,7 @@ class Training:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         data: Data,
-        run_step: Step,
+        engine: Engine,
         *,
         seed: int,
         first: int,
@@ -56,14 +55,13 @@ class Training:
         batch_size: int,
         evaluate_every: int | Fraction,
         multiplier: Callable[[int], float],
-        precision: str,
         stopped: Callable[[], bool] = lambda: False,
         after_step: Callable[[int], bool] = lambda step: False,
     ):
-        self.model, self.optimizer, self.data, self.run_step = model, optimizer, data, run_step
+        self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.seed, self.stop, self.total = seed, stop, total
         self.batch_size, self.evaluate_every = batch_size, evaluate_every
-        self.multiplier, self.precision, self._stopped = multiplier, precision, stopped
+        self.multiplier, self._stopped = multiplier, stopped
         self.after_step = after_step  # says whether it has changed the network
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
@@ -99,6 +97,8 @@ class Training:
                     self._evaluate()
                 elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
                     self._check_finite()
+                if self.step == self.stop:
+                    self.engine.flush()
                 yield self.step
                 if self.step == self.stop:
                     return
@@ -123,15 +123,16 @@ class Training:
                 early = {**end, "censored": True}
             else:
                 trained = {name: value.clone() for name, value in self.model.state_dict().items()}
-                self.model.load_state_dict(self._best_weights)
+                self._put(self._best_weights)
                 try:
                     early = {**self.best, **self._measure("test"), "censored": False}
                 finally:
-                    self.model.load_state_dict(trained)
+                    self._put(trained)
         return {"end": end, "early_stop": early, "curve": self.curve}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything the rest of the training depends on, as tensors by name and plain JSON values."""
+        self.engine.flush()
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
         tensors |= {f"rng/{name}": value for name, value in _rng_state(self._device).items()}
@@ -152,6 +153,7 @@ class Training:
             self.model.load_state_dict(part(tensors, "model/"))
             load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
             self._best_weights = {k: v.to(self._device) for k, v in part(tensors, "best/").items()}
+            self.engine.load()
             self._loss = tensors["loss"].to(self._device, copy=True)
             self.step, self._losses = values["step"], values["losses"]
             self.curve, self.best = list(values["curve"]), values["best"]
@@ -159,9 +161,13 @@ class Training:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFile(f"no state of this training: {error}") from error
 
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+        self.engine.load()
+
     def _run(self, x: Tensor, y: Tensor) -> Tensor:
         try:
-            return self.run_step(x, y)
+            return self.engine.step(x, y)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
 
@@ -196,6 +202,7 @@ class Training:
                 raise Diverged(self.step)
             if self.best is None or loss < self.best["validation_loss"]:
                 self.best = dict(row)
+                self.engine.flush()
                 self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.curve.append(row)
 
@@ -207,9 +214,7 @@ class Training:
         for x, y in self.data.evaluation(part):
             if self._stopped():
                 raise Stopped
-            with autocast(self.precision, self._device):
-                outputs = self.model(x)
-            tally.add(outputs.float(), y)
+            tally.add(self.engine.outputs(x), y)
         self.model.train()
         return {f"{part}_{name}": value for name, value in tally.result().items()}
 

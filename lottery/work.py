@@ -29,6 +29,7 @@ from lottery.record import asked_plan
 from lottery.schema import Recipe
 from lottery.signals import Stop
 from lottery.spec import Component
+from lottery.starts import check_engine
 from lottery.store import Store
 
 ENDS = ("found", "done", "diverged", "failed", "blocked")
@@ -141,6 +142,8 @@ def check(bench: Bench) -> None:
         bench.data(seed, dataset)
     if recipe.train.label_smoothing and bench.data(seed).regression:
         raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")
+    for optimizer in recipe.train.optimizer:
+        check_engine(bench, optimizer)
     _check_lengths(bench, seed)
     _check_last_batches(bench, seed)
 

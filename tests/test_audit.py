@@ -98,9 +98,12 @@ class Planted(Store):
         return self.manifests_planted[key] if key in self.manifests_planted else super().find(key)
 
 
-def study_of(finished: Finished, files: Any = (), manifests: Any = (), allow: tuple[str, ...] = ()) -> Study:
+def study_of(
+    finished: Finished, files: Any = (), manifests: Any = (), allow: tuple[str, ...] = (), engine: str = "dense"
+) -> Study:
     planned, store = finished
-    recipe = parse_recipe(json.dumps(planned.recipe.canonical()), "r", [f"compare={{margin: 1, allow: {list(allow)}}}"])
+    overrides = [f"compare={{margin: 1, allow: {list(allow)}}}", f"train.engine={engine}"]
+    recipe = parse_recipe(json.dumps(planned.recipe.canonical()), "r", overrides)
     planted = Planted(store.root, dict(files), dict(manifests))
     replanned = plan(recipe, planned.fingerprint, planned.others)
     return Study(replanned, records(replanned, planted), planted)
@@ -234,7 +237,17 @@ ENVIRONMENTS = {
     "device": "NVIDIA H100",
     "threads": 8,
     "deterministic": False,
+    "engine": "sparse",
 }
+
+
+def test_engines_may_differ_where_the_recipe_leaves_the_choice(fair: Finished) -> None:
+    one = job_of(fair)
+    manifest = fair[1].find(one.key)
+    assert manifest is not None
+    planted = {one.key: replace(manifest, environment={**manifest.environment, "engine": "sparse"})}
+    assert violations(study_of(fair, manifests=planted, engine="auto")) == {}
+    assert violations(study_of(fair, manifests=planted, engine="dense")) == {"ticket": {"engine"}}
 
 
 @pytest.mark.parametrize("field", ENVIRONMENTS)

@@ -51,10 +51,10 @@ def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
     list(work(bench))
     training = training_of(bench, next(job for job in bench.plan if job.kind == "dense"))
     x, y = next(bench.data(0).epoch(0, 32))
-    training.run_step(x, y)
+    training.engine.step(x, y)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        training.run_step(x, y)
+        training.engine.step(x, y)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -33,7 +33,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {"manifest", "train", "trunk", "recipe", "plan", "lease", "checkpoints", "census", "store"},
     {"sequential", "frontier"},
     {"record"},
-    {"bench", "levels", "starts", "job", "estimate", "work"},
+    {"kernels", "sparse", "engines", "bench", "levels", "starts", "job", "estimate", "work"},
     {
         "executors",
         "worker",

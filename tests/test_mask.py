@@ -16,7 +16,7 @@ from torch import nn
 from lottery import registry
 from lottery.errors import BrokenMask, UsageError
 from lottery.mask import Mask, keep_top, masked, pruned_count
-from lottery.step import build_step
+from lottery.step import DenseEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import OPTIMIZERS, Study, make
@@ -112,9 +112,9 @@ def optimizer_for(name: str, model: nn.Module) -> torch.optim.Optimizer:
 
 def train(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 50, first: int = 0) -> None:
     study = Study(name, (6,), 4, torch.float64)
-    run_step = build_step(study.objective(model, optimizer, clip=0.5), optimizer)
+    engine = DenseEngine(study.objective(model, optimizer, clip=0.5), optimizer)
     for step in range(first, first + steps):
-        run_step(*study.batch(step))
+        engine.step(*study.batch(step))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

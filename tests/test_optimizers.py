@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.mask import Mask, masked
-from lottery.step import build_step
+from lottery.step import DenseEngine
 from lottery.train import flatten, load_optimizer, optimizer_state, unflatten
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -47,11 +47,11 @@ def train(
     name: str, model: nn.Module, optimizer: torch.optim.Optimizer, steps: range, multiplier: Callable[[int], float]
 ) -> None:
     study = Study(name, SHAPE, CLASSES)
-    run_step = build_step(study.objective(model, optimizer), optimizer)
+    engine = DenseEngine(study.objective(model, optimizer), optimizer)
     for step in steps:
         for group, rate in zip(optimizer.param_groups, rates(name, optimizer), strict=True):
             group["lr"] = rate * multiplier(step)
-        run_step(*study.batch(step))
+        engine.step(*study.batch(step))
 
 
 def rates(name: str, optimizer: torch.optim.Optimizer) -> list[float]:
