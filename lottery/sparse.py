@@ -43,7 +43,7 @@ class SparseEngine:
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, threads: int):
         model, kept_rule = objective.model, rule(optimizer)
         assert isinstance(model, Perceptron) and kept_rule is not None
-        self._optimizer, self._rule, self._threads = optimizer, kept_rule, threads
+        self._optimizer, self._rule, self._threads = optimizer, kept_rule, _launched(threads)
         self._layers, self._residual = layers(model), model.residual
         self._smoothing = np.float32(getattr(objective.loss, "label_smoothing", 0.0))
         alive = [
@@ -153,6 +153,17 @@ class SparseEngine:
             scratch = np.zeros((len(chunks) - 1, max(1, int(np.diff(indptr).max()))), np.float32)
             self._work[examples] = acts, grads, gates, sums, starts, chunks, scratch, np.zeros(self._threads)
         return self._work[examples]
+
+
+def _launched(threads: int) -> int:
+    """Start numba's threads; the number of them to use.
+
+    The first use of them in a process sets OpenMP's number of threads, which is torch's too, to that of all cores."""
+    of_torch = torch.get_num_threads()
+    usable = min(threads, numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(usable)
+    torch.set_num_threads(of_torch)
+    return usable
 
 
 def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:

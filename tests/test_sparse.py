@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -119,6 +120,20 @@ def test_flushed_and_loaded_again_an_engine_goes_on_to_the_same_bits(optimizer: 
             engine.flush()
         engines.append(values(trained))
     assert all(torch.equal(one, other) for one, other in zip(*engines, strict=True))
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """In a process of its own: only the first use of numba's threads changes it."""
+    program = """
+import torch
+torch.set_num_threads(1)
+from test_sparse import SparseEngine, batch, mask_of, network
+model, optimizer, objective = network("sgd", False)
+engine = SparseEngine(objective, optimizer, mask_of(model), 1)
+engine.step(*batch(1))
+assert torch.get_num_threads() == 1, torch.get_num_threads()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent)
 
 
 def test_compressed_rows_are_those_of_scipy() -> None:
