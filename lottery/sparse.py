@@ -160,7 +160,7 @@ def _launched(threads: int) -> int:
 
     The first use of them in a process sets OpenMP's number of threads, which is torch's too, to that of all cores."""
     of_torch = torch.get_num_threads()
-    usable = min(threads, numba.config.NUMBA_NUM_THREADS)
+    usable = min(threads, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     numba.set_num_threads(usable)
     torch.set_num_threads(of_torch)
     return usable
