@@ -13,10 +13,10 @@ import sys
 import tempfile
 import time
 
-import bare
 import torch
 from logbook import keep
 
+from lottery import bare
 from lottery.api import data_root
 from lottery.data import load
 from lottery.plan import plan
@@ -49,7 +49,7 @@ def loop(recipe: Recipe) -> float:
     for _ in range(trainings):
         model = bare.lenet()
         optimizer = torch.optim.Adam(model.parameters(), lr=1.2e-3)
-        bare.train(model, optimizer, x, y, steps=recipe.train.length.value, batch_size=recipe.train.batch_size)
+        bare.train(model, optimizer, (x, y), steps=recipe.train.length.value, batch_size=recipe.train.batch_size)
     return time.perf_counter() - began
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from itertools import cycle, islice
 
 import torch
-from bare import lenet, step
 from logbook import keep
 from torch import Tensor, nn
 
 import lottery
+from lottery.bare import lenet, step
 from lottery.build import build_model, prunable
 from lottery.spec import Component
 

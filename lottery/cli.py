@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery.cli_bench import bench
 from lottery.cli_plot import plot
 from lottery.cli_replicate import replicate
 from lottery.cli_report import report
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 app.add_typer(plot, name="plot")
 app.add_typer(ticket, name="ticket")
+app.command()(bench)
 app.command()(replicate)
 app.command()(report)
 

@@ -67,13 +67,16 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "joints",
         "exports",
         "listing",
+        "bare",
+        "benchmark",
         "api",
         "options",
     },
-    {"cli", "cli_plot", "cli_replicate", "cli_report", "cli_ticket", "__main__"},
+    {"cli", "cli_bench", "cli_plot", "cli_replicate", "cli_report", "cli_ticket", "__main__"},
 ]
 LIGHT = [
     "cli",
+    "cli_bench",
     "cli_replicate",
     "cli_report",
     "cli_ticket",
