@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lottery import registry
 from lottery.build import prunable
@@ -19,6 +20,8 @@ from lottery.tuning import default_range
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.plan import Job
+
+Group = TypeVar("Group", bound=Hashable)
 
 FIXED_BYTES = 16_384  # a job's folder, manifest and description
 CURVE_ROW_BYTES = 180
@@ -41,14 +44,16 @@ class Estimate:
 def estimate(bench: Bench) -> Estimate:
     """What is left to do and what it takes. Times a few training steps where no finished job tells."""
     missing = missing_jobs(bench)
-    measured = _measured(bench)
+    at_level = _measured(bench, _network)
+    measured = _measured(bench, lambda job: job.place)
     per_step = dict(measured)
     for place in sorted({job.place for job in missing} - set(measured)):
         per_step[place] = _timed(bench, place)
     return Estimate(
         done=len(bench.plan) - len(missing),
         missing=len(missing),
-        seconds=sum(per_step[job.place] * _steps(bench, job) for job in missing),
+        # sparser networks may train faster: of the same level where one has finished
+        seconds=sum(at_level.get(_network(job), per_step[job.place]) * _steps(bench, job) for job in missing),
         measured=set(per_step) == set(measured),
         need_bytes=disk_bytes(bench, missing),
         free_bytes=bench.store.free_bytes(),
@@ -86,23 +91,34 @@ def _steps(bench: Bench, job: Job) -> int:
     to = bench.steps(job.rewind.to, job.seed, job.optimizer) if job.rewind else 0
     if job.kind == "rewind":
         return to
-    if job.branch is not None and registry.branches[job.branch.name].traits.get("longer"):
+    if _is_longer(job):
         return int(total * bench.searched(job))
     if job.kind == "dense":
         return total - max(bench.steps(rewind.to, job.seed, job.optimizer) for rewind in bench.plan.recipe.rewind)
     return total - to
 
 
-def _measured(bench: Bench) -> dict[int, float]:
-    """Seconds a step over the finished trainings of each optimizer, evaluation and commits included."""
-    seconds: dict[int, float] = {}
-    steps: dict[int, int] = {}
+def _network(job: Job) -> tuple[int, int]:
+    """What a step's time depends on: the optimizer, and the level of the network's mask."""
+    return job.place, 0 if _is_longer(job) else job.level
+
+
+def _is_longer(job: Job) -> bool:
+    """Whether it is the dense network, trained for longer."""
+    return job.branch is not None and bool(registry.branches[job.branch.name].traits.get("longer"))
+
+
+def _measured(bench: Bench, group: Callable[[Job], Group]) -> dict[Group, float]:
+    """Seconds a step over the finished trainings of each group, evaluation and commits included."""
+    seconds: dict[Group, float] = {}
+    steps: dict[Group, int] = {}
     for job in bench.plan:
         manifest = bench.store.find(job.key) if job.kind in ("trial", *MEASURED) else None
         if manifest is not None and manifest.status == "done":
-            seconds[job.place] = seconds.get(job.place, 0.0) + manifest.seconds
-            steps[job.place] = steps.get(job.place, 0) + _steps(bench, job)
-    return {place: seconds[place] / steps[place] for place in seconds if steps[place]}
+            here = group(job)
+            seconds[here] = seconds.get(here, 0.0) + manifest.seconds
+            steps[here] = steps.get(here, 0) + _steps(bench, job)
+    return {here: seconds[here] / steps[here] for here in seconds if steps[here]}
 
 
 def _timed(bench: Bench, place: int) -> float:

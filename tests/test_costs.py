@@ -393,14 +393,14 @@ def test_longer_dense_of_level_one_is_a_dense_network_trained_twice_as_long_to_t
 
 
 def test_the_estimate_knows_that_a_longer_training_takes_longer(tmp_path: Path) -> None:
-    """With all else done: the steps of the two longer trainings, at the seconds a step of those that are done."""
+    """With all else done: the steps of the two longer trainings, at the seconds a step of the dense network's."""
     settings = ("rewind=3it", "seeds=1")
     done = run(tmp_path, *settings, "branches=[]")
-    measured = [done.store.find(job.key) for job in done.plan if job.kind in ("dense", "ticket")]
-    seconds = sum(manifest.seconds for manifest in measured if manifest)
+    (dense,) = (done.store.find(job.key) for job in done.plan if job.kind == "dense")
+    assert dense is not None
     left = estimate(prepare(Request(recipe(*settings), tmp_path, tmp_path, device="cpu", deterministic=True)))
     assert left.missing == 2
-    assert left.seconds == pytest.approx((37 + 54) * seconds / (17 + 2 * 17))
+    assert left.seconds == pytest.approx((37 + 54) * dense.seconds / 17)
 
 
 @pytest.mark.parametrize("when", ["init", "training"])
@@ -408,3 +408,19 @@ def test_equal_cost_of_a_single_training_is_the_dense_network_itself(when: str) 
     during = ["prune.during={start: 1it, end: 9it, every: 2it}"] if when == "training" else []
     with pytest.raises(RecipeError, match=f"branches.0: with prune.when {when} a ticket costs one training"):
         recipe(f"prune.when={when}", *during)
+
+
+def test_the_estimate_takes_a_levels_own_time_where_one_of_its_trainings_is_known(tmp_path: Path) -> None:
+    """One seed is finished; of the other, each training takes what the first one's of that level took."""
+    settings = ("rewind=init", "branches=[]")
+    run(tmp_path, "seeds=1", *settings)
+    two = recipe("seeds=2", *settings)
+    planned = prepare(Request(two, tmp_path, tmp_path, device="cpu", deterministic=True))
+    seconds = {0: 40.0, 1: 8.0, 2: 2.0}
+    for job in planned.plan:
+        if (manifest := planned.store.find(job.key)) is not None:
+            place = tmp_path / "jobs" / job.key[:2] / job.key / "manifest.json"
+            place.write_bytes(replace(manifest, seconds=seconds[job.level]).encode())
+    missing = [job.level for job in planned.plan if planned.store.find(job.key) is None and job.kind != "rewind"]
+    assert missing == [0, 1, 2]
+    assert estimate(planned).seconds == pytest.approx(sum(seconds.values()))

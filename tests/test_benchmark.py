@@ -1,0 +1,83 @@
+"""`lottery bench`: ratios of times taken in turns, kept and compared with the last ones."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lottery import benchmark
+from lottery.benchmark import Case, cases, keep, last, measure, table
+from lottery.cli import app
+from lottery.errors import UsageError
+
+MNIST = Path(os.environ.get("LOTTERY_DATA", "data")) / "MNIST"
+
+
+def made_up(name: str, turns: list[tuple[float, float, int | None]], least: float = 2.0) -> Case:
+    taken = iter(turns)
+    return Case(name, name.upper(), least, lambda data: next(taken))
+
+
+def test_a_result_is_the_median_of_the_ratios_of_its_turns(tmp_path: Path) -> None:
+    order: list[str] = []
+    one = made_up("one", [(4.0, 2.0, None), (9.0, 3.0, None), (5.0, 5.0, None)])
+    two = made_up("two", [(1.0, 1.0, 5), (1.0, 2.0, 7), (1.0, 4.0, 6)])
+    first, second = measure([one, two], tmp_path, 3, order.append)
+    assert (first.ratio, first.low, first.high, first.peak_bytes) == (2.0, 1.0, 3.0, None)
+    assert (second.ratio, second.seconds, second.peak_bytes) == (0.5, 2.0, 7)
+    assert [line.partition(":")[0] for line in order] == [
+        "1/3 ONE",
+        "1/3 TWO",
+        "2/3 ONE",
+        "2/3 TWO",
+        "3/3 ONE",
+        "3/3 TWO",
+    ]
+
+
+def test_the_log_keeps_every_run_and_gives_back_the_last_of_each_case_on_this_processor(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "bench.jsonl"
+    assert last(log) == {}
+    one, two = (made_up(name, [(2.0, 1.0, None), (3.0, 1.0, None)]) for name in ("one", "two"))
+    keep(log, measure([one, two], tmp_path, 1, lambda line: None))
+    keep(log, measure([one], tmp_path, 1, lambda line: None))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [len(line["results"]) for line in lines] == [2, 1]
+    assert last(log) == {"one": 3.0, "two": 2.0}
+    elsewhere = {**lines[1], "environment": {**lines[1]["environment"], "device": "another"}}
+    log.write_text(log.read_text() + json.dumps({**elsewhere, "results": [{"case": "one", "ratio": 9.0}]}) + "\n")
+    assert last(log) == {"one": 3.0, "two": 2.0}
+
+
+def test_the_table_says_what_is_below_and_what_was_before(tmp_path: Path) -> None:
+    found = measure([made_up("one", [(1.0, 1.0, None)]), made_up("two", [(4.0, 1.0, 10**9)])], tmp_path, 1, print)
+    head, first, second = table(found, {"two": 3.5})
+    assert "held to" in head
+    assert first.split()[:2] == ["ONE", "1.00x"] and first.endswith("below")
+    assert (
+        second.split()[:2] == ["TWO", "4.00x"] and "3.50x" in second and "1.00 GB" in second and "below" not in second
+    )
+    figure = benchmark.figure(found, {"two": 3.5})
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ONE", "TWO"]
+
+
+def test_a_case_that_is_not_there_is_told() -> None:
+    assert [case.name for case in cases(["lenet-0.05"])] == ["lenet-0.05"]
+    with pytest.raises(UsageError, match="bench has no case vgg; there are lenet, "):
+        cases(["vgg"])
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason="needs MNIST in $LOTTERY_DATA")
+def test_the_command_measures_real_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "LENET", benchmark.LENET.replace("1000it", "20it").replace("250it", "10it"))
+    log, picture = tmp_path / "bench.jsonl", tmp_path / "bench.svg"
+    chosen = ["lenet", "lenet-0.2", "--turns", "1", "--log", str(log), "-o", str(picture), "--json"]
+    done = CliRunner().invoke(app, ["bench", *chosen], catch_exceptions=False)
+    rows = json.loads(done.stdout)
+    assert [row["case"] for row in rows] == ["lenet", "lenet-0.2"]
+    assert all(row["base_seconds"] > 0 and row["seconds"] > 0 for row in rows)
+    assert picture.read_bytes().startswith(b"<?xml") and set(last(log)) == {row["case"] for row in rows}
