@@ -1,11 +1,13 @@
-"""Masks of pruned networks: immutable, bit-packed on disk, held on a model by two hooks while it trains."""
+"""Masks of pruned networks: immutable, a bit a weight, held on a model by two hooks while it trains."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -14,57 +16,78 @@ from torch import Tensor, nn
 
 from lottery.build import settle
 from lottery.errors import BrokenMask, DamagedFile, UsageError
+from lottery.selection import Bits, finite, highest
 
 
 class Mask(Mapping[str, Tensor]):
     """Which weights are alive: a bool tensor a prunable weight, by its name in the state dict (`fc1.weight`).
 
-    Immutable: the tensors handed out are copies. Two masks are equal when names, shapes and bits are."""
+    Immutable: the tensors handed out are made anew each time. It takes a bit a weight, in memory as on disk. Two masks
+    are equal when names, shapes and bits are."""
 
     def __init__(self, alive: Mapping[str, Tensor]):
+        self._packed: dict[str, Bits] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         for name, bits in alive.items():
             if bits.dtype != torch.bool:
                 raise UsageError(f"mask of {name}: {bits.dtype} is no bool")
-        self._alive = {name: bits.detach().to("cpu", copy=True).contiguous() for name, bits in alive.items()}
+            self._packed[name] = np.packbits(bits.detach().cpu().numpy())
+            self._shapes[name] = tuple(bits.shape)
+
+    @classmethod
+    def _of(cls, packed: Mapping[str, Bits], shapes: Mapping[str, tuple[int, ...]]) -> Mask:
+        """The mask of these bits, which nobody changes any more."""
+        mask = cls({})
+        mask._packed, mask._shapes = dict(packed), {name: shapes[name] for name in packed}
+        return mask
 
     @classmethod
     def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
         """All weights alive, in the shapes of `weights`."""
-        return cls({name: torch.ones(weight.shape, dtype=torch.bool) for name, weight in weights.items()})
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        return cls._of({name: np.packbits(np.ones(math.prod(shape), bool)) for name, shape in shapes.items()}, shapes)
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._alive[name].clone()
+        shape = self._shapes[name]
+        bits = np.unpackbits(self._packed[name], count=math.prod(shape)).view(np.bool_)
+        return torch.from_numpy(bits).reshape(shape)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._alive)
+        return iter(self._packed)
 
     def __len__(self) -> int:
-        return len(self._alive)
+        return len(self._packed)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mask) or list(self) != list(other):
-            return NotImplemented if not isinstance(other, Mask) else False
-        return all(torch.equal(bits, other._alive[name]) for name, bits in self._alive.items())
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return self._alike(other) and all(np.array_equal(bits, other._packed[n]) for n, bits in self._packed.items())
 
     def __le__(self, other: Mask) -> bool:
         """Every weight alive here is alive there."""
-        return list(self) == list(other) and all(
-            not bool((bits & ~other._alive[name]).any()) for name, bits in self._alive.items()
-        )
+        return self._alike(other) and not any((bits & ~other._packed[n]).any() for n, bits in self._packed.items())
 
     __hash__ = None  # type: ignore[assignment]
 
+    def _alike(self, other: Mask) -> bool:
+        """Of the same layers in the same order."""
+        return list(self._shapes.items()) == list(other._shapes.items())
+
     def of(self, names: Iterable[str]) -> Mask:
         """The mask of these layers only."""
-        return Mask({name: self._alive[name] for name in names})
+        return Mask._of({name: self._packed[name] for name in names}, self._shapes)
 
     def alive(self) -> dict[str, int]:
         """Number of surviving weights of each layer."""
-        return {name: int(bits.sum()) for name, bits in self._alive.items()}
+        return {name: int(np.bitwise_count(bits).sum(dtype=np.int64)) for name, bits in self._packed.items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's weight."""
+        return dict(self._shapes)
 
     def sizes(self) -> dict[str, int]:
         """Number of weights of each layer, pruned ones too."""
-        return {name: bits.numel() for name, bits in self._alive.items()}
+        return {name: math.prod(shape) for name, shape in self._shapes.items()}
 
     @property
     def density(self) -> float:
@@ -78,32 +101,33 @@ class Mask(Mapping[str, Tensor]):
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
         return {
-            name: torch.where(self._alive[name].to(weight.device), weight, torch.zeros_like(weight))
-            if name in self._alive
+            name: torch.where(self[name].to(weight.device), weight, torch.zeros_like(weight))
+            if name in self
             else weight.clone()
             for name, weight in weights.items()
         }
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Eight weights a byte (uint8 tensors by name) and the shapes as safetensors metadata."""
-        packed = {name: torch.from_numpy(np.packbits(bits.numpy())) for name, bits in self._alive.items()}
-        return packed, {"shapes": json.dumps([[name, list(bits.shape)] for name, bits in self._alive.items()])}
+        packed = {name: torch.from_numpy(bits.copy()) for name, bits in self._packed.items()}
+        return packed, {"shapes": json.dumps([[name, list(shape)] for name, shape in self._shapes.items()])}
 
     @classmethod
     def unpack(cls, packed: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Mask:
         """The mask that `pack` took apart. Raises DamagedFile where bytes and shapes disagree."""
-        alive: dict[str, Tensor] = {}
+        found: dict[str, Bits] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         try:
             for name, shape in json.loads(metadata["shapes"]):
-                count = int(np.prod(shape, dtype=np.int64))
-                data = packed[name].numpy()
-                if data.dtype != np.uint8 or data.shape != ((count + 7) // 8,):
-                    raise DamagedFile(f"mask of {name}: {data.shape} bytes cannot be {count} bits")
-                bits = np.unpackbits(data, count=count).astype(bool)
-                alive[name] = torch.from_numpy(bits).reshape(shape)
+                shapes[name], count = tuple(shape), int(np.prod(shape, dtype=np.int64))
+                found[name] = packed[name].numpy().copy()
+                if found[name].dtype != np.uint8 or found[name].shape != ((count + 7) // 8,):
+                    raise DamagedFile(f"mask of {name}: {found[name].shape} bytes cannot be {count} bits")
+                if count % 8 and found[name][-1] & (0xFF >> count % 8):
+                    raise DamagedFile(f"mask of {name}: bits are set beyond the {count} of its shape")
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFile(f"no mask can be read: {error!r}") from error
-        return cls(alive)
+        return cls._of(found, shapes)
 
 
 def pruned_count(alive: int, fraction: Fraction) -> int:
@@ -119,35 +143,26 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
     (global pruning); layers without scores stay as they are. Counts are exact: among equal scores, the weight that
     comes first is kept, in the order of layers and then of the flattened weight.
     Raises UsageError for scores that are not finite or of another shape, and for counts above what survives."""
+    alive, shapes, kinds = mask.alive(), mask.shapes(), {}
     for name, score in scores.items():
-        if name not in mask or score.shape != mask[name].shape:
+        if name not in mask or score.shape != shapes[name]:
             raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
-        if not bool(torch.isfinite(score[mask[name].to(score.device)]).all()):
+        if not finite(score, mask._packed[name]):
             raise UsageError(f"scores of {name}: not all of them are finite")
-    kept = {name: mask[name] for name in mask}
+        kinds[name] = score.dtype
     if isinstance(keep, int):
-        names = [name for name in mask if name in scores]
-        values = [scores[name].detach().cpu()[mask[name]] for name in names]
-        chosen = _top(torch.cat(values) if values else torch.empty(0), keep)
-        for name, part in zip(names, torch.split(chosen, [len(v) for v in values]), strict=True):
-            kept[name][mask[name]] = part
+        groups = [([name for name in mask if name in scores], keep)]
     else:
-        for name, count in keep.items():
-            kept[name][mask[name]] = _top(scores[name].detach().cpu()[mask[name]], count)
-    return Mask(kept)
-
-
-def _top(values: Tensor, count: int) -> Tensor:
-    """Bool over the 1-D `values`: the `count` highest, the first ones among equals."""
-    if not 0 <= count <= len(values):
-        raise UsageError(f"cannot keep {count} of {len(values)} surviving weights")
-    if count == 0:
-        return torch.zeros(len(values), dtype=torch.bool)
-    threshold = values.kthvalue(len(values) - count + 1).values
-    chosen = values > threshold
-    ties = (values == threshold).nonzero().flatten()
-    chosen[ties[: count - int(chosen.sum())]] = True
-    return chosen
+        groups = [([name], count) for name, count in keep.items()]
+    kept = dict(mask._packed)
+    for names, count in groups:
+        total = sum(alive[name] for name in names)
+        if not 0 <= count <= total:
+            raise UsageError(f"cannot keep {count} of {total} surviving weights")
+        layers = [(partial(scores.__getitem__, name), mask._packed[name]) for name in names]
+        kind = reduce(torch.promote_types, (kinds[name] for name in names), torch.bool)
+        kept |= zip(names, highest(layers, count, kind), strict=True)
+    return Mask._of(kept, shapes)
 
 
 class Held:
@@ -160,9 +175,9 @@ class Held:
         self._weights: list[Tensor] = []
         self._factors: list[Tensor] = []
         self._handles: list[Any] = []
-        for name in mask:
-            if name not in self._parameters or self._parameters[name].shape != mask[name].shape:
-                raise UsageError(f"the mask has {name} of shape {tuple(mask[name].shape)}, the model has not")
+        for name, shape in mask.shapes().items():
+            if name not in self._parameters or self._parameters[name].shape != shape:
+                raise UsageError(f"the mask has {name} of shape {shape}, the model has not")
         self.tighten(mask)
 
     def tighten(self, mask: Mask) -> None:

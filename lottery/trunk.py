@@ -133,7 +133,7 @@ class Pruning:
         total = self._left(sum(alive[name] for name in names), Fraction(1))
         if self.scope == "global":
             return total
-        shapes = {name: tuple(mask[name].shape) for name in names}
+        shapes = {name: shape for name, shape in mask.shapes().items() if name in names}
         density = Fraction(total, sum(mask.sizes()[name] for name in names))
         return counts(shapes, erk(shapes, density), total, most={name: alive[name] for name in names})
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery import registry
-from lottery.errors import BrokenMask, UsageError
+from lottery import registry, selection
+from lottery.errors import BrokenMask, DamagedFile, UsageError
 from lottery.mask import Mask, keep_top, masked, pruned_count
 from lottery.step import DenseEngine
 
@@ -62,15 +62,70 @@ def test_a_fraction_is_rounded_to_the_nearest_count_and_half_down(alive: int, fr
     assert pruned_count(alive, Fraction(fraction)) == pruned
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())
-def test_selection_equals_a_stable_sort_with_its_ties(values: list[int], data: st.DataObject) -> None:
-    keep = data.draw(st.integers(0, len(values)))
-    cut = data.draw(st.integers(0, len(values)))
-    scores = {"a": torch.tensor(values[:cut]).float(), "b": torch.tensor(values[cut:]).float()}
-    best = sorted(range(len(values)), key=lambda i: (-values[i], i))[:keep]
-    kept = keep_top(scores, Mask.dense(scores), keep)
-    assert torch.cat([kept["a"], kept["b"]]).nonzero().flatten().tolist() == sorted(best)
+NUMBERS = {
+    torch.float16: st.floats(width=16, allow_nan=False, allow_infinity=False),
+    torch.bfloat16: st.floats(-(2.0**120), 2.0**120, width=32),
+    torch.float32: st.floats(width=32, allow_nan=False, allow_infinity=False),
+    torch.float64: st.floats(allow_nan=False, allow_infinity=False),
+    torch.int64: st.integers(-(2**63), 2**63 - 1),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS, ids=str)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_selection_is_exact_for_each_type_with_ties_of_both_zeros_and_pruned_weights(
+    kind: torch.dtype, data: st.DataObject
+) -> None:
+    """The reference sorts Python's numbers stably; chunks of eight scores make layers span several."""
+    few = st.sampled_from([data.draw(NUMBERS[kind]) for _ in range(3)] + ([0] if kind == torch.int64 else [-0.0, 0.0]))
+    values = data.draw(st.lists(NUMBERS[kind] | few, min_size=1, max_size=60))
+    alive = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), min_size=2, max_size=2)))
+    flat, bits = torch.tensor(values, dtype=kind), torch.tensor(alive)
+    exact = flat.tolist()  # before what is pruned gets a value that must not matter
+    if kind.is_floating_point:
+        flat[~bits] = torch.tensor([float("nan"), float("inf"), float("-inf")], dtype=kind).repeat(20)[: len(flat)][
+            ~bits
+        ]
+    names = ("a", "b", "c")
+    scores = dict(zip(names, flat.tensor_split(cuts), strict=True))
+    mask = Mask(dict(zip(names, bits.tensor_split(cuts), strict=True)))
+    places = [i for i, here in enumerate(alive) if here]
+    keep = data.draw(st.integers(0, len(places)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "CHUNK", 8)
+        kept = keep_top(scores, mask, keep)
+        apart = keep_top(scores, mask, kept.alive())
+    best = sorted(sorted(places, key=lambda i: (-exact[i], i))[:keep])
+    assert torch.cat(list(kept.values())).nonzero().flatten().tolist() == best
+    assert apart == kept  # the same counts, chosen layer by layer
+
+
+def test_scores_of_several_types_are_compared_as_the_widest() -> None:
+    near = 1 + 2**-40  # 1 in float32
+    scores = {"a": torch.tensor([1.0, 0.5]), "b": torch.tensor([near, 0.7], dtype=torch.float64)}
+    kept = keep_top(scores, Mask.dense(scores), 1)
+    assert (kept["a"].tolist(), kept["b"].tolist()) == ([False, False], [True, False])
+
+
+def test_scores_in_another_order_in_memory_are_taken_by_their_place() -> None:
+    scores = {"a": torch.tensor([[1.0, 4.0], [3.0, 2.0], [6.0, 5.0]]).t()}
+    assert keep_top(scores, Mask.dense(scores), 3)["a"].tolist() == [[False, False, True], [True, False, True]]
+
+
+def test_a_count_above_what_survives_is_refused() -> None:
+    mask = mask_of([True, True, False])
+    for keep in (3, -1, {"layer0.weight": 3}):
+        with pytest.raises(UsageError, match="of 2 surviving weights"):
+            keep_top({"layer0.weight": torch.ones(3)}, mask, keep)
+
+
+def test_a_packed_mask_with_bits_beyond_its_shape_is_damaged() -> None:
+    packed, shapes = mask_of([True, False, True]).pack()
+    packed["layer0.weight"] |= 1
+    with pytest.raises(DamagedFile, match="beyond the 3"):
+        Mask.unpack(packed, shapes)
 
 
 def test_pruned_weights_never_come_back_whatever_their_score() -> None:

@@ -43,7 +43,7 @@ def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer",
     else:
         bits = torch.cat([b.flatten() for b in mask.values()])
         parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], list(mask.sizes().values()))
-        moved = {n: part.reshape(mask[n].shape) for n, part in zip(mask, parts, strict=True)}
+        moved = {n: part.reshape(shape) for (n, shape), part in zip(mask.shapes().items(), parts, strict=True)}
     return replace(level.start, weights=level.rewound.weights, mask=Mask(moved))
 
 
