@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lottery import registry
-from lottery.build import build_model, initialized
+from lottery.build import build_model, effective, initialized, lent
 from lottery.data import Augment, Data, Splits
 from lottery.device import Machine
 from lottery.errors import UsageError
@@ -42,7 +43,6 @@ class Bench:
     stop: Stop = field(default_factory=Stop)
     load: Callable[[Component], Splits] | None = None
     _data: dict[tuple[int, str], Data] = field(default_factory=dict)
-    _blank: nn.Module | None = None
 
     def data(self, seed: int, dataset: Component | None = None) -> Data:
         """The data as this seed splits and orders it; those of the last seed asked for are kept."""
@@ -122,14 +122,21 @@ class Bench:
     def blank(self, model: Component | None = None) -> nn.Module:
         """A network whose weights mean nothing, on the CPU: for the names and shapes of its layers, and to load a state
         into. Of the recipe's model where none is given."""
-        if model is not None or self._blank is None:
-            recipe, data = self.plan.recipe, self.data(self.plan.recipe.seeds[0])
-            quick = Component("torch")  # the recipe's init may take its time
-            network = build_model(model or recipe.model, data.input_shape, data.classes, init=quick, seed=0)
-            if model is not None:
-                return network
-            self._blank = network
-        return deepcopy(self._blank)
+        return deepcopy(self._template) if model is None else self._built(model)
+
+    def effective(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weight that each prunable layer of the recipe's model computes with in this state, whose memory is shared
+        by those of layers without weight normalization: to look at only."""
+        return effective(lent(self._template, weights))
+
+    @cached_property
+    def _template(self) -> nn.Module:
+        return self._built(self.plan.recipe.model)
+
+    def _built(self, model: Component) -> nn.Module:
+        data = self.data(self.plan.recipe.seeds[0])
+        quick = Component("torch")  # the recipe's init may take its time
+        return build_model(model, data.input_shape, data.classes, init=quick, seed=0)
 
     def fresh(self, seed: int, model: Component, draws: torch.Generator) -> nn.Module:
         """A network whose weights these draws initialize, on the CPU."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,16 @@ def effective(model: nn.Module) -> dict[str, Tensor]:
     with torch.no_grad(), evaluating(model):
         weights = {name: layer.weight for name, (layer, _) in _layers(model).items()}
         return {name: weight.detach() for name, weight in weights.items() if isinstance(weight, Tensor)}
+
+
+def lent(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the model whose parameters and buffers are the tensors of the state themselves, to look at only."""
+    tensors = model.state_dict(keep_vars=True)
+    memory = {
+        id(tensor): nn.Parameter(state[name], requires_grad=False) if isinstance(tensor, nn.Parameter) else state[name]
+        for name, tensor in tensors.items()
+    }
+    return deepcopy(model, memory)
 
 
 def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,28 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Examples = Annotated[int, Field(ge=1)]
+Scores = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Lazy(Mapping[str, "Tensor"]):
+    """Tensors by name that are made each time they are asked for and held by nobody: `make` gives the same each time.
+
+    Scores that cost little more than looking at the weights need no memory beside them."""
+
+    names: Collection[str]
+    make: Callable[[str], Tensor]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -35,16 +57,16 @@ class Context:
 
 
 @criteria.register("magnitude", source="Han et al. 2015; Frankle & Carbin 2019")
-def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> dict[str, Tensor]:
+def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
     """Absolute value of the trained weight, `large_final` in Zhou et al. 2019.
 
     With `same_sign` a weight that changed its sign since the rewind point counts 0, as in Zhou et al. 2019."""
-    scores = {name: weight.abs() for name, weight in weights.items()}
+    scores = Lazy(weights, lambda name: weights[name].abs())
     return _same_sign(scores, weights, context) if same_sign else scores
 
 
 @criteria.register("random", source="Frankle & Carbin 2019 (control)")
-def random(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def random(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Uniform random scores: which weights survive is chance."""
     import torch
 
@@ -52,25 +74,25 @@ def random(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]
 
 
 @criteria.register("small_final", source="Zhou et al. 2019")
-def small_final(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def small_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """The smallest trained weights are kept."""
-    return {name: -weight.abs() for name, weight in weights.items()}
+    return Lazy(weights, lambda name: -weights[name].abs())
 
 
 @criteria.register("large_init", source="Zhou et al. 2019")
-def large_init(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def large_init(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Absolute value of the weight at the rewind point."""
-    return {name: context.initial[name].abs() for name in weights}
+    return Lazy(weights, lambda name: context.initial[name].abs())
 
 
 @criteria.register("small_init", source="Zhou et al. 2019")
-def small_init(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def small_init(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """The weights that are smallest at the rewind point are kept."""
-    return {name: -context.initial[name].abs() for name in weights}
+    return Lazy(weights, lambda name: -context.initial[name].abs())
 
 
 @criteria.register("large_init_large_final", source="Zhou et al. 2019")
-def large_init_large_final(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def large_init_large_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Large at the rewind point and after training: min(a |w_f|, |w_i|).
 
     The factor a makes the quantiles of both meet at the threshold, as in the authors' code: each weight is scored by
@@ -82,7 +104,7 @@ def large_init_large_final(weights: Mapping[str, Tensor], context: Context) -> d
 
 
 @criteria.register("small_init_small_final", source="Zhou et al. 2019")
-def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Small at the rewind point and after training: -max(a |w_f|, |w_i|), a as in `large_init_large_final`."""
     return {
         name: _lower_rank(-weight.abs(), -context.initial[name].abs(), _alive(name, weight, context))
@@ -91,26 +113,24 @@ def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> d
 
 
 @criteria.register("magnitude_increase", source="Zhou et al. 2019")
-def magnitude_increase(
-    weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False
-) -> dict[str, Tensor]:
+def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
     """How much the absolute value has grown since the rewind point: |w_f| - |w_i|.
 
     With `same_sign` a weight that changed its sign counts 0, as in the authors' code: more than one that shrank."""
-    scores = {name: weight.abs() - context.initial[name].abs() for name, weight in weights.items()}
+    scores = Lazy(weights, lambda name: weights[name].abs() - context.initial[name].abs())
     return _same_sign(scores, weights, context) if same_sign else scores
 
 
 @criteria.register("movement", source="Zhou et al. 2019")
-def movement(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def movement(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """How far the weight has moved since the rewind point: |w_f - w_i|.
 
     Another method than the movement pruning of Sanh et al. 2020."""
-    return {name: (weight - context.initial[name]).abs() for name, weight in weights.items()}
+    return Lazy(weights, lambda name: (weights[name] - context.initial[name]).abs())
 
 
 @criteria.register("gradient_weight", source="Mozer & Smolensky 1988; Molchanov et al. 2017")
-def gradient_weight(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def gradient_weight(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """|g w|, the change of the loss to first order when the weight goes; g is the gradient over the training set.
 
     In evaluation mode. At a minimum g vanishes and what is left is noise (LeCun et al. 1989 on second order)."""
@@ -118,7 +138,7 @@ def gradient_weight(weights: Mapping[str, Tensor], context: Context) -> dict[str
 
 
 @criteria.register("snip", source="Lee et al. 2019")
-def snip(weights: Mapping[str, Tensor], context: Context, *, examples: Examples = 128) -> dict[str, Tensor]:
+def snip(weights: Mapping[str, Tensor], context: Context, *, examples: Examples = 128) -> Scores:
     """Connection sensitivity |g w| on one batch of `examples`, meant for `when: init`.
 
     In training mode, as in the authors' code: batch normalization uses the batch. Dropout is off."""
@@ -132,7 +152,7 @@ def grasp(
     *,
     examples: Examples = 250,
     temperature: Annotated[float, Field(gt=0)] = 200.0,
-) -> dict[str, Tensor]:
+) -> Scores:
     """Gradient signal preservation: w Hg, the weights with the lowest -w Hg are kept, as in the authors' code.
 
     H and g are those of the scored weights that survive, outputs are divided by the temperature, normalizations are in
@@ -165,7 +185,7 @@ def grasp(
 
 
 @criteria.register("synflow", source="Tanaka et al. 2020", rounds=100)
-def synflow(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
+def synflow(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Synaptic flow |w| dR/d|w|: R is the sum of outputs for an input of ones, all parameters at their absolute value.
 
     Needs no targets and is meant for `when: init`; the counts fall exponentially in 100 rounds. In float64, since
@@ -185,8 +205,8 @@ def synflow(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor
     return {name: (w.detach() * g).abs() for (name, w), g in zip(layers.items(), gradients, strict=True)}
 
 
-def _same_sign(scores: Mapping[str, Tensor], weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
-    return {name: score * (weights[name].sign() == context.initial[name].sign()) for name, score in scores.items()}
+def _same_sign(scores: Scores, weights: Mapping[str, Tensor], context: Context) -> Scores:
+    return Lazy(weights, lambda name: scores[name] * (weights[name].sign() == context.initial[name].sign()))
 
 
 def _alive(name: str, weight: Tensor, context: Context) -> Tensor:
@@ -232,9 +252,7 @@ def _scored(
     return network, layers
 
 
-def _sensitivity(
-    weights: Mapping[str, Tensor], context: Context, examples: int | None, *, training: bool
-) -> dict[str, Tensor]:
+def _sensitivity(weights: Mapping[str, Tensor], context: Context, examples: int | None, *, training: bool) -> Scores:
     """|g w|, g the gradient of the mean loss over the examples."""
     import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +59,7 @@ def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Prog
         training = training_of(bench, job, start)
         clock = _Clock(bench, job, training, began)
         mask = start.mask
+        start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
         try:
             with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
                 clock.held = held if start.gradual else None

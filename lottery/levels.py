@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from lottery.build import effective, prunable
+from lottery.build import prunable
 from lottery.errors import DamagedFile
 from lottery.identity import exact
 from lottery.mask import Mask
@@ -89,9 +89,7 @@ class StoredLevel:
         return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
 
     def effective(self, weights: Weights) -> Weights:
-        network = self.bench.blank()
-        network.load_state_dict(dict(weights))
-        return effective(network)
+        return self.bench.effective(weights)
 
     def fresh(self, generator: torch.Generator) -> Weights:
         return self.network(self.model, generator).state_dict()

@@ -143,13 +143,7 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
     (global pruning); layers without scores stay as they are. Counts are exact: among equal scores, the weight that
     comes first is kept, in the order of layers and then of the flattened weight.
     Raises UsageError for scores that are not finite or of another shape, and for counts above what survives."""
-    alive, shapes, kinds = mask.alive(), mask.shapes(), {}
-    for name, score in scores.items():
-        if name not in mask or score.shape != shapes[name]:
-            raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
-        if not finite(score, mask._packed[name]):
-            raise UsageError(f"scores of {name}: not all of them are finite")
-        kinds[name] = score.dtype
+    alive, kinds = mask.alive(), {name: _checked(name, scores[name], mask) for name in scores}
     if isinstance(keep, int):
         groups = [([name for name in mask if name in scores], keep)]
     else:
@@ -162,7 +156,16 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
         layers = [(partial(scores.__getitem__, name), mask._packed[name]) for name in names]
         kind = reduce(torch.promote_types, (kinds[name] for name in names), torch.bool)
         kept |= zip(names, highest(layers, count, kind), strict=True)
-    return Mask._of(kept, shapes)
+    return Mask._of(kept, mask._shapes)
+
+
+def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
+    """The type of a layer's scores. Raises UsageError where `keep_top` cannot take them."""
+    if score.shape != mask.shapes().get(name):
+        raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
+    if not finite(score, mask._packed[name]):
+        raise UsageError(f"scores of {name}: not all of them are finite")
+    return score.dtype
 
 
 class Held:

@@ -89,9 +89,9 @@ def _keys(values: Tensor) -> Keys:
     if not values.is_floating_point():
         return values.to(torch.int64).numpy().view(np.uint64) ^ np.uint64(2**63)
     if values.dtype == torch.float64:
-        keys = (values + 0.0).numpy().view(np.int64)  # -0.0 + 0.0 is 0.0
+        keys = (values.numpy() + 0.0).view(np.int64)  # -0.0 + 0.0 is 0.0
         keys ^= (keys >> 63) | np.int64(-(2**63))
         return keys.view(np.uint64)
-    narrow = (values.float() + 0.0).numpy().view(np.int32)
+    narrow = (values.float().numpy() + np.float32(0)).view(np.int32)
     narrow ^= (narrow >> 31) | np.int32(-(2**31))
     return narrow.view(np.uint32)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.build import effective
-from lottery.criteria import Context
+from lottery.criteria import Context, Lazy, Scores
 from lottery.data import Data
 from lottery.engines import engine_for, refuse
 from lottery.levels import StoredLevel
@@ -76,18 +76,24 @@ def _criterion(bench: Bench, job: Job, depth: int, step: int | None = None) -> C
                 yield x[:left], y[:left]
             left -= len(y)
 
-    def criterion(state: Weights, mask: Mask) -> dict[str, Tensor]:
-        scored, initial = effective(of(state)), effective(of(level.rewound.weights))
+    def scored(state: Weights) -> dict[str, Tensor]:
+        return bench.effective({name: value.to(device) for name, value in state.items()})
+
+    @cache
+    def initial() -> dict[str, Tensor]:
+        return scored(level.rewound.weights)
+
+    def criterion(state: Weights, mask: Mask) -> Scores:
+        weights = scored(state)
         context = Context(
             draws,
-            initial={name: initial[name] for name in mask},
+            initial=Lazy(mask, lambda name: initial()[name]),
             alive=mask,
             network=lambda: of(state),
             loss=_loss(bench, data),
             examples=examples,
         )
-        scores = entry.make({name: scored[name] for name in mask}, context, **prune.criterion.args)
-        assert isinstance(scores, dict)
+        scores: Scores = entry.make({name: weights[name] for name in mask}, context, **prune.criterion.args)
         return scores
 
     return criterion

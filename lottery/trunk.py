@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Weights = Mapping[str, "Tensor"]  # a whole state dict: parameters and buffers
 Criterion = Callable[
-    [Weights, Mask], dict[str, "Tensor"]
+    [Weights, Mask], Mapping[str, "Tensor"]
 ]  # of a state, the layers in the mask; its pruned weights are 0
 Counts = dict[str, int] | int  # weights to keep: of each layer, or over all that take part in global pruning
 
@@ -213,8 +213,14 @@ class Gradual:
 
 
 def under(weights: Weights, mask: Mask) -> Weights:
-    """The state with its pruned weights zero."""
-    return {name: value * mask[name].to(value.device) if name in mask else value for name, value in weights.items()}
+    """The state with its pruned weights zero; a layer where they are is not copied."""
+    return {
+        name: _under(value, mask[name].to(value.device)) if name in mask else value for name, value in weights.items()
+    }
+
+
+def _under(weight: Tensor, alive: Tensor) -> Tensor:
+    return weight * alive if weight[~alive].any() else weight
 
 
 def _falling(alive: int, target: int, share: float) -> int:

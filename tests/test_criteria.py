@@ -52,9 +52,7 @@ def context(build: Callable[[], nn.Module], x: Tensor, y: Tensor, parts: int = 2
 
 
 def score(name: str, build: Callable[[], nn.Module], given: Context, **args: Any) -> dict[str, Tensor]:
-    scores = criteria[name].make(effective(build()), given, **args)
-    assert isinstance(scores, dict)
-    return scores
+    return dict(criteria[name].make(effective(build()), given, **args))
 
 
 FINAL = torch.tensor([[0.5, -2.0, 0.1, -0.3], [1.0, 0.2, -0.7, 3.0]])
@@ -78,6 +76,14 @@ SAME = torch.tensor([[0, 1, 1, 1], [1, 0, 1, 1]])
 def test_scores_of_zhou_are_their_formulas(name: str, args: Any, expected: Tensor) -> None:
     scores = criteria[name].make({"a.weight": FINAL}, Context(generator(), initial={"a.weight": INITIAL}), **args)
     assert torch.equal(scores["a.weight"], expected)
+
+
+def test_scores_that_are_made_when_asked_for_are_those_of_the_weights_named() -> None:
+    weights = {"a.weight": FINAL, "b.weight": INITIAL}
+    scores = criteria["magnitude"].make(weights, Context(generator()))
+    assert list(scores) == list(weights) and len(scores) == 2 and "c.weight" not in scores
+    assert torch.equal(scores["b.weight"], INITIAL.abs())
+    assert scores["a.weight"] is not scores["a.weight"]  # nobody holds them
 
 
 @pytest.mark.parametrize(("name", "sign"), [("large_init_large_final", 1), ("small_init_small_final", -1)])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from lottery import registry
-from lottery.build import build_model, effective, evaluating, prunable, set_weight, settle
+from lottery.build import build_model, effective, evaluating, lent, prunable, set_weight, settle
 from lottery.errors import UsageError
 from lottery.mask import Mask, masked
 from lottery.spec import Component
@@ -218,6 +218,23 @@ def test_effective_weights_are_those_of_evaluation_and_asking_for_them_changes_n
     assert list(weights) == list(prunable(model)) and not any(weight.requires_grad for weight in weights.values())
     with evaluating(model):
         assert torch.equal(weights[next(iter(weights))], model.conv1.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("norm", ["none", "weight", "spectral"])
+def test_a_lent_network_is_made_of_the_states_own_tensors(norm: str) -> None:
+    state, other = (perceptron(norm) if norm != "none" else nn.Sequential(nn.Linear(6, 4)) for _ in range(2))
+    state = state.state_dict()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.fill_(0.5)
+    network = lent(other, state)
+    assert {name: value.data_ptr() for name, value in network.state_dict().items()} == {
+        name: value.data_ptr() for name, value in state.items()
+    }
+    assert all(bool((parameter == 0.5).all()) for parameter in other.parameters())
+    other.load_state_dict(state)
+    here, there = effective(network), effective(other)
+    assert list(here) == list(there) and all(torch.equal(here[name], there[name]) for name in there)
 
 
 def test_a_seed_fixes_every_byte_of_a_spectral_norm_and_its_weights_have_norm_one() -> None:

@@ -14,7 +14,7 @@ from lottery.criteria import Context
 from lottery.errors import UsageError
 from lottery.mask import Mask
 from lottery.spec import Component
-from lottery.trunk import Pruning, Spec, Start, Weights, layer_rate, next_start
+from lottery.trunk import Pruning, Spec, Start, Weights, layer_rate, next_start, under
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 SPEC = Spec(Component("adam"), Component("constant"))
@@ -105,6 +105,18 @@ def test_without_weight_rewinding_the_trained_weights_go_on_with_a_fresh_optimiz
     assert torch.equal(start.weights["a.weight"], level.trained["a.weight"])
     assert start.optimizer_state is None
     assert start.spec.last_rate is last_rate
+
+
+def test_only_a_layer_with_pruned_weights_that_are_not_zero_is_copied_to_make_them_zero() -> None:
+    mask = Mask({name: torch.tensor([True, False]) for name in ("a.weight", "b.weight")})
+    state = {"a.weight": torch.tensor([3.0, 0.0]), "b.weight": torch.tensor([3.0, 1.0]), "b.bias": torch.tensor([2.0])}
+    masked = under(state, mask)
+    assert {name: value.tolist() for name, value in masked.items()} == {
+        "a.weight": [3.0, 0.0],
+        "b.weight": [3.0, 0.0],
+        "b.bias": [2.0],
+    }
+    assert [name for name in state if masked[name] is state[name]] == ["a.weight", "b.bias"]
 
 
 def test_a_layers_own_name_goes_before_output_and_output_before_patterns() -> None:
