@@ -283,7 +283,7 @@ def _compact(row: Row) -> dict[str, str]:
             cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"
         elif name.endswith("_diff"):
             cells[name.replace("_", " ")] = "" if value is None else f"{value:+.4f}"
-        elif name == "density" or (name.endswith("_density") and value is not None):
+        elif (name == "density" or name.endswith("_density")) and value is not None:
             cells[name] = density_label(value)
         elif isinstance(value, float):
             cells[name] = f"{value:.4g}" if abs(value) < 1000 else f"{value:.6g}"

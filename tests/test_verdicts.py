@@ -16,6 +16,7 @@ from lottery.errors import UsageError
 from lottery.plan import Plan
 from lottery.schema import CompareSpec
 from lottery.study import Study
+from lottery.tables import render
 from lottery.verdicts import Cell, crossing_interval, decide, sentences
 
 Array = Any
@@ -187,6 +188,14 @@ def test_the_sparsest_matching_density_has_an_interval_and_a_sentence() -> None:
     (line,) = sentences(Study(planned, found, Recorded(planned)))
     assert line.startswith("adam: tickets down to 25 % of the weights match the dense network (within 1 point, ")
     assert line.endswith("they lose at 12.5 %.")
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "json"])
+def test_where_no_density_matches_the_table_of_the_sparsest_has_an_empty_place(form: str) -> None:
+    (row,) = view_of("sparsest", *study((-4.0, -4.2, -3.8, -4.1)))
+    assert row["density"] is None
+    told = render([row], form).decode()
+    assert "adam" in told and "None" not in told and "nan" not in told
 
 
 def test_a_curve_that_never_falls_below_the_margin_has_no_crossing() -> None:
