@@ -1,0 +1,109 @@
+"""What a level costs beside its training steps: `python benchmarks/overheads.py`.
+
+Trains LeNet for about 10 seconds a level, checkpoints at every chance they get, and takes apart where the time of a
+ticket's job goes: steps and their batches; evaluation; hashing and commit; checkpoints; all the rest (reading what it
+starts from, pruning, logging, events). Needs MNIST in $LOTTERY_DATA."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from logbook import keep
+
+from lottery.data import Data
+from lottery.places import data_root
+from lottery.recipe import parse_recipe
+from lottery.step import DenseEngine
+from lottery.store import Store
+from lottery.train import Training
+from lottery.work import Request, prepare, work
+
+TEXT = """
+name: overheads
+data: {name: mnist, validation: 5000}
+model: lenet
+init: glorot_normal
+train: {optimizer: {name: adam, lr: 1.2e-3}, batch_size: 60, length: %dit, evaluate_every: 1ep, engine: dense}
+prune: {fraction: 0.2, levels: 2}
+rewind: init
+seeds: 1
+"""
+PARTS = {  # what is timed, and as what
+    "steps": [(DenseEngine, "step")],
+    "evaluation": [(Training, "_evaluate"), (Training, "metrics")],
+    "commit": [(Store, "commit")],
+    "checkpoints": [(Store, "save_checkpoint"), (Training, "state")],
+}
+
+
+class Meter:
+    """Seconds by part; a part inside another counts for the outer one."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys([*PARTS, "batches"], 0.0)
+        self._inside = False
+
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:
+            if self._inside:
+                return function(*args, **named)
+            self._inside, began = True, time.perf_counter()
+            try:
+                return function(*args, **named)
+            finally:
+                self._inside = False
+                self.seconds[part] += time.perf_counter() - began
+
+        return call
+
+    def batches(self, epoch: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        def call(*args: Any) -> Iterator[Any]:
+            source = epoch(*args)
+            take = self.timed("batches", lambda: next(source, None))
+            while (batch := take()) is not None:
+                yield batch
+
+        return call
+
+
+def main() -> int:
+    options = argparse.ArgumentParser()
+    options.add_argument("--steps", type=int, default=5000)
+    options.add_argument("--checkpoint-seconds", type=float, default=60.0)
+    given = options.parse_args()
+    meter = Meter()
+    for part, functions in PARTS.items():
+        for owner, name in functions:
+            setattr(owner, name, meter.timed(part, getattr(owner, name)))
+    Data.epoch = meter.batches(Data.epoch)  # type: ignore[method-assign]
+    results: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as store:
+        recipe = parse_recipe(TEXT % given.steps, "overheads")
+        bench = prepare(Request(recipe, data_root(), Path(store), checkpoint_seconds=given.checkpoint_seconds))
+        for event in work(bench):
+            if event.kind == "start":
+                meter.seconds, began = dict.fromkeys(meter.seconds, 0.0), time.perf_counter()
+            elif event.kind == "done" and bench.plan.jobs[event.key].kind == "ticket":
+                whole = time.perf_counter() - began
+                training = meter.seconds["steps"] + meter.seconds["batches"]
+                beside = {part: seconds for part, seconds in meter.seconds.items() if part not in ("steps", "batches")}
+                beside["rest"] = whole - training - sum(beside.values())
+                shares = {part: round(seconds / training, 5) for part, seconds in beside.items()}
+                share = sum(beside.values()) / training
+                told = ", ".join(f"{part} {100 * value:.2f} %" for part, value in shares.items())
+                print(f"{event.label}: {training:.1f} s of training, {100 * share:.2f} % beside it: {told}", flush=True)
+                results.append(
+                    {"case": event.label, "training_seconds": round(training, 3), "share": round(share, 5), **shares}
+                )
+    keep("overheads", results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
