@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Literal
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from lottery.device import Machine
-from lottery.errors import UsageError
+from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Batch, Objective
@@ -38,7 +39,8 @@ def engine_for(
 
     A dense network trains with the dense engine. `auto` takes the sparse one for a pruned network where a few steps on
     `batches`, of copies, show that it is faster; with `deterministic`, where a density of 0.3 or less lets expect it.
-    Raises UsageError as `refuse` does where `wanted` is sparse."""
+    Where `wanted` is sparse, raises UsageError as `refuse` does, and MachineError where nothing can be compiled here;
+    `auto` takes the dense engine then, with a warning."""
     dense = DenseEngine(objective, optimizer)
     if wanted == "dense" or (mask is not None and mask.density == 1):
         return dense
@@ -51,7 +53,12 @@ def engine_for(
             return dense
         if machine.deterministic and mask.density > SPARSE_ENOUGH:
             return dense
-        if not machine.deterministic and not _faster(objective, optimizer, mask, machine, batches):
+        try:
+            if not machine.deterministic and not _faster(objective, optimizer, mask, machine, batches):
+                return dense
+            return _sparse(objective, optimizer, mask, machine)
+        except MachineError as error:
+            warnings.warn(f"{error}; dense steps in its place", stacklevel=2)
             return dense
     return _sparse(objective, optimizer, mask, machine)
 
@@ -63,8 +70,12 @@ def refuse(objective: Objective, optimizer: torch.optim.Optimizer) -> None:
 
 
 def _sparse(objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, machine: Machine) -> Engine:
-    from lottery.sparse import SparseEngine  # imports numba
-
+    try:
+        from lottery.sparse import SparseEngine
+    except (ImportError, RuntimeError) as error:  # RuntimeError: numba has no folder to keep what it compiled in
+        raise MachineError(
+            f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
+        ) from error
     return SparseEngine(objective, optimizer, mask, machine.threads)
 
 

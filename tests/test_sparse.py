@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.device import Machine
 from lottery.engines import LEAST_STEPS, engine_for, unsupported
-from lottery.errors import UsageError
+from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
@@ -214,6 +214,15 @@ def test_auto_takes_no_clock_where_bytes_must_come_out_equal(monkeypatch: pytest
     assert wide(0.29, True, "auto") == "sparse"
     assert wide(0.32, True, "auto") == "dense"
     assert wide(0.29, True, "auto", steps=LEAST_STEPS - 1) == "dense"
+
+
+def test_without_numba_auto_is_dense_with_a_warning_and_sparse_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lottery.sparse", None)  # importing it is an ImportError
+    for deterministic in (False, True):
+        with pytest.warns(UserWarning, match="numba cannot work here.*dense steps"):
+            assert wide(0.01, deterministic, "auto") == "dense"
+    with pytest.raises(MachineError, match="NUMBA_CACHE_DIR"):
+        wide(0.01, True, "sparse")
 
 
 def test_the_recipe_may_name_the_engine() -> None:
