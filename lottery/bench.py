@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.build import build_model, effective, initialized, lent
 from lottery.data import Augment, Data, Splits
-from lottery.device import Machine
+from lottery.device import Machine, cores
 from lottery.errors import UsageError
 from lottery.identity import digest
 from lottery.signals import Stop
@@ -63,6 +63,7 @@ class Bench:
             augment=Augment(crop=spec.augment.crop, flip=spec.augment.flip) if spec.augment else None,
             device=self.machine.device,
             channels_last=splits.train_x.dim() == 4,
+            workers=max(1, cores() // self.jobs),
         )
 
     def _load(self, dataset: Component) -> Splits:

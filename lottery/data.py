@@ -18,6 +18,7 @@ from lottery import registry
 from lottery.errors import DataError, UsageError
 from lottery.seed import generator
 from lottery.spec import Component
+from lottery.streaming import Files, Stream
 
 # Batches are made several at a time, to share the cost of calling an operator. On a CPU more than this falls out of
 # the cache, and the memory is handed back to the system and cleared anew for each chunk.
@@ -34,15 +35,17 @@ class Splits:
 
     x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are;
     y: int64 (n,) classes, or float32 (n, classes) targets of a regression.
-    mean, std: of each channel of images scaled to [0, 1]; empty for features."""
+    mean, std: of each channel of images scaled to [0, 1]; empty for features.
+    known: the fingerprint, where finding it would mean to read all images once more."""
 
-    train_x: Tensor
+    train_x: Tensor | Files
     train_y: Tensor
-    test_x: Tensor
+    test_x: Tensor | Files
     test_y: Tensor
     classes: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    known: str = ""
 
     @property
     def regression(self) -> bool:
@@ -62,6 +65,8 @@ def load(component: Component, root: Path) -> Splits:
 
 def fingerprint(splits: Splits) -> str:
     """sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean and std; not where they came from."""
+    if splits.known:
+        return splits.known
     tensors = {name: getattr(splits, name) for name in ("train_x", "train_y", "test_x", "test_y")}
     header = {
         "tensors": [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()],
@@ -71,7 +76,7 @@ def fingerprint(splits: Splits) -> str:
     }
     digest = hashlib.sha256(json.dumps(header).encode())
     for tensor in tensors.values():
-        for part in torch.split(tensor, HASHED_AT_ONCE):
+        for part in tensor.split(HASHED_AT_ONCE):
             digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
 
@@ -101,7 +106,7 @@ def _problems(splits: Splits) -> Iterator[str]:
             yield f"{part} labels go from {labels.min()} to {labels.max()}, the classes from 0 to {splits.classes - 1}"
 
 
-def _kind(x: Tensor) -> str:
+def _kind(x: Tensor | Files) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape[1:])}"
 
 
@@ -116,13 +121,29 @@ class Augment:
     flip: bool = False
 
 
+@dataclass(frozen=True)
+class _Resident:
+    """Examples (n, values) on the device, as a `Stream` of them would be."""
+
+    values: Tensor
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    def rows(self, order: Tensor, begin: int, size: int) -> Iterator[Tensor]:
+        for at in range(begin, len(order), size):
+            yield self.values.index_select(0, order[at : at + size])
+
+
 class Data:
     """One seed's training, validation and test examples on a device, handed out in normalized float32 batches.
 
     Of a permutation drawn by the seed, the first `validation` training examples are held out and the next `limit` (all
     where None) are trained on. Raises UsageError where that, or the augmentation, does not fit the data.
 
-    Images stay uint8. Order and augmentation derive from (seed, epoch) on the CPU: the same on every device."""
+    Images stay uint8, on the device or in their files; those are decoded by `workers` processes, to the same batches.
+    Order and augmentation derive from (seed, epoch) on the CPU: the same on every device."""
 
     def __init__(
         self,
@@ -134,6 +155,7 @@ class Data:
         augment: Augment | None = None,
         device: torch.device,
         channels_last: bool = False,
+        workers: int = 1,
     ):
         n = len(splits.train_x)
         if not 0 <= validation < n:
@@ -148,11 +170,11 @@ class Data:
         self._channels_last = channels_last and len(self.input_shape) == 3
         shuffled = torch.randperm(n, generator=generator(seed, "split"))
         held_out, kept = shuffled[:validation], shuffled[validation:]
-        train_x, train_y = self._flat(splits.train_x), splits.train_y.to(device)
-        self._parts = {  # examples (n, values), labels, and which of them make up the part
+        train_x, train_y = self._source(splits.train_x, workers), splits.train_y.to(device)
+        self._parts = {  # examples, labels, and which of them make up the part
             "train": (train_x, train_y, kept[:limit]),
             "validation": (train_x, train_y, held_out),
-            "test": (self._flat(splits.test_x), splits.test_y.to(device), torch.arange(len(splits.test_x))),
+            "test": (self._source(splits.test_x, workers), splits.test_y.to(device), torch.arange(len(splits.test_x))),
         }
         self._scale, self._shift = self._affine(splits)
 
@@ -179,12 +201,12 @@ class Data:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """All examples of a part in a fixed order, as they are; batches as large as is fast where no size is given."""
         x, y, chosen = self._parts[part]
-        most = max(1, EVALUATION_BYTES // (4 * x.shape[1]))
+        most = max(1, EVALUATION_BYTES // (4 * x.width))
         return self._batches(x, y, chosen, batch_size or min(EVALUATION_BATCH, most))
 
     def _batches(
         self,
-        x: Tensor,
+        x: _Resident | Stream,
         y: Tensor,
         order: Tensor,
         batch_size: int,
@@ -193,13 +215,14 @@ class Data:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = order.to(self._device)
         chunk_bytes = CHUNK_BYTES.get(self._device.type, DEVICE_CHUNK_BYTES)
-        chunk = max(1, chunk_bytes // (batch_size * x.shape[1] * 4))  # batches
+        chunk = max(1, chunk_bytes // (batch_size * x.width * 4))  # batches
         # Chunks are counted from the start of the pass, not from `first`: a batch must lie at the same alignment in
         # memory after a restart, since kernels that are chosen by alignment round differently.
         skip = first % chunk
-        for begin in range((first - skip) * batch_size, len(order), chunk * batch_size):
-            here = slice(begin, begin + chunk * batch_size)
-            values = x.index_select(0, order[here])
+        begin, size = (first - skip) * batch_size, chunk * batch_size
+        for values in x.rows(order, begin, size):
+            here = slice(begin, begin + size)
+            begin += size
             if draws is not None:
                 values = self._augmented(values, draws[0][here], draws[1][here])
             if self._scale is not None and self._shift is not None:
@@ -208,6 +231,11 @@ class Data:
             batches = (torch.split(whole, batch_size) for whole in (self._shaped(values), labels))
             yield from islice(zip(*batches, strict=True), skip, None)
             skip = 0
+
+    def _source(self, x: Tensor | Files, workers: int) -> _Resident | Stream:
+        if isinstance(x, Files):
+            return Stream(x, self._device, self._channels_last, workers)
+        return _Resident(self._flat(x))
 
     def _flat(self, x: Tensor) -> Tensor:
         """(n, values) on the device, in the order in memory that batches have; a copy only where it must be."""

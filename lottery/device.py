@@ -47,7 +47,7 @@ def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False)
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     # one thread when deterministic: how a sum is split over threads shows in its last bit
-    threads = 1 if deterministic else max(1, _cores() // jobs)
+    threads = 1 if deterministic else max(1, cores() // jobs)
     return Machine(torch.device(kind), threads, deterministic)
 
 
@@ -81,7 +81,7 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_rng)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Processors this process may use: of its affinity, and of its container's share where that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

@@ -177,7 +177,12 @@ class Registry(Generic[F]):
     def identity(self, component: Component) -> dict[str, Any]:
         """What of a component can change a result: name, version, arguments that differ from their default."""
         entry = self[component.name]
-        given = {k: v for k, v in component.args.items() if k not in entry.defaults or v != entry.defaults[k]}
+        how = entry.traits.get("how", ())  # arguments that say how a result is come by, and change none
+        given = {
+            k: v
+            for k, v in component.args.items()
+            if k not in how and (k not in entry.defaults or v != entry.defaults[k])
+        }
         named = {registry.singular: registry for registry in catalogues.values()}  # an inner component's key says which
         inner = {k: named[k].identity(v) for k, v in given.items() if isinstance(v, Component) and v.name in named[k]}
         said = {k: inner[k] if k in inner else plain(v) for k, v in sorted(given.items())}

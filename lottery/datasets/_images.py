@@ -7,13 +7,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import PIL
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -22,11 +23,14 @@ from torch import Tensor
 from lottery import io
 from lottery.data import Splits
 from lottery.errors import DataError, MachineError, UsageError
+from lottery.streaming import Files
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that starts another program, as EPS does
 DECODER = f"1 pillow {PIL.__version__}"  # raise the number when decoded pixels change
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
+
+Values = tuple[float, ...]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -42,46 +46,59 @@ class Images:
     test_y: Tensor
     classes: int
 
-    def splits(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Splits:
+    def splits(self) -> Splits:
         """The same images as (n, 3, size, size), without a copy."""
         train_x, test_x = self.train_x.permute(0, 3, 1, 2), self.test_x.permute(0, 3, 1, 2)
-        return Splits(train_x, self.train_y, test_x, self.test_y, self.classes, mean, std)
+        return Splits(train_x, self.train_y, test_x, self.test_y, self.classes)
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """The files of train/ or test/, sorted by class and name, and the class of each."""
 
     files: list[Path]
     labels: list[int]
 
 
-def read(root: Path, folder: str, size: int) -> Images:
-    """All images of a folder, from the cache where it has them.
+def read(root: Path, place: Path, size: int) -> Splits:
+    """All images of a folder, from the cache in `root` where that has them.
 
-    Raises DataError naming what is missing, what differs between train and test, or the file that is no image."""
-    place = root / folder
+    Raises DataError for what `scan` finds, and naming the file that is no image."""
+    classes, train, test = scan(place)
+    cache = root / ".cache" / f"image_folder-{_key(place, [*train.files, *test.files], size)}.safetensors"
+    images = _cached(cache, classes)
+    if images is None:
+        train_x, test_x = (_decoded(part.files, size) for part in (train, test))
+        train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
+        images = Images(train_x, train_y, test_x, test_y, classes)
+        _keep(images, cache)
+    return images.splits()
+
+
+def scan(place: Path) -> tuple[int, Part, Part]:
+    """Number of classes, training and test files. Raises DataError naming what is missing, or differs between them."""
     names = {part: _classes(place / part) for part in ("train", "test")}
     if names["train"] != names["test"]:
         only = [f"only in {part}: {', '.join(_only(names, part))}" for part in names if _only(names, part)]
         raise DataError(f"{place}: train and test must have the same classes; {'; '.join(only)}")
     train, test = (_files(place / part, names["train"]) for part in names)
-    cache = root / ".cache" / f"image_folder-{_key(place, [*train.files, *test.files], size)}.safetensors"
-    images = _cached(cache, len(names["train"]))
-    if images is None:
-        train_x, test_x = (_decoded(part.files, size) for part in (train, test))
-        train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
-        images = Images(train_x, train_y, test_x, test_y, len(names["train"]))
-        _keep(images, cache)
-    return images
+    return len(names["train"]), train, test
 
 
-def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of each channel of images (n, h, w, channels) in [0, 1], from exact counts of the 256 values."""
-    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
-    for part in torch.split(images, 1000):
-        for channel, values in enumerate(part.numpy().reshape(-1, images.shape[-1]).T):
-            counts[channel] += np.bincount(values, minlength=256)
+def normalized(splits: Splits, place: Path, mean: Values | None, std: Values | None) -> Splits:
+    """With mean and std, those of the training images where none are given. Raises DataError for a std of 0."""
+    own_mean, own_std = _statistics(splits.train_x) if mean is None or std is None else ((), ())
+    if std is None and not all(own_std):
+        raise DataError(f"{place}: the training images have std {own_std}; give another under data.std")
+    return replace(splits, mean=mean or own_mean, std=std or own_std)
+
+
+def _statistics(images: Tensor | Files) -> tuple[Values, Values]:
+    """Mean and std of each channel of images (n, channels, h, w) in [0, 1], from exact counts of the 256 values."""
+    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for part in images.split(1000):
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(part[:, channel].numpy().ravel(), minlength=256)
     values = np.arange(256) / 255
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ values
@@ -107,8 +124,8 @@ def _only(names: dict[str, list[str]], part: str) -> list[str]:
     return [name for name in names[part] if name not in others]
 
 
-def _files(folder: Path, classes: Sequence[str]) -> _Part:
-    part = _Part([], [])
+def _files(folder: Path, classes: Sequence[str]) -> Part:
+    part = Part([], [])
     for label, name in enumerate(classes):
         with os.scandir(folder / name) as entries:
             found = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
@@ -122,7 +139,7 @@ def _files(folder: Path, classes: Sequence[str]) -> _Part:
 def _key(place: Path, files: Sequence[Path], size: int) -> str:
     """16 hex digits that stand for names and bytes of all files, the size and the decoder."""
     digest = hashlib.sha256(f"{DECODER} size {size}\n".encode())
-    hashes = _parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files)
+    hashes = parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files)
     for file, content in zip(files, hashes, strict=True):
         digest.update(f"{content} {file.relative_to(place).as_posix()}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
@@ -139,25 +156,28 @@ def _decoded(files: Sequence[Path], size: int) -> Tensor:
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        images[index] = np.asarray(_image(files[index], size))
+        images[index] = pixels(files[index], size)
 
-    _parallel(decode, range(len(files)))
+    parallel(decode, range(len(files)))
     return torch.from_numpy(images)
 
 
-def _image(file: Path, size: int) -> Image.Image:
+def pixels(file: Path, size: int) -> NDArray[np.uint8]:
+    """The image as (size, size, 3): one of another size is scaled to cover the square and cut at its centre.
+
+    Raises DataError where it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as opened:
             image = opened.convert("RGB")
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{file}: no image that can be read ({reason}); replace it or take it away") from error
-    if image.size == (size, size):
-        return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
-def _parallel(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
+def parallel(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
     """The function of each item, in many threads: reading and decoding let the others run."""
     workers = os.cpu_count() or 1
     some = -(-len(items) // (4 * workers))

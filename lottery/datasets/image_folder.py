@@ -24,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
 
 
-@datasets.register("image_folder", source="the layout of torchvision's ImageFolder")
+@datasets.register("image_folder", source="the layout of torchvision's ImageFolder", how=("stream",))
 def image_folder(
     root: Path,
     *,
@@ -32,16 +32,20 @@ def image_folder(
     size: Annotated[int, Field(strict=True, ge=1, le=1024)] = 32,
     mean: tuple[Share, Share, Share] | None = None,
     std: tuple[Spread, Spread, Spread] | None = None,
+    stream: bool = False,
 ) -> Splits:
     """Colour images in folder/train and folder/test, a folder for each class, brought to size x size pixels.
 
     Classes are numbered by sorted name. An image of another size is scaled to cover the square and cut at its centre.
-    Mean and std are those of the training images where they are not given. Decoded images are cached in root/.cache."""
-    from lottery.datasets._images import read, statistics
-    from lottery.errors import DataError
+    Mean and std are those of the training images where they are not given. Decoded images are cached in root/.cache.
 
-    images = read(root, folder, size)
-    own_mean, own_std = statistics(images.train_x) if mean is None or std is None else ((), ())
-    if std is None and not all(own_std):
-        raise DataError(f"{root / folder}: the training images have std {own_std}; give another under data.std")
-    return images.splits(mean or own_mean, std or own_std)
+    With `stream` they are decoded by worker processes as training goes, to the same batches, for more images than
+    memory holds. The first time all are gone through for mean, std and fingerprint; these are kept in root/.cache
+    until a name, size or modification time in the folder changes."""
+    from lottery.datasets._images import normalized, read
+    from lottery.datasets._streamed import read_stream
+
+    place = root / folder
+    if stream:
+        return read_stream(root, place, size, mean, std)
+    return normalized(read(root, place, size), place, mean, std)
