@@ -61,6 +61,11 @@ def test_a_shipped_recipe_trains(name: str, tmp_path: Path, images: Path, reques
         overrides += ["transfer=all"]
     elif recipe.name == "survey-parts":  # its warm-up and its branch reach beyond three steps and one level
         overrides += ["train.schedule=constant", "branches=[reinit]"]
+    if recipe.replicates is not None:  # claims are of densities and rewind points that the short run has not
+        overrides += ["replicates=null"]
+        own = [f"{{name: {each.name}, samples: {each.samples}, as: {each.label}}}" for each in recipe.branches]
+        if any(each.levels for each in recipe.branches):
+            overrides += [f"branches=[{', '.join(own)}]"]
     outcome = lottery.run(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store", device="cpu")
     assert outcome.exit_code == 0, outcome.messages
     frame = lottery.table(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store")
