@@ -37,7 +37,7 @@ name: bench
 data: {name: mnist, validation: 5000}
 model: lenet
 init: glorot_normal
-train: {optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 1000it, evaluate_every: 250it}
+train: {optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 3000it, evaluate_every: 750it}
 prune: {fraction: 0.2, levels: 0}
 rewind: init
 seeds: 1
@@ -197,7 +197,7 @@ def _seeds(data: Path) -> Turn:
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "bench.yaml"
         written.write_text(json.dumps(recipe.canonical()), encoding="utf-8")
-        run = [sys.executable, "-m", "lottery", "run", str(written), "--jobs", "auto", "--data", str(data)]
+        run = [sys.executable, "-m", "lottery", "run", str(written), "--jobs", str(machine().threads), "--data", str(data)]
         # through a small process: a child inherits the peak memory of the one that starts it
         small = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2); "
         small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"

@@ -73,7 +73,7 @@ def test_a_case_that_is_not_there_is_told() -> None:
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="needs MNIST in $LOTTERY_DATA")
 def test_the_command_measures_real_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "LENET", benchmark.LENET.replace("1000it", "20it").replace("250it", "10it"))
+    monkeypatch.setattr(benchmark, "LENET", benchmark.LENET.replace("3000it", "20it").replace("750it", "10it"))
     log, picture = tmp_path / "bench.jsonl", tmp_path / "bench.svg"
     chosen = ["lenet", "lenet-0.2", "--turns", "1", "--log", str(log), "-o", str(picture), "--json"]
     done = CliRunner().invoke(app, ["bench", *chosen], catch_exceptions=False)
