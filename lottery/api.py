@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,10 @@ from lottery.places import data_root, store_root
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lottery.bench import Bench
+    from lottery.events import Event, Jobs, Outcome, Request
     from lottery.plan import Plan
     from lottery.schema import Recipe
     from lottery.signals import Stop
-    from lottery.work import Event, Outcome, Request
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     data: str | Path | None = None,
     store: str | Path | None = None,
     device: str = "auto",
-    jobs: int = 1,
+    jobs: Jobs = 1,
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
@@ -34,27 +34,29 @@ def run(
     """Run what is missing of a recipe (a loaded one, a path or a shipped name) and say how each job ended.
 
     `on_plan` is told the plan before training, and with `levels: auto` each time that there is more to do; `on_event`
-    each event. In the main thread, signals are noticed: raises
+    each event. With `jobs` other than 1 they are trained in other processes, `auto` as many as there are cores with
+    work, and this one need not even import torch. In the main thread, signals are noticed: raises
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
+    from lottery.events import Outcome, Request
+    from lottery.record import asked_plan
     from lottery.signals import Stop, noticed
-    from lottery.work import Outcome, Request, following, prepare
+    from lottery.store import Store
 
     recipe = _loaded(recipe)
-    request = Request(
-        recipe, data_root(data), store_root(store), device, max(1, jobs), deterministic, checkpoint_seconds
-    )
+    jobs = jobs if jobs == "auto" else max(1, jobs)
+    request = Request(recipe, data_root(data), store_root(store), device, jobs, deterministic, checkpoint_seconds)
     stop = Stop()
-    with noticed(stop):
-        bench = prepare(request, stop)
-        planned = bench.plan
+    with noticed(stop), _begun(request, plugins, stop) as (planned, events):
         on_plan(planned)
         outcome = Outcome(total=len(planned))
-        for event in _events(request, bench, plugins, stop):
+        for event in events:
             if event.kind != "planned":
                 outcome.add(event)
                 on_event(event)
-            elif (longer := following(bench)).jobs.keys() != planned.jobs.keys():  # each process says so
+                continue
+            longer = asked_plan(recipe, planned.fingerprint, planned.others, Store(request.store))
+            if longer.jobs.keys() != planned.jobs.keys():  # each process says so
                 planned = longer
                 outcome.total = len(planned)
                 on_plan(planned)
@@ -67,14 +69,18 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
     return load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
 
 
-def _events(request: Request, bench: Bench, plugins: Sequence[str], stop: Stop) -> Iterator[Event]:
-    from lottery.executors.processes import processes
-    from lottery.work import work
-
+@contextmanager
+def _begun(request: Request, plugins: Sequence[str], stop: Stop) -> Iterator[tuple[Plan, Iterator[Event]]]:
     if request.jobs == 1:
-        return work(bench)
-    bench.release()  # the workers hold the data now
-    return processes(request, stop, plugins)
+        from lottery.work import prepare, work
+
+        bench = prepare(request, stop)
+        yield bench.plan, work(bench)
+        return
+    from lottery.executors.processes import processes
+
+    with processes(request, stop, plugins) as begun:
+        yield begun
 
 
 def table(

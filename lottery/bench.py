@@ -79,13 +79,6 @@ class Bench:
             )
         return splits
 
-    def release(self) -> None:
-        """Let go of the data, where other processes do the work."""
-        self._data = {}
-        if self.machine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.splits = None  # type: ignore[assignment]
-
     def optimizer(self, component: Component) -> Component:
         """The optimizer with its learning rate, which a finished job of the plan may have chosen."""
         rate = component.args.get("lr")

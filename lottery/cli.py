@@ -20,12 +20,24 @@ from lottery.cli_report import report
 from lottery.cli_ticket import ticket
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, print_json, print_table
-from lottery.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load, plug_in, studied
+from lottery.options import (
+    DataDir,
+    Json,
+    NumberOfJobs,
+    Plugins,
+    RecipeName,
+    Sets,
+    StoreDir,
+    load,
+    number_of_jobs,
+    plug_in,
+    studied,
+)
 from lottery.places import data_root, store_root
 from lottery.views import VIEWS
 
 if TYPE_CHECKING:
-    from lottery.work import Outcome
+    from lottery.events import Outcome
 
 app = typer.Typer(
     help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
@@ -159,7 +171,7 @@ def run(
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes; the threads are shared out among them.")] = 1,
+    jobs: NumberOfJobs = "1",
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
     ] = False,
@@ -180,7 +192,7 @@ def run(
         data=data,
         store=store,
         device=device,
-        jobs=jobs,
+        jobs=number_of_jobs(jobs),
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),

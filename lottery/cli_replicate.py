@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lottery.errors import UsageError
-from lottery.options import DataDir, Json, Plugins, Sets, StoreDir, load, plug_in
+from lottery.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, load, number_of_jobs, plug_in
 
 MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
 
@@ -22,7 +22,7 @@ def replicate(
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes; the threads are shared out among them.")] = 1,
+    jobs: NumberOfJobs = "1",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     judge_only: Annotated[bool, typer.Option("--judge-only", help="Train nothing; judge what is finished.")] = False,
     on_cpu: Annotated[bool, typer.Option("--on-cpu", help="Run without a GPU what is meant for one.")] = False,
@@ -52,7 +52,13 @@ def replicate(
     exit_code = 0
     if not (told or judge_only):
         outcome = watched(
-            recipe, data=data, store=store, device=device, jobs=jobs, deterministic=deterministic, plugins=plugin or ()
+            recipe,
+            data=data,
+            store=store,
+            device=device,
+            jobs=number_of_jobs(jobs),
+            deterministic=deterministic,
+            plugins=plugin or (),
         )
         exit_code = outcome.exit_code
         for message in outcome.messages:

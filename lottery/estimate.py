@@ -20,6 +20,7 @@ from lottery.tuning import default_range
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.plan import Job
+    from lottery.train import Training
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -83,8 +84,13 @@ def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     return total
 
 
+def steps_of(bench: Bench) -> dict[str, int]:
+    """Steps that each job of the plan trains itself, by its key."""
+    by_seed = sorted(bench.plan, key=lambda job: job.seed)  # the data of one seed are kept
+    return {job.key: _steps(bench, job) for job in by_seed}
+
+
 def _steps(bench: Bench, job: Job) -> int:
-    """Steps that the job trains itself."""
     if job.kind == "choice":
         return 0
     total = bench.steps(bench.plan.recipe.train.length, job.seed, job.optimizer)
@@ -121,16 +127,21 @@ def _measured(bench: Bench, group: Callable[[Job], Group]) -> dict[Group, float]
     return {here: seconds[here] / steps[here] for here in seconds if steps[here]}
 
 
-def _timed(bench: Bench, place: int) -> float:
-    """Seconds a step of an optimizer's dense training, from a few steps run now and thrown away."""
+def dense_training(bench: Bench, place: int) -> Training:
+    """A dense training with this optimizer, to be tried and thrown away."""
     job = next(job for job in bench.plan if job.kind == "dense" and job.place == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
         job = replace(job, optimizer=Component(job.optimizer.name, {**job.optimizer.args, "lr": (low * high) ** 0.5}))
+    return training_of(bench, job)
+
+
+def _timed(bench: Bench, place: int) -> float:
+    """Seconds a step of an optimizer's dense training, from a few steps run now and thrown away."""
     with prepared(bench.machine, bench.plan.recipe.train.precision):
-        training = training_of(bench, job)
+        training = dense_training(bench, place)
         with masked(training.model, Mask({}), training.optimizer):
-            passes = (bench.data(job.seed).epoch(epoch, training.batch_size) for epoch in count())
+            passes = (training.data.epoch(epoch, training.batch_size) for epoch in count())
             batches = chain.from_iterable(passes)
             for x, y in islice(batches, 2):
                 training.engine.step(x, y)

@@ -15,6 +15,7 @@ import typer
 from lottery.errors import UsageError
 
 if TYPE_CHECKING:
+    from lottery.events import Jobs
     from lottery.schema import Recipe
     from lottery.study import Study
 
@@ -30,6 +31,14 @@ DataDir = Annotated[
 ]
 StoreDir = Annotated[
     Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
+]
+NumberOfJobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs",
+        metavar="N|auto",
+        help="Processes; the threads are shared out among them. auto: one for each core that has work.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -61,3 +70,12 @@ def plug_in(plugins: Sequence[str] | None) -> None:
             importlib.import_module(plugin)
         except ImportError as error:
             raise UsageError(f"--plugin {plugin}: cannot be imported: {error}") from error
+
+
+def number_of_jobs(given: str) -> Jobs:
+    """Raises UsageError for what is neither `auto` nor a number above 0."""
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"--jobs {given}: is a number of processes, 1 or more, or auto")
+    return int(given)

@@ -91,6 +91,11 @@ class Plan:
     def __len__(self) -> int:
         return len(self.jobs)
 
+    @property
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """Of each job, the jobs that have to end before it."""
+        return {key: job.needs for key, job in self.jobs.items()}
+
     def trunk(self, job: Job) -> list[Job]:
         """The trunk from the dense network to this ticket, or to the ticket that this branch leaves.
 

@@ -13,9 +13,9 @@ from rich.text import Text
 from lottery.api import run
 
 if TYPE_CHECKING:
+    from lottery.events import Event, Outcome
     from lottery.plan import Plan
     from lottery.schema import Recipe
-    from lottery.work import Event, Outcome
 
 PLAIN_EVERY = 30.0  # seconds between lines about one training where there is no terminal
 

@@ -6,9 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 import torch
 from torch import nn
@@ -16,100 +14,57 @@ from torch import nn
 from lottery import registry
 from lottery.bench import Bench
 from lottery.build import prunable
+from lottery.capacity import share_out
 from lottery.data import fingerprint, load
 from lottery.device import machine
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
-from lottery.estimate import disk_bytes, missing_jobs
+from lottery.estimate import disk_bytes, missing_jobs, steps_of
+from lottery.events import ENDS, Event, Outcome, Request
 from lottery.identity import data_identity, digest
 from lottery.job import execute
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
-from lottery.plan import Job, Plan, other_data
+from lottery.order import BAD, Agenda, ranks
+from lottery.plan import Job, other_data
 from lottery.record import asked_plan
-from lottery.schema import Recipe
 from lottery.signals import Stop
 from lottery.spec import Component
 from lottery.starts import check_engine
 from lottery.store import Store
 
-ENDS = ("found", "done", "diverged", "failed", "blocked")
+__all__ = ["Event", "Outcome", "Request", "check", "look", "prepare", "work"]
+
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run and where; all that another process needs to take part."""
-
-    recipe: Recipe
-    data: Path
-    store: Path
-    device: str = "auto"
-    jobs: int = 1
-    deterministic: bool = False
-    checkpoint_seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a job, or to the run as a whole (`key` empty)."""
-
-    kind: str  # start, progress, done, found, diverged, failed, blocked, damaged; planned, of the run as a whole
-    key: str = ""
-    label: str = ""
-    about: dict[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass
-class Outcome:
-    """How the jobs of a plan ended: key -> found, done, diverged, failed or blocked."""
-
-    total: int = 0
-    ended: dict[str, str] = field(default_factory=dict)
-    messages: list[str] = field(default_factory=list)
-
-    def add(self, event: Event) -> None:
-        # another process may find what this one has done: the first word stands
-        open_still = self.ended.get(event.key) in (None, "blocked", "found", "failed")
-        if event.kind in ENDS and open_still:
-            self.ended[event.key] = event.kind
-        if event.kind in ("diverged", "failed", "damaged") and event.about.get("message"):
-            line = f"{event.label}: {event.about['message']}"
-            if line not in self.messages:
-                self.messages.append(line)
-
-    def count(self, kind: str) -> int:
-        return sum(end == kind for end in self.ended.values())
-
-    @property
-    def exit_code(self) -> int:
-        """0 when every job is done, else 1."""
-        fine = all(end in ("found", "done") for end in self.ended.values())
-        return 0 if fine and len(self.ended) == self.total else 1
+WAIT_SECONDS = 0.1  # before looking again whether other processes have finished what the rest waits for
 
 
 def look(request: Request, stop: Stop | None = None) -> Bench:
     """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
-    where = machine(request.device, jobs=request.jobs, deterministic=request.deterministic)
+    jobs = 1 if request.jobs == "auto" else request.jobs
+    where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
-    others = {
-        digest(registry.datasets.identity(d)): fingerprint(load(d, request.data)) for d in other_data(request.recipe)
-    }
+    others = {_name(dataset): load(dataset, request.data) for dataset in other_data(request.recipe)}
     store = Store(request.store)
     bench = Bench(
-        asked_plan(request.recipe, fingerprint(splits), others, store),
+        asked_plan(
+            request.recipe, fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}, store
+        ),
         store,
         where,
         splits,
         request.checkpoint_seconds,
-        request.jobs,
+        jobs,
         stop or Stop(),
-        load=lambda dataset: load(dataset, request.data),
+        load=lambda dataset: others[_name(dataset)],
     )
     check(bench)
+    if request.jobs == "auto":
+        share_out(bench)
     return bench
+
+
+def _name(dataset: Component) -> str:
+    return digest(registry.datasets.identity(dataset))
 
 
 def prepare(request: Request, stop: Stop | None = None) -> Bench:
@@ -186,50 +141,73 @@ def _check_last_batches(bench: Bench, seed: int) -> None:
 def work(bench: Bench) -> Iterator[Event]:
     """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
 
-    A failing or diverging job ends itself and what depends on it, nothing else. With `levels: auto` the plan then goes
-    on with what the results ask for, and an event `planned` says so. Raises Interrupted, and MachineError where that
-    does not fit on the disk."""
+    What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on
+    it, nothing else. With `levels: auto` the plan then goes on with what the results ask for, and an event `planned`
+    says so. Raises Interrupted, and MachineError where that does not fit on the disk."""
     ended: dict[str, str] = {}
     damages: dict[str, int] = {}
     began = time.time()
     while True:
-        if len(ended) == len(bench.plan):
-            if not _goes_on(bench, ended):
-                return
-            yield Event("planned")
-        before = len(ended)
-        for job in bench.plan:
-            if job.key in ended:
-                continue
-            for event in _attend(bench, job, ended, began):
+        yield from _found(bench, ended)
+        rank = ranks(bench.plan.needs, steps_of(bench))
+        while len(ended) < len(bench.plan):
+            agenda = Agenda(bench.plan.needs, rank, ended)
+            for event in _through(bench, agenda, ended, began):
                 yield event
-                if event.kind in ENDS:
-                    ended[job.key] = event.kind
                 if event.kind == "damaged":
-                    damages[job.key] = damages.get(job.key, 0) + 1
-                    if damages[job.key] >= DAMAGES:
-                        ended[job.key] = "failed"
-                        yield Event("failed", job.key, job.label, event.about)
-                    for key in [key for key, end in ended.items() if end in ("found", "done")]:
-                        if bench.store.find(key) is None:
-                            del ended[key]  # quarantined: it is missing again
-                    before = -1
+                    yield from _damaged(bench, event, ended, damages)
+        if not _goes_on(bench, ended):
+            return
+        yield Event("planned")
+
+
+def _found(bench: Bench, ended: dict[str, str]) -> Iterator[Event]:
+    """What is done already, in the order of the plan."""
+    for job in bench.plan:
+        if job.key not in ended and (found := _finished(bench, job)) is not None:
+            ended[job.key] = found.kind
+            yield found
+        if bench.stop.signal is not None:
+            raise Interrupted(bench.stop.signal)
+
+
+def _through(bench: Bench, agenda: Agenda, ended: dict[str, str], began: float) -> Iterator[Event]:
+    """Attend to the best of what is ready, again and again, until all has ended or some input was damaged."""
+    while len(ended) < len(bench.plan):
+        for key in agenda:
+            kinds = []
+            for event in _attend(bench, bench.plan.jobs[key], ended, began):
+                kinds.append(event.kind)
+                if event.kind in ENDS:
+                    ended[key] = event.kind
+                    agenda.end(key, event.kind)
+                yield event
             if bench.stop.signal is not None:
                 raise Interrupted(bench.stop.signal)
-        if len(ended) == before:
-            time.sleep(0.2)  # the rest is in the hands of other processes
+            if "damaged" in kinds:
+                return
+            if kinds:
+                break  # something better may be ready now
+        else:
+            time.sleep(WAIT_SECONDS)  # the rest is in the hands of other processes
 
 
-def following(bench: Bench) -> Plan:
-    """The plan after what the store holds now."""
-    return asked_plan(bench.plan.recipe, bench.plan.fingerprint, bench.plan.others, bench.store)
+def _damaged(bench: Bench, event: Event, ended: dict[str, str], damages: dict[str, int]) -> Iterator[Event]:
+    """An input of this job was damaged: it is tried again when that was computed again, but not for ever."""
+    damages[event.key] = damages.get(event.key, 0) + 1
+    if damages[event.key] >= DAMAGES:
+        ended[event.key] = "failed"
+        yield Event("failed", event.key, event.label, event.about)
+    for key in [key for key, end in ended.items() if end in ("found", "done")]:
+        if bench.store.find(key) is None:
+            del ended[key]  # quarantined: it is missing again
 
 
 def _goes_on(bench: Bench, ended: dict[str, str]) -> bool:
     """Whether there are jobs to run after those that have ended; gives the bench the plan that has them."""
     if bench.plan.recipe.prune.auto is None:
         return False
-    planned = following(bench)
+    planned = asked_plan(bench.plan.recipe, bench.plan.fingerprint, bench.plan.others, bench.store)
     for key in [key for key, end in ended.items() if end in ("found", "done") and bench.store.find(key) is None]:
         del ended[key]  # quarantined while the results were read
     if planned.jobs.keys() - bench.plan.jobs.keys():
@@ -247,9 +225,9 @@ def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iter
     for key, end in needs.items():
         kinds = (job.kind, bench.plan.jobs[key].kind)
         # what trains the dense network can do without a rewind point, and says itself where it diverges
-        if end in ("diverged", "failed", "blocked") and kinds in (("dense", "rewind"), ("rewind", "rewind")):
+        if end in BAD and kinds in (("dense", "rewind"), ("rewind", "rewind")):
             needs[key] = "done"
-    if any(end in ("diverged", "failed", "blocked") for end in needs.values()):
+    if any(end in BAD for end in needs.values()):
         yield Event("blocked", job.key, job.label)
         return
     if any(end is None for end in needs.values()):

@@ -95,7 +95,7 @@ def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_cont
 ) -> None:
     recipe, store = write_micro(tmp_path, 100_000), tmp_path / "store"
     process = start(recipe, store, "--checkpoint-seconds", "1000", *options)
-    while not any((store / "jobs").rglob("manifest.json")):  # the rewind points; what follows takes minutes
+    while len(list((store / "jobs").rglob("manifest.json"))) < 4:  # the rewind points; what follows takes minutes
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     time.sleep(1)
@@ -107,7 +107,7 @@ def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_cont
     assert err.splitlines()[-1].startswith(f"continue with: lottery run {recipe} --store {store}")
     interrupted = Store(store).summary().interrupted  # each job in hand was saved at the step it had reached
     assert len(interrupted) == (2 if options else 1)
-    assert all((Store(store).checkpoint_step(key) or 0) > 100 for key in interrupted)
+    assert all((Store(store).checkpoint_step(key) or 0) > 15 for key in interrupted)
 
 
 def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(

@@ -1,110 +1,179 @@
-"""Several processes on one machine, each doing the same: take the next job of the plan that nobody has."""
+"""Several processes on one machine, each doing the same: take the best job of the plan that nobody has."""
 
 from __future__ import annotations
 
 import json
 import queue
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
+from lottery import errors
 from lottery.errors import Interrupted, LotteryError, MachineError
-from lottery.work import Event, Request
+from lottery.events import Event, Request
+from lottery.record import asked_plan
+from lottery.store import Store
 
 if TYPE_CHECKING:
+    from lottery.plan import Plan
     from lottery.signals import Stop
 
 ENDED = None  # what a reader thread puts last
 
 
-def processes(request: Request, stop: Stop, plugins: Sequence[str] = ()) -> Iterator[Event]:
-    """Run the request in `request.jobs` processes and yield their events as they come.
+@contextmanager
+def processes(request: Request, stop: Stop, plugins: Sequence[str] = ()) -> Iterator[tuple[Plan, Iterator[Event]]]:
+    """Run the request in `request.jobs` processes: the plan, and their events as they come.
 
-    A signal noted in `stop` is passed on, and Interrupted raised when all have saved and left. A worker that dies is
-    not replaced: the others take over its job; MachineError is raised where none is left to do so."""
-    events: queue.Queue[tuple[int, Any]] = queue.Queue()
-    workers: list[subprocess.Popen[str]] = []
+    The first process reads the data and checks the plan; then it forks the workers, or takes part itself beside others
+    like it, where it cannot (a GPU, another system than Linux, threads that a plugin started). Raises what it met. A
+    signal noted in `stop` is passed on, and Interrupted raised when all have saved and left. A worker that dies is not
+    replaced: the others take over its job; MachineError is raised where none is left to do so."""
+    crew = _Crew(request, plugins, stop)
     try:
-        for number in range(request.jobs):
-            worker = _start(request, plugins)
-            workers.append(worker)
-            assert worker.stdout is not None
-            threading.Thread(target=_read, args=(number, worker.stdout, events), daemon=True).start()
-        yield from _collect(workers, events, stop)
+        prepared = crew.prepared()
+        planned = asked_plan(request.recipe, prepared["fingerprint"], prepared["others"], Store(request.store))
+        yield planned, crew.run(prepared["jobs"], prepared["forks"])
     finally:
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.close()  # a worker whose parent is gone stops as if told to
-        for worker in workers:
-            worker.wait()
+        crew.close()
 
 
-def _start(request: Request, plugins: Sequence[str]) -> subprocess.Popen[str]:
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "lottery.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on once
-    )
-    assert worker.stdin is not None
-    message = {
-        "recipe": request.recipe.canonical(),
-        "data": str(request.data),
-        "store": str(request.store),
-        "device": request.device,
-        "jobs": request.jobs,
-        "deterministic": request.deterministic,
-        "checkpoint_seconds": request.checkpoint_seconds,
-        "plugins": list(plugins),
-    }
-    worker.stdin.write(json.dumps(message) + "\n")
-    worker.stdin.flush()
-    return worker
+class _Crew:
+    """The processes of one run: member 0 makes ready; it is one of the workers where it does not fork them."""
+
+    def __init__(self, request: Request, plugins: Sequence[str], stop: Stop):
+        self._request, self._plugins, self._stop = request, plugins, stop
+        self._news: queue.Queue[tuple[int, Any]] = queue.Queue()
+        self._lines: list[socket.socket] = []
+        self._readers: list[threading.Thread] = []
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._words: dict[int, dict[str, Any]] = {}
+        self._begun = False
+        self._start(first=True)
+
+    def prepared(self) -> dict[str, Any]:
+        """What the first process says when it is ready. Raises what it met, and Interrupted."""
+        while True:
+            if self._stop.signal is not None:
+                raise Interrupted(self._stop.signal)
+            with suppress(queue.Empty):
+                _, message = self._news.get(timeout=0.1)
+                if message is ENDED:
+                    code = self._started[0].wait()
+                    raise MachineError(f"the process that reads the data died (exit code {code}); out of memory?")
+                if "prepared" in message:
+                    return dict(message["prepared"])
+                _raise(message)
+
+    def run(self, jobs: int, forks: bool) -> Iterator[Event]:
+        """The events of so many workers, forked by the first process or started beside it, until all have ended."""
+        for _ in range(jobs if forks else jobs - 1):
+            if forks:
+                self._fork()
+            else:
+                self._start(first=False)
+        self._begun = True
+        workers = range(1 if forks else 0, len(self._lines))
+        yield from self._collect(workers)
+        self._judge(workers)
+
+    def close(self) -> None:
+        """Wait until all have left, which those at work do as if told to."""
+        if not self._begun:
+            self._started[0].kill()  # there is nothing that it could lose
+        for line in self._lines:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_WR)
+        for reader in self._readers:
+            reader.join()
+        for process in self._started:
+            process.wait()
+
+    def _start(self, *, first: bool) -> None:
+        with self._connect() as theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "lottery.worker"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on once
+            )
+        self._started.append(process)
+        message = {
+            "recipe": self._request.recipe.canonical(),
+            "data": str(self._request.data),
+            "store": str(self._request.store),
+            "device": self._request.device,
+            "jobs": self._request.jobs,
+            "deterministic": self._request.deterministic,
+            "checkpoint_seconds": self._request.checkpoint_seconds,
+            "plugins": list(self._plugins),
+            "first": first,
+        }
+        with suppress(ConnectionError):  # it died: its reader tells
+            self._lines[-1].sendall(json.dumps(message).encode() + b"\n")
+
+    def _fork(self) -> None:
+        with self._connect() as theirs, suppress(ConnectionError):
+            socket.send_fds(self._lines[0], [b"f"], [theirs.fileno()])
+
+    def _connect(self) -> socket.socket:
+        """The other end of a new member's line."""
+        ours, theirs = socket.socketpair()
+        number = len(self._lines)
+        self._lines.append(ours)
+        reader = threading.Thread(target=_read, args=(number, ours.makefile(encoding="utf-8"), self._news), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+        return theirs
+
+    def _collect(self, workers: Sequence[int]) -> Iterator[Event]:
+        running, passed_on = set(range(len(self._lines))), False
+        while running:
+            if self._stop.signal is not None and not passed_on:
+                passed_on = True
+                for number in running.intersection(workers):
+                    with suppress(ConnectionError):
+                        self._lines[number].sendall(bytes([self._stop.signal]))
+            try:
+                number, message = self._news.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if message is ENDED:
+                running.discard(number)
+            elif "end" in message:
+                self._words[number] = message
+            else:
+                yield Event(**message)
+
+    def _judge(self, workers: Sequence[int]) -> None:
+        """Raises what ended the run early, if anything did."""
+        if self._stop.signal is not None:
+            raise Interrupted(self._stop.signal)
+        for words in self._words.values():
+            _raise(words)
+        if not any(number in self._words for number in workers):
+            forked = self._words.get(0, {}).get("exit_codes")
+            codes = ", ".join(map(str, forked or [process.wait() for process in self._started]))
+            raise MachineError(f"every worker process died (exit codes {codes}); out of memory? Run again to go on")
 
 
-def _read(number: int, lines: IO[str], events: queue.Queue[tuple[int, Any]]) -> None:
+def _read(number: int, lines: IO[str], news: queue.Queue[tuple[int, Any]]) -> None:
     try:
-        for line in lines:
-            if line.endswith("\n"):  # a worker that was killed may leave half a line
-                events.put((number, json.loads(line)))
+        with suppress(ConnectionError):
+            for line in lines:
+                if line.endswith("\n"):  # a worker that was killed may leave half a line
+                    news.put((number, json.loads(line)))
     finally:
-        events.put((number, ENDED))
+        news.put((number, ENDED))
 
 
-def _collect(workers: list[subprocess.Popen[str]], events: queue.Queue[tuple[int, Any]], stop: Stop) -> Iterator[Event]:
-    running, passed_on = set(range(len(workers))), False
-    last_words: dict[int, dict[str, Any]] = {}
-    while running:
-        if stop.signal is not None and not passed_on:
-            passed_on = True
-            for number in running:
-                workers[number].send_signal(stop.signal)
-        try:
-            number, message = events.get(timeout=0.1)
-        except queue.Empty:
-            continue
-        if message is ENDED:
-            running.discard(number)
-        elif "end" in message:
-            last_words[number] = message
-        else:
-            yield Event(**message)
-    _judge([last_words.get(number) for number in range(len(workers))], workers, stop)
-
-
-def _judge(last_words: list[dict[str, Any] | None], workers: list[subprocess.Popen[str]], stop: Stop) -> None:
-    """Raises what ended the run early, if anything did."""
-    if stop.signal is not None:
-        raise Interrupted(stop.signal)
-    for words in last_words:
-        if words is not None and words["end"] != "done":
-            error = LotteryError(words["message"]) if words["exit_code"] != 3 else MachineError(words["message"])
-            error.exit_code = words["exit_code"]
-            raise error
-    if all(words is None for words in last_words):
-        codes = ", ".join(str(worker.wait()) for worker in workers)
-        raise MachineError(f"every worker process died (exit codes {codes}); out of memory? Run again to go on")
+def _raise(words: dict[str, Any]) -> None:
+    if words["end"] != "done":
+        kind = {each.__name__: each for each in (errors.UsageError, errors.DataError, MachineError)}
+        error = kind.get(words.get("kind", ""), LotteryError)(words["message"])
+        error.exit_code = words["exit_code"]
+        raise error
