@@ -53,6 +53,11 @@ class Bench:
             self._data[place] = self._split(seed, self.splits if dataset is None else self._load(dataset))
         return self._data[place]
 
+    def share_among(self, jobs: int) -> None:
+        """So many processes work on this bench; those that decode images are shared out anew."""
+        self.jobs = jobs
+        self._data = {}
+
     def _split(self, seed: int, splits: Splits) -> Data:
         spec = self.plan.recipe.data
         return Data(

@@ -27,31 +27,32 @@ def share_out(bench: Bench) -> None:
     """Give the bench its number of processes and the threads of each; one process where a GPU does the work.
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
-    before. There is a process for each core that has work, threads where the plan is narrower than the machine."""
+    before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
+    is not where `levels: auto` may ask for more."""
     if bench.machine.device.type != "cpu":
         return
-    steps = steps_of(bench)
+    steps, grows = steps_of(bench), bench.plan.recipe.prune.auto is not None
     if not bench.machine.deterministic:
-        bench.machine = machine("cpu", jobs=min(cores(), width(bench.plan.needs, steps)))
+        bench.machine = machine("cpu", jobs=cores() if grows else min(cores(), width(bench.plan.needs, steps)))
+    most = cores() // bench.machine.threads
     missing = {job.key: job.needs for job in missing_jobs(bench)}
-    bench.jobs = max(1, min(cores() // bench.machine.threads, width(missing, steps)))
+    bench.share_among(most if grows else max(1, min(most, width(missing, steps))))
 
 
 def fit_memory(bench: Bench) -> None:
     """Lower the number of processes to those that fit into the free memory, as one that is forked here needs it."""
     free = free_memory()
     if bench.jobs > 1 and free is not None and (need := _need(bench)):
-        bench.jobs = max(1, min(bench.jobs, int(MEMORY_SHARE * free / need)))
+        bench.share_among(max(1, min(bench.jobs, int(MEMORY_SHARE * free / need))))
 
 
-def free_memory() -> int | None:
+def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Bytes that processes may still take, of this machine or of its container; None where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = meminfo.read_text().splitlines()
     except OSError:
         return None
     free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-    group = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):  # no container, another kind, or one without a limit
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         cache = next(
