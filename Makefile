@@ -12,7 +12,7 @@ $(STAMP): pyproject.toml
 	touch $(STAMP)
 
 quickstart: $(STAMP)
-	$(BIN)/lottery run quickstart --jobs 2
+	$(BIN)/lottery run quickstart --jobs auto
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -q

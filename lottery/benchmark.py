@@ -197,17 +197,7 @@ def _seeds(data: Path) -> Turn:
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "bench.yaml"
         written.write_text(json.dumps(recipe.canonical()), encoding="utf-8")
-        run = [
-            sys.executable,
-            "-m",
-            "lottery",
-            "run",
-            str(written),
-            "--jobs",
-            str(machine().threads),
-            "--data",
-            str(data),
-        ]
+        run = [sys.executable, "-m", "lottery", "run", str(written), "--jobs", "auto", "--data", str(data)]
         # through a small process: a child inherits the peak memory of the one that starts it
         small = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2); "
         small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
