@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.build import build_model, effective, initialized, lent
+from lottery.crops import ResizedCrop
 from lottery.data import Augment, Data, Splits
 from lottery.device import Machine, cores
 from lottery.errors import UsageError
@@ -25,6 +26,7 @@ from lottery.trunk import Spec
 if TYPE_CHECKING:
     from lottery.objective import Batch
     from lottery.plan import Job, Plan
+    from lottery.sections import AugmentSpec
     from lottery.store import Store
 
 INIT_BATCH = 256  # examples for an init that looks at data
@@ -65,7 +67,7 @@ class Bench:
             seed=seed,
             validation=spec.validation,
             limit=spec.limit,
-            augment=Augment(crop=spec.augment.crop, flip=spec.augment.flip) if spec.augment else None,
+            augment=_augmentation(spec.augment) if spec.augment else None,
             device=self.machine.device,
             channels_last=splits.train_x.dim() == 4,
             workers=max(1, cores() // self.jobs),
@@ -156,3 +158,8 @@ class Bench:
         """How the dense network of this job trains from step `first`."""
         schedule = self.plan.recipe.train.schedule
         return Spec(job.optimizer, schedule.component, schedule.warmup, first)
+
+
+def _augmentation(spec: AugmentSpec) -> Augment:
+    crop = spec.random_resized_crop
+    return Augment(spec.crop, spec.flip, ResizedCrop(crop.scale, crop.ratio) if crop else None)

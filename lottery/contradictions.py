@@ -67,6 +67,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     rewinds, branches = valid.get("rewind", ()), valid.get("branches", ())
     if data and valid.get("report") == "early_stop" and not data.validation:
         yield ("report",), "early_stop needs data.validation above 0; hold examples out, or write `report: end`"
+    yield from _about_crops(data)
     yield from _twice(("seeds",), valid.get("seeds", ()))
     yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds])
     if train:
@@ -90,6 +91,24 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     known_branches = [branch for branch in branches if branch.name in registry.branches]
     if len(known_branches) == len(branches):
         yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
+
+
+def _about_crops(data: Any) -> Iterator[Problem]:
+    """Windows of images as they are in their files need data that stay there."""
+    if data is None or data.augment is None or data.augment.random_resized_crop is None:
+        return
+    here = ("data", "augment", "random_resized_crop")
+    if data.augment.crop:
+        yield here, "cuts each image, and crop would do so once more; leave one of them out"
+    if data.name not in registry.datasets:
+        return
+    needed = registry.datasets[data.name].traits.get("crops")
+    if needed is None:
+        yield here, f"{data.name} has all its images at one size and nothing to cut from them; write `crop: 4`"
+        return
+    missing = [key for key in needed if not data.component.args.get(key)]
+    if missing:
+        yield here, f"cuts from images in their files, which needs {' and '.join(missing)} in data, beside augment"
 
 
 def _about_allowed(valid: Mapping[str, Any]) -> Iterator[Problem]:

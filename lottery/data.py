@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lottery import registry
+from lottery.crops import Crops, ResizedCrop
 from lottery.errors import DataError, UsageError
 from lottery.seed import generator
 from lottery.spec import Component
@@ -36,7 +37,8 @@ class Splits:
     x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are;
     y: int64 (n,) classes, or float32 (n, classes) targets of a regression.
     mean, std: of each channel of images scaled to [0, 1]; empty for features.
-    known: the fingerprint, where finding it would mean to read all images once more."""
+    known: the fingerprint, where finding it would mean to read all images once more.
+    content: a hash of the files, where training may look at more of an image than there is in x."""
 
     train_x: Tensor | Files
     train_y: Tensor
@@ -46,6 +48,7 @@ class Splits:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     known: str = ""
+    content: str = ""
 
     @property
     def regression(self) -> bool:
@@ -64,7 +67,8 @@ def load(component: Component, root: Path) -> Splits:
 
 
 def fingerprint(splits: Splits) -> str:
-    """sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean and std; not where they came from."""
+    """sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean, std, content; not where they came
+    from."""
     if splits.known:
         return splits.known
     tensors = {name: getattr(splits, name) for name in ("train_x", "train_y", "test_x", "test_y")}
@@ -73,6 +77,7 @@ def fingerprint(splits: Splits) -> str:
         "classes": splits.classes,
         "mean": list(splits.mean),
         "std": list(splits.std),
+        **({"content": splits.content} if splits.content else {}),
     }
     digest = hashlib.sha256(json.dumps(header).encode())
     for tensor in tensors.values():
@@ -115,10 +120,12 @@ class Augment:
     """Random changes of each training image, drawn for each on its own.
 
     crop: a random window of the image's size after padding by so many black pixels; flip: left and right exchanged for
-    every second image on average. Source: He et al. 2016."""
+    every second image on average. Source: He et al. 2016.
+    random_resized_crop: a random window of the image as it is in its file, brought to the size of the others."""
 
     crop: int = 0
     flip: bool = False
+    random_resized_crop: ResizedCrop | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,8 @@ class _Resident:
     def width(self) -> int:
         return self.values.shape[1]
 
-    def rows(self, order: Tensor, begin: int, size: int) -> Iterator[Tensor]:
+    def rows(self, order: Tensor, begin: int, size: int, crops: Crops | None = None) -> Iterator[Tensor]:
+        assert crops is None  # there is no more of an image than its values
         for at in range(begin, len(order), size):
             yield self.values.index_select(0, order[at : at + size])
 
@@ -166,7 +174,7 @@ class Data:
         self.classes = splits.classes
         self.regression = splits.regression
         self._seed, self._device = seed, device
-        self._augment = _fitting(augment, self.input_shape)
+        self._augment = _fitting(augment, splits.train_x)
         self._channels_last = channels_last and len(self.input_shape) == 3
         shuffled = torch.randperm(n, generator=generator(seed, "split"))
         held_out, kept = shuffled[:validation], shuffled[validation:]
@@ -194,7 +202,9 @@ class Data:
         """Batches `first`, `first + 1`, ... of one pass over the training part: the same bytes wherever it starts."""
         x, y, chosen = self._parts["train"]
         order = chosen[torch.randperm(len(chosen), generator=generator(self._seed, "order", epoch))]
-        return self._batches(x, y, order, batch_size, first, self._draws(epoch))
+        crop = self._augment.random_resized_crop if self._augment is not None else None
+        crops = Crops(crop, self._seed, epoch) if crop is not None else None
+        return self._batches(x, y, order, batch_size, first, self._draws(epoch), crops)
 
     def evaluation(
         self, part: Literal["train", "validation", "test"], batch_size: int | None = None
@@ -212,6 +222,7 @@ class Data:
         batch_size: int,
         first: int = 0,
         draws: tuple[Tensor, Tensor] | None = None,
+        crops: Crops | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = order.to(self._device)
         chunk_bytes = CHUNK_BYTES.get(self._device.type, DEVICE_CHUNK_BYTES)
@@ -220,7 +231,7 @@ class Data:
         # memory after a restart, since kernels that are chosen by alignment round differently.
         skip = first % chunk
         begin, size = (first - skip) * batch_size, chunk * batch_size
-        for values in x.rows(order, begin, size):
+        for values in x.rows(order, begin, size, crops):
             here = slice(begin, begin + size)
             begin += size
             if draws is not None:
@@ -260,7 +271,7 @@ class Data:
 
     def _draws(self, epoch: int) -> tuple[Tensor, Tensor] | None:
         """For each image of the pass: where its window begins (row, column), and whether it is flipped."""
-        if self._augment is None:
+        if self._augment is None or not (self._augment.crop or self._augment.flip):
             return None
         source = generator(self._seed, "augment", epoch)
         corners = torch.randint(0, 2 * self._augment.crop + 1, (self.train_size, 2), generator=source)
@@ -279,12 +290,18 @@ class Data:
         return self._flat(cropped.permute(0, 3, 1, 2))
 
 
-def _fitting(augment: Augment | None, shape: tuple[int, ...]) -> Augment | None:
+def _fitting(augment: Augment | None, x: Tensor | Files) -> Augment | None:
     """The augmentation, None where it changes nothing. Raises UsageError where it does not suit the examples."""
-    if augment is None or not (augment.crop or augment.flip):
+    if augment is None or augment == Augment():
         return None
+    shape = tuple(x.shape[1:])
     if len(shape) != 3:
         raise UsageError(f"data.augment: crop and flip are for images, these examples have shape {shape}; leave it out")
     if not 0 <= augment.crop < min(shape[1:]):
         raise UsageError(f"data.augment.crop: {augment.crop} pixels around images of {shape[1]}x{shape[2]}; write less")
+    if augment.random_resized_crop is not None and not (isinstance(x, Files) and x.resize):
+        raise UsageError(
+            f"data.augment.random_resized_crop: of these images {shape[1]}x{shape[2]} pixels are all there is, nothing "
+            "is cut from them; take data that stay in their files, image_folder with stream and resize, or write crop"
+        )
     return augment

@@ -14,7 +14,6 @@ from lottery import check, contradictions, yaml
 from lottery.errors import RecipeError
 from lottery.registry import Problem, explain, suggest
 from lottery.schema import (
-    AugmentSpec,
     BranchSpec,
     ClaimSpec,
     CompareSpec,
@@ -30,6 +29,7 @@ from lottery.schema import (
     TransferSpec,
     TuneSpec,
 )
+from lottery.sections import AugmentSpec, ResizedCropSpec
 
 
 def json_schema() -> dict[str, Any]:
@@ -117,6 +117,7 @@ _SHORT: dict[yaml.Path, str] = {
 _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     (): Recipe,
     ("data", "augment"): AugmentSpec,
+    ("data", "augment", "random_resized_crop"): ResizedCropSpec,
     ("train",): TrainSpec,
     ("prune",): PruneSpec,
     ("prune", "during"): DuringSpec,

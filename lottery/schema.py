@@ -8,7 +8,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from lottery.sections import BatchSize, Count, Entry, Flag, Label, Length, Natural, Number, Point, Section, Share
+from lottery.sections import (
+    AugmentSpec,
+    BatchSize,
+    Count,
+    Entry,
+    Flag,
+    Label,
+    Length,
+    Natural,
+    Number,
+    Point,
+    Section,
+    Share,
+)
 from lottery.spec import Component, Duration, plain
 
 LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said
@@ -50,13 +63,6 @@ Levels = Annotated[
     Field(min_length=1),
     BeforeValidator(_listed, json_schema_input_type=int | list[int]),
 ]
-
-
-class AugmentSpec(Section):
-    """Random changes of each training image: a crop after padding by `crop` pixels, a horizontal flip."""
-
-    crop: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
-    flip: Flag = False
 
 
 class DataSpec(Entry):

@@ -34,6 +34,39 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
+def _switch(value: object) -> object:
+    """`true` stands for a section of defaults, `false` for none."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"goes from {pair[0]:g} down to {pair[1]:g}; write the smaller one first")
+    return pair
+
+
+_Area = Annotated[float, Field(strict=True, gt=0, le=1)]
+_Ratio = Annotated[float, Field(strict=True, ge=0.01, le=100)]
+
+
+class ResizedCropSpec(Section):
+    """Random windows of images in their files: their share of the area, their width over height (Szegedy 2015)."""
+
+    scale: Annotated[tuple[_Area, _Area], AfterValidator(_rising)] = (0.08, 1.0)
+    ratio: Annotated[tuple[_Ratio, _Ratio], AfterValidator(_rising)] = (3 / 4, 4 / 3)
+
+
+class AugmentSpec(Section):
+    """Random changes of each training image: a crop after padding by `crop` pixels, or a window of the image in its
+    file, scaled to the size of the others; a horizontal flip."""
+
+    crop: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    flip: Flag = False
+    random_resized_crop: Annotated[
+        ResizedCropSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | ResizedCropSpec)
+    ] = None
+
+
 class Entry(Section):
     """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
 

@@ -18,24 +18,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lottery.crops import Crops, Window
 from lottery.errors import DataError, MachineError
 
 DECODED_BYTES = 2**26  # at once, where all images are gone through in order
 
 Image = NDArray[np.uint8]  # (height, width, channels)
+Part = tuple[list[int], Crops | None]
 
 
 @dataclass(frozen=True)
 class Files:
     """Images in files, with as much of a uint8 tensor (n, 3, size, size) about them as tells what they are.
 
-    `names` are paths inside `folder`, in one array of bytes: worker processes share its memory. `decode(file, size)`
-    raises DataError for what is no image; it is a function of a module, so that it can be sent to other processes."""
+    `names` are paths inside `folder`, in one array of bytes: worker processes share its memory. `decode(file, size,
+    resize, window)` takes the window, where there is one, and brings it to size x size pixels; else the centre, of the
+    image whose short side is brought to `resize`. It raises DataError for what is no image, and is a function of a
+    module, so that it can be sent to other processes. With `resize` windows may be asked for."""
 
     folder: Path
     names: NDArray[np.bytes_]
     size: int
-    decode: Callable[[Path, int], Image]
+    decode: Callable[[Path, int, int | None, Window | None], Image]
+    resize: int | None = None
     dtype: torch.dtype = torch.uint8
 
     @property
@@ -48,9 +53,10 @@ class Files:
     def __len__(self) -> int:
         return len(self.names)
 
-    def image(self, number: int) -> Image:
-        """One image, decoded."""
-        return self.decode(self.folder / os.fsdecode(bytes(self.names[number])), self.size)
+    def image(self, number: int, crops: Crops | None = None) -> Image:
+        """One image, decoded: its centre, or its window among these."""
+        window = crops.window(number) if crops is not None else None
+        return self.decode(self.folder / os.fsdecode(bytes(self.names[number])), self.size, self.resize, window)
 
     def split(self, most: int) -> Iterator[Tensor]:
         """All images in order, decoded `most` at a time or fewer, in many threads."""
@@ -78,7 +84,7 @@ class Stream:
         """Values of an example."""
         return int(self.files.shape[1:].numel())
 
-    def rows(self, order: Tensor, begin: int, size: int) -> Iterator[Tensor]:
+    def rows(self, order: Tensor, begin: int, size: int, crops: Crops | None = None) -> Iterator[Tensor]:
         """uint8 (size, width): examples `order[begin]` and on, the last part smaller; nothing before is decoded.
 
         Raises DataError for a file that is no image any more, MachineError where a worker process has died."""
@@ -86,7 +92,7 @@ class Stream:
         loader = self._idle.pop() if self._idle else self._loader()
         passes = loader.batch_sampler
         assert isinstance(passes, _Parts)
-        passes.parts = [numbers[i : i + size] for i in range(0, len(numbers), size)]
+        passes.parts = [(numbers[i : i + size], crops) for i in range(0, len(numbers), size)]
         try:
             with self._workers_alive():
                 decoded = _started(loader)
@@ -114,7 +120,7 @@ class Stream:
     def _loader(self) -> DataLoader[Any]:
         return DataLoader(
             _Rows(self.files, self.channels_last),  # type: ignore[arg-type]
-            batch_sampler=_Parts(),
+            batch_sampler=_Parts(),  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=_itself,
             pin_memory=self.device.type == "cuda",
@@ -125,12 +131,13 @@ class Stream:
 
 
 class _Parts:
-    """What DataLoader takes for a batch sampler: the numbers of the examples of each part of this pass."""
+    """What DataLoader takes for a batch sampler: the numbers of the examples of each part of this pass, and the pass's
+    windows."""
 
     def __init__(self) -> None:
-        self.parts: list[list[int]] = []
+        self.parts: list[Part] = []
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Part]:
         return iter(self.parts)
 
     def __len__(self) -> int:
@@ -144,11 +151,12 @@ class _Rows:
     files: Files
     channels_last: bool
 
-    def __getitems__(self, numbers: list[int]) -> Tensor | str:
+    def __getitems__(self, part: Part) -> Tensor | str:
         """(n, values) in the order in memory that batches have, or what is wrong with a file: torch would wrap an error
         into a traceback."""
+        numbers, crops = part
         try:
-            images = np.stack([self.files.image(number) for number in numbers])
+            images = np.stack([self.files.image(number, crops) for number in numbers])
         except DataError as error:
             return str(error)
         rows = images if self.channels_last else images.transpose(0, 3, 1, 2)

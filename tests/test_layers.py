@@ -15,7 +15,7 @@ PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "spec", "registry", "seed", "signals", "places"},
-    {"io", "reading", "yaml", "tensors", "mask", "selection", "device", "data", "streaming", "build", "check"},
+    {"io", "reading", "yaml", "tensors", "mask", "selection", "device", "data", "crops", "streaming", "build", "check"},
     {"objective", "allocation", "step", "contradictions", "fields", "tuning"},
     {
         "activations",

@@ -122,10 +122,10 @@ def test_a_pass_that_goes_on_at_a_step_decodes_nothing_before_it(
     monkeypatch.setattr("lottery.data.CHUNK_BYTES", {"cpu": 1})
     seen, decode = tmp_path / "seen", _images.pixels
 
-    def noted(file: Path, size: int) -> np.ndarray:
+    def noted(file: Path, *how: Any) -> np.ndarray:
         with open(seen, "a") as lines:
             lines.write(f"{file}\n")
-        return decode(file, size)
+        return decode(file, *how)
 
     memory, _ = both(root)
     pets(root, stream=True)  # fingerprint and the like are known from here on

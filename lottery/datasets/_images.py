@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lottery import io
+from lottery.crops import Window
 from lottery.data import Splits
 from lottery.errors import DataError, MachineError, UsageError
 from lottery.streaming import Files
@@ -28,6 +29,7 @@ from lottery.streaming import Files
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that starts another program, as EPS does
 DECODER = f"1 pillow {PIL.__version__}"  # raise the number when decoded pixels change
+BILINEAR = Image.Resampling.BILINEAR
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 Values = tuple[float, ...]
@@ -60,19 +62,36 @@ class Part:
     labels: list[int]
 
 
-def read(root: Path, place: Path, size: int) -> Splits:
+def read(root: Path, place: Path, size: int, resize: int | None = None) -> Splits:
     """All images of a folder, from the cache in `root` where that has them.
 
     Raises DataError for what `scan` finds, and naming the file that is no image."""
     classes, train, test = scan(place)
-    cache = root / ".cache" / f"image_folder-{_key(place, [*train.files, *test.files], size)}.safetensors"
+    files = [*train.files, *test.files]
+    hashes = hashes_of(files)
+    cache = root / ".cache" / f"image_folder-{_key(place, files, hashes, view(size, resize))}.safetensors"
     images = _cached(cache, classes)
     if images is None:
-        train_x, test_x = (_decoded(part.files, size) for part in (train, test))
+        train_x, test_x = (_decoded(part.files, size, resize) for part in (train, test))
         train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
         images = Images(train_x, train_y, test_x, test_y, classes)
         _keep(images, cache)
-    return images.splits()
+    return replace(images.splits(), content=together(hashes) if resize is not None else "")
+
+
+def view(size: int, resize: int | None) -> str:
+    """What images are brought to, for the name of a cache."""
+    return f"size {size}" if resize is None else f"size {size} resize {resize}"
+
+
+def hashes_of(files: Sequence[Path]) -> list[str]:
+    """sha256 (hex) of each file. Raises DataError for one that cannot be read."""
+    return parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files)
+
+
+def together(hashes: Sequence[str]) -> str:
+    """One hash of the files in their order, whatever their names."""
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def scan(place: Path) -> tuple[int, Part, Part]:
@@ -136,10 +155,9 @@ def _files(folder: Path, classes: Sequence[str]) -> Part:
     return part
 
 
-def _key(place: Path, files: Sequence[Path], size: int) -> str:
-    """16 hex digits that stand for names and bytes of all files, the size and the decoder."""
-    digest = hashlib.sha256(f"{DECODER} size {size}\n".encode())
-    hashes = parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files)
+def _key(place: Path, files: Sequence[Path], hashes: Sequence[str], view: str) -> str:
+    """16 hex digits that stand for names and bytes of all files, what they are brought to and the decoder."""
+    digest = hashlib.sha256(f"{DECODER} {view}\n".encode())
     for file, content in zip(files, hashes, strict=True):
         digest.update(f"{content} {file.relative_to(place).as_posix()}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
@@ -152,19 +170,21 @@ def _bytes(file: Path) -> bytes:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _decoded(files: Sequence[Path], size: int) -> Tensor:
+def _decoded(files: Sequence[Path], size: int, resize: int | None) -> Tensor:
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        images[index] = pixels(files[index], size)
+        images[index] = pixels(files[index], size, resize)
 
     parallel(decode, range(len(files)))
     return torch.from_numpy(images)
 
 
-def pixels(file: Path, size: int) -> NDArray[np.uint8]:
+def pixels(file: Path, size: int, resize: int | None = None, window: Window | None = None) -> NDArray[np.uint8]:
     """The image as (size, size, 3): one of another size is scaled to cover the square and cut at its centre.
 
+    With `window` that part of it is scaled to the square instead; with `resize` its short side is scaled to so many
+    pixels, and the square cut at the centre: both to the pixels of torchvision's resized_crop, Resize and CenterCrop.
     Raises DataError where it cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as opened:
@@ -172,9 +192,21 @@ def pixels(file: Path, size: int) -> NDArray[np.uint8]:
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{file}: no image that can be read ({reason}); replace it or take it away") from error
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    if window is not None:
+        top, left, height, width = window(image.height, image.width)
+        image = image.crop((left, top, left + width, top + height)).resize((size, size), BILINEAR)
+    elif resize is not None:
+        image = _centre(image, size, resize)
+    elif image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), BILINEAR)
     return np.asarray(image)
+
+
+def _centre(image: Image.Image, size: int, resize: int) -> Image.Image:
+    short = min(image.size)
+    width, height = (resize if side == short else int(resize * side / short) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.resize((width, height), BILINEAR).crop((left, top, left + size, top + size))
 
 
 def parallel(function: Callable[[A], B], items: Sequence[A]) -> list[B]:

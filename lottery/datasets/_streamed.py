@@ -16,25 +16,29 @@ import torch
 
 from lottery import io
 from lottery.data import Splits, fingerprint
-from lottery.datasets._images import DECODER, Values, normalized, parallel, pixels, scan
+from lottery.datasets._images import DECODER, Values, hashes_of, normalized, parallel, pixels, scan, together, view
 from lottery.errors import DataError, MachineError, UsageError
 from lottery.streaming import Files
 
 
-def read_stream(root: Path, place: Path, size: int, mean: Values | None, std: Values | None) -> Splits:
+def read_stream(
+    root: Path, place: Path, size: int, resize: int | None, mean: Values | None, std: Values | None
+) -> Splits:
     """The images of a folder as files. Mean, std and fingerprint are those of the same images in memory.
 
     They are kept under the names, sizes and modification times of all files; where those are new, all images are
     decoded, once more for mean or std that is not given. Raises DataError as `_images.read` does."""
     classes, train, test = scan(place)
-    cache = root / ".cache" / f"image_folder-{_key(place, [*train.files, *test.files], size, mean, std)}.json"
-    train_x, test_x = (Files(place, _names(place, part.files), size, pixels) for part in (train, test))
+    files, how = [*train.files, *test.files], f"{view(size, resize)} mean {mean} std {std}"
+    cache = root / ".cache" / f"image_folder-{_key(place, files, how)}.json"
+    train_x, test_x = (Files(place, _names(place, part.files), size, pixels, resize=resize) for part in (train, test))
     splits = Splits(train_x, torch.tensor(train.labels), test_x, torch.tensor(test.labels), classes)
     known = _known(cache)
     if known is None:
         count = len(train_x) + len(test_x)
         logging.getLogger("lottery").warning("%s: reading all %d images once, for their fingerprint", place, count)
         splits = normalized(splits, place, mean, std)
+        splits = replace(splits, content=together(hashes_of(files)) if resize is not None else "")
         known = {"mean": splits.mean, "std": splits.std, "fingerprint": fingerprint(splits)}
         _keep(known, cache)
     return replace(splits, mean=tuple(known["mean"]), std=tuple(known["std"]), known=known["fingerprint"])
@@ -44,9 +48,9 @@ def _names(place: Path, files: Sequence[Path]) -> np.ndarray[Any, np.dtype[np.by
     return np.array([os.fsencode(file.relative_to(place)) for file in files])
 
 
-def _key(place: Path, files: Sequence[Path], size: int, mean: Values | None, std: Values | None) -> str:
+def _key(place: Path, files: Sequence[Path], how: str) -> str:
     """16 hex digits that stand for what is asked and for names, sizes and modification times of all files."""
-    digest = hashlib.sha256(f"{DECODER} size {size} mean {mean} std {std}\n".encode())
+    digest = hashlib.sha256(f"{DECODER} {how}\n".encode())
     for file, (length, changed) in zip(files, parallel(_state, files), strict=True):
         digest.update(f"{length} {changed} {file.relative_to(place).as_posix()}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from lottery.registry import datasets
 
@@ -20,11 +20,19 @@ def _inside(folder: str) -> str:
     return folder
 
 
+def _covers(resize: int | None, others: ValidationInfo) -> int | None:
+    if resize is not None and resize < others.data.get("size", 0):
+        raise ValueError(f"images of {resize} pixels have no centre of {others.data['size']}; write size or more")
+    return resize
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
 
 
-@datasets.register("image_folder", source="the layout of torchvision's ImageFolder", how=("stream",))
+@datasets.register(
+    "image_folder", source="the layout of torchvision's ImageFolder", how=("stream",), crops=("stream", "resize")
+)
 def image_folder(
     root: Path,
     *,
@@ -33,11 +41,13 @@ def image_folder(
     mean: tuple[Share, Share, Share] | None = None,
     std: tuple[Spread, Spread, Spread] | None = None,
     stream: bool = False,
+    resize: Annotated[int | None, Field(strict=True, le=4096), AfterValidator(_covers)] = None,
 ) -> Splits:
     """Colour images in folder/train and folder/test, a folder for each class, brought to size x size pixels.
 
-    Classes are numbered by sorted name. An image of another size is scaled to cover the square and cut at its centre.
-    Mean and std are those of the training images where they are not given. Decoded images are cached in root/.cache.
+    Classes are numbered by sorted name. An image of another size is scaled to cover the square and cut at its centre;
+    with `resize` its short side is scaled to so many pixels first, and the square cut at the centre of that. Mean and
+    std are those of the training images where they are not given. Decoded images are cached in root/.cache.
 
     With `stream` they are decoded by worker processes as training goes, to the same batches, for more images than
     memory holds. The first time all are gone through for mean, std and fingerprint; these are kept in root/.cache
@@ -47,5 +57,5 @@ def image_folder(
 
     place = root / folder
     if stream:
-        return read_stream(root, place, size, mean, std)
-    return normalized(read(root, place, size), place, mean, std)
+        return read_stream(root, place, size, resize, mean, std)
+    return normalized(read(root, place, size, resize), place, mean, std)

@@ -1,0 +1,55 @@
+"""Random windows of images whose sizes differ, as torchvision's RandomResizedCrop has them, drawn for each example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from lottery.seed import generator
+
+Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
+Window = Callable[[int, int], Box]  # of an image of this height and width, what is taken of it
+
+TRIES = 10
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """Windows of `scale` of an image's area, between these two, and a width over height within `ratio`.
+
+    The area is uniform, the logarithm of the ratio too. Szegedy et al. 2015."""
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def box(self, height: int, width: int, draws: torch.Generator) -> Box:
+        """The box that torchvision draws from the same generator: after TRIES that do not fit, the largest at the
+        centre whose ratio is allowed."""
+        low, high = torch.log(torch.tensor(self.ratio)).tolist()
+        for _ in range(TRIES):
+            area = height * width * torch.empty(1).uniform_(*self.scale, generator=draws).item()
+            ratio = torch.exp(torch.empty(1).uniform_(low, high, generator=draws)).item()
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                top, left = (int(torch.randint(0, room + 1, (1,), generator=draws)) for room in (height - h, width - w))
+                return top, left, h, w
+        h = max(1, min(height, round(width / self.ratio[0])))
+        w = max(1, min(width, round(height * self.ratio[1])))
+        return (height - h) // 2, (width - w) // 2, h, w
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The windows of one pass over the training set."""
+
+    crop: ResizedCrop
+    seed: int
+    epoch: int
+
+    def window(self, number: int) -> Window:
+        """That of one example: of its number in the training set, whatever was drawn before."""
+        draws = generator(self.seed, f"augment/{self.epoch}", number)
+        return lambda height, width: self.crop.box(height, width, draws)
