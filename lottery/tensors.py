@@ -6,6 +6,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
@@ -36,15 +37,20 @@ def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     Any device and memory layout. Raises ValueError for the one name that the format keeps to itself."""
     if METADATA in tensors:
         raise ValueError(f"no tensor can be named {METADATA!r} in safetensors")
-    data = save({name: _canonical(tensors[name]) for name in sorted(tensors)})
-    if not metadata:
-        return data
-    # the library writes metadata in random order
-    start = 8 + struct.unpack_from("<Q", data)[0]
-    about = json.dumps({METADATA: dict(metadata)}, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    header = about.encode()[:-1] + (b"," if tensors else b"") + data[9:start].rstrip(b" ")
-    header += b" " * (-len(header) % 8)
-    return b"".join((struct.pack("<Q", len(header)), header, memoryview(data)[start:]))
+    # the library, which copies all tensors three times and metadata in random order, says how they lie in the file
+    laid_out = _header(save({name: torch.empty(0, dtype=value.dtype) for name, value in tensors.items()}))
+    header: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    for name, entry in laid_out.items():
+        begin, end = end, end + tensors[name].nbytes
+        header[name] = {"dtype": entry["dtype"], "shape": list(tensors[name].shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file = BytesIO()  # hands its bytes out without a copy
+    file.write(struct.pack("<Q", len(text)) + text)
+    for name in laid_out:
+        file.write(_canonical(tensors[name]).reshape(-1).view(torch.uint8).numpy().data)
+    return file.getvalue()
 
 
 def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:

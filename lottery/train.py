@@ -131,7 +131,9 @@ class Training:
         return {"end": end, "early_stop": early, "curve": self.curve}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything the rest of the training depends on, as tensors by name and plain JSON values."""
+        """Everything the rest of the training depends on, as tensors by name and plain JSON values.
+
+        The tensors are those of the training itself: they are to be used up before the next step."""
         self.engine.flush()
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
@@ -145,7 +147,7 @@ class Training:
             "best": self.best,
             "optimizer": optimizer,
         }
-        return {name: value.detach().clone() for name, value in tensors.items()}, values
+        return {name: value.detach() for name, value in tensors.items()}, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from a `state()`. Raises DamagedFile where it is not one of this training."""

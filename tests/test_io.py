@@ -11,10 +11,12 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
 from hypothesis import given, settings
@@ -284,6 +286,24 @@ def test_equal_tensors_are_equal_bytes_whatever_their_order_layout_sharing_and_z
     tied = encode({"a": one, "b": one, "z": torch.zeros(2)}, dict(reversed([(f"k{i}", "v") for i in range(20)])))
     assert plain == shared == tied
     assert torch.signbit(decode(encode({"x": torch.tensor([-0.0])}))[0]["x"]).tolist() == [False]
+
+
+def test_the_bytes_are_those_of_the_safetensors_library() -> None:
+    """Names that JSON must escape, each kind of number, nothing, a single value."""
+    kinds = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float64, torch.complex64)
+    tensors = {f"{kind}": torch.ones(3, 2, dtype=kind) for kind in kinds}
+    tensors |= {'a"\\\n\x1f\x7fü/': torch.arange(5.0), "": torch.zeros(0, 3), "b": torch.tensor(2.5)}
+    assert encode(tensors) == safetensors.torch.save({name: tensors[name] for name in sorted(tensors)})
+
+
+def test_a_large_file_of_tensors_is_made_without_a_second_copy_of_it() -> None:
+    tensors = {f"layer{i}": torch.ones(2**18) for i in range(16)}
+    tracemalloc.start()  # of bytes: the memory of tensors it does not see
+    try:
+        size = len(encode(tensors))
+        assert size <= tracemalloc.get_traced_memory()[1] < 1.25 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_decoded_tensors_can_be_written_to() -> None:
