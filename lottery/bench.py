@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.build import build_model, effective, initialized, lent
+from lottery.build import build_model, effective, initialized, lent, on_device
 from lottery.crops import ResizedCrop
 from lottery.data import Augment, Data, Splits
 from lottery.device import Machine, cores
@@ -123,7 +122,7 @@ class Bench:
     def blank(self, model: Component | None = None) -> nn.Module:
         """A network whose weights mean nothing, on the CPU: for the names and shapes of its layers, and to load a state
         into. Of the recipe's model where none is given."""
-        return deepcopy(self._template) if model is None else self._built(model)
+        return on_device(self._template, "cpu") if model is None else self._built(model)
 
     def effective(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weight that each prunable layer of the recipe's model computes with in this state, whose memory is shared
@@ -132,7 +131,7 @@ class Bench:
 
     @cached_property
     def _template(self) -> nn.Module:
-        return self._built(self.plan.recipe.model)
+        return on_device(self._built(self.plan.recipe.model), "meta")  # else it is one more copy of the weights
 
     def _built(self, model: Component) -> nn.Module:
         data = self.data(self.plan.recipe.seeds[0])

@@ -100,6 +100,15 @@ def lent(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     return deepcopy(model, memory)
 
 
+def on_device(model: nn.Module, device: str) -> nn.Module:
+    """A copy of the model whose state has shapes but no values, and on the device "meta" takes no memory either."""
+    memory: dict[int, Tensor] = {}
+    for tensor in model.state_dict(keep_vars=True).values():
+        empty = torch.empty_like(tensor, device=device, requires_grad=False)
+        memory[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return deepcopy(model, memory)
+
+
 def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:
     """The parameter of a linear or convolutional layer that is pruned, and its name inside the layer."""
     if not is_parametrized(layer, "weight"):

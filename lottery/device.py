@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False)
 @contextmanager
 def prepared(machine: Machine, precision: str) -> Iterator[None]:
     """torch's process-wide switches set for one job and put back after it."""
+    _hand_back()
     if machine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
     matmul = torch.get_float32_matmul_precision()
@@ -89,6 +91,12 @@ def cores() -> int:
     except (OSError, ValueError):
         return cores  # no container, or another kind
     return cores if quota == "max" else min(cores, max(1, round(int(quota) / int(period))))
+
+
+def _hand_back() -> None:
+    """Give the system what earlier jobs have freed: glibc keeps it, several times the weights of a large network."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _processor() -> str:

@@ -47,10 +47,10 @@ class StoredLevel:
     @cached_property
     def mask(self) -> Mask:
         if self.job.kind == "dense":
-            return Mask.dense({name: self.trained[name] for name in prunable(self.bench.blank())})
+            return Mask.dense(prunable(self.bench.blank()))
         return read_mask(self.bench.store, self.job.key)
 
-    @cached_property
+    @property
     def trained(self) -> Weights:
         packed = self.bench.store.read_tensors(self.job.key, "weights.safetensors")
         return packed if self.job.kind == "dense" else unpack(packed, self.mask)

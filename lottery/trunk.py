@@ -167,9 +167,9 @@ def next_start(
     With `when` "init" the weights at the rewind point are pruned instead (pruning at initialization). Renda, Frankle
     & Carbin 2020. The optimizer is fresh, but for weight rewinding past step 0, which puts back the optimizer's state
     of that step as well."""
-    scored = level.trained if when == "trained" else level.rewound.weights
-    mask = prune(scored, level.mask, pruning, criterion, rounds)
-    return rewind(level.rewound, scored, mask, mode)
+    # each is read when it is needed and let go at once: together they would be two copies of a large network
+    mask = prune(level.trained if when == "trained" else level.rewound.weights, level.mask, pruning, criterion, rounds)
+    return rewind(level.rewound, {} if mode == "weights" else level.trained, mask, mode)
 
 
 def prune(weights: Weights, mask: Mask, pruning: Pruning, criterion: Criterion, rounds: int) -> Mask:

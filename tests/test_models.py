@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lottery import registry
-from lottery.build import build_model, prunable
+from lottery.build import build_model, on_device, prunable
 from lottery.errors import UsageError
 from lottery.mask import Mask
 from lottery.spec import Component
@@ -415,3 +415,28 @@ def test_a_seed_fixes_every_byte_and_nothing_touches_the_global_generator() -> N
 def test_a_mask_fits_every_model() -> None:
     mask = Mask.dense(prunable(build("conv2", (3, 8, 8))))
     assert mask.density == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [("lenet", {"norm": "spectral"}), ("resnet20", {"width": 2}), ("torchvision", {"arch": "squeezenet1_1"})],
+)
+def test_a_network_without_values_is_the_same_network_once_it_has_a_state(name: str, args: dict[str, Any]) -> None:
+    if name == "torchvision":
+        pytest.importorskip("torchvision", exc_type=ImportError)
+    whole, x = build(name, **args).eval(), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole.get_parameter(next(iter(prunable(whole)))).requires_grad_(False)
+    hollow = on_device(whole, "meta")
+    assert all(value.is_meta for value in hollow.state_dict().values())
+    copy = on_device(hollow, "cpu")
+    copy.load_state_dict(whole.state_dict())
+    assert copy(x).equal(whole(x))
+    found, expected = ({n: p.requires_grad for n, p in m.named_parameters()} for m in (copy, whole))
+    assert found == expected and not all(expected.values())
+
+
+def test_weights_that_are_tied_stay_so_in_a_network_without_values() -> None:
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    copy = on_device(on_device(tied, "meta"), "cpu")
+    assert copy[1].weight is copy[0].weight and list(prunable(copy)) == ["0.weight"]
