@@ -17,7 +17,7 @@ from lottery import registry
 from lottery.bench import Bench
 from lottery.costs import rows
 from lottery.errors import DataError, RecipeError
-from lottery.estimate import estimate
+from lottery.estimate import _steps, estimate, missing_jobs
 from lottery.multiply_adds import passes, per_layer
 from lottery.plan import Job, plan
 from lottery.recipe import parse_recipe
@@ -25,6 +25,7 @@ from lottery.record import Record
 from lottery.schema import Recipe
 from lottery.spec import Component
 from lottery.starts import training_of
+from lottery.step import DenseEngine
 from lottery.store import Store
 from lottery.study import Study, study
 from lottery.tables import Row
@@ -401,6 +402,25 @@ def test_the_estimate_knows_that_a_longer_training_takes_longer(tmp_path: Path) 
     left = estimate(prepare(Request(recipe(*settings), tmp_path, tmp_path, device="cpu", deterministic=True)))
     assert left.missing == 2
     assert left.seconds == pytest.approx((37 + 54) * dense.seconds / 17)
+
+
+def test_steps_that_take_long_are_timed_for_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that only steps move: 12 quick ones are timed, two of those that take two seconds each."""
+    clock = {"now": 0.0, "steps": 0.0}
+    monkeypatch.setattr("lottery.estimate.time.perf_counter", lambda: clock["now"])
+    compute = DenseEngine.step
+    for seconds, steps in ((0.01, 2 + 12), (2.0, 2 + 2)):
+        clock["steps"] = 0
+
+        def step(*given: Any, seconds: float = seconds) -> Any:
+            clock["now"] += seconds
+            clock["steps"] += 1
+            return compute(*given)
+
+        monkeypatch.setattr(DenseEngine, "step", step)
+        bench = prepare(Request(recipe("seeds=1", "branches=[]"), tmp_path, tmp_path, device="cpu"))
+        left = sum(_steps(bench, job) for job in missing_jobs(bench))
+        assert (estimate(bench).seconds, clock["steps"]) == (pytest.approx(seconds * left), steps)
 
 
 @pytest.mark.parametrize("when", ["init", "training"])
