@@ -1,4 +1,4 @@
-"""Which engine computes a training's steps: torch on all weights, or compiled kernels on those that survive."""
+"""Which engine computes a training's steps: torch on all weights, kernels on those that survive, or a CUDA graph."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lottery import graphs
 from lottery.device import Machine
 from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask, masked
@@ -20,6 +21,7 @@ from lottery.objective import Batch, Objective
 from lottery.step import DenseEngine, Engine
 
 Rule = Literal["sgd", "momentum", "nesterov", "adam"]
+Wanted = Literal["auto", "dense", "sparse", "graph"]
 LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
 TIMED_STEPS = 6  # of each engine
 SPARSE_ENOUGH = 0.3  # density, where nothing may be decided by the clock
@@ -29,7 +31,7 @@ def engine_for(
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     mask: Mask | None,
-    wanted: Literal["auto", "dense", "sparse"],
+    wanted: Wanted,
     machine: Machine,
     batches: Callable[[], Iterable[Batch]],
     *,
@@ -37,15 +39,24 @@ def engine_for(
 ) -> Engine:
     """What computes the `steps` of a training. `mask` is None where it changes on the way.
 
-    A dense network trains with the dense engine. `auto` takes the sparse one for a pruned network where a few steps on
-    `batches`, of copies, show that it is faster; with `deterministic`, where a density of 0.3 or less lets expect it.
-    Where `wanted` is sparse, raises UsageError as `refuse` does, and MachineError where nothing can be compiled here;
-    `auto` takes the dense engine then, with a warning."""
+    A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. Else a
+    dense network trains with the dense engine, and `auto` takes the sparse one for a pruned network where a few steps
+    on `batches`, of copies, show that it is faster; with `deterministic`, where a density of 0.3 or less lets expect
+    it.
+    Where `wanted` is sparse or graph, raises UsageError as `refuse` does. Where sparse is wanted and nothing can be
+    compiled here, raises MachineError; `auto` takes the dense engine then, with a warning."""
     dense = DenseEngine(objective, optimizer)
-    if wanted == "dense" or (mask is not None and mask.density == 1):
+    if wanted == "dense":
+        return dense
+    if wanted == "graph":
+        refuse(objective, optimizer, wanted)
+        if mask is None:
+            return dense
+        return graphs.GraphEngine(objective, optimizer, graphs.CudaGraphs(machine.device))
+    if mask is not None and mask.density == 1:
         return dense
     if wanted == "sparse":
-        refuse(objective, optimizer)
+        refuse(objective, optimizer, wanted)
     if mask is None or unsupported(objective, optimizer) is not None:
         return dense
     if wanted == "auto":
@@ -63,10 +74,11 @@ def engine_for(
     return _sparse(objective, optimizer, mask, machine)
 
 
-def refuse(objective: Objective, optimizer: torch.optim.Optimizer) -> None:
-    """Raises UsageError where the sparse engine cannot train this network with this optimizer."""
-    if (why := unsupported(objective, optimizer)) is not None:
-        raise UsageError(f"train.engine: sparse {why}; write auto, which takes the dense engine here")
+def refuse(objective: Objective, optimizer: torch.optim.Optimizer, wanted: Literal["sparse", "graph"]) -> None:
+    """Raises UsageError where the engine cannot train this network with this optimizer."""
+    why = (graphs.unsupported if wanted == "graph" else unsupported)(objective, optimizer)
+    if why is not None:
+        raise UsageError(f"train.engine: {wanted} {why}; write auto, which takes another engine here")
 
 
 def _sparse(objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, machine: Machine) -> Engine:

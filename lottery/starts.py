@@ -152,11 +152,12 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
 
 
 def check_engine(bench: Bench, optimizer: Component) -> None:
-    """Raises UsageError where the recipe wants the sparse engine for a network that it cannot train."""
-    if bench.plan.recipe.train.engine == "sparse":
+    """Raises UsageError where the recipe wants an engine for a network that it cannot train."""
+    wanted = bench.plan.recipe.train.engine
+    if wanted in ("sparse", "graph"):
         data, model = bench.data(bench.plan.recipe.seeds[0]), bench.blank().to(bench.machine.device)
         component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
-        refuse(_objective(bench, model, data, 1), _optimizer(component, model))
+        refuse(_objective(bench, model, data, 1), _optimizer(component, model), wanted)
 
 
 def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> Objective:

@@ -17,7 +17,9 @@ class Engine(Protocol):
     name: str
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
-        """A training step on this batch; the mean loss before it, a 0-d tensor on the device. Nothing waits for it."""
+        """A training step on this batch; the mean loss before it, a 0-d tensor on the device. Nothing waits for it.
+
+        The next step may write its loss into the same tensor."""
 
     def outputs(self, x: Tensor) -> Tensor:
         """What the network in evaluation mode computes of this batch, float32."""
