@@ -125,7 +125,6 @@ class Stream:
             collate_fn=_itself,
             pin_memory=self.device.type == "cuda",
             persistent_workers=True,
-            worker_init_fn=_ignore_signals,
             generator=torch.Generator(),  # else the loader draws a seed from the process-wide one, which is dropout's
         )
 
@@ -170,21 +169,18 @@ def _itself(part: Any) -> Any:
     return part
 
 
-def _ignore_signals(worker: int) -> None:
-    """Signals to the whole group of processes are for the main one: it saves what needs the images, then ends us."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _started(loader: DataLoader[Any]) -> Iterator[Tensor | str]:
-    """The loader's iterator, without torch's handler of SIGCHLD.
+    """The loader's iterator, its processes deaf to signals and ours without torch's handler of SIGCHLD.
 
-    It raises wherever the main process is when a worker dies, in the midst of an optimizer's step; without it, the next
-    fetch does."""
-    if threading.current_thread() is not threading.main_thread():
-        return iter(loader)  # torch sets no handler here
+    Signals to the whole group of processes are for the main one: it saves what needs the images, then ends the others,
+    which are forked while the signals are blocked and stay so. Torch's handler raises wherever the main process is when
+    one of them dies, in the midst of an optimizer's step; without it, the next fetch does."""
+    main = threading.current_thread() is threading.main_thread()  # torch sets no handler elsewhere
     before = signal.getsignal(signal.SIGCHLD)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
     try:
         return iter(loader)
     finally:
-        signal.signal(signal.SIGCHLD, before)
+        if main:
+            signal.signal(signal.SIGCHLD, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -18,7 +18,7 @@ from micro import contents, finish, start, write_micro
 
 from lottery.store import Store
 
-LENGTH = 120
+LENGTH = 60
 
 
 @pytest.fixture(scope="module")
