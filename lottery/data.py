@@ -194,6 +194,11 @@ class Data:
     def validation_size(self) -> int:
         return len(self._parts["validation"][2])
 
+    @property
+    def background(self) -> Tensor | None:
+        """(values,) of a black image as the batches have it, flattened; None where examples are no images."""
+        return None if self._shift is None else self._shaped(self._shift[None]).flatten().cpu()
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Batches of one pass, the last and smaller one included."""
         return -(-self.train_size // batch_size)

@@ -1,8 +1,9 @@
-"""Which engine computes a training's steps: torch on all weights, kernels on those that survive, or a CUDA graph."""
+"""Which engine computes a training's steps: torch, kernels that skip pruned weights or background, or a CUDA graph."""
 
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from itertools import islice
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lottery import graphs
 from lottery.device import Machine
@@ -21,7 +22,8 @@ from lottery.objective import Batch, Objective
 from lottery.step import DenseEngine, Engine
 
 Rule = Literal["sgd", "momentum", "nesterov", "adam"]
-Wanted = Literal["auto", "dense", "sparse", "graph"]
+Wanted = Literal["auto", "dense", "sparse", "background", "graph"]
+Compiled = Literal["sparse", "background"]
 LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
 TIMED_STEPS = 6  # of each engine
 SPARSE_ENOUGH = 0.3  # density, where nothing may be decided by the clock
@@ -36,83 +38,109 @@ def engine_for(
     batches: Callable[[], Iterable[Batch]],
     *,
     steps: int,
+    background: Tensor | None = None,
 ) -> Engine:
-    """What computes the `steps` of a training. `mask` is None where it changes on the way.
+    """What computes the `steps` of a training. `mask` is None where it changes on the way; `background` is what black
+    images give as inputs, None where examples are no images.
 
-    A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. Else a
-    dense network trains with the dense engine, and `auto` takes the sparse one for a pruned network where a few steps
-    on `batches`, of copies, show that it is faster; with `deterministic`, where a density of 0.3 or less lets expect
-    it.
-    Where `wanted` is sparse or graph, raises UsageError as `refuse` does. Where sparse is wanted and nothing can be
-    compiled here, raises MachineError; `auto` takes the dense engine then, with a warning."""
+    A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
+    sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
+    fastest; with `deterministic`, the sparse engine where a density of 0.3 or less lets expect it, else the dense one.
+    Where `wanted` is sparse, background or graph, raises UsageError as `refuse` does, and where nothing can be compiled
+    here, MachineError; `auto` takes the dense engine then, with a warning."""
     dense = DenseEngine(objective, optimizer)
-    if wanted == "dense":
+    refuse(objective, optimizer, wanted, background)
+    if wanted == "dense" or mask is None:
         return dense
     if wanted == "graph":
-        refuse(objective, optimizer, wanted)
-        if mask is None:
-            return dense
         return graphs.GraphEngine(objective, optimizer, graphs.CudaGraphs(machine.device))
-    if mask is not None and mask.density == 1:
-        return dense
-    if wanted == "sparse":
-        refuse(objective, optimizer, wanted)
-    if mask is None or unsupported(objective, optimizer) is not None:
+    if wanted == "sparse" and mask.density == 1:
         return dense
     if wanted == "auto":
-        if steps < LEAST_STEPS:
-            return dense
-        if machine.deterministic and mask.density > SPARSE_ENOUGH:
-            return dense
         try:
-            if not machine.deterministic and not _faster(objective, optimizer, mask, machine, batches):
-                return dense
-            return _sparse(objective, optimizer, mask, machine)
+            chosen = _chosen(objective, optimizer, mask, machine, batches, steps, background)
+            return dense if chosen is None else _compiled(chosen, objective, optimizer, mask, machine, background)
         except MachineError as error:
             warnings.warn(f"{error}; dense steps in its place", stacklevel=2)
             return dense
-    return _sparse(objective, optimizer, mask, machine)
+    return _compiled(wanted, objective, optimizer, mask, machine, background)
 
 
-def refuse(objective: Objective, optimizer: torch.optim.Optimizer, wanted: Literal["sparse", "graph"]) -> None:
-    """Raises UsageError where the engine cannot train this network with this optimizer."""
+def refuse(
+    objective: Objective, optimizer: torch.optim.Optimizer, wanted: Wanted, background: Tensor | None = None
+) -> None:
+    """Raises UsageError where the engine cannot train this network with this optimizer on examples of this kind."""
+    if wanted in ("auto", "dense"):
+        return
     why = (graphs.unsupported if wanted == "graph" else unsupported)(objective, optimizer)
+    if wanted == "background" and why is None:
+        why = _no_background(objective, background)
     if why is not None:
         raise UsageError(f"train.engine: {wanted} {why}; write auto, which takes another engine here")
 
 
-def _sparse(objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, machine: Machine) -> Engine:
-    try:
-        from lottery.sparse import SparseEngine
-    except (ImportError, RuntimeError) as error:  # RuntimeError: numba has no folder to keep what it compiled in
-        raise MachineError(
-            f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
-        ) from error
-    return SparseEngine(objective, optimizer, mask, machine.threads)
-
-
-def _faster(
+def _chosen(
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     mask: Mask,
     machine: Machine,
     batches: Callable[[], Iterable[Batch]],
-) -> bool:
-    """Whether the shortest of some steps of the sparse engine is shorter than that of the dense one, in turns."""
-    (one, its_optimizer), (other, others_optimizer) = (copy.deepcopy((objective, optimizer)) for _ in range(2))
-    with masked(one.model, mask, its_optimizer):
-        engines = DenseEngine(one, its_optimizer), _sparse(other, others_optimizer, mask, machine)
-        times: tuple[list[float], list[float]] = ([], [])
+    steps: int,
+    background: Tensor | None,
+) -> Compiled | None:
+    """The compiled engine that is the fastest; None where it is the dense one."""
+    if steps < LEAST_STEPS or unsupported(objective, optimizer) is not None:
+        return None
+    if machine.deterministic:
+        return "sparse" if mask.density <= SPARSE_ENOUGH else None
+    names: list[Compiled] = ["sparse"] if mask.density < 1 else []
+    names += ["background"] if _no_background(objective, background) is None else []
+    if not names:
+        return None
+    (copied, its_optimizer), *others = (copy.deepcopy((objective, optimizer)) for _ in (None, *names))
+    with masked(copied.model, mask, its_optimizer):
+        engines: dict[Compiled | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
+        for candidate, other in zip(names, others, strict=True):
+            engines[candidate] = _compiled(candidate, *other, mask, machine, background)
+        seconds: dict[Compiled | None, float] = dict.fromkeys(engines, math.inf)
         for x, y in islice(batches(), TIMED_STEPS):
-            for engine, seconds in zip(engines, times, strict=True):
+            for name, engine in engines.items():
                 began = time.perf_counter()
                 engine.step(x, y)
-                seconds.append(time.perf_counter() - began)
-    return min(times[1]) < min(times[0])
+                seconds[name] = min(seconds[name], time.perf_counter() - began)
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def _compiled(
+    name: Compiled,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask,
+    machine: Machine,
+    background: Tensor | None,
+) -> Engine:
+    try:
+        from lottery.background import BackgroundEngine
+        from lottery.sparse import SparseEngine
+    except (ImportError, RuntimeError) as error:  # RuntimeError: numba has no folder to keep what it compiled in
+        raise MachineError(
+            f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
+        ) from error
+    if name == "sparse":
+        return SparseEngine(objective, optimizer, mask, machine.threads)
+    assert background is not None
+    return BackgroundEngine(objective, optimizer, mask, machine.threads, background)
+
+
+def _no_background(objective: Objective, background: Tensor | None) -> str | None:
+    if background is None:
+        return "trains on images only"
+    assert isinstance(objective.model, Perceptron)
+    return "trains no residual connections" if objective.model.residual else None
 
 
 def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
-    """Why the sparse engine cannot train this network with this optimizer, in words; None where it can."""
+    """Why no compiled engine can train this network with this optimizer, in words; None where the sparse one can."""
     model, loss = objective.model, objective.loss
     if not isinstance(model, Perceptron):
         return "trains fully connected networks only"

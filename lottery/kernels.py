@@ -20,7 +20,7 @@ RULES = ("sgd", "momentum", "nesterov", "adam")
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 
 
-@njit(fastmath=FAST, nogil=True, cache=True)
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def _add_weighted(out: Any, n: int, weights: Any, places: Any, units: Any, first: int, last: int, a: Any) -> None:
     """out += the sum over j of weights[places[j]] * a[units[j]]; eight at a time to save reading `out`."""
     j = first
@@ -40,7 +40,7 @@ def _add_weighted(out: Any, n: int, weights: Any, places: Any, units: Any, first
         j += 1
 
 
-@njit(fastmath=FAST, nogil=True, cache=True)
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def _forward(
     x: Any,
     a: Any,
@@ -79,8 +79,8 @@ def _forward(
                     out[k] += above[k]
 
 
-@njit(fastmath=FAST, nogil=True, cache=True)
-def _loss(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale: Any) -> float:
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale: Any) -> float:
     """The sum of the examples' cross-entropies with smoothed labels; `d` of the outputs is its gradient times scale."""
     classes, total = a.shape[0] - first, 0.0
     for k in range(len(y)):
@@ -100,7 +100,7 @@ def _loss(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale: Any) -> flo
     return total
 
 
-@njit(fastmath=FAST, nogil=True, cache=True)
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def _backward(
     a: Any,
     d: Any,
@@ -141,7 +141,7 @@ def _backward(
                 out[k] = out[k] if gate[k] > 0 else F(0)
 
 
-@njit(fastmath=FAST, nogil=True, cache=True)
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def _add_dots(gradient: Any, units: Any, first: int, last: int, a: Any, d: Any, n: int) -> None:
     """gradient[j - first] += the product of d and a[units[j]] over the examples."""
     j = first
@@ -177,8 +177,8 @@ def _add_dots(gradient: Any, units: Any, first: int, last: int, a: Any, d: Any, 
         j += 1
 
 
-@njit(fastmath=FAST, nogil=True, cache=True)
-def _update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+def update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
     """One step of the optimizer, as torch.optim computes it."""
     lr, decay, decoupled, b1, rest1, b2, rest2, eps, size, root = p
     if rule == SGD:
@@ -202,7 +202,7 @@ def _update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
             w[i] -= size * m[i] / (np.sqrt(v[i]) / root + eps)
 
 
-@njit(parallel=True, fastmath=FAST, nogil=True, cache=True)
+@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def step(
     x: Any,
     y: Any,
@@ -229,7 +229,7 @@ def step(
     for t in prange(tiles):
         here = x[starts[t] : starts[t + 1]]
         _forward(here, acts[t], gates[t], layers, indptr, units, places, weights, bias, residual)
-        losses[t] = _loss(acts[t], grads[t], y[starts[t] : starts[t + 1]], first_output, smoothing, scale)
+        losses[t] = loss_and_gradient(acts[t], grads[t], y[starts[t] : starts[t + 1]], first_output, smoothing, scale)
         _backward(
             acts[t], grads[t], gates[t], len(here), inputs, layers, tptr, trows, tplaces, weights, residual, sums[t]
         )
@@ -244,16 +244,16 @@ def step(
                 _add_dots(gradient, units, first, last, acts[t], d, n)
                 for k in range(n):
                     of_bias += d[k]
-            _update(weights[first:last], gradient, wm[first:last], wv[first:last], rule, p)
+            update(weights[first:last], gradient, wm[first:last], wv[first:last], rule, p)
             gradient[0] = of_bias
-            _update(bias[r : r + 1], gradient, bm[r : r + 1], bv[r : r + 1], rule, p)
+            update(bias[r : r + 1], gradient, bm[r : r + 1], bv[r : r + 1], rule, p)
     total = 0.0
     for t in range(tiles):
         total += losses[t]
     return float(total * scale)
 
 
-@njit(parallel=True, fastmath=FAST, nogil=True, cache=True)
+@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def outputs(x: Any, net: Any, state: Any, work: Any, residual: bool, out: Any) -> None:
     """The outputs (n, classes) of the examples `x` (n, inputs)."""
     layers, indptr, units, places = net

@@ -5,9 +5,7 @@ tensors of model and optimizer up to date. The arithmetic is compiled by numba, 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -15,24 +13,15 @@ import torch
 from torch import Tensor
 
 from lottery import kernels
-from lottery.engines import Rule, layers, rule
+from lottery.compiled import Array, CompiledEngine, flat
 from lottery.mask import Mask
-from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
 
 CHUNKS = 4  # of rows a thread: rows have unequal numbers of weights
 OUTPUT_TILE = 128  # examples that a thread evaluates at once
-SLOTS = {  # what torch calls the values that an optimizer keeps of each weight
-    "sgd": (),
-    "momentum": ("momentum_buffer",),
-    "nesterov": ("momentum_buffer",),
-    "adam": ("exp_avg", "exp_avg_sq"),
-}
-
-Array = np.ndarray[Any, Any]
 
 
-class SparseEngine:
+class SparseEngine(CompiledEngine):
     """An `Engine` for one network under one mask. Its steps are the dense ones within the rounding of float32.
 
     `threads` share the examples of a batch; with other numbers of threads sums have another order. The network must be
@@ -41,21 +30,14 @@ class SparseEngine:
     name = "sparse"
 
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, threads: int):
-        model, kept_rule = objective.model, rule(optimizer)
-        assert isinstance(model, Perceptron) and kept_rule is not None
-        self._optimizer, self._rule, self._threads = optimizer, kept_rule, _launched(threads)
-        self._layers, self._residual = layers(model), model.residual
-        self._smoothing = np.float32(getattr(objective.loss, "label_smoothing", 0.0))
+        super().__init__(objective, optimizer, threads)
         alive = [
             mask[name] if (name := f"{place}.weight") in mask else torch.ones_like(layer.weight, dtype=torch.bool)
             for place, layer in self._layers.items()
         ]
         self._kept = [bits.flatten().nonzero().flatten() for bits in alive]  # places of the weights within each layer
         self._net, self._transposed = compressed([bits.numpy() for bits in alive])
-        weights, rows = len(self._net[2]), len(self._net[1]) - 1
-        # weights and biases, then two values of state of each: the order of `kernels.step`
-        self._state = tuple(np.zeros(size, np.float32) for size in (weights, rows, weights, weights, rows, rows))
-        self._steps = 0
+        self._allocate()
         self._work: dict[int, tuple[Array, ...]] = {}
         self.load()
 
@@ -63,7 +45,7 @@ class SparseEngine:
         numba.set_num_threads(self._threads)
         self._steps += 1
         loss = kernels.step(
-            _flat(x),
+            flat(x),
             y.numpy(),
             self._net,
             self._transposed,
@@ -72,7 +54,7 @@ class SparseEngine:
             self._smoothing,
             self._residual,
             kernels.RULES.index(self._rule),
-            _factors(self._optimizer.param_groups[0], self._rule, self._steps),
+            self._factors(),
         )
         return torch.tensor(loss, dtype=torch.float64)
 
@@ -80,61 +62,20 @@ class SparseEngine:
         numba.set_num_threads(self._threads)
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
         work = self._buffers(OUTPUT_TILE * self._threads)
-        kernels.outputs(_flat(x), self._net, self._state, work, self._residual, out)
+        kernels.outputs(flat(x), self._net, self._state, work, self._residual, out)
         return torch.from_numpy(out)
 
-    @torch.no_grad()
-    def load(self) -> None:
-        kept = self._optimizer.state
-        self._steps = max((int(kept[p]["step"]) for p in self._parameters() if "step" in kept.get(p, {})), default=0)
-        for name, weights, biases in self._slots():
-            for array, parts in ((weights, self._weights(name)), (biases, self._biases(name))):
-                torch.cat([part.flatten() for part in parts], out=torch.from_numpy(array))
+    def _sizes(self) -> tuple[list[int], list[int]]:
+        return [len(kept) for kept in self._kept], [layer.out_features for layer in self._layers.values()]
 
-    @torch.no_grad()
-    def flush(self) -> None:
-        for name, weights, biases in self._slots():
-            if name is not None and not self._steps and not self._optimizer.state:
-                continue  # torch makes the state at the first step
-            sizes = [len(kept) for kept in self._kept]
-            for layer, kept, values in zip(self._layers.values(), self._kept, _split(weights, sizes), strict=True):
-                whole = torch.zeros(layer.weight.numel())
-                whole[kept] = values
-                self._put(layer.weight, name, whole.view_as(layer.weight))
-            sizes = [layer.out_features for layer in self._layers.values()]
-            for layer, values in zip(self._layers.values(), _split(biases, sizes), strict=True):
-                self._put(layer.bias, name, values)
-        if self._rule == "adam" and self._steps:
-            for parameter in self._parameters():
-                self._optimizer.state[parameter]["step"] = torch.tensor(float(self._steps))
+    def _packed(self, layer: int, weight: Tensor) -> Tensor:
+        """The surviving weights."""
+        return weight.flatten()[self._kept[layer]]
 
-    def _slots(self) -> Iterator[tuple[str | None, Array, Array]]:
-        """What is kept of weights and of biases: the values themselves (None), then the optimizer's state by name."""
-        w, b, wm, wv, bm, bv = self._state
-        yield None, w, b
-        yield from zip(SLOTS[self._rule], (wm, wv), (bm, bv), strict=False)
-
-    def _parameters(self) -> Iterator[Tensor]:
-        for layer in self._layers.values():
-            yield layer.weight
-            yield layer.bias
-
-    def _weights(self, name: str | None) -> list[Tensor]:
-        places = zip(self._layers.values(), self._kept, strict=True)
-        return [self._value(layer.weight, name).flatten()[kept] for layer, kept in places]
-
-    def _biases(self, name: str | None) -> list[Tensor]:
-        return [self._value(layer.bias, name) for layer in self._layers.values()]
-
-    def _value(self, parameter: Tensor, name: str | None) -> Tensor:
-        value = parameter.detach() if name is None else self._optimizer.state.get(parameter, {}).get(name)
-        return torch.zeros_like(parameter) if value is None else value
-
-    def _put(self, parameter: Tensor, name: str | None, value: Tensor) -> None:
-        if name is None:
-            parameter.copy_(value)
-        else:
-            self._optimizer.state[parameter][name] = value.clone()
+    def _unpacked(self, layer: int, values: Tensor, shape: torch.Size) -> Tensor:
+        whole = torch.zeros(shape.numel())
+        whole[self._kept[layer]] = values
+        return whole.view(shape)
 
     def _buffers(self, examples: int) -> tuple[Array, ...]:
         """What a step on so many examples works in: a tile of them for each thread."""
@@ -155,17 +96,6 @@ class SparseEngine:
         return self._work[examples]
 
 
-def _launched(threads: int) -> int:
-    """Start numba's threads; the number of them to use.
-
-    The first use of them in a process sets OpenMP's number of threads, which is torch's too, to that of all cores."""
-    of_torch = torch.get_num_threads()
-    usable = min(threads, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    numba.set_num_threads(usable)
-    torch.set_num_threads(of_torch)
-    return usable
-
-
 def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """The surviving weights of consecutive layers, bool (out, in) each, by row and by the hidden unit they come from:
     (layers, indptr, units, places) and (tptr, trows, tplaces) of `lottery.kernels`."""
@@ -182,23 +112,3 @@ def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, 
     places = np.arange(len(units), dtype=np.int32)
     transposed = tptr, (rows[order] + inputs).astype(np.int32), order.astype(np.int32)
     return (first, indptr, units, places), transposed
-
-
-def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
-    """The numbers of `kernels._update`, rounded once: lr, weight decay, decoupled decay, momentum or the two betas and
-    what is left of each to 1, epsilon, step size and root of the second correction of Adam."""
-    lr, decay = float(group["lr"]), float(group["weight_decay"])
-    if kept_rule != "adam":
-        return np.array([lr, decay, 0, group.get("momentum", 0), 0, 0, 0, 0, 0, 0], np.float32)
-    (b1, b2), decoupled = group["betas"], bool(group.get("decoupled_weight_decay"))
-    corrected = lr / (1 - b1**steps), math.sqrt(1 - b2**steps)
-    decays = (0, lr * decay) if decoupled else (decay, 0)
-    return np.array([lr, *decays, b1, 1 - b1, b2, 1 - b2, group["eps"], *corrected], np.float32)
-
-
-def _flat(x: Tensor) -> Array:
-    return x.reshape(len(x), -1).contiguous().numpy()
-
-
-def _split(values: Array, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    return torch.split(torch.from_numpy(values), list(sizes))

@@ -139,6 +139,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
             bench.machine,
             lambda: data.epoch(0, batch_size),
             steps=stop - first,
+            background=data.background,
         ),
         seed=job.seed,
         first=first,
@@ -154,10 +155,10 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
 def check_engine(bench: Bench, optimizer: Component) -> None:
     """Raises UsageError where the recipe wants an engine for a network that it cannot train."""
     wanted = bench.plan.recipe.train.engine
-    if wanted in ("sparse", "graph"):
+    if wanted not in ("auto", "dense"):  # which train all
         data, model = bench.data(bench.plan.recipe.seeds[0]), bench.blank().to(bench.machine.device)
         component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
-        refuse(_objective(bench, model, data, 1), _optimizer(component, model), wanted)
+        refuse(_objective(bench, model, data, 1), _optimizer(component, model), wanted, data.background)
 
 
 def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> Objective:

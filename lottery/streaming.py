@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from lottery.crops import Crops, Window
 from lottery.errors import DataError, MachineError
+from lottery.passes import told
 
 DECODED_BYTES = 2**26  # at once, where all images are gone through in order
 
@@ -59,12 +60,15 @@ class Files:
         return self.decode(self.folder / os.fsdecode(bytes(self.names[number])), self.size, self.resize, window)
 
     def split(self, most: int) -> Iterator[Tensor]:
-        """All images in order, decoded `most` at a time or fewer, in many threads."""
+        """All images in order, decoded `most` at a time or fewer, in many threads; a line now and then of how far."""
         some = min(most, max(1, DECODED_BYTES // (3 * self.size**2)))
+        yield from told(self._decoded(some), self.folder, len(self), "decoded")
+
+    def _decoded(self, some: int) -> Iterator[tuple[int, Tensor]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for begin in range(0, len(self), some):
                 images = list(pool.map(self.image, range(begin, min(begin + some, len(self)))))
-                yield torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+                yield len(images), torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from lottery.data import Augment, Data, Splits, fingerprint, load
 from lottery.errors import DataError, UsageError
+from lottery.passes import told
 from lottery.registry import datasets
 from lottery.seed import generator
 from lottery.spec import Component
@@ -508,3 +509,13 @@ def test_cifar10_as_a_folder_of_images_is_balanced_and_has_the_published_means(r
     assert (splits.train_x.shape, splits.test_x.shape) == ((50000, 3, 32, 32), (10000, 3, 32, 32))
     assert splits.train_y.bincount().tolist() == [5000] * 10
     assert np.abs(np.array(splits.mean) - (0.4914, 0.4822, 0.4465)).max() < 1e-3
+
+
+def test_a_long_pass_over_files_tells_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = iter(range(0, 1000, 20))  # seconds; a look at the start and one after each part
+    monkeypatch.setattr("lottery.passes.monotonic", lambda: next(clock))
+    parts = [(size, str(size)) for size in (10, 20, 30, 40)]
+    assert list(told(parts, tmp_path, 100, "hashed")) == ["10", "20", "30", "40"]
+    assert warnings_of(caplog) == [f"{tmp_path}: hashed 30 of 100 images, 2 min left"]  # 70 more at 30 in 40 s

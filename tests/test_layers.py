@@ -14,7 +14,7 @@ import lottery
 PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
-    {"errors", "spec", "registry", "seed", "signals", "places"},
+    {"errors", "spec", "registry", "seed", "signals", "places", "passes"},
     {"io", "reading", "yaml", "tensors", "mask", "selection", "device", "data", "crops", "streaming", "build", "check"},
     {"objective", "allocation", "step", "contradictions", "fields", "tuning"},
     {
@@ -36,7 +36,10 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {
         "events",
         "kernels",
+        "compiled",
         "sparse",
+        "background_kernels",
+        "background",
         "graphs",
         "engines",
         "bench",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +24,14 @@ from lottery import io
 from lottery.crops import Window
 from lottery.data import Splits
 from lottery.errors import DataError, MachineError, UsageError
+from lottery.passes import told
 from lottery.streaming import Files
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that starts another program, as EPS does
 DECODER = f"1 pillow {PIL.__version__}"  # raise the number when decoded pixels change
 BILINEAR = Image.Resampling.BILINEAR
+MOST_OF_A_THREAD = 256  # images before it hands them back
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 Values = tuple[float, ...]
@@ -68,11 +70,11 @@ def read(root: Path, place: Path, size: int, resize: int | None = None) -> Split
     Raises DataError for what `scan` finds, and naming the file that is no image."""
     classes, train, test = scan(place)
     files = [*train.files, *test.files]
-    hashes = hashes_of(files)
+    hashes = hashes_of(files, place)
     cache = root / ".cache" / f"image_folder-{_key(place, files, hashes, view(size, resize))}.safetensors"
     images = _cached(cache, classes)
     if images is None:
-        train_x, test_x = (_decoded(part.files, size, resize) for part in (train, test))
+        train_x, test_x = (_decoded(part.files, place, size, resize) for part in (train, test))
         train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
         images = Images(train_x, train_y, test_x, test_y, classes)
         _keep(images, cache)
@@ -84,9 +86,9 @@ def view(size: int, resize: int | None) -> str:
     return f"size {size}" if resize is None else f"size {size} resize {resize}"
 
 
-def hashes_of(files: Sequence[Path]) -> list[str]:
-    """sha256 (hex) of each file. Raises DataError for one that cannot be read."""
-    return parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files)
+def hashes_of(files: Sequence[Path], place: Path) -> list[str]:
+    """sha256 (hex) of each file of the folder. Raises DataError for one that cannot be read."""
+    return parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files, place, "hashed")
 
 
 def together(hashes: Sequence[str]) -> str:
@@ -170,13 +172,13 @@ def _bytes(file: Path) -> bytes:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _decoded(files: Sequence[Path], size: int, resize: int | None) -> Tensor:
+def _decoded(files: Sequence[Path], place: Path, size: int, resize: int | None) -> Tensor:
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
         images[index] = pixels(files[index], size, resize)
 
-    parallel(decode, range(len(files)))
+    parallel(decode, range(len(files)), place, "decoded")
     return torch.from_numpy(images)
 
 
@@ -209,17 +211,19 @@ def _centre(image: Image.Image, size: int, resize: int) -> Image.Image:
     return image.resize((width, height), BILINEAR).crop((left, top, left + size, top + size))
 
 
-def parallel(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
-    """The function of each item, in many threads: reading and decoding let the others run."""
+def parallel(function: Callable[[A], B], items: Sequence[A], place: Path, doing: str) -> list[B]:
+    """The function of each image of a folder, in many threads: reading and decoding let the others run. A line now and
+    then of how far it is."""
     workers = os.cpu_count() or 1
-    some = -(-len(items) // (4 * workers))
+    some = max(1, min(MOST_OF_A_THREAD, -(-len(items) // (4 * workers))))
     parts = [items[begin : begin + some] for begin in range(0, len(items), some)]
 
-    def all_of(part: Iterable[A]) -> list[B]:
-        return [function(item) for item in part]
+    def all_of(part: Sequence[A]) -> tuple[int, list[B]]:
+        return len(part), [function(item) for item in part]
 
     with ThreadPoolExecutor(workers) as pool:
-        return [result for results in pool.map(all_of, parts) for result in results]
+        done = told(pool.map(all_of, parts), place, len(items), doing)
+        return [result for results in done for result in results]
 
 
 def _cached(cache: Path, classes: int) -> Images | None:

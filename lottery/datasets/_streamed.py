@@ -38,7 +38,7 @@ def read_stream(
         count = len(train_x) + len(test_x)
         logging.getLogger("lottery").warning("%s: reading all %d images once, for their fingerprint", place, count)
         splits = normalized(splits, place, mean, std)
-        splits = replace(splits, content=together(hashes_of(files)) if resize is not None else "")
+        splits = replace(splits, content=together(hashes_of(files, place)) if resize is not None else "")
         known = {"mean": splits.mean, "std": splits.std, "fingerprint": fingerprint(splits)}
         _keep(known, cache)
     return replace(splits, mean=tuple(known["mean"]), std=tuple(known["std"]), known=known["fingerprint"])
@@ -51,7 +51,7 @@ def _names(place: Path, files: Sequence[Path]) -> np.ndarray[Any, np.dtype[np.by
 def _key(place: Path, files: Sequence[Path], how: str) -> str:
     """16 hex digits that stand for what is asked and for names, sizes and modification times of all files."""
     digest = hashlib.sha256(f"{DECODER} {how}\n".encode())
-    for file, (length, changed) in zip(files, parallel(_state, files), strict=True):
+    for file, (length, changed) in zip(files, parallel(_state, files, place, "looked at"), strict=True):
         digest.update(f"{length} {changed} {file.relative_to(place).as_posix()}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
