@@ -111,12 +111,8 @@ class BackgroundEngine(CompiledEngine):
 
     @torch.no_grad()
     def step(self, x: Tensor, y: Tensor) -> Tensor:
-        numba.set_num_threads(self._threads)
         self._steps += 1
-        work, factors, number = self._buffers(len(x)), self._factors(), RULES.index(self._rule)
-        weights, bias, hidden = self._first[0], self._state[1][: self._width], bool(self._others)
-        kernels.forward(flat(x), self._background, weights, bias, hidden, work.first, work.noted)
-        self._above(work.outputs)
+        work, factors, number = self._outputs(x), self._factors(), RULES.index(self._rule)
         loss = kernels.loss(work.outputs[-1].numpy(), work.gradients[-1].numpy(), y.numpy(), self._smoothing)
         for i in range(len(self._others) - 1, -1, -1):
             layer, d, below, h = self._others[i], work.gradients[i + 1], work.gradients[i], work.outputs[i]
@@ -132,20 +128,18 @@ class BackgroundEngine(CompiledEngine):
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
-        weights, bias = torch.from_numpy(self._first[0])[:, : self._units], torch.from_numpy(self._state[1])
-        first = torch.addmm(bias[: self._units], x.reshape(len(x), -1), weights)
-        if not self._others:
-            return first
-        outputs = [first.relu_(), *(first.new_empty(len(x), len(layer.bias)) for layer in self._others)]
-        self._above(outputs)
-        return outputs[-1]
+        return self._outputs(x).outputs[-1].clone()
 
-    def _above(self, outputs: list[Tensor]) -> None:
-        """What the layers after the first one give, from its output."""
+    def _outputs(self, x: Tensor) -> _Work:
+        """The forward pass: outputs of all layers, and which examples differ from the background at each input."""
+        numba.set_num_threads(self._threads)
+        work, weights, bias = self._buffers(len(x)), self._first[0], self._state[1][: self._width]
+        kernels.forward(flat(x), self._background, weights, bias, bool(self._others), work.first, work.noted)
         for i, layer in enumerate(self._others):
-            torch.addmm(layer.bias, outputs[i], layer.weight.t(), out=outputs[i + 1])
+            torch.addmm(layer.bias, work.outputs[i], layer.weight.t(), out=work.outputs[i + 1])
             if i + 1 < len(self._others):
-                outputs[i + 1].relu_()
+                work.outputs[i + 1].relu_()
+        return work
 
     def _buffers(self, examples: int) -> _Work:
         if examples not in self._work:

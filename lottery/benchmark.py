@@ -52,6 +52,7 @@ prune: {fraction: 0.2, levels: 0}
 rewind: init
 seeds: 1
 """
+ONE_LEVEL = ("train.evaluate_every=1it", "prune.levels=1")
 DENSITIES = (0.2, 0.05, 0.02)
 LEVELS, SEEDS = 20, 8
 Turn = tuple[float, float, int | None]  # seconds of what is compared with, of ours, peak bytes of a process
@@ -111,6 +112,9 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
 def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None]) -> list[Result]:
     """Each case in turns; `told` hears of every turn. Raises DataError where MNIST or CIFAR-10 are not there."""
     taken: dict[str, list[Turn]] = {case.name: [] for case in chosen}
+    if any(case.name.startswith("lenet") for case in chosen):
+        for engine in ("sparse", "background"):  # compiled once on a machine, and loaded once in a process
+            _trained(parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data)
     for turn in range(turns):
         for case in chosen:
             base, ours, peak = case.turn(data)
