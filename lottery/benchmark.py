@@ -161,7 +161,7 @@ def figure(results: Sequence[Result], before: Mapping[str, float]) -> Figure:
     axes.axvline(1, color="grey", linewidth=0.8)
     axes.set_yticks(places, [r.case.what for r in results])
     axes.invert_yaxis()
-    axes.set_xlabel("times as fast as the bare loop; tickets: as their dense network")
+    axes.set_xlabel("times as fast as the bare loop; tickets: as their dense network under engine: dense")
     axes.legend(loc="best", frameon=False)
     return drawing
 
