@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
 import torch
+from numba.core import event
 from torch import Tensor
 
 from lottery.engines import Rule, layers, rule
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
+from lottery.train import Stopped
 
 SLOTS = {  # what torch calls the values that an optimizer keeps of each weight
     "sgd": (),
@@ -122,6 +125,28 @@ def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
 def flat(x: Tensor) -> Array:
     """(n, values) of a batch (n, ...), without a copy where it lies in order."""
     return x.reshape(len(x), -1).contiguous().numpy()
+
+
+@contextmanager
+def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
+    """What is compiled inside ends with Stopped when told to: between passes, which take seconds at most."""
+
+    class Halt(BaseException):
+        """Not an Exception: numba turns those into others."""
+
+    class Looking(event.Listener):
+        def on_start(self, happening: event.Event) -> None:
+            if stopped():
+                raise Halt
+
+        def on_end(self, happening: event.Event) -> None:
+            """A pass that has ended lets the next one look."""
+
+    try:
+        with event.install_listener("numba:run_pass", Looking()):
+            yield
+    except Halt:
+        raise Stopped from None
 
 
 def _launched(threads: int) -> int:

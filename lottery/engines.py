@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from functools import cache, partial
 from itertools import islice
 from typing import Literal
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import graphs
+from lottery.build import prunable
 from lottery.device import Machine
 from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask, masked
@@ -39,9 +41,11 @@ def engine_for(
     *,
     steps: int,
     background: Tensor | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Engine:
     """What computes the `steps` of a training. `mask` is None where it changes on the way; `background` is what black
-    images give as inputs, None where examples are no images.
+    images give as inputs, None where examples are no images. An engine whose arithmetic has to be compiled is ready
+    when this returns; raises Stopped where it is told to stop before that.
 
     A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
     sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
@@ -56,14 +60,15 @@ def engine_for(
         return graphs.GraphEngine(objective, optimizer, graphs.CudaGraphs(machine.device))
     if wanted == "sparse" and mask.density == 1:
         return dense
+    make = partial(_compiled, mask=mask, machine=machine, background=background, stopped=stopped)
     if wanted == "auto":
         try:
-            chosen = _chosen(objective, optimizer, mask, machine, batches, steps, background)
-            return dense if chosen is None else _compiled(chosen, objective, optimizer, mask, machine, background)
+            chosen = _chosen(objective, optimizer, mask, machine, batches, steps, background, make)
+            return dense if chosen is None else make(chosen, objective, optimizer)
         except MachineError as error:
             warnings.warn(f"{error}; dense steps in its place", stacklevel=2)
             return dense
-    return _compiled(wanted, objective, optimizer, mask, machine, background)
+    return make(wanted, objective, optimizer)
 
 
 def refuse(
@@ -87,6 +92,7 @@ def _chosen(
     batches: Callable[[], Iterable[Batch]],
     steps: int,
     background: Tensor | None,
+    make: Callable[[Compiled, Objective, torch.optim.Optimizer], Engine],
 ) -> Compiled | None:
     """The compiled engine that is the fastest; None where it is the dense one."""
     if steps < LEAST_STEPS or unsupported(objective, optimizer) is not None:
@@ -101,7 +107,7 @@ def _chosen(
     with masked(copied.model, mask, its_optimizer):
         engines: dict[Compiled | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
         for candidate, other in zip(names, others, strict=True):
-            engines[candidate] = _compiled(candidate, *other, mask, machine, background)
+            engines[candidate] = make(candidate, *other)
         seconds: dict[Compiled | None, float] = dict.fromkeys(engines, math.inf)
         for x, y in islice(batches(), TIMED_STEPS):
             for name, engine in engines.items():
@@ -118,18 +124,37 @@ def _compiled(
     mask: Mask,
     machine: Machine,
     background: Tensor | None,
+    stopped: Callable[[], bool],
 ) -> Engine:
     try:
         from lottery.background import BackgroundEngine
+        from lottery.compiled import stoppable
         from lottery.sparse import SparseEngine
     except (ImportError, RuntimeError) as error:  # RuntimeError: numba has no folder to keep what it compiled in
         raise MachineError(
             f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
         ) from error
+    with stoppable(stopped):
+        _ready(name, isinstance(objective.model, Perceptron) and objective.model.depth > 0)
     if name == "sparse":
         return SparseEngine(objective, optimizer, mask, machine.threads)
     assert background is not None
     return BackgroundEngine(objective, optimizer, mask, machine.threads, background)
+
+
+@cache
+def _ready(name: Compiled, hidden: bool) -> None:
+    """Compile all that an engine runs, or load it, by having it train a network of two inputs."""
+    from lottery.background import BackgroundEngine
+    from lottery.sparse import SparseEngine
+
+    with torch.random.fork_rng(devices=[]):
+        model = Perceptron((2,), 2, (2,) if hidden else (), "none", "relu", 0.0, False)
+    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
+    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), 1
+    engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
+    engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
+    engine.outputs(torch.ones(2, 2))
 
 
 def _no_background(objective: Objective, background: Tensor | None) -> str | None:

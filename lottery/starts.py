@@ -14,13 +14,14 @@ from lottery import registry
 from lottery.criteria import Context, Lazy, Scores
 from lottery.data import Data
 from lottery.engines import engine_for, refuse
+from lottery.errors import Interrupted
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
 from lottery.objective import Objective
 from lottery.schedules import multiplier
 from lottery.seed import generator
 from lottery.spec import Component, Duration
-from lottery.train import Training, load_optimizer
+from lottery.train import Stopped, Training, load_optimizer
 from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def _criterion(bench: Bench, job: Job, depth: int, step: int | None = None) -> C
 
 
 def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
-    """The job's training, from its starting point, without hooks or checkpoints."""
+    """The job's training, from its starting point, without hooks or checkpoints. Raises Interrupted where the bench is
+    told to stop while something is compiled for it."""
     start = start or starting_point(bench, job)
     train, device = bench.plan.recipe.train, bench.machine.device
     data = bench.data(job.seed, start.dataset)
@@ -126,13 +128,13 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         first = steps(job.rewind.to)  # the point as an optimizer of another batch size counts it
     stop = steps(job.rewind.to) if job.kind == "rewind" and job.rewind else total
     stop = first if start.spec.untrained else stop
-    objective = _objective(bench, model, data, batch_size)
-    return Training(
-        model,
-        optimizer,
-        data,
-        engine_for(
-            objective,
+
+    def stopped() -> bool:
+        return bench.stop.signal is not None
+
+    try:
+        engine = engine_for(
+            _objective(bench, model, data, batch_size),
             optimizer,
             start.mask if start.mold is None and start.gradual is None else None,
             train.engine,
@@ -140,7 +142,15 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
             lambda: data.epoch(0, batch_size),
             steps=stop - first,
             background=data.background,
-        ),
+            stopped=stopped,
+        )
+    except Stopped as told:
+        raise Interrupted(bench.stop.signal or 0) from told
+    return Training(
+        model,
+        optimizer,
+        data,
+        engine,
         seed=job.seed,
         first=first,
         stop=stop,
@@ -148,7 +158,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         batch_size=batch_size,
         evaluate_every=steps(train.evaluate_every) * stretch,
         multiplier=_multiplier(start.spec, steps(train.length), steps),
-        stopped=lambda: bench.stop.signal is not None,
+        stopped=stopped,
     )
 
 

@@ -20,6 +20,7 @@ MOST_NODES = 10_000
 MOST_DEPTH = 20
 MOST_PROBLEMS = 100
 LONGEST_KEY = 200
+TOO_DEEP = f"nested deeper than {MOST_DEPTH} levels; is this a recipe?"
 LONGEST_NUMBER = 18  # digits of an integer that every reader of JSON keeps; also more than a float has
 
 Path = tuple[str | int, ...]  # keys and list indices from the root to a value
@@ -121,8 +122,11 @@ class _Reader:
             yield from yaml.parse(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
+            place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            if "nesting depth" in str(error.problem):  # the parser, which reads ahead, has a limit of its own
+                self._stop(place, TOO_DEEP)
             what = " ".join(part for part in (error.context, error.problem) if part)
-            self._stop((mark.line + 1, mark.column + 1) if mark else (1, 1), f"not YAML: {what}")
+            self._stop(place, f"not YAML: {what}")
         except (yaml.YAMLError, ValueError, OverflowError):  # escapes beyond Unicode, in PyYAML without libyaml
             self._stop(self.places[self.path].value if self.path else (1, 1), "not YAML: an escape names no character")
 
@@ -133,7 +137,7 @@ class _Reader:
         if len(self.places) > MOST_NODES:
             self._stop(here, f"more than {MOST_NODES:,} values; is this a recipe?")
         if len(path) > MOST_DEPTH:
-            self._stop(here, f"nested deeper than {MOST_DEPTH} levels; is this a recipe?")
+            self._stop(here, TOO_DEEP)
         if isinstance(event, yaml.AliasEvent):
             return self._note(here, f"the alias *{event.anchor} is not read; write the value out")
         self._refuse_marks(event)

@@ -183,7 +183,7 @@ found = {}
 for width in (300, 2000):
     text = Path(sys.argv[1]).read_text().replace("[24, 12]", f"[{width}, {width}]")
     bench = look(Request(parse_recipe(text, "micro"), Path(), Path(sys.argv[2]), "cpu", 2))
-    found[width] = capacity._need(bench)
+    found[width] = min(capacity._need(bench) for _ in range(2))  # what a busy system adds is not the training's
 print(json.dumps(found))
 """
     from micro import write_micro

@@ -180,10 +180,12 @@ def test_a_lease_of_another_length_is_taken_over_too(store: Store, theirs: float
 def test_where_names_cannot_be_exchanged_a_dead_holder_still_loses_its_lease(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from filelock import _soft, _util
+    from filelock import SoftFileLease  # with all its modules
 
-    monkeypatch.setattr(_soft, "exchange_names", lambda *names: False)  # as on a network folder
-    monkeypatch.setattr(_util, "exchange_names", lambda *names: False)
+    assert sys.modules[SoftFileLease.__module__]
+    for name, module in list(sys.modules.items()):
+        if name.startswith("filelock") and "exchange_names" in vars(module):
+            monkeypatch.setattr(module, "exchange_names", lambda *names: False)  # as on a network folder
     fabricate(store, pid=os.getpid(), host="elsewhere")
     assert not had(store)
     assert waited_for(store, 20) >= 2 * SHORT

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.compiled import stoppable
 from lottery.device import Machine
 from lottery.engines import LEAST_STEPS, engine_for, unsupported
 from lottery.errors import MachineError, UsageError
@@ -27,6 +29,7 @@ from lottery.step import DenseEngine
 from lottery.store import Store
 from lottery.study import study
 from lottery.tables import means
+from lottery.train import Stopped
 from lottery.work import Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -134,6 +137,16 @@ engine.step(*batch(1))
 assert torch.get_num_threads() == 1, torch.get_num_threads()
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent)
+
+
+def test_compilation_ends_when_it_is_told_to_and_can_begin_again() -> None:
+    looks = iter([False] * 5 + [True])
+    compiled = numba.njit(lambda x: x + 1)
+    with pytest.raises(Stopped), stoppable(lambda: next(looks)):
+        compiled(1)
+    with stoppable(lambda: False):
+        assert compiled(1) == 2
+    assert numba.njit(lambda x: x - 1)(1) == 0  # nobody looks any more
 
 
 def test_compressed_rows_are_those_of_scipy() -> None:
