@@ -28,7 +28,7 @@ Wanted = Literal["auto", "dense", "sparse", "background", "graph"]
 Compiled = Literal["sparse", "background"]
 LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
 TIMED_STEPS = 6  # of each engine
-SPARSE_ENOUGH = 0.3  # density, where nothing may be decided by the clock
+SPARSE_ENOUGH = 0.5  # density, where nothing may be decided by the clock
 
 
 def engine_for(
@@ -49,7 +49,7 @@ def engine_for(
 
     A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
     sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
-    fastest; with `deterministic`, the sparse engine where a density of 0.3 or less lets expect it, else the dense one.
+    fastest; with `deterministic`, the sparse engine where a density of 0.5 or less lets expect it, else the dense one.
     Where `wanted` is sparse, background or graph, raises UsageError as `refuse` does, and where nothing can be compiled
     here, MachineError; `auto` takes the dense engine then, with a warning."""
     dense = DenseEngine(objective, optimizer)

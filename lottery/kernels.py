@@ -1,9 +1,13 @@
 """Compiled steps of a sparse fully connected network; numba compiles them once and keeps them on disk.
 
 Units are numbered through the network, inputs first; row r is the unit `inputs + r`, and belongs to the layer l with
-`layers[l] <= r < layers[l + 1]`. The surviving weights of row r are `weights[indptr[r]:indptr[r + 1]]`, and come from
-`units[...]`; `tptr`, `trows` and `tplaces` are the same weights by the unit that they come from. Activations `a` and
-gradients `d` have a row a unit and a column an example, so that each weight is one pass over neighbours in memory.
+`layers[l] <= r < layers[l + 1]`. The surviving weights of a row lie in segments, one for each stretch of the units that
+they may come from: stretch by stretch, so that the activations of one are in the first level cache while all rows read
+them. Segment s is of row `owners[s]`, of the layer l with `parts[l] <= s < parts[l + 1]`, its weights are
+`weights[starts[s]:starts[s + 1]]`, and they come from `units[...]`; `tptr`, `trows` and `tplaces` are the same weights
+by the unit that they come from. Activations `a` and gradients `d` have a row a unit and a column an example, so that
+each weight is one pass over neighbours in memory; columns without an example have activations that mean nothing, and
+gradients of 0.
 
 No flag lets the compiler assume that there are no NaN: a training that diverges has to show it."""
 
@@ -14,66 +18,50 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-FAST = {"reassoc", "contract", "nsz"}
+from lottery.vectors import FLAGS, LANES, add_products, add_rows
+
+FAST = set(FLAGS)
 F = np.float32
 RULES = ("sgd", "momentum", "nesterov", "adam")
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _add_weighted(out: Any, n: int, weights: Any, places: Any, units: Any, first: int, last: int, a: Any) -> None:
-    """out += the sum over j of weights[places[j]] * a[units[j]]; eight at a time to save reading `out`."""
-    j = first
-    while j + 8 <= last:
-        w0, w1, w2, w3 = weights[places[j]], weights[places[j + 1]], weights[places[j + 2]], weights[places[j + 3]]
-        w4, w5, w6, w7 = weights[places[j + 4]], weights[places[j + 5]], weights[places[j + 6]], weights[places[j + 7]]
-        x0, x1, x2, x3 = a[units[j]], a[units[j + 1]], a[units[j + 2]], a[units[j + 3]]
-        x4, x5, x6, x7 = a[units[j + 4]], a[units[j + 5]], a[units[j + 6]], a[units[j + 7]]
-        for k in range(n):
-            low = (w0 * x0[k] + w1 * x1[k]) + (w2 * x2[k] + w3 * x3[k])
-            out[k] += low + ((w4 * x4[k] + w5 * x5[k]) + (w6 * x6[k] + w7 * x7[k]))
-        j += 8
-    while j < last:
-        w, x = weights[places[j]], a[units[j]]
-        for k in range(n):
-            out[k] += w * x[k]
-        j += 1
+def _transpose(x: Any, a: Any) -> None:
+    """a[i, k] = x[k, i], a vector of examples at a time."""
+    whole = len(x) - len(x) % LANES
+    for first in range(0, whole, LANES):
+        for i in range(x.shape[1]):
+            row = a[i]
+            for k in range(LANES):
+                row[first + k] = x[first + k, i]
+    for k in range(whole, len(x)):
+        for i in range(x.shape[1]):
+            a[i, k] = x[k, i]
 
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _forward(
-    x: Any,
-    a: Any,
-    gates: Any,
-    layers: Any,
-    indptr: Any,
-    units: Any,
-    places: Any,
-    weights: Any,
-    bias: Any,
-    residual: bool,
-) -> None:
+def _forward(x: Any, a: Any, gates: Any, net: Any, weights: Any, bias: Any, residual: bool) -> None:
     """Activations of the examples `x` (n, inputs); with `residual`, hidden layers from the second on add their input.
 
     `gates` are the outputs of the rectifiers, the activations themselves where nothing is added."""
-    n, inputs = x.shape
-    for first in range(0, inputs, 16):
-        for b in range(n):
-            for i in range(first, min(first + 16, inputs)):
-                a[i, b] = x[b, i]
+    layers, parts, owners, starts, units = net
+    inputs, n = x.shape[1], a.shape[1]
+    _transpose(x, a)
     depth = len(layers) - 2
     for layer in range(depth + 1):
         for r in range(layers[layer], layers[layer + 1]):
-            out = a[inputs + r]
-            for k in range(n):
-                out[k] = bias[r]
-            _add_weighted(out, n, weights, places, units, indptr[r], indptr[r + 1], a)
-            if layer == depth:
-                continue
-            for k in range(n):
-                out[k] = F(0) if out[k] < 0 else out[k]  # a NaN stays one
-            if residual and layer:
-                gate, above = gates[r], a[inputs + r - (layers[layer] - layers[layer - 1])]
+            a[inputs + r] = bias[r]
+        for s in range(parts[layer], parts[layer + 1]):
+            add_rows(a, inputs + owners[s], n, weights, None, a, units, starts[s], starts[s + 1])
+        if layer == depth:
+            return
+        whole = a[inputs + layers[layer] : inputs + layers[layer + 1]].reshape(-1)
+        for k in range(len(whole)):
+            whole[k] = F(0) if whole[k] < 0 else whole[k]  # a NaN stays one
+        if residual and layer:
+            for r in range(layers[layer], layers[layer + 1]):
+                out, gate, above = a[inputs + r], gates[r], a[inputs + r - (layers[layer] - layers[layer - 1])]
                 for k in range(n):
                     gate[k] = out[k]
                     out[k] += above[k]
@@ -102,30 +90,20 @@ def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale:
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def _backward(
-    a: Any,
-    d: Any,
-    gates: Any,
-    n: int,
-    inputs: int,
-    layers: Any,
-    tptr: Any,
-    trows: Any,
-    tplaces: Any,
-    weights: Any,
-    residual: bool,
-    sums: Any,
+    a: Any, d: Any, gates: Any, inputs: int, layers: Any, transposed: Any, weights: Any, residual: bool, sums: Any
 ) -> None:
     """`d` of the hidden units, from the last to the first, with respect to what enters their rectifiers.
 
     With `residual`, `sums` keeps the gradient with respect to a unit's whole output, which its neighbour below adds."""
-    depth = len(layers) - 2
+    tptr, trows, tplaces = transposed
+    depth, n = len(layers) - 2, a.shape[1]
     for layer in range(depth - 1, -1, -1):
         width = layers[layer + 1] - layers[layer]
         for r in range(layers[layer], layers[layer + 1]):
             out = d[inputs + r]
             for k in range(n):
                 out[k] = F(0)
-            _add_weighted(out, n, weights, tplaces, trows, tptr[r], tptr[r + 1], d)
+            add_rows(d, inputs + r, n, weights, tplaces, d, trows, tptr[r], tptr[r + 1])
             gate = a[inputs + r]
             if residual:
                 if layer < depth - 1:
@@ -139,42 +117,6 @@ def _backward(
                     gate = gates[r]
             for k in range(n):
                 out[k] = out[k] if gate[k] > 0 else F(0)
-
-
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _add_dots(gradient: Any, units: Any, first: int, last: int, a: Any, d: Any, n: int) -> None:
-    """gradient[j - first] += the product of d and a[units[j]] over the examples."""
-    j = first
-    while j + 8 <= last:
-        x0, x1, x2, x3 = a[units[j]], a[units[j + 1]], a[units[j + 2]], a[units[j + 3]]
-        x4, x5, x6, x7 = a[units[j + 4]], a[units[j + 5]], a[units[j + 6]], a[units[j + 7]]
-        s0, s1, s2, s3, s4, s5, s6, s7 = F(0), F(0), F(0), F(0), F(0), F(0), F(0), F(0)
-        for k in range(n):
-            t = d[k]
-            s0 += t * x0[k]
-            s1 += t * x1[k]
-            s2 += t * x2[k]
-            s3 += t * x3[k]
-            s4 += t * x4[k]
-            s5 += t * x5[k]
-            s6 += t * x6[k]
-            s7 += t * x7[k]
-        i = j - first
-        gradient[i] += s0
-        gradient[i + 1] += s1
-        gradient[i + 2] += s2
-        gradient[i + 3] += s3
-        gradient[i + 4] += s4
-        gradient[i + 5] += s5
-        gradient[i + 6] += s6
-        gradient[i + 7] += s7
-        j += 8
-    while j < last:
-        x, s = a[units[j]], F(0)
-        for k in range(n):
-            s += d[k] * x[k]
-        gradient[j - first] += s
-        j += 1
 
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
@@ -217,53 +159,52 @@ def step(
 ) -> float:
     """A training step on the examples `x` (n, inputs) of classes `y`; the mean loss before it.
 
-    A thread takes a tile of the examples, from `starts[t]` on, through the network and back; then each takes some of
-    the rows, from `chunks[c]` on, sums their gradients over the tiles and updates them. So no two write to one place,
-    and no sum depends on how many threads there are beyond the number of tiles."""
-    layers, indptr, units, places = net
-    tptr, trows, tplaces = transposed
+    A thread takes a tile of the examples, from `begins[t]` on, through the network and back; then each takes some of
+    the segments, from `chunks[c]` on, sums their gradients over the tiles and updates them. So no two write to one
+    place, and no sum depends on how many threads there are beyond the tiles."""
+    layers, _, owners, starts, units = net
     weights, bias, wm, wv, bm, bv = state
-    acts, grads, gates, sums, starts, chunks, scratch, losses = work
-    inputs, scale = x.shape[1], F(1) / F(x.shape[0])
-    tiles, first_output = len(starts) - 1, inputs + layers[len(layers) - 2]
+    acts, grads, gates, sums, begins, chunks, scratch, losses, of_biases = work
+    inputs, n, scale = x.shape[1], acts.shape[2], F(1) / F(x.shape[0])
+    tiles, rows, first_output = len(acts), layers[len(layers) - 1], inputs + layers[len(layers) - 2]
     for t in prange(tiles):
-        here = x[starts[t] : starts[t + 1]]
-        _forward(here, acts[t], gates[t], layers, indptr, units, places, weights, bias, residual)
-        losses[t] = loss_and_gradient(acts[t], grads[t], y[starts[t] : starts[t + 1]], first_output, smoothing, scale)
-        _backward(
-            acts[t], grads[t], gates[t], len(here), inputs, layers, tptr, trows, tplaces, weights, residual, sums[t]
-        )
+        a, d, here = acts[t], grads[t], x[begins[t] : begins[t + 1]]
+        _forward(here, a, gates[t], net, weights, bias, residual)
+        losses[t] = loss_and_gradient(a, d, y[begins[t] : begins[t + 1]], first_output, smoothing, scale)
+        _backward(a, d, gates[t], inputs, layers, transposed, weights, residual, sums[t])
+        for r in range(rows):
+            of_bias, of_row = F(0), d[inputs + r]
+            for k in range(n):
+                of_bias += of_row[k]
+            of_biases[t, r] = of_bias
     for c in prange(len(chunks) - 1):
-        gradient = scratch[c]
-        for r in range(chunks[c], chunks[c + 1]):
-            first, last = indptr[r], indptr[r + 1]
-            gradient[: last - first] = F(0)
-            of_bias = F(0)
-            for t in range(tiles):
-                n, d = starts[t + 1] - starts[t], grads[t, inputs + r]
-                _add_dots(gradient, units, first, last, acts[t], d, n)
-                for k in range(n):
-                    of_bias += d[k]
-            update(weights[first:last], gradient, wm[first:last], wv[first:last], rule, p)
-            gradient[0] = of_bias
-            update(bias[r : r + 1], gradient, bm[r : r + 1], bv[r : r + 1], rule, p)
-    total = 0.0
+        gradient, begin, end = scratch[c], starts[chunks[c]], starts[chunks[c + 1]]
+        gradient[: end - begin] = F(0)
+        for t in range(tiles):
+            for s in range(chunks[c], chunks[c + 1]):
+                first, last = starts[s], starts[s + 1]
+                add_products(gradient[first - begin :], acts[t], units, first, last, grads[t], inputs + owners[s], n)
+        update(weights[begin:end], gradient, wm[begin:end], wv[begin:end], rule, p)
+    total, whole = 0.0, of_biases[0]
     for t in range(tiles):
         total += losses[t]
+        if t:
+            for r in range(rows):
+                whole[r] += of_biases[t, r]
+    update(bias, whole, bm, bv, rule, p)
     return float(total * scale)
 
 
 @njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def outputs(x: Any, net: Any, state: Any, work: Any, residual: bool, out: Any) -> None:
-    """The outputs (n, classes) of the examples `x` (n, inputs)."""
-    layers, indptr, units, places = net
-    acts, gates = work[0], work[2]
+def outputs(x: Any, net: Any, state: Any, acts: Any, gates: Any, residual: bool, out: Any) -> None:
+    """The outputs (n, classes) of the examples `x` (n, inputs); a thread has one of `acts` and of `gates`."""
+    layers = net[0]
     workers, size = acts.shape[0], acts.shape[2]
     tiles, first_output = (len(x) + size - 1) // size, x.shape[1] + layers[len(layers) - 2]
     for t in prange(workers):
         for tile in range(t, tiles, workers):
             here = x[tile * size : (tile + 1) * size]
-            _forward(here, acts[t], gates[t], layers, indptr, units, places, state[0], state[1], residual)
+            _forward(here, acts[t], gates[t], net, state[0], state[1], residual)
             for k in range(len(here)):
                 for c in range(out.shape[1]):
                     out[tile * size + k, c] = acts[t, first_output + c, k]

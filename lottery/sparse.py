@@ -16,9 +16,12 @@ from lottery import kernels
 from lottery.compiled import Array, CompiledEngine, flat
 from lottery.mask import Mask
 from lottery.objective import Objective
+from lottery.vectors import LANES
 
-CHUNKS = 4  # of rows a thread: rows have unequal numbers of weights
-OUTPUT_TILE = 128  # examples that a thread evaluates at once
+CHUNKS = 4  # of segments a thread: they have unequal numbers of weights
+TILE = 64  # examples that a thread takes through the network at once: as many as its kernels keep in registers
+STRETCH = 100  # units whose activations of a tile fit into a first level cache
+FEWEST = 20  # weights of a row from one stretch, on average, for it to be worth a segment
 
 
 class SparseEngine(CompiledEngine):
@@ -35,10 +38,11 @@ class SparseEngine(CompiledEngine):
             mask[name] if (name := f"{place}.weight") in mask else torch.ones_like(layer.weight, dtype=torch.bool)
             for place, layer in self._layers.items()
         ]
-        self._kept = [bits.flatten().nonzero().flatten() for bits in alive]  # places of the weights within each layer
-        self._net, self._transposed = compressed([bits.numpy() for bits in alive])
+        self._net, self._transposed, kept = compressed([bits.numpy() for bits in alive])
+        self._kept = [torch.from_numpy(places) for places in kept]
         self._allocate()
         self._work: dict[int, tuple[Array, ...]] = {}
+        self._evaluated = [np.zeros((threads, *shape), np.float32) for shape in self._shapes(TILE)]
         self.load()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
@@ -61,8 +65,8 @@ class SparseEngine(CompiledEngine):
     def outputs(self, x: Tensor) -> Tensor:
         numba.set_num_threads(self._threads)
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
-        work = self._buffers(OUTPUT_TILE * self._threads)
-        kernels.outputs(flat(x), self._net, self._state, work, self._residual, out)
+        acts, gates = self._evaluated
+        kernels.outputs(flat(x), self._net, self._state, acts, gates, self._residual, out)
         return torch.from_numpy(out)
 
     def _sizes(self) -> tuple[list[int], list[int]]:
@@ -77,38 +81,53 @@ class SparseEngine(CompiledEngine):
         whole[self._kept[layer]] = values
         return whole.view(shape)
 
+    def _shapes(self, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of the activations of so many examples, and of what is kept beside them where layers add their input."""
+        rows = int(self._net[0][-1])
+        units = next(iter(self._layers.values())).in_features + rows
+        return (units, tile), (rows, tile) if self._residual else (1, 1)
+
     def _buffers(self, examples: int) -> tuple[Array, ...]:
-        """What a step on so many examples works in: a tile of them for each thread."""
+        """What a step on so many examples works in."""
         if examples not in self._work:
-            first, indptr = self._net[0], self._net[1]
-            units, rows = next(iter(self._layers.values())).in_features + first[-1], first[-1]
-            tile = -(-examples // self._threads)
-            starts = np.minimum(np.arange(self._threads + 1) * tile, examples)
-            kept = (self._threads, rows, tile) if self._residual else (self._threads, 1, 1)
-            acts, grads = (np.zeros((self._threads, units, tile), np.float32) for _ in range(2))
-            gates, sums = (np.zeros(kept, np.float32) for _ in range(2))
-            # rows with as many weights together, each counted as one more for its bias
-            cost = indptr + np.arange(rows + 1)
-            shares = np.linspace(0, cost[-1], CHUNKS * self._threads + 1)
-            chunks = np.unique(np.searchsorted(cost, shares))
-            scratch = np.zeros((len(chunks) - 1, max(1, int(np.diff(indptr).max()))), np.float32)
-            self._work[examples] = acts, grads, gates, sums, starts, chunks, scratch, np.zeros(self._threads)
+            tile = min(TILE, -(-examples // self._threads))
+            begins = np.append(np.arange(0, examples, tile), examples)
+            tiles = len(begins) - 1
+            whole, kept = ((tiles, *shape) for shape in self._shapes(-(-tile // LANES) * LANES))
+            acts, grads, gates, sums = (np.zeros(shape, np.float32) for shape in (whole, whole, kept, kept))
+            layers, _, _, starts, _ = self._net
+            cost = starts + 2 * np.arange(len(starts))  # what a segment costs beside its weights
+            chunks = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS * self._threads + 1)))
+            scratch = np.zeros((len(chunks) - 1, max(1, int(np.diff(starts[chunks]).max(initial=1)))), np.float32)
+            of_biases = np.zeros((tiles, layers[-1]), np.float32)
+            self._work[examples] = acts, grads, gates, sums, begins, chunks, scratch, np.zeros(tiles), of_biases
         return self._work[examples]
 
 
-def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """The surviving weights of consecutive layers, bool (out, in) each, by row and by the hidden unit they come from:
-    (layers, indptr, units, places) and (tptr, trows, tplaces) of `lottery.kernels`."""
+def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...], list[Array]]:
+    """The surviving weights of consecutive layers, bool (out, in) each, by segment and by the hidden unit they come
+    from: (layers, parts, owners, starts, units) and (tptr, trows, tplaces) of `lottery.kernels`; and where the weights,
+    in this order, lie within each layer."""
     inputs = alive[0].shape[1]
-    first = np.cumsum([0, *(len(bits) for bits in alive)])
-    entries = [np.nonzero(bits) for bits in alive]
-    below = [0, *(inputs + first[:-2])]  # the first unit of the layer below
-    units = np.concatenate([c + start for (_, c), start in zip(entries, below, strict=True)]).astype(np.int32)
-    rows = np.concatenate([r + start for (r, _), start in zip(entries, first, strict=False)])
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=first[-1]))])
-    hidden = np.nonzero(units >= inputs)[0]
-    order = hidden[np.argsort(units[hidden], kind="stable")]
-    tptr = np.concatenate([[0], np.cumsum(np.bincount(units[hidden] - inputs, minlength=first[-2]))])
-    places = np.arange(len(units), dtype=np.int32)
-    transposed = tptr, (rows[order] + inputs).astype(np.int32), order.astype(np.int32)
-    return (first, indptr, units, places), transposed
+    layers = np.cumsum([0, *(len(bits) for bits in alive)])
+    below = [0, *(inputs + layers[:-2])]  # the first unit of the layer below
+    parts, owners, counts, units, rows, kept = [0], [], [], [], [], []
+    for bits, first_row, first_unit in zip(alive, layers[:-1], below, strict=True):
+        row, column = np.nonzero(bits)
+        stretches = max(1, min(-(-bits.shape[1] // STRETCH), len(row) // (FEWEST * len(bits))))
+        segment = column * stretches // bits.shape[1] * len(bits) + row
+        order = np.argsort(segment, kind="stable")
+        found, many = np.unique(segment, return_counts=True)
+        parts.append(parts[-1] + len(found))
+        owners.append(first_row + found % len(bits))
+        counts.append(many)
+        units.append(first_unit + column[order])
+        rows.append(first_row + row[order])
+        kept.append((row * bits.shape[1] + column)[order])
+    all_units, all_rows = np.concatenate(units).astype(np.int32), np.concatenate(rows)
+    starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+    hidden = np.nonzero(all_units >= inputs)[0]
+    order = hidden[np.argsort(all_units[hidden], kind="stable")]
+    tptr = np.concatenate([[0], np.cumsum(np.bincount(all_units[hidden] - inputs, minlength=layers[-2]))])
+    transposed = tptr, (all_rows[order] + inputs).astype(np.int32), order.astype(np.int32)
+    return (layers, np.array(parts), np.concatenate(owners), starts, all_units), transposed, kept

@@ -24,7 +24,7 @@ from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
 from lottery.recipe import Recipe, parse_recipe
-from lottery.sparse import SparseEngine, compressed
+from lottery.sparse import STRETCH, SparseEngine, compressed
 from lottery.step import DenseEngine
 from lottery.store import Store
 from lottery.study import study
@@ -149,21 +149,37 @@ def test_compilation_ends_when_it_is_told_to_and_can_begin_again() -> None:
     assert numba.njit(lambda x: x - 1)(1) == 0  # nobody looks any more
 
 
-def test_compressed_rows_are_those_of_scipy() -> None:
+@pytest.mark.parametrize("inputs", [5, 3 * STRETCH])
+def test_compressed_rows_are_those_of_scipy(inputs: int) -> None:
     from scipy.sparse import csr_array
 
     draws = torch.Generator().manual_seed(0)
-    alive = [(torch.rand(shape, generator=draws) < 0.4).numpy() for shape in ((6, 5), (4, 6), (3, 4))]
-    (first, indptr, units, _), (tptr, trows, tplaces) = compressed(alive)
-    whole = torch.zeros(13, 5 + 13, dtype=torch.bool).numpy()  # a row a unit, a column a unit that it may come from
-    for bits, row, column in zip(alive, (0, 6, 10), (0, 5, 11), strict=True):
+    alive = [(torch.rand(shape, generator=draws) < 0.4).numpy() for shape in ((6, inputs), (4, 6), (3, 4))]
+    (first, parts, owners, starts, units), (tptr, trows, tplaces), kept = compressed(alive)
+    whole = torch.zeros(13, inputs + 13, dtype=torch.bool).numpy()  # a row a unit, a column a unit below
+    for bits, row, column in zip(alive, (0, 6, 10), (0, inputs, inputs + 6), strict=True):
         whole[row : row + bits.shape[0], column : column + bits.shape[1]] = bits
-    rows, columns = csr_array(whole), csr_array(whole[:, 5:15].T)
     assert first.tolist() == [0, 6, 10, 13]
-    assert (indptr.tolist(), units.tolist()) == (rows.indptr.tolist(), rows.indices.tolist())
-    assert (tptr.tolist(), (trows - 5).tolist()) == (columns.indptr.tolist(), columns.indices.tolist())
-    numbered = csr_array((range(1, rows.nnz + 1), rows.indices, rows.indptr), shape=whole.shape).toarray()
-    assert (tplaces + 1).tolist() == csr_array(numbered[:, 5:15].T).data.tolist()
+    assert len(owners) == parts[-1] and starts[-1] == len(units) and parts[1] == (5 if inputs == 5 else 18)
+    for layer in range(3):
+        of_layer = owners[parts[layer] : parts[layer + 1]]
+        assert first[layer] <= of_layer.min() and of_layer.max() < first[layer + 1]
+    rows = owners.repeat(starts[1:] - starts[:-1])
+    assert csr_array((units >= 0, (rows, units)), shape=whole.shape).toarray().tolist() == whole.tolist()
+    for segment in range(len(owners)):  # neighbours come from one stretch, in order
+        of_segment = units[starts[segment] : starts[segment + 1]]
+        assert (of_segment[1:] > of_segment[:-1]).all() and of_segment[-1] - of_segment[0] <= STRETCH
+    columns = csr_array(whole[:, inputs : inputs + 10].T)
+    assert tptr.tolist() == columns.indptr.tolist()
+    assert all(units[place] == inputs + unit for unit in range(10) for place in tplaces[tptr[unit] : tptr[unit + 1]])
+    assert (rows[tplaces] + inputs).tolist() == trows.tolist()
+    lengths = [int(bits.sum()) for bits in alive]
+    for bits, places in zip(alive, kept, strict=True):
+        assert sorted(places) == bits.reshape(-1).nonzero()[0].tolist()
+    assert [len(places) for places in kept] == lengths
+    (places, *_), width = kept, alive[0].shape[1]
+    assert (places // width).tolist() == rows[: lengths[0]].tolist()
+    assert (places % width).tolist() == units[: lengths[0]].tolist()
 
 
 def test_a_training_that_diverges_shows_it() -> None:
@@ -224,8 +240,8 @@ def test_auto_takes_no_clock_where_bytes_must_come_out_equal(monkeypatch: pytest
         raise AssertionError("a clock was read")
 
     monkeypatch.setattr(time, "perf_counter", clock)
-    assert wide(0.29, True, "auto") == "sparse"
-    assert wide(0.32, True, "auto") == "dense"
+    assert wide(0.49, True, "auto") == "sparse"
+    assert wide(0.52, True, "auto") == "dense"
     assert wide(0.29, True, "auto", steps=LEAST_STEPS - 1) == "dense"
 
 
