@@ -135,7 +135,7 @@ def _compiled(
             f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
         ) from error
     with stoppable(stopped):
-        _ready(name, isinstance(objective.model, Perceptron) and objective.model.depth > 0)
+        _ready(name)
     if name == "sparse":
         return SparseEngine(objective, optimizer, mask, machine.threads)
     assert background is not None
@@ -143,13 +143,13 @@ def _compiled(
 
 
 @cache
-def _ready(name: Compiled, hidden: bool) -> None:
+def _ready(name: Compiled) -> None:
     """Compile all that an engine runs, or load it, by having it train a network of two inputs."""
     from lottery.background import BackgroundEngine
     from lottery.sparse import SparseEngine
 
     with torch.random.fork_rng(devices=[]):
-        model = Perceptron((2,), 2, (2,) if hidden else (), "none", "relu", 0.0, False)
+        model = Perceptron((2,), 2, (2,), "none", "relu", 0.0, False)
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
     about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), 1
     engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
@@ -161,6 +161,8 @@ def _no_background(objective: Objective, background: Tensor | None) -> str | Non
     if background is None:
         return "trains on images only"
     assert isinstance(objective.model, Perceptron)
+    if objective.model.depth == 0:
+        return "trains networks with a hidden layer only"
     return "trains no residual connections" if objective.model.residual else None
 
 

@@ -27,8 +27,8 @@ SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _transpose(x: Any, a: Any) -> None:
-    """a[i, k] = x[k, i], a vector of examples at a time."""
+def transpose(x: Any, a: Any) -> None:
+    """a[i, k] = x[k, i], a vector of rows of x at a time."""
     whole = len(x) - len(x) % LANES
     for first in range(0, whole, LANES):
         for i in range(x.shape[1]):
@@ -41,14 +41,20 @@ def _transpose(x: Any, a: Any) -> None:
 
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _forward(x: Any, a: Any, gates: Any, net: Any, weights: Any, bias: Any, residual: bool) -> None:
-    """Activations of the examples `x` (n, inputs); with `residual`, hidden layers from the second on add their input.
+def rectify(a: Any) -> None:
+    """Of rows that lie in order."""
+    whole = a.reshape(-1)
+    for k in range(len(whole)):
+        whole[k] = F(0) if whole[k] < 0 else whole[k]  # a NaN stays one
+
+
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+def forward(a: Any, inputs: int, gates: Any, net: Any, weights: Any, bias: Any, residual: bool) -> None:
+    """Activations from those of the `inputs`; with `residual`, hidden layers from the second on add their input.
 
     `gates` are the outputs of the rectifiers, the activations themselves where nothing is added."""
     layers, parts, owners, starts, units = net
-    inputs, n = x.shape[1], a.shape[1]
-    _transpose(x, a)
-    depth = len(layers) - 2
+    depth, n = len(layers) - 2, a.shape[1]
     for layer in range(depth + 1):
         for r in range(layers[layer], layers[layer + 1]):
             a[inputs + r] = bias[r]
@@ -56,9 +62,7 @@ def _forward(x: Any, a: Any, gates: Any, net: Any, weights: Any, bias: Any, resi
             add_rows(a, inputs + owners[s], n, weights, None, a, units, starts[s], starts[s + 1])
         if layer == depth:
             return
-        whole = a[inputs + layers[layer] : inputs + layers[layer + 1]].reshape(-1)
-        for k in range(len(whole)):
-            whole[k] = F(0) if whole[k] < 0 else whole[k]  # a NaN stays one
+        rectify(a[inputs + layers[layer] : inputs + layers[layer + 1]])
         if residual and layer:
             for r in range(layers[layer], layers[layer + 1]):
                 out, gate, above = a[inputs + r], gates[r], a[inputs + r - (layers[layer] - layers[layer - 1])]
@@ -89,7 +93,7 @@ def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale:
 
 
 @njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _backward(
+def backward(
     a: Any, d: Any, gates: Any, inputs: int, layers: Any, transposed: Any, weights: Any, residual: bool, sums: Any
 ) -> None:
     """`d` of the hidden units, from the last to the first, with respect to what enters their rectifiers.
@@ -144,6 +148,51 @@ def update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
             w[i] -= size * m[i] / (np.sqrt(v[i]) / root + eps)
 
 
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+def row_sums(d: Any, sums: Any) -> None:
+    """sums[r] = the sum of d[r]."""
+    for r in range(len(d)):
+        total, row = F(0), d[r]
+        for k in range(len(row)):
+            total += row[k]
+        sums[r] = total
+
+
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+def learn(
+    gradient: Any,
+    first: int,
+    last: int,
+    acts: Any,
+    grads: Any,
+    inputs: int,
+    net: Any,
+    weights: Any,
+    m: Any,
+    v: Any,
+    rule: int,
+    p: Any,
+) -> None:
+    """The optimizer's step on the weights of segments `first` to `last`, whose gradient is summed over the tiles."""
+    _, _, owners, starts, units = net
+    begin, end, n = starts[first], starts[last], acts.shape[2]
+    gradient[: end - begin] = F(0)
+    for t in range(len(acts)):
+        for s in range(first, last):
+            place = gradient[starts[s] - begin :]
+            add_products(place, acts[t], units, starts[s], starts[s + 1], grads[t], inputs + owners[s], n)
+    update(weights[begin:end], gradient, m[begin:end], v[begin:end], rule, p)
+
+
+@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+def added_up(parts: Any) -> Any:
+    """The first row, to which all others are added."""
+    for t in range(1, len(parts)):
+        for k in range(parts.shape[1]):
+            parts[0, k] += parts[t, k]
+    return parts[0]
+
+
 @njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
 def step(
     x: Any,
@@ -162,37 +211,22 @@ def step(
     A thread takes a tile of the examples, from `begins[t]` on, through the network and back; then each takes some of
     the segments, from `chunks[c]` on, sums their gradients over the tiles and updates them. So no two write to one
     place, and no sum depends on how many threads there are beyond the tiles."""
-    layers, _, owners, starts, units = net
+    layers = net[0]
     weights, bias, wm, wv, bm, bv = state
     acts, grads, gates, sums, begins, chunks, scratch, losses, of_biases = work
-    inputs, n, scale = x.shape[1], acts.shape[2], F(1) / F(x.shape[0])
-    tiles, rows, first_output = len(acts), layers[len(layers) - 1], inputs + layers[len(layers) - 2]
+    inputs, scale, tiles = x.shape[1], F(1) / F(x.shape[0]), len(acts)
+    first_output = inputs + layers[len(layers) - 2]
     for t in prange(tiles):
-        a, d, here = acts[t], grads[t], x[begins[t] : begins[t + 1]]
-        _forward(here, a, gates[t], net, weights, bias, residual)
+        a, d = acts[t], grads[t]
+        transpose(x[begins[t] : begins[t + 1]], a)
+        forward(a, inputs, gates[t], net, weights, bias, residual)
         losses[t] = loss_and_gradient(a, d, y[begins[t] : begins[t + 1]], first_output, smoothing, scale)
-        _backward(a, d, gates[t], inputs, layers, transposed, weights, residual, sums[t])
-        for r in range(rows):
-            of_bias, of_row = F(0), d[inputs + r]
-            for k in range(n):
-                of_bias += of_row[k]
-            of_biases[t, r] = of_bias
+        backward(a, d, gates[t], inputs, layers, transposed, weights, residual, sums[t])
+        row_sums(d[inputs:], of_biases[t])
     for c in prange(len(chunks) - 1):
-        gradient, begin, end = scratch[c], starts[chunks[c]], starts[chunks[c + 1]]
-        gradient[: end - begin] = F(0)
-        for t in range(tiles):
-            for s in range(chunks[c], chunks[c + 1]):
-                first, last = starts[s], starts[s + 1]
-                add_products(gradient[first - begin :], acts[t], units, first, last, grads[t], inputs + owners[s], n)
-        update(weights[begin:end], gradient, wm[begin:end], wv[begin:end], rule, p)
-    total, whole = 0.0, of_biases[0]
-    for t in range(tiles):
-        total += losses[t]
-        if t:
-            for r in range(rows):
-                whole[r] += of_biases[t, r]
-    update(bias, whole, bm, bv, rule, p)
-    return float(total * scale)
+        learn(scratch[c], chunks[c], chunks[c + 1], acts, grads, inputs, net, weights, wm, wv, rule, p)
+    update(bias, added_up(of_biases), bm, bv, rule, p)
+    return float(losses.sum() * scale)
 
 
 @njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
@@ -204,7 +238,8 @@ def outputs(x: Any, net: Any, state: Any, acts: Any, gates: Any, residual: bool,
     for t in prange(workers):
         for tile in range(t, tiles, workers):
             here = x[tile * size : (tile + 1) * size]
-            _forward(here, acts[t], gates[t], net, state[0], state[1], residual)
+            transpose(here, acts[t])
+            forward(acts[t], x.shape[1], gates[t], net, state[0], state[1], residual)
             for k in range(len(here)):
                 for c in range(out.shape[1]):
                     out[tile * size + k, c] = acts[t, first_output + c, k]

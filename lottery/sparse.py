@@ -24,6 +24,9 @@ STRETCH = 100  # units whose activations of a tile fit into a first level cache
 FEWEST = 20  # weights of a row from one stretch, on average, for it to be worth a segment
 
 
+Net = tuple[Array, ...]  # see `lottery.kernels`
+
+
 class SparseEngine(CompiledEngine):
     """An `Engine` for one network under one mask. Its steps are the dense ones within the rounding of float32.
 
@@ -38,11 +41,14 @@ class SparseEngine(CompiledEngine):
             mask[name] if (name := f"{place}.weight") in mask else torch.ones_like(layer.weight, dtype=torch.bool)
             for place, layer in self._layers.items()
         ]
-        self._net, self._transposed, kept = compressed([bits.numpy() for bits in alive])
+        self._inputs = next(iter(self._layers.values())).in_features
+        self._net, rows, kept = compressed([bits.numpy() for bits in alive])
+        self._transposed = by_source(self._net[-1], rows, self._inputs, self._inputs, int(self._net[0][-2]))
         self._kept = [torch.from_numpy(places) for places in kept]
         self._allocate()
         self._work: dict[int, tuple[Array, ...]] = {}
-        self._evaluated = [np.zeros((threads, *shape), np.float32) for shape in self._shapes(TILE)]
+        shapes = activations(self._net, self._inputs, TILE, self._residual)
+        self._evaluated = [np.zeros((threads, *shape), np.float32) for shape in shapes]
         self.load()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
@@ -81,36 +87,43 @@ class SparseEngine(CompiledEngine):
         whole[self._kept[layer]] = values
         return whole.view(shape)
 
-    def _shapes(self, tile: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Of the activations of so many examples, and of what is kept beside them where layers add their input."""
-        rows = int(self._net[0][-1])
-        units = next(iter(self._layers.values())).in_features + rows
-        return (units, tile), (rows, tile) if self._residual else (1, 1)
-
     def _buffers(self, examples: int) -> tuple[Array, ...]:
-        """What a step on so many examples works in."""
         if examples not in self._work:
-            tile = min(TILE, -(-examples // self._threads))
-            begins = np.append(np.arange(0, examples, tile), examples)
-            tiles = len(begins) - 1
-            whole, kept = ((tiles, *shape) for shape in self._shapes(-(-tile // LANES) * LANES))
-            acts, grads, gates, sums = (np.zeros(shape, np.float32) for shape in (whole, whole, kept, kept))
-            layers, _, _, starts, _ = self._net
-            cost = starts + 2 * np.arange(len(starts))  # what a segment costs beside its weights
-            chunks = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS * self._threads + 1)))
-            scratch = np.zeros((len(chunks) - 1, max(1, int(np.diff(starts[chunks]).max(initial=1)))), np.float32)
-            of_biases = np.zeros((tiles, layers[-1]), np.float32)
-            self._work[examples] = acts, grads, gates, sums, begins, chunks, scratch, np.zeros(tiles), of_biases
+            self._work[examples] = work_space(self._net, self._inputs, examples, self._threads, self._residual)
         return self._work[examples]
 
 
-def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, ...], list[Array]]:
-    """The surviving weights of consecutive layers, bool (out, in) each, by segment and by the hidden unit they come
-    from: (layers, parts, owners, starts, units) and (tptr, trows, tplaces) of `lottery.kernels`; and where the weights,
-    in this order, lie within each layer."""
-    inputs = alive[0].shape[1]
+def activations(net: Net, inputs: int, tile: int, residual: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of the activations of so many examples, and of what is kept beside them where layers add their input."""
+    rows = int(net[0][-1])
+    return (inputs + rows, tile), (rows, tile) if residual else (1, 1)
+
+
+def tiles_of(examples: int, threads: int) -> Array:
+    """Where the tiles of the examples begin, and the last one ends."""
+    tile = min(TILE, -(-examples // threads))
+    return np.append(np.arange(0, examples, tile), examples)
+
+
+def work_space(net: Net, inputs: int, examples: int, threads: int, residual: bool = False) -> tuple[Array, ...]:
+    """What a step on so many examples works in, see `kernels.step`; biases are those of all but `inputs` units."""
+    begins = tiles_of(examples, threads)
+    tiles, tile = len(begins) - 1, -(-int(begins[1]) // LANES) * LANES
+    whole, kept = ((tiles, *shape) for shape in activations(net, inputs, tile, residual))
+    acts, grads, gates, sums = (np.zeros(shape, np.float32) for shape in (whole, whole, kept, kept))
+    layers, _, _, starts, _ = net
+    cost = starts + 2 * np.arange(len(starts))  # what a segment costs beside its weights
+    chunks = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS * threads + 1)))
+    scratch = np.zeros((len(chunks) - 1, int(np.diff(starts[chunks]).max(initial=1))), np.float32)
+    of_biases = np.zeros((tiles, layers[-1]), np.float32)
+    return acts, grads, gates, sums, begins, chunks, scratch, np.zeros(tiles), of_biases
+
+
+def compressed(alive: Sequence[Array]) -> tuple[Net, Array, list[Array]]:
+    """The surviving weights of consecutive layers, bool (out, in) each, by segment: (layers, parts, owners, starts,
+    units) of `lottery.kernels`; the row of each weight; and where the weights, in this order, lie in each layer."""
     layers = np.cumsum([0, *(len(bits) for bits in alive)])
-    below = [0, *(inputs + layers[:-2])]  # the first unit of the layer below
+    below = [0, *(alive[0].shape[1] + layers[:-2])]  # the first unit of the layer below
     parts, owners, counts, units, rows, kept = [0], [], [], [], [], []
     for bits, first_row, first_unit in zip(alive, layers[:-1], below, strict=True):
         row, column = np.nonzero(bits)
@@ -124,10 +137,15 @@ def compressed(alive: Sequence[Array]) -> tuple[tuple[Array, ...], tuple[Array, 
         units.append(first_unit + column[order])
         rows.append(first_row + row[order])
         kept.append((row * bits.shape[1] + column)[order])
-    all_units, all_rows = np.concatenate(units).astype(np.int32), np.concatenate(rows)
     starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    hidden = np.nonzero(all_units >= inputs)[0]
-    order = hidden[np.argsort(all_units[hidden], kind="stable")]
-    tptr = np.concatenate([[0], np.cumsum(np.bincount(all_units[hidden] - inputs, minlength=layers[-2]))])
-    transposed = tptr, (all_rows[order] + inputs).astype(np.int32), order.astype(np.int32)
-    return (layers, np.array(parts), np.concatenate(owners), starts, all_units), transposed, kept
+    net = layers, np.array(parts), np.concatenate(owners), starts, np.concatenate(units).astype(np.int32)
+    return net, np.concatenate(rows), kept
+
+
+def by_source(units: Array, rows: Array, inputs: int, first: int, count: int) -> tuple[Array, ...]:
+    """(tptr, trows, tplaces) of `lottery.kernels`: the weights that come from the `count` units from `first` on, unit
+    by unit."""
+    chosen = np.nonzero((units >= first) & (units < first + count))[0]
+    order = chosen[np.argsort(units[chosen], kind="stable")]
+    ptr = np.concatenate([[0], np.cumsum(np.bincount(units[chosen] - first, minlength=count))])
+    return ptr, (rows[order] + inputs).astype(np.int32), order.astype(np.int32)

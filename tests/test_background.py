@@ -69,7 +69,7 @@ def test_steps_are_as_close_to_double_precision_as_dense_ones(optimizer: str, de
         assert torch.equal(here == 0, there == 0) or here.ndim == 1  # pruned is zero, in the state as well
 
 
-@pytest.mark.parametrize("widths", [(), (40,), (33, 20, 64)])
+@pytest.mark.parametrize("widths", [(40,), (33, 20, 64), (70, 5)])
 def test_networks_of_any_depth_and_width_are_trained(widths: tuple[int, ...]) -> None:
     trained = []
     for kind in (DenseEngine, BackgroundEngine):

@@ -24,7 +24,7 @@ from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
 from lottery.recipe import Recipe, parse_recipe
-from lottery.sparse import STRETCH, SparseEngine, compressed
+from lottery.sparse import STRETCH, SparseEngine, by_source, compressed
 from lottery.step import DenseEngine
 from lottery.store import Store
 from lottery.study import study
@@ -155,7 +155,7 @@ def test_compressed_rows_are_those_of_scipy(inputs: int) -> None:
 
     draws = torch.Generator().manual_seed(0)
     alive = [(torch.rand(shape, generator=draws) < 0.4).numpy() for shape in ((6, inputs), (4, 6), (3, 4))]
-    (first, parts, owners, starts, units), (tptr, trows, tplaces), kept = compressed(alive)
+    (first, parts, owners, starts, units), rows, kept = compressed(alive)
     whole = torch.zeros(13, inputs + 13, dtype=torch.bool).numpy()  # a row a unit, a column a unit below
     for bits, row, column in zip(alive, (0, 6, 10), (0, inputs, inputs + 6), strict=True):
         whole[row : row + bits.shape[0], column : column + bits.shape[1]] = bits
@@ -164,11 +164,12 @@ def test_compressed_rows_are_those_of_scipy(inputs: int) -> None:
     for layer in range(3):
         of_layer = owners[parts[layer] : parts[layer + 1]]
         assert first[layer] <= of_layer.min() and of_layer.max() < first[layer + 1]
-    rows = owners.repeat(starts[1:] - starts[:-1])
+    assert rows.tolist() == owners.repeat(starts[1:] - starts[:-1]).tolist()
     assert csr_array((units >= 0, (rows, units)), shape=whole.shape).toarray().tolist() == whole.tolist()
     for segment in range(len(owners)):  # neighbours come from one stretch, in order
         of_segment = units[starts[segment] : starts[segment + 1]]
         assert (of_segment[1:] > of_segment[:-1]).all() and of_segment[-1] - of_segment[0] <= STRETCH
+    tptr, trows, tplaces = by_source(units, rows, inputs, inputs, 10)
     columns = csr_array(whole[:, inputs : inputs + 10].T)
     assert tptr.tolist() == columns.indptr.tolist()
     assert all(units[place] == inputs + unit for unit in range(10) for place in tplaces[tptr[unit] : tptr[unit + 1]])
