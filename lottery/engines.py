@@ -1,4 +1,5 @@
-"""Which engine computes a training's steps: torch, kernels that skip pruned weights or background, or a CUDA graph."""
+"""Which engine computes a training's steps: torch with one matrix library or another, kernels that skip pruned weights
+or background, or a CUDA graph."""
 
 from __future__ import annotations
 
@@ -21,13 +22,14 @@ from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Batch, Objective
-from lottery.step import DenseEngine, Engine
+from lottery.step import DenseEngine, Engine, OneDnnEngine, onednn_is_exact
 
 Rule = Literal["sgd", "momentum", "nesterov", "adam"]
-Wanted = Literal["auto", "dense", "sparse", "background", "graph"]
-Compiled = Literal["sparse", "background"]
+Wanted = Literal["auto", "dense", "onednn", "sparse", "background", "graph"]
+Candidate = Literal["onednn", "sparse", "background"]
 LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
 TIMED_STEPS = 6  # of each engine
+WORTH_IT = 1.1  # times as fast, for another matrix library: sums have another order for it
 SPARSE_ENOUGH = 0.5  # density, where nothing may be decided by the clock
 
 
@@ -60,7 +62,7 @@ def engine_for(
         return graphs.GraphEngine(objective, optimizer, graphs.CudaGraphs(machine.device))
     if wanted == "sparse" and mask.density == 1:
         return dense
-    make = partial(_compiled, mask=mask, machine=machine, background=background, stopped=stopped)
+    make = partial(_made, mask=mask, machine=machine, background=background, stopped=stopped)
     if wanted == "auto":
         try:
             chosen = _chosen(objective, optimizer, mask, machine, batches, steps, background, make)
@@ -77,7 +79,8 @@ def refuse(
     """Raises UsageError where the engine cannot train this network with this optimizer on examples of this kind."""
     if wanted in ("auto", "dense"):
         return
-    why = (graphs.unsupported if wanted == "graph" else unsupported)(objective, optimizer)
+    judges = {"graph": graphs.unsupported, "onednn": _no_other_library}
+    why = judges.get(wanted, unsupported)(objective, optimizer)
     if wanted == "background" and why is None:
         why = _no_background(objective, background)
     if why is not None:
@@ -92,33 +95,36 @@ def _chosen(
     batches: Callable[[], Iterable[Batch]],
     steps: int,
     background: Tensor | None,
-    make: Callable[[Compiled, Objective, torch.optim.Optimizer], Engine],
-) -> Compiled | None:
-    """The compiled engine that is the fastest; None where it is the dense one."""
-    if steps < LEAST_STEPS or unsupported(objective, optimizer) is not None:
+    make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
+) -> Candidate | None:
+    """The engine that is the fastest; None where it is the dense one."""
+    if steps < LEAST_STEPS:
         return None
+    able = unsupported(objective, optimizer) is None
     if machine.deterministic:
-        return "sparse" if mask.density <= SPARSE_ENOUGH else None
-    names: list[Compiled] = ["sparse"] if mask.density < 1 else []
-    names += ["background"] if _no_background(objective, background) is None else []
+        return "sparse" if able and mask.density <= SPARSE_ENOUGH else None
+    names: list[Candidate] = ["sparse"] if able and mask.density < 1 else []
+    names += ["background"] if able and _no_background(objective, background) is None else []
+    names += ["onednn"] if _no_other_library(objective, optimizer) is None else []
     if not names:
         return None
     (copied, its_optimizer), *others = (copy.deepcopy((objective, optimizer)) for _ in (None, *names))
     with masked(copied.model, mask, its_optimizer):
-        engines: dict[Compiled | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
+        engines: dict[Candidate | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
         for candidate, other in zip(names, others, strict=True):
             engines[candidate] = make(candidate, *other)
-        seconds: dict[Compiled | None, float] = dict.fromkeys(engines, math.inf)
+        seconds: dict[Candidate | None, float] = dict.fromkeys(engines, math.inf)
         for x, y in islice(batches(), TIMED_STEPS):
             for name, engine in engines.items():
                 began = time.perf_counter()
                 engine.step(x, y)
-                seconds[name] = min(seconds[name], time.perf_counter() - began)
+                taken = (time.perf_counter() - began) * (WORTH_IT if name == "onednn" else 1)
+                seconds[name] = min(seconds[name], taken)
     return min(seconds, key=lambda name: seconds[name])
 
 
-def _compiled(
-    name: Compiled,
+def _made(
+    name: Candidate,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
     mask: Mask,
@@ -126,6 +132,8 @@ def _compiled(
     background: Tensor | None,
     stopped: Callable[[], bool],
 ) -> Engine:
+    if name == "onednn":
+        return OneDnnEngine(objective, optimizer)
     try:
         from lottery.background import BackgroundEngine
         from lottery.compiled import stoppable
@@ -143,7 +151,7 @@ def _compiled(
 
 
 @cache
-def _ready(name: Compiled) -> None:
+def _ready(name: Candidate) -> None:
     """Compile all that an engine runs, or load it, by having it train a network of two inputs."""
     from lottery.background import BackgroundEngine
     from lottery.sparse import SparseEngine
@@ -155,6 +163,17 @@ def _ready(name: Compiled) -> None:
     engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
     engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
     engine.outputs(torch.ones(2, 2))
+
+
+def _no_other_library(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
+    """Why another library for matrix products is not tried, in words; convolutions are oneDNN's anyway."""
+    if not isinstance(objective.model, Perceptron) or objective.precision != "fp32":
+        return "is for fully connected networks in fp32 only"
+    if any(p.device.type != "cpu" for p in objective.model.parameters()):
+        return "works on a CPU only"
+    if rule(optimizer) is None:
+        return "knows the optimizers sgd, momentum, nesterov, adam and adamw only"
+    return None if onednn_is_exact() else "rounds to bfloat16 on this processor"
 
 
 def _no_background(objective: Objective, background: Tensor | None) -> str | None:

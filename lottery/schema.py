@@ -84,7 +84,8 @@ class TrainSpec(Section):
 
     An optimizer may have a batch size of its own. With `accumulate` a batch goes through the network in so many parts,
     which saves memory and changes nothing else but the statistics of batch normalization. `engine` says what computes
-    the steps: torch, compiled kernels that skip pruned weights or the background of images, or a CUDA graph."""
+    the steps: torch, with one matrix library or another, compiled kernels that skip pruned weights or the background of
+    images, or a CUDA graph."""
 
     optimizer: Annotated[
         tuple[Component, ...],
@@ -103,7 +104,7 @@ class TrainSpec(Section):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     clip: Annotated[float, Field(strict=True, gt=0)] | None = None
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
-    engine: Literal["auto", "dense", "sparse", "background", "graph"] = "auto"
+    engine: Literal["auto", "dense", "onednn", "sparse", "background", "graph"] = "auto"
 
 
 class TuneSpec(Section):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -58,3 +61,42 @@ class DenseEngine:
 
     def flush(self) -> None:
         """Nothing to do: the weights are where they are."""
+
+
+class OneDnnEngine(DenseEngine):
+    """The dense engine on a CPU, its float32 matrix products by oneDNN where torch has it for this processor.
+
+    That is what torch's precision `medium` asks for, which may also round them to bfloat16: see `onednn_is_exact`."""
+
+    name = "onednn"
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        with _by_onednn():
+            return super().step(x, y)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        with _by_onednn():
+            return super().outputs(x)
+
+
+@cache
+def onednn_is_exact() -> bool:
+    """Whether oneDNN's products are as near to those in double precision, within four times, as the default library's:
+    on processors with instructions for bfloat16 they are not."""
+    draws = torch.Generator().manual_seed(0)
+    a, b = torch.randn(64, 512, generator=draws), torch.randn(512, 64, generator=draws)
+    right = a.double() @ b.double()
+    errors = [(a @ b - right).abs().max()]
+    with _by_onednn():
+        errors.append((a @ b - right).abs().max())
+    return bool(errors[1] <= 4 * errors[0])
+
+
+@contextmanager
+def _by_onednn() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

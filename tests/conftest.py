@@ -18,6 +18,15 @@ def real_data() -> Path:
     return root
 
 
+LONGEST = ("test_kill", "test_jobs", "test_shipped", "test_run", "test_cli")  # files, in seconds and not in tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: a worker takes whole files, and would be left alone with the last."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

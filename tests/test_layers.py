@@ -35,6 +35,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {"record"},
     {
         "events",
+        "vectors",
         "kernels",
         "compiled",
         "sparse",
