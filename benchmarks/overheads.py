@@ -1,8 +1,8 @@
 """What a level costs beside its training steps: `python benchmarks/overheads.py`.
 
 Trains LeNet for about 10 seconds a level, checkpoints at every chance they get, and takes apart where the time of a
-ticket's job goes: steps and their batches; evaluation; hashing and commit; checkpoints; all the rest (reading what it
-starts from, pruning, logging, events). Needs MNIST in $LOTTERY_DATA."""
+ticket's job goes: steps, their batches and the loop that takes one to the other; evaluation; hashing and commit;
+checkpoints; all the rest (reading what it starts from, pruning, logging, events). Needs MNIST in $LOTTERY_DATA."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from logbook import keep
 
+from lottery import job
 from lottery.data import Data
 from lottery.places import data_root
 from lottery.recipe import parse_recipe
@@ -42,11 +43,14 @@ PARTS = {  # what is timed, and as what
 }
 
 
+TRAINING = ("steps", "batches", "loop")
+
+
 class Meter:
     """Seconds by part; a part inside another counts for the outer one."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys([*PARTS, "batches"], 0.0)
+        self.seconds = dict.fromkeys([*PARTS, *TRAINING], 0.0)
         self._inside = False
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +75,22 @@ class Meter:
 
         return call
 
+    def loop(self, advance: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        """What is neither a step nor any other part, while a training goes on."""
+
+        def call(*args: Any) -> Iterator[Any]:
+            source = advance(*args)
+            while True:
+                before, began = sum(self.seconds.values()), time.perf_counter()
+                progress = next(source, None)
+                taken = time.perf_counter() - began
+                self.seconds["loop"] += taken - (sum(self.seconds.values()) - before)
+                if progress is None:
+                    return
+                yield progress
+
+        return call
+
 
 def main() -> int:
     options = argparse.ArgumentParser()
@@ -82,6 +102,7 @@ def main() -> int:
         for owner, name in functions:
             setattr(owner, name, meter.timed(part, getattr(owner, name)))
     Data.epoch = meter.batches(Data.epoch)  # type: ignore[method-assign]
+    job._advance = meter.loop(job._advance)
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as store:
         recipe = parse_recipe(TEXT % given.steps, "overheads")
@@ -91,15 +112,25 @@ def main() -> int:
                 meter.seconds, began = dict.fromkeys(meter.seconds, 0.0), time.perf_counter()
             elif event.kind == "done" and bench.plan.jobs[event.key].kind == "ticket":
                 whole = time.perf_counter() - began
-                training = meter.seconds["steps"] + meter.seconds["batches"]
-                beside = {part: seconds for part, seconds in meter.seconds.items() if part not in ("steps", "batches")}
+                training = sum(meter.seconds[part] for part in TRAINING)
+                beside = {part: seconds for part, seconds in meter.seconds.items() if part not in TRAINING}
                 beside["rest"] = whole - training - sum(beside.values())
                 shares = {part: round(seconds / training, 5) for part, seconds in beside.items()}
                 share = sum(beside.values()) / training
                 told = ", ".join(f"{part} {100 * value:.2f} %" for part, value in shares.items())
-                print(f"{event.label}: {training:.1f} s of training, {100 * share:.2f} % beside it: {told}", flush=True)
+                print(
+                    f"{event.label}: {training:.1f} s of training, {100 * share:.2f} % beside it: {told}; "
+                    f"of the training the loop is {100 * meter.seconds['loop'] / training:.2f} %",
+                    flush=True,
+                )
                 results.append(
-                    {"case": event.label, "training_seconds": round(training, 3), "share": round(share, 5), **shares}
+                    {
+                        "case": event.label,
+                        "training_seconds": round(training, 3),
+                        "share": round(share, 5),
+                        **shares,
+                        "loop_of_training": round(meter.seconds["loop"] / training, 5),
+                    }
                 )
     keep("overheads", results)
     return 0

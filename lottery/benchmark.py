@@ -21,7 +21,7 @@ import torch
 from lottery import bare
 from lottery.build import build_model
 from lottery.data import Splits, load
-from lottery.device import machine
+from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
 from lottery.io import write_atomic
 from lottery.recipe import parse_recipe
@@ -87,7 +87,8 @@ class Result:
 
 
 def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
-    """Those named, all where none is; ResNet-20 trains on `images`, a data set as a recipe names it.
+    """Those named; where none is all, but not bf16 where the processor has no instructions for it. ResNet-20 trains on
+    `images`, a data set as a recipe names it.
 
     Raises UsageError for a case that is not there."""
     adam = ("train.optimizer={name: adam, lr: 1.2e-3}", "train.batch_size=60")
@@ -106,7 +107,8 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
     for name in only:
         if name not in names:
             raise UsageError(f"bench has no case {name}; there are {', '.join(names)}")
-    return [case for case in found if not only or case.name in only]
+    able = computes_bf16(machine().device)
+    return [case for case in found if case.name in only or (not only and (able or not case.name.endswith("bf16")))]
 
 
 def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None]) -> list[Result]:

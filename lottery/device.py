@@ -83,6 +83,13 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_rng)
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16, or makes them up at about the speed of float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return platform.machine() not in ("x86_64", "AMD64") or "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+
 def cores() -> int:
     """Processors this process may use: of its affinity, and of its container's share where that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -68,7 +68,7 @@ class Training:
         self.best: dict[str, Any] | None = None
         self._best_weights: dict[str, Tensor] = {}
         self._device = next(model.parameters()).device
-        self._loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._loss = self._summed(torch.zeros((), dtype=torch.float64))
         self._losses = 0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._per_epoch = data.steps_per_epoch(batch_size)
@@ -138,7 +138,7 @@ class Training:
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
         tensors |= {f"rng/{name}": value for name, value in _rng_state(self._device).items()}
-        tensors["loss"] = self._loss
+        tensors["loss"] = torch.as_tensor(self._loss, dtype=torch.float64)
         optimizer = flatten(optimizer_state(self.optimizer), "optimizer", tensors)
         values = {
             "step": self.step,
@@ -156,7 +156,7 @@ class Training:
             load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
             self._best_weights = {k: v.to(self._device) for k, v in part(tensors, "best/").items()}
             self.engine.load()
-            self._loss = tensors["loss"].to(self._device, copy=True)
+            self._loss = self._summed(tensors["loss"])
             self.step, self._losses = values["step"], values["losses"]
             self.curve, self.best = list(values["curve"]), values["best"]
             self._rng = part(tensors, "rng/")  # put back last, when the next step is about to draw
@@ -167,9 +167,15 @@ class Training:
         self.model.load_state_dict(weights)
         self.engine.load()
 
-    def _run(self, x: Tensor, y: Tensor) -> Tensor:
+    def _summed(self, loss: Tensor) -> Tensor | float:
+        """The sum of the losses so far as they are added to it: a number on a CPU, where an operator costs more, else a
+        tensor of the device, for which nobody waits."""
+        return loss.item() if self._device.type == "cpu" else loss.to(self._device, copy=True)
+
+    def _run(self, x: Tensor, y: Tensor) -> Tensor | float:
         try:
-            return self.engine.step(x, y)
+            loss = self.engine.step(x, y)
+            return loss.item() if self._device.type == "cpu" else loss
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
 
@@ -185,7 +191,7 @@ class Training:
             self._rng = None
 
     def _check_finite(self) -> None:
-        if not math.isfinite(self._loss.item()):
+        if not math.isfinite(float(self._loss)):
             raise Diverged(self.step)
 
     def _evaluate(self) -> None:
@@ -193,8 +199,8 @@ class Training:
         self._check_finite()
         measured = self._measure("validation") if self.data.validation_size else {}
         row: dict[str, float | int | None] = {"step": self.step}
-        row["train_loss"] = self._loss.item() / self._losses if self._losses else None
-        self._loss = torch.zeros_like(self._loss)
+        row["train_loss"] = float(self._loss) / self._losses if self._losses else None
+        self._loss = self._summed(torch.zeros((), dtype=torch.float64))
         self._losses = 0
         if measured:
             row |= measured

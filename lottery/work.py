@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import traceback
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from lottery.bench import Bench
 from lottery.build import prunable
 from lottery.capacity import share_out
 from lottery.data import fingerprint, load
-from lottery.device import machine
+from lottery.device import computes_bf16, machine
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
 from lottery.estimate import disk_bytes, missing_jobs, steps_of
 from lottery.events import ENDS, Event, Outcome, Request
@@ -58,6 +59,10 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
         load=lambda dataset: others[_name(dataset)],
     )
     check(bench)
+    if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
+        logging.getLogger("lottery").warning(
+            "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
+        )
     if request.jobs == "auto":
         share_out(bench)
     return bench

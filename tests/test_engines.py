@@ -17,9 +17,14 @@ from lottery.errors import UsageError
 from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
+from lottery.recipe import parse_recipe
 from lottery.step import DenseEngine, OneDnnEngine, onednn_is_exact
+from lottery.study import study
+from lottery.work import Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
+from micro import contents, run_until_stopped
+from test_background import TEXT
 from test_sparse import OPTIMIZERS, batch, mask_of, network, values
 
 exact = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN rounds to bfloat16 on this processor")
@@ -86,6 +91,22 @@ def test_auto_takes_the_faster_library(monkeypatch: pytest.MonkeyPatch, seconds:
 
     assert name(False) == taken
     assert name(True) == "dense"  # where bytes must come out equal no clock decides
+
+
+@exact
+def test_a_study_with_onednn_stopped_anywhere_continues_to_the_same_bytes_and_names_the_engine(tmp_path: Path) -> None:
+    recipe = parse_recipe(TEXT, "engines", ["train.engine=onednn", "model.norm=batch"])
+
+    def request(store: str) -> Request:
+        return Request(recipe, Path("nowhere"), tmp_path / store, device="cpu", deterministic=True)
+
+    list(work(prepare(request("whole"))))
+    for steps in (1, 18, 44, 61):
+        run_until_stopped(request("broken"), steps)
+    list(work(prepare(request("broken"))))
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+    found = study(recipe, store=tmp_path / "whole").found
+    assert {engine for record in found.values() for engine in record.manifest.engines} == {"onednn"}
 
 
 def test_another_library_is_refused_where_it_is_of_no_use() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -417,3 +418,20 @@ def test_labels_of_optimizers_with_others_inside_are_readable() -> None:
 
 def test_a_batch_size_of_nothing_is_none_given() -> None:
     assert study("train.optimizer={name: adam, lr: 3e-3, batch_size: null}") == study()
+
+
+def test_bf16_on_a_processor_without_it_says_what_it_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for capability, told in (("AVX2", 1), ("AVX512", 0)):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        caplog.clear()
+        bench_of(tmp_path, "train.precision=bf16")
+        assert [record.getMessage().startswith("train.precision: this processor") for record in caplog.records] == (
+            [True] * told
+        )
+    caplog.clear()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    bench_of(tmp_path)
+    assert not caplog.records
