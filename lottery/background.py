@@ -45,10 +45,7 @@ class BackgroundEngine(CompiledEngine):
         self._background, self._every = background.numpy(), np.arange(first.in_features, dtype=np.int32)
         self._blocks = -(-first.out_features // BLOCK)
         self._units = units = self._blocks * BLOCK
-        alive = [
-            mask[name] if (name := f"{place}.weight") in mask else torch.ones_like(layer.weight, dtype=torch.bool)
-            for place, layer in self._layers.items()
-        ]
+        alive = self._alive(mask)
         second = functional.pad(alive[1], (0, units - first.out_features))  # no weight comes from what fills up a block
         self._net, rows, kept = compressed([bits.numpy() for bits in (second, *alive[2:])])
         count = int(self._net[0][-2])

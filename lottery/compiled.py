@@ -14,6 +14,7 @@ from numba.core import event
 from torch import Tensor
 
 from lottery.engines import Rule, layers, rule
+from lottery.mask import Mask
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
 from lottery.train import Stopped
@@ -41,6 +42,11 @@ class CompiledEngine:
         self._layers, self._residual = layers(model), model.residual
         self._smoothing = np.float32(getattr(objective.loss, "label_smoothing", 0.0))
         self._steps = 0
+
+    def _alive(self, mask: Mask) -> list[Tensor]:
+        """Which weights of each layer survive, bool (out, in)."""
+        named = [(f"{place}.weight", layer.weight) for place, layer in self._layers.items()]
+        return [mask[name] if name in mask else torch.ones_like(weight, dtype=torch.bool) for name, weight in named]
 
     def _allocate(self) -> None:
         weights, biases = (sum(sizes) for sizes in self._sizes())

@@ -37,12 +37,8 @@ class SparseEngine(CompiledEngine):
 
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, threads: int):
         super().__init__(objective, optimizer, threads)
-        alive = [
-            mask[name] if (name := f"{place}.weight") in mask else torch.ones_like(layer.weight, dtype=torch.bool)
-            for place, layer in self._layers.items()
-        ]
         self._inputs = next(iter(self._layers.values())).in_features
-        self._net, rows, kept = compressed([bits.numpy() for bits in alive])
+        self._net, rows, kept = compressed([bits.numpy() for bits in self._alive(mask)])
         self._transposed = by_source(self._net[-1], rows, self._inputs, self._inputs, int(self._net[0][-2]))
         self._kept = [torch.from_numpy(places) for places in kept]
         self._allocate()

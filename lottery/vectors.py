@@ -2,7 +2,8 @@
 
 numba turns a loop over the columns of a row into vectors, but keeps no sum over several rows in them: it would write
 and read each partial sum. These two are therefore spelt out in the compiler's own language. What a processor lacks of
-the vectors is made up for by the compiler."""
+the vectors is made up for by the compiler. What was compiled is kept by the date of the file that calls these: after a
+change here, kept kernels are the old ones until theirs are touched."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.background import BackgroundEngine
 from lottery.compiled import stoppable
 from lottery.device import Machine
 from lottery.engines import LEAST_STEPS, engine_for, unsupported
@@ -181,6 +182,27 @@ def test_compressed_rows_are_those_of_scipy(inputs: int) -> None:
     (places, *_), width = kept, alive[0].shape[1]
     assert (places // width).tolist() == rows[: lengths[0]].tolist()
     assert (places % width).tolist() == units[: lengths[0]].tolist()
+
+
+@pytest.mark.parametrize("pruned", [("fc2.weight",), ("fc1.weight", "fc2.weight", "output.weight")])
+@pytest.mark.parametrize("kind", ["sparse", "background"])
+def test_a_layer_without_weights_trains_its_biases_as_the_dense_engine_does(kind: str, pruned: tuple[str, ...]) -> None:
+    ends = []
+    for name in (kind, "dense"):
+        trained = network("momentum", False)
+        mask = mask_of(trained[0])
+        mask = Mask({each: mask[each] & (each not in pruned) for each in mask})
+        with masked(trained[0], mask, trained[1]):
+            about = trained[2], trained[1], mask, 2
+            engine: Any = DenseEngine(trained[2], trained[1])
+            if name != "dense":
+                engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(INPUTS))
+            for step in range(5):
+                engine.step(*batch(step))
+            engine.flush()
+            ends.append([*values(trained), engine.outputs(batch(9)[0])])
+    for here, there in zip(*ends, strict=True):
+        assert torch.allclose(here, there, atol=1e-6)
 
 
 def test_a_training_that_diverges_shows_it() -> None:
