@@ -25,7 +25,8 @@ from lottery.streaming import Files, Stream
 # the cache, and the memory is handed back to the system and cleared anew for each chunk.
 CHUNK_BYTES = {"cpu": 2**21}
 DEVICE_CHUNK_BYTES = 2**24
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = {"cpu": 500}
+DEVICE_EVALUATION_BATCH = 2000  # not measured on a GPU; its memory holds as many activations of the networks for 32x32
 EVALUATION_BYTES = 2**26  # of one batch, for large images
 HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is copied piece by piece
 
@@ -217,7 +218,8 @@ class Data:
         """All examples of a part in a fixed order, as they are; batches as large as is fast where no size is given."""
         x, y, chosen = self._parts[part]
         most = max(1, EVALUATION_BYTES // (4 * x.width))
-        return self._batches(x, y, chosen, batch_size or min(EVALUATION_BATCH, most))
+        fast = EVALUATION_BATCH.get(self._device.type, DEVICE_EVALUATION_BATCH)
+        return self._batches(x, y, chosen, batch_size or min(fast, most))
 
     def _batches(
         self,

@@ -519,3 +519,14 @@ def test_a_long_pass_over_files_tells_how_far_it_is(
     parts = [(size, str(size)) for size in (10, 20, 30, 40)]
     assert list(told(parts, tmp_path, 100, "hashed")) == ["10", "20", "30", "40"]
     assert warnings_of(caplog) == [f"{tmp_path}: hashed 30 of 100 images, 2 min left"]  # 70 more at 30 in 40 s
+
+
+def test_evaluation_takes_batches_as_large_as_suit_the_device_and_the_images() -> None:
+    def sizes(device: str, *shape: int) -> list[int]:
+        x, y = torch.zeros(4500, *shape, dtype=torch.uint8), torch.zeros(4500, dtype=torch.int64)
+        data = Data(Splits(x, y, x, y, 2, (0.5,), (0.5,)), seed=0, device=torch.device(device))
+        return [len(labels) for _, labels in data.evaluation("test")]
+
+    assert sizes("cpu", 1, 2, 2) == [500] * 9
+    assert sizes("meta", 1, 2, 2) == [2000, 2000, 500]  # a device that is no CPU
+    assert max(sizes("meta", 1, 128, 128)) == 2**26 // (4 * 128 * 128)
