@@ -87,7 +87,9 @@ def test_a_run_killed_again_and_again_gets_there(
 
 
 @pytest.mark.parametrize(
-    ("number", "options"), [(signal.SIGTERM, ()), (signal.SIGINT, ("--jobs", "2")), (signal.SIGUSR1, ())], ids=str
+    ("number", "options"),
+    [(signal.SIGTERM, ()), (signal.SIGINT, ("--jobs", "2")), pytest.param(signal.SIGUSR1, (), marks=pytest.mark.slow)],
+    ids=str,
 )
 def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_continues(
     tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
@@ -109,6 +111,7 @@ def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_cont
     assert all((Store(store).checkpoint_step(key) or 0) > 15 for key in interrupted)
 
 
+@pytest.mark.slow  # tests/test_crash.py and tests/test_cli.py have what a refused write does, in this process
 def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(
     whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path
 ) -> None:
