@@ -239,14 +239,21 @@ def test_an_override_of_an_unknown_key_is_refused(call: Call, recipe: Path) -> N
 
 @pytest.mark.parametrize("command", [("--help",), ("list",), ("check", "small.yaml")], ids=lambda c: c[0])
 def test_what_needs_no_data_answers_at_once(recipe: Path, command: tuple[str, ...]) -> None:
-    def seconds() -> float:
+    def seconds(call: Callable[[], object]) -> float:
         """Of the processor: on a busy machine the clock says nothing."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert outside(*command, cwd=recipe.parent).code == 0
+        call()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.6
+    def libraries() -> None:  # 0.15 s on a quiet machine, where torch alone takes ten times as long
+        subprocess.run([sys.executable, "-c", "import pydantic, typer, rich.table, yaml"], check=True)
+
+    def answer() -> None:
+        assert outside(*command, cwd=recipe.parent).code == 0
+
+    turns = [(seconds(answer), seconds(libraries)) for _ in range(5)]
+    assert min(taken for taken, _ in turns) < 5 * min(least for _, least in turns)
 
 
 # plan and run
