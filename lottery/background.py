@@ -48,10 +48,8 @@ class BackgroundEngine(CompiledEngine):
         alive = self._alive(mask)
         second = functional.pad(alive[1], (0, units - first.out_features))  # no weight comes from what fills up a block
         self._net, rows, kept = compressed([bits.numpy() for bits in (second, *alive[2:])])
-        count = int(self._net[0][-2])
-        self._transposed, self._below = (
-            by_source(self._net[-1], rows, units, begin, many) for begin, many in ((units, count), (0, units))
-        )
+        self._hidden = np.append(0, units + self._net[0])  # where layers begin, the first one among them
+        self._transposed = by_source(self._net[-1], rows, units, 0, int(self._hidden[-2]))
         self._kept = [torch.from_numpy(places) for places in kept]
         self._allocate()
         weights, _, wm, wv, _, _ = self._state
@@ -110,8 +108,8 @@ class BackgroundEngine(CompiledEngine):
             self._first,
             self._mask,
             self._net,
+            self._hidden,
             self._transposed,
-            self._below,
             (weights, bias, wm, wv, bm, bv),
             work,
             own,

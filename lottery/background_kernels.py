@@ -95,8 +95,8 @@ def step(
     first: Any,
     mask: Any,
     net: Any,
+    hidden: Any,
     transposed: Any,
-    below: Any,
     state: Any,
     work: Any,
     own: Any,
@@ -107,8 +107,9 @@ def step(
     """A training step on the examples `x` (n, inputs) of classes `y`; the mean loss before it.
 
     `first` are the first layer's weights (blocks, inputs, BLOCK) and the optimizer's state of them, `mask` what of them
-    is kept, empty where all are; `below` is for the units of the first layer what `transposed` is for the others. All
-    else is as in `kernels.step`, but that biases are those of the first layer, then of the others."""
+    is kept, empty where all are. For the backward pass, by `hidden` and `transposed`, the first layer's units are those
+    of one more hidden layer and there are no inputs. All else is as in `kernels.step`, but that biases are those of the
+    first layer, then of the others."""
     weights, m, v = first
     others, bias, wm, wv, bm, bv = state
     acts, grads, gates, sums, begins, chunks, scratch, losses, of_biases = work
@@ -123,14 +124,7 @@ def step(
         _first_layer(here, background, base, weights, lists, outs[t], a)
         forward(a, units, gates[t], net, others, bias[units:], False)
         losses[t] = loss_and_gradient(a, d, y[begins[t] : begins[t + 1]], first_output, smoothing, scale)
-        backward(a, d, gates[t], units, layers, transposed, others, False, sums[t])
-        ptr, upper, where = below
-        for r in range(units):
-            out, gate = d[r], a[r]
-            out[:] = F(0)
-            add_rows(d, r, d.shape[1], others, where, d, upper, ptr[r], ptr[r + 1])
-            for k in range(len(out)):
-                out[k] = out[k] if gate[k] > 0 else F(0)
+        backward(a, d, gates[t], 0, hidden, transposed, others, False, sums[t])
         row_sums(d, of_biases[t])
         for b in range(blocks):
             of_block = ds[t, b]

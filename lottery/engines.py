@@ -52,8 +52,8 @@ def engine_for(
     A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
     sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
     fastest; with `deterministic`, the sparse engine where a density of 0.5 or less lets expect it, else the dense one.
-    Where `wanted` is sparse, background or graph, raises UsageError as `refuse` does, and where nothing can be compiled
-    here, MachineError; `auto` takes the dense engine then, with a warning."""
+    Where an engine is asked for by name, raises UsageError as `refuse` does, and where nothing can be compiled here,
+    MachineError; `auto` takes the dense engine then, with a warning."""
     dense = DenseEngine(objective, optimizer)
     refuse(objective, optimizer, wanted, background)
     if wanted == "dense" or mask is None:

@@ -17,7 +17,7 @@ from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
 cgutils: Any = untyped_cgutils
-FLAGS = ("reassoc", "contract", "nsz")  # as `kernels.FAST`
+FLAGS = ("reassoc", "contract", "nsz")
 LANES = 8  # of a vector; rows are filled up to a multiple of it
 REGISTERS = 8  # vectors of partial sums: half of what the smallest processors have
 

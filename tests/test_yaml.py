@@ -142,6 +142,11 @@ def test_broken_yaml_is_refused_in_one_line_with_its_place(either_loader, source
     assert re.fullmatch(r"f\.yaml:\d+:\d+: [^:]+: .+", line)
 
 
+def test_the_deepest_nesting_is_refused_alike_by_parsers_with_and_without_a_limit_of_their_own(either_loader):
+    (line,) = problems("[" * 500_000)  # a parser that reads ahead may stop further on than the 21st level
+    assert re.fullmatch(r"f\.yaml:1:\d+: [0.a-z]+: nested deeper than 20 levels; is this a recipe\?", line)
+
+
 def test_a_billion_laughs_is_refused_at_once():
     laughs = 'a: &a ["lol", "lol"]\n' + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghij"))
     started = time.perf_counter()
