@@ -488,7 +488,8 @@ LIBRARY: dict[str, tuple[dict[str, Any], Callable[[Any], torch.optim.Optimizer]]
 
 @pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.parametrize("shape", [(4, 6), (3, 2, 2, 2), (5,)])
-def test_without_a_mask_steps_are_those_of_the_library_to_the_bit(name: str, shape: tuple[int, ...]) -> None:
+def test_without_a_mask_steps_are_those_of_the_library(name: str, shape: tuple[int, ...]) -> None:
+    """To the bit; but the library keeps bases of SOAP transposed in memory, where products may round otherwise."""
     keys, make = LIBRARY[name]
     found = []
     for build in (lambda holder: registry.optimizers[name].make(holder, lr=0.1, **keys), make):
@@ -496,7 +497,8 @@ def test_without_a_mask_steps_are_those_of_the_library_to_the_bit(name: str, sha
         holder = nn.ParameterList([weight])
         own = build is not make
         found.append(walk(build(holder if own else holder.parameters()), weight, draws(shape, 24))[-1])
-    assert torch.equal(*found)
+    near = 1e-13 if name == "soap" else 0.0
+    torch.testing.assert_close(*found, rtol=near, atol=near)
 
 
 def test_a_shampoo_step_is_that_of_the_smaller_problem_where_whole_rows_and_columns_are_pruned() -> None:

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -614,7 +614,8 @@ def test_a_summary_counts_jobs_by_kind_and_state(store: Store) -> None:
     assert "1 diverged, 1 done" in summary.text() and "1 running, 1 interrupted, 1 failed" in summary.text()
 
 
-def test_ten_thousand_finished_jobs_are_counted_in_under_a_second(store: Store) -> None:
+def test_ten_thousand_finished_jobs_are_counted_in_little_more_than_their_reading(store: Store) -> None:
+    """0.4 s on a quiet machine, where reading alone takes half of it; a clock says nothing on a busy one."""
     environment = {"torch": "2.13.0", "device": "cpu", "threads": 2, "deterministic": True, "precision": "fp32"}
     names = ("job.json", "mask.safetensors", "metrics.json", "weights.safetensors")
     record = {"size": 1000, "sha256": "0" * 64}
@@ -624,10 +625,16 @@ def test_ten_thousand_finished_jobs_are_counted_in_under_a_second(store: Store) 
         key = key_of(number)
         folder(store, key).mkdir(parents=True)
         (folder(store, key) / "manifest.json").write_bytes(seal({**about, "key": key}))
-    seconds = []
-    for _ in range(3):
+
+    def read() -> int:
+        return sum(len(json.loads(path.read_bytes())["files"]) for path in store.root.glob("jobs/*/*/manifest.json"))
+
+    def seconds(call: Callable[[], object]) -> float:
         began = time.process_time()
-        summary = store.summary()
-        seconds.append(time.process_time() - began)
-    assert summary.jobs == {"ticket": {"done": 10_000}} and summary.size == 40_000_000
-    assert min(seconds) < 1.0
+        call()
+        return time.process_time() - began
+
+    summary = store.summary()
+    assert summary.jobs == {"ticket": {"done": 10_000}} and summary.size == 40_000_000 and read() == 40_000
+    turns = [(seconds(store.summary), seconds(read)) for _ in range(3)]
+    assert min(taken for taken, _ in turns) < 5 * min(least for _, least in turns)
