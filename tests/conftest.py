@@ -28,5 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each of the processes that test side by side: threads that wait for one another on shared cores take
+    three times as long. Commands that tests start have all cores."""
     torch.set_num_threads(1)
+    monkeypatch.setattr("lottery.device.cores", lambda: 1)
