@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lottery import background_kernels as kernels
 from lottery.background_kernels import BLOCK
-from lottery.compiled import Array, CompiledEngine, flat
+from lottery.compiled import Array, CompiledEngine, flat, zeros
 from lottery.kernels import RULES
 from lottery.mask import Mask
 from lottery.objective import Objective
@@ -60,10 +60,8 @@ class BackgroundEngine(CompiledEngine):
         pruned = not bool(alive[0].all())
         self._mask = self._packed(0, alive[0].float()).numpy().reshape(shape) if pruned else np.zeros((0, 1, 1), "f4")
         self._work: dict[int, tuple[tuple[Array, ...], tuple[Array, ...]]] = {}
-        self._evaluated = (
-            self._lists(threads, TILE),
-            [np.zeros((threads, *shape), np.float32) for shape in activations(self._net, units, TILE, False)],
-        )
+        shapes = activations(self._net, units, TILE, False)
+        self._evaluated = (*self._lists(threads, TILE), *(zeros(threads, *shape) for shape in shapes))
         self.load()
 
     def _sizes(self) -> tuple[list[int], list[int]]:
@@ -122,32 +120,28 @@ class BackgroundEngine(CompiledEngine):
     def outputs(self, x: Tensor) -> Tensor:
         numba.set_num_threads(self._threads)
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
-        lists, (acts, gates) = self._evaluated
-        work = (*lists, acts, gates)
-        kernels.outputs(flat(x), self._background, self._first[0], self._net, self._rest[0], self._state[1], work, out)
+        weights, others, biases = self._first[0], self._rest[0], self._state[1]
+        kernels.outputs(flat(x), self._background, weights, self._net, others, biases, self._evaluated, out)
         return torch.from_numpy(out)
 
     def _lists(self, tiles: int, tile: int) -> tuple[Array, ...]:
         """What the first layer of so many tiles works in, see `kernels.outputs`."""
         inputs = len(self._background)
-        bases = np.zeros((self._threads, self._blocks, BLOCK), np.float32)
+        bases, outs = zeros(self._threads * self._blocks, BLOCK), zeros(self._threads, tile, BLOCK)
         values, places = (np.zeros((tiles, tile, inputs), kind) for kind in (np.float32, np.int32))
-        outs = np.zeros((tiles, tile, BLOCK), np.float32)
-        return self._every, bases, values, places, np.zeros((tiles, tile), np.int64), outs
+        return self._every, bases, outs, values, places, np.zeros((tiles, tile), np.int64)
 
     def _buffers(self, examples: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         """What a step on so many examples works in, see `kernels.step`."""
         if examples not in self._work:
             *work, of_biases = work_space(self._net, self._units, examples, self._threads)
             tiles, tile, inputs = len(work[0]), work[0].shape[2], len(self._background)
-            of_biases = np.zeros((tiles, self._units + of_biases.shape[1]), np.float32)
-            # one more than there are examples, which is the background in all of them together
-            by_input, examples_of = (np.zeros((tiles, inputs, tile + 1), kind) for kind in (np.float32, np.int32))
-            by_input[:, :, 0], examples_of[:, :, 0] = self._background, tile
-            ds = np.zeros((tiles, self._blocks, tile + 1, BLOCK), np.float32)
-            many = np.zeros((tiles, inputs), np.int64)
-            gradients = np.zeros((self._threads, ROWS, BLOCK), np.float32)
-            *lists, outs = self._lists(tiles, tile)
-            own = (*lists, by_input, examples_of, many, outs, ds, gradients)
+            of_biases = zeros(tiles, self._units + of_biases.shape[1])
+            entries = (tile + 1) * inputs  # one more than there are examples, which is the background in all together
+            by_input, examples_of = (np.zeros((tiles, entries), kind) for kind in (np.float32, np.int32))
+            ds = zeros(tiles, self._blocks, tile + 1, BLOCK)
+            starts = np.zeros((tiles, inputs + 1), np.int64)
+            gradients = zeros(self._threads, ROWS, BLOCK)
+            own = (*self._lists(tiles, tile), by_input, examples_of, starts, ds, gradients)
             self._work[examples] = (*work, of_biases), own
         return self._work[examples]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit, prange
+from numba import prange
 
+from lottery.kept import kernel
 from lottery.kernels import (
-    FAST,
     F,
     added_up,
     backward,
@@ -30,7 +30,7 @@ from lottery.vectors import add_rows
 BLOCK = 64  # units: as many as are kept in registers
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def _list(x: Any, background: Any, values: Any, places: Any, counts: Any) -> None:
     """Example e differs by `values[e]` from the background at the first `counts[e]` of the inputs `places[e]`."""
     for e in range(len(x)):
@@ -43,51 +43,53 @@ def _list(x: Any, background: Any, values: Any, places: Any, counts: Any) -> Non
         counts[e] = many
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _list_by_input(n: int, values: Any, places: Any, counts: Any, v: Any, p: Any, c: Any) -> None:
-    """What `_list` says of n examples, by input: `v[i]` in the examples `p[i]`, the first `c[i]` of both.
+@kernel()
+def _list_by_input(n: int, values: Any, places: Any, counts: Any, background: Any, last: int, by_input: Any) -> None:
+    """What `_list` says of n examples, by input: i differs by `v[j]` in `p[j]`, for starts[i] <= j < starts[i + 1].
 
-    One is there already: the background, in all examples together."""
-    c[:] = 1
+    Each has one more: the background, in all examples together, which count as the example `last`."""
+    v, p, starts = by_input
+    starts[:] = 0
+    for e in range(n):
+        for j in range(counts[e]):
+            starts[places[e, j] + 1] += 1
+    for i in range(len(background)):
+        place = starts[i]
+        starts[i + 1] += place + 1
+        v[place] = background[i]
+        p[place] = last
+        starts[i] = place + 1
     for e in range(n):
         for j in range(counts[e]):
             i = places[e, j]
-            last = c[i]
-            v[i, last] = values[e, j]
-            p[i, last] = e
-            c[i] = last + 1
+            place = starts[i]
+            v[place] = values[e, j]
+            p[place] = e
+            starts[i] = place + 1
+    for i in range(len(background), 0, -1):
+        starts[i] = starts[i - 1]
+    starts[0] = 0
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _first_layer(x: Any, background: Any, base: Any, weights: Any, lists: Any, out: Any, a: Any) -> None:
-    """The first layer's activations, a row a unit of `a`; `base` (blocks, BLOCK) is what the background gives."""
+@kernel()
+def _base(background: Any, bias: Any, weights: Any, every: Any, bases: Any, row: int) -> None:
+    """What the background gives the units of one block, into a row of `bases`; `every` are the inputs' numbers."""
+    bases[row] = bias
+    add_rows(bases, row, BLOCK, background, None, weights, every, 0, len(every))
+
+
+@kernel()
+def _first_layer(n: int, base: Any, weights: Any, lists: Any, out: Any, a: Any) -> None:
+    """What n examples activate one block of units, a row a unit of `a`; `base` is what the background gives them."""
     values, places, counts = lists
-    _list(x, background, values, places, counts)
-    for b in range(len(weights)):
-        for e in range(len(x)):
-            out[e] = base[b]
-            add_rows(out, e, BLOCK, values[e], None, weights[b], places[e], 0, counts[e])
-        transpose(out[: len(x)], a[b * BLOCK : (b + 1) * BLOCK])
-    rectify(a[: len(weights) * BLOCK])
+    for e in range(n):
+        out[e] = base
+        add_rows(out, e, BLOCK, values[e], None, weights, places[e], 0, counts[e])
+    transpose(out[:n], a)
+    rectify(a)
 
 
-@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
-def _base(background: Any, weights: Any, bias: Any, every: Any, sums: Any) -> Any:
-    """What a background gives the units of the first layer (blocks, BLOCK); `every` are the numbers of the inputs."""
-    threads, blocks, inputs = len(sums), weights.shape[0], weights.shape[1]
-    for t in prange(threads):
-        part = sums[t]
-        for b in range(blocks):
-            part[b] = F(0)
-            first, last = t * inputs // threads, (t + 1) * inputs // threads
-            add_rows(part, b, BLOCK, background, None, weights[b], every, first, last)
-    base = sums[0]
-    for t in range(1, threads):
-        base += sums[t]
-    return base + bias[: blocks * BLOCK].copy().reshape(blocks, BLOCK)
-
-
-@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel(parallel=True)
 def step(
     x: Any,
     y: Any,
@@ -109,19 +111,29 @@ def step(
     `first` are the first layer's weights (blocks, inputs, BLOCK) and the optimizer's state of them, `mask` what of them
     is kept, empty where all are. For the backward pass, by `hidden` and `transposed`, the first layer's units are those
     of one more hidden layer and there are no inputs. All else is as in `kernels.step`, but that biases are those of the
-    first layer, then of the others."""
+    first layer, then of the others. A thread computes the activations of the same blocks of units that it updates, so
+    that their weights stay in its core's cache."""
     weights, m, v = first
     others, bias, wm, wv, bm, bv = state
     acts, grads, gates, sums, begins, chunks, scratch, losses, of_biases = work
-    every, bases, values, places, counts, by_input, examples, many, outs, ds, gradients = own
+    every, bases, outs, values, places, counts, of_inputs, of_examples, starts, ds, gradients = own
     layers, blocks, inputs = net[0], weights.shape[0], weights.shape[1]
-    tiles, threads, units, scale = len(acts), len(bases), blocks * BLOCK, F(1) / F(x.shape[0])
+    tiles, threads, units, scale = len(acts), len(outs), blocks * BLOCK, F(1) / F(x.shape[0])
     first_output, rows = units + layers[len(layers) - 2], gradients.shape[1]
-    base = _base(background, weights, bias, every, bases)
+    pieces, shares = (inputs + rows - 1) // rows, len(chunks) - 1
     for t in prange(tiles):
-        a, d, here = acts[t], grads[t], x[begins[t] : begins[t + 1]]
-        lists = values[t], places[t], counts[t]
-        _first_layer(here, background, base, weights, lists, outs[t], a)
+        here = x[begins[t] : begins[t + 1]]
+        _list(here, background, values[t], places[t], counts[t])
+        by_input = of_inputs[t], of_examples[t], starts[t]
+        _list_by_input(len(here), values[t], places[t], counts[t], background, acts.shape[2], by_input)
+    for t in prange(threads):
+        for part in range(t * blocks * tiles // threads, (t + 1) * blocks * tiles // threads):
+            b, tile = part // tiles, part % tiles
+            lists, n = (values[tile], places[tile], counts[tile]), begins[tile + 1] - begins[tile]
+            _base(background, bias[b * BLOCK : (b + 1) * BLOCK], weights[b], every, bases, t * blocks)
+            _first_layer(n, bases[t * blocks], weights[b], lists, outs[t], acts[tile, b * BLOCK : (b + 1) * BLOCK])
+    for t in prange(tiles):
+        a, d = acts[t], grads[t]
         forward(a, units, gates[t], net, others, bias[units:], False)
         losses[t] = loss_and_gradient(a, d, y[begins[t] : begins[t + 1]], first_output, smoothing, scale)
         backward(a, d, gates[t], 0, hidden, transposed, others, False, sums[t])
@@ -130,21 +142,19 @@ def step(
             of_block = ds[t, b]
             transpose(d[b * BLOCK : (b + 1) * BLOCK], of_block)
             of_block[len(of_block) - 1] = of_biases[t, b * BLOCK : (b + 1) * BLOCK]
-        _list_by_input(len(here), values[t], places[t], counts[t], by_input[t], examples[t], many[t])
-    for c in prange(len(chunks) - 1):
-        learn(scratch[c], chunks[c], chunks[c + 1], acts, grads, units, net, others, wm, wv, rule, p)
-    of_bias = added_up(of_biases)
-    pieces = (inputs + rows - 1) // rows
     for t in prange(threads):
+        for c in range(t * shares // threads, (t + 1) * shares // threads):
+            learn(scratch[c], chunks[c], chunks[c + 1], acts, grads, units, net, others, wm, wv, rule, p)
         gradient = gradients[t]
-        for piece in range(t, blocks * pieces, threads):
-            b, begin = piece // pieces, piece % pieces * rows
+        for part in range(t * blocks * pieces // threads, (t + 1) * blocks * pieces // threads):
+            b, begin = part // pieces, part % pieces * rows
             end = min(begin + rows, inputs)
             gradient[:] = F(0)
             for i in range(begin, end):
                 for tile in range(tiles):
-                    d, count = ds[tile, b], many[tile, i]
-                    add_rows(gradient, i - begin, BLOCK, by_input[tile, i], None, d, examples[tile, i], 0, count)
+                    d, first_one, last_one = ds[tile, b], starts[tile, i], starts[tile, i + 1]
+                    ofi, ofe = of_inputs[tile], of_examples[tile]
+                    add_rows(gradient, i - begin, BLOCK, ofi, None, d, ofe, first_one, last_one)
             whole = gradient[: end - begin].reshape(-1)
             if len(mask):
                 alive = mask[b, begin:end].reshape(-1)
@@ -152,21 +162,27 @@ def step(
                     whole[k] *= alive[k]
             w, wm1, wv1 = weights[b, begin:end], m[b, begin:end], v[b, begin:end]
             update(w.reshape(-1), whole, wm1.reshape(-1), wv1.reshape(-1), rule, p)
-    update(bias, of_bias, bm, bv, rule, p)
+    update(bias, added_up(of_biases), bm, bv, rule, p)
     return float(losses.sum() * scale)
 
 
-@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel(parallel=True)
 def outputs(x: Any, background: Any, weights: Any, net: Any, others: Any, bias: Any, work: Any, out: Any) -> None:
     """The outputs (n, classes) of the examples `x` (n, inputs)."""
-    every, bases, values, places, counts, outs, acts, gates = work
-    layers, units, workers, size = net[0], len(weights) * BLOCK, len(acts), acts.shape[2]
+    every, bases, outs, values, places, counts, acts, gates = work
+    layers, blocks, workers, size = net[0], len(weights), len(acts), acts.shape[2]
+    units = blocks * BLOCK
     tiles, first_output = (len(x) + size - 1) // size, units + layers[len(layers) - 2]
-    base = _base(background, weights, bias, every, bases)
     for t in prange(workers):
+        a, lists = acts[t], (values[t], places[t], counts[t])
+        for b in range(blocks):
+            _base(background, bias[b * BLOCK : (b + 1) * BLOCK], weights[b], every, bases, t * blocks + b)
         for tile in range(t, tiles, workers):
-            here, a = x[tile * size : (tile + 1) * size], acts[t]
-            _first_layer(here, background, base, weights, (values[t], places[t], counts[t]), outs[t], a)
+            here = x[tile * size : (tile + 1) * size]
+            _list(here, background, *lists)
+            for b in range(blocks):
+                rows = a[b * BLOCK : (b + 1) * BLOCK]
+                _first_layer(len(here), bases[t * blocks + b], weights[b], lists, outs[t], rows)
             forward(a, units, gates[t], net, others, bias[units:], False)
             for k in range(len(here)):
                 for c in range(out.shape[1]):

@@ -52,7 +52,7 @@ class CompiledEngine:
         weights, biases = (sum(sizes) for sizes in self._sizes())
         # weights and biases, then two values of state of each: the order of `kernels.step`
         sizes = (weights, biases, weights, weights, biases, biases)
-        self._state = tuple(np.zeros(size, np.float32) for size in sizes)
+        self._state = tuple(zeros(size) for size in sizes)
 
     def _sizes(self) -> tuple[list[int], list[int]]:
         raise NotImplementedError
@@ -126,6 +126,13 @@ def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
     corrected = lr / (1 - b1**steps), math.sqrt(1 - b2**steps)
     decays = (0, lr * decay) if decoupled else (decay, 0)
     return np.array([lr, *decays, b1, 1 - b1, b2, 1 - b2, group["eps"], *corrected], np.float32)
+
+
+def zeros(*shape: int) -> Array:
+    """float32, from the begin of a cache line on, as torch allocates: numpy's arrays begin anywhere, and each vector
+    would be read from two lines."""
+    values: Array = torch.zeros(shape).numpy()
+    return values
 
 
 def flat(x: Tensor) -> Array:

@@ -16,17 +16,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from lottery.vectors import FLAGS, LANES, add_products, add_rows
+from lottery.kept import kernel
+from lottery.vectors import LANES, add_products, add_rows
 
-FAST = set(FLAGS)
 F = np.float32
 RULES = ("sgd", "momentum", "nesterov", "adam")
 SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def transpose(x: Any, a: Any) -> None:
     """a[i, k] = x[k, i], a vector of rows of x at a time."""
     whole = len(x) - len(x) % LANES
@@ -40,7 +40,7 @@ def transpose(x: Any, a: Any) -> None:
             a[i, k] = x[k, i]
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def rectify(a: Any) -> None:
     """Of rows that lie in order."""
     whole = a.reshape(-1)
@@ -48,7 +48,7 @@ def rectify(a: Any) -> None:
         whole[k] = F(0) if whole[k] < 0 else whole[k]  # a NaN stays one
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def forward(a: Any, inputs: int, gates: Any, net: Any, weights: Any, bias: Any, residual: bool) -> None:
     """Activations from those of the `inputs`; with `residual`, hidden layers from the second on add their input.
 
@@ -71,7 +71,7 @@ def forward(a: Any, inputs: int, gates: Any, net: Any, weights: Any, bias: Any, 
                     out[k] += above[k]
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale: Any) -> float:
     """The sum of the examples' cross-entropies with smoothed labels; `d` of the outputs is its gradient times scale."""
     classes, total = a.shape[0] - first, 0.0
@@ -92,7 +92,7 @@ def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale:
     return total
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def backward(
     a: Any, d: Any, gates: Any, inputs: int, layers: Any, transposed: Any, weights: Any, residual: bool, sums: Any
 ) -> None:
@@ -123,7 +123,7 @@ def backward(
                 out[k] = out[k] if gate[k] > 0 else F(0)
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
     """One step of the optimizer, as torch.optim computes it."""
     lr, decay, decoupled, b1, rest1, b2, rest2, eps, size, root = p
@@ -148,7 +148,7 @@ def update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
             w[i] -= size * m[i] / (np.sqrt(v[i]) / root + eps)
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def row_sums(d: Any, sums: Any) -> None:
     """sums[r] = the sum of d[r]."""
     for r in range(len(d)):
@@ -158,7 +158,7 @@ def row_sums(d: Any, sums: Any) -> None:
         sums[r] = total
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def learn(
     gradient: Any,
     first: int,
@@ -184,7 +184,7 @@ def learn(
     update(weights[begin:end], gradient, m[begin:end], v[begin:end], rule, p)
 
 
-@njit(fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel()
 def added_up(parts: Any) -> Any:
     """The first row, to which all others are added."""
     for t in range(1, len(parts)):
@@ -193,7 +193,7 @@ def added_up(parts: Any) -> Any:
     return parts[0]
 
 
-@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel(parallel=True)
 def step(
     x: Any,
     y: Any,
@@ -229,7 +229,7 @@ def step(
     return float(losses.sum() * scale)
 
 
-@njit(parallel=True, fastmath=FAST, error_model="numpy", nogil=True, cache=True)
+@kernel(parallel=True)
 def outputs(x: Any, net: Any, state: Any, acts: Any, gates: Any, residual: bool, out: Any) -> None:
     """The outputs (n, classes) of the examples `x` (n, inputs); a thread has one of `acts` and of `gates`."""
     layers = net[0]

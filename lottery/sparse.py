@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lottery import kernels
-from lottery.compiled import Array, CompiledEngine, flat
+from lottery.compiled import Array, CompiledEngine, flat, zeros
 from lottery.mask import Mask
 from lottery.objective import Objective
 from lottery.vectors import LANES
@@ -44,7 +44,7 @@ class SparseEngine(CompiledEngine):
         self._allocate()
         self._work: dict[int, tuple[Array, ...]] = {}
         shapes = activations(self._net, self._inputs, TILE, self._residual)
-        self._evaluated = [np.zeros((threads, *shape), np.float32) for shape in shapes]
+        self._evaluated = [zeros(threads, *shape) for shape in shapes]
         self.load()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
@@ -106,12 +106,12 @@ def work_space(net: Net, inputs: int, examples: int, threads: int, residual: boo
     begins = tiles_of(examples, threads)
     tiles, tile = len(begins) - 1, -(-int(begins[1]) // LANES) * LANES
     whole, kept = ((tiles, *shape) for shape in activations(net, inputs, tile, residual))
-    acts, grads, gates, sums = (np.zeros(shape, np.float32) for shape in (whole, whole, kept, kept))
+    acts, grads, gates, sums = (zeros(*shape) for shape in (whole, whole, kept, kept))
     layers, _, _, starts, _ = net
     cost = starts + 2 * np.arange(len(starts))  # what a segment costs beside its weights
     chunks = np.unique(np.searchsorted(cost, np.linspace(0, cost[-1], CHUNKS * threads + 1)))
-    scratch = np.zeros((len(chunks) - 1, int(np.diff(starts[chunks]).max(initial=1))), np.float32)
-    of_biases = np.zeros((tiles, layers[-1]), np.float32)
+    scratch = zeros(len(chunks) - 1, int(np.diff(starts[chunks]).max(initial=1)))
+    of_biases = zeros(tiles, int(layers[-1]))
     return acts, grads, gates, sums, begins, chunks, scratch, np.zeros(tiles), of_biases
 
 

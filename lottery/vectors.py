@@ -2,8 +2,7 @@
 
 numba turns a loop over the columns of a row into vectors, but keeps no sum over several rows in them: it would write
 and read each partial sum. These two are therefore spelt out in the compiler's own language. What a processor lacks of
-the vectors is made up for by the compiler. What was compiled is kept by the date of the file that calls these: after a
-change here, kept kernels are the old ones until theirs are touched."""
+the vectors is made up for by the compiler."""
 
 from __future__ import annotations
 
@@ -11,14 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
 cgutils: Any = untyped_cgutils
 FLAGS = ("reassoc", "contract", "nsz")
-LANES = 8  # of a vector; rows are filled up to a multiple of it
+# numbers of a vector; rows are filled up to a multiple of it
+LANES = 16 if dict(binding.get_host_cpu_features()).get("avx512f") else 8
 REGISTERS = 8  # vectors of partial sums: half of what the smallest processors have
 
 _FLOAT, _INTEGER = ir.FloatType(), ir.IntType(64)
@@ -96,11 +96,9 @@ def _add_products(
                 return _total(builder, parts)
 
             with at.counted(first, last, 4) as j:
-                one, two, three, four = (product(at.plus(j, i)) for i in range(4))
-                halves = _paired(builder, _paired(builder, one, two), _paired(builder, three, four))
-                undefined = ir.Constant(_VECTOR, ir.Undefined)
-                low, high = (builder.shuffle_vector(halves, undefined, _picked(range(i, i + 4))) for i in (0, 4))
-                at.add_four(0, builder.sub(j, first), builder.fadd(low, high, flags=FLAGS))
+                one, two, three, four = (_eight(builder, product(at.plus(j, i))) for i in range(4))
+                fours = _paired(builder, _paired(builder, one, two), _paired(builder, three, four))
+                at.add_four(0, builder.sub(j, first), _halves_added(builder, fours))
             with at.counted(at.whole(first, last, 4), last, 1) as j:
                 at.add_one(0, builder.sub(j, first), _summed(builder, product(j)))
 
@@ -193,8 +191,20 @@ def _spread(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(single, undefined, _picked([0] * LANES))
 
 
+def _halves_added(builder: Any, vector: Any) -> Any:
+    half = vector.type.count // 2
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    low, high = (builder.shuffle_vector(vector, undefined, _picked(range(i, i + half))) for i in (0, half))
+    return builder.fadd(low, high, flags=FLAGS)
+
+
+def _eight(builder: Any, vector: Any) -> Any:
+    """A vector of eight numbers with the same sum."""
+    return vector if LANES == 8 else _halves_added(builder, vector)
+
+
 def _paired(builder: Any, a: Any, b: Any) -> Any:
-    """Sums of neighbours: two of a, two of b, in each half."""
+    """Sums of neighbours, of vectors of eight: two of a, two of b, in each half."""
     even = builder.shuffle_vector(a, b, _picked([0, 2, 8, 10, 4, 6, 12, 14]))
     odd = builder.shuffle_vector(a, b, _picked([1, 3, 9, 11, 5, 7, 13, 15]))
     return builder.fadd(even, odd, flags=FLAGS)

@@ -1,0 +1,48 @@
+"""What numba keeps of the compiled kernels, which contain parts of one another's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lottery
+from lottery.kept import SOURCES
+
+SCRIPT = """
+import numpy as np
+from lottery.kernels import transpose
+
+transpose(np.zeros((16, 2), np.float32), np.zeros((2, 16), np.float32))
+print(transpose.stats.cache_hits.total(), transpose.stats.cache_misses.total())
+"""
+
+
+@pytest.mark.parametrize("name", ["vectors", "background_kernels"])
+def test_kept_kernels_are_those_of_the_files_as_they_are(tmp_path: Path, name: str) -> None:
+    """A kernel of `kernels.py`, whose own file stays what it was."""
+    package = tmp_path / "lottery"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for source in SOURCES:
+        shutil.copy(Path(lottery.__file__).with_name(f"{source}.py"), package)
+
+    def kept() -> list[int]:
+        """How many kernels were found and how many compiled, in a new process."""
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return [int(word) for word in done.stdout.split()]
+
+    assert kept() == [0, 1]
+    assert kept() == [1, 0]
+    with (package / f"{name}.py").open("a") as file:
+        file.write("# changed\n")
+    assert kept() == [0, 1]
+    assert kept() == [1, 0]
