@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lottery import benchmark
 from lottery.benchmark import Case, cases, keep, last, measure, table
 from lottery.cli import app
-from lottery.errors import UsageError
+from lottery.errors import DataError, UsageError
 
 MNIST = Path(os.environ.get("LOTTERY_DATA", "data")) / "MNIST"
 
@@ -69,6 +69,15 @@ def test_a_case_that_is_not_there_is_told() -> None:
     assert [case.name for case in cases(["lenet-0.05"])] == ["lenet-0.05"]
     with pytest.raises(UsageError, match="bench has no case vgg; there are lenet, "):
         cases(["vgg"])
+
+
+def test_data_that_are_not_there_are_told_before_anything_is_measured(tmp_path: Path) -> None:
+    measured: list[str] = []
+    first = made_up("one", [(4.0, 2.0, None)])
+    (second,) = cases(["resnet20"], "{name: image_folder, folder: nothing}")
+    with pytest.raises(DataError, match="nothing"):
+        measure([first, second], tmp_path, 1, measured.append)
+    assert measured == []
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason="needs MNIST in $LOTTERY_DATA")
