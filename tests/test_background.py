@@ -155,7 +155,7 @@ def taken(share: float, *, deterministic: bool = False, wanted: Any = "auto", st
 
 def test_auto_takes_it_where_a_measurement_shows_that_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert taken(0.02) == "background"
-    assert taken(1) == "dense"
+    assert taken(1) in ("dense", "onednn")
     assert taken(0.02, steps=LEAST_STEPS - 1) == "dense"
     monkeypatch.setattr(time, "perf_counter", None)  # where bytes must come out equal no clock is read
     assert taken(0.02, deterministic=True) == "dense"

@@ -36,6 +36,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {
         "events",
         "vectors",
+        "kept",
         "kernels",
         "compiled",
         "sparse",

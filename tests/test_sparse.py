@@ -255,7 +255,7 @@ def wide(density: float, deterministic: bool, wanted: Any, steps: int = LEAST_ST
 
 def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster() -> None:
     assert wide(0.01, False, "auto") == "sparse"
-    assert wide(0.99, False, "auto") == "dense"
+    assert wide(0.99, False, "auto") in ("dense", "onednn")
 
 
 def test_auto_takes_no_clock_where_bytes_must_come_out_equal(monkeypatch: pytest.MonkeyPatch) -> None:
