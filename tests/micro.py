@@ -13,6 +13,7 @@ import pytest
 
 from lottery.data import Data
 from lottery.errors import Interrupted
+from lottery.io import DRAFT
 from lottery.recipe import Recipe, parse_recipe
 from lottery.signals import Stop
 from lottery.work import Request, prepare, work
@@ -68,10 +69,14 @@ def finish(recipe: Path, store: Path, *options: str) -> str:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """All that finished jobs committed: bytes of each file by its path; of manifests what is no time and no machine."""
+    """All that finished jobs committed: bytes of each file by its path; of manifests what is no time and no machine.
+
+    What a kill in the middle of a commit left beside them is no job; `lottery gc` removes it."""
     found: dict[str, bytes] = {}
     for path in sorted((store / "jobs").rglob("*")):
         name = str(path.relative_to(store / "jobs"))
+        if any(DRAFT.search(part) for part in Path(name).parts):
+            continue
         if path.name == "manifest.json":
             manifest = json.loads(path.read_bytes())
             kept = {key: manifest[key] for key in ("key", "kind", "status", "parent", "files")}

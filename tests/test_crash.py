@@ -46,11 +46,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], i
         return contents(store), len(disk.seen)
 
 
-def whole_jobs(store: Path) -> dict[str, bytes]:
-    """What stands under its final name; drafts of the dead are none of it."""
-    return {name: data for name, data in contents(store).items() if ".tmp-" not in name}
-
-
 def check(
     whole: tuple[dict[str, bytes], int],
     folder: Path,
@@ -69,9 +64,9 @@ def check(
         assert len(disk.seen) <= number or disk.seen[number][0] in TOLERATED or log
     disk.heal()
     shutil.rmtree(folder / "leases", ignore_errors=True)  # of this process, which is not as dead as it plays
-    assert whole_jobs(folder).items() <= whole[0].items()  # each job is there whole or not at all
+    assert contents(folder).items() <= whole[0].items()  # each job is there whole or not at all
     run(folder)
-    assert whole_jobs(folder) == whole[0]
+    assert contents(folder) == whole[0]
 
 
 @pytest.mark.parametrize("fault", [crash_before, crash_after, refuses(errno.ENOSPC), refuses(errno.EIO)])
