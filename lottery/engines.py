@@ -138,7 +138,7 @@ def _made(
         from lottery.background import BackgroundEngine
         from lottery.compiled import stoppable
         from lottery.sparse import SparseEngine
-    except (ImportError, RuntimeError) as error:  # RuntimeError: numba has no folder to keep what it compiled in
+    except (ImportError, RuntimeError, OSError) as error:  # or it may keep nothing that it compiled
         raise MachineError(
             f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
         ) from error
