@@ -95,28 +95,24 @@ def long(study: Study) -> list[Row]:
 
 def render(table: Sequence[Row], form: str) -> bytes:
     """The table in one of FORMATS. Raises UsageError for another, or where parquet lacks pyarrow."""
-    import pandas as pd
-
     if form == "json":
         return (json.dumps([finite(row) for row in table], indent=1) + "\n").encode()
+    if form in ("text", "markdown"):  # what a run prints at its end: without the time and memory that pandas takes
+        compact = [_compact(row) for row in table]
+        names, cells = list(compact[0]) if compact else [], [list(row.values()) for row in compact]
+        return (_aligned(names, cells) if form == "text" else _markdown(names, cells)).encode()
+    if form not in FORMATS:
+        raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
+    import pandas as pd
+
     frame = pd.DataFrame(list(table))
     if form == "csv":
         return frame.to_csv(index=False, lineterminator="\n").encode()
     if form == "parquet":
         return _parquet(frame)
-    compact = pd.DataFrame([_compact(row) for row in table])
-    if form == "latex":
-        style = compact.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
-        return str(style.to_latex(hrules=True)).replace("±", "$\\pm$").encode()
-    cells = [list(row.values()) for row in compact.to_dict("records")]
-    if form == "text":
-        return _aligned(list(compact.columns), cells).encode()
-    if form == "markdown":
-        from tabulate import tabulate
-
-        text: str = tabulate(cells, list(compact.columns), tablefmt="github", disable_numparse=True)
-        return f"{text}\n".encode()
-    raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
+    style = pd.DataFrame([_compact(row) for row in table]).style
+    latex = style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index").to_latex(hrules=True)
+    return str(latex).replace("±", "$\\pm$").encode()
 
 
 def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
@@ -299,6 +295,12 @@ def _aligned(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
     cells = ((cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "".join(f"{'  '.join(line).rstrip()}\n" for line in cells)
+
+
+def _markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    from tabulate import tabulate
+
+    return f"{tabulate(rows, names, tablefmt='github', disable_numparse=True)}\n"
 
 
 def _folded(name: str, cells: Sequence[str]) -> list[str]:
