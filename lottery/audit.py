@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lottery.facts import Evidence, Facts, changes_of, facts_of
 from lottery.fields import FIELDS, FIXED
+from lottery.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.plan import MEASURED
 from lottery.provenance import DIGITS
 from lottery.tables import Row, column_of, head, optimizer_labels, points, rewind_label
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Cell = tuple[int, str, int, str]  # the optimizer's place, the rewind point's label, the level, the column
 
 _WITH_THE_OPTIMIZER = ("learning_rate", "batch_size")  # mean something else under another entry of the catalogue
-_BY_MODE = {"lr": ("steps",), "finetune": ("steps", "schedule")}  # what a way of rewinding changes on purpose
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,14 @@ def _compared(study: Study, job: Job, ours: Facts, dense: Facts, ticket: Facts |
         return Finding(cell, job.seed, job.key, field, one, other, _named(study, ours, dense, field), "", against)
 
     for field in sorted(ours.values.keys() & dense.values.keys()):
-        if field != "weights" and ours.values[field] != dense.values[field]:
+        if ours.values[field] != dense.values[field]:
             yield found(field, ours.values[field], dense.values[field])
-    if ours.branch and (weights := ours.values.get("weights", "rewound")) not in ("rewound", "ticket"):
-        yield Finding(cell, job.seed, job.key, "weights", weights, "its own", f"the branch {ours.branch}")
+    for field, one, other, named in _by_origin(ours, dense):
+        yield Finding(cell, job.seed, job.key, field, one, other, named)
     if ours.steps is None or dense.steps is None:
         return
     if ours.steps != dense.steps:
         yield found("steps", str(ours.steps), str(dense.steps))
-    if job.kind == "ticket" and ours.mode == "finetune":
-        yield found("schedule", "its last rate throughout", dense.values.get("schedule", "unknown"))
     first, last = ours.grid[0], ours.grid[-1]
     theirs = [step for step in dense.grid if first < step <= last]
     if list(ours.grid[1:]) != theirs and ours.values.get("evaluation_grid") == dense.values.get("evaluation_grid"):
@@ -165,13 +163,34 @@ def _compared(study: Study, job: Job, ours: Facts, dense: Facts, ticket: Facts |
             yield found("steps", str(ours.steps), str(ticket.steps), "ticket")
 
 
+def _by_origin(ours: Facts, dense: Facts) -> Iterator[tuple[str, str, str, str]]:
+    """What follows from where a ticket or control comes from: field, its value, the dense network's, what names it."""
+    origin, mode, branch = ours.origin, f"rewind.mode {ours.mode}", f"the branch {ours.branch}"
+    if origin is None:
+        return
+    point = ours.grid[0] if ours.grid and origin.from_the_point else 0
+    if "optimizer" in changes_of(ours.branch) and (point or origin.goes_on):
+        yield "weights", f"{origin.weights}, with the optimizer that found the ticket", "its own", branch
+    elif origin.weights != REWOUND:
+        yield "weights", origin.weights, "its own", mode if origin.weights in (ABOVE, DENSE) else branch
+    if origin.schedule == LAST:
+        yield "schedule", "one rate throughout", dense.values.get("schedule", "unknown"), mode
+    if not point:
+        return  # the dense network's state is fresh at step 0 as well
+    carried = "carried on"
+    if origin.state == "fresh":
+        yield "optimizer_state", "fresh", carried, mode if origin.goes_on else branch
+    elif not ours.carries_state:
+        yield "optimizer_state", "fresh", carried, "the optimizer, whose state no mask can restrict"
+
+
 def _named(study: Study, ours: Facts, dense: Facts, field: str) -> str:
     """What allows a difference, in words: the branch, the way of rewinding, the recipe; empty where nothing does."""
     changes = changes_of(ours.branch)
     entries = {facts.values.get("optimizer", "").partition("(")[0] for facts in (ours, dense)}
     if field in changes or ("optimizer" in changes and len(entries) > 1 and field in _WITH_THE_OPTIMIZER):
         return f"the branch {ours.branch}"
-    if (not ours.branch or ours.values.get("weights") == "ticket") and field in _BY_MODE.get(ours.mode, ()):
+    if ours.origin is not None and ours.origin.goes_on and field == "steps":
         return f"rewind.mode {ours.mode}"
     if field == "engine" and study.recipe.train.engine != "dense":
         return f"train.engine {study.recipe.train.engine}"

@@ -155,8 +155,10 @@ class Bench:
 
     def spec(self, job: Job, first: int = 0) -> Spec:
         """How the dense network of this job trains from step `first`."""
-        schedule = self.plan.recipe.train.schedule
-        return Spec(job.optimizer, schedule.component, schedule.warmup, first)
+        recipe = self.plan.recipe
+        schedule, finetune = recipe.train.schedule, recipe.finetune
+        rate = None if finetune is None else finetune.rate
+        return Spec(job.optimizer, schedule.component, schedule.warmup, first, finetune_rate=rate)
 
 
 def _augmentation(spec: AugmentSpec) -> Augment:

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Literal
 
 from lottery import registry, stats
 from lottery.errors import UsageError
-from lottery.facts import weights_of
-from lottery.identity import with_versions
+from lottery.origins import origin_of
 from lottery.pairs import accuracies, declared, densities
 from lottery.study import once
-from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, paired
+from lottery.tables import (
+    Place,
+    Row,
+    by_place,
+    density_label,
+    finite,
+    head,
+    optimizer_labels,
+    paired,
+    rewind_label,
+)
 
 if TYPE_CHECKING:
     from lottery.audit import Cell
@@ -171,6 +180,7 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
     known, withheld = densities(study), study.audit.withheld()
     families = _families(study, branch.label)
     points = list(dict.fromkeys(place[1] for place in by_place(study)))
+    modes = {rewind_label(rewind): rewind.mode for rewind in study.recipe.rewind}
     found = []
     for family in families.values():
         decisions = decide(list(family.values()), compare)
@@ -184,7 +194,7 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
             row["reason"] = _reason(cell, decision, compare, len(family), ended)
             if why := _withheld(study, withheld, place, branch.label):
                 row |= {"verdict": "withheld", "seeds_needed": None, "reason": why}
-            row["reason"] = _labelled(study, branch) + row["reason"]
+            row["reason"] = _labelled(branch, modes[place[1]]) + row["reason"]
             found.append(((place[0], points.index(place[1]), place[2]), row))
     return found
 
@@ -258,13 +268,13 @@ def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label
     return "; ".join(reasons)
 
 
-def _labelled(study: Study, branch: BranchSpec) -> str:
+def _labelled(branch: BranchSpec, mode: str) -> str:
     """What to know of a control that differs in more than its claim."""
-    criterion, claim = study.recipe.prune.criterion.name, claim_of(branch.name)
-    if claim == "mask" and weights_of(with_versions("branch", branch.component)) != "rewound":
+    control, ticket = origin_of(branch.component, mode), origin_of(None, mode)
+    if ticket.goes_on and not control.goes_on:
+        return f"the ticket goes on from trained weights, the control does not ({control.weights}): "
+    if claim_of(branch.name) == "mask" and not control.goes_on and control.weights != ticket.weights:
         return "sparse training from scratch, mask and weights differ: "
-    if claim == "iteration" and criterion != "magnitude":
-        return f"the control is pruned by magnitude and the ticket by {criterion}: "
     return ""
 
 

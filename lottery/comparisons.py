@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
@@ -37,21 +38,33 @@ def transfer(study: Study) -> list[Row]:
             columns = cells.setdefault((rewind_label(job.rewind), job.level, job.place), {})
             columns.setdefault(job.place if job.transfer is None else job.transfer, []).append(record)
     table: list[Row] = []
-    groups: list[tuple[str, str | None, dict[int, list[Record | None]]]] = []
+    groups: list[tuple[int | None, str | None, dict[int, list[Record | None]]]] = []
     if any(record for column in dense.values() for record in column):
-        groups.append((DENSE, None, dense))
-    for (point, _, place), columns in sorted(cells.items()):
+        groups.append((None, None, dense))
+    for (point, _, finder), columns in sorted(cells.items()):
         if any(record for column in columns.values() for record in column):
-            groups.append((labels[place], point, columns))
-    for name, rewind, columns in groups:
-        row = head(recipe, rewind, found_with=name)
-        named = {label: columns.get(place, []) for place, label in enumerate(labels)}
+            groups.append((finder, point, columns))
+    for place, rewind, columns in groups:
+        row = head(recipe, rewind, found_with=DENSE if place is None else labels[place])
+        named = {label: columns.get(other, []) for other, label in enumerate(labels)}
         row["density"] = next(record.density for column in named.values() for record in column if record)
         for label, column in named.items():
             row |= measured_cell(label, column, recipe.report)
-        row["note"] = "; ".join(notes(recipe, named))
+        row["note"] = "; ".join([*_carried(columns, place, labels), *notes(recipe, named)])
         table.append(row)
     return table
+
+
+def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, labels: Sequence[str]) -> Iterator[str]:
+    """What a ticket retrained with another optimizer still has of the one that found it."""
+    others = [record for other, column in columns.items() if other != place for record in column if record]
+    rewind = others[0].job.rewind if others and place is not None else None
+    if place is None or rewind is None:
+        return
+    if rewind.mode != "weights":
+        yield f"the others go on from weights trained with {labels[place]} to the end"
+    elif rewind.to.value:
+        yield f"the others go on from weights trained with {labels[place]} for {rewind.to}"
 
 
 def rates(study: Study) -> list[Row]:

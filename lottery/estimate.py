@@ -12,6 +12,7 @@ from lottery import registry
 from lottery.build import prunable
 from lottery.device import prepared
 from lottery.mask import Mask, masked
+from lottery.origins import origin_of
 from lottery.plan import MEASURED
 from lottery.spec import Chosen, Component
 from lottery.starts import training_of
@@ -98,8 +99,10 @@ def _steps(bench: Bench, job: Job) -> int:
     to = bench.steps(job.rewind.to, job.seed, job.optimizer) if job.rewind else 0
     if job.kind == "rewind":
         return to
-    if _is_longer(job):
-        return int(total * bench.searched(job))
+    if job.branch is not None and job.rewind is not None:
+        steps = origin_of(job.branch.component, job.rewind.mode).steps
+        if steps in ("0", "T", "n T"):
+            return {"0": 0, "T": total, "n T": int(total * bench.searched(job))}[steps]
     if job.kind == "dense":
         return total - max(bench.steps(rewind.to, job.seed, job.optimizer) for rewind in bench.plan.recipe.rewind)
     return total - to

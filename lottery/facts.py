@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from lottery import proofs, registry
 from lottery.errors import LotteryError, MachineError
 from lottery.identity import digest
-from lottery.spec import Duration
+from lottery.origins import ABOVE, DENSE, Origin, carries_state, origin_of
+from lottery.spec import Component, Duration
 from lottery.tuning import choose
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ class Facts:
     """What is known of one training: `values` as text by field, to be compared; `problems` where a proof failed.
 
     `steps` counts those shared with another training before its own. Both are None where it diverged or has no curve.
-    `unproven` are sentences on what its records leave open."""
+    `unproven` are sentences on what its records leave open; `origin` is where a ticket or control comes from."""
 
     values: dict[str, str]
     problems: tuple[Problem, ...] = ()
     unproven: tuple[str, ...] = ()
     branch: str = ""
+    origin: Origin | None = None
+    carries_state: bool = True  # its optimizer's can be rewound under a mask
     mode: str = "weights"
     steps: int | None = None
     own_steps: int | None = None
@@ -144,29 +147,32 @@ def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
     branch = str(identity.get("branch", {}).get("name", ""))
     rate, how, troubles = _learning_rate(evidence, training, metrics)
     values = {**environment, **_described(training, metrics), "learning_rate": said(rate), "tuning": how}
-    values["weights"] = weights_of(identity.get("branch", {}))
+    tickets = evidence.tickets(key)
+    mode = str(tickets[0]["rewind"].get("mode", "weights")) if tickets else "weights"
+    about = branch, _origin(identity, mode), carries_state(training.get("optimizer") or {}), mode
+    origin = about[1]
     problems += [*troubles, *(("test_use", leak) for leak in proofs.leaks(metrics))]
     unproven = [f"which {name} it ran on" for name in ENVIRONMENT if environment[name] == "none"]
     if record.diverged is not None:
-        return Facts(values, tuple(problems), tuple(unproven), branch)
+        return Facts(values, tuple(problems), tuple(unproven), *about)
     steps = [int(row["step"]) for row in proofs.curve_of(metrics)]
     prune = identity.get("prune", {})
-    until: int | None = 0
+    until: int | None = steps[0] + 1 if origin is not None and origin.goes_on and steps else 0
     if prune.get("when") == "training" and steps:
         until = proofs.in_steps(prune["during"]["end"], training["length"], steps[-1])
         unproven += ["at which step pruning ended is told in epochs only"] if until is None else []
     validated = bool(training.get("validation"))
     problems += [("stopping", wrong) for wrong in proofs.stopping(metrics, report, validated, until or 0)]
     if not steps:
-        return Facts(values, tuple(problems), tuple(unproven), branch)
-    tickets, own = evidence.tickets(key), steps[-1] - steps[0]
-    mode = str(tickets[0]["rewind"].get("mode", "weights")) if tickets else "weights"
-    shared = steps[0]
-    if mode != "weights" and ("rewind" in identity or values["weights"] == "ticket"):
-        shared = steps[-1] + (len(tickets) - 1) * own  # it goes on from the trained weights of the level above
+        return Facts(values, tuple(problems), tuple(unproven), *about)
+    own, shared = steps[-1] - steps[0], steps[0]
+    if origin is not None and origin.weights.startswith(ABOVE):
+        shared = steps[-1] + (len(tickets) - 1) * own
+    elif origin is not None and origin.weights.startswith(DENSE):
+        shared = steps[-1]
     problems += _length_problems(identity, training, steps, branch)
     unproven += _unproven(identity, training, steps)
-    return Facts(values, tuple(problems), tuple(unproven), branch, mode, shared + own, own, tuple(steps))
+    return Facts(values, tuple(problems), tuple(unproven), *about, shared + own, own, tuple(steps))
 
 
 def _rate_of(training: Mapping[str, Any]) -> Any:
@@ -219,16 +225,16 @@ def _described(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[
     }
 
 
-def weights_of(branch: Mapping[str, Any]) -> str:
-    """The weights that a training starts with; `rewound` and `ticket` are those of the level that a branch leaves."""
-    name = branch.get("name")
-    if not name:
-        return "rewound"
-    if name not in registry.branches:
-        return "unknown"
-    entry = registry.branches[name]
-    own = entry.traits.get("weights") or branch.get("weights") or entry.defaults.get("weights", "rewound")
-    return {"fresh": "drawn anew", "constant": "one absolute value a layer"}.get(own, str(own))
+def _origin(identity: Mapping[str, Any], mode: str) -> Origin | None:
+    """Where a ticket or control comes from, by its identity; None for a dense network and a mode nobody knows."""
+    branch = identity.get("branch", {})
+    if not branch and "rewind" not in identity:
+        return None
+    try:
+        component = Component(str(branch.get("name")), {k: v for k, v in branch.items() if k != "name"})
+        return origin_of(component if branch else None, mode)
+    except (StopIteration, TypeError):
+        return None
 
 
 def _identity_problems(evidence: Evidence, record: Record) -> Iterator[Problem]:

@@ -27,7 +27,7 @@ from lottery.trunk import layer_name
 if TYPE_CHECKING:
     from lottery.connectivity import Paths
     from lottery.plan import Job
-    from lottery.schema import RewindSpec
+    from lottery.sections import RewindSpec
     from lottery.study import Study
 
 Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]

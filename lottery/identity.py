@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from lottery.spec import Component, Duration, plain
 
 if TYPE_CHECKING:
     from lottery.schema import DataSpec, Recipe
+    from lottery.sections import RewindSpec
 
 SCHEMA = 1  # raise it when the meaning of a key changes: no job of another schema is ever reused
 
@@ -67,6 +69,35 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
     for name, value in component.args.items():
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = with_versions(name, value)
+    return identity
+
+
+def rewind_identity(recipe: Recipe, rewind: RewindSpec) -> dict[str, Any]:
+    """The rewind point and what goes back to it.
+
+    Version 2 of `lr` and `finetune`: what goes on from trained weights has no result before its first step."""
+    identity: dict[str, Any] = {"to": point_label(rewind.to), "mode": rewind.mode}
+    if rewind.mode != "weights":
+        identity["version"] = 2
+    if rewind.mode == "finetune" and recipe.finetune is not None:
+        identity["rate"] = recipe.finetune.rate
+    return identity
+
+
+def branch_identity(
+    recipe: Recipe, component: Component, rewind: RewindSpec | None, others: Mapping[str, str]
+) -> dict[str, Any]:
+    """What of a control can change its result beside the ticket that it leaves; `others` as in `plan.plan`.
+
+    Some fields are there only where they matter, so that the keys of other controls stay as they were."""
+    identity, prune = with_versions("branch", component), recipe.prune
+    by_magnitude = prune.criterion == Component("magnitude") and prune.rounds_of_criterion == 1
+    if registry.branches[component.name].traits.get("criterion") and not by_magnitude:
+        identity["criterion"] = registry.criteria.identity(prune.criterion)
+    if (dataset := component.args.get("dataset")) is not None:
+        identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
+        if rewind is not None and rewind.to.unit == "ep" and rewind.to.value:
+            identity["rewind"] = str(rewind.to)  # in passes over the other data
     return identity
 
 

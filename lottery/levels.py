@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from lottery.identity import exact
 from lottery.mask import Mask
 from lottery.tensors import decode, part
 from lottery.train import unflatten
-from lottery.trunk import Pruning, Start, Weights, rewind
+from lottery.trunk import Criterion, Pruning, Start, Weights, rewind
 
 if TYPE_CHECKING:
     from lottery.bench import Bench
@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 class StoredLevel:
     """A finished level of the trunk (`lottery.trunk.Level`), each part read from the store when it is asked for."""
 
-    def __init__(self, bench: Bench, job: Job, partner: str | None = None):
+    def __init__(
+        self,
+        bench: Bench,
+        job: Job,
+        partner: str | None = None,
+        criterion: Callable[[torch.Generator], Criterion] | None = None,
+    ):
         self.bench, self.job, self.number = bench, job, job.level
-        self._partner = partner
+        self._partner, self._criterion = partner, criterion
         prune = bench.plan.recipe.prune
         rates, densities = ({n: exact(v) for n, v in given.items()} for given in (prune.rates, job.densities))
         self.pruning = Pruning(prune.scope, job.fraction, rates, job.times, densities)
@@ -67,10 +73,21 @@ class StoredLevel:
 
     @cached_property
     def start(self) -> Start:
+        trained = {} if self.mode == "weights" else self._ancestor(-2).trained
+        return rewind(self.rewound, trained, self.mask, self.mode)
+
+    @property
+    def mode(self) -> str:
         assert self.job.rewind is not None
-        mode = self.job.rewind.mode
-        trained = {} if mode == "weights" else self._ancestor(-2).trained
-        return rewind(self.rewound, trained, self.mask, mode)
+        return self.job.rewind.mode
+
+    @property
+    def rounds(self) -> int:
+        return self.bench.plan.recipe.prune.rounds_of_criterion
+
+    def criterion(self, generator: torch.Generator) -> Criterion:
+        assert self._criterion is not None
+        return self._criterion(generator)
 
     @property
     def initial(self) -> Start:

@@ -8,13 +8,23 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery import registry
-from lottery.identity import SCHEMA, digest, exact, point_label, training_identity, with_versions
+from lottery.identity import (
+    SCHEMA,
+    branch_identity,
+    digest,
+    exact,
+    point_label,
+    rewind_identity,
+    training_identity,
+    with_versions,
+)
 from lottery.schema import BranchSpec
 from lottery.spec import Chosen, Component, Duration
 from lottery.tuning import learning_rates
 
 if TYPE_CHECKING:
-    from lottery.schema import PruneSpec, Recipe, RewindSpec
+    from lottery.schema import PruneSpec, Recipe
+    from lottery.sections import RewindSpec
 
 Kind = Literal["trial", "choice", "rewind", "dense", "ticket", "branch"]
 MEASURED = ("dense", "ticket", "branch")  # the kinds that a table has
@@ -236,7 +246,7 @@ class _Draft:
                     "schema": SCHEMA,
                     "kind": "branch",
                     "parent": ticket.key,
-                    "branch": self._branch_identity(branch.component),
+                    "branch": branch_identity(self.recipe, branch.component, ticket.rewind, self.others),
                     "sample": sample,
                     **({"partner": partner} if partner else {}),
                 }
@@ -247,12 +257,6 @@ class _Draft:
         seeds = self.recipe.seeds
         following = seeds[(seeds.index(where[0]) + 1) % len(seeds)]
         return self.tickets[(following, *where[1:])].key
-
-    def _branch_identity(self, component: Component) -> dict[str, Any]:
-        identity = with_versions("branch", component)
-        if (dataset := component.args.get("dataset")) is not None:
-            identity["fingerprint"] = self.others[digest(registry.datasets.identity(dataset))]
-        return identity
 
     def _transfers(self, ticket: Job) -> Iterator[Job]:
         """The ticket retrained with each other optimizer of the recipe."""
@@ -286,7 +290,7 @@ def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
     for level, (fraction, times, densities) in enumerate(_amounts(prune), start=1):
         parent = dense if prune.alone else parent
         assert dense.rewind is not None
-        rounds = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
+        rounds = prune.rounds_of_criterion
         unusual = {
             "times": times if times != 1 else None,
             "when": prune.when if prune.when != "trained" else None,
@@ -305,7 +309,7 @@ def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
                 "rates": [[pattern, str(exact(rate))] for pattern, rate in prune.rates.items()],  # the first fit counts
                 **{name: value for name, value in unusual.items() if value is not None},
             },
-            "rewind": {"to": point_label(dense.rewind.to), "mode": dense.rewind.mode},
+            "rewind": rewind_identity(recipe, dense.rewind),
         }
         assert dense.point is not None
         parent = replace(

@@ -18,12 +18,13 @@ def curve_of(metrics: Metrics) -> Sequence[Mapping[str, Any]]:
     return curve
 
 
-def stopping(metrics: Metrics, report: str, validated: bool, pruned_until: int = 0) -> Iterator[str]:
+def stopping(metrics: Metrics, report: str, validated: bool, results_from: int = 0) -> Iterator[str]:
     """What is wrong with the steps at which a training was measured, in words; nothing where all of it is proven.
 
     `end` has to be the last row of the curve. With a validation split `early_stop` has to be the first row with the
-    lowest validation loss, of those at step `pruned_until` or later (a network that is pruned in training is another
-    one before), and censored where that is the last; without one there is none. `report` is what a table reads."""
+    lowest validation loss, of those at step `results_from` or later (a network that is pruned in training is another
+    one before, and what goes on from trained weights has no result before its first step), and censored where that is
+    the last; without one there is none. `report` is what a table reads."""
     curve = curve_of(metrics)
     if not curve:
         yield "there is no curve to prove the chosen step with"
@@ -40,7 +41,7 @@ def stopping(metrics: Metrics, report: str, validated: bool, pruned_until: int =
     elif early is None:
         yield "no step was chosen by the validation loss"
     else:
-        rows = [row for row in curve if row["step"] >= pruned_until and row.get("validation_loss") is not None]
+        rows = [row for row in curve if row["step"] >= results_from and row.get("validation_loss") is not None]
         best = min(rows, key=lambda row: row["validation_loss"], default=None)  # min gives the first of equals
         if best is None or early.get("step") != best["step"]:
             where = "on no row of the curve" if best is None else f"at step {best['step']}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lottery import check, contradictions, yaml
+from lottery import check, contradictions, finetuning, yaml
 from lottery.errors import RecipeError
 from lottery.registry import Problem, explain, suggest
 from lottery.schema import (
@@ -23,13 +23,12 @@ from lottery.schema import (
     PruneSpec,
     Recipe,
     ReplicatesSpec,
-    RewindSpec,
     ScheduleSpec,
     TrainSpec,
     TransferSpec,
     TuneSpec,
 )
-from lottery.sections import AugmentSpec, ResizedCropSpec
+from lottery.sections import AugmentSpec, FinetuneSpec, ResizedCropSpec, RewindSpec
 
 
 def json_schema() -> dict[str, Any]:
@@ -93,6 +92,7 @@ def _checked(draft: yaml.Draft) -> Recipe:
     except ValidationError as error:
         draft.note(_misfit(each) for each in error.errors() if not _consequence(each))
     draft.note(contradictions.contradictions(valid))
+    draft.note(finetuning.contradictions(draft.data, valid))
     if problems := draft.problems():
         raise RecipeError(problems)
     assert recipe is not None  # every misfit is among the problems
@@ -123,6 +123,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("prune", "during"): DuringSpec,
     ("prune", "frontier"): FrontierSpec,
     ("rewind",): RewindSpec,
+    ("finetune",): FinetuneSpec,
     ("tune",): TuneSpec,
     ("transfer",): TransferSpec,
     ("compare",): CompareSpec,

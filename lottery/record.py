@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lottery.plan import Job
-    from lottery.schema import Recipe, RewindSpec
+    from lottery.schema import Recipe
+    from lottery.sections import RewindSpec
     from lottery.spec import Component
     from lottery.store import Manifest, Store
 

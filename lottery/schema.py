@@ -8,17 +8,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from lottery import registry
 from lottery.sections import (
     AugmentSpec,
     BatchSize,
     Count,
     Entry,
+    FinetuneSpec,
     Flag,
     Label,
     Length,
     Natural,
     Number,
     Point,
+    RewindSpec,
     Section,
     Share,
 )
@@ -189,6 +192,11 @@ class PruneSpec(Section):
         return self.one_shot is not None or self.when != "trained"
 
     @property
+    def rounds_of_criterion(self) -> int:
+        """How often the scores are computed anew on the way to a level."""
+        return self.rounds or int(registry.criteria[self.criterion.name].traits.get("rounds", 1))
+
+    @property
     def deepest(self) -> int:
         """The last level that there may be."""
         if self.auto is None:
@@ -196,13 +204,6 @@ class PruneSpec(Section):
             return self.levels
         sparse_enough = math.floor(math.log(LEAST_DENSITY) / math.log1p(-self.fraction))
         return self.auto.most_levels or max(1, min(200, sparse_enough))
-
-
-class RewindSpec(Section):
-    """Where a trunk's tickets go back to, and what goes back: weights and all, the learning rate only, nothing."""
-
-    to: Point
-    mode: Literal["weights", "lr", "finetune"] = "weights"
 
 
 class BranchSpec(Entry):
@@ -281,6 +282,12 @@ class ReplicatesSpec(Section):
     claims: Annotated[tuple[ClaimSpec, ...], Field(min_length=1, max_length=100)]
 
 
+def _report_of(data: DataSpec, rewinds: tuple[RewindSpec, ...]) -> Literal["early_stop", "end"]:
+    """Where accuracy is read if a recipe does not say: tickets that go on from trained weights are read at the end."""
+    rewound = all(rewind.mode == "weights" for rewind in rewinds)
+    return "early_stop" if data.validation and rewound else "end"
+
+
 class Recipe(Section):
     """An experiment, from the data to the controls. Read one with `load_recipe`, which checks it as a whole."""
 
@@ -305,6 +312,7 @@ class Recipe(Section):
         tuple[Annotated[BranchSpec, BeforeValidator(_named, json_schema_input_type=str | BranchSpec)], ...],
         Field(max_length=100),
     ] = ()
+    finetune: FinetuneSpec | None = None
     tune: TuneSpec | None = None
     transfer: Annotated[
         TransferSpec | None, BeforeValidator(_transfers, json_schema_input_type=Literal["all"] | TransferSpec)
@@ -312,7 +320,7 @@ class Recipe(Section):
     compare: CompareSpec | None = None
     replicates: ReplicatesSpec | None = None
     report: Literal["early_stop", "end"] = Field(
-        default_factory=lambda fields: "early_stop" if fields["data"].validation else "end"
+        default_factory=lambda fields: _report_of(fields["data"], fields["rewind"])
     )
 
     @field_validator("*", mode="after")

@@ -67,6 +67,20 @@ class AugmentSpec(Section):
     ] = None
 
 
+class RewindSpec(Section):
+    """Where a trunk's tickets go back to, and what goes back: weights and all, the learning rate only, nothing."""
+
+    to: Point
+    mode: Literal["weights", "lr", "finetune"] = "weights"
+
+
+class FinetuneSpec(Section):
+    """At which learning rate `mode: finetune` trains throughout, as a share of the highest: where it is not given, at
+    the schedule's last."""
+
+    rate: Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
 class Entry(Section):
     """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
 

@@ -18,6 +18,7 @@ from lottery.errors import Interrupted
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
 from lottery.objective import Objective
+from lottery.origins import carries_state
 from lottery.schedules import multiplier
 from lottery.seed import generator
 from lottery.spec import Component, Duration
@@ -39,7 +40,7 @@ def starting_point(bench: Bench, job: Job) -> Start:
         assert job.branch is not None
         component = job.branch.component
         draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
-        level = StoredLevel(bench, trunk[-1], partner=job.partner)
+        level = StoredLevel(bench, trunk[-1], job.partner, lambda draws: _criterion(bench, trunk[-1], draws))
         start = registry.branches[component.name].make(level, draws, **component.args)
         assert isinstance(start, Start)
         return start
@@ -51,19 +52,22 @@ def starting_point(bench: Bench, job: Job) -> Start:
         start, end, every = (bench.steps(point, job.seed, job.optimizer) for point in during)
         target = pruning.keep(above.mask)
         names = pruning.takes_part(above.mask)
-        gradual = Gradual(start, end, every, target, names, lambda step: _criterion(bench, job, depth, step))
+
+        def during_training(step: int) -> Criterion:
+            return _criterion(bench, job, generator(job.seed, f"mask/{step}", depth))
+
+        gradual = Gradual(start, end, every, target, names, during_training)
         return replace(above.rewound, gradual=gradual)
-    rounds = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
-    criterion = _criterion(bench, job, depth)
+    criterion = _criterion(bench, job, generator(job.seed, "mask", depth))
+    rounds = prune.rounds_of_criterion
     return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
 
 
-def _criterion(bench: Bench, job: Job, depth: int, step: int | None = None) -> Criterion:
-    """The recipe's criterion with what it may look at."""
+def _criterion(bench: Bench, job: Job, draws: torch.Generator) -> Criterion:
+    """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`."""
     prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
     entry = registry.criteria[prune.criterion.name]
     level = StoredLevel(bench, job)
-    draws = generator(job.seed, "mask" if step is None else f"mask/{step}", depth)
 
     def of(state: Weights) -> nn.Module:
         network = bench.blank()
@@ -115,7 +119,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         start.mold(model)
     component = bench.optimizer(start.spec.optimizer)
     optimizer = _optimizer(component, model)
-    if start.optimizer_state is not None and (start.mask.density == 1 or _coordinatewise(component)):
+    if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(component.as_dict())):
         load_optimizer(optimizer, start.optimizer_state)
     batch_size = bench.batch_size(component, job.seed, start.dataset)
 
@@ -124,8 +128,8 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
 
     stretch, first = start.spec.stretch, start.spec.first
     total = int(steps(train.length) * stretch)  # a stretch is of whole steps
-    if first and job.rewind and batch_size != bench.batch_size(job.optimizer, job.seed):
-        first = steps(job.rewind.to)  # the point as an optimizer of another batch size counts it
+    if first and job.rewind:
+        first = steps(job.rewind.to)  # as this optimizer, with its batch size, counts it on these data
     stop = steps(job.rewind.to) if job.kind == "rewind" and job.rewind else total
     stop = first if start.spec.untrained else stop
 
@@ -158,6 +162,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         batch_size=batch_size,
         evaluate_every=steps(train.evaluate_every) * stretch,
         multiplier=_multiplier(start.spec, steps(train.length), steps),
+        results_from=first + 1 if start.spec.goes_on else first,
         stopped=stopped,
     )
 
@@ -184,12 +189,6 @@ def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> O
     )
 
 
-def _coordinatewise(optimizer: Component) -> bool:
-    """Whether a mask can restrict its state, a value a weight; else a rewound one is of the dense problem only."""
-    names = [optimizer.name, *(inner.name for _, inner in optimizer.within())]
-    return all(registry.optimizers[name].traits.get("coordinatewise", True) for name in names)
-
-
 def _optimizer(component: Component, model: nn.Module) -> torch.optim.Optimizer:
     args = {name: value for name, value in component.args.items() if name != "batch_size"}
     optimizer = registry.optimizers[component.name].make(model, **args)
@@ -206,6 +205,6 @@ def _loss(bench: Bench, data: Data) -> nn.Module:
 def _multiplier(spec: Spec, total: int, steps: Callable[[Duration], int]) -> Callable[[int], float]:
     rate = multiplier(spec.schedule, steps(spec.warmup) if spec.warmup else 0, total, steps)
     if spec.last_rate:
-        last = rate(total - 1)
+        last = rate(total - 1) if spec.finetune_rate is None else spec.finetune_rate
         return lambda step: last
     return lambda step: rate(int(step // spec.stretch))

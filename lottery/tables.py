@@ -12,6 +12,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import UsageError
+from lottery.origins import origin_of
 from lottery.plan import MEASURED
 from lottery.spec import Component
 from lottery.study import once
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from lottery.plan import Job
     from lottery.record import Record
-    from lottery.schema import Recipe, RewindSpec
+    from lottery.schema import Recipe
+    from lottery.sections import RewindSpec
     from lottery.study import Study
 
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
@@ -257,8 +259,22 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     told = [f"{name} {count} of {len(columns[name])}" for name, count in censored.items() if count]
     if told and recipe.data.validation:
         yield f"early-stop step censored: {', '.join(told)}"
+    firsts = {name: len({r.job.seed for r in column if r and _stopped_first(r)}) for name, column in columns.items()}
+    at_first = [f"{name} {count} of {len(columns[name])}" for name, count in firsts.items() if count]
+    if at_first and recipe.report == "early_stop":
+        yield f"stopped at the first measure after going on from trained weights: {', '.join(at_first)}"
     if any("test_r2" in (record.at("end") or {}) for record in found):
         yield "r2 in place of accuracy"
+
+
+def _stopped_first(record: Record) -> bool:
+    """True if it goes on from trained weights and no later measure was better than the first one after its start."""
+    job, stop = record.job, record.at("early_stop")
+    if job.rewind is None or job.kind == "dense" or not stop:
+        return False
+    curve = record.metrics["curve"]
+    goes_on = origin_of(job.branch.component if job.branch else None, job.rewind.mode).goes_on
+    return goes_on and len(curve) > 1 and bool(stop["step"] == curve[1]["step"])
 
 
 def _compact(row: Row) -> dict[str, str]:

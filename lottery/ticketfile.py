@@ -78,9 +78,17 @@ class Ticket:
 
     def start(self) -> Start:
         """Where its training starts, as the trunk makes it."""
-        schedule, optimizer = self.recipe.train.schedule, self.recipe.train.optimizer[0]
-        last_rate = self.mode == "finetune"
-        spec = Spec(optimizer, schedule.component, schedule.warmup, self.step, last_rate=last_rate)
+        recipe = self.recipe
+        schedule, optimizer = recipe.train.schedule, recipe.train.optimizer[0]
+        spec = Spec(
+            optimizer,
+            schedule.component,
+            schedule.warmup,
+            self.step,
+            last_rate=self.mode == "finetune",
+            finetune_rate=None if recipe.finetune is None else recipe.finetune.rate,
+            goes_on=self.mode != "weights",
+        )
         state = None if self.values is None else unflatten(self.values, self.tensors)
         return Start(self.weights, self.mask, spec, state)
 
@@ -240,7 +248,7 @@ def checks(ticket: Ticket) -> Iterator[tuple[str, bool, str]]:
     yield "weights", fine, fits
 
 
-def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None, engine: str) -> Recipe:
+def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str) -> Recipe:
     """A recipe of one seed that trains a dense network of this identity, and its tickets with this engine; `rate` where
     its learning rate was chosen."""
     optimizer = _component(training["optimizer"])
@@ -264,6 +272,7 @@ def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None,
         },
         "prune": {"levels": 1},
         "rewind": {"to": rewind["to"], "mode": rewind["mode"]},
+        **({"finetune": {"rate": rewind["rate"]}} if "rate" in rewind else {}),
         "seeds": [training["seed"]],
     }
     recipe = parse_recipe(json.dumps(said), "ticket")

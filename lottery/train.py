@@ -55,6 +55,7 @@ class Training:
         batch_size: int,
         evaluate_every: int | Fraction,
         multiplier: Callable[[int], float],
+        results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
         after_step: Callable[[int], bool] = lambda step: False,
     ):
@@ -62,6 +63,7 @@ class Training:
         self.seed, self.stop, self.total = seed, stop, total
         self.batch_size, self.evaluate_every = batch_size, evaluate_every
         self.multiplier, self._stopped = multiplier, stopped
+        self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
@@ -208,7 +210,8 @@ class Training:
             assert isinstance(loss, float)
             if not math.isfinite(loss):
                 raise Diverged(self.step)
-            if self.best is None or loss < self.best["validation_loss"]:
+            better = self.best is None or loss < self.best["validation_loss"]
+            if better and self.step >= self.results_from:
                 self.best = dict(row)
                 self.engine.flush()
                 self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}

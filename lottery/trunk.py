@@ -35,6 +35,8 @@ class Spec:
     warmup: Duration | None = None
     first: int = 0  # step
     last_rate: bool = False  # train at the schedule's last learning rate throughout (fine-tuning)
+    finetune_rate: float | None = None  # with last_rate: this share of the peak in place of the schedule's last rate
+    goes_on: bool = False  # from trained weights: what is measured before the first step is no result of this training
     untrained: bool = False  # measured as it is, without a step
     stretch: Fraction | int = 1  # times as many steps, with the schedule and the evaluation grid drawn out over them
 
@@ -76,6 +78,10 @@ class Level(Protocol):
         """Its weights at the end of training."""
 
     @property
+    def mode(self) -> str:
+        """What goes back to the rewind point: `weights`, the learning rate only (`lr`), or nothing (`finetune`)."""
+
+    @property
     def rewound(self) -> Start:
         """The dense network at the rewind step, with its optimizer's state."""
 
@@ -99,8 +105,12 @@ class Level(Protocol):
     def model(self) -> Component:
         """The recipe's model."""
 
-    def effective(self, weights: Weights) -> Weights:
-        """The weights that a state computes with, by mask name: what criteria score, see `build.effective`."""
+    @property
+    def rounds(self) -> int:
+        """How often the recipe's criterion scores anew on the way to a level."""
+
+    def criterion(self, generator: torch.Generator) -> Criterion:
+        """The recipe's criterion, which draws from this generator."""
 
     def fresh(self, generator: torch.Generator) -> Weights:
         """A newly initialized network of this model."""
@@ -175,9 +185,14 @@ def next_start(
 def prune(weights: Weights, mask: Mask, pruning: Pruning, criterion: Criterion, rounds: int) -> Mask:
     """The mask that a criterion leaves, scored anew in each of `rounds`, with exponentially falling counts between
     (Tanaka et al. 2020)."""
-    target, kept = pruning.keep(mask), mask
-    names = pruning.takes_part(mask)
-    alive = _like(target, mask.alive(), names)
+    return select(weights, mask, pruning.takes_part(mask), pruning.keep(mask), criterion, rounds)
+
+
+def select(
+    weights: Weights, mask: Mask, names: Sequence[str], target: Counts, criterion: Criterion, rounds: int
+) -> Mask:
+    """The mask that a criterion leaves of `mask`, with the `target` counts of the layers `names`; see `prune`."""
+    kept, alive = mask, _like(target, mask.alive(), names)
     for done in range(1, rounds + 1):
         keep = target if done == rounds else between(alive, target, partial(_falling, share=done / rounds))
         kept = keep_top(criterion(under(weights, kept), kept.of(names)), kept, keep)
@@ -244,7 +259,7 @@ def rewind(rewound: Start, trained: Weights, mask: Mask, mode: str) -> Start:
     """Where training starts under `mask`: at the `rewound` point, or with `trained` weights and a fresh optimizer."""
     if mode == "weights":
         return replace(rewound, mask=mask)
-    return Start(trained, mask, replace(rewound.spec, last_rate=mode == "finetune"))
+    return Start(trained, mask, replace(rewound.spec, last_rate=mode == "finetune", goes_on=True))
 
 
 def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fraction:

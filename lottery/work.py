@@ -8,11 +8,12 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import nn
 
-from lottery import registry
+from lottery import finetuning, registry
 from lottery.bench import Bench
 from lottery.build import prunable
 from lottery.capacity import share_out
@@ -120,12 +121,30 @@ def _check_lengths(bench: Bench, seed: int) -> None:
                 raise UsageError(
                     f"rewind: {rewind.to} is not before the end of training at step {total} ({optimizer.name})"
                 )
+        _check_other_data(bench, seed, optimizer)
+        finetuning.check(recipe, partial(bench.steps, seed=seed, optimizer=optimizer))
         if (during := recipe.prune.during) is not None:
             start, end = (bench.steps(length, seed, optimizer) for length in (during.start, during.end))
             if not max(start, *points) < end <= total:
                 raise UsageError(
                     f"prune.during: from step {start}, or the rewind point, to {end} is no stretch of the {total} "
                     f"steps ({optimizer.name})"
+                )
+
+
+def _check_other_data(bench: Bench, seed: int, optimizer: Component) -> None:
+    """A rewind point, or a length, in epochs is another step on other data: something must be left to train."""
+    recipe = bench.plan.recipe
+    for index, branch in enumerate(recipe.branches):
+        if (dataset := branch.component.args.get("dataset")) is None:
+            continue
+        total = bench.steps(recipe.train.length, seed, optimizer, dataset)
+        for rewind in recipe.rewind:
+            if (point := bench.steps(rewind.to, seed, optimizer, dataset)) >= total:
+                raise UsageError(
+                    f"branches.{index}.dataset: on {dataset.name} the rewind point {rewind.to} is step {point} and "
+                    f"train.length {recipe.train.length} ends at step {total}: nothing is left to train "
+                    f"({optimizer.name}); give both in the same unit"
                 )
 
 

@@ -129,7 +129,8 @@ def test_a_study_as_it_ran_has_no_violation(fair: Finished) -> None:
     assert violations(study) == {} and study.audit.withheld() == {}
     named = {(row["branch"], row["field"]) for row in rows_of(study, "audit") if row["field"] != "compared"}
     longer = {("longer_dense", field) for field in ("steps", "own_steps", "evaluation_grid", "weights")}
-    assert named == {("supermask", "steps"), ("supermask", "own_steps"), *longer}
+    retrained = {(f"with {name}", field) for name in ("adam", "momentum") for field in ("weights", "optimizer_state")}
+    assert named == {("supermask", "steps"), ("supermask", "own_steps"), *longer, *retrained}
 
 
 def test_the_summary_counts_what_was_compared(fair: Finished) -> None:
@@ -389,7 +390,7 @@ def test_what_a_branch_or_a_way_of_rewinding_changes_is_listed(unfair: Finished)
 
 # What a recipe allows.
 
-PLANTED = {*TRAININGS, *MEASURES, *ENVIRONMENTS, "tuning", "own_steps", "seeds", "identity", "weights"}
+PLANTED = {*TRAININGS, *MEASURES, *ENVIRONMENTS, "tuning", "own_steps", "seeds", "identity", "weights", "optimizer_state"}
 
 
 def test_every_field_is_planted_somewhere_in_these_tests() -> None:
@@ -464,8 +465,8 @@ def test_the_first_of_equal_losses_is_the_step_to_choose() -> None:
 
 
 def test_a_network_pruned_in_training_is_judged_after_the_last_pruning() -> None:
-    assert list(proofs.stopping(measured((1, 3, 2, 4), 2), "early_stop", True, pruned_until=10)) == []
-    assert len(list(proofs.stopping(measured((1, 3, 2, 4), 0), "early_stop", True, pruned_until=10))) == 1
+    assert list(proofs.stopping(measured((1, 3, 2, 4), 2), "early_stop", True, results_from=10)) == []
+    assert len(list(proofs.stopping(measured((1, 3, 2, 4), 0), "early_stop", True, results_from=10))) == 1
 
 
 @pytest.mark.parametrize(

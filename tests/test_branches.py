@@ -40,13 +40,11 @@ class FakeLevel:
     number: int = 2
     other: FakeLevel | None = None
     pruning: Pruning = PRUNING
+    mode: str = "weights"
 
     def network(self, model: Component, draws: torch.Generator) -> nn.Module:
         construct = int(torch.randint(2**62, (), generator=draws))
         return initialized(model, (10,), 4, Component("kaiming_normal"), construct, draws)
-
-    def effective(self, weights: Weights) -> Weights:
-        return {name: weights[name] for name in self.mask}
 
     def fresh(self, draws: torch.Generator) -> Weights:
         return self.network(self.model, draws).state_dict()

@@ -236,8 +236,10 @@ def test_a_control_that_differs_in_more_than_its_claim_is_labelled() -> None:
     told = "sparse training from scratch, mask and weights differ: the ticket is shown to be better"
     assert claims({"random": [CLEAR]})[0]["reason"].startswith(told)
     assert claims({"shuffle": [CLEAR]})[0]["reason"].startswith("the ticket is shown to be better")
-    row = claims({"one_shot": [CLEAR]}, "prune.criterion=movement")[0]
-    assert row["reason"].startswith("the control is pruned by magnitude and the ticket by movement: ")
+    row = claims({"reinit": [CLEAR]}, "rewind={to: 10it, mode: lr}", "report=early_stop")[0]
+    assert row["reason"].startswith("the ticket goes on from trained weights, the control does not (drawn anew): ")
+    row = claims({"shuffle": [CLEAR]}, "rewind={to: 10it, mode: lr}", "report=early_stop")[0]
+    assert row["reason"].startswith("the ticket is shown to be better")
 
 
 def test_tickets_that_are_pruned_at_once_have_no_gain_of_iteration() -> None:

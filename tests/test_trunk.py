@@ -14,7 +14,7 @@ from lottery.criteria import Context
 from lottery.errors import UsageError
 from lottery.mask import Mask
 from lottery.spec import Component
-from lottery.trunk import Pruning, Spec, Start, Weights, layer_rate, next_start, under
+from lottery.trunk import Criterion, Pruning, Spec, Start, Weights, layer_rate, next_start, under
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 SPEC = Spec(Component("adam"), Component("constant"))
@@ -30,13 +30,15 @@ class FakeLevel:
     rewound: Start
     pruning: Pruning
     dense: Weights = field(default_factory=dict)
+    mode: str = "weights"
+    rounds: int = 1
 
     @property
     def start(self) -> Start:
         return Start(self.rewound.weights, self.mask, self.rewound.spec, self.rewound.optimizer_state)
 
-    def effective(self, weights: Weights) -> Weights:
-        return {name: weights[name] for name in self.mask}
+    def criterion(self, generator: torch.Generator) -> Criterion:
+        return magnitude
 
     def fresh(self, generator: torch.Generator) -> Weights:
         return {name: torch.randn(w.shape, generator=generator) for name, w in self.trained.items()}

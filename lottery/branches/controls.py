@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from lottery.origins import ABOVE, DENSE, at_the_point, in_any_mode, in_the_mode
 from lottery.registry import branches, criteria
 from lottery.spec import Component
 
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from lottery.trunk import Level, Start, Weights
 
 Positive = Annotated[float, Field(gt=0)]
+Kept = Literal["mode", "rewound"]  # weights as the mode of rewinding has them, or those of the rewind point
 BISECTIONS = 20  # widths are whole numbers: a finer factor gives the same network
 
 
-@branches.register("reinit", source="Frankle & Carbin 2019", claim="initialization", weights="drawn anew")
+@branches.register(
+    "reinit",
+    source="Frankle & Carbin 2019",
+    claim="initialization",
+    origins={"": in_any_mode("drawn anew", "the ticket's")},
+)
 def reinit(level: Level, generator: torch.Generator) -> Start:
     """Random reinitialization: the ticket's mask on newly drawn weights, trained from step 0.
 
@@ -28,9 +35,28 @@ def reinit(level: Level, generator: torch.Generator) -> Start:
     return _anew(level, level.mask, level.fresh(generator))
 
 
-@branches.register("shuffle", source="Frankle & Carbin 2019; Su et al. 2020", claim="mask")
-def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer", "global"] = "layer") -> Start:
-    """The ticket's mask permuted within each layer, or over all layers together; weights are the ticket's own."""
+def _of_the_mask(mask: str) -> dict[str, Any]:
+    """Origins of a control that has another mask than the ticket, by its key `weights`."""
+    return {"mode": in_the_mode(mask, DENSE), "rewound": at_the_point(mask)}
+
+
+@branches.register(
+    "shuffle",
+    source="Frankle & Carbin 2019; Su et al. 2020",
+    claim="mask",
+    origins=_of_the_mask("the ticket's, permuted"),
+)
+def shuffle(
+    level: Level,
+    generator: torch.Generator,
+    *,
+    scope: Literal["layer", "global"] = "layer",
+    weights: Kept = "mode",
+) -> Start:
+    """The ticket's mask permuted within each layer, or over all layers together, on weights of the dense network.
+
+    They are those of the rewind point; in the modes `lr` and `finetune` the trained ones, and training goes on as the
+    mode has it. With `weights: rewound` it trains from the rewind point in any mode."""
     import torch
 
     from lottery.mask import Mask
@@ -44,15 +70,22 @@ def shuffle(level: Level, generator: torch.Generator, *, scope: Literal["layer",
         bits = torch.cat([b.flatten() for b in mask.values()])
         parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], list(mask.sizes().values()))
         moved = {n: part.reshape(shape) for (n, shape), part in zip(mask.shapes().items(), parts, strict=True)}
-    return replace(level.start, weights=level.rewound.weights, mask=Mask(moved))
+    return _under(level, Mask(moved), weights)
 
 
-@branches.register("random", source="Frankle & Carbin 2019; Greydanus & Kobak 2024", claim="mask")
-def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh", "rewound"] = "fresh") -> Start:
+@branches.register(
+    "random",
+    source="Frankle & Carbin 2019; Greydanus & Kobak 2024",
+    claim="mask",
+    origins={"fresh": in_any_mode("drawn anew", "random"), **_of_the_mask("random")},
+)
+def random(
+    level: Level, generator: torch.Generator, *, weights: Literal["fresh", "rewound", "mode"] = "fresh"
+) -> Start:
     """A random mask with the ticket's layer densities, on newly drawn weights: sparse training from scratch.
 
-    With `weights: rewound` the mask is random but the weights are the dense network's own at the rewind step, which
-    is `shuffle` with another draw."""
+    With `weights: rewound` or `weights: mode` the mask is random but the weights are the dense network's own, which is
+    `shuffle` with another draw."""
     from lottery.criteria import Context
     from lottery.mask import Mask, keep_top
 
@@ -60,31 +93,36 @@ def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh"
     dense = Mask.dense(mask)
     scores = criteria["random"].make(mask, Context(generator))
     chosen = keep_top(scores, dense, mask.alive())
-    if weights == "rewound":
-        return replace(level.start, weights=level.rewound.weights, mask=chosen)
-    return _anew(level, chosen, level.fresh(generator))
+    return _anew(level, chosen, level.fresh(generator)) if weights == "fresh" else _under(level, chosen, weights)
 
 
-@branches.register("one_shot", source="Frankle & Carbin 2019, section 4", claim="iteration")
+@branches.register(
+    "one_shot",
+    source="Frankle & Carbin 2019, section 4",
+    claim="iteration",
+    criterion=True,
+    origins={"": in_the_mode("pruned once from the dense network", DENSE)},
+)
 def one_shot(level: Level, generator: torch.Generator) -> Start:
-    """Magnitude pruning of the trained dense network in one shot, to the ticket's count of weights, then rewound.
+    """The trained dense network pruned once, by the recipe's criterion, to the ticket's count of weights; then rewound.
 
-    The count is the ticket's in each layer, or over all layers together where the recipe prunes globally."""
-    from lottery.criteria import Context
-    from lottery.mask import Mask, keep_top
+    The count is the ticket's in each layer, or over all layers together where the recipe prunes globally. In the modes
+    `lr` and `finetune` the trained weights are kept, and training goes on as the mode has it."""
+    from lottery.mask import Mask
+    from lottery.trunk import select
 
-    names, dense = level.pruning.takes_part(level.mask), level.effective(level.dense)
-    scores = criteria["magnitude"].make({name: dense[name] for name in names}, Context(generator))
+    names = level.pruning.takes_part(level.mask)
     alive = {name: count for name, count in level.mask.alive().items() if name in names}
-    mask = keep_top(scores, Mask.dense(level.mask), sum(alive.values()) if level.pruning.scope == "global" else alive)
-    return replace(level.rewound, mask=mask)
+    target = sum(alive.values()) if level.pruning.scope == "global" else alive
+    mask = select(level.dense, Mask.dense(level.mask), names, target, level.criterion(generator), level.rounds)
+    return _under(level, mask, "mode")
 
 
 @branches.register(
     "retrain",
     source="survey: tickets under other optimizers",
-    weights="ticket",
     changes=("optimizer", "schedule", "warmup"),
+    origins={"": in_the_mode("the ticket's", ABOVE, state="fresh")},
 )
 def retrain(
     level: Level, generator: torch.Generator, *, optimizer: Component, schedule: Component | None = None
@@ -97,7 +135,12 @@ def retrain(
     return replace(start, spec=spec, optimizer_state=None)
 
 
-@branches.register("same_sign", source="Zhou et al. 2019", claim="signs", weights="drawn anew with the original signs")
+@branches.register(
+    "same_sign",
+    source="Zhou et al. 2019",
+    claim="signs",
+    origins={"": in_any_mode("drawn anew with the original signs", "the ticket's")},
+)
 def same_sign(level: Level, generator: torch.Generator) -> Start:
     """The ticket's mask on newly drawn weights that have the sign of the original ones, trained from step 0.
 
@@ -108,7 +151,10 @@ def same_sign(level: Level, generator: torch.Generator) -> Start:
 
 
 @branches.register(
-    "constant", source="Zhou et al. 2019", claim="magnitudes", weights="one absolute value a layer, original signs"
+    "constant",
+    source="Zhou et al. 2019",
+    claim="magnitudes",
+    origins={"": in_any_mode("one absolute value a layer, original signs", "the ticket's")},
 )
 def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 1.0) -> Start:
     """The ticket with only the sign of each weight left, trained from step 0.
@@ -118,35 +164,52 @@ def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 
     return _anew(level, level.mask, signed_constant(level, magnitude))
 
 
-@branches.register("noise", source="Frankle, Schwab & Morcos 2020", weights="rewound, with noise added")
+@branches.register(
+    "noise",
+    source="Frankle, Schwab & Morcos 2020",
+    origins={"": in_the_mode("the ticket's", ABOVE, change=", with noise added")},
+)
 def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) -> Start:
-    """The ticket with Gaussian noise added to its surviving weights, trained from the rewind point on.
+    """The ticket where its own training starts, with Gaussian noise added to its surviving weights.
 
-    The noise has `scale` times the standard deviation of the layer's weights at the rewind point, pruned ones too."""
+    The noise has `scale` times the standard deviation of the layer's weights in the dense network, pruned ones too: at
+    the rewind point, or at the end of training in the modes `lr` and `finetune`, whose tickets start from trained
+    weights."""
     import torch
 
-    weights = dict(level.rewound.weights)
+    start = level.start
+    spread = level.rewound.weights if level.mode == "weights" else level.dense
+    weights = dict(start.weights)
     for name, bits in level.mask.items():
-        weight = weights[name]
-        drawn = torch.randn(weight.shape, generator=generator) * bits
-        weights[name] = weight + scale * weight.std(correction=0) * drawn
-    return replace(level.rewound, weights=weights, mask=level.mask)
+        drawn = torch.randn(bits.shape, generator=generator) * bits
+        weights[name] = weights[name] + scale * spread[name].std(correction=0) * drawn
+    return replace(start, weights=weights)
 
 
-@branches.register("transplant", source="survey: masks of another seed", partner=True, claim="mask")
-def transplant(level: Level, generator: torch.Generator) -> Start:
-    """The mask that another seed's ticket of this level has, on this seed's weights at the rewind point."""
-    return replace(level.start, weights=level.rewound.weights, mask=level.partner.mask)
+@branches.register(
+    "transplant",
+    source="survey: masks of another seed",
+    partner=True,
+    claim="mask",
+    origins=_of_the_mask("that of the next seed's ticket"),
+)
+def transplant(level: Level, generator: torch.Generator, *, weights: Kept = "mode") -> Start:
+    """The mask that another seed's ticket of this level has, on weights of this seed's dense network.
+
+    Which weights these are, and how training goes on from them, is as in `shuffle`."""
+    return _under(level, level.partner.mask, weights)
 
 
 @branches.register(
     "other_data",
     source="Morcos et al. 2019",
-    weights="ticket",
     changes=("data", "fingerprint", "steps", "own_steps", "evaluation_grid"),  # epochs of other data are other steps
+    origins={"": in_the_mode("the ticket's", ABOVE, state="fresh", steps="T - k of the other data")},
 )
 def other_data(level: Level, generator: torch.Generator, *, dataset: Component) -> Start:
-    """The ticket trained on another data set of the same shapes, from fresh optimizer state."""
+    """The ticket trained on another data set of the same shapes, from fresh optimizer state.
+
+    Lengths in epochs, the rewind point's too, are passes over the other data."""
     return replace(level.start, dataset=dataset, optimizer_state=None)
 
 
@@ -155,8 +218,8 @@ def other_data(level: Level, generator: torch.Generator, *, dataset: Component) 
     source="Zhu & Gupta 2017; Liu et al. 2019",
     scales=True,
     claim="capacity",
-    weights="drawn anew, of a narrower network",
     changes=("model",),
+    origins={"": in_any_mode("drawn anew, of a narrower network", "none")},
 )
 def small_dense(level: Level, generator: torch.Generator) -> Start:
     """A dense network of equal size: the recipe's model with all widths scaled by one factor, trained from step 0.
@@ -177,8 +240,8 @@ def small_dense(level: Level, generator: torch.Generator) -> Start:
     "longer_dense",
     source="survey: equal cost",
     longer=True,
-    weights="initial, all of them",
     changes=("steps", "own_steps", "evaluation_grid"),
+    origins={"": in_any_mode("initial", "none", "from step 0, drawn out", steps="n T")},
 )
 def longer_dense(level: Level, generator: torch.Generator) -> Start:
     """The dense network from its initialization, for as many steps as all trainings that found the ticket together.
@@ -205,11 +268,21 @@ def signed_constant(level: Level, magnitude: float) -> Weights:
     return {**original, **constants}
 
 
+def _under(level: Level, mask: Mask, weights: Kept) -> Start:
+    """Weights of the dense network under another mask: at the rewind point, or as the mode of rewinding has them.
+
+    Never those of a pruned network: where another mask lets a pruned weight live it would start as 0."""
+    from lottery.trunk import rewind
+
+    if weights == "rewound" or level.mode == "weights":
+        return rewind(level.rewound, {}, mask, "weights")
+    return rewind(level.rewound, level.dense, mask, level.mode)
+
+
 def _anew(level: Level, mask: Mask, weights: Weights) -> Start:
     """A training from step 0 on weights that no optimizer has seen."""
-    start = level.start
-    spec = replace(start.spec, first=0, last_rate=False)
-    return replace(start, weights=weights, mask=mask, spec=spec, optimizer_state=None)
+    start = level.rewound
+    return replace(start, weights=weights, mask=mask, spec=replace(start.spec, first=0), optimizer_state=None)
 
 
 def _size(level: Level, model: Component) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from lottery.branches.controls import Positive, signed_constant
+from lottery.origins import REWOUND, UNTRAINED, in_any_mode
 from lottery.registry import branches
 from lottery.spec import Component
 
@@ -18,9 +19,16 @@ if TYPE_CHECKING:
     from lottery.trunk import Level, Start, Weights
 
 Frozen = Literal["rewound", "constant"]
+WEIGHTS = {"rewound": REWOUND, "constant": "one absolute value a layer, original signs"}  # by the key `weights`
+FROZEN = {option: in_any_mode(f"{weights}, frozen", "learned") for option, weights in WEIGHTS.items()}
 
 
-@branches.register("supermask", source="Zhou et al. 2019", changes=("steps", "own_steps"))
+@branches.register(
+    "supermask",
+    source="Zhou et al. 2019",
+    changes=("steps", "own_steps"),
+    origins={option: in_any_mode(each, "the ticket's", UNTRAINED, "none", "0") for option, each in WEIGHTS.items()},
+)
 def supermask(
     level: Level, generator: torch.Generator, *, weights: Frozen = "rewound", magnitude: Positive = 1.0
 ) -> Start:
@@ -35,8 +43,8 @@ def supermask(
 @branches.register(
     "learned_supermask",
     source="Zhou et al. 2019, section 5",
-    weights="frozen, the mask is trained",
     changes=("optimizer", "learning_rate", "tuning"),
+    origins=FROZEN,
 )
 def learned_supermask(
     level: Level,
@@ -69,8 +77,8 @@ def learned_supermask(
 @branches.register(
     "edge_popup",
     source="Ramanujan et al. 2020",
-    weights="frozen, the mask is trained",
     changes=("optimizer", "learning_rate", "tuning"),
+    origins=FROZEN,
 )
 def edge_popup(
     level: Level,
