@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,29 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = with_versions(name, value)
     return identity
+
+
+def branch_identity(branch: Component, model: Component, others: Mapping[str, str]) -> dict[str, Any]:
+    """Return what determines a control beside the ticket that it leaves.
+
+    `model` is the recipe's; `others` are the fingerprints of other data sets by the digest of their identity."""
+    identity = with_versions("branch", branch)
+    if (dataset := branch.args.get("dataset")) is not None:
+        identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
+    if registry.branches[branch.name].traits.get("mask_alone") and keeps_statistics(model):
+        identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
+    return identity
+
+
+def keeps_statistics(model: Component) -> bool:
+    """Return whether the model may have normalizations with running statistics, as far as its arguments tell.
+
+    True where they do not tell: a model or normalization from outside the package may have any layers."""
+    entry = registry.models[model.name]
+    norm = {**entry.defaults, **model.args}.get("norm")
+    if norm is None or not entry.make.__module__.startswith("lottery."):
+        return True
+    return bool(registry.normalizations[norm].traits.get("running", True))
 
 
 def point_label(to: Duration) -> str:

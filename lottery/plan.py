@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery import registry
-from lottery.identity import SCHEMA, digest, exact, point_label, training_identity, with_versions
+from lottery.identity import SCHEMA, branch_identity, digest, exact, point_label, training_identity, with_versions
 from lottery.schema import BranchSpec
 from lottery.spec import Chosen, Component, Duration
 from lottery.tuning import learning_rates
@@ -225,7 +225,8 @@ class _Draft:
 
     def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
         """The ticket's controls: those that need another seed's ticket, or those that do not."""
-        for branch in self.recipe.branches:
+        recipe = self.recipe
+        for branch in recipe.branches:
             if branch.levels is not None and ticket.level not in branch.levels:
                 continue
             if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
@@ -236,7 +237,7 @@ class _Draft:
                     "schema": SCHEMA,
                     "kind": "branch",
                     "parent": ticket.key,
-                    "branch": self._branch_identity(branch.component),
+                    "branch": branch_identity(branch.component, recipe.model, self.others),
                     "sample": sample,
                     **({"partner": partner} if partner else {}),
                 }
@@ -247,12 +248,6 @@ class _Draft:
         seeds = self.recipe.seeds
         following = seeds[(seeds.index(where[0]) + 1) % len(seeds)]
         return self.tickets[(following, *where[1:])].key
-
-    def _branch_identity(self, component: Component) -> dict[str, Any]:
-        identity = with_versions("branch", component)
-        if (dataset := component.args.get("dataset")) is not None:
-            identity["fingerprint"] = self.others[digest(registry.datasets.identity(dataset))]
-        return identity
 
     def _transfers(self, ticket: Job) -> Iterator[Job]:
         """The ticket retrained with each other optimizer of the recipe."""

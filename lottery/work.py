@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
-from torch import nn
 
 from lottery import registry
+from lottery.batches import check_batches
 from lottery.bench import Bench
 from lottery.build import prunable
 from lottery.capacity import share_out
@@ -105,7 +105,7 @@ def check(bench: Bench) -> None:
     for optimizer in recipe.train.optimizer:
         check_engine(bench, optimizer)
     _check_lengths(bench, seed)
-    _check_last_batches(bench, seed)
+    check_batches(bench, seed)
 
 
 def _check_lengths(bench: Bench, seed: int) -> None:
@@ -127,20 +127,6 @@ def _check_lengths(bench: Bench, seed: int) -> None:
                     f"prune.during: from step {start}, or the rewind point, to {end} is no stretch of the {total} "
                     f"steps ({optimizer.name})"
                 )
-
-
-def _check_last_batches(bench: Bench, seed: int) -> None:
-    """Batch normalization of features takes no batch of one example."""
-    if not any(isinstance(module, nn.BatchNorm1d) for module in bench.blank().modules()):
-        return
-    count = bench.data(seed).train_size
-    for optimizer in bench.plan.recipe.train.optimizer:
-        size = bench.batch_size(optimizer, seed)
-        if count % size == 1:
-            raise UsageError(
-                f"train.batch_size: the last of the batches of {size} would be one of {count} examples alone, which "
-                "batch normalization cannot take; change it, or data.limit by one"
-            )
 
 
 def work(bench: Bench) -> Iterator[Event]:
@@ -289,7 +275,7 @@ def _finished(bench: Bench, job: Job) -> Event | None:
         return None
     if manifest.status == "diverged" and job.kind != "trial":  # that a rate diverges is what a trial finds out
         step = json.loads(metrics)["diverged"]
-        message = f"diverged: the loss is not finite at step {step}"
+        message = f"diverged: loss, weights or running statistics are not finite at step {step}"
         return Event("diverged", job.key, job.label, {"step": step, "message": message})
     return Event("found", job.key, job.label, {"seconds": manifest.seconds})
 

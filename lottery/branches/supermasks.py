@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Frozen = Literal["rewound", "constant"]
 
 
-@branches.register("supermask", source="Zhou et al. 2019", changes=("steps", "own_steps"))
+@branches.register("supermask", source="Zhou et al. 2019", changes=("steps", "own_steps"), mask_alone=True)
 def supermask(
     level: Level, generator: torch.Generator, *, weights: Frozen = "rewound", magnitude: Positive = 1.0
 ) -> Start:
@@ -37,6 +37,7 @@ def supermask(
     source="Zhou et al. 2019, section 5",
     weights="frozen, the mask is trained",
     changes=("optimizer", "learning_rate", "tuning"),
+    mask_alone=True,
 )
 def learned_supermask(
     level: Level,
@@ -71,6 +72,7 @@ def learned_supermask(
     source="Ramanujan et al. 2020",
     weights="frozen, the mask is trained",
     changes=("optimizer", "learning_rate", "tuning"),
+    mask_alone=True,
 )
 def edge_popup(
     level: Level,
