@@ -1,7 +1,7 @@
 """The sizes of the batches that a study puts through its network in training mode, and whether the network takes them.
 
 A normalization that looks at a batch has no spread of one value: torch's batch normalization refuses a batch of one
-example of feature vectors or of maps with one position, in the middle of a training. A pass of shapes tells before."""
+example of feature vectors or of maps with one position, in the middle of a training. A pass before it tells."""
 
 from __future__ import annotations
 
@@ -35,55 +35,53 @@ class Refusal:
 
 @dataclass
 class Network:
-    """The recipe's network as `check_batches` tries it; each size of a batch is tried once."""
+    """The recipe's network as `check_batches` tries it."""
 
     bench: Bench
+    seed: int
     _tried: dict[int, Refusal | None] = field(default_factory=dict)
 
     def refusal(self, size: int) -> Refusal | None:
         """Return why the network takes no batch of so many examples in training mode, None where it does.
 
-        Shapes alone go through it first, on the device "meta". A network that cannot be run there, since it looks at
-        values, is run with training examples."""
-        if size not in self._tried:
-            bench = self.bench
-            shape = bench.data(bench.plan.recipe.seeds[0]).input_shape
-            self._tried[size] = refusal(bench.template, torch.empty(size, *shape, device="meta"))
-            if self._tried[size] is not None:
-                self._tried[size] = self._with_values(size)
-        return self._tried[size]
+        Two examples stand for any larger batch, and zeros in a network without values for what trains. Where they are
+        refused, training examples have the last word, as many as asked for in a network with values."""
+        few = min(size, 2)
+        if few not in self._tried:
+            shape = self.bench.data(self.seed).input_shape
+            self._tried[few] = refusal(self.bench.blank(), torch.zeros(few, *shape))
+        return self._tried[few] and self._certain(size)
 
-    def _with_values(self, size: int) -> Refusal | None:
-        bench = self.bench
-        x, _ = next(bench.data(bench.plan.recipe.seeds[0]).evaluation("train", size))
-        return refusal(bench.drawn().to(bench.machine.device), x)
+    def _certain(self, size: int) -> Refusal | None:
+        x, _ = next(self.bench.data(self.seed).evaluation("train", size))
+        return refusal(self.bench.drawn().to(x.device), x)
 
 
 def check_batches(bench: Bench, seed: int) -> None:
     """Raise UsageError where a training, or a criterion's scores, would meet a batch that the network does not take.
 
-    That is so for any seed, since sizes do not depend on it. Batches that a training is too short to meet count not."""
-    network, recipe = Network(bench), bench.plan.recipe
+    The sizes are those of any seed. The last batch of a pass counts where a training is long enough to meet it."""
+    network, recipe = Network(bench, seed), bench.plan.recipe
     for key, optimizer, dataset, factor in _trainings(bench):
         data, size = bench.data(seed, dataset), bench.batch_size(optimizer, seed, dataset)
         steps = int(bench.steps(recipe.train.length, seed, optimizer, dataset) * factor)
         rest = data.train_size % size if steps >= data.steps_per_epoch(size) else 0
-        for length in {min(size, data.train_size), rest} - {0}:
-            for part in _parts(length, recipe.train.accumulate):
-                if (refused := network.refusal(part)) is not None:
-                    raise UsageError(_message(key, refused, part, length, size, data.train_size))
+        # parts of a batch, where `accumulate` asks for them, are of two examples at least
+        for length in sorted({min(size, data.train_size), rest} - {0}, reverse=True):
+            if (refused := network.refusal(length)) is not None:
+                raise UsageError(_message(key, refused, length, size, data.train_size))
     criterion = recipe.prune.criterion
     asked = {**registry.criteria[criterion.name].defaults, **criterion.args}.get("examples")
     if asked is not None:
         _check_scoring(bench, network, seed, int(asked))
     if any(registry.branches[branch.name].traits.get("mask_alone") for branch in recipe.branches):
-        check_recalibration(bench.template)
+        check_recalibration(bench.blank())
 
 
-def check_other_model(model: nn.Module, shape: tuple[int, ...], size: int, name: str) -> None:
-    """Raise UsageError where a control's own network does not take batches of this size in training mode."""
-    refused = refusal(on_device(model, "meta"), torch.empty(size, *shape, device="meta"))
-    if refused is not None and isinstance(refused, _Constant):
+def check_other_model(model: nn.Module, shape: tuple[int, ...], name: str) -> None:
+    """Raise UsageError where a control's own network has a layer that gives a constant."""
+    refused = refusal(on_device(model, "cpu"), torch.zeros(2, *shape))
+    if isinstance(refused, _Constant):
         raise UsageError(f"branch {name}: {refused.layer} {refused.why}; leave the branch out at this level")
 
 
@@ -158,18 +156,12 @@ def _key(common: str, place: str, optimizer: Component) -> str:
     return f"{place}.batch_size" if "batch_size" in optimizer.args else common
 
 
-def _parts(length: int, accumulate: int) -> set[int]:
-    """The sizes that a batch is taken in, see `Objective.closure`; some optimizers take it as a whole as well."""
-    parts = max(1, min(accumulate, length // 2))
-    return {length, length // parts, -(-length // parts)}
-
-
-def _message(key: str, refused: Refusal, part: int, length: int, size: int, count: int) -> str:
+def _message(key: str, refused: Refusal, length: int, size: int, count: int) -> str:
     if isinstance(refused, _Constant):
         return f"model: {refused.layer} {refused.why}; take another normalization, or other widths"
-    if part > 1:
+    if length > 1:
         return (
-            f"{key}: a batch of {part} examples does not go through {refused.layer} in training: {refused.why}; "
+            f"{key}: a batch of {length} examples does not go through {refused.layer} in training: {refused.why}; "
             "take another normalization, model or size of batches"
         )
     if size == 1:

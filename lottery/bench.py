@@ -122,20 +122,19 @@ class Bench:
     def blank(self, model: Component | None = None) -> nn.Module:
         """A network whose weights mean nothing, on the CPU: for the names and shapes of its layers, and to load a state
         into. Of the recipe's model where none is given."""
-        return on_device(self.template, "cpu") if model is None else self._built(model)
+        return on_device(self._template, "cpu") if model is None else self._built(model)
 
     def effective(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weight that each prunable layer of the recipe's model computes with in this state, whose memory is shared
         by those of layers without weight normalization: to look at only."""
-        return effective(lent(self.template, weights))
+        return effective(lent(self._template, weights))
 
     def drawn(self) -> nn.Module:
         """A network of the recipe's model, on the CPU, with weights as its layers draw them and no seed's."""
         return self._built(self.plan.recipe.model)
 
     @cached_property
-    def template(self) -> nn.Module:
-        """A network of the recipe's model on the device "meta", which has shapes and no values: to look at only."""
+    def _template(self) -> nn.Module:
         return on_device(self._built(self.plan.recipe.model), "meta")  # else it is one more copy of the weights
 
     def _built(self, model: Component) -> nn.Module:

@@ -121,7 +121,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         load_optimizer(optimizer, start.optimizer_state)
     batch_size = bench.batch_size(component, job.seed, start.dataset)
     if start.model is not None and job.branch is not None:
-        check_other_model(model, data.input_shape, min(batch_size, data.train_size), job.branch.label)
+        check_other_model(model, data.input_shape, job.branch.label)
 
     def steps(length: Duration) -> int:
         return bench.steps(length, job.seed, component, start.dataset)

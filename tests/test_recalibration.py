@@ -376,7 +376,6 @@ def by_hand_without_validation(bench: Bench, weights: dict[str, Tensor]) -> floa
 # Statistics that are not finite.
 
 
-
 @pytest.mark.parametrize("validation", [0, 200])
 @pytest.mark.parametrize("control", ["supermask, weights: constant", "constant"])
 def test_statistics_that_overflow_are_a_divergence_even_where_losses_are_finite(
@@ -409,5 +408,3 @@ def test_an_untrained_network_whose_outputs_overflow_is_diverged_without_a_valid
     for validation in (0, 200):
         overrides = (branches, f"data.validation={validation}", "model.norm=none")
         assert run(bench_of(tmp_path / str(validation), *overrides))["supermask"].diverged == 4
-
-
