@@ -71,14 +71,14 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
     return identity
 
 
-def branch_identity(branch: Component, model: Component, others: Mapping[str, str]) -> dict[str, Any]:
+def branch_identity(branch: Component, recipe: Recipe, others: Mapping[str, str]) -> dict[str, Any]:
     """Return what determines a control beside the ticket that it leaves.
 
-    `model` is the recipe's; `others` are the fingerprints of other data sets by the digest of their identity."""
+    `others` are the fingerprints of other data sets by the digest of their identity."""
     identity = with_versions("branch", branch)
     if (dataset := branch.args.get("dataset")) is not None:
         identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
-    if registry.branches[branch.name].traits.get("mask_alone") and keeps_statistics(model):
+    if registry.branches[branch.name].traits.get("mask_alone") and keeps_statistics(recipe.model):
         identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
     return identity
 

@@ -237,7 +237,7 @@ class _Draft:
                     "schema": SCHEMA,
                     "kind": "branch",
                     "parent": ticket.key,
-                    "branch": branch_identity(branch.component, recipe.model, self.others),
+                    "branch": branch_identity(branch.component, recipe, self.others),
                     "sample": sample,
                     **({"partner": partner} if partner else {}),
                 }

@@ -232,12 +232,10 @@ def test_controls_with_untrained_weights_and_no_others_have_the_trait() -> None:
 
 
 def test_the_key_of_a_mask_alone_changes_where_there_are_statistics_and_nowhere_else() -> None:
-    supermask, lenet = Component("supermask"), Component("lenet")
-    plain = {"name": "supermask", "version": 1}
-    assert branch_identity(supermask, lenet, {}) == plain
-    batch = Component("lenet", {"norm": "batch"})
-    assert branch_identity(supermask, batch, {}) == {**plain, "statistics": "recalibrated"}
-    assert branch_identity(Component("reinit"), batch, {}) == {"name": "reinit", "version": 1}
+    supermask, plain = Component("supermask"), {"name": "supermask", "version": 1}
+    assert branch_identity(supermask, study("model.norm=none", MASKS), {}) == plain
+    assert branch_identity(supermask, study(), {}) == {**plain, "statistics": "recalibrated"}
+    assert branch_identity(Component("reinit"), study(), {}) == {"name": "reinit", "version": 1}
     for norm in ("none", "layer", "group", "instance", "spectral", "weight"):
         assert not any("statistics" in str(job.identity) for job in plan(study(f"model.norm={norm}", MASKS), "0" * 64))
     marked = [job.branch.label for job in plan(study(), "0" * 64) if job.identity.get("branch", {}).get("statistics")]
