@@ -26,7 +26,7 @@ from lottery.record import Record, records
 from lottery.spec import Component
 from lottery.starts import training_of
 from lottery.tensors import decode
-from lottery.train import Training
+from lottery.train import Diverged, Training
 from lottery.trunk import Weights
 from lottery.work import Request, prepare, work
 from tests.micro import contents, run_until_stopped
@@ -390,15 +390,18 @@ def test_statistics_that_overflow_are_a_divergence_even_where_losses_are_finite(
 
 
 @pytest.mark.parametrize("validation", [0, 200])
-def test_a_rewind_point_with_statistics_that_are_not_finite_is_diverged(tmp_path: Path, validation: int) -> None:
+def test_statistics_that_leave_the_finite_between_evaluations_are_seen_before_anything_is_kept(
+    tmp_path: Path, validation: int
+) -> None:
     bench = bench_of(tmp_path, f"data.validation={validation}", "rewind=3it")
     job = next(job for job in bench.plan if job.kind == "rewind")
     training = training_of(bench, job)
     steps = training.steps()
     next(steps)
     training.statistics[-1][0] = torch.inf
-    with pytest.raises(Exception, match="not finite at step 3"):
+    with pytest.raises(Diverged) as caught:
         list(steps)
+    assert caught.value.step == 3
 
 
 def test_an_untrained_network_whose_outputs_overflow_is_diverged_without_a_validation_split(tmp_path: Path) -> None:
