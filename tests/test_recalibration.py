@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
-from lottery import registry
+from lottery import recalibration, registry
 from lottery.bench import Bench
 from lottery.branches._learned import Bernoulli, learn_masks
 from lottery.errors import UsageError
@@ -369,6 +369,24 @@ def by_hand_without_validation(bench: Bench, weights: dict[str, Tensor]) -> floa
     update_bn([x for x, _ in bench.data(0).evaluation("train", 50)], model)
     x, y = next(bench.data(0).evaluation("test"))
     return evaluated(model, x, y)[1]
+
+
+def test_steps_of_one_example_are_recalibrated_in_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps of more than one position can be trained one example at a time; the statistics of a joined odd one too."""
+    overrides = ("model={name: conv2, width: 4, hidden: 8, norm: batch}", "train.batch_size=1", "data.limit=5")
+    bench = bench_of(tmp_path, *overrides, "branches=[supermask]")
+    sizes: list[list[int]] = []
+    original = recalibration.without_a_last_one_alone
+
+    def joined(batches: Iterator[Batch]) -> Iterator[Batch]:
+        sizes.append([])
+        for x, y in original(batches):
+            sizes[-1].append(len(x))
+            yield x, y
+
+    monkeypatch.setattr(recalibration, "without_a_last_one_alone", joined)
+    run(bench)
+    assert sizes == [[2, 3], [2, 3]]  # before the validation and before the test split
 
 
 # Statistics that are not finite.
