@@ -129,6 +129,10 @@ class Bench:
         by those of layers without weight normalization: to look at only."""
         return effective(lent(self._template, weights))
 
+    def drawn(self) -> nn.Module:
+        """A network of the recipe's model, on the CPU, with weights as its layers draw them and no seed's."""
+        return self._built(self.plan.recipe.model)
+
     @cached_property
     def _template(self) -> nn.Module:
         return on_device(self._built(self.plan.recipe.model), "meta")  # else it is one more copy of the weights

@@ -217,9 +217,12 @@ class Data:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """All examples of a part in a fixed order, as they are; batches as large as is fast where no size is given."""
         x, y, chosen = self._parts[part]
-        most = max(1, EVALUATION_BYTES // (4 * x.width))
-        fast = EVALUATION_BATCH.get(self._device.type, DEVICE_EVALUATION_BATCH)
-        return self._batches(x, y, chosen, batch_size or min(fast, most))
+        return self._batches(x, y, chosen, batch_size or self.evaluation_batch(part))
+
+    def evaluation_batch(self, part: Literal["train", "validation", "test"]) -> int:
+        """Return how many examples `evaluation` puts into a batch where no size is given."""
+        most = max(1, EVALUATION_BYTES // (4 * self._parts[part][0].width))
+        return min(EVALUATION_BATCH.get(self._device.type, DEVICE_EVALUATION_BATCH), most)
 
     def _batches(
         self,

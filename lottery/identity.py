@@ -85,20 +85,35 @@ def rewind_identity(recipe: Recipe, rewind: RewindSpec) -> dict[str, Any]:
 
 
 def branch_identity(
-    recipe: Recipe, component: Component, rewind: RewindSpec | None, others: Mapping[str, str]
+    branch: Component, recipe: Recipe, others: Mapping[str, str], rewind: RewindSpec | None
 ) -> dict[str, Any]:
-    """What of a control can change its result beside the ticket that it leaves; `others` as in `plan.plan`.
+    """Return what determines a control beside the ticket that it leaves, which is rewound to `rewind`.
 
-    Some fields are there only where they matter, so that the keys of other controls stay as they were."""
-    identity, prune = with_versions("branch", component), recipe.prune
+    `others` are the fingerprints of other data sets by the digest of their identity. Some fields are there only where
+    they matter, so that the keys of other controls stay as they were."""
+    identity, prune = with_versions("branch", branch), recipe.prune
+    traits = registry.branches[branch.name].traits
     by_magnitude = prune.criterion == Component("magnitude") and prune.rounds_of_criterion == 1
-    if registry.branches[component.name].traits.get("criterion") and not by_magnitude:
+    if traits.get("criterion") and not by_magnitude:
         identity["criterion"] = registry.criteria.identity(prune.criterion)
-    if (dataset := component.args.get("dataset")) is not None:
+    if (dataset := branch.args.get("dataset")) is not None:
         identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
         if rewind is not None and rewind.to.unit == "ep" and rewind.to.value:
             identity["rewind"] = str(rewind.to)  # in passes over the other data
+    if traits.get("mask_alone") and keeps_statistics(recipe.model):
+        identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
     return identity
+
+
+def keeps_statistics(model: Component) -> bool:
+    """Return whether the model may have normalizations with running statistics, as far as its arguments tell.
+
+    True where they do not tell: a model or normalization from outside the package may have any layers."""
+    entry = registry.models[model.name]
+    norm = {**entry.defaults, **model.args}.get("norm")
+    if norm is None or not entry.make.__module__.startswith("lottery."):
+        return True
+    return bool(registry.normalizations[norm].traits.get("running", True))
 
 
 def point_label(to: Duration) -> str:

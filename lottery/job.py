@@ -17,6 +17,7 @@ from lottery.errors import DamagedFile, Interrupted
 from lottery.levels import pack, read_state
 from lottery.manifest import Status
 from lottery.mask import Held, Mask, masked
+from lottery.recalibration import finite
 from lottery.spec import Chosen
 from lottery.starts import starting_point, training_of
 from lottery.tensors import decode, encode
@@ -238,8 +239,9 @@ def _advance(bench: Bench, training: Training, clock: _Clock) -> Iterator[Progre
 
 
 def _check_weights(training: Training) -> None:
-    """NaN weights are never pruned from. Raises Diverged."""
-    if not all(bool(torch.isfinite(p).all()) for p in training.model.parameters()):
+    """NaN weights are never pruned from, and no statistics of them are kept. Raises Diverged."""
+    weights_are_finite = all(bool(torch.isfinite(p).all()) for p in training.model.parameters())
+    if not (weights_are_finite and finite(training.statistics)):
         raise Diverged(training.step)
 
 

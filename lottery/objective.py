@@ -74,7 +74,7 @@ class Objective:
         self._forget()
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         total, count = torch.zeros((), device=self.parameters[0].device), 0
-        for x, y in _without_a_last_one_alone(self._batches()):
+        for x, y in without_a_last_one_alone(self._batches()):
             part = self.value(x, y) * len(y)
             part.backward()  # type: ignore[no-untyped-call]
             total, count = total + part.detach(), count + len(y)
@@ -91,7 +91,7 @@ class Objective:
             parameter.grad = None
 
 
-def _without_a_last_one_alone(batches: Iterator[Batch]) -> Iterator[Batch]:
+def without_a_last_one_alone(batches: Iterator[Batch]) -> Iterator[Batch]:
     """A last batch of one example joins the one before: batch normalization takes no single examples."""
     held: Batch | None = None
     for x, y in batches:

@@ -235,7 +235,8 @@ class _Draft:
 
     def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
         """The ticket's controls: those that need another seed's ticket, or those that do not."""
-        for branch in self.recipe.branches:
+        recipe = self.recipe
+        for branch in recipe.branches:
             if branch.levels is not None and ticket.level not in branch.levels:
                 continue
             if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
@@ -246,7 +247,7 @@ class _Draft:
                     "schema": SCHEMA,
                     "kind": "branch",
                     "parent": ticket.key,
-                    "branch": branch_identity(self.recipe, branch.component, ticket.rewind, self.others),
+                    "branch": branch_identity(branch.component, self.recipe, self.others, ticket.rewind),
                     "sample": sample,
                     **({"partner": partner} if partner else {}),
                 }

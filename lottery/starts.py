@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.batches import check_other_model
 from lottery.criteria import Context, Lazy, Scores
 from lottery.data import Data
 from lottery.engines import engine_for, refuse
 from lottery.errors import Interrupted
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
-from lottery.objective import Objective
+from lottery.objective import Batch, Objective
 from lottery.origins import carries_state
+from lottery.recalibration import recalibrate
 from lottery.schedules import multiplier
 from lottery.seed import generator
 from lottery.spec import Component, Duration
@@ -122,6 +124,8 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(component.as_dict())):
         load_optimizer(optimizer, start.optimizer_state)
     batch_size = bench.batch_size(component, job.seed, start.dataset)
+    if start.model is not None and job.branch is not None:
+        check_other_model(model, data.input_shape, job.branch.label)
 
     def steps(length: Duration) -> int:
         return bench.steps(length, job.seed, component, start.dataset)
@@ -136,6 +140,17 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     def stopped() -> bool:
         return bench.stop.signal is not None
 
+    def training_examples() -> Iterator[Batch]:
+        for batch in data.evaluation("train", max(2, batch_size)):
+            if stopped():
+                raise Stopped
+            yield batch
+
+    def recalibrated() -> None:
+        recalibrate(model, training_examples(), train.precision)
+
+    # the statistics of these would be those of other networks: the dense one, or those of all masks drawn in training
+    mask_alone = start.spec.untrained or start.mold is not None
     try:
         engine = engine_for(
             _objective(bench, model, data, batch_size),
@@ -164,6 +179,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         multiplier=_multiplier(start.spec, steps(train.length), steps),
         results_from=first + 1 if start.spec.goes_on else first,
         stopped=stopped,
+        before_measuring=recalibrated if mask_alone else lambda: None,
     )
 
 

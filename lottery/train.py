@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lottery.errors import DamagedFile
+from lottery.recalibration import finite, running_statistics
 from lottery.seed import stream
 from lottery.tensors import part
 
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from lottery.step import Engine
 
 OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
-FINITE_EVERY = 50  # steps between looks at the loss: each look waits for the device
+FINITE_EVERY = 50  # steps between looks at loss and statistics: each look waits for the device
 
 
 class Diverged(Exception):
-    """The loss or a weight is NaN or infinite; `step` is where that was seen."""
+    """The loss, a weight or a running statistic is NaN or infinite; `step` is where that was seen."""
 
     def __init__(self, step: int):
         self.step = step
-        super().__init__(f"the loss is not finite at step {step}")
+        super().__init__(f"loss, weights or running statistics are not finite at step {step}")
 
 
 class Stopped(Exception):
@@ -58,6 +59,7 @@ class Training:
         results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
         after_step: Callable[[int], bool] = lambda step: False,
+        before_measuring: Callable[[], None] = lambda: None,
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.seed, self.stop, self.total = seed, stop, total
@@ -65,11 +67,13 @@ class Training:
         self.multiplier, self._stopped = multiplier, stopped
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
+        self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
         self.best: dict[str, Any] | None = None
         self._best_weights: dict[str, Tensor] = {}
         self._device = next(model.parameters()).device
+        self.statistics = running_statistics(model)
         self._loss = self._summed(torch.zeros((), dtype=torch.float64))
         self._losses = 0
         self._rates = [group["lr"] for group in optimizer.param_groups]
@@ -118,7 +122,10 @@ class Training:
         last = self.curve[-1]
         if not test:
             return {"end": last, "early_stop": self.best, "curve": self.curve}
-        end = {**last, **self._measure("test")}
+        measured = self._measure("test")
+        if not self.data.validation_size and not math.isfinite(measured["test_loss"]):
+            raise Diverged(self.step)  # it is the first evaluation
+        end = {**last, **measured}
         early: dict[str, Any] | None = None
         if self.best is not None:
             if self.best["step"] == last["step"]:
@@ -193,7 +200,7 @@ class Training:
             self._rng = None
 
     def _check_finite(self) -> None:
-        if not math.isfinite(float(self._loss)):
+        if not (math.isfinite(float(self._loss)) and finite(self.statistics)):
             raise Diverged(self.step)
 
     def _evaluate(self) -> None:
@@ -221,6 +228,9 @@ class Training:
     def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
         """Mean loss and accuracy over a whole split, in evaluation mode; for regression r2 in place of accuracy."""
         self.model.eval()
+        self.before_measuring()
+        if not finite(self.statistics):
+            raise Diverged(self.step)
         tally = _Squares(self._device) if self.data.regression else _Classes(self._device)
         for x, y in self.data.evaluation(part):
             if self._stopped():

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from functools import partial
 
 import torch
-from torch import nn
 
 from lottery import finetuning, registry
+from lottery.batches import check_batches
 from lottery.bench import Bench
 from lottery.build import prunable
 from lottery.capacity import share_out
@@ -106,7 +106,7 @@ def check(bench: Bench) -> None:
     for optimizer in recipe.train.optimizer:
         check_engine(bench, optimizer)
     _check_lengths(bench, seed)
-    _check_last_batches(bench, seed)
+    check_batches(bench, seed)
 
 
 def _check_lengths(bench: Bench, seed: int) -> None:
@@ -146,20 +146,6 @@ def _check_other_data(bench: Bench, seed: int, optimizer: Component) -> None:
                     f"train.length {recipe.train.length} ends at step {total}: nothing is left to train "
                     f"({optimizer.name}); give both in the same unit"
                 )
-
-
-def _check_last_batches(bench: Bench, seed: int) -> None:
-    """Batch normalization of features takes no batch of one example."""
-    if not any(isinstance(module, nn.BatchNorm1d) for module in bench.blank().modules()):
-        return
-    count = bench.data(seed).train_size
-    for optimizer in bench.plan.recipe.train.optimizer:
-        size = bench.batch_size(optimizer, seed)
-        if count % size == 1:
-            raise UsageError(
-                f"train.batch_size: the last of the batches of {size} would be one of {count} examples alone, which "
-                "batch normalization cannot take; change it, or data.limit by one"
-            )
 
 
 def work(bench: Bench) -> Iterator[Event]:
@@ -308,7 +294,7 @@ def _finished(bench: Bench, job: Job) -> Event | None:
         return None
     if manifest.status == "diverged" and job.kind != "trial":  # that a rate diverges is what a trial finds out
         step = json.loads(metrics)["diverged"]
-        message = f"diverged: the loss is not finite at step {step}"
+        message = f"diverged: loss, weights or running statistics are not finite at step {step}"
         return Event("diverged", job.key, job.label, {"step": step, "message": message})
     return Event("found", job.key, job.label, {"seconds": manifest.seconds})
 

@@ -390,7 +390,17 @@ def test_what_a_branch_or_a_way_of_rewinding_changes_is_listed(unfair: Finished)
 
 # What a recipe allows.
 
-PLANTED = {*TRAININGS, *MEASURES, *ENVIRONMENTS, "tuning", "own_steps", "seeds", "identity", "weights", "optimizer_state"}
+PLANTED = {
+    *TRAININGS,
+    *MEASURES,
+    *ENVIRONMENTS,
+    "tuning",
+    "own_steps",
+    "seeds",
+    "identity",
+    "weights",
+    "optimizer_state",
+}
 
 
 def test_every_field_is_planted_somewhere_in_these_tests() -> None:

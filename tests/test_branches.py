@@ -18,7 +18,7 @@ from lottery.build import initialized, prunable
 from lottery.mask import Mask, keep_top
 from lottery.registry import Entry
 from lottery.spec import Component
-from lottery.trunk import Pruning, Spec, Start, Weights
+from lottery.trunk import Criterion, Pruning, Spec, Start, Weights
 
 LENET = Component("lenet", {"widths": (16, 8)})
 SPEC = Spec(Component("adam", {"lr": 0.01}), Component("constant"), first=5)
@@ -41,6 +41,10 @@ class FakeLevel:
     other: FakeLevel | None = None
     pruning: Pruning = PRUNING
     mode: str = "weights"
+    rounds: int = 1
+
+    def criterion(self, draws: torch.Generator) -> Criterion:
+        return lambda weights, mask: {name: weights[name].abs() for name in mask}
 
     def network(self, model: Component, draws: torch.Generator) -> nn.Module:
         construct = int(torch.randint(2**62, (), generator=draws))

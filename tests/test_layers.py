@@ -16,7 +16,7 @@ PACKAGE = Path(lottery.__file__).parent
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "spec", "registry", "seed", "signals", "places", "passes"},
     {"io", "reading", "yaml", "tensors", "mask", "selection", "device", "data", "crops", "streaming", "build", "check"},
-    {"objective", "allocation", "step", "contradictions", "fields", "origins", "tuning"},
+    {"objective", "recalibration", "allocation", "step", "contradictions", "fields", "origins", "tuning"},
     {
         "activations",
         "branches",
@@ -46,6 +46,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "graphs",
         "engines",
         "bench",
+        "batches",
         "levels",
         "starts",
         "job",

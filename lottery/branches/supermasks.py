@@ -27,6 +27,7 @@ FROZEN = {option: in_any_mode(f"{weights}, frozen", "learned") for option, weigh
     "supermask",
     source="Zhou et al. 2019",
     changes=("steps", "own_steps"),
+    mask_alone=True,
     origins={option: in_any_mode(each, "the ticket's", UNTRAINED, "none", "0") for option, each in WEIGHTS.items()},
 )
 def supermask(
@@ -45,6 +46,7 @@ def supermask(
     source="Zhou et al. 2019, section 5",
     changes=("optimizer", "learning_rate", "tuning"),
     origins=FROZEN,
+    mask_alone=True,
 )
 def learned_supermask(
     level: Level,
@@ -79,6 +81,7 @@ def learned_supermask(
     source="Ramanujan et al. 2020",
     changes=("optimizer", "learning_rate", "tuning"),
     origins=FROZEN,
+    mask_alone=True,
 )
 def edge_popup(
     level: Level,

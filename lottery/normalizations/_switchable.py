@@ -50,9 +50,11 @@ class Switchable(nn.Module):
         """Mean and variance of each channel: of the batch in training, where the running ones move, else the latter."""
         if not self.training:
             return self.running_mean, self.running_var
-        center, spread = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
         count = len(mean) * positions
+        if count == 1:  # as torch's batch normalization: one value has no spread
+            raise ValueError(f"Expected more than 1 value per channel when training, got {count} of each channel")
+        center, spread = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
         with torch.no_grad():
             self.running_mean.lerp_(center, self.momentum)
-            self.running_var.lerp_(spread * (count / max(1, count - 1)), self.momentum)
+            self.running_var.lerp_(spread * (count / (count - 1)), self.momentum)
         return center, spread

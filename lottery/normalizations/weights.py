@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@normalizations.register("spectral", source="Miyato et al. 2018", weight=True)
+@normalizations.register("spectral", source="Miyato et al. 2018", weight=True, running=False)
 def spectral(layer: nn.Module) -> None:
     """Weight divided by its largest singular value, a convolution's as the matrix (outputs, inputs x positions).
 
@@ -27,7 +27,7 @@ def spectral(layer: nn.Module) -> None:
     keep_zeros(layer, rows=False)
 
 
-@normalizations.register("weight", source="Salimans & Kingma 2016", weight=True)
+@normalizations.register("weight", source="Salimans & Kingma 2016", weight=True, running=False)
 def weight(layer: nn.Module) -> None:
     """Weight g * v / ||v||, length and direction of each output unit or channel learned apart."""
     from torch.nn.utils.parametrizations import weight_norm
