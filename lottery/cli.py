@@ -135,6 +135,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say which jobs are done and which are missing, and the time and disk they will take."""
+    from lottery.edits import other_sources
     from lottery.estimate import estimate
     from lottery.frontier_view import sentences
     from lottery.record import records
@@ -160,7 +161,7 @@ def plan(
     if told.missing:
         print(f"time: about {duration(told.seconds)} in one process ({how})")
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
-    for sentence in decided:
+    for sentence in (*decided, *other_sources(bench.plan, bench.store)):
         print(sentence)
 
 

@@ -57,13 +57,17 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
 
 
 def with_versions(singular: str, component: Component) -> dict[str, Any]:
-    """A component's identity, with that of each component, normalization and activation among its arguments."""
+    """A component's identity, with that of each component, normalization and activation among its arguments.
+
+    Where one of them comes from outside this package, its source is part of it: see `lottery.outside`."""
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
     arguments = {**catalogue[component.name].defaults, **component.args}
     for name, named in (("norm", registry.normalizations), ("activation", registry.activations)):
         if name in arguments:
             identity[f"{name}_version"] = named[arguments[name]].version
+            if code := named[arguments[name]].code:
+                identity[f"{name}_code"] = code
     for name, value in component.args.items():
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = with_versions(name, value)

@@ -272,11 +272,11 @@ def recipe_of(training: Identity, rewind: Mapping[str, str], rate: float | None,
 
 
 def _component(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without its versions."""
+    """An identity without its versions and sources."""
     return {
         name: _component(value) if isinstance(value, dict) and "name" in value else value
         for name, value in identity.items()
-        if name != "version" and not name.endswith("_version")
+        if name not in ("version", "code") and not name.endswith(("_version", "_code"))
     }
 
 

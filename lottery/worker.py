@@ -4,7 +4,6 @@ Its stdin is a socket: the request comes in on it, and the events go out, a line
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -70,8 +69,10 @@ def main() -> int:
 def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
     """What is to be said at the end beside that it is the end: how each forked worker ended."""
     first = request.pop("first")
+    from lottery import registry
+
     for plugin in request.pop("plugins"):
-        importlib.import_module(plugin)
+        registry.plug_in(plugin)
     if not first:
         _take_part(_bench(request, stop), line)
         return {}
