@@ -72,14 +72,18 @@ def main() -> None:
     except OSError as error:
         print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         sys.exit(3)
-    except Exception:
+    except Exception as error:
         import tempfile
+
+        from lottery import registry
+        from lottery.plugins import blamed
 
         handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
         with open(handle, "w", encoding="utf-8") as log:
             log.write(traceback.format_exc())
-        print(f"lottery: this is a bug of ours; its traceback is in {path}", file=sys.stderr)
-        sys.exit(70)
+        theirs = blamed(error, registry.plugins())
+        print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
+        sys.exit(2 if theirs else 70)
 
 
 @app.command("list")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.errors import LotteryError, MachineError
-from lottery.identity import digest
+from lottery.identity import digest, is_code, sources_in
 from lottery.manifest import KEY
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ class _Reader:
             self._known[key] = (key, frozenset())  # until it is known: no job names itself
             identity = self.plan.jobs[key].identity if key in self.plan.jobs else self._read(key)
             if identity is not None:
-                codes = set(_codes(identity))
+                codes = set(sources_in(identity))
                 bare = digest(self._without(identity, codes))
                 self._known[key] = (bare, frozenset(codes))
         return self._known[key]
 
     def _without(self, value: Any, codes: set[str]) -> Any:
         if isinstance(value, Mapping):
-            return {name: self._without(item, codes) for name, item in value.items() if not _is_code(name)}
+            return {name: self._without(item, codes) for name, item in value.items() if not is_code(name)}
         if isinstance(value, (list, tuple)):
             return [self._without(item, codes) for item in value]
         if isinstance(value, str) and KEY.fullmatch(value):  # a job, or the fingerprint of data
@@ -96,20 +96,3 @@ class _Reader:
             raise
         except LotteryError:  # damaged, and put aside
             return None
-
-
-def _codes(value: Any) -> Iterator[str]:
-    """The hashes of sources in an identity."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            if _is_code(name):
-                yield str(item)
-            else:
-                yield from _codes(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _codes(item)
-
-
-def _is_code(name: str) -> bool:
-    return name == "code" or name.endswith("_code")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,24 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = with_versions(name, value)
     return identity
+
+
+def sources_in(identity: Any) -> Iterator[str]:
+    """The hashes of the sources of plugins that an identity has."""
+    if isinstance(identity, Mapping):
+        for name, item in identity.items():
+            if is_code(name):
+                yield str(item)
+            else:
+                yield from sources_in(item)
+    elif isinstance(identity, (list, tuple)):
+        for item in identity:
+            yield from sources_in(item)
+
+
+def is_code(name: str) -> bool:
+    """Whether a field of an identity holds the hash of a source: no argument may be called so."""
+    return name == "code" or name.endswith("_code")
 
 
 def point_label(to: Duration) -> str:

@@ -238,6 +238,7 @@ _seen: set[str] = set()  # installed plugins that were loaded, or tried
 
 def plugins() -> dict[str, str]:
     """The hash of the source of each module from outside this package that has registered an entry."""
+    _plug_in_installed()
     every = (entry for registry in catalogues.values() for entry in registry._entries.values())
     return {entry.module: entry.code for entry in every if entry.code}
 

@@ -121,7 +121,12 @@ def _last_words(serve: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
     except LotteryError as error:
         kind = type(error).__name__
         return {"end": "error", "kind": kind, "message": str(error), "exit_code": error.exit_code}
-    except Exception:
+    except Exception as error:
+        from lottery import registry
+        from lottery.plugins import blamed
+
+        if (theirs := blamed(error, registry.plugins())) is not None:
+            return {"end": "error", "kind": "UsageError", "message": theirs, "exit_code": 2}
         return {"end": "bug", "message": traceback.format_exc(), "exit_code": 70}
 
 
