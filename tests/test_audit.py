@@ -251,9 +251,7 @@ NEWER = ("numpy", "scipy", "numba", "torchvision", "pillow", "pytorch_optimizer"
 
 
 @pytest.mark.parametrize("names", [NEWER, ("numpy",)])
-def test_what_was_not_recorded_withholds_nothing_and_is_said_to_be_open(
-    fair: Finished, names: tuple[str, ...]
-) -> None:
+def test_what_was_not_recorded_withholds_nothing_and_is_said_to_be_open(fair: Finished, names: tuple[str, ...]) -> None:
     one = job_of(fair)
     manifest = fair[1].find(one.key)
     assert manifest is not None
