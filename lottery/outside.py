@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -84,16 +85,16 @@ def _contents(place: Path) -> dict[str, bytes]:
     """What Python could import of a unit, by its path inside it."""
     if place.is_file():
         return {"": _read(place)}
-    files = {
-        path.relative_to(place).as_posix(): path
-        for path in place.rglob("*")
-        if path.name.endswith(_SUFFIXES) and path.is_file()
-    }
-    return {
-        relative: _read(path)
-        for relative, path in sorted(files.items())
-        if not any(part.startswith(".") or part in _INSTALLED for part in relative.split("/"))
-    }
+    found, seen = dict[str, Path](), set[str]()
+    for folder, folders, names in os.walk(place, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name.isidentifier() and name != "__pycache__")
+        for path in (Path(folder, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith(".")):
+            found[path.relative_to(place).as_posix()] = path
+    return {relative: _read(path) for relative, path in sorted(found.items())}
 
 
 def _read(path: Path) -> bytes:

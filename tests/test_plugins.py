@@ -145,10 +145,11 @@ LAYOUTS = {  # the plugin's module, its files, those whose edits count, those wh
             "lab/helper.py": "",
             "lab/sub/__init__.py": "",
             "lab/sub/late.py": "",
+            "lab/no-package/note.py": "",
             "beside.py": "",
         },
         ("lab/__init__.py", "lab/mine.py", "lab/helper.py", "lab/sub/late.py"),
-        ("beside.py",),
+        ("beside.py", "lab/no-package/note.py", "lab/.hidden.py"),
     ),
     "a folder that is no package": (
         "place.mine",
@@ -181,11 +182,21 @@ def test_the_source_is_the_package_and_what_it_imports_that_is_not_installed(plu
     plugs.load(module)
     first = registry.models["mine"].code
     for name in (*counted, *others):
-        plugs.write(name, f"{files[name]}# edited\n")
+        plugs.write(name, f"{files.get(name, '')}# edited\n")
         plugs.load(module)
         assert (registry.models["mine"].code != first) is (name in counted), name
-        plugs.write(name, files[name])
+        plugs.write(name, files.get(name, ""))
     plugs.load(module)
+    assert registry.models["mine"].code == first
+
+
+def test_a_link_that_leads_back_into_the_package_is_followed_once(plugs: Plugs) -> None:
+    plugs.write("lab/__init__.py", "")
+    plugs.write("lab/mine.py", HEAD + registered("models"))
+    plugs.load("lab.mine")
+    first = registry.models["mine"].code
+    (plugs.folder / "lab" / "back").symlink_to(plugs.folder / "lab")
+    plugs.load("lab.mine")
     assert registry.models["mine"].code == first
 
 
