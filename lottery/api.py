@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,16 +39,22 @@ def run(
     work, and this one need not even import torch. In the main thread, signals are noticed: raises
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
+    from lottery import registry
+    from lottery.edits import other_sources
     from lottery.events import Outcome, Request
     from lottery.record import asked_plan
     from lottery.signals import Stop, noticed
     from lottery.store import Store
 
+    for plugin in plugins:
+        registry.plug_in(plugin)
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     request = Request(recipe, data_root(data), store_root(store), device, jobs, deterministic, checkpoint_seconds)
     stop = Stop()
     with noticed(stop), _begun(request, plugins, stop) as (planned, events):
+        for sentence in other_sources(planned, Store(request.store)):
+            logging.getLogger("lottery").warning("%s", sentence)
         on_plan(planned)
         outcome = Outcome(total=len(planned))
         for event in events:

@@ -75,6 +75,8 @@ def _check_component(
 ) -> tuple[Component, list[Problem]]:
     if given.name not in catalogue:
         return given, [((), catalogue.unknown(given.name))]
+    if wrong := catalogue.faults(given.name):
+        return given, [((), fault) for fault in wrong]
     fields = catalogue[given.name].schema.model_fields
     args, general, problems = _general_keys(catalogue, given)
     for key in list(args):

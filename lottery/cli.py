@@ -72,14 +72,18 @@ def main() -> None:
     except OSError as error:
         print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         sys.exit(3)
-    except Exception:
+    except Exception as error:
         import tempfile
+
+        from lottery import registry
+        from lottery.plugins import blamed
 
         handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
         with open(handle, "w", encoding="utf-8") as log:
             log.write(traceback.format_exc())
-        print(f"lottery: this is a bug of ours; its traceback is in {path}", file=sys.stderr)
-        sys.exit(70)
+        theirs = blamed(error, registry.plugins())
+        print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
+        sys.exit(2 if theirs else 70)
 
 
 @app.command("list")
@@ -135,6 +139,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say which jobs are done and which are missing, and the time and disk they will take."""
+    from lottery.edits import other_sources
     from lottery.estimate import estimate
     from lottery.frontier_view import sentences
     from lottery.record import records
@@ -160,7 +165,7 @@ def plan(
     if told.missing:
         print(f"time: about {duration(told.seconds)} in one process ({how})")
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
-    for sentence in decided:
+    for sentence in (*decided, *other_sources(bench.plan, bench.store)):
         print(sentence)
 
 

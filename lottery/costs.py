@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
+from lottery.environment import differing
 from lottery.multiply_adds import STEP, passes, per_layer, surviving
 from lottery.tables import Row, head, measured_cell, optimizer_labels, rewind_label
 
@@ -112,8 +112,8 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
     diverged = sum(search.diverged for search in searches)
     if diverged:
         yield f"{diverged} of {len(searches)} diverged, counted up to there"
-    machines = [machine for search in searches for manifest in search.manifests for machine in manifest.machines]
-    if len({json.dumps(machine, sort_keys=True) for machine in machines}) > 1:
+    machines = (machine for search in searches for manifest in search.manifests for machine in manifest.machines)
+    if differing([machine] for machine in machines):
         yield "mixed environments: seconds do not compare"
     if any(search.unknown_seconds for search in searches):
         yield "seconds without the rewind points, which are not in the store"

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 import lottery
+from lottery import registry
+from lottery.environment import PLUGIN, variables, versions
 from lottery.errors import UsageError
 
 
@@ -35,6 +37,9 @@ class Machine:
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor(),
             "threads": self.threads,
             "deterministic": self.deterministic,
+            **versions(),
+            "variables": variables(),
+            **{f"{PLUGIN}{module}": code for module, code in sorted(registry.plugins().items())},
         }
 
 
@@ -62,10 +67,12 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
     threads = torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     cudnn = torch.backends.cudnn
+    dtype = torch.get_default_dtype()
     flags = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
     rng = torch.get_rng_state()
     cuda_rng = torch.cuda.get_rng_state_all() if machine.device.type == "cuda" else []
     try:
+        torch.set_default_dtype(torch.float32)  # whatever a plugin has made of it
         torch.set_num_threads(machine.threads)
         torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.use_deterministic_algorithms(machine.deterministic)
@@ -74,6 +81,7 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
         cudnn.allow_tf32 = precision != "fp32"
         yield
     finally:
+        torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(matmul)
         torch.use_deterministic_algorithms(deterministic)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lottery import proofs, registry
+from lottery.environment import ABSENT, FIELDS, described
 from lottery.errors import LotteryError, MachineError
 from lottery.identity import digest
 from lottery.origins import ABOVE, DENSE, Origin, carries_state, origin_of
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from lottery.record import Record
     from lottery.store import Store
 
-ENVIRONMENT = ("lottery", "torch", "python", "platform", "device", "threads", "deterministic")
 _AS_THEY_ARE = (
     *("data", "fingerprint", "validation", "limit", "augment", "init", "schedule", "warmup", "precision", "clip"),
     *("accumulate", "label_smoothing", "length", "seed"),
@@ -140,7 +140,8 @@ class Evidence:
 def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
     """All that the store knows of a finished training. Accuracy is meant to be read at `report`."""
     key, metrics = record.manifest.key, record.metrics
-    environment, identity, training = _environment(record), evidence.identity(key), evidence.training(key)
+    recorded, identity, training = _environment(record), evidence.identity(key), evidence.training(key)
+    environment = {name: value for name, value in recorded.items() if value != ABSENT}
     problems = list(_identity_problems(evidence, record))
     if identity is None or training is None:
         return Facts(environment, tuple(problems))
@@ -152,7 +153,8 @@ def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
     about = branch, _origin(identity, mode), carries_state(training.get("optimizer") or {}), mode
     origin = about[1]
     problems += [*troubles, *(("test_use", leak) for leak in proofs.leaks(metrics))]
-    unproven = [f"which {name} it ran on" for name in ENVIRONMENT if environment[name] == "none"]
+    unknown = [name for name in FIELDS if recorded.get(name, "none") == "none"]
+    unproven = [f"which {', '.join(unknown)} it ran on"] if unknown else []
     if record.diverged is not None:
         return Facts(values, tuple(problems), tuple(unproven), *about)
     steps = [int(row["step"]) for row in proofs.curve_of(metrics)]
@@ -201,10 +203,10 @@ def _changed(branch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _environment(record: Record) -> dict[str, str]:
-    """Each part of the environment, over all the sessions that a training took."""
-    sessions, engines = record.manifest.sessions, " and ".join(sorted(record.manifest.engines))
-    found = {name: " and ".join(sorted({said(session.get(name)) for session in sessions})) for name in ENVIRONMENT}
-    return {**found, "engine": engines}
+    """Each part of the environment, over all the sessions that a training took, as far as it was recorded."""
+    found = described(record.manifest.machines)
+    known = {name: found[name] for name in FIELDS if name in found}
+    return {**known, "engine": " and ".join(sorted(record.manifest.engines))}
 
 
 def _described(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -59,13 +59,17 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
 
 
 def with_versions(singular: str, component: Component) -> dict[str, Any]:
-    """A component's identity, with that of each component, normalization and activation among its arguments."""
+    """A component's identity, with that of each component, normalization and activation among its arguments.
+
+    Where one of them comes from outside this package, its source is part of it: see `lottery.outside`."""
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
     arguments = {**catalogue[component.name].defaults, **component.args}
     for name, named in (("norm", registry.normalizations), ("activation", registry.activations)):
         if name in arguments:
             identity[f"{name}_version"] = named[arguments[name]].version
+            if code := named[arguments[name]].code:
+                identity[f"{name}_code"] = code
     for name, value in component.args.items():
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = with_versions(name, value)
@@ -114,6 +118,24 @@ def keeps_statistics(model: Component) -> bool:
     if norm is None or not entry.make.__module__.startswith("lottery."):
         return True
     return bool(registry.normalizations[norm].traits.get("running", True))
+
+
+def sources_in(identity: Any) -> Iterator[str]:
+    """The hashes of the sources of plugins that an identity has."""
+    if isinstance(identity, Mapping):
+        for name, item in identity.items():
+            if is_code(name):
+                yield str(item)
+            else:
+                yield from sources_in(item)
+    elif isinstance(identity, (list, tuple)):
+        for item in identity:
+            yield from sources_in(item)
+
+
+def is_code(name: str) -> bool:
+    """Whether a field of an identity holds the hash of a source: no argument may be called so."""
+    return name == "code" or name.endswith("_code")
 
 
 def point_label(to: Duration) -> str:

@@ -13,6 +13,7 @@ import torch
 from lottery.bench import Bench
 from lottery.build import PRUNABLE
 from lottery.device import prepared
+from lottery.environment import agree
 from lottery.errors import DamagedFile, Interrupted
 from lottery.levels import pack, read_state
 from lottery.manifest import Status
@@ -152,7 +153,7 @@ def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
     """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
-    a state from another environment is not used: the bytes must be those of this one."""
+    a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one."""
     here = environment_of(bench, training)
     states = []
     saved = bench.store.load_checkpoint(job.key)
@@ -170,7 +171,7 @@ def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
         (tensors, values, past)
         for tensors, values, past in states
         if training.step <= values["step"] <= training.stop
-        and not (bench.machine.deterministic and any(environment != here for environment in past.environments))
+        and not (bench.machine.deterministic and not all(agree(each, here) for each in past.environments))
     ]
     if not states:
         return Past()

@@ -30,7 +30,12 @@ def entries(what: str) -> list[dict[str, Any]]:
     if what not in catalogues:
         raise UsageError(f"list {what}: no such catalogue{suggest(what, catalogue_names())}")
     return [
-        {"name": entry.name, "summary": entry.summary, "keys": _keys(entry), "source": entry.source}
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "keys": "; ".join(catalogues[what].faults(entry.name)) or _keys(entry),
+            "source": entry.source,
+        }
         for entry in catalogues[what]
     ]
 

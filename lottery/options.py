@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -54,22 +52,22 @@ def studied(
     recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: Path | None, data: Path | None
 ) -> Study:
     """What is finished of a recipe; what is missing is said on stderr."""
+    from lottery.edits import other_sources
     from lottery.study import study
 
     found = study(load(recipe, sets, plugins), store=store, data=data)
     if found.missing:
         print(f"{found.missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+        for sentence in other_sources(found.plan, found.store):
+            print(sentence, file=sys.stderr)
     return found
 
 
 def plug_in(plugins: Sequence[str] | None) -> None:
-    if plugins:
-        sys.path.insert(0, os.getcwd())
+    from lottery import registry
+
     for plugin in plugins or ():
-        try:
-            importlib.import_module(plugin)
-        except ImportError as error:
-            raise UsageError(f"--plugin {plugin}: cannot be imported: {error}") from error
+        registry.plug_in(plugin)
 
 
 def number_of_jobs(given: str) -> Jobs:

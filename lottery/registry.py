@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import UnionType
-from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
+from pydantic import BaseModel, ValidationError
 
+from lottery import signature
 from lottery.errors import UsageError
+from lottery.outside import code_of, is_ours
+from lottery.plugins import GROUP, import_plugin, installed
 from lottery.spec import Component, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,38 +29,42 @@ Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is w
 class Entry(Generic[F]):
     """One function of a catalogue. Its keyword-only parameters are the keys a recipe may give.
 
-    `version` goes into the keys of jobs: raise it when the entry's results change."""
+    `version` goes into the keys of jobs: raise it when the entry's results change. Of an entry from outside this
+    package `code` goes into them as well."""
 
     name: str
     make: F
     source: str
     version: int
     traits: Mapping[str, Any]  # what the catalogue's machinery asks of an entry beside calling it
+    singular: str = "entry"  # what the catalogue calls it
+    module: str = "lottery"  # that registered it
+    code: str = ""  # hash of its source where that comes from outside this package
 
     @property
     def summary(self) -> str:
         """The first line of the docstring."""
         return (inspect.getdoc(self.make) or "").partition("\n")[0]
 
+    @property
+    def plugin(self) -> str:
+        """What to call it where something is wrong with it."""
+        return f"plugin {self.module}: {self.singular} {self.name!r}"
+
     @cached_property
     def defaults(self) -> dict[str, Any]:
         """Default of each key a recipe may leave out."""
-        return {p.name: p.default for p in self._keys() if p.default is not inspect.Parameter.empty}
-
-    def _keys(self) -> list[inspect.Parameter]:
-        parameters = inspect.signature(self.make).parameters.values()
-        return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        keys = signature.parameters(self.make)
+        return {p.name: p.default for p in keys if p.default is not inspect.Parameter.empty}
 
     @cached_property
     def schema(self) -> type[BaseModel]:
-        """The keys a recipe may give, as a pydantic model made from the signature."""
-        scope = vars(sys.modules[self.make.__module__])
-        fields: dict[str, Any] = {}
-        for p in self._keys():
-            kind = eval(p.annotation, dict(scope)) if isinstance(p.annotation, str) else p.annotation
-            fields[p.name] = (_strict(kind), ... if p.default is inspect.Parameter.empty else p.default)
-        config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
-        return create_model(f"{self.name}_keys", __config__=config, **fields)
+        """The keys a recipe may give, as a pydantic model made from the signature. Raises UsageError where a plugin's
+        signature does not do for that."""
+        try:
+            return signature.schema(self.name, self.make)
+        except ValueError as error:
+            raise UsageError(f"{self.plugin}: {error}") from error
 
     def check(self, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         """The given keys with their values brought to the declared types, and what is wrong with them."""
@@ -77,19 +84,6 @@ class Entry(Generic[F]):
         if error["type"] == "missing":
             return f"the list is too short, it has no item {error['loc'][-1]}"
         return explain(error)
-
-
-def _strict(kind: Any) -> Any:
-    """The type with its numbers and flags taken at their word: `true` and `"0.1"` are no float."""
-    if kind in (int, float, bool, str):
-        return Annotated[kind, Strict()]
-    if get_origin(kind) is Annotated:
-        return Annotated[_strict(get_args(kind)[0]), *kind.__metadata__]
-    if get_origin(kind) in (tuple, list, dict):
-        return get_origin(kind)[tuple(_strict(arg) for arg in get_args(kind))]
-    if get_origin(kind) in (Union, UnionType):
-        return Union[tuple(_strict(arg) for arg in get_args(kind))]  # noqa: UP007
-    return kind
 
 
 def explain(error: Any) -> str:
@@ -113,26 +107,54 @@ def suggest(name: str, known: Any) -> str:
 class Registry(Generic[F]):
     """A catalogue: the functions that register themselves in `lottery.<plural>`, loaded at the first question."""
 
-    def __init__(self, singular: str, plural: str):
-        self.singular = singular
-        self.plural = plural
+    def __init__(self, singular: str, plural: str, called: str = "", taken: str = ""):
+        """`called` names the positional arguments of an entry, `taken` the keys of a recipe that stand beside its own
+        and are not for it."""
+        self.singular, self.plural = singular, plural
+        self.called, self.taken = called.split(), taken.split()
         self._entries: dict[str, Entry[F]] = {}
         self._loaded = False
 
     def register(self, name: str, *, source: str, version: int = 1, **traits: Any) -> Callable[[F], F]:
         """Decorator that adds a function under `name`. `source` names the authors and the year.
 
-        Raises ValueError where the name is taken."""
+        Raises UsageError where the name is taken, or where the source of the module that calls is in no file."""
+        module = sys._getframe(1).f_globals.get("__name__", "")
 
         def add(function: F) -> F:
+            said = f"plugin {module}: {self.singular} {name!r}"
+            if not is_ours(module):
+                self._load_own()  # so that a name of theirs that is one of ours is told to them
             if name in self._entries:
-                raise ValueError(f"{self.singular} {name!r} is registered twice")
-            self._entries[name] = Entry(name, function, source, version, traits)
+                theirs = self._entries[name].module
+                raise UsageError(f"{said}: there is one already, of {theirs}; register yours under another name")
+            try:
+                code = "" if is_ours(module) else code_of(module, getattr(function, "__module__", module))
+            except ValueError as error:
+                raise UsageError(f"{said}: {error}") from error
+            self._entries[name] = Entry(name, function, source, version, traits, self.singular, module, code)
             return function
 
         return add
 
+    def faults(self, name: str) -> list[str]:
+        """Why an entry from outside this package can be of no use."""
+        entry = self[name]
+        if not entry.code:
+            return []
+        called = signature.positional(self.called, entry.traits)
+        wrong = [f"{entry.plugin}: {fault}" for fault in signature.faults(entry.make, called, self.taken)]
+        try:
+            _ = entry.schema
+        except UsageError as error:
+            wrong.append(str(error))
+        return wrong
+
     def _load(self) -> None:
+        self._load_own()
+        _plug_in_installed()
+
+    def _load_own(self) -> None:
         if self._loaded:
             return
         self._loaded = True
@@ -158,24 +180,30 @@ class Registry(Generic[F]):
         return self._entries[name]
 
     def known(self, name: str) -> str:
-        """The name, as pydantic checks it. Raises ValueError where there is no such entry."""
+        """The name, as pydantic checks it. Raises ValueError where there is no such entry, or it can be of no use."""
         if name not in self:
             raise ValueError(self.unknown(name))
+        if wrong := self.faults(name):
+            raise ValueError("; ".join(wrong))
         return name
 
     def unknown(self, name: str) -> str:
         """What to tell a user who asked for an entry that is not there."""
-        return f"no {self.singular} {name!r}{suggest(name, self._entries)} (lottery list {self.plural})"
+        lost = "".join(f"; {failure}" for failure in _failures.values())
+        return f"no {self.singular} {name!r}{suggest(name, self._entries)} (lottery list {self.plural}){lost}"
 
     def check(self, component: Component) -> tuple[Component, list[Problem]]:
         """The component with its arguments brought to the declared types, and all that is wrong with it."""
         if component.name not in self:
             return component, [((), self.unknown(component.name))]
+        if wrong := self.faults(component.name):
+            return component, [((), fault) for fault in wrong]
         args, problems = self[component.name].check(component.args)
         return Component(component.name, args), problems
 
     def identity(self, component: Component) -> dict[str, Any]:
-        """What of a component can change a result: name, version, arguments that differ from their default."""
+        """What of a component can change a result: name, version, hash of a plugin's source, arguments that differ from
+        their default."""
         entry = self[component.name]
         how = entry.traits.get("how", ())  # arguments that say how a result is come by, and change none
         given = {
@@ -186,20 +214,60 @@ class Registry(Generic[F]):
         named = {registry.singular: registry for registry in catalogues.values()}  # an inner component's key says which
         inner = {k: named[k].identity(v) for k, v in given.items() if isinstance(v, Component) and v.name in named[k]}
         said = {k: inner[k] if k in inner else plain(v) for k, v in sorted(given.items())}
-        return {"name": entry.name, "version": entry.version, **said}
+        return {"name": entry.name, "version": entry.version, **({"code": entry.code} if entry.code else {}), **said}
 
 
-datasets: Registry[Callable[..., Any]] = Registry("dataset", "datasets")
-models: Registry[Callable[..., Any]] = Registry("model", "models")
-inits: Registry[Callable[..., Any]] = Registry("init", "inits")
-normalizations: Registry[Callable[..., Any]] = Registry("normalization", "normalizations")
+datasets: Registry[Callable[..., Any]] = Registry("dataset", "datasets", "root", "validation augment limit")
+models: Registry[Callable[..., Any]] = Registry("model", "models", "input_shape classes")
+inits: Registry[Callable[..., Any]] = Registry("init", "inits", "model generator")
+normalizations: Registry[Callable[..., Any]] = Registry("normalization", "normalizations", "channels spatial")
 activations: Registry[Callable[..., Any]] = Registry("activation", "activations")
-optimizers: Registry[Callable[..., Any]] = Registry("optimizer", "optimizers")
-schedules: Registry[Callable[..., Any]] = Registry("schedule", "schedules")
-criteria: Registry[Callable[..., Any]] = Registry("criterion", "criteria")
-branches: Registry[Callable[..., Any]] = Registry("branch", "branches")
+optimizers: Registry[Callable[..., Any]] = Registry("optimizer", "optimizers", "model", "batch_size rates")
+schedules: Registry[Callable[..., Any]] = Registry("schedule", "schedules", "step total", "warmup")
+criteria: Registry[Callable[..., Any]] = Registry("criterion", "criteria", "weights context")
+branches: Registry[Callable[..., Any]] = Registry("branch", "branches", "level generator", "samples as levels")
 
 catalogues: dict[str, Registry[Callable[..., Any]]] = {
     r.plural: r
     for r in (datasets, models, inits, normalizations, activations, optimizers, schedules, criteria, branches)
 }
+
+_failures: dict[str, str] = {}  # of installed plugins, by module: what is wrong with those that could not be loaded
+_seen: set[str] = set()  # installed plugins that were loaded, or tried
+
+
+def plugins() -> dict[str, str]:
+    """The hash of the source of each module from outside this package that has registered an entry."""
+    _plug_in_installed()
+    every = (entry for registry in catalogues.values() for entry in registry._entries.values())
+    return {entry.module: entry.code for entry in every if entry.code}
+
+
+def plug_in(module: str) -> None:
+    """Import a module that adds entries. Raises UsageError where that fails; what it has added until then is taken away
+    again. Whether an entry can be of use is looked at when it is named."""
+    before = {plural: set(registry._entries) for plural, registry in catalogues.items()}
+    try:
+        import_plugin(module)
+    except UsageError:
+        for plural, registry in catalogues.items():
+            added = [name for name, entry in registry._entries.items() if entry.code and name not in before[plural]]
+            for name in added:
+                del registry._entries[name]
+        raise
+
+
+def _plug_in_installed() -> None:
+    """Load the plugins of installed packages, once. One that fails breaks nothing but a recipe that names its entries:
+    it is told of, and left out."""
+    if GROUP in _seen:
+        return
+    _seen.add(GROUP)
+    for plugin in installed():
+        try:
+            plug_in(plugin.module)
+        except UsageError as error:
+            said = str(error).partition("\n")[0]
+            way = f"update or uninstall {plugin.distribution}, which brings it"
+            _failures[plugin.module] = f"{said}; this plugin is left out: {way}"
+            logging.getLogger("lottery").warning("%s", _failures[plugin.module])

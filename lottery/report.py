@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import yaml
 
 from lottery import frontier_view, verdicts
+from lottery.environment import differing
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
@@ -287,8 +288,8 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
             yield f"{len(rows)} of {total} trainings {said}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items())
     tables = {table.name: table.rows for section in sections for table in section.tables}
     machines = {json.dumps(record.manifest.machines, sort_keys=True) for record in study.found.values()}
-    if len(machines) > 1:
-        yield f"mixed environments: the trainings ran in {len(machines)}, see Provenance"
+    if apart := differing(record.manifest.machines for record in study.found.values()):
+        yield f"mixed environments ({', '.join(apart)}): the trainings ran in {len(machines)}, see Provenance"
     unfair = sum(row["ok"] is False and row["field"] != "compared" for row in tables.get("audit", []))
     if unfair:
         yield f"{unfair} differences of tickets from dense networks that the recipe does not allow, see Fairness audit"

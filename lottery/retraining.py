@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.bench import Bench
 from lottery.device import machine
+from lottery.environment import differing
 from lottery.errors import LotteryError
 from lottery.job import Progress, execute
 from lottery.plan import Plan
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class Comparison:
     """`identical` where the trained weights are, to the bit. `measures` are (step, what, there, here): accuracies and
     losses as the ticket's maker measured them and as they are here. `environment` is (what, there, here) where the two
-    differ."""
+    are known to differ."""
 
     identical: bool
     measures: list[tuple[str, str, float, float]]
@@ -71,10 +72,8 @@ def _compared(ticket: Ticket, store: Store) -> Comparison:
             ):
                 measures.append((when, name, float(value), float(here[name])))
     same = manifest.files["weights.safetensors"].sha256 == evidence["trained_sha256"]
-    theirs, ours = evidence["environment"], manifest.environment
-    names = sorted((theirs.keys() | ours.keys()) - {"earlier"})
-    return Comparison(
-        same,
-        measures,
-        [(name, theirs.get(name), ours.get(name)) for name in names if theirs.get(name) != ours.get(name)],
+    theirs, ours = (
+        {k: v for k, v in each.items() if k != "earlier"} for each in (evidence["environment"], manifest.environment)
     )
+    names = sorted(differing([[theirs], [ours]]))
+    return Comparison(same, measures, [(name, theirs.get(name), ours.get(name)) for name in names])

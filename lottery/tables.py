@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from lottery.environment import differing
 from lottery.errors import UsageError
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
@@ -243,7 +244,7 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
         if missing:
             yield f"{name}: {missing} of {len(column)} runs missing"
     found = [record for column in columns.values() for record in column if record]
-    if len({json.dumps(record.manifest.machines, sort_keys=True) for record in found}) > 1:
+    if differing(record.manifest.machines for record in found):
         yield "mixed environments"
     engines = {
         name: set().union(*(record.manifest.engines for record in column if record)) for name, column in columns.items()

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from lottery import registry
 from lottery.build import build_model, prunable
 from lottery.data import Splits, fingerprint, load
 from lottery.errors import DamagedFile, DataError, LotteryError, UsageError
-from lottery.identity import SCHEMA, data_identity, digest, training_identity
+from lottery.identity import SCHEMA, data_identity, digest, sources_in, training_identity
 from lottery.levels import pack, read_mask, read_state, unpack
 from lottery.mask import Mask
 from lottery.reading import parse_json, read_bytes
@@ -146,6 +147,7 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
         raise UsageError(
             f"{full[:12]}: this ticket's training diverged at step {metrics['diverged']}; there is nothing to export"
         )
+    _check_sources(training, full[:12])
     recipe = recipe_of(training, identity["rewind"], metrics.get("lr"), manifest.sessions[0].get("engine", "dense"))
     splits = load(recipe.data.component, data)
     mask = read_mask(store, full)
@@ -209,6 +211,7 @@ def read(path: str | Path) -> Ticket:
     if _hash(tensors, head) != said:
         raise DamagedFile(f"{path}: its bytes are not those that were written; copy it again")
     about = parse_json(head["about"].encode(), str(path))
+    _check_sources(about["chain"][-1]["training"], str(path))
     return Ticket(
         about["chain"],
         parse_recipe(json.dumps(about["recipe"]), str(path)),
@@ -280,12 +283,23 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
     return recipe
 
 
+def _check_sources(training: Identity, place: str) -> None:
+    """Raises UsageError where a plugin that the training needs is not loaded, or was edited since."""
+    loaded = registry.plugins()
+    if lost := sorted(set(sources_in(training)) - set(loaded.values())):
+        now = ", ".join(f"{module} {code}" for module, code in loaded.items()) or "none"
+        raise UsageError(
+            f"{place}: was trained with a plugin whose source has the hash {', '.join(lost)}; name it as --plugin, its "
+            f"files as they were then (loaded: {now})"
+        )
+
+
 def _component(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without its versions."""
+    """An identity without its versions and sources."""
     return {
         name: _component(value) if isinstance(value, dict) and "name" in value else value
         for name, value in identity.items()
-        if name != "version" and not name.endswith("_version")
+        if name not in ("version", "code") and not name.endswith(("_version", "_code"))
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
+from lottery.errors import UsageError
 from lottery.seed import stream
 from lottery.spec import Component
 
@@ -32,11 +33,15 @@ def learning_rates(tune: TuneSpec, optimizer: Component) -> list[float]:
 
 
 def default_range(optimizer: Component) -> tuple[float, float]:
-    """The range of its entry; of the optimizer inside, where that one takes the outer's rate."""
+    """The range of its entry; of the optimizer inside, where that one takes the outer's rate.
+
+    Raises UsageError where the entry, one of a plugin, has none."""
     traits = registry.optimizers[optimizer.name].traits
     inner = next((component for _, component in optimizer.within()), None)
     if inner is not None and not traits.get("inner_lr", True):
         return default_range(inner)
+    if "rates" not in traits:
+        raise UsageError(f"train.optimizer: {optimizer.name} has no range of learning rates; write rates: [1e-4, 1e-1]")
     low, high = traits["rates"]
     return low, high
 

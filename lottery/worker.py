@@ -4,7 +4,6 @@ Its stdin is a socket: the request comes in on it, and the events go out, a line
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -70,8 +69,10 @@ def main() -> int:
 def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
     """What is to be said at the end beside that it is the end: how each forked worker ended."""
     first = request.pop("first")
+    from lottery import registry
+
     for plugin in request.pop("plugins"):
-        importlib.import_module(plugin)
+        registry.plug_in(plugin)
     if not first:
         _take_part(_bench(request, stop), line)
         return {}
@@ -120,7 +121,12 @@ def _last_words(serve: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
     except LotteryError as error:
         kind = type(error).__name__
         return {"end": "error", "kind": kind, "message": str(error), "exit_code": error.exit_code}
-    except Exception:
+    except Exception as error:
+        from lottery import registry
+        from lottery.plugins import blamed
+
+        if (theirs := blamed(error, registry.plugins())) is not None:
+            return {"end": "error", "kind": "UsageError", "message": theirs, "exit_code": 2}
         return {"end": "bug", "message": traceback.format_exc(), "exit_code": 70}
 
 

@@ -238,8 +238,37 @@ ENVIRONMENTS = {
     "device": "NVIDIA H100",
     "threads": 8,
     "deterministic": False,
+    "numpy": "1.0",
+    "scipy": "1.0",
+    "numba": "0.1",
+    "torchvision": "0.1",
+    "pillow": "1.0",
+    "pytorch_optimizer": "1.0",
+    "curvlinops": "1.0",
+    "variables": "MKL_CBWR=COMPATIBLE",
     "engine": "sparse",
 }
+NEWER = ("numpy", "scipy", "numba", "torchvision", "pillow", "pytorch_optimizer", "curvlinops", "variables")
+
+
+@pytest.mark.parametrize("names", [NEWER, ("numpy",)])
+def test_what_was_not_recorded_withholds_nothing_and_is_said_to_be_open(fair: Finished, names: tuple[str, ...]) -> None:
+    one = job_of(fair)
+    manifest = fair[1].find(one.key)
+    assert manifest is not None
+    recorded = {name: value for name, value in manifest.environment.items() if name not in names}
+    study = study_of(fair, manifests={one.key: replace(manifest, environment=recorded)})
+    assert violations(study) == {} and study.audit.withheld() == {}
+    assert f"which {', '.join(names)} it ran on" in study.audit.unproven[0]
+
+
+def test_a_package_that_is_not_installed_differs_from_no_version(fair: Finished) -> None:
+    one = job_of(fair)
+    manifest = fair[1].find(one.key)
+    assert manifest is not None
+    without = {one.key: replace(manifest, environment={**manifest.environment, "curvlinops": "not installed"})}
+    study = study_of(fair, manifests=without)
+    assert violations(study) == {} and study.audit.unproven[0] == study_of(fair).audit.unproven[0]
 
 
 def test_engines_may_differ_where_the_recipe_leaves_the_choice(fair: Finished) -> None:

@@ -14,7 +14,8 @@ import lottery
 PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
-    {"errors", "spec", "registry", "seed", "signals", "places", "passes"},
+    {"errors", "environment", "outside", "plugins", "signature"},
+    {"spec", "registry", "seed", "signals", "places", "passes"},
     {"io", "reading", "yaml", "tensors", "mask", "selection", "device", "data", "crops", "streaming", "build", "check"},
     {"objective", "recalibration", "allocation", "step", "contradictions", "fields", "origins", "tuning"},
     {
@@ -33,7 +34,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
     {"schema", "identity"},
     {"manifest", "train", "trunk", "recipe", "order", "plan", "lease", "checkpoints", "census", "store"},
     {"sequential", "frontier"},
-    {"record"},
+    {"record", "edits"},
     {
         "events",
         "vectors",
@@ -117,6 +118,11 @@ LIGHT = [
     "yaml",
     "registry",
     "spec",
+    "environment",
+    "outside",
+    "plugins",
+    "signature",
+    "edits",
     "errors",
     "seed",
     "signals",

@@ -15,6 +15,8 @@ from studies import view_of
 
 from lottery import device
 from lottery.bench import Bench
+from lottery.device import Machine
+from lottery.environment import PACKAGES
 from lottery.errors import Interrupted
 from lottery.executors.processes import ENDED, _read
 from lottery.plan import plan
@@ -103,6 +105,41 @@ def test_a_deterministic_run_does_not_go_on_from_another_environment(
     assert 5 not in restored
     monkeypatch.setattr(device, "_processor", lambda: here)
     assert contents(tmp_path / "moved") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("numpy", "goes_on"), [(None, True), ("1.0", False)])
+def test_a_checkpoint_from_before_packages_were_recorded_is_gone_on_from_one_of_another_version_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numpy: str | None, goes_on: bool
+) -> None:
+    here = Machine.environment
+    newer = (*PACKAGES, "variables")
+
+    def then(self: Machine) -> dict[str, Any]:
+        recorded = here(self)
+        if numpy is None:
+            return {name: value for name, value in recorded.items() if name not in newer}
+        return {**recorded, "numpy": numpy}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Machine, "environment", then)
+        stopped_at_step_5(tmp_path, monkeypatch)
+    restored: list[int] = []
+    restore = Training.restore
+
+    def noting(self: Training, tensors: Any, values: Any) -> None:
+        restored.append(values["step"])
+        restore(self, tensors, values)
+
+    monkeypatch.setattr(Training, "restore", noting)
+    bench = bench_of(tmp_path)
+    list(work(bench))
+    assert (5 in restored) is goes_on
+    (dense,) = [job for job in bench.plan if job.kind == "dense"]
+    manifest = Store(tmp_path).find(dense.key)
+    assert manifest is not None and set(newer) <= manifest.environment.keys()
+    assert ("earlier" in manifest.environment) is goes_on  # that session did not say what it ran on: it is told of
+    note = view_of("means", bench.plan, records(bench.plan, Store(tmp_path)))[0]["note"]
+    assert "mixed environments" not in note
 
 
 def test_a_job_that_moved_between_environments_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,85 @@
+"""What beside the recipe may change a result: what of it is recorded with each job, and where records differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import metadata
+from typing import Any
+
+MACHINE = ("lottery", "torch", "python", "platform", "device", "threads", "deterministic")  # recorded from the start
+PACKAGES = {  # by the name they are imported under: those that compute a part of a training
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "numba": "numba",
+    "torchvision": "torchvision",
+    "pillow": "pillow",
+    "pytorch_optimizer": "pytorch-optimizer",
+    "curvlinops": "curvlinops-for-pytorch",
+}
+VARIABLES = (  # of the environment: what they hold changes instructions or precision, and with them bits
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE"),
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+    *("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE"),
+    "NUMBA_DISABLE_JIT",
+)
+FIELDS = (*MACHINE, *PACKAGES, "variables")
+PLUGIN = "plugin "  # before a module's name: the field that holds the hash of its source
+
+ABSENT = "not installed"  # so it took no part: no difference from any version
+
+Session = Mapping[str, Any]
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of each package in PACKAGES, from what is installed; none is imported, one that does not fit torch cannot be.
+
+    They are those at the first question: what is installed later is not what this process has imported."""
+    return {name: _version(distribution) for name, distribution in PACKAGES.items()}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return str(metadata.version(distribution))
+    except metadata.PackageNotFoundError:
+        return ABSENT
+
+
+def variables() -> str:
+    """Those of VARIABLES that are set, `NAME=value`."""
+    return " ".join(f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)) or "none set"
+
+
+def said(value: Any) -> str:
+    """A recorded value in words; `none` where there is none."""
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def described(sessions: Sequence[Session]) -> dict[str, str]:
+    """What the sessions of one training recorded, by field: `a and b` where they differ.
+
+    Only what was recorded from the start is there in any case; that another field was not recorded says nothing."""
+    names = dict.fromkeys([*MACHINE, *(name for session in sessions for name in session)])
+    return {
+        name: " and ".join(sorted({said(s.get(name)) for s in sessions if name in MACHINE or name in s}))
+        for name in names
+    }
+
+
+def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
+    """The fields in which the sessions of several trainings are known to differ.
+
+    A field that one of them did not record is compared among the others; a package that is not installed where a
+    training ran, or a plugin that was not loaded, took no part in it."""
+    known = [described(sessions) for sessions in trainings]
+    names = dict.fromkeys(name for each in known for name in each)
+    return [name for name in names if len({each[name] for each in known if name in each} - {ABSENT}) > 1]
+
+
+def agree(one: Session, other: Session) -> bool:
+    """Whether two sessions are not known to differ; one that names no engine is of the time when there was one."""
+    return not differing([[{"engine": "dense", **one}], [{"engine": "dense", **other}]])

@@ -1,0 +1,147 @@
+"""The source of entries that come from outside this package: what of it counts, and its hash.
+
+A function is not all that decides what it does. With it counts each module of its package, or its file where that is in
+none, and in the same way what these import, directly or not, that is neither Python's own nor installed: an edit of any
+of these files may change results. Not seen are imports under a name made up at run time, and files that are read."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
+from pathlib import Path
+
+from lottery.environment import PACKAGES
+
+DIGITS = 16  # of the hash: it tells a few edits apart, nobody chooses them
+
+_OURS = "lottery"
+_VERSIONED = {"torch", *PACKAGES, "PIL"}  # recorded by their version, wherever they are installed
+_INSTALLED = {"site-packages", "dist-packages"}
+_SUFFIXES = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)
+
+Unit = tuple[str, Path]  # the dotted name, and the file of a module or the folder of a package
+
+
+def is_ours(module: str) -> bool:
+    """Whether a module is one of this package."""
+    return module.partition(".")[0] == _OURS
+
+
+def code_of(module: str, *others: str) -> str:
+    """The hash of all source that counts for entries of this module, which has been imported, and of others; the same
+    wherever it lies, whatever it is called, and with either kind of line ends. Raises ValueError where it is in no
+    file."""
+    first = _unit(module)
+    if first is None:
+        raise ValueError("its source is in no file, so that an edit of it could not be seen; put it into a module")
+    beside = [unit for other in others if (unit := _unit(other)) is not None and _counts(*unit)]
+    units, pending = dict[str, dict[str, bytes]](), [*beside, first]
+    while pending:
+        name, place = pending.pop()
+        if name not in units:
+            units[name] = _contents(place)
+            pending += _used(name, place, units[name])
+    digest = hashlib.sha256()
+    for name, files in sorted(units.items(), key=lambda unit: (unit[0] != first[0], unit[0])):
+        for relative, content in files.items():
+            said = "" if name == first[0] else name
+            digest.update(f"{said}/{relative} {hashlib.sha256(content).hexdigest()}\n".encode())
+    return digest.hexdigest()[:DIGITS]
+
+
+def _unit(module: str) -> Unit | None:
+    """The outermost package that a module is in, or its file; nothing is imported to find it."""
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        if (spec := getattr(main, "__spec__", None)) is None:
+            file = getattr(main, "__file__", None)
+            return (module, Path(file)) if file and Path(file).is_file() else None
+        module = spec.name
+    head, *rest = module.split(".")
+    spec, name = _top(head), head
+    while spec is not None and not spec.has_location and spec.submodule_search_locations is not None and rest:
+        name = f"{name}.{rest.pop(0)}"  # a folder without __init__.py is a place where packages lie, and no package
+        spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    if spec is None or not spec.has_location or spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    origin = Path(spec.origin)
+    return name, origin.parent if spec.submodule_search_locations is not None else origin
+
+
+def _top(name: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # ValueError: a module that was made up at run time
+        return None
+
+
+def _contents(place: Path) -> dict[str, bytes]:
+    """What Python could import of a unit, by its path inside it."""
+    if place.is_file():
+        return {"": _read(place)}
+    found, seen = dict[str, Path](), set[str]()
+    for folder, folders, names in os.walk(place, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name.isidentifier() and name != "__pycache__")
+        for path in (Path(folder, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith(".")):
+            found[path.relative_to(place).as_posix()] = path
+    return {relative: _read(path) for relative, path in sorted(found.items())}
+
+
+def _read(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content.replace(b"\r\n", b"\n") if path.name.endswith(tuple(SOURCE_SUFFIXES)) else content
+
+
+def _used(name: str, place: Path, files: dict[str, bytes]) -> Iterator[Unit]:
+    """The units that the files of one import and that count."""
+    for relative, content in files.items():
+        path = Path(relative) if relative else Path(place.name)
+        if path.suffix not in SOURCE_SUFFIXES:
+            continue
+        inside = [name, *path.parent.parts] if relative else name.split(".")[:-1]
+        for module in _imports(content, ".".join(inside)):
+            if (unit := _unit(module)) is not None and unit[0] != name and _counts(*unit):
+                yield unit
+
+
+def _counts(name: str, place: Path) -> bool:
+    head = name.partition(".")[0]
+    if head in sys.stdlib_module_names or head in _VERSIONED or is_ours(head):
+        return False
+    return not _INSTALLED & set(place.parts)
+
+
+@cache
+def _imports(content: bytes, package: str) -> tuple[str, ...]:
+    """The modules that a source may import anywhere in it, by their full names."""
+    try:
+        nodes = list(ast.walk(ast.parse(content)))
+    except (SyntaxError, ValueError):  # it is not imported, or the import says so
+        return ()
+    found = dict[str, None]()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= dict.fromkeys(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= dict.fromkeys([base, *(f"{base}.{alias.name}" for alias in node.names)])
+        elif isinstance(node, ast.Call) and _called(node.func) in ("import_module", "__import__"):
+            found |= dict.fromkeys(
+                arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+            )
+    return tuple(name for name in found if name and not name.startswith("."))
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")

@@ -1,0 +1,79 @@
+"""Modules from outside that add entries: found where packages announce them, imported, and blamed where they fail."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from lottery.errors import UsageError
+
+GROUP = "lottery.plugins"  # of entry points
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A plugin that an installed distribution announces."""
+
+    module: str
+    distribution: str
+
+
+def installed() -> list[Installed]:
+    """The plugins of all installed distributions, by module."""
+    from importlib.metadata import entry_points
+
+    found = {
+        point.module: Installed(point.module, point.dist.name if point.dist is not None else point.module)
+        for point in entry_points(group=GROUP)
+    }
+    return sorted(found.values(), key=lambda plugin: plugin.module)
+
+
+def import_plugin(module: str) -> None:
+    """Import a module, from the working folder as well. Raises UsageError with the place where that fails."""
+    said = f"plugin {module}: cannot be imported:"
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise UsageError(f"{said} it is no module's name; write `module` or `package.module`, and no path")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(module)
+    except UsageError:
+        raise
+    except SyntaxError as error:
+        raise UsageError(f"{said} {error.filename}:{error.lineno}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            hint = f"; write {module[:-3]}" if module.endswith(".py") else ""
+            raise UsageError(
+                f"{said} there is no module {error.name} in {os.getcwd()} or among what is installed{hint}"
+            ) from error
+        raise UsageError(f"{said} {_where(error)}{type(error).__name__}: {_line(error)}") from error
+
+
+def blamed(error: BaseException, modules: Collection[str]) -> str | None:
+    """What is to be said of an error that arose inside a function of one of these modules; None for any other."""
+    inside = [
+        (frame.f_globals["__name__"], f"{frame.f_code.co_filename}:{line}")
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") in modules
+    ]
+    if not inside:
+        return None
+    module, place = inside[-1]
+    return f"the plugin {module} failed: {place}: {type(error).__name__}: {_line(error)}"
+
+
+def _where(error: BaseException) -> str:
+    """`FILE:LINE: ` of the last line outside of Python's machinery of imports."""
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    ours = [frame for frame in places if frame.filename not in (__file__, importlib.__file__)]
+    return f"{ours[-1].filename}:{ours[-1].lineno}: " if ours else ""
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"
