@@ -261,7 +261,8 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     if told and recipe.data.validation:
         yield f"early-stop step censored: {', '.join(told)}"
     firsts = {name: len({r.job.seed for r in column if r and _stopped_first(r)}) for name, column in columns.items()}
-    at_first = [f"{name} {count} of {len(columns[name])}" for name, count in firsts.items() if count]
+    seeds = {name: len({record.job.seed for record in column if record}) for name, column in columns.items()}
+    at_first = [f"{name} {count} of {seeds[name]}" for name, count in firsts.items() if count]
     if at_first and recipe.report == "early_stop":
         yield f"stopped at the first measure after going on from trained weights: {', '.join(at_first)}"
     if any("test_r2" in (record.at("end") or {}) for record in found):
