@@ -180,8 +180,8 @@ def run(
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.frontier_view import sentences as frontier
+    from lottery.render import render
     from lottery.study import study
-    from lottery.tables import render
     from lottery.verdicts import sentences
     from lottery.view import watched
     from lottery.views import rows_of
@@ -265,7 +265,7 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.io import write_atomic
-    from lottery.tables import FORMATS, render
+    from lottery.render import FORMATS, render
     from lottery.views import rows_of
 
     if form not in FORMATS:

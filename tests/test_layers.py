@@ -61,6 +61,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "study",
         "views",
         "tables",
+        "render",
         "provenance",
         "report",
         "reports",

@@ -12,7 +12,8 @@ import pytest
 from studies import HERE, dense, everything, hand, is_of, made, record, ticket, view_of
 
 from lottery.errors import UsageError
-from lottery.tables import FORMATS, optimizer_labels, render
+from lottery.render import FORMATS, render
+from lottery.tables import optimizer_labels
 
 
 def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() -> None:
