@@ -43,8 +43,13 @@ def _keys(entry: Any) -> str:
 
 
 def _first_comment(path: Path) -> str:
-    line = path.read_text(encoding="utf-8").partition("\n")[0]
-    return line.lstrip("# ") if line.startswith("#") else ""
+    """The first sentence of the comment on top."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#") or (lines and lines[-1].endswith(".")):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
 
 
 def print_json(value: Any) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.tables import Row, density_label, finite
+from lottery.text_table import text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,14 +17,17 @@ if TYPE_CHECKING:
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 
 
-def render(table: Sequence[Row], form: str) -> bytes:
-    """The table in one of FORMATS. Raises UsageError for another, or where parquet lacks pyarrow."""
+def render(table: Sequence[Row], form: str, width: int | None = None) -> bytes:
+    """The table in one of FORMATS; text fits a terminal of this width where one is given.
+
+    Raises UsageError for another format, or where parquet lacks pyarrow."""
     if form == "json":
         return (json.dumps([finite(row) for row in table], indent=1) + "\n").encode()
-    if form in ("text", "markdown"):  # what a run prints at its end: without the time and memory that pandas takes
-        compact = [_compact(row) for row in table]
-        names, cells = list(compact[0]) if compact else [], [list(row.values()) for row in compact]
-        return (_aligned(names, cells) if form == "text" else _markdown(names, cells)).encode()
+    # what a run prints at its end: without the time and memory that pandas takes
+    if form == "text":
+        return text(table, [_compact(row) for row in table], width).encode()
+    if form == "markdown":
+        return _markdown([_compact(row) for row in table]).encode()
     if form not in FORMATS:
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
     import pandas as pd
@@ -67,32 +69,11 @@ def _compact(row: Row) -> dict[str, str]:
     return cells
 
 
-def _aligned(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table for a terminal: columns as narrow as they can be, with a rule below their names."""
-    heads = [_folded(name, [row[place] for row in rows]) for place, name in enumerate(names)]
-    widths = [max(map(len, (*head, *(row[place] for row in rows)))) for place, head in enumerate(heads)]
-    lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
-    cells = ((cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "".join(f"{'  '.join(line).rstrip()}\n" for line in cells)
-
-
-def _markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _markdown(cells: Sequence[dict[str, str]]) -> str:
     from tabulate import tabulate
 
+    rows, names = [list(row.values()) for row in cells], list(cells[0]) if cells else []
     return f"{tabulate(rows, names, tablefmt='github', disable_numparse=True)}\n"
-
-
-def _folded(name: str, cells: Sequence[str]) -> list[str]:
-    """A column's name in lines that are no wider than its cells or its longest word, broken after underscores."""
-    first, *words = re.split("(?<=_)(?=.)", name)
-    width = max(len(text) for text in (first, *words, *cells))
-    lines = [first]
-    for word in words:
-        if len(lines[-1]) + len(word) <= width:
-            lines[-1] += word
-        else:
-            lines.append(word)
-    return lines
 
 
 def _part(row: Row, name: str) -> str:
