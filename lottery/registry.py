@@ -16,7 +16,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 
 from lottery.errors import UsageError
-from lottery.spec import Component, plain
+from lottery.spec import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is wrong
@@ -96,7 +96,7 @@ def explain(error: Any) -> str:
     """pydantic's message with the offending value, on one line."""
     message = str(error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    given = repr(error.get("input"))
+    given = repr(as_given(error.get("input")))
     shown = given if len(given) <= 60 else given[:57] + "..."
     return message if shown in message else f"{message}, not {shown}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 
 from lottery.tables import Row
 
@@ -20,6 +20,7 @@ REPEATED = (  # columns that say what a row is, which each block repeats; those 
     *("optimizer", "found_with", "density", "rewind", "seed", "kind", "layer", "branch", "sample", "against", "claim"),
     *("field", "between", "other", "retrained_with"),
 )
+TALL = 20  # rows of a block at most, where there are several blocks
 MOST = 0.75  # of the width, for what is repeated
 
 
@@ -27,14 +28,18 @@ def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
     """The rows, whose `cells` are what is read of them, with their notes below.
 
     Without a width every column stands in one line, as files and pipes want it. With one nothing is wider: columns that
-    are empty or the same in all rows are left out, the others fall into blocks that repeat what a row is."""
+    are empty or the same in all rows are left out, the others fall into blocks that repeat what a row is, and many rows
+    into bands, so that the blocks of a row are not far from one another."""
     if width is None:
         cells, below = _with_numbers(cells)
         return "".join(f"{line}\n" for line in [*_aligned(cells), *below])
     cells, shared = _varying(table, cells)
     cells, below = _with_numbers(cells)
+    parts = list(_parts(table, cells, width))
     blocks = [
-        _fitting([{name: row[name] for name in part} for row in cells], width) for part in _parts(table, cells, width)
+        _fitting([{name: row[name] for name in part} for row in some], width)
+        for some in (_bands(cells) if len(parts) > 1 else [cells])
+        for part in parts
     ]
     under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
     return "\n\n".join("\n".join(lines) for lines in [*blocks, under] if lines) + "\n"
@@ -115,6 +120,22 @@ def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]
     yield [name for name in names if name in part]
 
 
+def _bands(cells: Cells) -> Iterator[Cells]:
+    """The rows in bands of TALL at most, which begin with a new optimizer where there is one."""
+    band: list[Mapping[str, str]] = []
+    for _, group in groupby(cells, lambda row: next(iter(row.values()))):
+        rows = list(group)
+        if len(band) + len(rows) > TALL and band:
+            yield band
+            band = []
+        band += rows
+        while len(band) > TALL:
+            yield band[:TALL]
+            band = band[TALL:]
+    if band or not cells:
+        yield band
+
+
 def _groups(table: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
     """The columns of each network together, every other one for itself."""
     networks = {name: name.replace("_", " ") for name in table[0] if f"{name}_n" in table[0]} if table else {}
@@ -163,16 +184,17 @@ def _width(name: str, cells: Sequence[str]) -> int:
 
 
 def _folded(name: str, cells: Sequence[str]) -> list[str]:
-    """A column's name in lines that are no wider than its cells or its longest word, broken after underscores."""
-    first, *words = re.split("(?<=_)(?=.)", name)
-    width = max(len(text) for text in (first, *words, *cells))
+    """A column's name in lines that are no wider than its cells or its longest word, broken at spaces and after
+    underscores."""
+    first, *words = re.split("(?<=[_ ])(?=.)", name)
+    width = max(len(text.rstrip()) for text in (first, *words, *cells))
     lines = [first]
     for word in words:
-        if len(lines[-1]) + len(word) <= width:
+        if len(lines[-1]) + len(word.rstrip()) <= width:
             lines[-1] += word
         else:
             lines.append(word)
-    return lines
+    return [line.rstrip() for line in lines]
 
 
 def _wrapped(line: str, width: int) -> list[str]:
