@@ -21,7 +21,7 @@ from lottery.cli_replicate import replicate
 from lottery.cli_report import report
 from lottery.cli_ticket import ticket
 from lottery.errors import Interrupted, LotteryError, UsageError
-from lottery.listing import catalogue_names, entries, print_json, print_table
+from lottery.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.options import (
     DataDir,
     Json,
@@ -202,16 +202,17 @@ def show(
         print_json(about)
         return
     for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
-        print(f"{name:<12} {about[name]}")
+        if about[name] is not None:
+            print(f"{name:<12} {about[name]}")
     for name in ("environment", "files"):
         print(name)
         for item, value in about[name].items():
             print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
     for name in ("density", "end", "early_stop", "diverged", "lr", "edge"):
         if metrics.get(name) is not None:
-            print(f"{name:<12} {json.dumps(metrics[name])}")
+            terminal.say(f"{name:<12} {in_words(metrics[name])}", indent=13)
     for trial in metrics.get("trials", []):
-        print(f"{'trial':<12} {json.dumps(trial)}")
+        terminal.say(f"{'trial':<12} {in_words(trial)}", indent=13)
     print("identity")
     print(json.dumps(about["identity"], indent=2))
 

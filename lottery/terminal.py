@@ -23,10 +23,13 @@ def write(content: bytes) -> None:
     sys.stdout.flush()
 
 
-def say(sentence: str) -> None:
-    """Print a sentence, on a terminal in lines that end between words."""
+def say(sentence: str, indent: int = 0) -> None:
+    """Print a sentence, on a terminal in lines that end between words; the later ones are set in."""
     columns = width()
-    lines = [sentence] if columns is None else textwrap.wrap(sentence, columns, break_on_hyphens=False)
+    lines = [sentence]
+    if columns is not None:
+        margin = " " * min(indent, columns // 2)
+        lines = textwrap.wrap(sentence, columns, subsequent_indent=margin, break_on_hyphens=False)
     write("".join(f"{line}\n" for line in lines).encode())
 
 
