@@ -32,15 +32,12 @@ def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
     into bands, so that the blocks of a row are not far from one another."""
     if width is None:
         cells, below = _with_numbers(cells)
-        return "".join(f"{line}\n" for line in [*_aligned(cells), *below])
+        return "".join(f"{line}\n" for line in [*_aligned(cells, cells), *below])
     cells, shared = _varying(table, cells)
     cells, below = _with_numbers(cells)
     parts = list(_parts(table, cells, width))
-    blocks = [
-        _fitting([{name: row[name] for name in part} for row in some], width)
-        for some in (_bands(cells) if len(parts) > 1 else [cells])
-        for part in parts
-    ]
+    bands = list(_bands(cells)) if len(parts) > 1 else [cells]
+    blocks = [_fitting(_only(part, band), width, _only(part, cells)) for band in bands for part in parts]
     under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
     return "\n\n".join("\n".join(lines) for lines in [*blocks, under] if lines) + "\n"
 
@@ -146,19 +143,23 @@ def _groups(table: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _aligned(cells: Cells) -> list[str]:
-    """Lines of columns as narrow as they can be, with a rule below their names."""
+def _only(names: Sequence[str], cells: Cells) -> Cells:
+    return [{name: row[name] for name in names} for row in cells]
+
+
+def _aligned(cells: Cells, whole: Cells) -> list[str]:
+    """Lines of columns as narrow as they can be for the whole table, with a rule below their names."""
     names, rows = list(cells[0]) if cells else [], [list(row.values()) for row in cells]
-    heads = [_folded(name, [row[place] for row in rows]) for place, name in enumerate(names)]
-    widths = [max(map(len, (*head, *(row[place] for row in rows)))) for place, head in enumerate(heads)]
+    heads = [_folded(name, [row[name] for row in whole]) for name in names]
+    widths = [_width(name, [row[name] for row in whole]) for name in names]
     lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return [GAP.join(line).rstrip() for line in padded]
 
 
-def _fitting(cells: Cells, width: int) -> list[str]:
+def _fitting(cells: Cells, width: int, whole: Cells) -> list[str]:
     """The lines of a part; where even that is too wide, its widest cells are broken into lines."""
-    lines = _aligned(cells)
+    lines = _aligned(cells, whole)
     if max(map(len, lines)) <= width:
         return lines
     from rich.console import Console
@@ -169,7 +170,7 @@ def _fitting(cells: Cells, width: int) -> list[str]:
     grid = Table.grid(padding=(0, len(GAP)))
     for _ in names:
         grid.add_column(overflow="fold")
-    grid.add_row(*("\n".join(_folded(name, [row[name] for row in cells])) for name in names))
+    grid.add_row(*("\n".join(_folded(name, [row[name] for row in whole])) for name in names))
     grid.add_row(*(Rule(characters="-", style="none") for _ in names))
     for row in cells:
         grid.add_row(*row.values())

@@ -155,6 +155,12 @@ def test_a_wrong_command_or_option_is_wrong_usage(call: Call) -> None:
         assert result.err
 
 
+def test_a_listed_recipe_is_summed_up_in_a_whole_sentence(call: Call) -> None:
+    listed = json.loads(call("list", "recipes", "--json").out)
+    assert {entry["name"] for entry in listed} == set(shipped())
+    assert [entry["name"] for entry in listed if not entry["summary"].endswith(".")] == []
+
+
 def test_list_shows_every_catalogue(call: Call) -> None:
     result = call("list")
     assert result.code == 0 and result.err == ""
@@ -540,6 +546,9 @@ def test_show_finds_a_job_by_the_start_of_its_key(study: tuple[Path, Path, Resul
     row = json.loads(saved(call, study, "json", "--view", "long"))[0]
     text = call("show", row["key"][:12], "--store", store)
     assert text.code == 0 and row["key"] in text.out and "environment" in text.out
+    told, _, identity = text.out.partition("identity\n")
+    assert "None" not in told and "{" not in told and json.loads(identity)["kind"] == "dense"
+    assert f"test_accuracy {row['early_stop_test_accuracy']}" in told
     about = json.loads(call("show", row["key"][:12], "--store", store, "--json").out)
     assert (about["key"], about["kind"], about["status"]) == (row["key"], "dense", "done")
     assert about["metrics"]["early_stop"]["test_accuracy"] == row["early_stop_test_accuracy"]

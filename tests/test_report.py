@@ -170,9 +170,9 @@ def test_the_page_begins_with_the_question_and_the_verdict_sentences(folder: Pat
 
 def test_the_accuracy_figure_stands_beside_the_answer_before_all_sections(folder: Path, whole: Report) -> None:
     text = (folder / "report.html").read_text()
-    places = [text.index(part) for part in ('<div class="top"', '<ul class="answers">', 'id="figure-accuracy"', "<nav")]
+    places = [text.index(part) for part in ('<div class="top"', '<ul class="answers"', 'id="figure-accuracy"', "<nav")]
     assert places == sorted(places)
-    assert text.count('id="figure-accuracy"') == text.count('<ul class="answers">') == 1  # and nowhere else
+    assert text.count('id="figure-accuracy"') == text.count('<ul class="answers"') == 1  # and nowhere else
     accuracy = text[text.index('<section id="accuracy">') :].partition("</section>")[0]
     assert '<a href="#figure-accuracy">' in accuracy and "<svg" not in accuracy
     shown = re.findall(r'<figure id="figure-([^"]+)"', text)
@@ -182,7 +182,7 @@ def test_the_accuracy_figure_stands_beside_the_answer_before_all_sections(folder
 def test_without_verdicts_the_figure_stands_on_top_alone_and_without_either_nothing_does(whole: Report) -> None:
     sections = [section for section in whole.sections if section.name == "accuracy"]
     text = html(replace(whole, sections=sections)).decode()
-    assert '<ul class="answers">' not in text
+    assert '<ul class="answers"' not in text
     assert text.index('<div class="top"') < text.index('id="figure-accuracy"') < text.index("<nav")
     assert '<div class="top"' not in html(replace(whole, sections=[])).decode()
 

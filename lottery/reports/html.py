@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lottery.provenance import DIGITS
 from lottery.reports.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
-from lottery.reports.figures import inline_svg
+from lottery.reports.figures import inline_svg, pixels
 
 if TYPE_CHECKING:
     from lottery.report import Report, Section, Table
@@ -48,6 +48,7 @@ def html(report: Report) -> bytes:
         in_common=lambda table: in_common(table, report.confidence),
         moment=moment,
         drawing=inline_svg,
+        pixels=pixels,
         digits=DIGITS,
         shapes=SHAPES,
         verdicts=VERDICTS,
