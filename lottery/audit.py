@@ -299,7 +299,7 @@ def _summary(study: Study, place: int, label: str) -> Row:
     audit = study.audit
     note = f"{audit.compared.get(place, 0)} trainings, {len({*FIELDS, *FIXED})} fields"
     if opened := audit.unproven.get(place):
-        note += f"; the records do not prove {'; '.join(opened)}"
+        note += f"; the records do not prove {' and '.join(opened)}"
     row = head(study.recipe, None, optimizer=label)
     row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
     fair = all(finding.named for finding in audit.findings if finding.cell[0] == place)

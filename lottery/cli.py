@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery import terminal
 from lottery.cli_bench import bench
+from lottery.cli_plan import plan
 from lottery.cli_plot import plot
 from lottery.cli_replicate import replicate
 from lottery.cli_report import report
 from lottery.cli_ticket import ticket
 from lottery.errors import Interrupted, LotteryError, UsageError
-from lottery.listing import catalogue_names, entries, print_json, print_table
+from lottery.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.options import (
     DataDir,
     Json,
@@ -33,7 +35,7 @@ from lottery.options import (
     plug_in,
     studied,
 )
-from lottery.places import data_root, store_root
+from lottery.places import store_root
 from lottery.views import VIEWS
 
 if TYPE_CHECKING:
@@ -128,45 +130,7 @@ def check(recipe: RecipeName, sets: Sets = None, plugin: Plugins = None, as_json
         print(f"{recipe}: fine")
 
 
-@app.command()
-def plan(
-    recipe: RecipeName,
-    sets: Sets = None,
-    data: DataDir = None,
-    store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    plugin: Plugins = None,
-    as_json: Json = False,
-) -> None:
-    """Say which jobs are done and which are missing, and the time and disk they will take."""
-    from lottery.edits import other_sources
-    from lottery.estimate import estimate
-    from lottery.frontier_view import sentences
-    from lottery.record import records
-    from lottery.study import Study
-    from lottery.work import Request, look
-
-    bench = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
-    jobs = [
-        {"key": job.key, "kind": job.kind, "label": job.label, "state": bench.store.state(job.key)}
-        for job in bench.plan
-    ]
-    told = estimate(bench)
-    decided = sentences(Study(bench.plan, records(bench.plan, bench.store), bench.store))
-    if as_json:
-        print_json({"jobs": jobs, "estimate": vars(told), "frontier": decided})
-        return
-    from lottery.view import duration
-
-    for job in jobs:
-        print(f"{job['key'][:12]}  {job['state']:<12} {job['label']}")
-    how = "from finished jobs" if told.measured else "from a few steps timed now"
-    print(f"{told.done} jobs done, {told.missing} missing")
-    if told.missing:
-        print(f"time: about {duration(told.seconds)} in one process ({how})")
-        print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
-    for sentence in (*decided, *other_sources(bench.plan, bench.store)):
-        print(sentence)
+app.command()(plan)
 
 
 @app.command()
@@ -185,8 +149,8 @@ def run(
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.frontier_view import sentences as frontier
+    from lottery.render import render
     from lottery.study import study
-    from lottery.tables import render
     from lottery.verdicts import sentences
     from lottery.view import watched
     from lottery.views import rows_of
@@ -203,10 +167,9 @@ def run(
         plugins=plugin or (),
     )
     found = study(loaded, store=store, data=data)
-    sys.stdout.buffer.write(render(rows_of(found, "means"), "text"))
+    terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
     for sentence in frontier(found) or (sentences(found) if loaded.compare else ()):
-        sys.stdout.buffer.write(f"{sentence}\n".encode())
-    sys.stdout.flush()
+        terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
 
@@ -243,16 +206,17 @@ def show(
         print_json(about)
         return
     for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
-        print(f"{name:<12} {about[name]}")
+        if about[name] is not None:
+            print(f"{name:<12} {about[name]}")
     for name in ("environment", "files"):
         print(name)
         for item, value in about[name].items():
             print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
     for name in ("density", "end", "early_stop", "diverged", "lr", "edge"):
         if metrics.get(name) is not None:
-            print(f"{name:<12} {json.dumps(metrics[name])}")
+            terminal.say(f"{name:<12} {in_words(metrics[name])}", indent=13)
     for trial in metrics.get("trials", []):
-        print(f"{'trial':<12} {json.dumps(trial)}")
+        terminal.say(f"{'trial':<12} {in_words(trial)}", indent=13)
     print("identity")
     print(json.dumps(about["identity"], indent=2))
 
@@ -270,7 +234,7 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.io import write_atomic
-    from lottery.tables import FORMATS, render
+    from lottery.render import FORMATS, render
     from lottery.views import rows_of
 
     if form not in FORMATS:
@@ -278,12 +242,11 @@ def table(
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
     found = studied(recipe, sets, plugin, store, data)
-    content = render(rows_of(found, view), form)
+    rows = rows_of(found, view)
     if output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
+        terminal.write(render(rows, form, terminal.width()))
     else:
-        write_atomic(output, content)
+        write_atomic(output, render(rows, form))
 
 
 @app.command()

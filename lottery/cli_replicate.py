@@ -41,9 +41,9 @@ def replicate(
     if recipe.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)
+    from lottery.render import render
     from lottery.replication import claims, rows
     from lottery.study import study
-    from lottery.tables import render
     from lottery.view import watched
 
     told = ""

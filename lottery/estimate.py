@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, TypeVar
@@ -34,7 +34,9 @@ TIMED_SECONDS = 3.0  # after which no further step is timed
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a plan: jobs done and missing, seconds for the missing ones in one process, bytes they will take."""
+    """Of a plan: jobs done and missing, seconds for the missing ones in one process, bytes they will take.
+
+    `by_job` has the seconds of each missing job by its key."""
 
     done: int
     missing: int
@@ -42,6 +44,7 @@ class Estimate:
     measured: bool  # from finished jobs; else from a few steps timed just now
     need_bytes: int
     free_bytes: int
+    by_job: Mapping[str, float]
 
 
 def estimate(bench: Bench) -> Estimate:
@@ -52,14 +55,16 @@ def estimate(bench: Bench) -> Estimate:
     per_step = dict(measured)
     for place in sorted({job.place for job in missing} - set(measured)):
         per_step[place] = _timed(bench, place)
+    # sparser networks may train faster: of the same level where one has finished
+    by_job = {job.key: at_level.get(_network(job), per_step[job.place]) * _steps(bench, job) for job in missing}
     return Estimate(
         done=len(bench.plan) - len(missing),
         missing=len(missing),
-        # sparser networks may train faster: of the same level where one has finished
-        seconds=sum(at_level.get(_network(job), per_step[job.place]) * _steps(bench, job) for job in missing),
+        seconds=sum(by_job.values()),
         measured=set(per_step) == set(measured),
         need_bytes=disk_bytes(bench, missing),
         free_bytes=bench.store.free_bytes(),
+        by_job=by_job,
     )
 
 

@@ -48,8 +48,13 @@ def _keys(entry: Any) -> str:
 
 
 def _first_comment(path: Path) -> str:
-    line = path.read_text(encoding="utf-8").partition("\n")[0]
-    return line.lstrip("# ") if line.startswith("#") else ""
+    """The first sentence of the comment on top."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#") or (lines and lines[-1].endswith(".")):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
 
 
 def print_json(value: Any) -> None:
@@ -61,6 +66,7 @@ def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
     """As a table on a terminal, else a line an entry."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     if not sys.stdout.isatty():
@@ -70,9 +76,19 @@ def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
                 "  " + "  ".join(str(entry[name]) for name in ("name", "summary", "keys", "source") if entry.get(name))
             )
         return
-    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
-    for name in listed[0] if listed else ():
-        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for entry in listed:
-        table.add_row(*(str(value) for value in entry.values()))
+        about = " ".join(filter(None, (entry["summary"], f"[{entry['source']}]" if entry.get("source") else "")))
+        table.add_row(entry["name"], Text("\n".join(filter(None, (about, entry.get("keys"))))))
     console.print(table)
+
+
+def in_words(value: Any) -> str:
+    """A number, a list or measurements of a job as a line: `step 30, test_accuracy 0.5`; what is None is left out."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items() if item is not None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

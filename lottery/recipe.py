@@ -29,6 +29,7 @@ from lottery.schema import (
     TuneSpec,
 )
 from lottery.sections import AugmentSpec, FinetuneSpec, ResizedCropSpec, RewindSpec
+from lottery.spec import ONE_ENTRY
 
 
 def json_schema() -> dict[str, Any]:
@@ -153,5 +154,6 @@ def _misfit(error: Any) -> Problem:
         return path, f"there is no key {path[-1]!r} here{suggest(str(path[-1]), _keys(_SECTIONS[section]))}"
     if kind == "too_short":
         return path, "the list is empty; write at least one item"
-    message = _WANTED.get(kind, error["msg"])
+    one = path in check.CATALOGUES and isinstance(error["input"], list)
+    message = ONE_ENTRY if one and kind == "model_type" else _WANTED.get(kind, error["msg"])
     return path, explain({**error, "msg": message})

@@ -19,7 +19,7 @@ from lottery import signature
 from lottery.errors import UsageError
 from lottery.outside import code_of, is_ours
 from lottery.plugins import GROUP, import_plugin, installed
-from lottery.spec import Component, plain
+from lottery.spec import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is wrong
@@ -90,7 +90,7 @@ def explain(error: Any) -> str:
     """pydantic's message with the offending value, on one line."""
     message = str(error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    given = repr(error.get("input"))
+    given = repr(as_given(error.get("input")))
     shown = given if len(given) <= 60 else given[:57] + "..."
     return message if shown in message else f"{message}, not {shown}"
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
+ONE_ENTRY = "a list is not taken here; write one entry"
 _DURATION = re.compile(r"(\d{1,12})(it|ep)")
 
 
@@ -59,6 +60,8 @@ class Component:
             return cls(value)
         if isinstance(value, Mapping) and isinstance(value.get("name"), str):
             return cls(value["name"], {str(k): v for k, v in value.items() if k != "name"})
+        if isinstance(value, (list, tuple)):
+            raise ValueError(ONE_ENTRY)
         raise ValueError("write a name, or {name: ..., key: value}")
 
     def within(self) -> Iterator[tuple[tuple[str, ...], Component]]:
@@ -86,6 +89,15 @@ class Chosen:
     """A learning rate that the job of this key chooses: known by its key before it is known by its value."""
 
     key: str
+
+
+def as_given(value: Any) -> Any:
+    """The value as a recipe writes it: components by their name, with their arguments where they have some."""
+    if isinstance(value, Component):
+        return as_given({"name": value.name, **value.args}) if value.args else value.name
+    if isinstance(value, Mapping):
+        return {key: as_given(item) for key, item in value.items()}
+    return [as_given(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def plain(value: Any) -> Any:

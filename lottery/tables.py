@@ -1,33 +1,24 @@
-"""Tables of ticket against dense accuracy, from finished jobs, in the formats papers and scripts want."""
+"""Tables of ticket against dense accuracy, from finished jobs."""
 
 from __future__ import annotations
 
-import io
-import json
 import math
-import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lottery.environment import differing
-from lottery.errors import UsageError
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
 from lottery.spec import Component
 from lottery.study import once
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from lottery.plan import Job
     from lottery.record import Record
     from lottery.schema import Recipe
     from lottery.sections import RewindSpec
     from lottery.study import Study
-
-FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 
 SCORE = "test_accuracy"
 
@@ -94,28 +85,6 @@ def long(study: Study) -> list[Row]:
         row["key"] = job.key
         table.append(row)
     return table
-
-
-def render(table: Sequence[Row], form: str) -> bytes:
-    """The table in one of FORMATS. Raises UsageError for another, or where parquet lacks pyarrow."""
-    if form == "json":
-        return (json.dumps([finite(row) for row in table], indent=1) + "\n").encode()
-    if form in ("text", "markdown"):  # what a run prints at its end: without the time and memory that pandas takes
-        compact = [_compact(row) for row in table]
-        names, cells = list(compact[0]) if compact else [], [list(row.values()) for row in compact]
-        return (_aligned(names, cells) if form == "text" else _markdown(names, cells)).encode()
-    if form not in FORMATS:
-        raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
-    import pandas as pd
-
-    frame = pd.DataFrame(list(table))
-    if form == "csv":
-        return frame.to_csv(index=False, lineterminator="\n").encode()
-    if form == "parquet":
-        return _parquet(frame)
-    style = pd.DataFrame([_compact(row) for row in table]).style
-    latex = style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index").to_latex(hrules=True)
-    return str(latex).replace("±", "$\\pm$").encode()
 
 
 def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
@@ -279,80 +248,6 @@ def _stopped_first(record: Record) -> bool:
     return goes_on and len(curve) > 1 and bool(stop["step"] == curve[1]["step"])
 
 
-def _compact(row: Row) -> dict[str, str]:
-    """One cell for each network, for reading: mean ± standard deviation (seeds); one for each part of the gain."""
-    cells, parts = {}, {name for name in row if f"{name}_low" in row}
-    for name, value in row.items():
-        if f"{name}_n" in row:
-            spread = row[f"{name}_std"]
-            mean = "" if value is None else f"{value:.4f}" + ("" if spread is None else f" ± {spread:.4f}")
-            cells[name] = mean and f"{mean} ({row[f'{name}_n']})"
-            if value is None and row[f"{name}_diverged"] is not None:
-                cells[name] = f"diverged (step {row[f'{name}_diverged']})"
-        elif name.endswith(("_std", "_n", "_diverged")) or name.rpartition("_")[0] in parts:
-            continue
-        elif name in parts:
-            cells[name.replace("_", " ")] = _part(row, name)
-        elif name.endswith("_step"):
-            cells[name.replace("_", " ")] = "" if value is None else f"{value:.0f}"
-        elif name.endswith("_diff"):
-            cells[name.replace("_", " ")] = "" if value is None else f"{value:+.4f}"
-        elif (name == "density" or name.endswith("_density")) and value is not None:
-            cells[name] = density_label(value)
-        elif isinstance(value, float):
-            cells[name] = f"{value:.4g}" if abs(value) < 1000 else f"{value:.6g}"
-        else:
-            cells[name] = "" if value is None else str(value)
-    return cells
-
-
-def _aligned(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table for a terminal: columns as narrow as they can be, with a rule below their names."""
-    heads = [_folded(name, [row[place] for row in rows]) for place, name in enumerate(names)]
-    widths = [max(map(len, (*head, *(row[place] for row in rows)))) for place, head in enumerate(heads)]
-    lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
-    cells = ((cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-    return "".join(f"{'  '.join(line).rstrip()}\n" for line in cells)
-
-
-def _markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    from tabulate import tabulate
-
-    return f"{tabulate(rows, names, tablefmt='github', disable_numparse=True)}\n"
-
-
-def _folded(name: str, cells: Sequence[str]) -> list[str]:
-    """A column's name in lines that are no wider than its cells or its longest word, broken after underscores."""
-    first, *words = re.split("(?<=_)(?=.)", name)
-    width = max(len(text) for text in (first, *words, *cells))
-    lines = [first]
-    for word in words:
-        if len(lines[-1]) + len(word) <= width:
-            lines[-1] += word
-        else:
-            lines.append(word)
-    return lines
-
-
-def _part(row: Row, name: str) -> str:
-    """A difference with its interval, and the verdict where there is one."""
-    if row[name] is None:
-        return ""
-    ends = [row[f"{name}_{end}"] for end in ("low", "high")]
-    interval = "" if None in ends else f" [{ends[0]:+.4f}, {ends[1]:+.4f}]"
-    verdict = row[f"{name}_verdict"]
-    return f"{row[name]:+.4f}{interval}" + ("" if verdict == "inconclusive" else f" {verdict}")
-
-
 def finite(row: Row) -> Row:
     """The row with None for each number that is not finite."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
-
-
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    try:
-        frame.to_parquet(buffer, index=False, engine="pyarrow")
-    except ImportError as error:
-        raise UsageError("--format parquet needs pyarrow: pip install 'lottery[parquet]'") from error
-    return buffer.getvalue()

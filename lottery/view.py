@@ -92,7 +92,8 @@ class View:
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
         for name in ("running", "step", "loss", "validation", "images/s", "time left"):
-            table.add_column(name, justify="left" if name == "running" else "right", no_wrap=True)
+            label = name == "running"
+            table.add_column(name, justify="left" if label else "right", overflow="fold", no_wrap=not label)
         for event in self._running.values():
             figures = _figures(event)
             table.add_row(event.label, *(figures.get(name, "") for name in list(figures)[:5]))

@@ -15,11 +15,12 @@ from studies import HERE, Recorded, dense, hand, made, view_of
 from lottery.claims import Pairs, decide, least_seeds, seeds_needed
 from lottery.errors import UsageError
 from lottery.provenance import keys_of
+from lottery.render import render
 from lottery.report import Table
 from lottery.reports.columns import columns
 from lottery.schema import CompareSpec
 from lottery.study import Study
-from lottery.tables import Row, render
+from lottery.tables import Row
 from lottery.views import rows_of
 
 Array = Any

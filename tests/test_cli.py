@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import pty
@@ -11,8 +12,10 @@ import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +26,11 @@ import pandas as pd
 import pytest
 
 from lottery.cli import main
-from lottery.recipe import shipped
+from lottery.cli_plan import grouped
+from lottery.plan import plan as make_plan
+from lottery.recipe import parse_recipe, shipped
 from lottery.registry import catalogues
+from lottery.render import render
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import Disk, refuses
@@ -149,6 +155,12 @@ def test_a_wrong_command_or_option_is_wrong_usage(call: Call) -> None:
         assert result.err
 
 
+def test_a_listed_recipe_is_summed_up_in_a_whole_sentence(call: Call) -> None:
+    listed = json.loads(call("list", "recipes", "--json").out)
+    assert {entry["name"] for entry in listed} == set(shipped())
+    assert [entry["name"] for entry in listed if not entry["summary"].endswith(".")] == []
+
+
 def test_list_shows_every_catalogue(call: Call) -> None:
     result = call("list")
     assert result.code == 0 and result.err == ""
@@ -260,7 +272,7 @@ def test_what_needs_no_data_answers_at_once(recipe: Path, command: tuple[str, ..
 
 
 def test_a_plan_before_the_run_has_everything_missing_and_writes_nothing(call: Call, recipe: Path) -> None:
-    result = call("plan", recipe, "--store", "store", "--device", "cpu")
+    result = call("plan", recipe, "--store", "store", "--device", "cpu", "--jobs")
     assert result.code == 0 and result.err == ""
     lines = result.out.splitlines()
     jobs = [line for line in lines if re.match(r"[0-9a-f]{12}  missing ", line)]
@@ -279,6 +291,47 @@ def test_a_plan_after_the_run_has_everything_done(study: tuple[Path, Path, Resul
     assert (told["estimate"]["done"], told["estimate"]["missing"]) == (JOBS, JOBS // 2)
     assert told["estimate"]["measured"] is True and told["estimate"]["seconds"] > 0
     assert all(re.fullmatch("[0-9a-f]{64}", job["key"]) for job in told["jobs"])
+
+
+def test_a_plan_has_a_line_for_each_seed_or_for_each_level_of_the_only_one(
+    study: tuple[Path, Path, Result], call: Call
+) -> None:
+    recipe, store, _ = study
+    text = call("plan", recipe, "--store", store, "--set", "seeds=3").out.splitlines()
+    assert text[0].split() == ["part", "jobs", "done", "missing", "time"] and set(text[1]) == {"-", " "}
+    assert [line.split()[:5] for line in text[2:5]] == [
+        ["seed", "0", "6", "6", "0"],
+        ["seed", "1", "6", "6", "0"],
+        ["seed", "2", "6", "0", "6"],
+    ]
+    assert "about" in text[4] and "about" not in text[2] + text[3] and text[5] == f"{JOBS} jobs done, 6 missing"
+    text = call("plan", recipe, "--store", store, "--set", "seeds=1", "--set", "prune.levels=3").out.splitlines()
+    assert [line.split()[:5] for line in text[2:6]] == [
+        ["dense", "2", "2", "0"],
+        ["level", "1", "2", "2", "0"],
+        ["level", "2", "2", "2", "0"],
+        ["level", "3", "2", "0", "2"],
+    ]
+    assert text[6] == "6 jobs done, 2 missing"
+
+
+def test_the_seconds_of_a_plans_jobs_add_up(study: tuple[Path, Path, Result], call: Call) -> None:
+    recipe, store, _ = study
+    told = json.loads(call("plan", recipe, "--store", store, "--json", "--set", "seeds=3").out)
+    seconds = [job["seconds"] for job in told["jobs"]]
+    assert [value is None for value in seconds] == [True] * JOBS + [False] * (JOBS // 2)
+    assert sum(filter(None, seconds)) == pytest.approx(told["estimate"]["seconds"])
+
+
+@pytest.mark.parametrize(("seeds", "first"), [(1, "dense to level 1"), (5, "seed 0"), (40, "seeds 0 to 2")])
+def test_a_long_plan_fits_a_screen(seeds: int, first: str) -> None:
+    optimizers = ", ".join(f"{{name: sgd, lr: {n}e-3}}" for n in range(1, 11))
+    recipe = parse_recipe(TEXT, "x", (f"seeds={seeds}", "prune.levels=20", f"train.optimizer=[{optimizers}]"))
+    planned = make_plan(recipe, "f" * 64)
+    table = grouped(planned, dict.fromkeys(planned.jobs, "missing"), dict.fromkeys(planned.jobs, 3600.0))
+    lines = render(table, "text").decode().splitlines()
+    assert len(lines) <= 18 and max(map(len, lines)) <= 80 and table[0]["part"] == first
+    assert sum(row["jobs"] for row in table) == sum(row["missing"] for row in table) == len(planned)
 
 
 def test_a_run_prints_its_table_on_stdout_and_all_else_on_stderr(study: tuple[Path, Path, Result], call: Call) -> None:
@@ -305,7 +358,7 @@ def test_a_key_set_on_the_command_line_runs_only_what_is_new(mine: tuple[Path, P
     recipe, store = mine
     result = call("run", recipe, "--store", store, "--device", "cpu", "--set", "prune.levels=3", "--set", "seeds=[1]")
     assert result.code == 0 and trained(result) == 2  # ticket and reinit of the third level
-    assert len(result.out.splitlines()) == 2 + 3
+    assert sum(line.startswith("adam ") for line in result.out.splitlines()) == 3
 
 
 def test_a_diverging_branch_is_exit_code_1_and_the_rest_is_done(mine: tuple[Path, Path], call: Call) -> None:
@@ -493,6 +546,9 @@ def test_show_finds_a_job_by_the_start_of_its_key(study: tuple[Path, Path, Resul
     row = json.loads(saved(call, study, "json", "--view", "long"))[0]
     text = call("show", row["key"][:12], "--store", store)
     assert text.code == 0 and row["key"] in text.out and "environment" in text.out
+    told, _, identity = text.out.partition("identity\n")
+    assert "None" not in told and "{" not in told and json.loads(identity)["kind"] == "dense"
+    assert f"test_accuracy {row['early_stop_test_accuracy']}" in told
     about = json.loads(call("show", row["key"][:12], "--store", store, "--json").out)
     assert (about["key"], about["kind"], about["status"]) == (row["key"], "dense", "done")
     assert about["metrics"]["early_stop"]["test_accuracy"] == row["early_stop_test_accuracy"]
@@ -585,11 +641,11 @@ def test_no_escape_codes_where_there_is_no_terminal(tmp_path: Path) -> None:
         assert ESCAPE not in result.out + result.err
 
 
-@pytest.mark.parametrize("command", ["list", "--help", "nonsense"])
-def test_no_color_is_heeded_on_a_terminal(tmp_path: Path, command: str) -> None:
+def on_terminal(*command: object, columns: int = 80, **options: Any) -> str:
+    """What the command shows on a terminal of so many columns."""
     master, slave = pty.openpty()
-    environment = quiet(NO_COLOR="1", TERM="xterm-256color")
-    process = subprocess.Popen(words(command), stdout=slave, stderr=slave, env=environment, cwd=tmp_path)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(words(*command), stdout=slave, stderr=slave, **{"env": quiet(), **options})
     os.close(slave)
     shown = b""
     try:
@@ -598,6 +654,28 @@ def test_no_color_is_heeded_on_a_terminal(tmp_path: Path, command: str) -> None:
     except OSError:  # how Linux says that the other side is closed
         pass
     os.close(master)
-    process.wait(timeout=30)
+    process.wait(timeout=60)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("command", ["list", "--help", "nonsense"])
+def test_no_color_is_heeded_on_a_terminal(tmp_path: Path, command: str) -> None:
+    shown = on_terminal(command, env=quiet(NO_COLOR="1", TERM="xterm-256color"), cwd=tmp_path)
     assert shown
-    assert not re.search(rb"\x1b\[[0-9;]*\b(3[0-9]|4[0-9]|9[0-7]|10[0-7])[;m]", shown)
+    assert not re.search(r"\x1b\[[0-9;]*\b(3[0-9]|4[0-9]|9[0-7]|10[0-7])[;m]", shown)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_table_fits_the_terminal_it_is_printed_on(study: tuple[Path, Path, Result], columns: int) -> None:
+    recipe, store, result = study
+    shown = on_terminal("table", recipe, "--store", store, columns=columns, env=quiet(TERM="dumb")).splitlines()
+    assert max(map(len, shown)) <= columns < max(map(len, result.out.splitlines()))
+    assert shown[0].split()[:2] == ["optimizer", "density"] == shown[shown.index("") + 1].split()[:2]
+    assert ESCAPE not in "".join(shown)
+    means = re.findall(r"\d\.\d{4} ± \d\.\d{4} \(2\)", result.out)
+    assert means and all(mean in "\n".join(shown) for mean in means)
+
+
+def test_a_terminal_without_the_letters_gets_others(study: tuple[Path, Path, Result]) -> None:
+    shown = on_terminal("table", study[0], "--store", study[1], env=quiet(PYTHONIOENCODING="ascii", LC_ALL="C"))
+    assert " +- " in shown and "±" not in shown and "?" not in shown

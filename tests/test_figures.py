@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,18 @@ def test_curves_are_means_over_the_seeds_with_the_dense_network_in_black() -> No
     assert curves["dense"].get_color() == "black"
     assert list(curves["dense"].get_xdata()) == list(range(0, 101, 10))
     assert set(curves["25 % of the weights"].get_ydata()) == {75.0}
+
+
+def test_an_optimizer_that_no_learning_rate_was_left_for_has_no_curve() -> None:
+    """What stands for its dense network is the choice of the rate, which was not trained itself."""
+    planned = hand(BOTH)
+    found = everything(planned)
+    for job in planned:
+        if job.kind == "dense" and job.place == 1:
+            found[job.key] = replace(found[job.key], metrics={"diverged": 3, "density": 1.0})
+    first, second = draw(study(planned, found), "curves").axes
+    assert list(first.lines[0].get_xdata()) == list(range(0, 101, 10))
+    assert list(second.lines[0].get_xdata()) == []
 
 
 def test_no_two_of_the_first_curves_look_alike_even_without_colour() -> None:

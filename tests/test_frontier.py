@@ -19,10 +19,10 @@ from lottery.frontier_view import decided, sentences
 from lottery.plan import MEASURED, Plan, plan
 from lottery.recipe import parse_recipe, restore_recipe
 from lottery.record import walks
+from lottery.render import FORMATS, render
 from lottery.sequential import bounds, spent
 from lottery.store import Store
 from lottery.study import Study
-from lottery.tables import FORMATS, render
 from lottery.views import rows_of
 
 EXPERIMENTS = 2_000

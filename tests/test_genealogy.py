@@ -21,9 +21,10 @@ from lottery.mask import Mask
 from lottery.plan import Job, Plan, plan
 from lottery.recipe import parse_recipe
 from lottery.record import Record, records
+from lottery.render import render
 from lottery.store import Store
 from lottery.study import Study
-from lottery.tables import Row, render
+from lottery.tables import Row
 from lottery.tensors import encode
 from lottery.views import rows_of
 from lottery.work import Request, prepare, work

@@ -62,6 +62,9 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "study",
         "views",
         "tables",
+        "render",
+        "terminal",
+        "text_table",
         "provenance",
         "report",
         "reports",
@@ -94,11 +97,12 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "api",
         "options",
     },
-    {"cli", "cli_bench", "cli_plot", "cli_replicate", "cli_report", "cli_ticket", "__main__"},
+    {"cli", "cli_bench", "cli_plan", "cli_plot", "cli_replicate", "cli_report", "cli_ticket", "__main__"},
 ]
 LIGHT = [
     "cli",
     "cli_bench",
+    "cli_plan",
     "cli_replicate",
     "cli_report",
     "cli_ticket",
@@ -128,6 +132,7 @@ LIGHT = [
     "signals",
     "views",
     "study",
+    "terminal",
 ]
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}
 

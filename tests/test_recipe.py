@@ -499,6 +499,21 @@ def test_a_bad_override_is_named_with_what_is_wrong(override, line):
     assert "\n" not in first
 
 
+@pytest.mark.parametrize(
+    ("override", "given"),
+    [
+        ("prune.criterion=[magnitude, snip]", "['magnitude', 'snip']"),
+        ("model=[{name: lenet, widths: [3]}, mlp]", "[{'name': 'lenet', 'widths': [3]}, 'mlp']"),
+        ("data=[mnist, digits]", "[{'name': 'mnist'}, {'name': 'digits'}]"),
+        ("train.schedule=[cosine, constant]", "[{'name': 'cosine'}, {'name': 'constant'}]"),
+    ],
+)
+def test_a_list_where_one_entry_is_taken_is_refused_in_the_words_of_recipes(override, given):
+    key = override.partition("=")[0]
+    line = f"--set {override}: {key}: a list is not taken here; write one entry, not {given}"
+    assert problems(TEXT, override) == [line]
+
+
 def test_problems_of_the_file_and_of_overrides_come_together_in_order():
     assert problems(changed("scope: layer", "scope: both"), "seeds=0", "oops", "train.clip=0") == [
         "r.yaml:14:3: prune.scope: input should be 'layer', 'global' or 'erk', not 'both'",

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import count
 from pathlib import Path
@@ -165,6 +166,33 @@ def test_the_page_begins_with_the_question_and_the_verdict_sentences(folder: Pat
     assert len(sentences) == 2 and all(sentence.startswith(("adam", "sgd")) for sentence in sentences)
     places = [text.index(part) for part in (QUESTION, *sentences, "Verdicts: tickets against dense networks")]
     assert places == sorted(places)
+
+
+def test_the_accuracy_figure_stands_beside_the_answer_before_all_sections(folder: Path, whole: Report) -> None:
+    text = (folder / "report.html").read_text()
+    places = [text.index(part) for part in ('<div class="top"', '<ul class="answers"', 'id="figure-accuracy"', "<nav")]
+    assert places == sorted(places)
+    assert text.count('id="figure-accuracy"') == text.count('<ul class="answers"') == 1  # and nowhere else
+    accuracy = text[text.index('<section id="accuracy">') :].partition("</section>")[0]
+    assert '<a href="#figure-accuracy">' in accuracy and "<svg" not in accuracy
+    shown = re.findall(r'<figure id="figure-([^"]+)"', text)
+    assert sorted(shown) == sorted(picture.name for picture in whole.pictures)
+
+
+def test_without_verdicts_the_figure_stands_on_top_alone_and_without_either_nothing_does(whole: Report) -> None:
+    sections = [section for section in whole.sections if section.name == "accuracy"]
+    text = html(replace(whole, sections=sections)).decode()
+    assert '<ul class="answers"' not in text
+    assert text.index('<div class="top"') < text.index('id="figure-accuracy"') < text.index("<nav")
+    assert '<div class="top"' not in html(replace(whole, sections=[])).decode()
+
+
+def test_what_the_adaptive_walk_found_is_the_answer(whole: Report) -> None:
+    """Its sentences go before those of the verdicts, which keep their place."""
+    sections = [Section("verdicts", "V", "", ["verdict"]), Section("frontier", "F", "", ["found"])]
+    text = html(replace(whole, sections=sections)).decode()
+    assert text.index("found") < text.index("<nav") < text.index("verdict</li>")
+    assert text.count("found</li>") == text.count("verdict</li>") == 1
 
 
 def test_rows_of_the_json_are_those_of_the_views(folder: Path, trained: Study) -> None:

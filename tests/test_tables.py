@@ -12,7 +12,8 @@ import pytest
 from studies import HERE, dense, everything, hand, is_of, made, record, ticket, view_of
 
 from lottery.errors import UsageError
-from lottery.tables import FORMATS, optimizer_labels, render
+from lottery.render import FORMATS, render
+from lottery.tables import optimizer_labels
 
 
 def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() -> None:
@@ -158,7 +159,7 @@ def test_optimizers_of_one_name_are_told_apart_by_what_differs() -> None:
 
 
 def test_each_rewind_has_rows_of_its_own_beside_the_dense_network_they_share() -> None:
-    planned = hand("rewind=[init, 10it, {to: 10it, mode: lr}]")
+    planned = hand("rewind=[init, 10it, {to: 10it, mode: lr}]", "report=early_stop")
     found = everything(planned)
     late = [job for job in planned if job.kind == "ticket" and job.rewind and job.rewind.to.value == 10]
     found |= {job.key: record(job, 0.75 if job.rewind and job.rewind.mode == "lr" else 0.625) for job in late}

@@ -18,10 +18,10 @@ from lottery.errors import RecipeError
 from lottery.plan import Plan, plan
 from lottery.recipe import Recipe, parse_recipe
 from lottery.record import Record, records
+from lottery.render import render
 from lottery.schema import TuneSpec
 from lottery.spec import Component
 from lottery.store import Store
-from lottery.tables import render
 from lottery.tuning import choose, learning_rates
 from lottery.work import Request, prepare, work
 from tests.micro import contents, run_until_stopped

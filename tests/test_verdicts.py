@@ -14,9 +14,9 @@ from studies import Recorded, dense, hand, made, ticket, view_of
 from lottery import stats
 from lottery.errors import UsageError
 from lottery.plan import Plan
+from lottery.render import render
 from lottery.schema import CompareSpec
 from lottery.study import Study
-from lottery.tables import render
 from lottery.verdicts import Cell, crossing_interval, decide, sentences
 
 Array = Any

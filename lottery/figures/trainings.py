@@ -38,7 +38,9 @@ def curves(study: Study) -> Figure:
         record = study.found.get(job.key)
         if record is None or job.kind not in ("dense", "ticket"):
             continue
-        curve = {row["step"]: row[measure[0]] for row in record.metrics["curve"] if row.get(measure[0]) is not None}
+        curve = {
+            row["step"]: row[measure[0]] for row in record.metrics.get("curve", ()) if row.get(measure[0]) is not None
+        }
         densities.setdefault(job.level, record.density)
         for rewind in points(study.recipe, job):
             found.setdefault((job.place, rewind), {}).setdefault(job.level, []).append(curve)
@@ -59,7 +61,7 @@ def curves(study: Study) -> Figure:
 
 
 def _measured(study: Study, name: str) -> bool:
-    return any(name in row for record in study.found.values() for row in record.metrics["curve"][-1:])
+    return any(name in row for record in study.found.values() for row in record.metrics.get("curve", ())[-1:])
 
 
 def weights(study: Study, level: int | None = None) -> Figure:

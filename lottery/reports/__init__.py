@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.io import abandoned, machine_error, make_folder, remove, write_atomic
-from lottery.tables import render
+from lottery.render import render
 
 if TYPE_CHECKING:
     from lottery.report import Report

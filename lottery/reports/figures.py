@@ -13,8 +13,13 @@ LARGER = 1.4  # pixels a point: letters of figures then are as high as those of 
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
+def pixels(picture: Picture) -> int:
+    """The width that the figure has where there is room for it."""
+    return round(LARGER * float(ElementTree.fromstring(picture.svg).attrib["viewBox"].split()[2]))
+
+
 def inline_svg(picture: Picture) -> str:
-    """The figure as an `svg` element for HTML: with a title for those who do not see it, and as wide as the page is.
+    """The figure as an `svg` element for HTML: with a title for those who do not see it, as wide as it has room.
 
     Names inside it begin with the figure's, since those of all drawings in a page are one set."""
     root = ElementTree.fromstring(picture.svg)
@@ -29,9 +34,7 @@ def inline_svg(picture: Picture) -> str:
         }
     for size in ("width", "height"):
         root.attrib.pop(size, None)
-    width = float(root.attrib["viewBox"].split()[2])
     root.attrib |= {
-        "style": f"--width: {LARGER * width:.0f}px",
         "role": "img",
         "aria-labelledby": f"{picture.name}-title",
     }

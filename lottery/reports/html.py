@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from lottery.provenance import DIGITS
 from lottery.reports.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
-from lottery.reports.figures import inline_svg
+from lottery.reports.figures import inline_svg, pixels
 
 if TYPE_CHECKING:
-    from lottery.report import Report, Table
+    from lottery.report import Report, Section, Table
 
 SHAPES = {  # before a verdict's word: no one has to tell colours apart
     "winning": "▲",
@@ -21,6 +21,8 @@ SHAPES = {  # before a verdict's word: no one has to tell colours apart
     "inferior": "▼",
     "withheld": "✕",
 }
+ANSWERS = ("frontier", "verdicts")  # sections whose sentences stand on top, the first that has some
+RESULT = "accuracy"  # the figure beside them
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -38,17 +40,26 @@ def html(report: Report) -> bytes:
     template = environment.get_template("report.html.jinja")
     text = template.render(
         report=report,
+        answer=_answer(report),
+        result=next((picture for picture in report.pictures if picture.name == RESULT), None),
         is_long=is_sentence,
         notes=NOTES,
         layout=lambda table: _layout(table, report.confidence),
         in_common=lambda table: in_common(table, report.confidence),
         moment=moment,
         drawing=inline_svg,
+        pixels=pixels,
         digits=DIGITS,
         shapes=SHAPES,
         verdicts=VERDICTS,
     )
     return _CONTROL.sub("\ufffd", text).encode()
+
+
+def _answer(report: Report) -> Section | None:
+    """The section that answers the question in sentences."""
+    sections = {section.name: section for section in report.sections if section.sentences}
+    return next((sections[name] for name in ANSWERS if name in sections), None)
 
 
 def _layout(table: Table, confidence: float) -> tuple[Column, list[Column], list[Column]]:

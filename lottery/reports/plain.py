@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from lottery.render import render
 from lottery.report import Table
-from lottery.tables import render
 
 if TYPE_CHECKING:
     from lottery.report import Report
