@@ -103,10 +103,20 @@ def check(bench: Bench) -> None:
         bench.data(seed, dataset)
     if recipe.train.label_smoothing and bench.data(seed).regression:
         raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")
+    _check_metrics(bench, seed)
     for optimizer in recipe.train.optimizer:
         check_engine(bench, optimizer)
     _check_lengths(bench, seed)
     check_batches(bench, seed)
+
+
+def _check_metrics(bench: Bench, seed: int) -> None:
+    """What is measured beside accuracy has a meaning for these data."""
+    data, metrics = bench.data(seed), bench.plan.recipe.metrics
+    if metrics and data.regression:
+        raise UsageError(f"metrics: {metrics[0]} is of classes, the targets of these data are numbers; leave it out")
+    if "top5" in metrics and data.classes < 6:
+        raise UsageError(f"metrics: top5 of {data.classes} classes is always 1; leave it out")
 
 
 def _check_lengths(bench: Bench, seed: int) -> None:
