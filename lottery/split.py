@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,18 @@ def split(labels: Tensor, seed: int, validation: int, limit: int | None, stratif
     return held_out, kept
 
 
+def lost_class(labels: Tensor, seeds: Iterable[int], validation: int, limit: int | None) -> tuple[int, int] | None:
+    """The first seed whose split by chance leaves nothing of a class to train on, and the class."""
+    if labels.is_floating_point():
+        return None
+    present = labels.bincount() > 0
+    for seed in seeds:
+        _, kept = split(labels, seed, validation, limit, stratify=False)
+        if (lost := _lost(labels, present, kept)) is not None:
+            return seed, lost
+    return None
+
+
 def shares(counts: list[int], total: int) -> list[int]:
     """`total` parts shared out in proportion to the counts, by largest remainder; among equals the first get more."""
     floors, remainders = zip(*(divmod(count * total, sum(counts)) for count in counts), strict=True)
@@ -52,10 +66,14 @@ def _first_of_each(labels: Tensor, order: Tensor, total: int) -> tuple[Tensor, T
 
 
 def _check(labels: Tensor, present: Tensor, chosen: Tensor, part: str, way: str) -> None:
-    lacking = present & (labels[chosen].bincount(minlength=len(present)) == 0)
-    if bool(lacking.any()):
-        first = int(lacking.nonzero()[0])
+    if (lost := _lost(labels, present, chosen)) is not None:
         raise UsageError(
-            f"data.stratify: {part} of {len(chosen)} examples would have none of class {first}, of which there are "
-            f"{int((labels == first).sum())}; {way}, or leave stratify out"
+            f"data.stratify: {part} of {len(chosen)} examples would have none of class {lost}, of which there are "
+            f"{int((labels == lost).sum())}; {way}, or leave stratify out"
         )
+
+
+def _lost(labels: Tensor, present: Tensor, chosen: Tensor) -> int | None:
+    """The first class that is present, and not among those chosen."""
+    lacking = present & (labels[chosen].bincount(minlength=len(present)) == 0)
+    return int(lacking.nonzero()[0]) if bool(lacking.any()) else None

@@ -199,6 +199,11 @@ def test_images_are_turned_upright(orientation: int, suffix: str, tmp_path: Path
     assert (pixels(file, 6) == pixels(file, 6, resize=6)).all()  # both cut at the centre of the upright image
 
 
+def test_deep_grey_is_turned_upright_too(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[1, 2], [3, 4]], np.uint16) * 257).save(tmp_path / "x.png", exif=exif_of(3))
+    assert whole(tmp_path / "x.png", bits=16)[..., 0].tolist() == [[4, 3], [2, 1]]
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_data_say_nothing_of_the_pixels(tmp_path: Path) -> None:
     file = tmp_path / "x.jpg"

@@ -103,6 +103,17 @@ def test_a_class_that_a_part_would_lack_is_refused(validation: int, limit: int |
         split(LABELS, 0, validation, limit, stratify=True)
 
 
+def test_a_class_that_chance_leaves_nothing_of_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prepare(Request(read("data={name: digits, validation: 200}"), tmp_path, tmp_path, device="cpu"))
+    prepare(Request(read("data={name: digits, limit: 20, stratify: true}"), tmp_path, tmp_path, device="cpu"))
+    assert caplog.messages == []
+    bench = prepare(Request(read("data={name: digits, limit: 20}"), tmp_path, tmp_path, device="cpu"))
+    (_, y) = next(bench.data(0).evaluation("train"))
+    first = min(set(range(10)) - set(y.tolist()))
+    says = f"the split of seed 0 leaves no training example of class {first}; `stratify: true` keeps some of each"
+    assert caplog.messages == [f"data: {says}"]
+
+
 def test_a_class_without_any_example_asks_for_none() -> None:
     held_out, _ = split(LABELS * 2, 0, 20, None, stratify=True)  # classes 0, 2, 4 and 6
     assert (LABELS[held_out] * 2).bincount().tolist() == [10, 0, 6, 0, 3, 0, 1]
