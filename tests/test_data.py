@@ -280,14 +280,6 @@ def test_splits_that_cannot_be_trained_on_are_refused(
         load(Component("digits"), tmp_path)
 
 
-@pytest.mark.parametrize("part", ["train_x", "test_x"])
-def test_features_that_are_no_numbers_are_refused(part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken = replace(features(), **{part: torch.full_like(getattr(features(), part), torch.nan)})
-    monkeypatch.setitem(datasets._entries, "digits", replace(datasets["digits"], make=lambda root: broken))
-    with pytest.raises(DataError, match="data set digits: examples have values that are no numbers, or infinite"):
-        load(Component("digits"), tmp_path)
-
-
 def test_digits_are_1437_and_360_images_that_never_change(tmp_path: Path) -> None:
     splits = load(Component("digits"), tmp_path)
     assert (splits.train_x.shape, splits.test_x.shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
