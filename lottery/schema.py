@@ -66,7 +66,7 @@ Levels = Annotated[
 
 
 class DataSpec(Entry):
-    """Which data; `validation` examples are held out, `limit` of the rest trained on; with `stratify` class by class."""
+    """Which data; `validation` examples are held out, `limit` of the rest trained on; `stratify`: by class."""
 
     validation: Natural = 0
     stratify: Flag = False

@@ -549,8 +549,8 @@ def test_a_canonical_form_of_another_version_is_refused():
     with pytest.raises(RecipeError) as caught:
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
-        "recipe:1:1: recipe: there is no key 'colour' here; there are branches, compare, data, finetune, init, metrics, "
-        "model, name, prune, question, replicates, report, rewind, seeds, train, transfer, tune"
+        "recipe:1:1: recipe: there is no key 'colour' here; there are branches, compare, data, finetune, init, "
+        "metrics, model, name, prune, question, replicates, report, rewind, seeds, train, transfer, tune"
     ]
 
 
