@@ -66,6 +66,7 @@ class Bench:
             seed=seed,
             validation=spec.validation,
             limit=spec.limit,
+            stratify=spec.stratify,
             augment=_augmentation(spec.augment) if spec.augment else None,
             device=self.machine.device,
             channels_last=splits.train_x.dim() == 4,

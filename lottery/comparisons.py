@@ -22,7 +22,8 @@ def transfer(study: Study) -> list[Row]:
 
     A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
     retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
-    where a training did). The rows found with "(dense)" are the dense networks of each, for comparison."""
+    where a training did), and the recipe's `metrics`. The rows found with "(dense)" are the dense networks of each, for
+    comparison."""
     plan, found, recipe = study.plan, study.found, study.recipe
     if recipe.transfer is None:
         raise UsageError(f"{recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
@@ -49,7 +50,7 @@ def transfer(study: Study) -> list[Row]:
         named = {label: columns.get(other, []) for other, label in enumerate(labels)}
         row["density"] = next(record.density for column in named.values() for record in column if record)
         for label, column in named.items():
-            row |= measured_cell(label, column, recipe.report)
+            row |= measured_cell(label, column, recipe.report, recipe.metrics)
         row["note"] = "; ".join([*_carried(columns, place, labels), *notes(recipe, named)])
         table.append(row)
     return table

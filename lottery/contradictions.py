@@ -67,7 +67,9 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     rewinds, branches = valid.get("rewind", ()), valid.get("branches", ())
     if data and valid.get("report") == "early_stop" and not data.validation:
         yield ("report",), "early_stop needs data.validation above 0; hold examples out, or write `report: end`"
+    yield from _about_split(data)
     yield from _about_crops(data)
+    yield from _twice(("metrics",), valid.get("metrics", ()))
     yield from _twice(("seeds",), valid.get("seeds", ()))
     yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds])
     if train:
@@ -82,7 +84,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _about_pruning(prune, rewinds)
         if train and prune.during is not None:
             yield from _beyond(("prune", "during", "end"), prune.during.end, train.length, last=True)
-    yield from _about_labels([branch.label for branch in branches])
+    yield from _about_labels([branch.label for branch in branches], valid.get("metrics", ()))
     yield from _about_tuning(valid)
     yield from _about_branches(valid)
     yield from _about_claims(valid)
@@ -91,6 +93,11 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     known_branches = [branch for branch in branches if branch.name in registry.branches]
     if len(known_branches) == len(branches):
         yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
+
+
+def _about_split(data: Any) -> Iterator[Problem]:
+    if data is not None and data.stratify and not data.validation and data.limit is None:
+        yield ("data", "stratify"), "shares out data.validation and data.limit by class, and neither is given; add one"
 
 
 def _about_crops(data: Any) -> Iterator[Problem]:
@@ -307,12 +314,13 @@ def _about_pruning(prune: Any, rewinds: Sequence[Any]) -> Iterator[Problem]:
             yield ("prune", "during", "end"), f"{during.end} is not after the start, {during.start}"
 
 
-def _about_labels(labels: list[str]) -> Iterator[Problem]:
+def _about_labels(labels: list[str], metrics: Sequence[str]) -> Iterator[Problem]:
+    own = (*SUFFIXES, *(f"_{metric}" for metric in metrics))
     for index, label in enumerate(labels):
         first = labels.index(label)
         if first < index:
             yield ("branches", index), f"{label!r} is branch {first} already; name its column with `as: ...`"
-        if label in COLUMNS or label.endswith(SUFFIXES):
+        if label in COLUMNS or label.endswith(own):
             yield ("branches", index), f"the table has its own column {label!r}; name this one with `as: ...`"
 
 

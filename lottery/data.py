@@ -19,6 +19,7 @@ from lottery.crops import Crops, ResizedCrop
 from lottery.errors import DataError, UsageError
 from lottery.seed import generator
 from lottery.spec import Component
+from lottery.split import split
 from lottery.streaming import Files, Stream
 
 # Batches are made several at a time, to share the cost of calling an operator. On a CPU more than this falls out of
@@ -149,7 +150,8 @@ class Data:
     """One seed's training, validation and test examples on a device, handed out in normalized float32 batches.
 
     Of a permutation drawn by the seed, the first `validation` training examples are held out and the next `limit` (all
-    where None) are trained on. Raises UsageError where that, or the augmentation, does not fit the data.
+    where None) are trained on; with `stratify` the first of each class in its share. Raises UsageError where that, or
+    the augmentation, does not fit the data.
 
     Images stay uint8, on the device or in their files; those are decoded by `workers` processes, to the same batches.
     Order and augmentation derive from (seed, epoch) on the CPU: the same on every device."""
@@ -161,6 +163,7 @@ class Data:
         seed: int,
         validation: int = 0,
         limit: int | None = None,
+        stratify: bool = False,
         augment: Augment | None = None,
         device: torch.device,
         channels_last: bool = False,
@@ -177,11 +180,10 @@ class Data:
         self._seed, self._device = seed, device
         self._augment = _fitting(augment, splits.train_x)
         self._channels_last = channels_last and len(self.input_shape) == 3
-        shuffled = torch.randperm(n, generator=generator(seed, "split"))
-        held_out, kept = shuffled[:validation], shuffled[validation:]
+        held_out, kept = split(splits.train_y, seed, validation, limit, stratify)
         train_x, train_y = self._source(splits.train_x, workers), splits.train_y.to(device)
         self._parts = {  # examples, labels, and which of them make up the part
-            "train": (train_x, train_y, kept[:limit]),
+            "train": (train_x, train_y, kept),
             "validation": (train_x, train_y, held_out),
             "test": (self._source(splits.test_x, workers), splits.test_y.to(device), torch.arange(len(splits.test_x))),
         }

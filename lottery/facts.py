@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from lottery.store import Store
 
 _AS_THEY_ARE = (
-    *("data", "fingerprint", "validation", "limit", "augment", "init", "schedule", "warmup", "precision", "clip"),
-    *("accumulate", "label_smoothing", "length", "seed"),
+    *("data", "fingerprint", "validation", "stratify", "limit", "augment", "init", "schedule", "warmup", "precision"),
+    *("clip", "accumulate", "label_smoothing", "length", "seed", "metrics"),
 )
-_DEFAULTS = {"precision": "fp32", "accumulate": 1, "label_smoothing": 0.0}
+_DEFAULTS = {"precision": "fp32", "accumulate": 1, "label_smoothing": 0.0, "stratify": False}
 _OTHERWISE_NAMED = ("model", "optimizer", "batch_size", "evaluate_every")
 
 Problem = tuple[str, str]  # a field and what is wrong with it
@@ -165,6 +165,7 @@ def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
         unproven += ["at which step pruning ended is told in epochs only"] if until is None else []
     validated = bool(training.get("validation"))
     problems += [("stopping", wrong) for wrong in proofs.stopping(metrics, report, validated, until or 0)]
+    problems += [("metrics", wrong) for wrong in proofs.unmeasured(metrics, training.get("metrics") or ())]
     if not steps:
         return Facts(values, tuple(problems), tuple(unproven), *about)
     own, shared = steps[-1] - steps[0], steps[0]

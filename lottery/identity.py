@@ -35,6 +35,7 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
     data, train = recipe.data, recipe.train
     fields = {
         "validation": data.validation or None,
+        "stratify": data.stratify or None,
         "limit": data.limit,
         "augment": plain(data.augment.model_dump(exclude_defaults=True)) if data.augment else None,
         "warmup": plain(train.schedule.warmup),
@@ -42,6 +43,7 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
         "clip": train.clip,
         "accumulate": train.accumulate if train.accumulate > 1 else None,
         "label_smoothing": train.label_smoothing or None,
+        "metrics": sorted(recipe.metrics) or None,  # a training that lacks what is asked for is another one
     }
     return {
         "data": data_identity(data),

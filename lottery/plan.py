@@ -178,6 +178,7 @@ class _Draft:
             for seed in tune.seeds:
                 component = Component(optimizer.name, {**self.optimizers[place].args, "lr": rate})
                 training = training_identity(self.recipe, self.fingerprint, seed, component)
+                training.pop("metrics", None)  # no rate is chosen by them
                 identity = {"schema": SCHEMA, "kind": "trial", "training": training}
                 trials.append(Job("trial", identity, None, seed, component, place))
         yield from trials

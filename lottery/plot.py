@@ -188,6 +188,7 @@ def _steps_per_epoch(recipe: Recipe, root: Path, sizes: list[int | str]) -> list
         seed=recipe.seeds[0],
         validation=spec.validation,
         limit=spec.limit,
+        stratify=spec.stratify,
         device=torch.device("cpu"),
     )
     return [data.steps_per_epoch(data.train_size if size == "all" else int(size)) for size in sizes]

@@ -68,6 +68,15 @@ def leaks(metrics: Metrics, *, trial: bool = False) -> Iterator[str]:
                 yield f"{name} has two values at step {end['step']}"
 
 
+def unmeasured(metrics: Metrics, asked: Sequence[str]) -> Iterator[str]:
+    """Measures beside accuracy that were asked for and are not there, in words."""
+    for place in MEASURED_AT:
+        measured = metrics.get(place) or {}
+        yield from (
+            f"there is no test_{name} at {place}" for name in asked if measured and f"test_{name}" not in measured
+        )
+
+
 def in_steps(length: str, whole: str, total: int) -> int | None:
     """A length of a training in steps, where the `whole` of it took `total`; None where its records cannot tell."""
     part, all_of_it = Duration.parse("0it" if length == "init" else length), Duration.parse(whole)

@@ -101,7 +101,7 @@ def suggest(name: str, known: Any) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     names = sorted(known)
-    return f"; there are {', '.join(names)}" if 0 < len(names) <= 16 else ""
+    return f"; there are {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
 class Registry(Generic[F]):

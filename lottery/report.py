@@ -178,7 +178,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "accuracy",
         "Accuracy",
         f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {step}. Differences to the dense"
-        " network are paired by seed.",
+        f" network are paired by seed.{_metrics_explained(recipe)}",
         tables=(_Rows("means", "Test accuracy by density"),),
         figures=("accuracy",),
     )
@@ -226,6 +226,14 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
             _Rows("long", "Trainings", True),
         ),
     )
+
+
+def _metrics_explained(recipe: Recipe) -> str:
+    words = {
+        "balanced_accuracy": "Balanced accuracy is the mean of the classes' shares of recognized test examples.",
+        "top5": "Top-5 accuracy is the share of test examples whose class is among the five with the highest scores.",
+    }
+    return "".join(f" {words[metric]}" for metric in recipe.metrics)
 
 
 def _verdicts_explained(compare: CompareSpec | None) -> str:

@@ -18,22 +18,19 @@ from lottery.sections import (
     Flag,
     Label,
     Length,
+    Metrics,
     Natural,
     Number,
     Point,
     RewindSpec,
     Section,
     Share,
+    listed,
 )
 from lottery.spec import Component, Duration, plain
 
 LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said
 MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_NODES
-
-
-def _listed(value: object) -> object:
-    """One value stands for a list of one."""
-    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def _named(value: object) -> object:
@@ -64,14 +61,15 @@ def _transfers(value: object) -> object:
 Levels = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=1, le=200)], ...],
     Field(min_length=1),
-    BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+    BeforeValidator(listed, json_schema_input_type=int | list[int]),
 ]
 
 
 class DataSpec(Entry):
-    """Which data; `validation` training examples are held out, at most `limit` of the rest are trained on."""
+    """Which data; `validation` examples are held out, `limit` of the rest trained on; `stratify`: by class."""
 
     validation: Natural = 0
+    stratify: Flag = False
     augment: AugmentSpec | None = None
     limit: Count | None = None
 
@@ -93,7 +91,7 @@ class TrainSpec(Section):
     optimizer: Annotated[
         tuple[Component, ...],
         Field(min_length=1, max_length=100),
-        BeforeValidator(_listed, json_schema_input_type=Component | list[Component]),
+        BeforeValidator(listed, json_schema_input_type=Component | list[Component]),
     ]
     schedule: Annotated[
         ScheduleSpec,
@@ -121,7 +119,7 @@ class TuneSpec(Section):
     seeds: Annotated[
         tuple[Natural, ...],
         Field(min_length=1, max_length=1000),
-        BeforeValidator(_listed, json_schema_input_type=int | list[int]),
+        BeforeValidator(listed, json_schema_input_type=int | list[int]),
     ] = (1_000_000,)
 
 
@@ -319,6 +317,7 @@ class Recipe(Section):
     ] = None
     compare: CompareSpec | None = None
     replicates: ReplicatesSpec | None = None
+    metrics: Metrics = ()
     report: Literal["early_stop", "end"] = Field(
         default_factory=lambda fields: _report_of(fields["data"], fields["rewind"])
     )

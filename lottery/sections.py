@@ -9,6 +9,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from lottery.spec import Component, Duration
 
 
+def listed(value: object) -> object:
+    """One value stands for a list of one."""
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
 def _init_is_step_0(value: object) -> object:
     return "0it" if value == "init" else value
 
@@ -28,6 +33,10 @@ Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Length = Annotated[Duration, AfterValidator(_not_empty)]
 Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+Metric = Literal["balanced_accuracy", "top5"]  # what may be measured beside accuracy
+Metrics = Annotated[tuple[Metric, ...], BeforeValidator(listed, json_schema_input_type=Metric | list[Metric])]
 
 
 class Section(BaseModel):

@@ -180,6 +180,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         results_from=first + 1 if start.spec.goes_on else first,
         stopped=stopped,
         before_measuring=recalibrated if mask_alone else lambda: None,
+        measures=bench.plan.recipe.metrics if job.kind != "trial" else (),
     )
 
 

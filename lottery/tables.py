@@ -33,9 +33,10 @@ def means(study: Study) -> list[Row]:
     Columns: `optimizer`, `lr` where the recipe tunes it, `density`, then for `dense`, `ticket` and each control the
     mean test accuracy over seeds as a fraction (r2 for regression), with `_std` (of the sample), `_n` seeds,
     `_diverged` (the first step, where a training did), `_step` (mean early-stop step) and `_diff` (mean difference to
-    dense, paired by seed); samples of a control are averaged within their seed first. `note` says what a reader must
-    know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop steps, a
-    learning rate at the edge of its range."""
+    dense, paired by seed); samples of a control are averaged within their seed first. What the recipe asks for under
+    `metrics` stands in columns of its own, `ticket_top5` and so on, with `_std`, `_n` and `_diverged`. `note` says what
+    a reader must know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop
+    steps, a learning rate at the edge of its range."""
     recipe, cells = study.recipe, by_place(study)
     labels = optimizer_labels(recipe.train.optimizer)
     names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]
@@ -54,7 +55,7 @@ def means(study: Study) -> list[Row]:
 
 def long(study: Study) -> list[Row]:
     """A row for each finished training, with its key, its place in the study and what was measured."""
-    labels = optimizer_labels(study.recipe.train.optimizer)
+    labels, metrics = optimizer_labels(study.recipe.train.optimizer), study.recipe.metrics
     table = []
     for job in study.plan:
         record = study.found.get(job.key)
@@ -76,7 +77,8 @@ def long(study: Study) -> list[Row]:
         for report in ("early_stop", "end"):
             measured = record.at(report) or {}
             score = "r2" if "test_r2" in measured else "accuracy"
-            for name in ("step", "train_loss", "validation_loss", f"validation_{score}", "test_loss", f"test_{score}"):
+            names = [f"{part}_{name}" for part in ("validation", "test") for name in ("loss", score, *metrics)]
+            for name in ("step", "train_loss", *names):
                 row[f"{report}_{name}"] = measured.get(name)
         row["early_stop_censored"] = (record.at("early_stop") or {}).get("censored")
         environment = record.manifest.environment
@@ -158,7 +160,7 @@ def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequ
     row["density"] = (pruned or [r for r in others if r.job.level] or others)[0].density
     accuracy = {name: by_seed(column, recipe.report, SCORE) for name, column in columns.items()}
     for name, column in columns.items():
-        row |= measured_cell(name, column, recipe.report)
+        row |= measured_cell(name, column, recipe.report, recipe.metrics)
         steps = list(by_seed(column, "early_stop" if recipe.data.validation else "end", "step").values())
         row[f"{name}_step"] = statistics.fmean(steps) if steps else None
         if name != "dense":
@@ -174,15 +176,18 @@ def _edge(columns: Mapping[str, Sequence[Record | None]]) -> list[str]:
     return [f"lr is the {edge} tried" for edge in sorted(filter(None, edges))]
 
 
-def measured_cell(name: str, column: Sequence[Record | None], report: str) -> Row:
-    """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged."""
-    values = list(by_seed(column, report, SCORE).values())
-    return {
-        name: statistics.fmean(values) if values else None,
-        f"{name}_std": statistics.stdev(values) if len(values) > 1 else None,
-        f"{name}_n": len(values),
-        f"{name}_diverged": min((r.diverged for r in column if r and r.diverged is not None), default=None),
-    }
+def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Row:
+    """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged.
+
+    The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`."""
+    diverged = min((r.diverged for r in column if r and r.diverged is not None), default=None)
+    cells: Row = {}
+    for cell, field in ((name, SCORE), *((f"{name}_{metric}", f"test_{metric}") for metric in metrics)):
+        values = list(by_seed(column, report, field).values())
+        cells[cell] = statistics.fmean(values) if values else None
+        cells[f"{cell}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        cells |= {f"{cell}_n": len(values), f"{cell}_diverged": diverged}
+    return cells
 
 
 def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:

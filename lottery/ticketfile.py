@@ -257,7 +257,7 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
     optimizer = _component(training["optimizer"])
     if isinstance(optimizer.get("lr"), dict):
         optimizer["lr"] = rate
-    data: dict[str, Any] = {k: training[k] for k in ("validation", "limit", "augment") if k in training}
+    data: dict[str, Any] = {k: training[k] for k in ("validation", "stratify", "limit", "augment") if k in training}
     rest = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
     train: dict[str, Any] = {name: training[name] for name in rest if name in training}
     warmup: dict[str, Any] = {name: training[name] for name in ("warmup",) if name in training}
@@ -273,6 +273,7 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
             # a graph asks for a machine that a reader may not have
             "engine": "auto" if engine == "graph" else engine,
         },
+        **{name: training[name] for name in ("metrics",) if name in training},
         "prune": {"levels": 1},
         "rewind": {"to": rewind["to"], "mode": rewind["mode"]},
         **({"finetune": {"rate": rewind["rate"]}} if "rate" in rewind else {}),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lottery.errors import DamagedFile
+from lottery.evaluation import Classes, Squares
 from lottery.recalibration import finite, running_statistics
 from lottery.seed import stream
 from lottery.tensors import part
@@ -60,6 +60,7 @@ class Training:
         stopped: Callable[[], bool] = lambda: False,
         after_step: Callable[[int], bool] = lambda step: False,
         before_measuring: Callable[[], None] = lambda: None,
+        measures: Sequence[str] = (),
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.seed, self.stop, self.total = seed, stop, total
@@ -68,6 +69,7 @@ class Training:
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
+        self.measures = measures  # beside loss and accuracy
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
         self.best: dict[str, Any] | None = None
@@ -226,53 +228,20 @@ class Training:
 
     @torch.no_grad()
     def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
-        """Mean loss and accuracy over a whole split, in evaluation mode; for regression r2 in place of accuracy."""
+        """Mean loss, accuracy and `measures` over a whole split, in evaluation mode; for regression r2 in place of
+        accuracy."""
         self.model.eval()
         self.before_measuring()
         if not finite(self.statistics):
             raise Diverged(self.step)
-        tally = _Squares(self._device) if self.data.regression else _Classes(self._device)
+        regression, classes = self.data.regression, self.data.classes
+        tally = Squares(self._device) if regression else Classes(self._device, classes, self.measures)
         for x, y in self.data.evaluation(part):
             if self._stopped():
                 raise Stopped
             tally.add(self.engine.outputs(x), y)
         self.model.train()
         return {f"{part}_{name}": value for name, value in tally.result().items()}
-
-
-class _Classes:
-    """Cross-entropy and accuracy over the batches of a split."""
-
-    def __init__(self, device: torch.device):
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=device)
-        self._count = 0
-
-    def add(self, scores: Tensor, y: Tensor) -> None:
-        self._loss += functional.cross_entropy(scores, y, reduction="sum").double()
-        self._correct += (scores.argmax(1) == y).sum()
-        self._count += len(y)
-
-    def result(self) -> dict[str, float]:
-        return {"loss": self._loss.item() / self._count, "accuracy": self._correct.item() / self._count}
-
-
-class _Squares:
-    """Mean squared error and r2, the part of the targets' variance that is explained, over the batches of a split."""
-
-    def __init__(self, device: torch.device):
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)  # of squared errors, of y, of y squared
-        self._count = 0
-
-    def add(self, outputs: Tensor, y: Tensor) -> None:
-        errors, y = (outputs - y).double(), y.double()
-        self._sums += torch.stack([errors.square().sum(), y.sum(), y.square().sum()])
-        self._count += y.numel()
-
-    def result(self) -> dict[str, float]:
-        error, total, squares = (float(value) for value in self._sums)
-        variation = squares - total**2 / self._count
-        return {"loss": error / self._count, "r2": 1 - error / variation if variation > 0 else 0.0}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from lottery.plan import Job, other_data
 from lottery.record import asked_plan
 from lottery.signals import Stop
 from lottery.spec import Component
+from lottery.split import lost_class
 from lottery.starts import check_engine
 from lottery.store import Store
 
@@ -103,10 +104,33 @@ def check(bench: Bench) -> None:
         bench.data(seed, dataset)
     if recipe.train.label_smoothing and bench.data(seed).regression:
         raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")
+    _check_metrics(bench, seed)
+    _check_classes(bench)
     for optimizer in recipe.train.optimizer:
         check_engine(bench, optimizer)
     _check_lengths(bench, seed)
     check_batches(bench, seed)
+
+
+def _check_metrics(bench: Bench, seed: int) -> None:
+    """What is measured beside accuracy has a meaning for these data."""
+    data, metrics = bench.data(seed), bench.plan.recipe.metrics
+    if metrics and data.regression:
+        raise UsageError(f"metrics: {metrics[0]} is of classes, the targets of these data are numbers; leave it out")
+    if "top5" in metrics and data.classes < 6:
+        raise UsageError(f"metrics: top5 of {data.classes} classes is always 1; leave it out")
+
+
+def _check_classes(bench: Bench) -> None:
+    """Say it where the split of a seed leaves nothing of a class to train on."""
+    recipe, data = bench.plan.recipe, bench.plan.recipe.data
+    if data.stratify or not (data.validation or data.limit):  # where there are all, or some of each
+        return
+    if lost := lost_class(bench.splits.train_y, recipe.seeds, data.validation, data.limit):
+        logging.getLogger("lottery").warning(
+            "data: the split of seed %d leaves no training example of class %d; `stratify: true` keeps some of each",
+            *lost,
+        )
 
 
 def _check_lengths(bench: Bench, seed: int) -> None:

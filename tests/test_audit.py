@@ -156,7 +156,9 @@ TRAININGS: dict[str, tuple[str, dict[str, Any], set[str]]] = {  # field -> key, 
     "data": ("data", {"name": "mnist1d", "version": 1}, set()),
     "fingerprint": ("fingerprint", "0" * 64, set()),
     "validation": ("validation", 90, set()),
+    "stratify": ("stratify", True, set()),
     "limit": ("limit", None, set()),
+    "metrics": ("metrics", ["top5"], set()),
     "model": ("model", {"name": "lenet", "version": 1, "widths": [9]}, set()),
     "init": ("init", {"name": "kaiming_normal", "version": 1}, set()),
     "evaluation_grid": ("evaluate_every", "2it", set()),
@@ -440,7 +442,7 @@ def test_every_field_is_planted_somewhere_in_these_tests() -> None:
 def test_an_allowed_difference_is_listed_and_withholds_nothing_itself(fair: Finished, field: str) -> None:
     key, value, follow = TRAININGS[field]
     study = study_of(fair, from_elsewhere(fair, key, value), allow=(field,))
-    told_wrong = {"evaluation_grid"} if field == "evaluation_grid" else set()  # a curve that is not what is named
+    told_wrong = {field} & {"evaluation_grid", "metrics"}  # a curve or a measure that is not what is named
     assert violations(study)["ticket"] == {"identity", *follow, *told_wrong}
     (row,) = [row for row in rows(study) if row["allowed"] and row["field"] == field and row["kind"] == "ticket"]
     assert row["ok"] and row["note"] == "named by compare.allow; 2 trainings (levels 1, 2)"
@@ -478,7 +480,8 @@ def test_the_documentation_lists_every_field_with_its_meaning() -> None:
 
 
 def test_every_setting_of_a_training_is_compared_by_a_field_of_its_own() -> None:
-    recipe = parse_recipe(FAIR, "audited.yaml", ["train.precision=bf16"])
+    everything_else = ["train.precision=bf16", "data.stratify=true", "metrics=[top5]"]
+    recipe = parse_recipe(FAIR, "audited.yaml", everything_else)
     known = training_identity(recipe, "f" * 64, 0, Component("adam", {"lr": 0.1}))
     assert known.keys() - {"optimizer"} == {key for key, _, _ in TRAININGS.values()} - {"optimizer", "weight_average"}
 

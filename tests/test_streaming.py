@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from lottery.data import Augment, Data, Splits, fingerprint, load
-from lottery.datasets import _images, _streamed
+from lottery.datasets import _streamed
 from lottery.errors import DataError, MachineError
 from lottery.registry import datasets
 from lottery.spec import Component
@@ -120,12 +120,12 @@ def test_a_pass_that_goes_on_at_a_step_decodes_nothing_before_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lottery.data.CHUNK_BYTES", {"cpu": 1})
-    seen, decode = tmp_path / "seen", _images.pixels
+    seen, decode = tmp_path / "seen", _streamed.pixels
 
-    def noted(file: Path, *how: Any) -> np.ndarray:
+    def noted(file: Path, *how: Any, **rule: Any) -> np.ndarray:
         with open(seen, "a") as lines:
             lines.write(f"{file}\n")
-        return decode(file, *how)
+        return decode(file, *how, **rule)
 
     memory, _ = both(root)
     pets(root, stream=True)  # fingerprint and the like are known from here on
@@ -195,7 +195,7 @@ def test_what_was_found_of_the_images_is_kept_until_a_file_changes(
     folder = image_files(tmp_path, train=3, test=1)
     first = pets(tmp_path, stream=True)
     with monkeypatch.context() as patch:
-        patch.setattr(_streamed, "pixels", None)  # nothing is decoded
+        patch.setattr(_streamed, "pixels", lambda *how, **rule: pytest.fail("decoded again"))
         assert (pets(tmp_path, stream=True).known, first.mean) == (first.known, pets(tmp_path, stream=True).mean)
     (cache,) = (tmp_path / ".cache").iterdir()
     cache.write_bytes(cache.read_bytes().replace(b'"mean"', b'"meen"'))

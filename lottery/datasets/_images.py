@@ -12,25 +12,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import PIL
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from lottery import io
-from lottery.crops import Window
 from lottery.data import Splits
+from lottery.datasets._folders import scan
+from lottery.datasets._pixels import DECODER, Rule, orientation, pixels
 from lottery.errors import DataError, MachineError, UsageError
 from lottery.passes import told
 from lottery.streaming import Files
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that starts another program, as EPS does
-DECODER = f"1 pillow {PIL.__version__}"  # raise the number when decoded pixels change
-BILINEAR = Image.Resampling.BILINEAR
 MOST_OF_A_THREAD = 256  # images before it hands them back
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
@@ -56,34 +50,28 @@ class Images:
         return Splits(train_x, self.train_y, test_x, self.test_y, self.classes)
 
 
-@dataclass(frozen=True)
-class Part:
-    """The files of train/ or test/, sorted by class and name, and the class of each."""
-
-    files: list[Path]
-    labels: list[int]
-
-
-def read(root: Path, place: Path, size: int, resize: int | None = None) -> Splits:
+def read(root: Path, place: Path, size: int, resize: int | None, rule: Rule) -> Splits:
     """All images of a folder, from the cache in `root` where that has them.
 
-    Raises DataError for what `scan` finds, and naming the file that is no image."""
+    Raises DataError for what `scan` and `pixels` find, naming the file or the class."""
     classes, train, test = scan(place)
     files = [*train.files, *test.files]
     hashes = hashes_of(files, place)
-    cache = root / ".cache" / f"image_folder-{_key(place, files, hashes, view(size, resize))}.safetensors"
+    _look_for_leaks(train.files, test.files, hashes, place)
+    cache = root / ".cache" / f"image_folder-{_key(place, files, hashes, view(size, resize, rule))}.safetensors"
     images = _cached(cache, classes)
     if images is None:
-        train_x, test_x = (_decoded(part.files, place, size, resize) for part in (train, test))
+        train_x, test_x = (_decoded(part.files, place, size, resize, rule) for part in (train, test))
         train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
         images = Images(train_x, train_y, test_x, test_y, classes)
         _keep(images, cache)
-    return replace(images.splits(), content=together(hashes) if resize is not None else "")
+    return replace(images.splits(), content=together(files, hashes, place) if resize is not None else "")
 
 
-def view(size: int, resize: int | None) -> str:
-    """What images are brought to, for the name of a cache."""
-    return f"size {size}" if resize is None else f"size {size} resize {resize}"
+def view(size: int, resize: int | None, rule: Rule) -> str:
+    """What images are brought to and how they are seen, for the name of a cache."""
+    said = {"resize": resize, "transparent": rule.transparent, "bits": rule.bits}
+    return " ".join([f"size {size}", *(f"{name} {value}" for name, value in said.items() if value is not None)])
 
 
 def hashes_of(files: Sequence[Path], place: Path) -> list[str]:
@@ -91,19 +79,24 @@ def hashes_of(files: Sequence[Path], place: Path) -> list[str]:
     return parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files, place, "hashed")
 
 
-def together(hashes: Sequence[str]) -> str:
-    """One hash of the files in their order, whatever their names."""
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+def together(files: Sequence[Path], hashes: Sequence[str], place: Path) -> str:
+    """One hash of the files in their order, whatever their names.
+
+    A file that is turned upright is marked: the same bytes once stood for the image as it lies."""
+    turned = parallel(orientation, files, place, "looked at")
+    marked = [each if way == 1 else f"{each} turned {way}" for each, way in zip(hashes, turned, strict=True)]
+    return hashlib.sha256("\n".join(marked).encode()).hexdigest()
 
 
-def scan(place: Path) -> tuple[int, Part, Part]:
-    """Number of classes, training and test files. Raises DataError naming what is missing, or differs between them."""
-    names = {part: _classes(place / part) for part in ("train", "test")}
-    if names["train"] != names["test"]:
-        only = [f"only in {part}: {', '.join(_only(names, part))}" for part in names if _only(names, part)]
-        raise DataError(f"{place}: train and test must have the same classes; {'; '.join(only)}")
-    train, test = (_files(place / part, names["train"]) for part in names)
-    return len(names["train"]), train, test
+def _look_for_leaks(train: Sequence[Path], test: Sequence[Path], hashes: Sequence[str], place: Path) -> None:
+    """Say it where files of test/ are in train/ as well, to the byte."""
+    learned = set(hashes[: len(train)])
+    leaks = [file for file, each in zip(test, hashes[len(train) :], strict=True) if each in learned]
+    if leaks:
+        logging.getLogger("lottery").warning(
+            "%s: %d of %d test images are training images too, %s is one: test accuracy is too high",
+            *(place, len(leaks), len(test), leaks[0].relative_to(place)),
+        )
 
 
 def normalized(splits: Splits, place: Path, mean: Values | None, std: Values | None) -> Splits:
@@ -127,36 +120,6 @@ def _statistics(images: Tensor | Files) -> tuple[Values, Values]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _classes(folder: Path) -> list[str]:
-    try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(
-            f"{folder}: {error.strerror}; image_folder looks for train/<class>/ and test/<class>/ in {folder.parent}: "
-            "put the images there, or point --data or LOTTERY_DATA to the folder of data sets"
-        ) from error
-    if not names:
-        raise DataError(f"{folder}: no classes; put the images of each class into a folder of its own")
-    return names
-
-
-def _only(names: dict[str, list[str]], part: str) -> list[str]:
-    others = {name for other, found in names.items() if other != part for name in found}
-    return [name for name in names[part] if name not in others]
-
-
-def _files(folder: Path, classes: Sequence[str]) -> Part:
-    part = Part([], [])
-    for label, name in enumerate(classes):
-        with os.scandir(folder / name) as entries:
-            found = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
-        if not found:
-            raise DataError(f"{folder / name}: no images; image_folder takes {', '.join(SUFFIXES)}")
-        part.files.extend(folder / name / file for file in found)
-        part.labels.extend([label] * len(found))
-    return part
-
-
 def _key(place: Path, files: Sequence[Path], hashes: Sequence[str], view: str) -> str:
     """16 hex digits that stand for names and bytes of all files, what they are brought to and the decoder."""
     digest = hashlib.sha256(f"{DECODER} {view}\n".encode())
@@ -172,43 +135,14 @@ def _bytes(file: Path) -> bytes:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _decoded(files: Sequence[Path], place: Path, size: int, resize: int | None) -> Tensor:
+def _decoded(files: Sequence[Path], place: Path, size: int, resize: int | None, rule: Rule) -> Tensor:
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
-        images[index] = pixels(files[index], size, resize)
+        images[index] = pixels(files[index], size, resize, rule=rule)
 
     parallel(decode, range(len(files)), place, "decoded")
     return torch.from_numpy(images)
-
-
-def pixels(file: Path, size: int, resize: int | None = None, window: Window | None = None) -> NDArray[np.uint8]:
-    """The image as (size, size, 3): one of another size is scaled to cover the square and cut at its centre.
-
-    With `window` that part of it is scaled to the square instead; with `resize` its short side is scaled to so many
-    pixels, and the square cut at the centre: both to the pixels of torchvision's resized_crop, Resize and CenterCrop.
-    Raises DataError where it cannot be read."""
-    try:
-        with Image.open(file, formats=FORMATS) as opened:
-            image = opened.convert("RGB")
-    except Exception as error:  # decoders of damaged files raise whatever they stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{file}: no image that can be read ({reason}); replace it or take it away") from error
-    if window is not None:
-        top, left, height, width = window(image.height, image.width)
-        image = image.crop((left, top, left + width, top + height)).resize((size, size), BILINEAR)
-    elif resize is not None:
-        image = _centre(image, size, resize)
-    elif image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), BILINEAR)
-    return np.asarray(image)
-
-
-def _centre(image: Image.Image, size: int, resize: int) -> Image.Image:
-    short = min(image.size)
-    width, height = (resize if side == short else int(resize * side / short) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.resize((width, height), BILINEAR).crop((left, top, left + size, top + size))
 
 
 def parallel(function: Callable[[A], B], items: Sequence[A], place: Path, doing: str) -> list[B]:

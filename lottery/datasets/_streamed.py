@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +17,32 @@ import torch
 
 from lottery import io
 from lottery.data import Splits, fingerprint
-from lottery.datasets._images import DECODER, Values, hashes_of, normalized, parallel, pixels, scan, together, view
+from lottery.datasets._folders import scan
+from lottery.datasets._images import Values, hashes_of, normalized, parallel, together, view
+from lottery.datasets._pixels import DECODER, Rule, pixels
 from lottery.errors import DataError, MachineError, UsageError
 from lottery.streaming import Files
 
 
 def read_stream(
-    root: Path, place: Path, size: int, resize: int | None, mean: Values | None, std: Values | None
+    root: Path, place: Path, size: int, resize: int | None, rule: Rule, mean: Values | None, std: Values | None
 ) -> Splits:
     """The images of a folder as files. Mean, std and fingerprint are those of the same images in memory.
 
     They are kept under the names, sizes and modification times of all files; where those are new, all images are
     decoded, once more for mean or std that is not given. Raises DataError as `_images.read` does."""
     classes, train, test = scan(place)
-    files, how = [*train.files, *test.files], f"{view(size, resize)} mean {mean} std {std}"
+    files, how = [*train.files, *test.files], f"{view(size, resize, rule)} mean {mean} std {std}"
     cache = root / ".cache" / f"image_folder-{_key(place, files, how)}.json"
-    train_x, test_x = (Files(place, _names(place, part.files), size, pixels, resize=resize) for part in (train, test))
+    decode = partial(pixels, rule=rule)
+    train_x, test_x = (Files(place, _names(place, part.files), size, decode, resize=resize) for part in (train, test))
     splits = Splits(train_x, torch.tensor(train.labels), test_x, torch.tensor(test.labels), classes)
     known = _known(cache)
     if known is None:
         count = len(train_x) + len(test_x)
         logging.getLogger("lottery").warning("%s: reading all %d images once, for their fingerprint", place, count)
         splits = normalized(splits, place, mean, std)
-        splits = replace(splits, content=together(hashes_of(files, place)) if resize is not None else "")
+        splits = replace(splits, content=together(files, hashes_of(files, place), place) if resize is not None else "")
         known = {"mean": splits.mean, "std": splits.std, "fingerprint": fingerprint(splits)}
         _keep(known, cache)
     return replace(splits, mean=tuple(known["mean"]), std=tuple(known["std"]), known=known["fingerprint"])

@@ -18,7 +18,19 @@ VERDICTS = ("verdict",)
 NOTES = ("source", "note", "reason")  # told last
 SENTENCE = 30  # characters: what is longer is too wide for a column of a page
 PLACE = ("optimizer", "found_with", "rewind", "level", "density")  # columns that say what a row is
-PERCENT = ("density", "crossing", "accuracy", "r2", "overlap", "chance", "survival", "jaccard", "share", "saved")
+PERCENT = (
+    "density",
+    "crossing",
+    "accuracy",
+    "r2",
+    "top5",
+    "overlap",
+    "chance",
+    "survival",
+    "jaccard",
+    "share",
+    "saved",
+)
 UNSAID = ("example", "tuning", "evaluation")  # first words of names of costs: for programs, which have every column
 LARGE = 10_000_000  # from here on a number is told by its first digits and the power of ten
 WORDS = {

@@ -1,0 +1,79 @@
+"""Which training examples a seed holds out, and which of the rest it trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lottery.errors import UsageError
+from lottery.seed import generator
+
+
+def split(labels: Tensor, seed: int, validation: int, limit: int | None, stratify: bool) -> tuple[Tensor, Tensor]:
+    """Numbers of the examples that are held out and of those that are trained on, in the order of one permutation.
+
+    Of a permutation drawn by the seed the first `validation` are held out, and the next `limit` (all where None) are
+    trained on. With `stratify` these are the first of each class, so many that the classes have their shares of the
+    training set among those held out, and their shares of the rest among those trained on. Raises UsageError where a
+    class would have none in either."""
+    shuffled = torch.randperm(len(labels), generator=generator(seed, "split"))
+    if not stratify:
+        return shuffled[:validation], shuffled[validation:][:limit]
+    if labels.is_floating_point():
+        raise UsageError("data.stratify: is for classes, the targets of these data are numbers; leave it out")
+    present = labels.bincount() > 0
+    held_out, rest = _first_of_each(labels, shuffled, validation)
+    if validation:
+        _check(labels, present, held_out, "the validation split", "raise data.validation")
+    kept, _ = _first_of_each(labels, rest, len(rest) if limit is None else min(limit, len(rest)))
+    raise_limit = limit is not None and limit < len(rest)
+    _check(labels, present, kept, "the training part", "raise data.limit" if raise_limit else "lower data.validation")
+    return held_out, kept
+
+
+def lost_class(labels: Tensor, seeds: Iterable[int], validation: int, limit: int | None) -> tuple[int, int] | None:
+    """The first seed whose split by chance leaves nothing of a class to train on, and the class."""
+    if labels.is_floating_point():
+        return None
+    present = labels.bincount() > 0
+    for seed in seeds:
+        _, kept = split(labels, seed, validation, limit, stratify=False)
+        if (lost := _lost(labels, present, kept)) is not None:
+            return seed, lost
+    return None
+
+
+def shares(counts: list[int], total: int) -> list[int]:
+    """`total` parts shared out in proportion to the counts, by largest remainder; among equals the first get more."""
+    floors, remainders = zip(*(divmod(count * total, sum(counts)) for count in counts), strict=True)
+    missing = total - sum(floors)
+    more = sorted(range(len(counts)), key=lambda place: -remainders[place])[:missing]
+    return [floor + (place in more) for place, floor in enumerate(floors)]
+
+
+def _first_of_each(labels: Tensor, order: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """The first examples of each class in this order, in its share of `total`, and the others; both keep the order."""
+    ordered = labels[order]
+    wanted = torch.tensor(shares(ordered.bincount().tolist(), total))
+    by_class = ordered.argsort(stable=True)
+    begins = ordered.bincount().cumsum(0) - ordered.bincount()
+    rank = torch.empty_like(by_class)
+    rank[by_class] = torch.arange(len(order)) - begins[ordered[by_class]]  # within its class
+    first = rank < wanted[ordered]
+    return order[first], order[~first]
+
+
+def _check(labels: Tensor, present: Tensor, chosen: Tensor, part: str, way: str) -> None:
+    if (lost := _lost(labels, present, chosen)) is not None:
+        raise UsageError(
+            f"data.stratify: {part} of {len(chosen)} examples would have none of class {lost}, of which there are "
+            f"{int((labels == lost).sum())}; {way}, or leave stratify out"
+        )
+
+
+def _lost(labels: Tensor, present: Tensor, chosen: Tensor) -> int | None:
+    """The first class that is present, and not among those chosen."""
+    lacking = present & (labels[chosen].bincount(minlength=len(present)) == 0)
+    return int(lacking.nonzero()[0]) if bool(lacking.any()) else None
