@@ -25,9 +25,9 @@ from lottery.levels import StoredLevel
 from lottery.plan import plan
 from lottery.recipe import Recipe, parse_recipe
 from lottery.record import records
+from lottery.render import render
 from lottery.report import collect
 from lottery.study import Study
-from lottery.tables import render
 from lottery.ticketfile import checks, export, read
 from lottery.views import rows_of
 from lottery.work import Request, prepare, work
