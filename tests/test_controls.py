@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -246,8 +245,8 @@ def rate(bench: Bench, origin: Origin, level: int, step: int) -> float:
     return float(0.1 ** sum(step // stretch >= milestone for milestone in MILESTONES))
 
 
-def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[int, float]]:
-    """Steps and validation losses of the training, by a loop of its own over torch's SGD."""
+def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[int, float, float]]:
+    """Steps, validation losses and test accuracies of the training, by a loop of its own over torch's SGD."""
     model = bench.blank(start.model)
     model.load_state_dict(dict(start.weights))
     mask = {name: bits.float() for name, bits in start.mask.items()}
@@ -258,7 +257,7 @@ def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[
         groups = [{**group, **options} for group in start.optimizer_state["param_groups"]]
         optimizer.load_state_dict({**optimizer.state_dict(), "state": start.optimizer_state["state"]})
         assert len(groups) == len(optimizer.param_groups)
-    data, curve = bench.data(job.seed, start.dataset), list[tuple[int, float]]()
+    data, curve = bench.data(job.seed, start.dataset), list[tuple[int, float, float]]()
     first = FIRST if origin.schedule in ("from step k", "last rate", "none") else 0
     last, every = first + counts(origin, job.level), EVERY
     if origin.steps == "n T":
@@ -269,17 +268,19 @@ def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[
             if "momentum_buffer" in optimizer.state.get(weight, {}):
                 optimizer.state[weight]["momentum_buffer"] *= mask[name]
 
-    def loss_of(batches: Any) -> float:
+    def measure() -> tuple[int, float, float]:
         model.eval()
         if origin.schedule == "none":
             update_bn([x for x, _ in data.evaluation("train", 50)], model)
         with torch.no_grad():
-            parts = [(nn.functional.cross_entropy(model(x), y, reduction="sum").item(), len(y)) for x, y in batches]
+            (x, y), (test_x, test_y) = (next(iter(data.evaluation(part))) for part in ("validation", "test"))
+            loss = nn.functional.cross_entropy(model(x), y).item()
+            accuracy = (model(test_x).argmax(1) == test_y).float().mean().item()
         model.train()
-        return sum(loss for loss, _ in parts) / sum(count for _, count in parts)
+        return step, loss, accuracy
 
     step = first
-    curve.append((step, loss_of(data.evaluation("validation"))))
+    curve.append(measure())
     while step < last:
         epoch, batch = divmod(step, data.steps_per_epoch(50))
         x, y = next(iter(data.epoch(epoch, 50, batch)))
@@ -295,7 +296,7 @@ def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[
                 weight *= mask[name]
         step += 1
         if step // every > (step - 1) // every or step == last:
-            curve.append((step, loss_of(data.evaluation("validation"))))
+            curve.append(measure())
     return curve
 
 
@@ -304,8 +305,13 @@ def test_each_training_is_what_a_loop_by_hand_makes_of_its_start(finished: Finis
     for job, origin in controls(bench):
         if origin.mask == "learned":  # see test_branches
             continue
-        steps, losses = zip(*by_hand(bench, job, origin, starting_point(bench, job)), strict=True)
-        curve = found[job.key].metrics["curve"]
+        hand = by_hand(bench, job, origin, starting_point(bench, job))
+        steps, losses, _ = zip(*hand, strict=True)
+        curve, report = found[job.key].metrics["curve"], found[job.key].score
+        counted = hand[1:] if origin.weights.startswith("trained") else hand
+        one = 1.001 / 60  # of the fewest test examples: sums in another order may turn one of them
+        assert report("end") == pytest.approx(hand[-1][2], abs=one), job.label
+        assert report("early_stop") == pytest.approx(min(counted, key=lambda row: row[1])[2], abs=one), job.label
         assert tuple(row["step"] for row in curve) == steps, job.label
         assert [row["validation_loss"] for row in curve] == pytest.approx(losses, rel=2e-4), job.label
 
