@@ -77,3 +77,12 @@ def _lost(labels: Tensor, present: Tensor, chosen: Tensor) -> int | None:
     """The first class that is present, and not among those chosen."""
     lacking = present & (labels[chosen].bincount(minlength=len(present)) == 0)
     return int(lacking.nonzero()[0]) if bool(lacking.any()) else None
+
+
+def first_of_each(classes: Tensor, count: int) -> Tensor:
+    """For each example (n,), whether it is among the first `count` of its class."""
+    order = classes.argsort(stable=True)
+    sizes = classes.bincount()
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order)) - (sizes.cumsum(0) - sizes)[classes[order]]
+    return place < count
