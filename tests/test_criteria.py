@@ -269,6 +269,23 @@ def test_under_a_weight_normalization_the_normalized_weight_is_scored(name: str,
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-20)
 
 
+@pytest.mark.parametrize("norm", [weight_norm, spectral_norm], ids=["weight", "spectral"])
+@pytest.mark.parametrize("name", ["snip", "synflow", "gradient_weight"])
+def test_layers_that_are_left_alone_count_with_the_weight_they_compute_with(name: str, norm: Any) -> None:
+    """A spectral norm of absolute weights is another one than that of the weights."""
+
+    def normed() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return draw(nn.Sequential(norm(nn.Linear(4, 5)), nn.ReLU(), norm(nn.Linear(5, 3))), 3)
+
+    x, y = batch()
+    whole = score(name, normed, context(normed, x, y))
+    for layer, weight in effective(normed()).items():
+        alone = criteria[name].make({layer: weight}, context(normed, x, y))
+        assert list(alone) == [layer] and torch.allclose(alone[layer], whole[layer], rtol=1e-9)
+
+
 class Drawing(nn.Module):
     """Draws in training mode by modules and by functions of torch, and normalizes by batches."""
 
