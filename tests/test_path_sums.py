@@ -19,7 +19,12 @@ from lottery.path_sums import sums_paths
 from lottery.registry import activations, models, normalizations
 
 ACTIVATIONS = [entry.name for entry in activations]
-NORMS = [entry.name for entry in normalizations if not entry.traits.get("weight")]
+NORMS: dict[str, Any] = {
+    **{entry.name: entry.make for entry in normalizations if not entry.traits.get("weight")},
+    "LayerNorm": lambda channels, _: nn.LayerNorm(channels),
+    "RMSNorm": lambda channels, _: nn.RMSNorm(channels),
+}
+CASES = [(norm, spatial) for norm in NORMS for spatial in (False, True) if not (spatial and norm.endswith("Norm"))]
 
 
 class Net(nn.Module):
@@ -27,7 +32,7 @@ class Net(nn.Module):
 
     def __init__(self, norm: str, activation: str, spatial: bool):
         super().__init__()
-        make = normalizations[norm].make
+        make = NORMS[norm]
         self.fc1, self.norm1 = self.layer(3, 4, spatial), make(4, spatial)
         self.fc2, self.norm2 = self.layer(4, 4, spatial), make(4, spatial)
         self.activation, self.output = activations[activation].make(), nn.Linear(4, 2)
@@ -85,8 +90,7 @@ def paths(network: nn.Module) -> Iterator[tuple[float, list[tuple[str, int, int]
             yield from out(j, start, [])
 
 
-@pytest.mark.parametrize("spatial", [False, True], ids=["features", "maps"])
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("norm", "spatial"), CASES)
 def test_synflow_is_the_sum_of_the_paths_under_each_norm_activation_and_bias(norm: str, spatial: bool) -> None:
     shape = (3, 2, 2) if spatial else (3,)
     for activation in ACTIVATIONS:
