@@ -45,8 +45,11 @@ def entries(what: str) -> list[dict[str, Any]]:
 
 def _own(criterion: Any) -> str:
     """What of `prune` a criterion says where a recipe does not."""
-    traits = criterion.traits
-    return f"scope: {traits.get('scope', 'layer')}, rounds: {traits.get('rounds', 1)}"
+    from lottery.criterion_rules import own_rounds, own_scope
+    from lottery.spec import Component
+
+    scope = own_scope({"criterion": Component(criterion.name), "densities": None})
+    return f"scope: {scope}, rounds: {own_rounds(criterion.name)}"
 
 
 def _keys(entry: Any) -> str:
