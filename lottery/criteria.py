@@ -258,8 +258,10 @@ def _use_batch_statistics(network: nn.Module) -> None:
     """Normalizations with running statistics take those of the batch; what draws (dropout, stochastic depth) stays off.
 
     So do functions of torch that a module calls with its own mode."""
+    from lottery.recalibration import PREFIX
+
     for module in network.modules():
-        if getattr(module, "running_mean", None) is not None:
+        if any(name.startswith(PREFIX) for name, _ in module.named_buffers(recurse=False)):
             module.train()
 
 
