@@ -9,9 +9,9 @@ import torch
 from lottery import registry
 from lottery.build import prunable, without_weight_norms
 from lottery.criterion_rules import no_path_sum, too_few
-from lottery.data import split
 from lottery.errors import UsageError
 from lottery.path_sums import sums_paths
+from lottery.split import split
 
 if TYPE_CHECKING:
     from lottery.bench import Bench
@@ -44,7 +44,7 @@ def _check_classes(bench: Bench, criterion: str, wanted: int) -> None:
             "numbers; name another criterion, such as snip"
         )
     for seed in bench.plan.recipe.seeds:
-        _, kept = split(len(splits.train_x), seed, data.validation, data.limit)
+        _, kept = split(splits.train_y, seed, data.validation, data.limit, data.stratify)
         counts = torch.bincount(splits.train_y[kept], minlength=splits.classes)
         least = int(counts.argmin())
         if (there := int(counts[least])) < wanted:

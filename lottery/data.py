@@ -19,7 +19,7 @@ from lottery.crops import Crops, ResizedCrop
 from lottery.errors import DataError, UsageError
 from lottery.seed import generator
 from lottery.spec import Component
-from lottery.split import first_of_each, split
+from lottery.split import places_in_class, split
 from lottery.streaming import Files, Stream
 
 # Batches are made several at a time, to share the cost of calling an operator. On a CPU more than this falls out of
@@ -231,7 +231,7 @@ class Data:
 
         Of a class that has fewer, all."""
         x, y, chosen = self._parts["train"]
-        first = first_of_each(y[chosen.to(y.device)].cpu(), per_class)
+        first = places_in_class(y[chosen.to(y.device)].cpu()) < per_class
         return self._batches(x, y, chosen[first], batch_size)
 
     def _batches(

@@ -36,7 +36,7 @@ def entries(what: str) -> list[dict[str, Any]]:
             "name": entry.name,
             "summary": entry.summary,
             "keys": "; ".join(catalogues[what].faults(entry.name)) or _keys(entry),
-             **({"prune": _own(entry)} if what == "criteria" else {}),
+            **({"prune": _own(entry)} if what == "criteria" else {}),
             "source": entry.source,
         }
         for entry in catalogues[what]
