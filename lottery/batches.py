@@ -58,9 +58,10 @@ class Network:
 
 
 def check_batches(bench: Bench, seed: int) -> None:
-    """Raise UsageError where a training, or a criterion's scores, would meet a batch that the network does not take.
+    """Raise UsageError where a training would meet a batch that the network does not take.
 
-    The sizes are those of any seed. The last batch of a pass counts where a training is long enough to meet it."""
+    The sizes are those of any seed. The last batch of a pass counts where a training is long enough to meet it. Scoring
+    meets none: criteria see the network in evaluation mode, or examples of all classes and no last one alone."""
     network, recipe = Network(bench, seed), bench.plan.recipe
     for key, optimizer, dataset, factor in _trainings(bench):
         data, size = bench.data(seed, dataset), bench.batch_size(optimizer, seed, dataset)
@@ -70,10 +71,6 @@ def check_batches(bench: Bench, seed: int) -> None:
         for length in sorted({min(size, data.train_size), rest} - {0}, reverse=True):
             if (refused := network.refusal(length)) is not None:
                 raise UsageError(_message(key, refused, length, size, data.train_size))
-    criterion = recipe.prune.criterion
-    asked = {**registry.criteria[criterion.name].defaults, **criterion.args}.get("examples")
-    if asked is not None:
-        _check_scoring(bench, network, seed, int(asked))
     if any(registry.branches[branch.name].traits.get("mask_alone") for branch in recipe.branches):
         check_recalibration(bench.blank())
 
@@ -170,19 +167,4 @@ def _message(key: str, refused: Refusal, length: int, size: int, count: int) -> 
     return (
         f"{key}: the last of the batches of {size} would be one of {count} examples alone, which {refused.layer} "
         f"cannot take: {refused.why}; change {way}, or data.limit by one"
-    )
-
-
-def _check_scoring(bench: Bench, network: Network, seed: int, asked: int) -> None:
-    """Raise UsageError where a criterion in training mode would be alone with one example."""
-    data = bench.data(seed)
-    count, size = min(asked, data.train_size), data.evaluation_batch("train")
-    if 1 not in (count, count % size) or (refused := network.refusal(1)) is None:
-        return
-    alone = "one example" if count == 1 else f"the last of {count} examples, after batches of {size},"
-    way = "write 2 or more" if count == 1 else f"write {count - 1} or {count + 1}"
-    if asked > count:
-        way = "change data.limit by one"
-    raise UsageError(
-        f"prune.criterion.examples: {alone} alone is no batch that {refused.layer} can take: {refused.why}; {way}"
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lottery import registry
+from lottery.criterion_rules import about_criterion
 from lottery.fields import FIELDS, FIXED
 from lottery.registry import Problem, suggest
 from lottery.spec import Component, Duration, plain
@@ -82,6 +83,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _beyond(("rewind", index, "to"), rewind.to, train.length)
     if prune:
         yield from _about_pruning(prune, rewinds)
+        yield from about_criterion(prune, data, valid.get("model"))
         if train and prune.during is not None:
             yield from _beyond(("prune", "during", "end"), prune.during.end, train.length, last=True)
     yield from _about_labels([branch.label for branch in branches], valid.get("metrics", ()))
@@ -283,10 +285,11 @@ def _too_deep(path: tuple[str | int, ...], levels: Sequence[int] | None, prune: 
 
 
 def _about_pruning(prune: Any, rewinds: Sequence[Any]) -> Iterator[Problem]:
+    scope = prune.scope if "scope" in prune.model_fields_set else f"{prune.scope}, {prune.criterion.name}'s own,"
     for pattern, rate in prune.rates.items():
         path = ("prune", "rates", pattern)
         if prune.scope != "layer" and rate not in (0, 1):
-            yield path, f"with scope {prune.scope} a rate is 0 (left alone) or 1, not {rate:g}; or write `scope: layer`"
+            yield path, f"with scope {scope} a rate is 0 (left alone) or 1, not {rate:g}; or write `scope: layer`"
         elif prune.one_shot is None and rate * prune.fraction >= 1:
             yield path, f"{rate:g} times the fraction {prune.fraction:g} leaves nothing; stay below 1"
     yield from _twice(("prune", "one_shot"), prune.one_shot or ())

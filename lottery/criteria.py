@@ -45,14 +45,17 @@ class Context:
 
     `initial` are the weights at the rewind point, by the names of the scored ones, and `alive` which of them have not
     been pruned, all where it has none; `network()` is a new copy of the network with the scored weights in it, in
-    evaluation mode, on the device; `loss(outputs, targets)` is the mean over a batch; `examples(n)` are the first n of
-    the training set in a random order that is the seed's, all where None."""
+    evaluation mode, on the device; `loss(outputs, targets)` is the training loss, the mean over a batch; `examples(n)`
+    are the first n of the training set, all where None, and `balanced(n)` the first n of each class, in a random order
+    that is the seed's and without augmentation. What draws from torch's global generator while a criterion scores draws
+    from a stream of the seed's."""
 
     generator: torch.Generator  # the seed's stream for this level
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     network: Callable[[], nn.Module] | None = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None
     examples: Callable[[int | None], Iterator[tuple[Tensor, Tensor]]] | None = None
+    balanced: Callable[[int], Iterator[tuple[Tensor, Tensor]]] | None = None
     alive: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -134,75 +137,83 @@ def gradient_weight(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """|g w|, the change of the loss to first order when the weight goes; g is the gradient over the training set.
 
     In evaluation mode. At a minimum g vanishes and what is left is noise (LeCun et al. 1989 on second order)."""
-    return _sensitivity(weights, context, None, training=False)
+    return _sensitivity(weights, context, None)
 
 
-@criteria.register("snip", source="Lee et al. 2019")
+@criteria.register("snip", source="Lee et al. 2019", version=2, scope="global")
 def snip(weights: Mapping[str, Tensor], context: Context, *, examples: Examples = 128) -> Scores:
-    """Connection sensitivity |g w| on one batch of `examples`, meant for `when: init`.
+    """Connection sensitivity |g w| on the first `examples` of the training set, meant for `when: init`.
 
-    In training mode, as in the authors' code: batch normalization uses the batch. Dropout is off."""
-    return _sensitivity(weights, context, examples, training=True)
+    In evaluation mode, as in the authors' code: at initialization batch normalization has mean 0 and variance 1. The
+    authors prune biases too."""
+    return _sensitivity(weights, context, examples)
 
 
-@criteria.register("grasp", source="Wang et al. 2020")
+@criteria.register("grasp", source="Wang et al. 2020", version=2, scope="global")
 def grasp(
     weights: Mapping[str, Tensor],
     context: Context,
     *,
-    examples: Examples = 250,
+    per_class: Examples = 10,
     temperature: Annotated[float, Field(gt=0)] = 200.0,
 ) -> Scores:
     """Gradient signal preservation: w Hg, the weights with the lowest -w Hg are kept, as in the authors' code.
 
-    H and g are those of the scored weights that survive, outputs are divided by the temperature, normalizations are in
-    training mode and dropout is off. The examples are the seed's first; the authors' code takes as many of each class,
-    and draws linear layers anew by Glorot's rule before it scores. For `when: init`."""
+    H and g are those of the scored weights that survive, over the first `per_class` training examples of each class,
+    with outputs divided by the temperature. Normalizations use the statistics of the batch, as in training; all else
+    is in evaluation mode. The authors draw linear layers anew by Glorot's rule before they score, and not here; they
+    augment the examples, and sort them by class into two batches. For `when: init`."""
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    assert context.examples is not None
-    network, layers = _scored(weights, context, training=True)
-    parts = list(context.examples(examples))
+    assert context.balanced is not None
+    network, layers = _scored(context, weights)
+    _use_batch_statistics(network)
+    parts = list(context.balanced(per_class))
     count = sum(len(x) for x, _ in parts)
 
-    def loss(x: Tensor, y: Tensor) -> Tensor:
+    def slopes(x: Tensor, y: Tensor, graph: bool) -> tuple[Tensor, ...]:
         assert context.loss is not None
-        return context.loss(network(x) / temperature, y) * (len(x) / count)
+        return _gradient(context.loss(network(x) / temperature, y) * (len(x) / count), layers, graph)
 
-    gradient = [torch.zeros_like(weight) for weight in layers.values()]
-    for x, y in parts:
-        for total, part in zip(gradient, torch.autograd.grad(loss(x, y), list(layers.values())), strict=True):
-            total += part
-    for total, (name, weight) in zip(gradient, layers.items(), strict=True):
-        total *= _alive(name, weight, context)
-    products = [torch.zeros_like(weight) for weight in layers.values()]
-    for x, y in parts:
-        slope = torch.autograd.grad(loss(x, y), list(layers.values()), create_graph=True)
-        along = torch.stack([(a * b).sum() for a, b in zip(gradient, slope, strict=True)]).sum()
-        for total, part in zip(products, torch.autograd.grad(along, list(layers.values())), strict=True):
-            total += part
+    with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivative
+        gradient = [torch.zeros_like(weight) for weight in layers.values()]
+        for x, y in parts:
+            for total, part in zip(gradient, slopes(x, y, False), strict=True):
+                total += part
+        for total, (name, weight) in zip(gradient, layers.items(), strict=True):
+            total *= _alive(name, weight, context)
+        products = [torch.zeros_like(weight) for weight in layers.values()]
+        for x, y in parts:
+            along = torch.stack([(a * b).sum() for a, b in zip(gradient, slopes(x, y, True), strict=True)]).sum()
+            for total, part in zip(products, _gradient(along, layers), strict=True):
+                total += part
     return {name: (w.detach() * hg) for (name, w), hg in zip(layers.items(), products, strict=True)}
 
 
-@criteria.register("synflow", source="Tanaka et al. 2020", rounds=100)
+@criteria.register("synflow", source="Tanaka et al. 2020", version=2, rounds=100, scope="global", paths=True)
 def synflow(weights: Mapping[str, Tensor], context: Context) -> Scores:
-    """Synaptic flow |w| dR/d|w|: R is the sum of outputs for an input of ones, all parameters at their absolute value.
+    """Synaptic flow |w| dR/d|w|: R is the sum over all paths of the product of their weights' absolute values.
 
-    Needs no targets and is meant for `when: init`; the counts fall exponentially in 100 rounds. In float64, since
-    products over many layers leave the range of float32, and in evaluation mode, running statistics at their absolute
-    value too. Where batch normalization is fresh and activations are ReLU, R is the sum over all paths."""
+    It is the sum of outputs for an input of ones, all parameters at their absolute value, normalizations (weight and
+    bias stay, statistics do not) and activations neutral. Paths begin at inputs and at biases; of a window of max
+    pooling the largest sum goes on, as in the authors' code. Needs no targets and is meant for `when: init`; the counts
+    fall exponentially in 100 rounds. In float64, since products over many layers leave the range of float32. Networks
+    that multiply what they compute, by gates or attention, are refused."""
     import torch
 
+    from lottery.path_sums import path_sum
+
     assert context.examples is not None
-    network, layers = _scored(weights, context, training=False)
+    network, layers = _scored(context)  # unscored layers too: the norm of an absolute weight is another
     network.double()
     with torch.no_grad():
         for value in network.state_dict().values():
             value.abs_()
     x, _ = next(context.examples(1))
-    flow = network(torch.ones_like(x[:1], dtype=torch.float64)).sum()
-    gradients = torch.autograd.grad(flow, list(layers.values()))
-    return {name: (w.detach() * g).abs() for (name, w), g in zip(layers.items(), gradients, strict=True)}
+    scored = {name: layers[name] for name in weights}
+    gradients = _gradient(path_sum(network, torch.ones_like(x[:1], dtype=torch.float64)), scored)
+    return {name: (w.detach() * g).abs() for (name, w), g in zip(scored.items(), gradients, strict=True)}
 
 
 def _same_sign(scores: Scores, weights: Mapping[str, Tensor], context: Context) -> Scores:
@@ -231,37 +242,45 @@ def _lower_rank(first: Tensor, second: Tensor, alive: Tensor) -> Tensor:
     return ranks.amin(0)
 
 
-def _scored(
-    weights: Mapping[str, Tensor], context: Context, *, training: bool
-) -> tuple[nn.Module, dict[str, nn.Parameter]]:
-    """The network and its scored weights by name, each the one that its layer computes with.
+def _scored(context: Context, names: Collection[str] | None = None) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The network in evaluation mode and its weights by name (all where None), each what its layer computes with.
 
-    Weight normalizations are taken off, so that gradients are those of the normalized weight. In training mode the
-    dropout layers are not: they draw from the process-wide generator."""
-    from torch import nn
-
-    from lottery.build import without_weight_norms
+    Weight normalizations of these are taken off, so that gradients are those of the normalized weight."""
+    from lottery.build import prunable, without_weight_norms
 
     assert context.network is not None
     network = context.network()
-    layers = without_weight_norms(network, weights)
-    network.train(training)
+    layers = without_weight_norms(network, prunable(network) if names is None else names)
+    return network.eval(), layers
+
+
+def _use_batch_statistics(network: nn.Module) -> None:
+    """Normalizations with running statistics take those of the batch; what draws (dropout, stochastic depth) stays off.
+
+    So do functions of torch that a module calls with its own mode."""
+    from lottery.recalibration import PREFIX
+
     for module in network.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
-    return network, layers
+        if any(name.startswith(PREFIX) for name, _ in module.named_buffers(recurse=False)):
+            module.train()
 
 
-def _sensitivity(weights: Mapping[str, Tensor], context: Context, examples: int | None, *, training: bool) -> Scores:
+def _gradient(value: Tensor, layers: Mapping[str, nn.Parameter], graph: bool = False) -> tuple[Tensor, ...]:
+    """Of a number, by each of the layers' weights; zeros for a weight that the network does not use."""
+    import torch
+
+    return torch.autograd.grad(value, list(layers.values()), create_graph=graph, materialize_grads=True)
+
+
+def _sensitivity(weights: Mapping[str, Tensor], context: Context, examples: int | None) -> Scores:
     """|g w|, g the gradient of the mean loss over the examples."""
     import torch
 
     assert context.loss is not None and context.examples is not None
-    network, layers = _scored(weights, context, training=training)
+    network, layers = _scored(context, weights)
     gradient, count = [torch.zeros_like(weight) for weight in layers.values()], 0
     for x, y in context.examples(examples):
-        part = torch.autograd.grad(context.loss(network(x), y), list(layers.values()))
-        for total, each in zip(gradient, part, strict=True):
+        for total, each in zip(gradient, _gradient(context.loss(network(x), y), layers), strict=True):
             total += len(x) * each
         count += len(x)
     return {name: (w.detach() * g / count).abs() for (name, w), g in zip(layers.items(), gradient, strict=True)}

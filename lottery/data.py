@@ -19,7 +19,7 @@ from lottery.crops import Crops, ResizedCrop
 from lottery.errors import DataError, UsageError
 from lottery.seed import generator
 from lottery.spec import Component
-from lottery.split import split
+from lottery.split import places_in_class, split
 from lottery.streaming import Files, Stream
 
 # Batches are made several at a time, to share the cost of calling an operator. On a CPU more than this falls out of
@@ -225,6 +225,14 @@ class Data:
         """Return how many examples `evaluation` puts into a batch where no size is given."""
         most = max(1, EVALUATION_BYTES // (4 * self._parts[part][0].width))
         return min(EVALUATION_BATCH.get(self._device.type, DEVICE_EVALUATION_BATCH), most)
+
+    def balanced(self, per_class: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first so many training examples of each class, in the order in which they are handed out for evaluation.
+
+        Of a class that has fewer, all."""
+        x, y, chosen = self._parts["train"]
+        first = places_in_class(y[chosen.to(y.device)].cpu()) < per_class
+        return self._batches(x, y, chosen[first], batch_size)
 
     def _batches(
         self,

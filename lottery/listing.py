@@ -21,6 +21,8 @@ def catalogue_names() -> list[str]:
 def entries(what: str) -> list[dict[str, Any]]:
     """Name, summary, keys and source of each entry of a catalogue; of recipes name and first comment.
 
+    Of criteria, also what they say of `prune` where a recipe does not.
+
     Raises UsageError where there is no such catalogue."""
     from lottery.recipe import shipped
     from lottery.registry import catalogues, suggest
@@ -34,10 +36,20 @@ def entries(what: str) -> list[dict[str, Any]]:
             "name": entry.name,
             "summary": entry.summary,
             "keys": "; ".join(catalogues[what].faults(entry.name)) or _keys(entry),
+            **({"prune": _own(entry)} if what == "criteria" else {}),
             "source": entry.source,
         }
         for entry in catalogues[what]
     ]
+
+
+def _own(criterion: Any) -> str:
+    """What of `prune` a criterion says where a recipe does not."""
+    from lottery.criterion_rules import own_rounds, own_scope
+    from lottery.spec import Component
+
+    scope = own_scope({"criterion": Component(criterion.name), "densities": None})
+    return f"scope: {scope}, rounds: {own_rounds(criterion.name)}"
 
 
 def _keys(entry: Any) -> str:
@@ -73,7 +85,10 @@ def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
         print(title)
         for entry in listed:
             print(
-                "  " + "  ".join(str(entry[name]) for name in ("name", "summary", "keys", "source") if entry.get(name))
+                "  "
+                + "  ".join(
+                    str(entry[name]) for name in ("name", "summary", "keys", "prune", "source") if entry.get(name)
+                )
             )
         return
     table = Table(title=title, box=None, title_justify="left", pad_edge=False, show_header=False)
@@ -81,7 +96,7 @@ def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
     table.add_column(overflow="fold")
     for entry in listed:
         about = " ".join(filter(None, (entry["summary"], f"[{entry['source']}]" if entry.get("source") else "")))
-        table.add_row(entry["name"], Text("\n".join(filter(None, (about, entry.get("keys"))))))
+        table.add_row(entry["name"], Text("\n".join(filter(None, (about, entry.get("keys"), entry.get("prune"))))))
     console.print(table)
 
 

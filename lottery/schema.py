@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from lottery import registry
+from lottery.criterion_rules import Scope, own_rounds, own_scope
 from lottery.sections import (
     AugmentSpec,
     BatchSize,
@@ -156,16 +156,16 @@ class PruneSpec(Section):
     `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
     point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
     the scores are computed anew so many times on the way to a level. `densities` are those of each layer at the last
-    level, instead of a fraction."""
+    level, instead of a fraction. `scope` is the criterion's own where it is not given."""
 
     model_config = ConfigDict(json_schema_extra={"required": []})  # levels or one_shot
 
     criterion: Component = Field(default_factory=lambda: Component("magnitude"))
     when: Literal["trained", "init", "training"] = "trained"
-    scope: Literal["layer", "global", "erk"] = "layer"
     rounds: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
     during: DuringSpec | None = None
     densities: Annotated[dict[str, Share], Field(min_length=1)] | None = None
+    scope: Scope = Field(default_factory=own_scope)
     fraction: Share = 0.2
     rates: dict[str, Number] = Field(default_factory=dict)
     levels: Annotated[int, Field(strict=True, ge=0, le=200)] | Literal["auto"]
@@ -192,7 +192,7 @@ class PruneSpec(Section):
     @property
     def rounds_of_criterion(self) -> int:
         """How often the scores are computed anew on the way to a level."""
-        return self.rounds or int(registry.criteria[self.criterion.name].traits.get("rounds", 1))
+        return self.rounds or own_rounds(self.criterion.name)
 
     @property
     def deepest(self) -> int:

@@ -57,11 +57,7 @@ def _first_of_each(labels: Tensor, order: Tensor, total: int) -> tuple[Tensor, T
     """The first examples of each class in this order, in its share of `total`, and the others; both keep the order."""
     ordered = labels[order]
     wanted = torch.tensor(shares(ordered.bincount().tolist(), total))
-    by_class = ordered.argsort(stable=True)
-    begins = ordered.bincount().cumsum(0) - ordered.bincount()
-    rank = torch.empty_like(by_class)
-    rank[by_class] = torch.arange(len(order)) - begins[ordered[by_class]]  # within its class
-    first = rank < wanted[ordered]
+    first = places_in_class(ordered) < wanted[ordered]
     return order[first], order[~first]
 
 
@@ -77,3 +73,11 @@ def _lost(labels: Tensor, present: Tensor, chosen: Tensor) -> int | None:
     """The first class that is present, and not among those chosen."""
     lacking = present & (labels[chosen].bincount(minlength=len(present)) == 0)
     return int(lacking.nonzero()[0]) if bool(lacking.any()) else None
+
+
+def places_in_class(labels: Tensor) -> Tensor:
+    """For each example (n,), how many of its class come before it."""
+    by_class, counts = labels.argsort(stable=True), labels.bincount()
+    places = torch.empty_like(by_class)
+    places[by_class] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]
+    return places

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,11 +19,11 @@ from lottery.engines import engine_for, refuse
 from lottery.errors import Interrupted
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
-from lottery.objective import Batch, Objective
+from lottery.objective import Batch, Objective, without_a_last_one_alone
 from lottery.origins import carries_state
 from lottery.recalibration import recalibrate
 from lottery.schedules import multiplier
-from lottery.seed import generator
+from lottery.seed import generator, stream
 from lottery.spec import Component, Duration
 from lottery.train import Stopped, Training, load_optimizer
 from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
@@ -30,6 +31,9 @@ from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.plan import Job
+
+
+SCORING_BATCH = 128  # examples, where a criterion counts them by class: a second derivative takes memory
 
 
 def starting_point(bench: Bench, job: Job) -> Start:
@@ -83,6 +87,9 @@ def _criterion(bench: Bench, job: Job, draws: torch.Generator) -> Criterion:
                 yield x[:left], y[:left]
             left -= len(y)
 
+    def balanced(per_class: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return without_a_last_one_alone(data.balanced(per_class, SCORING_BATCH))
+
     def scored(state: Weights) -> dict[str, Tensor]:
         return bench.effective({name: value.to(device) for name, value in state.items()})
 
@@ -99,11 +106,29 @@ def _criterion(bench: Bench, job: Job, draws: torch.Generator) -> Criterion:
             network=lambda: of(state),
             loss=_loss(bench, data),
             examples=examples,
+            balanced=balanced,
         )
-        scores: Scores = entry.make({name: weights[name] for name in mask}, context, **prune.criterion.args)
+        with _scoring(bench.blank(), device, stream(draws.initial_seed(), "score")):
+            scores: Scores = entry.make({name: weights[name] for name in mask}, context, **prune.criterion.args)
         return scores
 
     return criterion
+
+
+@contextmanager
+def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """While the `with` block runs, what asks torch's global generators for a draw gets this seed's.
+
+    Recurrent layers do without cuDNN, whose own have no gradient in evaluation mode, and no second one in any."""
+    cudnn = torch.backends.cudnn
+    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    flags = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        cudnn.flags(enabled=False, **flags) if recurrent else nullcontext(),
+    ):
+        torch.manual_seed(seed)
+        yield
 
 
 def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:

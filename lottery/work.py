@@ -17,6 +17,7 @@ from lottery.batches import check_batches
 from lottery.bench import Bench
 from lottery.build import prunable
 from lottery.capacity import share_out
+from lottery.criterion_check import check_criterion
 from lottery.data import fingerprint, load
 from lottery.device import computes_bf16, machine
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
@@ -108,6 +109,7 @@ def check(bench: Bench) -> None:
     _check_classes(bench)
     for optimizer in recipe.train.optimizer:
         check_engine(bench, optimizer)
+    check_criterion(bench)
     _check_lengths(bench, seed)
     check_batches(bench, seed)
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torchvision.ops import StochasticDepth
 
 from lottery.build import effective, prunable
 from lottery.criteria import Context
@@ -48,7 +50,10 @@ def context(build: Callable[[], nn.Module], x: Tensor, y: Tensor, parts: int = 2
         count = count or len(x)
         yield from zip(x[:count].split(-(-count // parts)), y[:count].split(-(-count // parts)), strict=True)
 
-    return Context(generator(2), network=build, loss=CROSS_ENTROPY, examples=examples, **more)
+    def balanced(per_class: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return examples(None)  # how they are chosen is the data's
+
+    return Context(generator(2), network=build, loss=CROSS_ENTROPY, examples=examples, balanced=balanced, **more)
 
 
 def score(name: str, build: Callable[[], nn.Module], given: Context, **args: Any) -> dict[str, Tensor]:
@@ -168,7 +173,7 @@ def test_grasp_is_the_weight_times_the_explicit_hessian_times_the_gradient(maske
     hessian = torch.autograd.functional.hessian(loss, flat)[bits][:, bits]
     gradient = torch.autograd.functional.jacobian(loss, flat)[bits]
     expected = flat[bits] * (hessian @ gradient)
-    scores = score("grasp", build, context(build, x, y, alive=alive if masked else {}), examples=12)
+    scores = score("grasp", build, context(build, x, y, alive=alive if masked else {}))
     assert torch.allclose(torch.cat([scores[n].flatten() for n in names])[bits], expected, rtol=1e-9, atol=1e-18)
     assert float(expected.abs().max()) > 0
 
@@ -176,7 +181,7 @@ def test_grasp_is_the_weight_times_the_explicit_hessian_times_the_gradient(maske
 def test_grasp_keeps_the_weights_whose_removal_costs_most_of_the_gradients_norm() -> None:
     """-w Hg is half the first-order change of |g|^2 when the weight goes: high scores must be those that lower it."""
     x, y = batch()
-    scores = score("grasp", net, context(net, x, y), examples=12, temperature=1.0)
+    scores = score("grasp", net, context(net, x, y), temperature=1.0)
 
     def norm(network: nn.Module) -> float:
         slopes = torch.autograd.grad(CROSS_ENTROPY(network(x), y), list(prunable(network).values()))
@@ -264,20 +269,94 @@ def test_under_a_weight_normalization_the_normalized_weight_is_scored(name: str,
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-20)
 
 
-@pytest.mark.parametrize("name", ["snip", "grasp"])
-def test_at_initialization_batch_statistics_are_used_and_dropout_is_not(name: str) -> None:
-    def build() -> nn.Module:
-        with torch.random.fork_rng(devices=[]):  # its constructors draw
-            layers = [nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 3)]
-        return draw(nn.Sequential(*layers), 4)
+@pytest.mark.parametrize("norm", [weight_norm, spectral_norm], ids=["weight", "spectral"])
+@pytest.mark.parametrize("name", ["snip", "synflow", "gradient_weight"])
+def test_layers_that_are_left_alone_count_with_the_weight_they_compute_with(name: str, norm: Any) -> None:
+    """A spectral norm of absolute weights is another one than that of the weights."""
+
+    def normed() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return draw(nn.Sequential(norm(nn.Linear(4, 5)), nn.ReLU(), norm(nn.Linear(5, 3))), 3)
 
     x, y = batch()
-    before = torch.get_rng_state()
-    first, second = (score(name, build, context(build, x, y, parts=1)) for _ in range(2))
-    scaled = score(name, build, context(build, 3 * x + 1, y, parts=1))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    assert torch.allclose(scaled["4.weight"], first["4.weight"], rtol=1e-3)  # the batch's own mean and variance
+    whole = score(name, normed, context(normed, x, y))
+    for layer, weight in effective(normed()).items():
+        alone = criteria[name].make({layer: weight}, context(normed, x, y))
+        assert list(alone) == [layer] and torch.allclose(alone[layer], whole[layer], rtol=1e-9)
+
+
+class Drawing(nn.Module):
+    """Draws in training mode by modules and by functions of torch, and normalizes by batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.norm, self.fc2 = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)
+        self.drop, self.depth, self.output = nn.Dropout(0.5), StochasticDepth(0.5, "row"), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.norm(self.fc1(x)))
+        x = x + self.depth(functional.dropout(self.fc2(self.drop(x)), 0.5, self.training))
+        logits: Tensor = self.output(x)
+        return logits
+
+
+def drawing() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # its constructors draw
+        network = draw(Drawing(), 4)
+    network.norm.running_mean.fill_(0.5)
+    return network
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp", "gradient_weight", "synflow"])
+def test_scores_are_those_of_no_draw_and_leave_the_global_generator_alone(name: str) -> None:
+    x, y = batch()
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(score(name, drawing, context(drawing, x, y, parts=1)))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_snip_is_scored_with_running_statistics_and_grasp_with_those_of_the_batch() -> None:
+    """As the authors of each do."""
+    x, y = batch()
+
+    def settled() -> nn.Module:
+        network = drawing()
+        features = network.fc1(x).detach()
+        network.norm.running_mean.copy_(features.mean(0))
+        network.norm.running_var.copy_(features.var(0, correction=0))
+        return network
+
+    def scores(name: str, build: Callable[[], nn.Module]) -> Tensor:
+        return score(name, build, context(build, x, y, parts=1), **({"examples": 12} if name == "snip" else {}))[
+            "output.weight"
+        ]
+
+    assert torch.equal(scores("grasp", settled), scores("grasp", drawing))  # whatever the running ones are
+    assert not torch.allclose(scores("snip", settled), scores("snip", drawing), rtol=0.1)
+    network = settled()
+    CROSS_ENTROPY(network(x), y).backward()
+    assert torch.allclose(scores("snip", settled), (network.output.weight * network.output.weight.grad).abs())
+
+
+def test_a_weight_that_the_network_does_not_use_scores_zero() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(4, 3), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.used(x)
+            return logits
+
+    x, y = batch()
+    for name in ("snip", "grasp", "gradient_weight", "synflow"):
+        scores = score(name, lambda: draw(Idle()), context(lambda: draw(Idle()), x, y))
+        assert int(scores["idle.weight"].count_nonzero()) == 0 < int(scores["used.weight"].count_nonzero())
 
 
 SCORED = [entry.name for entry in criteria]
@@ -294,6 +373,12 @@ def test_a_criterion_scores_each_weight_finitely_and_changes_nothing_it_is_given
     assert {key: value.shape for key, value in scores.items()} == {key: value.shape for key, value in weights.items()}
     assert all(bool(torch.isfinite(value).all()) and not value.requires_grad for value in scores.values())
     assert all(torch.equal(network.state_dict()[key], value) for key, value in kept.items())
+
+
+def test_criteria_of_the_initialization_rank_over_all_layers_and_the_others_in_each() -> None:
+    """Lee et al. 2019, Wang et al. 2020 and Tanaka et al. 2020 take the highest scores of the whole network."""
+    ranked = {name for name in SCORED if criteria[name].traits.get("scope", "layer") == "global"}
+    assert ranked == {"snip", "grasp", "synflow"}
 
 
 def test_synflow_asks_for_a_hundred_rounds_and_the_others_for_one() -> None:

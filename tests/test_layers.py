@@ -31,7 +31,19 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "build",
         "check",
     },
-    {"objective", "recalibration", "evaluation", "allocation", "step", "contradictions", "fields", "origins", "tuning"},
+    {
+        "objective",
+        "recalibration",
+        "evaluation",
+        "allocation",
+        "step",
+        "path_sums",
+        "criterion_rules",
+        "contradictions",
+        "fields",
+        "origins",
+        "tuning",
+    },
     {
         "activations",
         "branches",
@@ -67,6 +79,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "job",
         "estimate",
         "capacity",
+        "criterion_check",
         "work",
     },
     {

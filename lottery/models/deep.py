@@ -59,7 +59,7 @@ def plain(
     return ResNet(shape, classes, blocks, norm, activation, width, shortcut="none")
 
 
-@models.register("highway", source="Srivastava et al. 2015", scaled=scaling("width"))
+@models.register("highway", source="Srivastava et al. 2015", scaled=scaling("width"), gates=True)
 def highway(
     input_shape: tuple[int, ...],
     classes: int,

@@ -46,6 +46,11 @@ class Switchable(nn.Module):
         y: Tensor = flat * scale[:, :, None] + (self.bias - center * scale)[:, :, None]
         return y.reshape(x.shape).to(x.dtype)
 
+    def neutral(self, x: Tensor) -> Tensor:
+        """Weight and bias without statistics, for sums over paths."""
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
     def _batch(self, mean: Tensor, var: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         """Mean and variance of each channel: of the batch in training, where the running ones move, else the latter."""
         if not self.training:

@@ -1,0 +1,54 @@
+"""What a criterion asks of a recipe: its own scope where none is named, and what it cannot score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from lottery import registry
+from lottery.registry import Problem
+
+Scope = Literal["layer", "global", "erk"]
+
+
+def own_scope(prune: dict[str, Any]) -> Scope:
+    """The scope of a recipe that names none: its criterion's; `layer` where it gives the density of each layer.
+
+    `prune` are the fields of the section that come before."""
+    if prune["densities"] is not None or prune["criterion"].name not in registry.criteria:
+        return "layer"
+    scope: Scope = registry.criteria[prune["criterion"].name].traits.get("scope", "layer")
+    return scope
+
+
+def own_rounds(criterion: str) -> int:
+    """How often scores are computed on the way to a level where a recipe does not say."""
+    return int(registry.criteria[criterion].traits.get("rounds", 1))
+
+
+def about_criterion(prune: Any, data: Any, model: Any) -> Iterator[Problem]:
+    """What is wrong between a recipe's criterion and its data or model, as far as the recipe says; each may be None."""
+    name, here = prune.criterion.name, ("prune", "criterion")
+    if name not in registry.criteria:
+        return
+    entry = registry.criteria[name]
+    wanted = {**entry.defaults, **prune.criterion.args}.get("examples")
+    if data and data.limit is not None and isinstance(wanted, int) and wanted > data.limit:
+        path = (*here, "examples") if "examples" in prune.criterion.args else here
+        yield path, too_few(name, wanted, data.limit)
+    gated = model and model.name in registry.models and registry.models[model.name].traits.get("gates")
+    if gated and entry.traits.get("paths"):
+        yield here, no_path_sum(name, model.name)
+
+
+def too_few(criterion: str, wanted: int, there: int) -> str:
+    """What to tell a user whose criterion looks at more examples than there are."""
+    return f"{criterion} looks at {wanted} examples, the seed trains on {there}; write `examples: {there}` or less"
+
+
+def no_path_sum(criterion: str, model: str) -> str:
+    """What to tell a user whose network has no path sums."""
+    return (
+        f"{criterion} scores sums over paths of weights, and {model} multiplies what it computes, as gates and "
+        "attention do; name another criterion"
+    )
