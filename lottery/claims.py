@@ -261,6 +261,8 @@ def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label
 def _labelled(study: Study, branch: BranchSpec) -> str:
     """What to know of a control that differs in more than its claim."""
     criterion, claim = study.recipe.prune.criterion.name, claim_of(branch.name)
+    if branch.trunk == "own":
+        return "the control has a trunk of its own, masks differ too: "
     if claim == "mask" and weights_of(with_versions("branch", branch.component)) != "rewound":
         return "sparse training from scratch, mask and weights differ: "
     if claim == "iteration" and criterion != "magnitude":

@@ -81,7 +81,8 @@ def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     rows = max(evaluations) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks}
-    total: int = sum(fixed + sizes.get(job.kind, 0) for job in missing) + 3 * STATE_COPIES * weights * bench.jobs
+    kinds = ("ticket" if job.own_trunk else job.kind for job in missing)
+    total: int = sum(fixed + sizes.get(kind, 0) for kind in kinds) + 3 * STATE_COPIES * weights * bench.jobs
     return total
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,18 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
     for name, value in component.args.items():
         if isinstance(value, Component):  # its key is the catalogue's name: optimizer, schedule, init, criterion
             identity[name] = with_versions(name, value)
+    return identity
+
+
+def branch_identity(branch: Component, recipe: Recipe, others: Mapping[str, str]) -> dict[str, Any]:
+    """What determines a control beside the ticket that it leaves.
+
+    `others` are the fingerprints of other data sets by the digest of their identity."""
+    identity, traits = with_versions("branch", branch), registry.branches[branch.name].traits
+    if (dataset := branch.args.get("dataset")) is not None:
+        identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
+    if traits.get("learned") and registry.inits[recipe.init.name].traits.get("zeros"):
+        identity["density"] = "of the mask"  # results without it counted weights that are not 0
     return identity
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery import registry
-from lottery.identity import SCHEMA, digest, exact, point_label, training_identity, with_versions
+from lottery.identity import SCHEMA, branch_identity, digest, exact, point_label, training_identity, with_versions
 from lottery.schema import BranchSpec
 from lottery.spec import Chosen, Component, Duration
 from lottery.tuning import learning_rates
@@ -69,6 +69,11 @@ class Job:
             else f"{self.optimizer.name} seed {self.seed} {what}"
         )
 
+    @property
+    def own_trunk(self) -> bool:
+        """Whether it is a level of a control's own trunk: built upon as a ticket is."""
+        return self.branch is not None and self.branch.trunk == "own"
+
     def _branch_label(self) -> str:
         assert self.branch is not None
         if self.transfer is not None:
@@ -97,10 +102,10 @@ class Plan:
         return {key: job.needs for key, job in self.jobs.items()}
 
     def trunk(self, job: Job) -> list[Job]:
-        """The trunk from the dense network to this ticket, or to the ticket that this branch leaves.
+        """The trunk from the dense network to this ticket or level of a control's own, or to what this branch leaves.
 
         Each job carries this job's rewind point: trunks of several rewinds share their dense network."""
-        chain = [job] if job.kind == "ticket" else []
+        chain = [job] if job.kind == "ticket" or job.own_trunk else []
         above = job.parent
         while above is not None:
             parent = self.jobs[above]
@@ -139,6 +144,7 @@ class _Draft:
         ]
         self.choices: list[str] = []  # a key for each optimizer where the recipe tunes
         self.tickets: dict[tuple[int, int, int, int], Job] = {}  # by seed, optimizer, rewind and level
+        self.own: dict[tuple[int, ...], str] = {}  # the last key of a trunk, by seed, optimizer, rewind, branch, sample
 
     def jobs(self) -> Iterator[Job]:
         recipe = self.recipe
@@ -225,34 +231,36 @@ class _Draft:
 
     def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
         """The ticket's controls: those that need another seed's ticket, or those that do not."""
-        for branch in self.recipe.branches:
+        recipe = self.recipe
+        for place, branch in enumerate(recipe.branches):
             if branch.levels is not None and ticket.level not in branch.levels:
                 continue
             if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
                 continue
             partner = self._partner(where) if partnered else None
+            own = branch.trunk == "own"  # then it is pruned as the ticket is, from what it trained at the level above
             for sample in range(branch.samples):
+                above = (*where[:3], place, sample)
+                parent = self.own.get(above, ticket.parent) if own else ticket.key
+                assert parent is not None
                 identity = {
-                    "schema": SCHEMA,
+                    **({**ticket.identity, "trunk": "own"} if own else {"schema": SCHEMA}),
                     "kind": "branch",
-                    "parent": ticket.key,
-                    "branch": self._branch_identity(branch.component),
+                    "parent": parent,
+                    "branch": branch_identity(branch.component, recipe, self.others),
                     "sample": sample,
                     **({"partner": partner} if partner else {}),
                 }
-                needs = (ticket.key, *([partner] if partner else []), *ticket.needs)
-                yield _off(ticket, identity, branch, needs=needs, sample=sample, partner=partner)
+                needs = (parent, *([partner] if partner else []), *ticket.needs[1 if own else 0 :])
+                job = _off(ticket, identity, branch, needs=needs, sample=sample, partner=partner)
+                if own:
+                    self.own[above] = job.key
+                yield job
 
     def _partner(self, where: tuple[int, int, int, int]) -> str:
         seeds = self.recipe.seeds
         following = seeds[(seeds.index(where[0]) + 1) % len(seeds)]
         return self.tickets[(following, *where[1:])].key
-
-    def _branch_identity(self, component: Component) -> dict[str, Any]:
-        identity = with_versions("branch", component)
-        if (dataset := component.args.get("dataset")) is not None:
-            identity["fingerprint"] = self.others[digest(registry.datasets.identity(dataset))]
-        return identity
 
     def _transfers(self, ticket: Job) -> Iterator[Job]:
         """The ticket retrained with each other optimizer of the recipe."""
@@ -277,7 +285,7 @@ class _Draft:
 
 
 def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any) -> Job:
-    return replace(ticket, kind="branch", identity=identity, parent=ticket.key, branch=branch, **about)
+    return replace(ticket, kind="branch", identity=identity, parent=identity["parent"], branch=branch, **about)
 
 
 def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:

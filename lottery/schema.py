@@ -206,16 +206,19 @@ class RewindSpec(Section):
 
 
 class BranchSpec(Entry):
-    """A control at `levels` of the trunk, `samples` times; `as` is its column in the table."""
+    """A control at `levels` of the trunk, `samples` times; `as` is its column in the table.
+
+    With `trunk: own` it leaves its own training of the level above, not the ticket, see docs/recipes.md."""
 
     samples: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     as_: Annotated[Label | None, Field(alias="as")] = None
     levels: Levels | None = None
+    trunk: Literal["ticket", "own"] = "ticket"
 
     @property
     def label(self) -> str:
         """Its column in the table."""
-        return self.as_ or self.name
+        return self.as_ or (f"{self.name}_own" if self.trunk == "own" else self.name)
 
 
 class CompareSpec(Section):

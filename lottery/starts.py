@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.branches._learned import drawn
 from lottery.criteria import Context, Lazy, Scores
 from lottery.data import Data
 from lottery.engines import engine_for, refuse
@@ -22,11 +23,12 @@ from lottery.schedules import multiplier
 from lottery.seed import generator
 from lottery.spec import Component, Duration
 from lottery.train import Stopped, Training, load_optimizer
-from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
+from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start, prune
 
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.plan import Job
+    from lottery.schema import PruneSpec
 
 
 def starting_point(bench: Bench, job: Job) -> Start:
@@ -36,13 +38,8 @@ def starting_point(bench: Bench, job: Job) -> Start:
     trunk = bench.plan.trunk(job)
     depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
     if job.kind == "branch":
-        assert job.branch is not None
-        component = job.branch.component
-        draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
-        level = StoredLevel(bench, trunk[-1], partner=job.partner)
-        start = registry.branches[component.name].make(level, draws, **component.args)
-        assert isinstance(start, Start)
-        return start
+        own = _own_mask(bench, trunk) if job.own_trunk else None
+        return _acted(job, depth, StoredLevel(bench, trunk[-1], partner=job.partner, pruned=own))
     assert job.rewind is not None
     prune, above, pruning = bench.plan.recipe.prune, StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning
     if prune.when == "training":
@@ -53,13 +50,44 @@ def starting_point(bench: Bench, job: Job) -> Start:
         names = pruning.takes_part(above.mask)
         gradual = Gradual(start, end, every, target, names, lambda step: _criterion(bench, job, depth, step))
         return replace(above.rewound, gradual=gradual)
-    rounds = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
     criterion = _criterion(bench, job, depth)
-    return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
+    return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=_rounds(prune))
 
 
-def _criterion(bench: Bench, job: Job, depth: int, step: int | None = None) -> Criterion:
-    """The recipe's criterion with what it may look at."""
+def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
+    """What the job's branch makes of this level."""
+    assert job.branch is not None
+    component = job.branch.component
+    draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
+    start = registry.branches[component.name].make(level, draws, **component.args)
+    assert isinstance(start, Start)
+    return start
+
+
+def _own_mask(bench: Bench, trunk: Sequence[Job]) -> Mask:
+    """The mask at the end of a control's own trunk: what the level above it trained, pruned once more.
+
+    What a criterion takes as initial weights are those which that training started from."""
+    job, depth = trunk[-1], len(trunk) - 1
+    above = StoredLevel(bench, trunk[-2])
+
+    def initial() -> Weights:
+        return _acted(above.job, depth - 1, above).weights if depth > 1 else above.rewound.weights
+
+    criterion = _criterion(bench, job, depth, initial=initial)
+    pruning = StoredLevel(bench, job).pruning
+    return prune(above.trained, above.mask, pruning, criterion, _rounds(bench.plan.recipe.prune))
+
+
+def _rounds(prune: PruneSpec) -> int:
+    rounds: int = prune.rounds or registry.criteria[prune.criterion.name].traits.get("rounds", 1)
+    return rounds
+
+
+def _criterion(
+    bench: Bench, job: Job, depth: int, step: int | None = None, initial: Callable[[], Weights] | None = None
+) -> Criterion:
+    """The recipe's criterion with what it may look at; without `initial` these are the weights at the rewind point."""
     prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
     entry = registry.criteria[prune.criterion.name]
     level = StoredLevel(bench, job)
@@ -81,14 +109,14 @@ def _criterion(bench: Bench, job: Job, depth: int, step: int | None = None) -> C
         return bench.effective({name: value.to(device) for name, value in state.items()})
 
     @cache
-    def initial() -> dict[str, Tensor]:
-        return scored(level.rewound.weights)
+    def first() -> dict[str, Tensor]:
+        return scored(level.rewound.weights if initial is None else initial())
 
     def criterion(state: Weights, mask: Mask) -> Scores:
         weights = scored(state)
         context = Context(
             draws,
-            initial=Lazy(mask, lambda name: initial()[name]),
+            initial=Lazy(mask, lambda name: first()[name]),
             alive=mask,
             network=lambda: of(state),
             loss=_loss(bench, data),
@@ -159,6 +187,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         evaluate_every=steps(train.evaluate_every) * stretch,
         multiplier=_multiplier(start.spec, steps(train.length), steps),
         stopped=stopped,
+        networks=partial(drawn, model),
     )
 
 

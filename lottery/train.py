@@ -57,12 +57,14 @@ class Training:
         multiplier: Callable[[int], float],
         stopped: Callable[[], bool] = lambda: False,
         after_step: Callable[[int], bool] = lambda step: False,
+        networks: Callable[[], Iterator[None]] = lambda: iter((None,)),
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.seed, self.stop, self.total = seed, stop, total
         self.batch_size, self.evaluate_every = batch_size, evaluate_every
         self.multiplier, self._stopped = multiplier, stopped
         self.after_step = after_step  # says whether it has changed the network
+        self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
         self.best: dict[str, Any] | None = None
@@ -216,15 +218,22 @@ class Training:
 
     @torch.no_grad()
     def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
-        """Mean loss and accuracy over a whole split, in evaluation mode; for regression r2 in place of accuracy."""
+        """Mean loss and accuracy over a whole split, in evaluation mode; for regression r2 in place of accuracy.
+
+        Of a model that stands for several networks, such as one of masks that are drawn, the means over these."""
         self.model.eval()
+        found = [self._measured(part) for _ in self.networks()]
+        self.model.train()
+        return {f"{part}_{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
+
+    def _measured(self, part: Literal["validation", "test"]) -> dict[str, float]:
+        """Of the network that the model is now."""
         tally = _Squares(self._device) if self.data.regression else _Classes(self._device)
         for x, y in self.data.evaluation(part):
             if self._stopped():
                 raise Stopped
             tally.add(self.engine.outputs(x), y)
-        self.model.train()
-        return {f"{part}_{name}": value for name, value in tally.result().items()}
+        return tally.result()
 
 
 class _Classes:

@@ -16,7 +16,7 @@ PACKAGE = Path(lottery.__file__).parent
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "spec", "registry", "seed", "signals", "places", "passes"},
     {"io", "reading", "yaml", "tensors", "mask", "selection", "device", "data", "crops", "streaming", "build", "check"},
-    {"objective", "allocation", "step", "contradictions", "fields", "tuning"},
+    {"objective", "allocation", "step", "contradictions", "entry_rules", "fields", "tuning"},
     {
         "activations",
         "branches",

@@ -20,12 +20,14 @@ Positive = Annotated[float, Field(gt=0)]
 BISECTIONS = 20  # widths are whole numbers: a finer factor gives the same network
 
 
-@branches.register("reinit", source="Frankle & Carbin 2019", claim="initialization", weights="drawn anew")
+@branches.register(
+    "reinit", source="Frankle & Carbin 2019", claim="initialization", weights="drawn anew", own_trunk=True
+)
 def reinit(level: Level, generator: torch.Generator) -> Start:
     """Random reinitialization: the ticket's mask on newly drawn weights, trained from step 0.
 
     With a rewind step k > 0 the control trains the full length, k steps more than the ticket."""
-    return _anew(level, level.mask, level.fresh(generator))
+    return anew(level, level.mask, level.fresh(generator))
 
 
 @branches.register("shuffle", source="Frankle & Carbin 2019; Su et al. 2020", claim="mask")
@@ -62,7 +64,7 @@ def random(level: Level, generator: torch.Generator, *, weights: Literal["fresh"
     chosen = keep_top(scores, dense, mask.alive())
     if weights == "rewound":
         return replace(level.start, weights=level.rewound.weights, mask=chosen)
-    return _anew(level, chosen, level.fresh(generator))
+    return anew(level, chosen, level.fresh(generator))
 
 
 @branches.register("one_shot", source="Frankle & Carbin 2019, section 4", claim="iteration")
@@ -97,25 +99,35 @@ def retrain(
     return replace(start, spec=spec, optimizer_state=None)
 
 
-@branches.register("same_sign", source="Zhou et al. 2019", claim="signs", weights="drawn anew with the original signs")
+@branches.register(
+    "same_sign",
+    source="Zhou et al. 2019",
+    claim="signs",
+    weights="drawn anew with the original signs",
+    own_trunk=True,
+)
 def same_sign(level: Level, generator: torch.Generator) -> Start:
     """The ticket's mask on newly drawn weights that have the sign of the original ones, trained from step 0.
 
     The original weights are those at the rewind point; biases and normalizations are newly drawn too."""
     original, drawn = level.rewound.weights, level.fresh(generator)
     signed = {name: drawn[name].abs() * sign_of(original[name]) for name in level.mask}
-    return _anew(level, level.mask, {**drawn, **signed})
+    return anew(level, level.mask, {**drawn, **signed})
 
 
 @branches.register(
-    "constant", source="Zhou et al. 2019", claim="magnitudes", weights="one absolute value a layer, original signs"
+    "constant",
+    source="Zhou et al. 2019",
+    claim="magnitudes",
+    weights="one absolute value a layer, original signs",
+    own_trunk=True,
 )
 def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 1.0) -> Start:
     """The ticket with only the sign of each weight left, trained from step 0.
 
     All weights of a layer have one absolute value: the standard deviation of its weights at the rewind point, pruned
     ones too, times `magnitude`. Biases and normalizations are those of the rewind point."""
-    return _anew(level, level.mask, signed_constant(level, magnitude))
+    return anew(level, level.mask, signed_constant(level, magnitude))
 
 
 @branches.register("noise", source="Frankle, Schwab & Morcos 2020", weights="rewound, with noise added")
@@ -170,7 +182,7 @@ def small_dense(level: Level, generator: torch.Generator) -> Start:
     model = _nearest(level, _size(level, level.model) - pruned)
     network = level.network(model, generator)
     dense = Mask.dense(prunable(network))
-    return replace(_anew(level, dense, network.state_dict()), model=model)
+    return replace(anew(level, dense, network.state_dict()), model=model)
 
 
 @branches.register(
@@ -205,7 +217,7 @@ def signed_constant(level: Level, magnitude: float) -> Weights:
     return {**original, **constants}
 
 
-def _anew(level: Level, mask: Mask, weights: Weights) -> Start:
+def anew(level: Level, mask: Mask, weights: Weights) -> Start:
     """A training from step 0 on weights that no optimizer has seen."""
     start = level.start
     spec = replace(start.spec, first=0, last_rate=False)
