@@ -93,13 +93,13 @@ def steps_of(bench: Bench) -> dict[str, int]:
 
 
 def _steps(bench: Bench, job: Job) -> int:
-    if job.kind == "choice":
+    if job.kind == "choice" or _is(job, "untrained"):
         return 0
     total = bench.steps(bench.plan.recipe.train.length, job.seed, job.optimizer)
     to = bench.steps(job.rewind.to, job.seed, job.optimizer) if job.rewind else 0
     if job.kind == "rewind":
         return to
-    if _is_longer(job):
+    if _is(job, "longer"):
         return int(total * bench.searched(job))
     if job.kind == "dense":
         return total - max(bench.steps(rewind.to, job.seed, job.optimizer) for rewind in bench.plan.recipe.rewind)
@@ -108,12 +108,12 @@ def _steps(bench: Bench, job: Job) -> int:
 
 def _network(job: Job) -> tuple[int, int]:
     """What a step's time depends on: the optimizer, and the level of the network's mask."""
-    return job.place, 0 if _is_longer(job) else job.level
+    return job.place, 0 if _is(job, "longer") else job.level
 
 
-def _is_longer(job: Job) -> bool:
-    """Whether it is the dense network, trained for longer."""
-    return job.branch is not None and bool(registry.branches[job.branch.name].traits.get("longer"))
+def _is(job: Job, trait: str) -> bool:
+    """Whether it is a control of this trait: `longer`, the dense network trained for longer, or `untrained`."""
+    return job.branch is not None and bool(registry.branches[job.branch.name].traits.get(trait))
 
 
 def _measured(bench: Bench, group: Callable[[Job], Group]) -> dict[Group, float]:

@@ -195,7 +195,7 @@ def test_only_results_whose_density_was_another_have_a_new_key(init: str, told: 
         for job in plan(study(some, f"init={init}"), "data")
         if job.branch is not None
     }
-    here = "of the mask" if told else None
+    here = "of the mask" if init == "delta_orthogonal" else None
     assert found == {"learned_supermask": here, "edge_popup": here, "supermask": None}
 
 

@@ -211,11 +211,8 @@ def test_fewer_levels_and_other_branches_leave_the_keys_of_an_own_trunk_as_they_
 
 def test_the_room_on_disk_counts_masks_and_weights_of_own_trunks(tmp_path: Path) -> None:
     bench = prepare(Request(study(), tmp_path, tmp_path, device="cpu"))
-    ticket, own, control = (
-        job_of(bench.plan, "ticket"),
-        *(jobs(bench.plan, s)[0] for s in ("constant_own", "same_sign")),
-    )
-    sizes = [disk_bytes(bench, [job]) for job in (ticket, own, control)]
+    own, control = (jobs(bench.plan, label)[0] for label in ("constant_own", "same_sign"))
+    sizes = [disk_bytes(bench, [job]) for job in (job_of(bench.plan, "ticket"), own, control)]
     assert sizes[0] == sizes[1] > sizes[2]
 
 

@@ -23,7 +23,7 @@ Frozen = Literal["rewound", "constant"]
 Draws = Annotated[int, Field(strict=True, ge=1, le=100)]
 
 
-@branches.register("supermask", source="Zhou et al. 2019", changes=("steps", "own_steps"))
+@branches.register("supermask", source="Zhou et al. 2019", changes=("steps", "own_steps"), untrained=True)
 def supermask(
     level: Level, generator: torch.Generator, *, weights: Frozen = "rewound", magnitude: Positive = 1.0
 ) -> Start:
