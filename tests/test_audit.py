@@ -390,6 +390,7 @@ def test_what_a_branch_or_a_way_of_rewinding_changes_is_listed(unfair: Finished)
 # What a recipe allows.
 
 PLANTED = {*TRAININGS, *MEASURES, *ENVIRONMENTS, "tuning", "own_steps", "seeds", "identity", "weights"}
+PLANTED |= {"trunk"}  # in test_own_trunk.py
 
 
 def test_every_field_is_planted_somewhere_in_these_tests() -> None:
