@@ -97,6 +97,7 @@ def audit(study: Study) -> Audit:
         if record.manifest.key == key  # else it stands for a training that no learning rate was left for
     }
     dense = {(job.place, job.seed): job for job in study.plan if job.kind == "dense"}
+    tickets = {_beside(job): job.key for job in study.plan if job.kind == "ticket"}
     findings: list[Finding] = []
     cells: set[Cell] = set()
     compared: dict[int, int] = {}
@@ -115,11 +116,16 @@ def audit(study: Study) -> Audit:
         findings += [Finding(cell, job.seed, job.key, *problem) for problem in _problems(facts)]
         against = dense[job.place if job.transfer is None else job.transfer, job.seed]
         if job.kind != "dense" and against.key in known:
-            above = known.get(job.parent) if job.kind == "branch" and job.parent else None
-            findings += _compared(study, job, facts, known[against.key], above)
+            ticket = known.get(tickets[_beside(job)]) if job.kind == "branch" else None
+            findings += _compared(study, job, facts, known[against.key], ticket)
     findings += _seeds(study)
     told = {place: tuple(sentences) for place, sentences in unproven.items()}
     return Audit(tuple(findings), frozenset(cells), compared, told)
+
+
+def _beside(job: Job) -> tuple[object, ...]:
+    """What a ticket and its controls have in common: a control with a trunk of its own has another parent."""
+    return job.place, job.rewind, job.level, job.seed
 
 
 def _problems(facts: Facts) -> Iterator[tuple[str, str, str, str, str]]:
@@ -148,6 +154,9 @@ def _compared(study: Study, job: Job, ours: Facts, dense: Facts, ticket: Facts |
             yield found(field, ours.values[field], dense.values[field])
     for field, one, other, named in _by_origin(ours, dense):
         yield Finding(cell, job.seed, job.key, field, one, other, named)
+    if job.own_trunk:
+        named = f"the branch {ours.branch}"
+        yield Finding(cell, job.seed, job.key, "trunk", "its own", "the recipe's", named, "", "ticket")
     if ours.steps is None or dense.steps is None:
         return
     if ours.steps != dense.steps:

@@ -270,6 +270,8 @@ def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label
 
 def _labelled(branch: BranchSpec, mode: str) -> str:
     """What to know of a control that differs in more than its claim."""
+    if branch.trunk == "own":
+        return "the control has a trunk of its own, masks differ too: "
     control, ticket = origin_of(branch.component, mode), origin_of(None, mode)
     if ticket.goes_on and not control.goes_on:
         return f"the ticket goes on from trained weights, the control does not ({control.weights}): "

@@ -9,6 +9,7 @@ from typing import Any
 
 from lottery import registry
 from lottery.criterion_rules import about_criterion
+from lottery.entry_rules import about_entries
 from lottery.fields import FIELDS, FIXED
 from lottery.registry import Problem, suggest
 from lottery.spec import Component, Duration, plain
@@ -89,12 +90,13 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _about_labels([branch.label for branch in branches], valid.get("metrics", ()))
     yield from _about_tuning(valid)
     yield from _about_branches(valid)
+    yield from about_entries(valid)
     yield from _about_claims(valid)
     yield from _about_allowed(valid)
     yield from _about_frontier(valid)
     known_branches = [branch for branch in branches if branch.name in registry.branches]
     if len(known_branches) == len(branches):
-        yield from _twice(("branches",), [registry.branches.identity(branch.component) for branch in branches])
+        yield from _twice(("branches",), [(registry.branches.identity(b.component), b.trunk) for b in branches])
 
 
 def _about_split(data: Any) -> Iterator[Problem]:
@@ -268,10 +270,6 @@ def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
         known = registry.models[model.name].traits if model and model.name in registry.models else None
         if traits.get("scales") and model and known is not None and "scaled" not in known:
             yield here, f"{branch.name} needs a model whose width can be scaled; {model.name} has none"
-        norm = model.args.get("norm") if model else None
-        constant = branch.name == "constant" or branch.component.args.get("weights") == "constant"
-        if constant and norm in registry.normalizations and registry.normalizations[str(norm)].traits.get("weight"):
-            yield here, f"weights of one size have no meaning under the norm {norm}, which sets their size itself"
         dataset = branch.component.args.get("dataset")
         if data and dataset is not None and plain(dataset) == plain(data.component):
             yield (*here, "dataset"), "is the recipe's own data; name another data set of the same shapes"

@@ -87,7 +87,8 @@ def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     rows = max(evaluations) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks}
-    total: int = sum(fixed + sizes.get(job.kind, 0) for job in missing) + 3 * STATE_COPIES * weights * bench.jobs
+    kinds = ("ticket" if job.own_trunk else job.kind for job in missing)
+    total: int = sum(fixed + sizes.get(kind, 0) for kind in kinds) + 3 * STATE_COPIES * weights * bench.jobs
     return total
 
 
@@ -115,12 +116,8 @@ def _steps(bench: Bench, job: Job) -> int:
 
 def _network(job: Job) -> tuple[int, int]:
     """What a step's time depends on: the optimizer, and the level of the network's mask."""
-    return job.place, 0 if _is_longer(job) else job.level
-
-
-def _is_longer(job: Job) -> bool:
-    """Whether it is the dense network, trained for longer."""
-    return job.branch is not None and bool(registry.branches[job.branch.name].traits.get("longer"))
+    longer = job.branch is not None and registry.branches[job.branch.name].traits.get("longer")
+    return job.place, 0 if longer else job.level
 
 
 def _measured(bench: Bench, group: Callable[[Job], Group]) -> dict[Group, float]:

@@ -203,6 +203,11 @@ def _changed(branch: Mapping[str, Any]) -> dict[str, Any]:
     return {**own, "warmup": None} if "schedule" in own else own
 
 
+def _is_ticket(identity: Mapping[str, Any]) -> bool:
+    """Whether it goes back to its rewind point, which a level of a control's own trunk names too."""
+    return "rewind" in identity and "branch" not in identity
+
+
 def _environment(record: Record) -> dict[str, str]:
     """Each part of the environment, over all the sessions that a training took, as far as it was recorded."""
     found = described(record.manifest.machines)
@@ -278,7 +283,7 @@ def _length_problems(
     first, last, length = steps[0], steps[-1], training["length"]
     if proofs.in_steps(length, length, last) != last and "steps" not in changes_of(branch):
         yield "steps", f"it is {length} long, its curve ends at step {last}"
-    if "rewind" in identity:
+    if _is_ticket(identity):
         to = proofs.in_steps(identity["rewind"]["to"], length, last)
         if to is not None and to != first:
             yield "steps", f"it is rewound to {identity['rewind']['to']}, its curve begins at step {first}"
@@ -293,7 +298,7 @@ def _unproven(identity: Mapping[str, Any], training: Mapping[str, Any], steps: l
     length, last = training["length"], steps[-1]
     if length.endswith("ep"):
         yield f"that {length} are the steps trained (they are the same for ticket and dense network)"
-    if "rewind" in identity and proofs.in_steps(identity["rewind"]["to"], length, last) is None:
+    if _is_ticket(identity) and proofs.in_steps(identity["rewind"]["to"], length, last) is None:
         yield f"that {identity['rewind']['to']} is the step where the ticket's curve begins"
     if proofs.in_steps(training["evaluate_every"], length, last) is None:
         yield f"that the curve has a row every {training['evaluate_every']}"

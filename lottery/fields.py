@@ -52,5 +52,6 @@ FIXED = {  # those that no recipe can allow, with the reason
     "stopping": "accuracy is read at the first lowest validation loss, or at the end, whatever is compared",
     "test_use": "the test set is read at the chosen step and at the end, whatever is compared",
     "weights": "each branch, or the way of rewinding, names its own weights already",
+    "trunk": "a branch with `trunk: own` names it already",
     "optimizer_state": "each branch, or the way of rewinding, names already whether it starts afresh",
 }

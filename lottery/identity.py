@@ -106,6 +106,8 @@ def branch_identity(
         identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
         if rewind is not None and rewind.to.unit == "ep" and rewind.to.value:
             identity["rewind"] = str(rewind.to)  # in passes over the other data
+    if traits.get("learned") and registry.inits[recipe.init.name].traits.get("zeros"):
+        identity["density"] = "of the mask"  # results without it counted weights that are not 0
     if traits.get("mask_alone") and keeps_statistics(recipe.model):
         identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
     return identity

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lottery.bench import Bench
-from lottery.build import PRUNABLE
+from lottery.branches._learned import masks
 from lottery.device import prepared
 from lottery.environment import agree
 from lottery.errors import DamagedFile, Interrupted
@@ -70,14 +70,14 @@ def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Prog
                     training.after_step = _pruner(training, held, start.gradual)
                 yield from _advance(bench, training, clock)
                 _check_weights(training)
-            mask = _learned(training) if start.mold else held.mask
-            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, mask)
+            found = masks(training.model) if start.mold else [held.mask]
+            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, found)
             status = "done"
         except Stopped as stopped:
             clock.save()
             raise Interrupted(bench.stop.signal or 0) from stopped
         except Diverged as diverged:
-            result = {"diverged": diverged.step, "curve": training.curve, **_shape(mask)}
+            result = {"diverged": diverged.step, "curve": training.curve, **_shape([mask])}
             files, status = {"metrics.json": _json(result)}, "diverged"
     if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
         chosen = bench.store.read_json(rate.key, "metrics.json")
@@ -131,14 +131,6 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
         return True
 
     return after_step
-
-
-@torch.no_grad()
-def _learned(training: Training) -> Mask:
-    """What is alive of a network whose masks were learned, as it is evaluated."""
-    training.model.eval()
-    layers = {name: m for name, m in training.model.named_modules() if isinstance(m, PRUNABLE)}
-    return Mask({f"{name}.weight": module.weight.detach() != 0 for name, module in layers.items()})
 
 
 @dataclass(frozen=True)
@@ -251,20 +243,33 @@ def _state_files(training: Training) -> dict[str, bytes]:
     return {"state.safetensors": encode(tensors), "state.json": _json(values)}
 
 
-def _result_files(job: Job, training: Training, mask: Mask) -> dict[str, bytes]:
-    """Metrics of every job, of a trial without the test set; mask and kept weights of the trunk only, which alone is
+def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[str, bytes]:
+    """Metrics of every job, of a trial without the test set; mask and kept weights of trunks only, which alone are
     built upon."""
-    files = {"metrics.json": _json({**_shape(mask), **training.metrics(test=job.kind != "trial")})}
+    files = {"metrics.json": _json({**_shape(found), **training.metrics(test=job.kind != "trial")})}
     if job.kind == "dense":
         files["weights.safetensors"] = encode(training.model.state_dict())
-    if job.kind == "ticket":
+    if job.kind == "ticket" or job.own_trunk:
+        (mask,) = found
         files["mask.safetensors"] = encode(*mask.pack())
         files["weights.safetensors"] = encode(pack(training.model.state_dict(), mask))
     return files
 
 
-def _shape(mask: Mask) -> dict[str, Any]:
-    return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}
+def _shape(found: Sequence[Mask]) -> dict[str, Any]:
+    """Of one mask, or the means over those that were drawn; collapsed is a layer that is empty in any of them."""
+    if len(found) == 1:
+        (mask,) = found
+        return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}
+    sizes, count = found[0].sizes(), len(found)
+    alive = {name: sum(mask.alive()[name] for mask in found) / count for name in sizes}
+    collapsed = [name for name in sizes if any(name in mask.collapsed() for mask in found)]
+    return {
+        "density": sum(mask.density for mask in found) / count,
+        "alive": alive,
+        "sizes": sizes,
+        "collapsed": collapsed,
+    }
 
 
 def _json(value: Any) -> bytes:

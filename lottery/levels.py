@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 class StoredLevel:
-    """A finished level of the trunk (`lottery.trunk.Level`), each part read from the store when it is asked for."""
+    """A finished level of the trunk (`lottery.trunk.Level`), each part read from the store when it is asked for.
+
+    One that is about to be trained has no mask there yet: it is `pruned`."""
 
     def __init__(
         self,
@@ -34,9 +36,10 @@ class StoredLevel:
         job: Job,
         partner: str | None = None,
         criterion: Callable[[torch.Generator], Criterion] | None = None,
+        pruned: Mask | None = None,
     ):
         self.bench, self.job, self.number = bench, job, job.level
-        self._partner, self._criterion = partner, criterion
+        self._partner, self._criterion, self._pruned = partner, criterion, pruned
         prune = bench.plan.recipe.prune
         rates, densities = ({n: exact(v) for n, v in given.items()} for given in (prune.rates, job.densities))
         self.pruning = Pruning(prune.scope, job.fraction, rates, job.times, densities)
@@ -52,6 +55,8 @@ class StoredLevel:
 
     @cached_property
     def mask(self) -> Mask:
+        if self._pruned is not None:
+            return self._pruned
         if self.job.kind == "dense":
             return Mask.dense(prunable(self.bench.blank()))
         return read_mask(self.bench.store, self.job.key)

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery import registry
+from lottery.amounts import amounts
 from lottery.identity import (
     SCHEMA,
     branch_identity,
@@ -23,7 +24,7 @@ from lottery.spec import Chosen, Component, Duration
 from lottery.tuning import learning_rates
 
 if TYPE_CHECKING:
-    from lottery.schema import PruneSpec, Recipe
+    from lottery.schema import Recipe
     from lottery.sections import RewindSpec
 
 Kind = Literal["trial", "choice", "rewind", "dense", "ticket", "branch"]
@@ -79,6 +80,11 @@ class Job:
             else f"{self.optimizer.name} seed {self.seed} {what}"
         )
 
+    @property
+    def own_trunk(self) -> bool:
+        """Whether it is a level of a control's own trunk: built upon as a ticket is."""
+        return self.branch is not None and self.branch.trunk == "own"
+
     def _branch_label(self) -> str:
         assert self.branch is not None
         if self.transfer is not None:
@@ -107,10 +113,10 @@ class Plan:
         return {key: job.needs for key, job in self.jobs.items()}
 
     def trunk(self, job: Job) -> list[Job]:
-        """The trunk from the dense network to this ticket, or to the ticket that this branch leaves.
+        """The trunk from the dense network to this ticket or level of a control's own, or to what this branch leaves.
 
         Each job carries this job's rewind point: trunks of several rewinds share their dense network."""
-        chain = [job] if job.kind == "ticket" else []
+        chain = [job] if job.kind == "ticket" or job.own_trunk else []
         above = job.parent
         while above is not None:
             parent = self.jobs[above]
@@ -149,6 +155,7 @@ class _Draft:
         ]
         self.choices: list[str] = []  # a key for each optimizer where the recipe tunes
         self.tickets: dict[tuple[int, int, int, int], Job] = {}  # by seed, optimizer, rewind and level
+        self.own: dict[tuple[int, ...], str] = {}  # the last key of a trunk, by seed, optimizer, rewind, branch, sample
 
     def jobs(self) -> Iterator[Job]:
         recipe = self.recipe
@@ -237,23 +244,30 @@ class _Draft:
     def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
         """The ticket's controls: those that need another seed's ticket, or those that do not."""
         recipe = self.recipe
-        for branch in recipe.branches:
+        for place, branch in enumerate(recipe.branches):
             if branch.levels is not None and ticket.level not in branch.levels:
                 continue
             if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
                 continue
             partner = self._partner(where) if partnered else None
+            own = branch.trunk == "own"  # then it is pruned as the ticket is, from what it trained at the level above
             for sample in range(branch.samples):
+                above = (*where[:3], place, sample)
+                parent = self.own.get(above, ticket.parent) if own else ticket.key
+                assert parent is not None
                 identity = {
-                    "schema": SCHEMA,
+                    **({**ticket.identity, "trunk": "own"} if own else {"schema": SCHEMA}),
                     "kind": "branch",
-                    "parent": ticket.key,
+                    "parent": parent,
                     "branch": branch_identity(branch.component, self.recipe, self.others, ticket.rewind),
                     "sample": sample,
                     **({"partner": partner} if partner else {}),
                 }
-                needs = (ticket.key, *([partner] if partner else []), *ticket.needs)
-                yield _off(ticket, identity, branch, needs=needs, sample=sample, partner=partner)
+                needs = (parent, *([partner] if partner else []), *ticket.needs[1 if own else 0 :])
+                job = _off(ticket, identity, branch, needs=needs, sample=sample, partner=partner)
+                if own:
+                    self.own[above] = job.key
+                yield job
 
     def _partner(self, where: tuple[int, int, int, int]) -> str:
         seeds = self.recipe.seeds
@@ -283,13 +297,13 @@ class _Draft:
 
 
 def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any) -> Job:
-    return replace(ticket, kind="branch", identity=identity, parent=ticket.key, branch=branch, **about)
+    return replace(ticket, kind="branch", identity=identity, parent=identity["parent"], branch=branch, **about)
 
 
 def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
     """The tickets of a trunk, each pruned from the level before; from the dense network where levels stand alone."""
     prune, parent = recipe.prune, dense
-    for level, (fraction, times, densities) in enumerate(_amounts(prune), start=1):
+    for level, (fraction, times, densities) in enumerate(amounts(prune), start=1):
         parent = dense if prune.alone else parent
         assert dense.rewind is not None
         rounds = prune.rounds_of_criterion
@@ -326,16 +340,3 @@ def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
             needs=(parent.key, dense.point),
         )
         yield parent
-
-
-def _amounts(prune: PruneSpec) -> list[tuple[Fraction, int, dict[str, float]]]:
-    """For each level, what is pruned and how many times, or the densities of its layers.
-
-    Levels that stand alone are pruned as often as the same level of a trunk would have been."""
-    if prune.densities is not None:
-        shares = [level / prune.deepest for level in range(1, prune.deepest + 1)]
-        return [(Fraction(0), 1, {name: density**x for name, density in prune.densities.items()}) for x in shares]
-    if prune.one_shot is not None:
-        return [(1 - exact(density), 1, {}) for density in sorted(prune.one_shot, reverse=True)]
-    alone = prune.when != "trained"
-    return [(exact(prune.fraction), level if alone else 1, {}) for level in range(1, prune.deepest + 1)]

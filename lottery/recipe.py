@@ -15,20 +15,18 @@ from lottery.errors import RecipeError
 from lottery.registry import Problem, explain, suggest
 from lottery.schema import (
     BranchSpec,
-    ClaimSpec,
     CompareSpec,
     DataSpec,
     DuringSpec,
     FrontierSpec,
     PruneSpec,
     Recipe,
-    ReplicatesSpec,
     ScheduleSpec,
     TrainSpec,
     TransferSpec,
     TuneSpec,
 )
-from lottery.sections import AugmentSpec, FinetuneSpec, ResizedCropSpec, RewindSpec
+from lottery.sections import AugmentSpec, ClaimSpec, FinetuneSpec, ReplicatesSpec, ResizedCropSpec, RewindSpec
 from lottery.spec import ONE_ENTRY
 
 

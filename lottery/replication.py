@@ -13,7 +13,7 @@ from lottery.stats import lower_bound, t_interval, upper_bound
 from lottery.tables import Place, Row, density_label, finite, optimizer_labels, paired, rewind_label
 
 if TYPE_CHECKING:
-    from lottery.schema import ClaimSpec, ReplicatesSpec
+    from lottery.sections import ClaimSpec, ReplicatesSpec
     from lottery.study import Study
 
 Verdict = Literal["holds", "fails", "undecided"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from lottery.spec import Component, Duration
 
@@ -101,3 +101,40 @@ class Entry(Section):
     def component(self) -> Component:
         """The entry and its arguments."""
         return Component(self.name, dict(self.model_extra or {}))
+
+
+class ClaimSpec(Section):
+    """One published claim as a statement that can be checked, in words and in numbers.
+
+    What is compared is the accuracy of `column` minus that of `against`, in percentage points, paired by seed; without
+    `against` the accuracy itself. With `measure: early_stop_step` it is the ratio of the two steps. It is claimed to
+    be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
+    `rewind` where that is given, else of each of the recipe's."""
+
+    text: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    column: Label = "ticket"
+    against: Label | None = "dense"
+    measure: Literal["accuracy", "early_stop_step"] = "accuracy"
+    densities: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
+    rewind: Point | None = None
+    where: Literal["all", "any"] = "all"
+    least: Annotated[float, Field(strict=True)] | None = None
+    most: Annotated[float, Field(strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ClaimSpec:
+        if self.least is None and self.most is None:
+            raise ValueError("claims nothing; write least, most or both")
+        if self.measure == "early_stop_step" and self.against is None:
+            raise ValueError("a ratio of steps needs `against`, a column of the table")
+        return self
+
+
+class ReplicatesSpec(Section):
+    """What of the literature the recipe sets out to see again, for `lottery replicate`."""
+
+    source: Annotated[str, Field(min_length=1)]
+    needs_gpu: Flag = False
+    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
+    claims: Annotated[tuple[ClaimSpec, ...], Field(min_length=1, max_length=100)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.batches import check_other_model
+from lottery.branches._learned import drawn
 from lottery.criteria import Context, Lazy, Scores
 from lottery.data import Data
 from lottery.engines import engine_for, refuse
@@ -26,12 +27,11 @@ from lottery.schedules import multiplier
 from lottery.seed import generator, stream
 from lottery.spec import Component, Duration
 from lottery.train import Stopped, Training, load_optimizer
-from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start
+from lottery.trunk import Criterion, Gradual, Spec, Start, Weights, next_start, prune
 
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.plan import Job
-
 
 SCORING_BATCH = 128  # examples, where a criterion counts them by class: a second derivative takes memory
 
@@ -43,13 +43,9 @@ def starting_point(bench: Bench, job: Job) -> Start:
     trunk = bench.plan.trunk(job)
     depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
     if job.kind == "branch":
-        assert job.branch is not None
-        component = job.branch.component
-        draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
-        level = StoredLevel(bench, trunk[-1], job.partner, lambda draws: _criterion(bench, trunk[-1], draws))
-        start = registry.branches[component.name].make(level, draws, **component.args)
-        assert isinstance(start, Start)
-        return start
+        own = _own_mask(bench, trunk) if job.own_trunk else None
+        level = StoredLevel(bench, trunk[-1], job.partner, lambda draws: _criterion(bench, trunk[-1], draws), own)
+        return _acted(job, depth, level)
     assert job.rewind is not None
     prune, above, pruning = bench.plan.recipe.prune, StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning
     if prune.when == "training":
@@ -69,8 +65,37 @@ def starting_point(bench: Bench, job: Job) -> Start:
     return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
 
 
-def _criterion(bench: Bench, job: Job, draws: torch.Generator) -> Criterion:
-    """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`."""
+def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
+    """What the job's branch makes of this level."""
+    assert job.branch is not None
+    component = job.branch.component
+    draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
+    start = registry.branches[component.name].make(level, draws, **component.args)
+    assert isinstance(start, Start)
+    return start
+
+
+def _own_mask(bench: Bench, trunk: Sequence[Job]) -> Mask:
+    """The mask at the end of a control's own trunk: what the level above it trained, pruned once more.
+
+    What a criterion takes as initial weights are those which that training started from."""
+    job, depth = trunk[-1], len(trunk) - 1
+    above = StoredLevel(bench, trunk[-2])
+
+    def initial() -> Weights:
+        return _acted(above.job, depth - 1, above).weights if depth > 1 else above.rewound.weights
+
+    criterion = _criterion(bench, job, generator(job.seed, "mask", depth), initial)
+    rounds = bench.plan.recipe.prune.rounds_of_criterion
+    return prune(above.trained, above.mask, StoredLevel(bench, job).pruning, criterion, rounds)
+
+
+def _criterion(
+    bench: Bench, job: Job, draws: torch.Generator, initial: Callable[[], Weights] | None = None
+) -> Criterion:
+    """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`.
+
+    Without `initial` the initial weights are those at the rewind point."""
     prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
     entry = registry.criteria[prune.criterion.name]
     level = StoredLevel(bench, job)
@@ -94,14 +119,14 @@ def _criterion(bench: Bench, job: Job, draws: torch.Generator) -> Criterion:
         return bench.effective({name: value.to(device) for name, value in state.items()})
 
     @cache
-    def initial() -> dict[str, Tensor]:
-        return scored(level.rewound.weights)
+    def first() -> dict[str, Tensor]:
+        return scored(level.rewound.weights if initial is None else initial())
 
     def criterion(state: Weights, mask: Mask) -> Scores:
         weights = scored(state)
         context = Context(
             draws,
-            initial=Lazy(mask, lambda name: initial()[name]),
+            initial=Lazy(mask, lambda name: first()[name]),
             alive=mask,
             network=lambda: of(state),
             loss=_loss(bench, data),
@@ -205,6 +230,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         results_from=first + 1 if start.spec.goes_on else first,
         stopped=stopped,
         before_measuring=recalibrated if mask_alone else lambda: None,
+        networks=partial(drawn, model),
         measures=bench.plan.recipe.metrics if job.kind != "trial" else (),
     )
 

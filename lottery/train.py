@@ -59,6 +59,7 @@ class Training:
         results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
         after_step: Callable[[int], bool] = lambda step: False,
+        networks: Callable[[], Iterator[None]] = lambda: iter((None,)),
         before_measuring: Callable[[], None] = lambda: None,
         measures: Sequence[str] = (),
     ):
@@ -68,6 +69,7 @@ class Training:
         self.multiplier, self._stopped = multiplier, stopped
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
+        self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.measures = measures  # beside loss and accuracy
         self.step = first
@@ -229,8 +231,16 @@ class Training:
     @torch.no_grad()
     def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
         """Mean loss, accuracy and `measures` over a whole split, in evaluation mode; for regression r2 in place of
-        accuracy."""
+        accuracy.
+
+        Of a model that stands for several networks, such as one of masks that are drawn, the means over these."""
         self.model.eval()
+        found = [self._measured(part) for _ in self.networks()]
+        self.model.train()
+        return {f"{part}_{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
+
+    def _measured(self, part: Literal["validation", "test"]) -> dict[str, float]:
+        """Of the network that the model is now."""
         self.before_measuring()
         if not finite(self.statistics):
             raise Diverged(self.step)
@@ -240,8 +250,7 @@ class Training:
             if self._stopped():
                 raise Stopped
             tally.add(self.engine.outputs(x), y)
-        self.model.train()
-        return {f"{part}_{name}": value for name, value in tally.result().items()}
+        return tally.result()
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -46,8 +46,8 @@ class Start:
     """The starting point of a training; `optimizer_state` is a torch state dict, None for a fresh optimizer.
 
     `model` and `dataset` are others than the recipe's where they are given. `mold` changes the network once its
-    weights are in it, for masks that are learned: then `mask` is dense, and what is alive in the end are the weights
-    that are not zero. `gradual` prunes in the course of the training."""
+    weights are in it, for masks that are learned: then `mask` is dense, and what is alive in the end is read from what
+    was learned. `gradual` prunes in the course of the training."""
 
     weights: Weights
     mask: Mask

@@ -431,6 +431,7 @@ PLANTED = {
     "identity",
     "weights",
     "optimizer_state",
+    "trunk",  # in test_own_trunk.py
 }
 
 

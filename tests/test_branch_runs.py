@@ -13,6 +13,7 @@ from lottery import registry
 from lottery.bench import Bench
 from lottery.data import fingerprint
 from lottery.errors import UsageError
+from lottery.estimate import steps_of
 from lottery.identity import digest
 from lottery.mask import Mask
 from lottery.recipe import Recipe, parse_recipe
@@ -116,6 +117,12 @@ def test_an_untrained_supermask_is_the_ticket_at_the_rewind_point(finished: Any)
     model.load_state_dict({name: w * mask[name] if name in mask else w for name, w in weights.items()})
     x, y = next(bench.data(0).evaluation("test"))
     assert record.metrics["end"]["test_accuracy"] == (model(x).argmax(1) == y).sum().item() / len(y)
+
+
+def test_an_untrained_supermask_takes_no_step_of_the_time_that_is_estimated(finished: Any) -> None:
+    bench, found = finished
+    steps = steps_of(bench)
+    assert (steps[of(found, "supermask").job.key], steps[of(found, "noise").job.key]) == (0, 20)
 
 
 def test_an_edge_popup_mask_has_the_tickets_counts_and_a_learned_one_its_own(finished: Any) -> None:

@@ -130,6 +130,8 @@ class Stored:
             "trained, of the level above": lambda: self.trained(self.trunk[-2]),
             "trained, of the dense network": lambda: self.dense,
             "one absolute value a layer, original signs": self._one_size,
+            "one absolute value a layer, signs drawn anew": self._random_signs,
+            "signs times sqrt(2 / fan_in)": self._kaiming,
             "drawn anew": self._drawn,
             "drawn anew with the original signs": self._signed,
             "drawn anew, of a narrower network": lambda: None,
@@ -139,6 +141,16 @@ class Stored:
     def _one_size(self) -> dict[str, Tensor]:
         sizes = {n: self.rewound[n].std(correction=0) for n in self.ticket}
         return {n: torch.where(w < 0, -1.0, 1.0) * sizes[n] if n in sizes else w for n, w in self.rewound.items()}
+
+    def _random_signs(self) -> dict[str, Tensor]:
+        draws, weights = self.draws(), self._one_size()
+        for name in self.ticket:
+            weights[name] = weights[name].abs() * (torch.randint(2, weights[name].shape, generator=draws) * 2 - 1)
+        return weights
+
+    def _kaiming(self) -> dict[str, Tensor]:
+        signs = {n: torch.where(self.rewound[n] < 0, -1.0, 1.0) for n in self.ticket}
+        return {n: signs[n] * (2 / w.shape[1]) ** 0.5 if n in signs else w for n, w in self.rewound.items()}
 
     def _drawn(self) -> dict[str, Tensor] | None:
         draws = self.draws()

@@ -356,3 +356,33 @@ def test_normalizations_start_afresh() -> None:
     registry.inits["glorot_normal"].make(nn.Sequential(norm), torch.Generator())
     assert norm.running_mean is not None and norm.num_batches_tracked is not None
     assert (norm.weight.sum().item(), norm.running_mean.abs().sum().item(), int(norm.num_batches_tracked)) == (4, 0, 0)
+
+
+@pytest.mark.parametrize("name", ["kaiming_normal", "kaiming_uniform", "orthogonal"])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda n: nn.GroupNorm(2, n)])
+def test_uniform_norms_are_drawn_after_all_weights_and_leave_these_as_they_are(name: str, norm: Any) -> None:
+    def made(**args: Any) -> tuple[nn.Module, torch.Generator]:
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), nn.Conv2d(8, 6, 1, bias=False), norm(6), nn.Linear(6, 2))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(0.7)
+        draws = torch.Generator().manual_seed(5)
+        registry.inits[name].make(model, draws, **args)
+        return model, draws
+
+    (ones, draws), (uniform, _) = made(), made(norms="uniform")
+    for place in ("0", "2", "4"):
+        assert torch.equal(uniform.get_submodule(place).weight, ones.get_submodule(place).weight)
+    for place, size in (("1", 8), ("3", 6)):
+        expected = torch.empty(size).uniform_(generator=draws)
+        assert torch.equal(uniform.get_submodule(place).weight, expected)
+        assert torch.equal(ones.get_submodule(place).weight, torch.ones(size))
+        assert torch.equal(uniform.get_submodule(place).bias, torch.zeros(size))
+    explicit, _ = made(norms="ones")
+    assert all(torch.equal(a, b) for a, b in zip(explicit.parameters(), ones.parameters(), strict=True))
+
+
+def test_norms_are_no_part_of_a_key_where_they_are_ones() -> None:
+    given = ({}, {"norms": "ones"}, {"norms": "uniform"})
+    plain, ones, uniform = (registry.inits.identity(Component("kaiming_normal", args)) for args in given)
+    assert plain == ones != uniform

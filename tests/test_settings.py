@@ -435,3 +435,12 @@ def test_bf16_on_a_processor_without_it_says_what_it_costs(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     bench_of(tmp_path)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("norm", "fine"), [("batch", True), ("group", True), ("none", False), ("spectral", False)])
+def test_norms_are_drawn_only_where_the_model_has_some(norm: str, fine: bool) -> None:
+    overrides = ("init={name: kaiming_normal, norms: uniform}", f"model.norm={norm}")
+    if fine:
+        assert study(*overrides).init.args == {"norms": "uniform"}
+    else:
+        assert f"init.norms: with norm: {norm} the model has no normalization" in problems(*overrides)[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from lottery.build import prunable
+from lottery.mask import Mask
 
 
 class Bernoulli(nn.Module):
@@ -17,23 +18,37 @@ class Bernoulli(nn.Module):
 
     In training mode a mask is drawn for each forward pass, from the process-wide generator as dropout is; the gradient
     goes to the probability as if the mask were it. In evaluation mode a weight is there where its probability is above
-    its `threshold`."""
+    its `threshold`, in whose place `drawn` puts each of `others`. With `rescale` the weights that are there are
+    multiplied by the layer's number of weights over that of those (the authors' dynamic weight rescaling), through
+    which the gradient goes as well."""
 
     threshold: Tensor
+    thresholds: Tensor
 
-    def __init__(self, threshold: Tensor):
+    def __init__(self, threshold: Tensor, others: Sequence[Tensor] = (), *, rescale: bool = False):
         super().__init__()
         self.scores = nn.Parameter(torch.zeros_like(threshold))
+        self.rescale = rescale
         self.register_buffer("threshold", threshold)
+        every = torch.stack([threshold, *others]) if others else threshold[None]
+        self.register_buffer("thresholds", every, persistent=False)  # the branch's generator draws them again
+
+    def mask(self) -> Tensor:
+        """Which weights are there in evaluation mode."""
+        return self.scores.sigmoid() > self.threshold
 
     def forward(self, weight: Tensor) -> Tensor:
-        probability = self.scores.sigmoid()
         if not self.training:
-            return weight * (probability > self.threshold)
+            return self._scaled(weight, self.mask().to(weight.dtype))
+        probability = self.scores.sigmoid()
         drawn = torch.bernoulli(probability.detach())
-        return weight * (
-            drawn + (probability - probability.detach())
-        )  # in this order the mask stays 0 and 1 to the bit
+        there = drawn + (probability - probability.detach())  # in this order the mask stays 0 and 1 to the bit
+        return self._scaled(weight, there)
+
+    def _scaled(self, weight: Tensor, there: Tensor) -> Tensor:
+        if not self.rescale:
+            return weight * there
+        return there.numel() / there.sum().clamp(min=1) * (weight * there)  # a layer without weights is 0
 
 
 class EdgePopup(nn.Module):
@@ -46,11 +61,16 @@ class EdgePopup(nn.Module):
         self.scores = nn.Parameter(scores)
         self.count = count
 
+    def mask(self) -> Tensor:
+        """Which weights are there."""
+        size = self.scores.detach().abs().flatten()
+        chosen = size.topk(self.count, sorted=False).indices
+        return torch.zeros_like(size, dtype=torch.bool).index_fill_(0, chosen, True).view_as(self.scores)
+
     def forward(self, weight: Tensor) -> Tensor:
         size = self.scores.abs()
-        chosen = size.detach().flatten().topk(self.count, sorted=False).indices
-        mask = torch.zeros_like(size).flatten().index_fill_(0, chosen, 1.0).view_as(size)
-        return weight * (mask + (size - size.detach()))  # in this order the mask stays 0 and 1 to the bit
+        there = self.mask().to(size.dtype) + (size - size.detach())  # in this order the mask stays 0 and 1 to the bit
+        return weight * there
 
 
 def learn_masks(model: nn.Module, make: Callable[[str, Tensor], nn.Module]) -> None:
@@ -63,6 +83,35 @@ def learn_masks(model: nn.Module, make: Callable[[str, Tensor], nn.Module]) -> N
         assert isinstance(layer.weight, Tensor)
         masking = make(name, layer.weight).to(layer.weight.device)
         register_parametrization(layer, "weight", masking, unsafe=True)  # no forward pass, which would draw
+
+
+def drawn(model: nn.Module) -> Iterator[None]:
+    """The networks that a model with learned masks is evaluated as, one after the other: a mask of each draw.
+
+    Between two of them, and after the last, whatever holds for one network only (statistics of batch normalization) is
+    to be made anew. The last to be there is that of the first draw again."""
+    learned = [module for module in model.modules() if isinstance(module, Bernoulli)]
+    draws = max((len(module.thresholds) for module in learned), default=1)
+    try:
+        for draw in range(draws):
+            for module in learned if draws > 1 else ():
+                module.threshold.copy_(module.thresholds[draw])
+            yield
+    finally:
+        for module in learned if draws > 1 else ():
+            module.threshold.copy_(module.thresholds[0])
+
+
+@torch.no_grad()
+def masks(model: nn.Module) -> list[Mask]:
+    """The masks that were learned, one for each draw, by layer: read from the scores, so that weights that are 0 count
+    as kept where the mask keeps them."""
+    learned = {
+        f"{path.partition('.parametrizations.')[0]}.weight": module
+        for path, module in model.named_modules()
+        if isinstance(module, (Bernoulli, EdgePopup))
+    }
+    return [Mask({name: module.mask().cpu() for name, module in learned.items()}) for _ in drawn(model)]
 
 
 def kaiming_scores(weight: Tensor, generator: torch.Generator) -> Tensor:

@@ -26,13 +26,14 @@ BISECTIONS = 20  # widths are whole numbers: a finer factor gives the same netwo
     "reinit",
     source="Frankle & Carbin 2019",
     claim="initialization",
+    own_trunk=True,
     origins={"": in_any_mode("drawn anew", "the ticket's")},
 )
 def reinit(level: Level, generator: torch.Generator) -> Start:
     """Random reinitialization: the ticket's mask on newly drawn weights, trained from step 0.
 
     With a rewind step k > 0 the control trains the full length, k steps more than the ticket."""
-    return _anew(level, level.mask, level.fresh(generator))
+    return anew(level, level.mask, level.fresh(generator))
 
 
 def _of_the_mask(mask: str) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def random(
     dense = Mask.dense(mask)
     scores = criteria["random"].make(mask, Context(generator))
     chosen = keep_top(scores, dense, mask.alive())
-    return _anew(level, chosen, level.fresh(generator)) if weights == "fresh" else _under(level, chosen, weights)
+    return anew(level, chosen, level.fresh(generator)) if weights == "fresh" else _under(level, chosen, weights)
 
 
 @branches.register(
@@ -139,6 +140,7 @@ def retrain(
     "same_sign",
     source="Zhou et al. 2019",
     claim="signs",
+    own_trunk=True,
     origins={"": in_any_mode("drawn anew with the original signs", "the ticket's")},
 )
 def same_sign(level: Level, generator: torch.Generator) -> Start:
@@ -147,13 +149,14 @@ def same_sign(level: Level, generator: torch.Generator) -> Start:
     The original weights are those at the rewind point; biases and normalizations are newly drawn too."""
     original, drawn = level.rewound.weights, level.fresh(generator)
     signed = {name: drawn[name].abs() * sign_of(original[name]) for name in level.mask}
-    return _anew(level, level.mask, {**drawn, **signed})
+    return anew(level, level.mask, {**drawn, **signed})
 
 
 @branches.register(
     "constant",
     source="Zhou et al. 2019",
     claim="magnitudes",
+    own_trunk=True,
     origins={"": in_any_mode("one absolute value a layer, original signs", "the ticket's")},
 )
 def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 1.0) -> Start:
@@ -161,7 +164,7 @@ def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 
 
     All weights of a layer have one absolute value: the standard deviation of its weights at the rewind point, pruned
     ones too, times `magnitude`. Biases and normalizations are those of the rewind point."""
-    return _anew(level, level.mask, signed_constant(level, magnitude))
+    return anew(level, level.mask, signed_constant(level, magnitude))
 
 
 @branches.register(
@@ -233,7 +236,7 @@ def small_dense(level: Level, generator: torch.Generator) -> Start:
     model = _nearest(level, _size(level, level.model) - pruned)
     network = level.network(model, generator)
     dense = Mask.dense(prunable(network))
-    return replace(_anew(level, dense, network.state_dict()), model=model)
+    return replace(anew(level, dense, network.state_dict()), model=model)
 
 
 @branches.register(
@@ -279,7 +282,7 @@ def _under(level: Level, mask: Mask, weights: Kept) -> Start:
     return rewind(level.rewound, level.dense, mask, level.mode)
 
 
-def _anew(level: Level, mask: Mask, weights: Weights) -> Start:
+def anew(level: Level, mask: Mask, weights: Weights) -> Start:
     """A training from step 0 on weights that no optimizer has seen."""
     start = level.rewound
     return replace(start, weights=weights, mask=mask, spec=replace(start.spec, first=0), optimizer_state=None)

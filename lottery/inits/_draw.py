@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from lottery.build import PRUNABLE, set_weight, weight_parameter
 from lottery.normalizations._switchable import Switchable
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, Switchable)
+
 
 def draw(
     model: nn.Module,
@@ -29,8 +31,19 @@ def draw(
                 bias(module.bias, weight)
             elif module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, Switchable)):
+        elif isinstance(module, NORMS):
             module.reset_parameters()
+
+
+def uniform_norms(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of all batch, group, instance and layer normalizations uniformly from [0, 1); biases 0.
+
+    In place and after all else, so that what is drawn before stays as it is."""
+    for module in model.modules():
+        if isinstance(module, NORMS) and module.weight is not None:
+            assert isinstance(module.weight, Tensor) and isinstance(module.bias, Tensor)
+            nn.init.uniform_(module.weight, generator=generator)
+            nn.init.zeros_(module.bias)
 
 
 def normal(model: nn.Module, generator: torch.Generator, variance: Callable[[int, int], float]) -> None:

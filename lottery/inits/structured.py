@@ -9,6 +9,7 @@ from pydantic import Field
 
 from lottery.activations import ActivationName
 from lottery.errors import UsageError
+from lottery.inits.variance import Norms
 from lottery.registry import inits
 
 if TYPE_CHECKING:
@@ -19,18 +20,21 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 @inits.register("orthogonal", source="Saxe et al. 2014")
-def orthogonal(model: nn.Module, generator: torch.Generator, *, gain: Positive = 1.0) -> None:
+def orthogonal(model: nn.Module, generator: torch.Generator, *, gain: Positive = 1.0, norms: Norms = "ones") -> None:
     """gain * Q with orthonormal rows, or columns where there are fewer; kernels as matrices (outputs, inputs x size).
 
-    Uniform over such matrices (torch.nn.init.orthogonal_). sqrt(2) is the gain of ReLU."""
+    Uniform over such matrices (torch.nn.init.orthogonal_). sqrt(2) is the gain of ReLU. `norms` as in
+    `kaiming_normal`."""
     from torch import nn
 
-    from lottery.inits._draw import draw
+    from lottery.inits._draw import draw, uniform_norms
 
     draw(model, lambda weight, _: nn.init.orthogonal_(weight, gain, generator=generator))
+    if norms == "uniform":
+        uniform_norms(model, generator)
 
 
-@inits.register("delta_orthogonal", source="Xiao et al. 2018")
+@inits.register("delta_orthogonal", source="Xiao et al. 2018", zeros=True)
 def delta_orthogonal(model: nn.Module, generator: torch.Generator, *, gain: Positive = 1.0) -> None:
     """Kernels zero but for the centre tap, which is gain * Q as in `orthogonal`; linear layers orthogonal.
 
@@ -80,7 +84,7 @@ def mean_field(
     draw(model, fill, bias if bias_var else None)
 
 
-@inits.register("fixup", source="Zhang, Dauphin & Ma 2019")
+@inits.register("fixup", source="Zhang, Dauphin & Ma 2019", zeros=True)
 def fixup(model: nn.Module, generator: torch.Generator) -> None:
     """For residual nets without normalization: each branch starts at 0, so that each block is its shortcut.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Positive = Annotated[float, Field(gt=0)]
+Norms = Literal["ones", "uniform"]
 
 
 @inits.register("glorot_normal", source="Glorot & Bengio 2010")
@@ -38,26 +39,41 @@ def glorot_uniform(model: nn.Module, generator: torch.Generator) -> None:
 
 @inits.register("kaiming_normal", source="He et al. 2015")
 def kaiming_normal(
-    model: nn.Module, generator: torch.Generator, *, fan: Literal["fan_in", "fan_out"] = "fan_in"
+    model: nn.Module,
+    generator: torch.Generator,
+    *,
+    fan: Literal["fan_in", "fan_out"] = "fan_in",
+    norms: Norms = "ones",
 ) -> None:
-    """Normal, variance 2 / fan: the gain of ReLU."""
+    """Normal, variance 2 / fan: the gain of ReLU.
+
+    With `norms: uniform` the weights of normalizations are drawn as well, uniformly from [0, 1), where they are 1
+    else; biases stay 0: what OpenLTH does with batch normalization (`batchnorm_init`) in its residual networks."""
     from torch import nn
 
-    from lottery.inits._draw import draw
+    from lottery.inits._draw import draw, uniform_norms
 
     draw(model, lambda w, _: nn.init.kaiming_normal_(w, mode=fan, nonlinearity="relu", generator=generator))
+    if norms == "uniform":
+        uniform_norms(model, generator)
 
 
 @inits.register("kaiming_uniform", source="He et al. 2015")
 def kaiming_uniform(
-    model: nn.Module, generator: torch.Generator, *, fan: Literal["fan_in", "fan_out"] = "fan_in"
+    model: nn.Module,
+    generator: torch.Generator,
+    *,
+    fan: Literal["fan_in", "fan_out"] = "fan_in",
+    norms: Norms = "ones",
 ) -> None:
-    """Uniform within sqrt(6 / fan), variance 2 / fan: the gain of ReLU."""
+    """Uniform within sqrt(6 / fan), variance 2 / fan: the gain of ReLU. `norms` as in `kaiming_normal`."""
     from torch import nn
 
-    from lottery.inits._draw import draw
+    from lottery.inits._draw import draw, uniform_norms
 
     draw(model, lambda w, _: nn.init.kaiming_uniform_(w, mode=fan, nonlinearity="relu", generator=generator))
+    if norms == "uniform":
+        uniform_norms(model, generator)
 
 
 @inits.register("lecun_normal", source="LeCun et al. 1998")
