@@ -18,6 +18,7 @@ from lottery.data import Augment, Data, Splits
 from lottery.device import Machine, cores
 from lottery.errors import UsageError
 from lottery.identity import digest
+from lottery.layout import Layout
 from lottery.signals import Stop
 from lottery.spec import Chosen, Component, Duration
 from lottery.trunk import Spec
@@ -118,7 +119,15 @@ class Bench:
         """The seed's network at initialization, on the CPU."""
         recipe, data = self.plan.recipe, self.data(seed)
         batch = self._batch(seed)
-        return build_model(recipe.model, data.input_shape, data.classes, init=recipe.init, seed=seed, batch=batch)
+        return build_model(
+            recipe.model,
+            data.input_shape,
+            data.classes,
+            init=recipe.init,
+            seed=seed,
+            batch=batch,
+            embeddings=recipe.prune.embeddings,
+        )
 
     def blank(self, model: Component | None = None) -> nn.Module:
         """A network whose weights mean nothing, on the CPU: for the names and shapes of its layers, and to load a state
@@ -128,7 +137,7 @@ class Bench:
     def effective(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weight that each prunable layer of the recipe's model computes with in this state, whose memory is shared
         by those of layers without weight normalization: to look at only."""
-        return effective(lent(self._template, weights))
+        return effective(lent(self._template, Layout.of(self._template).join(weights)))
 
     def drawn(self) -> nn.Module:
         """A network of the recipe's model, on the CPU, with weights as its layers draw them and no seed's."""
@@ -141,14 +150,22 @@ class Bench:
     def _built(self, model: Component) -> nn.Module:
         data = self.data(self.plan.recipe.seeds[0])
         quick = Component("torch")  # the recipe's init may take its time
-        return build_model(model, data.input_shape, data.classes, init=quick, seed=0)
+        embeddings = self.plan.recipe.prune.embeddings
+        return build_model(model, data.input_shape, data.classes, init=quick, seed=0, embeddings=embeddings)
 
     def fresh(self, seed: int, model: Component, draws: torch.Generator) -> nn.Module:
         """A network whose weights these draws initialize, on the CPU."""
         recipe, data = self.plan.recipe, self.data(seed)
         construct = int(torch.randint(2**62, (), generator=draws))
         return initialized(
-            model, data.input_shape, data.classes, recipe.init, construct, draws, batch=self._batch(seed)
+            model,
+            data.input_shape,
+            data.classes,
+            recipe.init,
+            construct,
+            draws,
+            batch=self._batch(seed),
+            embeddings=recipe.prune.embeddings,
         )
 
     def _batch(self, seed: int) -> Batch | None:

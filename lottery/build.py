@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized, remove_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization, remove_parametrizations
 
 from lottery import registry
 from lottery.errors import UsageError
+from lottery.layout import Layout, choose, prunable_weights
 from lottery.seed import generator, stream
 from lottery.spec import Component
-
-PRUNABLE = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose1d,
-    nn.ConvTranspose2d,
-    nn.ConvTranspose3d,
-)
-
+from lottery.weights import originals, places, weight_parameter
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets
 
@@ -37,10 +29,11 @@ def build_model(
     init: Component,
     seed: int,
     batch: Batch | None = None,
+    embeddings: bool = False,
 ) -> nn.Module:
     """The seed's network for inputs of this shape (without the batch), on the CPU: see `initialized`."""
     construct, draws = stream(seed, "construct"), generator(seed, "init")
-    return initialized(component, input_shape, classes, init, construct, draws, batch)
+    return initialized(component, input_shape, classes, init, construct, draws, batch, embeddings)
 
 
 def initialized(
@@ -51,10 +44,12 @@ def initialized(
     construct: int,
     draws: torch.Generator,
     batch: Batch | None = None,
+    embeddings: bool = False,
 ) -> nn.Module:
     """A network whose weights the init draws; what an init leaves alone is drawn by the seed `construct`.
 
-    `batch` are training examples on the CPU, for an init with the trait `batch`. Leaves the process-wide generator as
+    `batch` are training examples on the CPU, for an init with the trait `batch`. `embeddings` are prunable where this
+    is said; what else is, the network says itself (`lottery.layout`). Leaves the process-wide generator as
     it was. Raises UsageError where the model does not take such inputs, the init asks for a batch and there is none,
     or it leaves a parameter that is not finite."""
     entry = registry.inits[init.name]
@@ -69,16 +64,20 @@ def initialized(
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise UsageError(f"init {init.name}: {name} of {component.name} is not finite")
+    only = registry.models[component.name].traits.get("prunable", ())
+    choose(model, input_shape, empty=partial(on_device, model, "meta"), only=only, embeddings=embeddings)
     return model
 
 
-def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Weights of linear and convolutional layers by their names in the state dict, in the order of the modules.
+def prunable(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that can be pruned, by name, in the order of the modules: each that multiplies an input.
 
-    Under a weight normalization the parameter is the one that is normalized: `fc1.parametrizations.weight.original`
-    (spectral) or `fc1.parametrizations.weight.original1` (the direction v). Biases, normalizations and embeddings are
-    never pruned; a tied weight counts once."""
-    return {name: weight for name, (_, weight) in _layers(model).items()}
+    Those of linear and convolutional, recurrent and attention layers, and those of a module's own code, as the network
+    was seen to use them when it was made; not biases, normalizations and positions, and embeddings on request only.
+    A name is that in the state dict, but attention's packed projections are three weights, `attention.q.weight`. Under
+    a weight normalization the parameter is the one that is normalized: `fc1.parametrizations.weight.original`
+    (spectral) or `fc1.parametrizations.weight.original1` (the direction v). A shared weight counts once."""
+    return prunable_weights(model)
 
 
 def effective(model: nn.Module) -> dict[str, Tensor]:
@@ -86,8 +85,10 @@ def effective(model: nn.Module) -> dict[str, Tensor]:
 
     A layer without weight normalization gives its parameter itself: the memory is shared."""
     with torch.no_grad(), evaluating(model):
-        weights = {name: layer.weight for name, (layer, _) in _layers(model).items()}
-        return {name: weight.detach() for name, weight in weights.items() if isinstance(weight, Tensor)}
+        return {
+            name: place.rows_of(getattr(model.get_submodule(place.path), place.attribute)).detach()
+            for name, place in Layout.of(model).weights.items()
+        }
 
 
 def lent(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
@@ -109,18 +110,6 @@ def on_device(model: nn.Module, device: str) -> nn.Module:
     return deepcopy(model, memory)
 
 
-def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:
-    """The parameter of a linear or convolutional layer that is pruned, and its name inside the layer."""
-    if not is_parametrized(layer, "weight"):
-        assert isinstance(layer.weight, nn.Parameter)
-        return "weight", layer.weight
-    originals = _originals(layer)
-    which = "original" if originals.is_tensor else "original1"
-    weight = getattr(originals, which)
-    assert isinstance(weight, nn.Parameter)
-    return f"parametrizations.weight.{which}", weight
-
-
 @torch.no_grad()
 def set_weight(layer: nn.Module, value: Tensor) -> None:
     """Make `value` the layer's weight; a weight normalization takes it apart into its own parameters.
@@ -132,22 +121,44 @@ def set_weight(layer: nn.Module, value: Tensor) -> None:
         weight_parameter(layer)[1].copy_(value)
 
 
-def without_weight_norms(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
-    """Take the weight normalizations off these layers: each computes with a plain parameter of the same value.
+def own_parameters(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """Give each of these weights a plain parameter of its own, of the value that its layer computes with.
 
-    Names are those of `prunable` before, and the keys of what is returned: the parameters now in their place."""
-    layers: dict[str, nn.Parameter] = {}
+    Weight normalizations are taken off the layers, packed weights apart. Names are those of `prunable` before, or of
+    whole parameters, and the keys of what is returned: the parameters now in their place."""
+    layout, weights = Layout.of(model), dict[str, nn.Parameter]()
     for name in names:
-        path, parametrized, _ = name.partition(".parametrizations.weight.")
-        layer = model.get_submodule(path if parametrized else name.rpartition(".")[0])
-        if is_parametrized(layer, "weight"):
-            kind = type(layer)  # torch takes the weight off this class, which copies of the model share
-            layer.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
+        place = layout.place(name)
+        module = model.get_submodule(place.path)
+        if place.rows is None and is_parametrized(module, place.attribute):
+            kind = type(module)  # torch takes the weight off this class, which copies of the model share
+            module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
             with torch.enable_grad():  # torch leaves a parameter only where the weight has a gradient
-                remove_parametrizations(layer, "weight", leave_parametrized=True)
-        assert isinstance(layer.weight, nn.Parameter)
-        layers[name] = layer.weight
-    return layers
+                remove_parametrizations(module, place.attribute, leave_parametrized=True)
+        elif place.rows is not None and not is_parametrized(module, place.attribute):
+            sizes = [part.rows[1] - part.rows[0] for part in layout.parts[place.parameter] if part.rows]
+            register_parametrization(module, place.attribute, _Packed(sizes), unsafe=True)
+        weight = getattr(module, place.attribute)
+        if place.rows is not None:
+            number = layout.parts[place.parameter].index(place)
+            weight = getattr(originals(module, place.attribute), f"original{number}")
+        assert isinstance(weight, nn.Parameter)
+        weights[name] = weight
+    return weights
+
+
+class _Packed(nn.Module):
+    """Several weights as one, row below row."""
+
+    def __init__(self, sizes: list[int]):
+        super().__init__()
+        self.sizes = sizes
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.cat(parts)
+
+    def right_inverse(self, whole: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.clone() for part in torch.split(whole, self.sizes))
 
 
 @contextmanager
@@ -167,28 +178,12 @@ def settle(model: nn.Module, iterations: int = 15) -> None:
     """Bring the power iterations of spectral normalization up to the weights of now, with as many as torch starts with.
 
     Nothing else changes, and nothing at all in a model without it."""
-    for layer, _ in _layers(model).values():
-        if is_parametrized(layer, "weight"):
-            originals = _originals(layer)
-            training = originals.training
-            originals.train()
+    for place in places(model):
+        layer = model.get_submodule(place.path)
+        if place.attribute == "weight" and is_parametrized(layer, "weight"):
+            held = originals(layer)
+            training = held.training
+            held.train()
             for _ in range(iterations):
-                originals()
-            originals.train(training)
-
-
-def _originals(layer: nn.Module) -> ParametrizationList:
-    originals = layer.get_submodule("parametrizations.weight")
-    assert isinstance(originals, ParametrizationList)
-    return originals
-
-
-def _layers(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Parameter]]:
-    """The prunable layers with the parameter that is pruned, by its name in the state dict."""
-    found: dict[str, tuple[nn.Module, nn.Parameter]] = {}
-    for path, module in model.named_modules():
-        if isinstance(module, PRUNABLE):
-            name, weight = weight_parameter(module)
-            if not any(weight is known for _, known in found.values()):
-                found[f"{path}.{name}" if path else name] = module, weight
-    return found
+                held()
+            held.train(training)

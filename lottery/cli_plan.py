@@ -32,9 +32,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Count the jobs that are done and missing, by seed or level, and say the time and disk they will take."""
+    from lottery.build import prunable
+    from lottery.coverage import in_words
     from lottery.edits import other_sources
     from lottery.estimate import estimate
     from lottery.frontier_view import sentences
+    from lottery.layout import Layout
     from lottery.record import records
     from lottery.study import Study
     from lottery.work import Request, look
@@ -43,6 +46,7 @@ def plan(
     states = {job.key: bench.store.state(job.key) for job in bench.plan}
     told = estimate(bench)
     decided = sentences(Study(bench.plan, records(bench.plan, bench.store), bench.store))
+    layout = Layout.of(network := bench.blank())
     if as_json:
         jobs = [
             {"key": job.key, "kind": job.kind, "label": job.label, "state": states[job.key]}
@@ -50,7 +54,7 @@ def plan(
             for job in bench.plan
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
-        print_json({"jobs": jobs, "estimate": counted, "frontier": decided})
+        print_json({"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)})
         return
     from lottery.render import render
     from lottery.view import duration
@@ -65,6 +69,8 @@ def plan(
     if told.missing:
         print(f"time: about {duration(told.seconds)} in one process ({how})")
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
+    if layout.left:
+        terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
     for sentence in (*decided, *other_sources(bench.plan, bench.store)):
         terminal.say(sentence)
 

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lottery.build import PRUNABLE, build_model, prunable, without_weight_norms
+from lottery.build import build_model, own_parameters
 from lottery.connectivity import Units, paths
 from lottery.errors import DamagedFile, UsageError
 from lottery.joints import BatchNorm, Joint, Layer, joints
-from lottery.mask import Mask
+from lottery.layout import Layout
+from lottery.mask import Mask, whole
 from lottery.reading import parse_json, read_bytes
 from lottery.spec import Component
 from lottery.tensors import decode, encode
+from lottery.weights import PRUNABLE
 
 FORMAT, VERSION = "lottery compact network", 1
 MOST_BYTES = 1 << 36
@@ -77,9 +79,8 @@ def compact(model: nn.Module, mask: Mask, shape: Sequence[int]) -> Compacted:
     itself is not changed. Raises UsageError for a model that torch.fx cannot follow, and where the smaller network,
     tried on random inputs, does not give the outputs of the masked one."""
     small = pruned(model, mask).cpu().eval()
-    weights = without_weight_norms(small, mask)
-    owners = {id(module._parameters.get("weight")): path for path, module in reversed(list(small.named_modules()))}
-    layers = {owners[id(weight)]: name for name, weight in weights.items()}
+    layers = {path: name for path, name in _layers(small).items() if name in mask}
+    own_parameters(small, layers.values())
     sizes = {path: _units_of(small.get_submodule(path)) for path in layers}
     found = paths(model, mask, shape).units
     works = {path: found[name].works for path, name in layers.items()}
@@ -109,13 +110,16 @@ def pruned(model: nn.Module, mask: Mask) -> nn.Module:
 
     Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
     copied = deepcopy(model)
-    parameters = dict(copied.named_parameters())
-    for name, bits in mask.items():
-        weight = parameters.get(name)
-        if weight is None or weight.shape != bits.shape:
-            raise UsageError(f"the mask has {name} of shape {tuple(bits.shape)}, the model has not")
+    for name, bits in whole(copied, mask):
+        weight = copied.get_parameter(name)
         weight.copy_(torch.where(bits.to(weight.device), weight, torch.zeros_like(weight)))
     return copied
+
+
+def _layers(model: nn.Module) -> dict[str, str]:
+    """The names of the prunable weights of linear and convolutional layers, by the paths of these."""
+    weights = Layout.of(model).weights.items()
+    return {place.path: name for name, place in weights if isinstance(model.get_submodule(place.path), PRUNABLE)}
 
 
 def _layer(model: nn.Module, path: str) -> Layer:
@@ -325,7 +329,7 @@ def load_compact(path: str | Path) -> nn.Module:
     about = parse_json(head["about"].encode(), str(path))
     component, shape = Component.parse(about["model"]), tuple(about["shape"])
     model = build_model(component, shape, about["classes"], init=Component("torch"), seed=0)
-    without_weight_norms(model, list(prunable(model)))
+    own_parameters(model, _layers(model).values())
     own: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         own.setdefault(name.rpartition(".")[0], {})[name.rpartition(".")[2]] = value

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lottery.build import without_weight_norms
+from lottery.build import own_parameters
 from lottery.flow import Flow, flow
-from lottery.mask import Mask
+from lottery.layout import Layout
+from lottery.mask import Mask, whole
 from lottery.normalizations._switchable import Switchable
 
 if TYPE_CHECKING:
@@ -54,28 +55,41 @@ def paths(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Paths:
     of a padded kernel is on no path). Biases carry nothing of the input, and normalizations pass each channel by
     itself: that layer, group and instance statistics let one channel see others is no path. The network's own weights
     do not matter, nor do its mode and device; it is not changed. What a network computes with operations that
-    `lottery.flow` does not know counts as depending on everything: then too much is called connected, never too
-    little."""
+    `lottery.flow` does not know counts as depending on everything, and so do recurrent layers and attention's
+    projections: then too much is called connected, and no unit dead, never too little."""
+    alive, layout = dict(whole(network, mask)), Layout.of(network)
     network = deepcopy(network).cpu().double().eval().requires_grad_()
-    weights = without_weight_norms(network, mask)
+    weights = own_parameters(network, alive)
     for path, module in list(network.named_modules()):
         if isinstance(module, Switchable):  # its statistics are no paths, and are written out in its code
             network.set_submodule(path, nn.Identity())
-    for parameter in network.parameters():
-        parameter.requires_grad_(False).fill_(1)
+    draws = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():  # differing, so that weights computed of them do not cancel out
+        parameter.requires_grad_(False).uniform_(1, 2, generator=draws)
     for name, weight in weights.items():
-        weight.copy_(mask[name]).requires_grad_(True)
+        weight.copy_(alive[name]).requires_grad_(True)
     with torch.enable_grad():
         start = flow(input_shape, list(weights.values()))
         ends = [leaf for leaf in tree_leaves(network(start)) if isinstance(leaf, Flow)]
-        layers = [start.outputs[weight] for weight in weights.values()]
+        notes = start.notes
+        layers = [notes.outputs[weight] for weight in weights.values()]
         slopes = _slopes(ends, [*weights.values(), *(output for outputs in layers for output, _ in outputs)])
-    effective = Mask({name: (next(slopes) > 0) & mask[name] for name in mask})
-    found = {
-        name: _units(len(mask[name]), [(made, next(slopes), dim) for made, dim in outputs])
-        for name, outputs in zip(mask, layers, strict=True)
+    connected = {
+        name: alive[name] & ((slope > 0) | (notes.lost or weight in notes.mixed))
+        for (name, weight), slope in zip(weights.items(), slopes, strict=False)
     }
-    return Paths(effective, found)
+    known = {
+        name: _units(len(alive[name]), [(made, next(slopes), dim) for made, dim in outputs])
+        for name, outputs in zip(weights, layers, strict=True)
+    }
+    effective, found = dict[str, Tensor](), dict[str, Units]()
+    for name, bits in mask.items():
+        place = layout.place(name)
+        whole_name = layout.same.get(place.parameter, place.parameter)
+        effective[name], found[name] = place.rows_of(connected[whole_name]), known[whole_name]
+        if notes.lost or weights[whole_name] in notes.used:
+            found[name] = Units(*torch.ones(3, len(bits), dtype=torch.bool))
+    return Paths(Mask(effective), found)
 
 
 def effective_mask(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Mask:

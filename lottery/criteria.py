@@ -246,11 +246,11 @@ def _scored(context: Context, names: Collection[str] | None = None) -> tuple[nn.
     """The network in evaluation mode and its weights by name (all where None), each what its layer computes with.
 
     Weight normalizations of these are taken off, so that gradients are those of the normalized weight."""
-    from lottery.build import prunable, without_weight_norms
+    from lottery.build import own_parameters, prunable
 
     assert context.network is not None
     network = context.network()
-    layers = without_weight_norms(network, prunable(network) if names is None else names)
+    layers = own_parameters(network, prunable(network) if names is None else names)
     return network.eval(), layers
 
 

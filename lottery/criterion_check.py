@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from lottery import registry
-from lottery.build import prunable, without_weight_norms
+from lottery.build import own_parameters, prunable
 from lottery.criterion_rules import no_path_sum, too_few
 from lottery.errors import UsageError
 from lottery.path_sums import sums_paths
@@ -30,7 +30,7 @@ def check_criterion(bench: Bench) -> None:
         _check_classes(bench, given.name, args["per_class"])
     if entry.traits.get("paths"):
         network = bench.blank()
-        without_weight_norms(network, prunable(network))
+        own_parameters(network, prunable(network))
         if not sums_paths(network.to(bench.machine.device), bench.data(recipe.seeds[0]).input_shape):
             raise UsageError(f"prune.criterion: {no_path_sum(given.name, recipe.model.name)}")
 

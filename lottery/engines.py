@@ -194,6 +194,8 @@ def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str |
         return "trains networks of rectifiers without normalization and dropout only"
     if any(type(layer) is not nn.Linear for layer in layers(model).values()):
         return "trains plain layers only"
+    if len({id(layer.weight) for layer in layers(model).values()}) < len(layers(model)):
+        return "trains layers with a weight of their own only"
     if not all(p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad for p in model.parameters()):
         return "trains float32 weights on a CPU only"
     if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None or loss.reduction != "mean":

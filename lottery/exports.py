@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from lottery.build import on_device
 from lottery.compact import Compacted, compact, pruned, speed_up, written
-from lottery.mask import Mask
+from lottery.errors import UsageError
+from lottery.layout import load, traced
+from lottery.mask import Mask, whole
 from lottery.tensors import encode
 from lottery.ticketfile import opened, trained
 
@@ -26,17 +30,37 @@ def plain_state(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in pruned(model, mask).state_dict().items()}
 
 
-def prune_form(model: nn.Module, mask: Mask) -> nn.Module:
+def prune_form(model: nn.Module, mask: Mask, shape: Sequence[int]) -> nn.Module:
     """A copy on which torch.nn.utils.prune holds the mask: `weight_orig` and `weight_mask` in place of each weight.
 
     Its outputs are those of the masked network, in training and evaluation mode; `prune.remove` of each weight leaves
-    the plain network, pruned weights 0 (https://docs.pytorch.org/tutorials/intermediate/pruning_tutorial.html)."""
-    held = pruned(model, mask)
-    for name, bits in mask.items():
-        path, _, parameter = name.rpartition(".")
-        where = held.get_parameter(name).device
-        prune.custom_from_mask(held.get_submodule(path), parameter, bits.to(where))  # type: ignore[no-untyped-call]
+    the plain network, pruned weights 0 (https://docs.pytorch.org/tutorials/intermediate/pruning_tutorial.html).
+    A weight that several modules share is held in each. `shape` is that of an input without the batch. Raises
+    UsageError for a model that reads a weight without calling its module, where torch.nn.utils.prune does not act, and
+    for one whose code cannot be followed so that nobody knows."""
+    held, masks, name_of = pruned(model, mask), dict(whole(model, mask)), dict[int, str]()
+    parameters = dict(held.named_parameters(remove_duplicate=False))
+    for name in masks:
+        name_of[id(parameters[name])] = name
+    _refuse_outside(held, {id(parameters[name]) for name in masks}, shape)
+    for name, parameter in parameters.items():
+        if id(parameter) in name_of:
+            path, _, attribute = name.rpartition(".")
+            bits = masks[name_of[id(parameter)]].to(parameter.device)
+            prune.custom_from_mask(held.get_submodule(path), attribute, bits)  # type: ignore[no-untyped-call]
     return held
+
+
+def _refuse_outside(model: nn.Module, masked: set[int], shape: Sequence[int]) -> None:
+    """Raises UsageError where a masked weight is read while no module that has it runs."""
+    found = traced(model, shape, partial(on_device, model, "meta"))
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in masked]
+    outside = names if found is None else [name for name in names if name in found.outside]
+    if outside:
+        raise UsageError(
+            f"{type(model).__name__}: the form prune cannot hold {', '.join(outside)}: the model reads it without "
+            "calling its module, or its code cannot be followed; export the form dense"
+        )
 
 
 def export(store: Store, key: str, data: Path, form: str, *, trained_weights: bool = True) -> tuple[bytes, list[str]]:
@@ -46,11 +70,11 @@ def export(store: Store, key: str, data: Path, form: str, *, trained_weights: bo
     ticket = opened(store, key, data)
     model, mask = ticket.model(), ticket.mask
     if trained_weights:
-        model.load_state_dict(trained(store, ticket.chain[0]))
+        load(model, trained(store, ticket.chain[0]))
     if form == "dense":
         return encode(plain_state(model, mask)), []
     if form == "prune":
-        return encode(prune_form(model, mask).state_dict()), []
+        return encode(prune_form(model, mask, ticket.shape).state_dict()), []
     made = compact(model, mask, ticket.shape)
     lines = [*_removed(made), _speed(model, made, ticket.shape)]
     return written(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +16,29 @@ from lottery.errors import UsageError
 Rule = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
 
 
+@dataclass
+class Notes:
+    """What a pass has seen of the weights that it was to look out for.
+
+    `outputs` are those of each layer, by its weight, and which of their dimensions is that of the units. Of a weight in
+    `mixed` it is not known what it connects, of one in `used` which its units are. `lost` says that something was
+    computed of the input that could not be followed, such as a place in a list."""
+
+    outputs: dict[Tensor, list[tuple[Flow, int]]]
+    mixed: set[Tensor] = field(default_factory=set)
+    used: set[Tensor] = field(default_factory=set)
+    lost: bool = False
+
+    def among(self, values: Any) -> set[Tensor]:
+        """The weights, or views of them, in what a function is given."""
+        given = {leaf.untyped_storage()._cdata for leaf in tree_leaves(values) if _is_constant(leaf)}
+        return {weight for weight in self.outputs if weight.untyped_storage()._cdata in given}
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, Flow) and value.requires_grad
+
+
 class Flow(Tensor):
     """1 where a value depends on the network's input, 0 where it does not; any network's own code runs on it.
 
@@ -22,10 +46,10 @@ class Flow(Tensor):
     on each factor, a maximum on all that it is taken of. Activations and normalizations pass each number by itself,
     biases and other constants carry nothing. What is not known to this module is taken to mix everything. The gradient
     is likewise 1 where the output of the network depends on a value and 0 where it does not: both are made 0 or 1
-    after each operation, so that no depth overflows. `outputs` are those of each layer, by its weight, and which of
-    their dimensions is that of the units. For one example: a batch would be mixed where everything is."""
+    after each operation, so that no depth overflows. `notes` are what was seen on the way. For one example: a batch
+    would be mixed where everything is."""
 
-    outputs: dict[Tensor, list[tuple[Flow, int]]]
+    notes: Notes
 
     @classmethod
     def __torch_function__(
@@ -37,7 +61,7 @@ class Flow(Tensor):
 
 def flow(shape: Sequence[int], weights: Sequence[Tensor]) -> Flow:
     """One example of this shape, all of it input; the outputs of the layers with these `weights` will be noted."""
-    return _carry(torch.ones(1, *shape, dtype=torch.float64), {weight: [] for weight in weights})
+    return _carry(torch.ones(1, *shape, dtype=torch.float64), Notes({weight: [] for weight in weights}))
 
 
 class _Binary(torch.autograd.Function):
@@ -53,9 +77,9 @@ class _Binary(torch.autograd.Function):
         return (gradient > 0).to(gradient.dtype)
 
 
-def _carry(value: Tensor, outputs: dict[Tensor, list[tuple[Flow, int]]]) -> Flow:
+def _carry(value: Tensor, notes: Notes) -> Flow:
     carried: Flow = _Binary.apply(value).as_subclass(Flow)
-    carried.outputs = outputs
+    carried.notes = notes
     return carried
 
 
@@ -63,11 +87,16 @@ def _through(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     name = func.__name__
     if name in _CONSTANTS:
         return func(*args, **kwargs)
-    outputs = next(leaf.outputs for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Flow))
+    notes = next(leaf.notes for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Flow))
     result = _rule(name)(func, args, kwargs)
-    result = tree_map(lambda v: _carry(v, outputs) if isinstance(v, Tensor) and v.is_floating_point() else v, result)
-    if name in _WEIGHT and (weight := _argument(args, kwargs, *_WEIGHT[name])) in outputs:
-        outputs[weight].append((tree_leaves(result)[0], 1 if name.startswith("conv") else -1))
+    notes.lost |= any(isinstance(leaf, Tensor) and leaf.dtype in _PLACES for leaf in tree_leaves(result))
+    result = tree_map(lambda v: _carry(v, notes) if isinstance(v, Tensor) and v.is_floating_point() else v, result)
+    others = notes.among((args, kwargs))
+    if name in _WEIGHT and (weight := _argument(args, kwargs, *_WEIGHT[name])) in notes.outputs:
+        notes.outputs[weight].append((tree_leaves(result)[0], 1 if name.startswith("conv") else -1))
+        others -= {weight}
+    notes.used |= others
+    notes.mixed |= others if name not in _FOLLOWED else set()
     if name not in _IN_PLACE:
         return result
     if not isinstance(args[0], Flow):
@@ -165,7 +194,7 @@ def _attention(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[st
 
 
 def _multi_head(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, None]:
-    """Heads mix all positions and channels: the weights before them are never pruned. Those behind them may be."""
+    """Heads mix all positions and channels: what the weights before them connect is not told, of those behind it is."""
     q, k, v = (_plain(value) for value in args[:3])
     mixed = (q.sum() + k.sum() + v.sum()).expand(q.shape)
     return functional.linear(mixed, args[11].abs()), None
@@ -204,6 +233,8 @@ _WEIGHT = {  # where a function takes the weight of a layer
     **dict.fromkeys(("linear", *_CONVOLUTIONS), (1, "weight")),
     "multi_head_attention_forward": (11, "out_proj_weight"),
 }
+_FOLLOWED = ("linear", *_CONVOLUTIONS, "matmul", "mm", "bmm", "__matmul__", "__rmatmul__")  # weights, to what they give
+_PLACES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _JOINS = _named(_join, "add sub mul div truediv true_divide pow maximum minimum where lerp addcmul addcdiv")
 _IN_PLACE = ["__setitem__", "copy_", *(f"{name}_" for name in _JOINS), *(f"__i{name}__" for name in _JOINS)]
 _CONSTANTS = ["new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"]

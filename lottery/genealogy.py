@@ -17,12 +17,13 @@ from torch import Tensor
 
 from lottery.connectivity import paths
 from lottery.errors import DataError
+from lottery.layout import state_of
 from lottery.levels import read_mask, read_state, unpack
 from lottery.mask import Mask
 from lottery.study import once
 from lottery.tables import Row, head, optimizer_labels, rewind_label
 from lottery.tensors import part
-from lottery.trunk import layer_name
+from lottery.weights import layer_name
 
 if TYPE_CHECKING:
     from lottery.connectivity import Paths
@@ -186,7 +187,7 @@ class _Structure:
 
     def initial(self, job: Job) -> Mapping[str, Tensor] | None:
         """The network's state as its init draws it."""
-        return self.study.bench.network(job.seed).state_dict() if self.known else None
+        return state_of(self.study.bench.network(job.seed)) if self.known else None
 
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts]]]:

@@ -44,6 +44,7 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
         "accumulate": train.accumulate if train.accumulate > 1 else None,
         "label_smoothing": train.label_smoothing or None,
         "metrics": sorted(recipe.metrics) or None,  # a training that lacks what is asked for is another one
+        "embeddings": recipe.prune.embeddings or None,  # of the dense training too: its weights are counted and stored
     }
     return {
         "data": data_identity(data),
@@ -108,6 +109,8 @@ def branch_identity(
             identity["rewind"] = str(rewind.to)  # in passes over the other data
     if traits.get("learned") and registry.inits[recipe.init.name].traits.get("zeros"):
         identity["density"] = "of the mask"  # results without it counted weights that are not 0
+    if branch.args.get("scope") == "global" and (prune.densities or 0 in prune.rates.values()):
+        identity["among"] = "pruned layers"  # shuffle once moved weights into layers that are never pruned, too
     if traits.get("mask_alone") and keeps_statistics(recipe.model):
         identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
     return identity

@@ -15,7 +15,8 @@ from lottery.branches._learned import masks
 from lottery.device import prepared
 from lottery.environment import agree
 from lottery.errors import DamagedFile, Interrupted
-from lottery.levels import pack, read_state
+from lottery.layout import Layout, state_of
+from lottery.levels import network_state, pack, read_state, stored_state
 from lottery.manifest import Status
 from lottery.mask import Held, Mask, masked
 from lottery.recalibration import finite
@@ -77,7 +78,7 @@ def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Prog
             clock.save()
             raise Interrupted(bench.stop.signal or 0) from stopped
         except Diverged as diverged:
-            result = {"diverged": diverged.step, "curve": training.curve, **_shape([mask])}
+            result = {"diverged": diverged.step, "curve": training.curve, **_shape(training, [mask])}
             files, status = {"metrics.json": _json(result)}, "diverged"
     if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
         chosen = bench.store.read_json(rate.key, "metrics.json")
@@ -127,7 +128,7 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
         if not gradual.due(step):
             return False
         _check_weights(training)
-        held.tighten(gradual.mask(step, training.model.state_dict(), held.mask))
+        held.tighten(gradual.mask(step, state_of(training.model), held.mask))
         return True
 
     return after_step
@@ -158,7 +159,8 @@ def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
         if manifest is not None and manifest.status == "done":
             environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
             past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
-            states.append((*read_state(bench.store, key), past))
+            tensors, values = read_state(bench.store, key)
+            states.append((network_state(training.model, tensors), values, past))
     states = [
         (tensors, values, past)
         for tensors, values, past in states
@@ -240,24 +242,29 @@ def _check_weights(training: Training) -> None:
 
 def _state_files(training: Training) -> dict[str, bytes]:
     tensors, values = training.state()
-    return {"state.safetensors": encode(tensors), "state.json": _json(values)}
+    return {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": _json(values)}
 
 
 def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[str, bytes]:
     """Metrics of every job, of a trial without the test set; mask and kept weights of trunks only, which alone are
     built upon."""
-    files = {"metrics.json": _json({**_shape(found), **training.metrics(test=job.kind != "trial")})}
+    files = {"metrics.json": _json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
     if job.kind == "dense":
-        files["weights.safetensors"] = encode(training.model.state_dict())
+        files["weights.safetensors"] = encode(state_of(training.model))
     if job.kind == "ticket" or job.own_trunk:
         (mask,) = found
         files["mask.safetensors"] = encode(*mask.pack())
-        files["weights.safetensors"] = encode(pack(training.model.state_dict(), mask))
+        files["weights.safetensors"] = encode(pack(state_of(training.model), mask))
     return files
 
 
-def _shape(found: Sequence[Mask]) -> dict[str, Any]:
+def _shape(training: Training, found: Sequence[Mask]) -> dict[str, Any]:
     """Of one mask, or the means over those that were drawn; collapsed is a layer that is empty in any of them."""
+    left = Layout.of(training.model).left
+    return {**_counted(found), **({"never_pruned": left} if left else {})}
+
+
+def _counted(found: Sequence[Mask]) -> dict[str, Any]:
     if len(found) == 1:
         (mask,) = found
         return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lottery.build import prunable
 from lottery.errors import DamagedFile
 from lottery.identity import exact
+from lottery.layout import Layout, state_of
 from lottery.mask import Mask
 from lottery.tensors import decode, part
 from lottery.train import unflatten
@@ -97,7 +98,7 @@ class StoredLevel:
     @property
     def initial(self) -> Start:
         network = self.bench.network(self.job.seed)
-        return Start(network.state_dict(), Mask.dense(prunable(network)), self.bench.spec(self.job))
+        return Start(state_of(network), Mask.dense(prunable(network)), self.bench.spec(self.job))
 
     @property
     def searched(self) -> Fraction:
@@ -114,7 +115,7 @@ class StoredLevel:
         return self.bench.effective(weights)
 
     def fresh(self, generator: torch.Generator) -> Weights:
-        return self.network(self.model, generator).state_dict()
+        return state_of(self.network(self.model, generator))
 
     def network(self, model: Component, generator: torch.Generator) -> nn.Module:
         return self.bench.fresh(self.job.seed, model, generator)
@@ -123,6 +124,20 @@ class StoredLevel:
 def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The `Training.state()` that a rewind job committed."""
     return store.read_tensors(key, "state.safetensors"), store.read_json(key, "state.json")
+
+
+def stored_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a `Training.state()` as a rewind job commits them: the weights as the method has them."""
+    weights = Layout.of(model).split(part(tensors, "model/"))
+    rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
+    return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
+
+
+def network_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `stored_state`: the tensors as a training of this model restores them."""
+    weights = Layout.of(model).join(part(tensors, "model/"))
+    rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
+    return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
 
 
 def read_mask(store: Store, key: str) -> Mask:

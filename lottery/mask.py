@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from lottery.build import settle
 from lottery.errors import BrokenMask, DamagedFile, UsageError
+from lottery.layout import Layout
 from lottery.selection import Bits, finite, highest
 
 
 class Mask(Mapping[str, Tensor]):
-    """Which weights are alive: a bool tensor a prunable weight, by its name in the state dict (`fc1.weight`).
+    """Which weights are alive: a bool tensor a prunable weight, by its name (`fc1.weight`), as `lottery.layout` has it.
 
     Immutable: the tensors handed out are made anew each time. It takes a bit a weight, in memory as on disk. Two masks
     are equal when names, shapes and bits are."""
@@ -168,19 +169,36 @@ def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
     return score.dtype
 
 
+def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:
+    """For each parameter of a model that the mask names, or of which it names parts, which of its elements are alive.
+
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    layout, parameters = Layout.of(model), dict(model.named_parameters(remove_duplicate=False))
+    found: dict[str, list[str]] = {}
+    for name, shape in mask.shapes().items():
+        place = layout.place(name)
+        parameter = parameters.get(place.parameter)
+        if parameter is None or place.rows_of(parameter).shape != shape:
+            raise UsageError(f"the mask has {name} of shape {shape}, the model has not")
+        found.setdefault(layout.same.get(place.parameter, place.parameter), []).append(name)
+    for parameter_name, names in found.items():
+        alive = torch.ones(parameters[parameter_name].shape, dtype=torch.bool)
+        for name in names:
+            layout.place(name).rows_of(alive).logical_and_(mask[name])
+        yield parameter_name, alive
+
+
 class Held:
     """A mask held on a model by hooks; `tighten` prunes more in the course of a training."""
 
     def __init__(self, model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer):
         self.mask = mask
-        self._parameters = dict(model.named_parameters())
+        self._model = model
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._optimizer = optimizer
         self._weights: list[Tensor] = []
         self._factors: list[Tensor] = []
         self._handles: list[Any] = []
-        for name, shape in mask.shapes().items():
-            if name not in self._parameters or self._parameters[name].shape != shape:
-                raise UsageError(f"the mask has {name} of shape {shape}, the model has not")
         self.tighten(mask)
 
     def tighten(self, mask: Mask) -> None:
@@ -188,9 +206,11 @@ class Held:
         assert mask <= self.mask
         self.release()
         self.mask = mask
-        pruned = [name for name, count in mask.alive().items() if count < mask.sizes()[name]]
-        self._weights = [self._parameters[name] for name in pruned]
-        self._factors = [torch.empty_like(w).copy_(mask[n]) for n, w in zip(pruned, self._weights, strict=True)]
+        self._weights, self._factors = [], []
+        for name, bits in whole(self._model, mask):
+            if not bits.all():
+                self._weights.append(self._parameters[name])
+                self._factors.append(torch.empty_like(self._parameters[name]).copy_(bits))
         self._mask_weights()
         self._mask_state()
         self._tell(dict(zip(self._weights, self._factors, strict=True)))
@@ -210,7 +230,7 @@ class Held:
 
     def check(self) -> None:
         """Make each pruned weight +0.0. Raises BrokenMask where one is not zero."""
-        for name, bits in self.mask.items():
+        for name, bits in whole(self._model, self.mask):
             weight = self._parameters[name]
             if not any(weight is held for held in self._weights):
                 continue

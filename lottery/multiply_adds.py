@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lottery import registry
-from lottery.build import PRUNABLE, evaluating, prunable, weight_parameter
+from lottery.build import on_device
+from lottery.layout import EXAMPLES, Layout, traced
 from lottery.spec import Component
+from lottery.tracing import Traced
 
 STEP = 3  # forward passes that one pass of a training step costs: the backward pass is taken for two
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def per_layer(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     """Multiply-adds of each prunable weight in the forward pass of one example, by the names of `prunable`.
 
-    Counted by hooks while an example of zeros passes a model on the CPU in evaluation mode. Each weight of a
+    Those of all products with the weight while examples pass the model in evaluation mode. Each weight of a
     convolution is used once for each position of its output (transposed: of its input), those that padding reaches
-    included, so every layer's count is a multiple of its number of weights. Biases, normalizations, activations,
-    pooling and products of activations (attention) are left out. A weight that the model uses without calling its
-    layer (the output projection of torch's attention) counts 0."""
-    names = {id(weight): name for name, weight in prunable(model).items()}
-    counts = dict.fromkeys(names.values(), 0)
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        _, weight = weight_parameter(layer)
-        used = inputs[0] if isinstance(layer, TRANSPOSED) else output
-        counts[names[id(weight)]] += used.numel() * weight[0].numel()
-
-    handles = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, PRUNABLE)]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(torch.zeros(1, *input_shape))
-    finally:
-        for handle in handles:
-            handle.remove()
+    included, and each of a recurrent layer once for each place of a sequence, so every layer's count is a multiple of
+    its number of weights. Biases, normalizations, activations, pooling and products of activations (attention) are
+    left out. All count 0 where the model's code cannot be followed."""
+    layout = Layout.of(model)
+    found = traced(model, input_shape, partial(on_device, model, "meta")) or Traced()
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    counts = {}
+    for name, place in layout.weights.items():
+        weight = parameters[place.parameter]
+        first, last = place.rows or (0, len(weight))
+        row = weight[0].numel()
+        counts[name] = found.multiply_adds(names[id(weight)], first * row, last * row) // EXAMPLES
     return counts
 
 

@@ -29,8 +29,9 @@ Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is w
 class Entry(Generic[F]):
     """One function of a catalogue. Its keyword-only parameters are the keys a recipe may give.
 
-    `version` goes into the keys of jobs: raise it when the entry's results change. Of an entry from outside this
-    package `code` goes into them as well."""
+    `version` goes into the keys of jobs: raise it when the entry's results change. Where only those with some arguments
+    do, the trait `version_of` takes the arguments and gives the version that counts. Of an entry from outside this
+    package `code` goes into the keys as well."""
 
     name: str
     make: F
@@ -214,7 +215,8 @@ class Registry(Generic[F]):
         named = {registry.singular: registry for registry in catalogues.values()}  # an inner component's key says which
         inner = {k: named[k].identity(v) for k, v in given.items() if isinstance(v, Component) and v.name in named[k]}
         said = {k: inner[k] if k in inner else plain(v) for k, v in sorted(given.items())}
-        return {"name": entry.name, "version": entry.version, **({"code": entry.code} if entry.code else {}), **said}
+        version = entry.traits["version_of"](component.args) if "version_of" in entry.traits else entry.version
+        return {"name": entry.name, "version": version, **({"code": entry.code} if entry.code else {}), **said}
 
 
 datasets: Registry[Callable[..., Any]] = Registry("dataset", "datasets", "root", "validation augment limit")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery import frontier_view, verdicts
+from lottery import coverage, frontier_view, verdicts
 from lottery.environment import differing
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
@@ -179,6 +179,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "Accuracy",
         f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {step}. Differences to the dense"
         f" network are paired by seed.{_metrics_explained(recipe)}",
+        coverage.sentences,
         tables=(_Rows("means", "Test accuracy by density"),),
         figures=("accuracy",),
     )

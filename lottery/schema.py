@@ -153,11 +153,10 @@ class PruneSpec(Section):
     """What is pruned at each level; with `one_shot`, `levels` is the number of its densities.
 
     With `levels: auto` the results decide how many levels and seeds there are, see FrontierSpec.
-
     `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
     point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
     the scores are computed anew so many times on the way to a level. `densities` are those of each layer at the last
-    level, instead of a fraction. `scope` is the criterion's own where it is not given."""
+    level, instead of a fraction. `scope` is the criterion's own where none is given. `embeddings` are pruned on request."""
 
     model_config = ConfigDict(json_schema_extra={"required": []})  # levels or one_shot
 
@@ -169,6 +168,7 @@ class PruneSpec(Section):
     scope: Scope = Field(default_factory=own_scope)
     fraction: Share = 0.2
     rates: dict[str, Number] = Field(default_factory=dict)
+    embeddings: Flag = False
     levels: Annotated[int, Field(strict=True, ge=0, le=200)] | Literal["auto"]
     frontier: FrontierSpec | None = None
     one_shot: Annotated[tuple[Share, ...], Field(min_length=1, max_length=200)] | None = None

@@ -18,6 +18,7 @@ from lottery.criteria import Context, Lazy, Scores
 from lottery.data import Data
 from lottery.engines import engine_for, refuse
 from lottery.errors import Interrupted
+from lottery.layout import load
 from lottery.levels import StoredLevel
 from lottery.mask import Mask
 from lottery.objective import Batch, Objective, without_a_last_one_alone
@@ -102,7 +103,7 @@ def _criterion(
 
     def of(state: Weights) -> nn.Module:
         network = bench.blank()
-        network.load_state_dict(dict(state))
+        load(network, state)
         return network.to(device).eval()
 
     def examples(count: int | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -163,7 +164,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     train, device = bench.plan.recipe.train, bench.machine.device
     data = bench.data(job.seed, start.dataset)
     model = bench.blank(start.model)
-    model.load_state_dict(dict(start.weights))
+    load(model, start.weights)
     model.to(device)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)

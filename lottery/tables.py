@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lottery import coverage
 from lottery.environment import differing
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
@@ -239,6 +240,7 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     at_first = [f"{name} {count} of {seeds[name]}" for name, count in firsts.items() if count]
     if at_first and recipe.report == "early_stop":
         yield f"stopped at the first measure after going on from trained weights: {', '.join(at_first)}"
+    yield from coverage.of_records(found)
     if any("test_r2" in (record.at("end") or {}) for record in found):
         yield "r2 in place of accuracy"
 

@@ -21,6 +21,7 @@ from lottery.build import build_model, prunable
 from lottery.data import Splits, fingerprint, load
 from lottery.errors import DamagedFile, DataError, LotteryError, UsageError
 from lottery.identity import SCHEMA, data_identity, digest, sources_in, training_identity
+from lottery.layout import load as load_state
 from lottery.levels import pack, read_mask, read_state, unpack
 from lottery.mask import Mask
 from lottery.reading import parse_json, read_bytes
@@ -74,7 +75,7 @@ class Ticket:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The state dict where training starts, pruned weights 0."""
+        """The state where training starts, as the method has it (`lottery.layout`), pruned weights 0."""
         return unpack(part(self.tensors, "start/"), self.mask)
 
     def start(self) -> Start:
@@ -104,8 +105,9 @@ class Ticket:
 
     def model(self) -> nn.Module:
         """The network where training starts, pruned weights 0, on the CPU."""
-        network = build_model(self.recipe.model, self.shape, self.classes, init=Component("torch"), seed=0)
-        network.load_state_dict(self.weights)
+        init, embeddings = Component("torch"), self.recipe.prune.embeddings
+        network = build_model(self.recipe.model, self.shape, self.classes, init=init, seed=0, embeddings=embeddings)
+        load_state(network, self.weights)
         return network
 
     def data(self, root: Path) -> Splits:
@@ -274,7 +276,7 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
             "engine": "auto" if engine == "graph" else engine,
         },
         **{name: training[name] for name in ("metrics",) if name in training},
-        "prune": {"levels": 1},
+        "prune": {"levels": 1, "embeddings": training.get("embeddings", False)},
         "rewind": {"to": rewind["to"], "mode": rewind["mode"]},
         **({"finetune": {"rate": rewind["rate"]}} if "rate" in rewind else {}),
         "seeds": [training["seed"]],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lottery.allocation import counts, erk
 from lottery.errors import UsageError
 from lottery.mask import Mask, keep_top, pruned_count
+from lottery.weights import layer_name
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +137,7 @@ class Pruning:
         alive, names = mask.alive(), self.takes_part(mask)
         if self.densities:
             sizes = mask.sizes()
-            shares = {name: layer_rate(name, list(mask), self.densities) for name in names}
+            shares = {name: self._kept(name, mask) for name in names}
             return {name: min(alive[name], sizes[name] - pruned_count(sizes[name], 1 - shares[name])) for name in names}
         if self.scope == "layer":
             return {name: self._left(alive[name], layer_rate(name, list(mask), self.rates)) for name in names}
@@ -155,6 +156,13 @@ class Pruning:
     def takes_part(self, mask: Mask) -> list[str]:
         """The layers that are pruned at all."""
         return [name for name in mask if layer_rate(name, list(mask), self.densities or self.rates)]
+
+    def shrinks(self, mask: Mask) -> list[str]:
+        """The layers that lose weights: those that take part, but for such as `densities` leave dense."""
+        return [name for name in self.takes_part(mask) if not self.densities or self._kept(name, mask) < 1]
+
+    def _kept(self, name: str, mask: Mask) -> Fraction:
+        return layer_rate(name, list(mask), self.densities)
 
     def check(self, mask: Mask) -> None:
         """Raises UsageError for a rate or density that names no layer of the model or prunes more than there is."""
@@ -272,9 +280,3 @@ def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fr
     if name == names[-1] and "output" in rates:
         return rates["output"]
     return next((rate for pattern, rate in rates.items() if fnmatchcase(layer, pattern)), Fraction(1))
-
-
-def layer_name(name: str) -> str:
-    """The layer of a weight: `fc1` of `fc1.weight` and of `fc1.parametrizations.weight.original1`."""
-    layer, parametrized, _ = name.partition(".parametrizations.weight.original")
-    return layer if parametrized else name.rpartition(".")[0] or name

@@ -35,6 +35,7 @@ from lottery.spec import Component
 from lottery.split import lost_class
 from lottery.starts import check_engine
 from lottery.store import Store
+from lottery.suitability import check_weights
 
 __all__ = ["Event", "Outcome", "Request", "check", "look", "prepare", "work"]
 
@@ -97,7 +98,9 @@ def _check_disk(bench: Bench) -> None:
 def check(bench: Bench) -> None:
     """What only the model and the data can tell: layers that rates name, lengths in steps. Raises UsageError."""
     recipe, seed = bench.plan.recipe, bench.plan.recipe.seeds[0]
-    mask = Mask.dense(prunable(bench.blank()))
+    network = bench.blank()
+    mask = Mask.dense(prunable(network))
+    check_weights(recipe, network)
     for job in bench.plan:
         if job.kind == "ticket" and job.seed == seed:
             StoredLevel(bench, job).pruning.check(mask)

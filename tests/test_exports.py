@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -69,7 +71,7 @@ def test_the_plain_form_does_not_share_the_memory_of_the_model() -> None:
 def test_the_form_of_torch_prune_computes_the_same(norm: str) -> None:
     model = network(norm)
     mask = random_mask(model)
-    held = prune_form(model, mask)
+    held = prune_form(model, mask, SHAPE)
     assert prune.is_pruned(held) and not prune.is_pruned(model)  # type: ignore[no-untyped-call]
     expected = by_hand(norm, mask)
     for mode in (False, True):
@@ -80,7 +82,7 @@ def test_the_form_of_torch_prune_computes_the_same(norm: str) -> None:
 def test_removed_from_torch_prune_the_plain_form_is_left(norm: str) -> None:
     model = network(norm)
     mask = random_mask(model)
-    held, expected = prune_form(model, mask), plain_state(model, mask)
+    held, expected = prune_form(model, mask, SHAPE), plain_state(model, mask)
     for name in mask:
         path, _, parameter = name.rpartition(".")
         prune.remove(held.get_submodule(path), parameter)  # type: ignore[no-untyped-call]
@@ -93,7 +95,7 @@ def test_trained_by_others_the_form_of_torch_prune_keeps_to_the_mask() -> None:
     """And makes the same steps as a training here, whose hooks hold the mask."""
     model, ours = network("none"), network("none")
     mask = random_mask(model)
-    held = prune_form(model, mask)
+    held = prune_form(model, mask, SHAPE)
     optimizer = torch.optim.SGD(held.parameters(), lr=0.1)
     own = torch.optim.SGD(ours.parameters(), lr=0.1)
     with masked(ours, mask, own):
@@ -109,7 +111,7 @@ def test_trained_by_others_the_form_of_torch_prune_keeps_to_the_mask() -> None:
 def test_the_state_of_torch_prune_loads_into_a_model_that_torch_prepared() -> None:
     model = network("batch")
     mask = random_mask(model)
-    held = prune_form(model, mask)
+    held = prune_form(model, mask, SHAPE)
     fresh = network("batch", seed=1)
     for name in mask:
         prune.identity(fresh.get_submodule(name.removesuffix(".weight")), "weight")  # type: ignore[no-untyped-call]
@@ -117,7 +119,7 @@ def test_the_state_of_torch_prune_loads_into_a_model_that_torch_prepared() -> No
     assert torch.equal(fresh.eval()(inputs()), held.eval()(inputs()))
 
 
-@pytest.mark.parametrize("form", [plain_state, prune_form])
+@pytest.mark.parametrize("form", [plain_state, partial(prune_form, shape=SHAPE)])
 def test_a_mask_of_another_model_is_refused(form: object) -> None:
     assert callable(form)
     with pytest.raises(UsageError, match=r"the mask has conv1.weight of shape \(2, 4\), the model has not"):

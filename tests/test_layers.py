@@ -29,6 +29,9 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "crops",
         "streaming",
         "build",
+        "weights",
+        "tracing",
+        "layout",
         "check",
     },
     {
@@ -81,6 +84,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "estimate",
         "capacity",
         "criterion_check",
+        "suitability",
         "work",
     },
     {
@@ -89,6 +93,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "worker",
         "study",
         "views",
+        "coverage",
         "tables",
         "render",
         "terminal",

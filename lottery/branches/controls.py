@@ -56,8 +56,9 @@ def shuffle(
 ) -> Start:
     """The ticket's mask permuted within each layer, or over all layers together, on weights of the dense network.
 
-    They are those of the rewind point; in the modes `lr` and `finetune` the trained ones, and training goes on as the
-    mode has it. With `weights: rewound` it trains from the rewind point in any mode."""
+    Over all layers means over all that are pruned: one with rate 0, or without a density where these are given, keeps
+    its mask. The weights are those of the rewind point; in the modes `lr` and `finetune` the trained ones, and training
+    goes on as the mode has it. With `weights: rewound` it trains from the rewind point in any mode."""
     import torch
 
     from lottery.mask import Mask
@@ -68,9 +69,10 @@ def shuffle(
             n: b.flatten()[torch.randperm(b.numel(), generator=generator)].reshape(b.shape) for n, b in mask.items()
         }
     else:
-        bits = torch.cat([b.flatten() for b in mask.values()])
-        parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], list(mask.sizes().values()))
-        moved = {n: part.reshape(shape) for (n, shape), part in zip(mask.shapes().items(), parts, strict=True)}
+        names, shapes = level.pruning.shrinks(mask), mask.shapes()
+        bits = torch.cat([mask[name].flatten() for name in names])
+        parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], [mask.sizes()[n] for n in names])
+        moved = dict(mask) | {n: part.reshape(shapes[n]) for n, part in zip(names, parts, strict=True)}
     return _under(level, Mask(moved), weights)
 
 
@@ -230,13 +232,14 @@ def small_dense(level: Level, generator: torch.Generator) -> Start:
     Of all factors from 0 to 1 the one whose network's number of parameters is nearest to that of the ticket, its
     surviving weights and all that cannot be pruned; the smaller network among equals."""
     from lottery.build import prunable
+    from lottery.layout import state_of
     from lottery.mask import Mask
 
     pruned = sum(level.mask.sizes().values()) - sum(level.mask.alive().values())
     model = _nearest(level, _size(level, level.model) - pruned)
     network = level.network(model, generator)
     dense = Mask.dense(prunable(network))
-    return replace(anew(level, dense, network.state_dict()), model=model)
+    return replace(anew(level, dense, state_of(network)), model=model)
 
 
 @branches.register(

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lottery.build import PRUNABLE, set_weight, weight_parameter
+from lottery.build import set_weight
 from lottery.normalizations._switchable import Switchable
+from lottery.weights import PRUNABLE, weight_parameter
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, Switchable)
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.build import PRUNABLE, evaluating, set_weight
+from lottery.build import evaluating, set_weight
 from lottery.errors import UsageError
+from lottery.weights import PRUNABLE
 
 
 @torch.no_grad()

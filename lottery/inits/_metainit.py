@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import is_parametrized
 
-from lottery.build import PRUNABLE, evaluating, weight_parameter
+from lottery.build import evaluating
+from lottery.weights import PRUNABLE, weight_parameter
 
 
 def tune_norms(

@@ -96,8 +96,8 @@ def fixup(model: nn.Module, generator: torch.Generator) -> None:
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 
-    from lottery.build import PRUNABLE
     from lottery.inits._draw import draw
+    from lottery.weights import PRUNABLE
 
     found = [getattr(module, "branch", None) for module in model.modules()]
     blocks = [branch for branch in found if isinstance(branch, list)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from lottery import registry
-from lottery.build import PRUNABLE
+from lottery.weights import PRUNABLE
 
 
 def norm(name: str, channels: int, spatial: bool) -> nn.Module:

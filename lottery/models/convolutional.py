@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from lottery.activations import ActivationName
 from lottery.models._keys import Dropout, Width, image_shape, scaling
@@ -100,7 +100,12 @@ for _name, _count in RESNET_BLOCKS.items():
     _register_resnet(_name, _count)
 
 
-@models.register("torchvision", source="torchvision.models")
+def _version(args: Mapping[str, Any]) -> int:
+    """2 where attention's projections of queries, keys and values, which torch packs, were not pruned in version 1."""
+    return 2 if str(args.get("arch")).startswith("vit_") else 1
+
+
+@models.register("torchvision", source="torchvision.models", version_of=_version)
 def torchvision(input_shape: tuple[int, ...], classes: int, *, arch: str) -> nn.Module:
     """Any classification model of torchvision by its name there, `{name: torchvision, arch: resnet18}`, untrained."""
     from lottery.models._torchvision import classifier

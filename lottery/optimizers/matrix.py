@@ -43,12 +43,12 @@ def muon(
     Raises UsageError where no layer is hidden, or `optimizer` needs more than a gradient."""
     from torch import nn
 
-    from lottery.build import prunable
     from lottery.errors import UsageError
     from lottery.optimizers._joined import Joined, Muon
     from lottery.optimizers._nested import nested
+    from lottery.weights import matrices
 
-    weights = list(prunable(model).values())
+    weights = matrices(model)
     mine = weights if layers == "all" else weights[1:-1]
     if not mine:
         raise UsageError(

@@ -1,0 +1,134 @@
+"""Which parameters of a layer are weights that multiply its input, by the kind of layer, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+PRUNABLE = (  # layers whose one weight is called `weight`
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
+Value = TypeVar("Value", bound=Tensor)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+_PROJECTIONS = "qkv"  # of queries, keys and values, in the order of attention's packed weight
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a network a weight is: rows `first` to `last` of a parameter, all of them where these are None.
+
+    `name` is the weight's own, `parameter` that of the parameter in the state dict. `attribute` of the module at
+    `path` is the tensor that the layer computes with, which is not the parameter under a weight normalization.
+    `kind` is that of the weight: `layer` where the kind of its layer says that it multiplies an input, `embedding`, or
+    `other`, of which only the network's own code can tell."""
+
+    name: str
+    parameter: str
+    path: str
+    attribute: str
+    kind: str
+    rows: tuple[int, int] | None = None
+
+    def rows_of(self, value: Value) -> Value:
+        """The weight's own rows of the whole parameter, or of another tensor in its place; the memory is shared."""
+        return value if self.rows is None else value[slice(*self.rows)]  # type: ignore[return-value]
+
+
+def layer_name(name: str) -> str:
+    """The layer of a weight: `fc1` of `fc1.weight` and of `fc1.parametrizations.weight.original1`.
+
+    Where a module has several weights each is a layer of its own, `rnn.weight_hh_l0`."""
+    layer, parametrized, _ = name.partition(".parametrizations.weight.original")
+    return layer if parametrized else name.removesuffix(".weight")
+
+
+def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:
+    """The parameter of a linear or convolutional layer that is pruned, and its name inside the layer."""
+    if not is_parametrized(layer, "weight"):
+        assert isinstance(layer.weight, nn.Parameter)
+        return "weight", layer.weight
+    held = originals(layer)
+    which = "original" if held.is_tensor else "original1"
+    weight = getattr(held, which)
+    assert isinstance(weight, nn.Parameter)
+    return f"parametrizations.weight.{which}", weight
+
+
+def matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of linear and convolutional layers, in the order of the modules; a shared one once."""
+    layers = [module for module in model.modules() if isinstance(module, PRUNABLE) and _has_one_weight(module)]
+    return list({id(weight): weight for _, weight in map(weight_parameter, layers)}.values())
+
+
+def originals(layer: nn.Module, attribute: str = "weight") -> ParametrizationList:
+    """What a parametrized layer computes its weight from."""
+    held = layer.get_submodule(f"parametrizations.{attribute}")
+    assert isinstance(held, ParametrizationList)
+    return held
+
+
+def places(model: nn.Module) -> Iterator[Place]:
+    """Each parameter of two or more dimensions, those of known kinds of layers first of their module, module by module.
+
+    Attention's packed projections come as three; what a weight normalization is computed from comes once, as the
+    weight of its layer. A parameter under several names comes once for each module that has it."""
+    normalized: set[nn.Module] = set()  # what weights of known kinds are computed from
+    for path, module in model.named_modules():
+        if module in normalized:
+            continue
+        known = list(_of_layer(path, module))
+        yield from known
+        if known and is_parametrized(module, known[0].attribute):
+            normalized.add(originals(module))
+        taken = {place.attribute for place in known}
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if name not in taken and parameter.dim() > 1:
+                yield Place(_joined(path, name), _joined(path, name), path, name, "other")
+
+
+def _of_layer(path: str, module: nn.Module) -> Iterator[Place]:
+    """The weights that the kind of this module tells."""
+    if isinstance(module, nn.MultiheadAttention):
+        yield from _of_attention(path, module)
+    elif isinstance(module, _RECURRENT):
+        for name, _ in module.named_parameters(recurse=False):
+            if name.startswith("weight_"):
+                yield Place(_joined(path, name), _joined(path, name), path, name, "layer")
+    elif _has_one_weight(module):
+        name = _joined(path, weight_parameter(module)[0])
+        kind = "embedding" if isinstance(module, _EMBEDDINGS) else "layer"
+        yield Place(name, name, path, "weight", kind)
+
+
+def _has_one_weight(module: nn.Module) -> bool:
+    # transformers' Conv1D, a linear layer whose weight is (inputs, outputs), is told by its name: it need not be there
+    named = any(kind.__name__ == "Conv1D" for kind in type(module).__mro__) and hasattr(module, "nf")
+    if not named and not isinstance(module, (*PRUNABLE, nn.Bilinear, *_EMBEDDINGS)):
+        return False
+    return isinstance(module._parameters.get("weight"), nn.Parameter) or is_parametrized(module, "weight")
+
+
+def _of_attention(path: str, module: nn.MultiheadAttention) -> Iterator[Place]:
+    for place, letter in enumerate(_PROJECTIONS):
+        name = _joined(path, f"{letter}.weight")
+        packed, own = module._parameters.get("in_proj_weight"), f"{letter}_proj_weight"
+        if packed is not None:
+            rows = place * module.embed_dim, (place + 1) * module.embed_dim
+            yield Place(name, _joined(path, "in_proj_weight"), path, "in_proj_weight", "layer", rows)
+        elif module._parameters.get(own) is not None:
+            yield Place(name, _joined(path, own), path, own, "layer")
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
