@@ -88,8 +88,7 @@ class Layout:
         names, same = [], {}
         for name, tensor in model.state_dict(keep_vars=True).items():
             names.append(name)
-            owner = owners.setdefault(id(tensor), name)
-            if owner != name:
+            if isinstance(tensor, Tensor) and (owner := owners.setdefault(id(tensor), name)) != name:
                 same[name] = owner
         return cls(tuple(names), found, parts, same, left)
 
