@@ -156,7 +156,7 @@ class PruneSpec(Section):
     `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
     point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
     the scores are computed anew so many times on the way to a level. `densities` are those of each layer at the last
-    level, instead of a fraction. `scope` is the criterion's own where none is given. `embeddings` are pruned on request."""
+    level, instead of a fraction. `scope` is the criterion's own where none is given. `embeddings` are on request."""
 
     model_config = ConfigDict(json_schema_extra={"required": []})  # levels or one_shot
 

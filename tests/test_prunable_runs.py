@@ -258,8 +258,8 @@ def test_the_compact_form_computes_what_the_ticket_does_or_is_refused(finished: 
 
 
 SCORED = {
-    "attention": ("snip", "grasp", "synflow", "gradient_weight", "movement"),
-    "tied": ("grasp", "gradient_weight"),
+    "attention": ("snip", "grasp", "gradient_weight", "movement"),
+    "tied": ("grasp", "gradient_weight", "synflow"),
     "gru": ("grasp", "gradient_weight"),
 }
 
@@ -287,6 +287,14 @@ def test_each_criterion_scores_parts_and_shared_weights(criterion: str, name: st
             assert parameter.grad is not None
             scores = place.rows_of((parameter * parameter.grad / total).abs().detach())
             assert scores[mask[weight]].min() >= scores[~mask[weight]].max() - 1e-7
+
+
+def test_sums_over_paths_are_refused_for_attention_and_recurrent_layers(tmp_path: Path) -> None:
+    with brought():
+        for name in ("attention", "gru"):
+            with pytest.raises(UsageError, match=r"prune.criterion: synflow .*" + name):
+                changes = ["branches=[]", "prune.rates={}", "prune.criterion=synflow", "prune.when=init"]
+                finish(TEXT % (name, "output*"), tmp_path, *changes)
 
 
 def test_learned_masks_are_refused_for_weights_that_are_no_layers_own(tmp_path: Path) -> None:
