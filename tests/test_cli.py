@@ -86,8 +86,8 @@ def words(*command: object) -> list[str]:
 
 
 def quiet(**more: str) -> dict[str, str]:
-    """The environment, without what asks for colours or names folders."""
-    names = ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "LOTTERY_STORE", "LOTTERY_DATA", "GITHUB_ACTIONS")
+    """The environment, without what asks for colours or a width, or names folders."""
+    names = ("FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "LOTTERY_STORE", "LOTTERY_DATA", "GITHUB_ACTIONS", "COLUMNS")
     return {**{k: v for k, v in os.environ.items() if k not in names}, "OMP_NUM_THREADS": "1", **more}
 
 
