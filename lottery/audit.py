@@ -90,7 +90,8 @@ def audit(study: Study) -> Audit:
 
     A ticket retrained with another optimizer of the recipe is compared with that one's dense network. Controls are
     compared with their ticket as well, in the steps trained. Reads each job's identity from the store once."""
-    evidence, report = Evidence(study.store), study.recipe.report
+    metrics = {record.manifest.key: record.metrics for record in study.found.values()}
+    evidence, report = Evidence(study.store, metrics), study.recipe.report
     known = {
         key: facts_of(evidence, record, report)
         for key, record in study.found.items()
@@ -178,8 +179,9 @@ def _by_origin(ours: Facts, dense: Facts) -> Iterator[tuple[str, str, str, str]]
     if origin is None:
         return
     point = ours.grid[0] if ours.grid and origin.from_the_point else 0
-    if "optimizer" in changes_of(ours.branch) and (point or origin.goes_on):
-        yield "weights", f"{origin.weights}, with the optimizer that found the ticket", "its own", branch
+    changed = [what for what in ("optimizer", "data") if what in changes_of(ours.branch)]
+    if changed and (point or origin.goes_on):
+        yield "weights", f"{origin.weights}, with the {changed[0]} that found the ticket", "its own", branch
     elif origin.weights != REWOUND:
         yield "weights", origin.weights, "its own", mode if origin.weights in (ABOVE, DENSE) else branch
     if origin.schedule == LAST:

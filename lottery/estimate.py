@@ -21,6 +21,7 @@ from lottery.tuning import default_range
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.plan import Job
+    from lottery.spec import Duration
     from lottery.train import Training
 
 Group = TypeVar("Group", bound=Hashable)
@@ -101,8 +102,13 @@ def steps_of(bench: Bench) -> dict[str, int]:
 def _steps(bench: Bench, job: Job) -> int:
     if job.kind == "choice":
         return 0
-    total = bench.steps(bench.plan.recipe.train.length, job.seed, job.optimizer)
-    to = bench.steps(job.rewind.to, job.seed, job.optimizer) if job.rewind else 0
+    own = job.branch.component.args if job.branch is not None else {}
+    optimizer, dataset = own.get("optimizer") or job.optimizer, own.get("dataset")
+
+    def in_steps(length: Duration) -> int:
+        return bench.steps(length, job.seed, optimizer, dataset)
+
+    total, to = in_steps(bench.plan.recipe.train.length), in_steps(job.rewind.to) if job.rewind else 0
     if job.kind == "rewind":
         return to
     if job.branch is not None and job.rewind is not None:

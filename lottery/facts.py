@@ -60,9 +60,12 @@ class Choice:
 
 @dataclass
 class Evidence:
-    """Identities of jobs and the training that each stands for, read from a store once each."""
+    """Identities of jobs and the training that each stands for, read from a store once each.
+
+    `known` are the metrics of finished trainings by key, as far as somebody has read them already."""
 
     store: Store
+    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _identities: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _trainings: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _choices: dict[str, Choice] = field(default_factory=dict)
@@ -93,6 +96,16 @@ class Evidence:
             chain[above] = self.identity(above) or {}
             above = chain[above].get("parent")
         return [identity for identity in chain.values() if "rewind" in identity]
+
+    def curves(self, key: str) -> list[list[int]]:
+        """The steps of the curves of a job's parents, its own parent's first; empty where a parent is not known."""
+        found: list[list[int]] = []
+        seen, above = {key}, (self.identity(key) or {}).get("parent")
+        while above is not None and above not in seen:
+            seen.add(above)
+            found.append([int(row["step"]) for row in proofs.curve_of(self.known.get(above, {}))])
+            above = (self.identity(above) or {}).get("parent")
+        return found
 
     def genuine(self, key: str) -> bool:
         """Whether the record of a job's identity is what its key is a hash of."""
@@ -164,18 +177,39 @@ def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
         until = proofs.in_steps(prune["during"]["end"], training["length"], steps[-1])
         unproven += ["at which step pruning ended is told in epochs only"] if until is None else []
     validated = bool(training.get("validation"))
-    problems += [("stopping", wrong) for wrong in proofs.stopping(metrics, report, validated, until or 0)]
+    wrong_stop = list(proofs.stopping(metrics, report, validated, until or 0))
+    if wrong_stop and origin is not None and not origin.known and steps:  # it may go on from trained weights
+        wrong_stop = list(proofs.stopping(metrics, report, validated, steps[0] + 1))
+    problems += [("stopping", wrong) for wrong in wrong_stop]
     problems += [("metrics", wrong) for wrong in proofs.unmeasured(metrics, training.get("metrics") or ())]
     if not steps:
         return Facts(values, tuple(problems), tuple(unproven), *about)
-    own, shared = steps[-1] - steps[0], steps[0]
-    if origin is not None and origin.weights.startswith(ABOVE):
-        shared = steps[-1] + (len(tickets) - 1) * own
-    elif origin is not None and origin.weights.startswith(DENSE):
-        shared = steps[-1]
+    own, shared = steps[-1] - steps[0], _shared(evidence, key, origin, steps)
+    if shared is None:
+        unproven += [f"where {branch} starts from: its entry declares no `origins`"]
     problems += _length_problems(identity, training, steps, branch)
     unproven += _unproven(identity, training, steps)
-    return Facts(values, tuple(problems), tuple(unproven), *about, shared + own, own, tuple(steps))
+    return Facts(
+        values, tuple(problems), tuple(unproven), *about, None if shared is None else shared + own, own, tuple(steps)
+    )
+
+
+def _shared(evidence: Evidence, key: str, origin: Origin | None, steps: list[int]) -> int | None:
+    """Steps that made the weights a training starts from, each counted as the training that took it did; None where
+    nobody says where it starts from."""
+    if origin is None:
+        return steps[0]
+    if not origin.known:
+        return None
+    above = evidence.curves(key)  # from the next on its chain to the dense network
+    if not above or not all(above) or not (origin.from_the_point or origin.goes_on):
+        return steps[0]
+    if origin.weights.startswith(DENSE):
+        return above[-1][-1]
+    if origin.weights.startswith(ABOVE):
+        found = above[1:] if "branch" in (evidence.identity(key) or {}) else above  # without the ticket itself
+        return found[-1][-1] + sum(curve[-1] - curve[0] for curve in found[:-1])
+    return above[0][0] if "branch" in (evidence.identity(key) or {}) else steps[0]
 
 
 def _rate_of(training: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.registry import Problem
-from lottery.schedules import multiplier
+from lottery.schedules import multiplier, peak
 from lottery.spec import Component, Duration
 
 if TYPE_CHECKING:
@@ -69,20 +69,38 @@ def _wrong(
     if max(first, warm) >= total:
         return ""  # said elsewhere
     rate = multiplier(schedule, warm, total, steps)
-    last = rate(total - 1)
+    last = rate(total - 1) / peak(rate, total)
     if finetune is None and last < LEAST_RATE:
         return (
             f"the schedule {schedule.name} ends at {last:.2g} of its peak, at which nothing is trained; "
             "say at which share of the peak to fine-tune: `finetune: {rate: 0.01}`"
         )
-    constant = last if finetune is None else finetune.rate
-    looks = {*range(warm, total, -(-(total - warm) // LOOKS)), total - 1}
-    if first >= warm and all(rate(step) == constant for step in looks):
+    if first >= warm and _is_one_rate(rate, warm, total, finetune):
         return (
             f"the schedule {schedule.name} has one rate throughout, so that fine-tuning is `mode: lr` under another "
             "name; write that mode, or another rate as `finetune: {rate: 0.1}`"
         )
     return ""
+
+
+def trains_as_lr(recipe: Recipe, rewind: RewindSpec) -> bool:
+    """True if fine-tuning from this point has the learning rates that `mode: lr` has, as far as lengths tell alone.
+
+    After the last step of a staircase both modes train at one rate: their tickets are equal, not two methods that
+    agree."""
+    schedule, warmup, length = recipe.train.schedule.component, recipe.train.schedule.warmup, recipe.train.length
+    lengths = [length, rewind.to, *([warmup] if warmup else []), *_lengths(schedule)]
+    if rewind.mode != "finetune" or len({each.unit for each in lengths if each.value}) != 1:
+        return False
+    total, first, warm = (_without_data(each) if each else 0 for each in (length, rewind.to, warmup))
+    rate = multiplier(schedule, warm, total, _without_data)
+    return warm <= first < total and _is_one_rate(rate, first, total, recipe.finetune)
+
+
+def _is_one_rate(rate: Callable[[int], float], first: int, total: int, finetune: FinetuneSpec | None) -> bool:
+    """True if the schedule has the rate of fine-tuning from one step to the end."""
+    constant = rate(total - 1) if finetune is None else finetune.rate * peak(rate, total)
+    return all(rate(step) == constant for step in {*range(first, total, -(-(total - first) // LOOKS)), total - 1})
 
 
 def _without_data(length: Duration) -> int:

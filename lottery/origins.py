@@ -38,11 +38,17 @@ class Origin:
         return self.weights.startswith("trained")
 
     @property
+    def known(self) -> bool:
+        """False for a control whose entry does not declare where its trainings come from."""
+        return self.schedule != UNKNOWN
+
+    @property
     def from_the_point(self) -> bool:
         """True if it trains on the schedule's steps from k on."""
         return self.schedule in (REST, LAST)
 
 
+UNKNOWN = "not declared"  # what a control of a plugin does not declare
 REST, LAST = "from step k", "last rate"
 WHOLE = "from step 0"
 UNTRAINED = "none"
@@ -77,18 +83,15 @@ NETWORK = in_any_mode("initial", "none")
 def origin_of(branch: Component | None, mode: str) -> Origin:
     """The origin of a control, or of a ticket where `branch` is None.
 
-    Of a plugin's control without the trait `origins` only the weights are known, by its trait or key `weights`."""
+    Of a plugin's control without the trait `origins` nothing is known."""
     if branch is None:
         return TICKET[_mode(mode)]
     if branch.name not in registry.branches:
-        return Origin("unknown", "its own", "its own", "none", "its own")
+        return Origin(UNKNOWN, UNKNOWN, UNKNOWN, "none", UNKNOWN)
     entry = registry.branches[branch.name]
     option = branch.args.get("weights", entry.defaults.get("weights", ""))
     known: Mapping[str, Origins] = entry.traits.get("origins", {})
-    if option in known:
-        return known[option][_mode(mode)]
-    weights = entry.traits.get("weights") or option or REWOUND
-    return Origin(str(weights), "its own", "its own", "none", "its own")
+    return known[option][_mode(mode)] if option in known else Origin(UNKNOWN, UNKNOWN, UNKNOWN, "none", UNKNOWN)
 
 
 def carries_state(optimizer: Mapping[str, Any]) -> bool:

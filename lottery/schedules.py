@@ -134,6 +134,11 @@ def warmed_up(multiplier: float, step: int, warmup: int) -> float:
     return multiplier * min(1.0, (step + 1) / warmup) if warmup else multiplier
 
 
+def peak(rate: Callable[[int], float], total: int) -> float:
+    """The highest multiplier of a training of `total` steps: of each of them, or of 20,000 spread over more."""
+    return max(rate(step) for step in {*range(0, total, -(-total // 20_000)), total - 1})
+
+
 def multiplier(
     schedule: Component, warmup: int, total: int, steps: Callable[[Duration], int]
 ) -> Callable[[int], float]:

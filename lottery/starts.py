@@ -24,7 +24,7 @@ from lottery.mask import Mask
 from lottery.objective import Batch, Objective, without_a_last_one_alone
 from lottery.origins import carries_state
 from lottery.recalibration import recalibrate
-from lottery.schedules import multiplier
+from lottery.schedules import multiplier, peak
 from lottery.seed import generator, stream
 from lottery.spec import Component, Duration
 from lottery.train import Stopped, Training, load_optimizer
@@ -274,6 +274,6 @@ def _loss(bench: Bench, data: Data) -> nn.Module:
 def _multiplier(spec: Spec, total: int, steps: Callable[[Duration], int]) -> Callable[[int], float]:
     rate = multiplier(spec.schedule, steps(spec.warmup) if spec.warmup else 0, total, steps)
     if spec.last_rate:
-        last = rate(total - 1) if spec.finetune_rate is None else spec.finetune_rate
+        last = rate(total - 1) if spec.finetune_rate is None else spec.finetune_rate * peak(rate, total)
         return lambda step: last
     return lambda step: rate(int(step // spec.stretch))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import coverage
 from lottery.environment import differing
+from lottery.finetuning import trains_as_lr
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
 from lottery.spec import Component
@@ -241,6 +242,9 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     if at_first and recipe.report == "early_stop":
         yield f"stopped at the first measure after going on from trained weights: {', '.join(at_first)}"
     yield from coverage.of_records(found)
+    tickets = {record.job.rewind for record in found if record.job.kind == "ticket" and record.job.rewind}
+    if any(trains_as_lr(recipe, rewind) for rewind in tickets):
+        yield "fine-tuning at the only rate the schedule has from here on is the training of mode lr"
     if any("test_r2" in (record.at("end") or {}) for record in found):
         yield "r2 in place of accuracy"
 

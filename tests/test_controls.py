@@ -376,7 +376,7 @@ def differences(job: Job, origin: Origin) -> set[tuple[str, str]]:
     if job.branch and job.branch.name == "learned_supermask":
         found |= {("learning_rate", dense)}
     if job.branch and job.branch.name == "other_data":
-        found |= {("data", dense), ("fingerprint", dense)}
+        found |= {("weights", dense), ("data", dense), ("fingerprint", dense)}
     if job.branch and job.branch.name == "small_dense":
         found |= {("model", dense)}
     if origin.steps == "n T":

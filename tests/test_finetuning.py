@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from studies import dense, everything, hand, made, ticket, view_of
 
+from lottery import registry
+from lottery.bench import Bench
 from lottery.errors import RecipeError, UsageError
+from lottery.mask import Mask
 from lottery.recipe import Recipe, parse_recipe
-from lottery.work import Request, look
+from lottery.record import records
+from lottery.starts import training_of
+from lottery.study import Study
+from lottery.trunk import Level, Spec, Start
+from lottery.work import Request, look, prepare, work
 
 TEXT = """
 name: going-on
@@ -78,6 +85,23 @@ def test_fine_tuning_at_the_one_rate_there_is_would_be_the_other_mode(schedule: 
     assert "has one rate throughout, so that fine-tuning is `mode: lr` under another name" in said
     assert len(problems(schedule, "finetune", "finetune={rate: 1.0}")) == 1
     read(schedule, "finetune", "finetune={rate: 0.1}")
+
+
+def test_one_rate_from_the_rewind_point_on_is_told_in_the_table() -> None:
+    schedule = "train.schedule={name: multi_step, at: [%s]}"
+    told = "fine-tuning at the only rate the schedule has from here on is the training of mode lr"
+    for milestones, note in (("10it", told), ("30it", "")):
+        planned = hand(schedule % milestones, "rewind={to: 20it, mode: finetune}")
+        assert view_of("means", planned, everything(planned))[0]["note"] == note
+
+
+def test_the_rate_of_fine_tuning_is_a_share_of_what_the_schedule_reaches(tmp_path: Path) -> None:
+    bench = look(Request(read("{name: multi_step, at: [40it], factor: 10}", "lr"), tmp_path, tmp_path, "cpu"))
+    dense = next(job for job in bench.plan if job.kind == "dense")
+    schedule = bench.plan.recipe.train.schedule.component
+    spec = Spec(dense.optimizer, schedule, last_rate=True, finetune_rate=0.05)
+    training = training_of(bench, dense, Start(bench.network(0).state_dict(), Mask.dense({}), spec))
+    assert [training.multiplier(step) for step in (0, 100, 299)] == [0.5, 0.5, 0.5]  # of a peak of 10 times lr
 
 
 def test_a_rate_for_fine_tuning_needs_the_mode_and_is_a_share() -> None:
@@ -162,12 +186,14 @@ branches: [{name: other_data, dataset: {name: mnist1d, samples: 200, seed: 3}}]
 """
 
 
-def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) -> None:
-    from lottery.starts import training_of
-    from lottery.work import prepare, work
-
-    bench = prepare(Request(parse_recipe(OTHER % "4ep", "o"), tmp_path, tmp_path, "cpu", deterministic=True))
+def ran(text: str, folder: Path, *overrides: str) -> Bench:
+    bench = prepare(Request(parse_recipe(text, "o", overrides), folder, folder, "cpu", deterministic=True))
     assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
+    return bench
+
+
+def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) -> None:
+    bench = ran(OTHER % "4ep", tmp_path)
     (control,) = [job for job in bench.plan if job.kind == "branch"]
     training = training_of(bench, control)
     here, there = (bench.data(0, each).steps_per_epoch(20) for each in (None, control.branch.component.args["dataset"]))
@@ -187,3 +213,48 @@ def test_other_data_on_which_nothing_is_left_to_train_are_refused_before_trainin
         "branches.0.dataset: on mnist1d the rewind point 2ep is step 22 and train.length 15it ends at step 15: nothing "
         "is left to train (adam); give both in the same unit"
     )
+
+
+def test_the_audit_counts_the_steps_of_each_training_as_that_training_took_them(tmp_path: Path) -> None:
+    """An epoch of the other data has fewer steps than one of the recipe's."""
+    bench = ran(OTHER % "4ep", tmp_path, "rewind=[{to: 2ep}, {to: 2ep, mode: lr}]", "prune.levels=2")
+    study = Study(bench.plan, records(bench.plan, bench.store), bench.store)
+    found = {
+        (bench.plan.jobs[f.key].rewind.mode, f.cell[2], f.field, f.against): (f.ours, f.dense)
+        for f in study.audit.findings
+        if f.cell[3] == "other_data" and f.field in ("steps", "weights")
+    }
+    other = next(job for job in bench.plan if job.branch is not None).branch.component.args["dataset"]
+    here, there = (bench.data(0, each).steps_per_epoch(20) for each in (None, other))
+    dense, ticket, carried = "dense network", "ticket", "with the data that found the ticket"
+    rest = 2 * there
+    assert found == {
+        **{("weights", n, "weights", dense): (f"rewound, {carried}", "its own") for n in (1, 2)},
+        **{("lr", n, "weights", dense): (f"trained, of the level above, {carried}", "its own") for n in (1, 2)},
+        **{("weights", n, "steps", dense): (str(2 * here + rest), str(4 * here)) for n in (1, 2)},
+        ("lr", 1, "steps", dense): (str(4 * here + rest), str(4 * here)),
+        ("lr", 2, "steps", dense): (str(6 * here + rest), str(4 * here)),
+        ("lr", 1, "steps", ticket): (str(4 * here + rest), str(6 * here)),
+        ("lr", 2, "steps", ticket): (str(6 * here + rest), str(8 * here)),
+    }
+
+
+def _again(level: Level, generator: Any) -> Start:
+    """The ticket once more."""
+    return level.start
+
+
+def test_a_control_of_a_plugin_that_declares_nothing_is_neither_blamed_nor_vouched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.branches._load()
+    monkeypatch.setattr(registry.branches, "_entries", dict(registry.branches._entries))
+    registry.branches.register("again", source="-")(_again)
+    bench = ran(OTHER % "4ep", tmp_path, "rewind={to: 2ep, mode: lr}", "branches=[again]", "report=early_stop")
+    found = records(bench.plan, bench.store)
+    ticket, again = ([r.metrics for r in found.values() if r.job.kind == kind] for kind in ("ticket", "branch"))
+    assert again == ticket
+    audit = Study(bench.plan, found, bench.store).audit
+    listed = [(each.field, each.ours, each.named) for each in audit.findings if each.cell[3] == "again"]
+    assert listed == [("weights", "not declared", "the branch again")]
+    assert "where again starts from: its entry declares no `origins`" in audit.unproven[0]
