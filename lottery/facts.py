@@ -11,7 +11,7 @@ from lottery import proofs, registry
 from lottery.environment import ABSENT, FIELDS, described
 from lottery.errors import LotteryError, MachineError
 from lottery.identity import digest
-from lottery.origins import ABOVE, DENSE, Origin, carries_state, origin_of
+from lottery.origins import Origin, carries_state, origin_of
 from lottery.spec import Component, Duration
 from lottery.tuning import choose
 
@@ -184,7 +184,7 @@ def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
     problems += [("metrics", wrong) for wrong in proofs.unmeasured(metrics, training.get("metrics") or ())]
     if not steps:
         return Facts(values, tuple(problems), tuple(unproven), *about)
-    own, shared = steps[-1] - steps[0], _shared(evidence, key, origin, steps)
+    own, shared = steps[-1] - steps[0], proofs.shared_steps(origin, steps, evidence.curves(key), bool(branch))
     if shared is None:
         unproven += [f"where {branch} starts from: its entry declares no `origins`"]
     problems += _length_problems(identity, training, steps, branch)
@@ -192,24 +192,6 @@ def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
     return Facts(
         values, tuple(problems), tuple(unproven), *about, None if shared is None else shared + own, own, tuple(steps)
     )
-
-
-def _shared(evidence: Evidence, key: str, origin: Origin | None, steps: list[int]) -> int | None:
-    """Steps that made the weights a training starts from, each counted as the training that took it did; None where
-    nobody says where it starts from."""
-    if origin is None:
-        return steps[0]
-    if not origin.known:
-        return None
-    above = evidence.curves(key)  # from the next on its chain to the dense network
-    if not above or not all(above) or not (origin.from_the_point or origin.goes_on):
-        return steps[0]
-    if origin.weights.startswith(DENSE):
-        return above[-1][-1]
-    if origin.weights.startswith(ABOVE):
-        found = above[1:] if "branch" in (evidence.identity(key) or {}) else above  # without the ticket itself
-        return found[-1][-1] + sum(curve[-1] - curve[0] for curve in found[:-1])
-    return above[0][0] if "branch" in (evidence.identity(key) or {}) else steps[0]
 
 
 def _rate_of(training: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from lottery.origins import ABOVE, DENSE, Origin
 from lottery.spec import Duration
 
 Metrics = Mapping[str, Any]
@@ -84,6 +85,32 @@ def in_steps(length: str, whole: str, total: int) -> int | None:
         return part.value
     steps, rest = divmod(total * part.value, all_of_it.value)
     return steps if all_of_it.unit == "ep" and not rest else None
+
+
+def shared_steps(
+    origin: Origin | None, steps: Sequence[int], above: Sequence[Sequence[int]], control: bool
+) -> int | None:
+    """Steps that made the weights which a training starts from, each counted as the training that took it did.
+
+    Args:
+        origin: Where it starts from; None for a dense network.
+        steps: Those of the rows of its own curve.
+        above: The same of its parents, from its own parent to the dense network; an empty one is not known.
+        control: Whether its own parent is a ticket that it leaves.
+
+    Returns:
+        The number of steps; its own first step where the parents are not known; None where nobody says where it starts.
+    """
+    if origin is not None and not origin.known:
+        return None
+    if origin is None or not above or not all(above) or not (origin.from_the_point or origin.goes_on):
+        return steps[0]
+    if origin.weights.startswith(DENSE):
+        return above[-1][-1]
+    if origin.weights.startswith(ABOVE):
+        levels = above[1:] if control else above
+        return levels[-1][-1] + sum(curve[-1] - curve[0] for curve in levels[:-1])
+    return above[0][0] if control else steps[0]
 
 
 def grid(first: int, total: int, every: int) -> list[int]:
