@@ -38,8 +38,7 @@ def contradictions(data: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterato
         if schedule.name not in registry.schedules or registry.schedules.check(schedule)[1]:
             continue  # said elsewhere
         for index, rewind in enumerate(rewinds):
-            lengths = [train.length, rewind.to, *([warmup] if warmup else []), *_lengths(schedule)]
-            if rewind.mode == "finetune" and len({each.unit for each in lengths if each.value}) == 1:
+            if rewind.mode == "finetune" and _in_one_unit(schedule, warmup, train.length, rewind.to):
                 wrong = _wrong(schedule, warmup, train.length, rewind, finetune, _without_data)
                 if wrong:
                     yield path or ("rewind", index, "mode"), wrong
@@ -89,8 +88,7 @@ def trains_as_lr(recipe: Recipe, rewind: RewindSpec) -> bool:
     After the last step of a staircase both modes train at one rate: their tickets are equal, not two methods that
     agree."""
     schedule, warmup, length = recipe.train.schedule.component, recipe.train.schedule.warmup, recipe.train.length
-    lengths = [length, rewind.to, *([warmup] if warmup else []), *_lengths(schedule)]
-    if rewind.mode != "finetune" or len({each.unit for each in lengths if each.value}) != 1:
+    if rewind.mode != "finetune" or not _in_one_unit(schedule, warmup, length, rewind.to):
         return False
     total, first, warm = (_without_data(each) if each else 0 for each in (length, rewind.to, warmup))
     rate = multiplier(schedule, warm, total, _without_data)
@@ -99,8 +97,15 @@ def trains_as_lr(recipe: Recipe, rewind: RewindSpec) -> bool:
 
 def _is_one_rate(rate: Callable[[int], float], first: int, total: int, finetune: FinetuneSpec | None) -> bool:
     """True if the schedule has the rate of fine-tuning from one step to the end."""
-    constant = rate(total - 1) if finetune is None else finetune.rate * peak(rate, total)
-    return all(rate(step) == constant for step in {*range(first, total, -(-(total - first) // LOOKS)), total - 1})
+    last = rate(total - 1)
+    if any(rate(step) != last for step in range(first, total, -(-(total - first) // LOOKS))):
+        return False  # most are told here, without a look at the whole schedule
+    return finetune is None or finetune.rate * peak(rate, total) == last
+
+
+def _in_one_unit(schedule: Component, *lengths: Duration | None) -> bool:
+    """True if all lengths, the schedule's too, are in steps or all in epochs: their shares need no data."""
+    return len({each.unit for each in (*lengths, *_lengths(schedule)) if each is not None and each.value}) == 1
 
 
 def _without_data(length: Duration) -> int:

@@ -128,14 +128,16 @@ def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any
 
 def stored_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a `Training.state()` as a rewind job commits them: the weights as the method has them."""
-    weights = Layout.of(model).split(part(tensors, "model/"))
-    rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
-    return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
+    return _with_weights(tensors, Layout.of(model).split(part(tensors, "model/")))
 
 
 def network_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `stored_state`: the tensors as a training of this model restores them."""
-    weights = Layout.of(model).join(part(tensors, "model/"))
+    return _with_weights(tensors, Layout.of(model).join(part(tensors, "model/")))
+
+
+def _with_weights(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a `Training.state()` with these weights in place of its own."""
     rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
     return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
 
