@@ -36,6 +36,7 @@ from lottery.options import (
     studied,
 )
 from lottery.places import store_root
+from lottery.readings import READINGS
 from lottery.views import VIEWS
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def show(
         print(name)
         for item, value in about[name].items():
             print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
-    for name in ("density", "end", "early_stop", "diverged", "lr", "edge"):
+    for name in ("density", *READINGS, "diverged", "lr", "edge"):
         if metrics.get(name) is not None:
             terminal.say(f"{name:<12} {in_words(metrics[name])}", indent=13)
     for trial in metrics.get("trials", []):

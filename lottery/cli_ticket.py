@@ -11,6 +11,7 @@ import typer
 from lottery.errors import LotteryError, UsageError
 from lottery.options import DataDir, Plugins, StoreDir, plug_in
 from lottery.places import data_root, store_root
+from lottery.readings import READINGS
 
 if TYPE_CHECKING:
     from lottery.job import Progress
@@ -85,7 +86,7 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
     sizes = found.mask.sizes()
     rows += [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in found.mask.alive().items()]
     for name in ("ticket", "dense"):
-        for when in ("early_stop", "end"):
+        for when in READINGS:
             row = evidence[name].get(when)
             if row:
                 measured = [k for k in ("test_accuracy", "test_r2") if k in row]

@@ -11,6 +11,7 @@ from lottery import registry
 from lottery.criterion_rules import about_criterion
 from lottery.entry_rules import about_entries
 from lottery.fields import FIELDS, FIXED
+from lottery.readings import CHOSEN
 from lottery.registry import Problem, suggest
 from lottery.spec import Component, Duration, plain
 from lottery.tuning import learning_rates
@@ -67,8 +68,9 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong between the sections of a recipe, looking only at those that are valid by themselves."""
     data, train, prune = valid.get("data"), valid.get("train"), valid.get("prune")
     rewinds, branches = valid.get("rewind", ()), valid.get("branches", ())
-    if data and valid.get("report") == "early_stop" and not data.validation:
-        yield ("report",), "early_stop needs data.validation above 0; hold examples out, or write `report: end`"
+    report = valid.get("report")
+    if data and report in CHOSEN and not data.validation:
+        yield ("report",), f"{report} needs data.validation above 0; hold examples out, or write `report: end`"
     yield from _about_split(data)
     yield from _about_crops(data)
     yield from _twice(("metrics",), valid.get("metrics", ()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.environment import differing
 from lottery.multiply_adds import STEP, passes, per_layer, surviving
+from lottery.readings import READINGS
 from lottery.tables import Row, head, measured_cell, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class _Meter:
         whole = min(max(first, self._steps(during.end, job)), last) if job.kind == "ticket" and during else first
         sparse = self._executed(job, first, whole, self.forward)
         sparse += self._executed(job, whole, last, surviving(self.layers, metrics))
-        read = {metrics[name]["step"] for name in ("end", "early_stop") if metrics.get(name)}
+        read = {metrics[name]["step"] for name in READINGS if metrics.get(name)}
         tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.bench.splits.test_x)
         examples = len(metrics["curve"]) * self._data.validation_size + tested
         dense = self._executed(job, first, last, self.forward)

@@ -14,6 +14,7 @@ from lottery.device import prepared
 from lottery.mask import Mask, masked
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
+from lottery.readings import READINGS
 from lottery.spec import Chosen, Component
 from lottery.starts import training_of
 from lottery.tuning import default_range
@@ -28,7 +29,7 @@ Group = TypeVar("Group", bound=Hashable)
 
 FIXED_BYTES = 16_384  # a job's folder, manifest and description
 CURVE_ROW_BYTES = 180
-STATE_COPIES = 4  # a checkpoint: weights, the best weights, two moments
+STATE_COPIES = 5  # a checkpoint: weights, those of the two chosen steps, two moments
 TIMED_STEPS = 12
 TIMED_SECONDS = 3.0  # after which no further step is timed
 
@@ -87,7 +88,8 @@ def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     )
     rows = max(evaluations) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
-    sizes = {"rewind": STATE_COPIES * weights, "dense": weights, "ticket": weights + masks}
+    kept = len(READINGS) * weights
+    sizes = {"rewind": STATE_COPIES * weights, "dense": kept, "ticket": kept + masks}
     kinds = ("ticket" if job.own_trunk else job.kind for job in missing)
     total: int = sum(fixed + sizes.get(kind, 0) for kind in kinds) + 3 * STATE_COPIES * weights * bench.jobs
     return total

@@ -25,11 +25,13 @@ class Classes:
         self._measures = measures
         self._recognized, self._occurring = torch.zeros(2, classes, dtype=torch.int64, device=device)
         self._among_five = torch.zeros((), dtype=torch.int64, device=device)
+        self._each: list[Tensor] = []
 
     def add(self, scores: Tensor, y: Tensor) -> None:
         self._loss += functional.cross_entropy(scores, y, reduction="sum").double()
         correct = scores.argmax(1) == y
         self._correct += correct.sum()
+        self._each.append(correct)
         self._count += len(y)
         if "balanced_accuracy" in self._measures:
             self._occurring.index_add_(0, y, torch.ones_like(y))
@@ -45,6 +47,10 @@ class Classes:
         if "top5" in self._measures:
             found["top5"] = self._among_five.item() / self._count
         return found
+
+    def correct(self) -> Tensor:
+        """Return which examples were recognized, a bool for each in the order in which they came, on the CPU."""
+        return torch.cat(self._each).cpu()
 
 
 def _rank(scores: Tensor, y: Tensor) -> Tensor:

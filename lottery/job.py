@@ -16,7 +16,7 @@ from lottery.device import prepared
 from lottery.environment import agree
 from lottery.errors import DamagedFile, Interrupted
 from lottery.layout import Layout, state_of
-from lottery.levels import network_state, pack, read_state, stored_state
+from lottery.levels import CORRECT, kept_states, network_state, pack, pack_correct, read_state, stored_state
 from lottery.manifest import Status
 from lottery.mask import Held, Mask, masked
 from lottery.recalibration import finite
@@ -246,15 +246,20 @@ def _state_files(training: Training) -> dict[str, bytes]:
 
 
 def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[str, bytes]:
-    """Metrics of every job, of a trial without the test set; mask and kept weights of trunks only, which alone are
-    built upon."""
+    """Return the files of a finished training by name.
+
+    Metrics of every job, of a trial without the test set; a bit for each test example that says whether it was
+    recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon."""
     files = {"metrics.json": _json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
-    if job.kind == "dense":
-        files["weights.safetensors"] = encode(state_of(training.model))
-    if job.kind == "ticket" or job.own_trunk:
-        (mask,) = found
-        files["mask.safetensors"] = encode(*mask.pack())
-        files["weights.safetensors"] = encode(pack(state_of(training.model), mask))
+    if training.correct:
+        files[CORRECT] = encode(*pack_correct(training.correct))
+    if job.kind == "dense" or job.kind == "ticket" or job.own_trunk:
+        mask = Mask({})
+        if job.kind != "dense":
+            (mask,) = found
+            files["mask.safetensors"] = encode(*mask.pack())
+        for name, state in kept_states(training).items():
+            files[name] = encode(pack(state, mask) if mask else state)
     return files
 
 

@@ -7,14 +7,16 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lottery.build import prunable
-from lottery.errors import DamagedFile
+from lottery.errors import DamagedFile, UsageError
 from lottery.identity import exact
 from lottery.layout import Layout, state_of
 from lottery.mask import Mask
+from lottery.readings import CHOSEN, READINGS, Reading
 from lottery.tensors import decode, part
 from lottery.train import unflatten
 from lottery.trunk import Criterion, Pruning, Start, Weights, rewind
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from lottery.plan import Job
     from lottery.spec import Component
     from lottery.store import Store
+    from lottery.train import Training
+
+CORRECT = "correct.safetensors"  # which test examples were recognized
+WEIGHTS: dict[Reading, str] = {
+    "best_accuracy": "best_accuracy.safetensors",
+    "early_stop": "early_stop.safetensors",
+    "end": "weights.safetensors",
+}
 
 
 class StoredLevel:
@@ -64,8 +74,7 @@ class StoredLevel:
 
     @property
     def trained(self) -> Weights:
-        packed = self.bench.store.read_tensors(self.job.key, "weights.safetensors")
-        return packed if self.job.kind == "dense" else unpack(packed, self.mask)
+        return read_trained(self.bench.store, self.job.key, None if self.job.kind == "dense" else self.mask)
 
     @cached_property
     def rewound(self) -> Start:
@@ -140,6 +149,54 @@ def _with_weights(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
     """The tensors of a `Training.state()` with these weights in place of its own."""
     rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
     return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
+
+
+def kept_states(training: Training) -> dict[str, dict[str, Tensor]]:
+    """Return the states that a finished trunk level keeps, by file: that of the end and of each chosen step before it.
+
+    Each step is kept once: `read_trained` knows whose file a reading shares."""
+    kept, seen = {WEIGHTS["end"]: state_of(training.model)}, {training.step}
+    for reading in CHOSEN:
+        row = training.chosen.rows.get(reading)
+        if row is not None and row["step"] not in seen:
+            seen.add(row["step"])
+            kept[WEIGHTS[reading]] = Layout.of(training.model).split(training.chosen.weights[row["step"]])
+    return kept
+
+
+def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "end") -> Weights:
+    """Return the weights of a finished trunk level at a reading, pruned ones 0; `mask` is None for a dense network.
+
+    Raises UsageError where the training has no such reading, as without a validation split."""
+    metrics = store.read_json(key, "metrics.json")
+    steps = {name: metrics[name]["step"] for name in READINGS if metrics.get(name)}
+    if reading not in steps:
+        raise UsageError(f"{key[:12]}: has no {reading}; there are {', '.join(steps) or 'none: it diverged'}")
+    name = next(each for each in ("end", *CHOSEN) if steps.get(each) == steps[reading])
+    packed = store.read_tensors(key, WEIGHTS[name])
+    return packed if mask is None else unpack(packed, mask)
+
+
+def pack_correct(correct: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a bit for each test example, eight in a byte, by reading, and how many examples there are."""
+    packed = {name: torch.from_numpy(np.packbits(each.numpy())) for name, each in correct.items()}
+    return packed, {"examples": str(len(next(iter(correct.values()))))}
+
+
+def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
+    """Return which test examples a finished training recognized at each reading, bools in the order of the test split.
+
+    Empty for regression, for a diverged training, and for a control that is measured as the mean of several networks.
+    Raises DamagedFile where the counts disagree."""
+    manifest = store.find(key)
+    if manifest is None or CORRECT not in manifest.files:
+        return {}
+    packed, head = decode(store.read(key, CORRECT))
+    examples = int(head.get("examples", -1))
+    if any(bits.dtype != torch.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):
+        raise DamagedFile(f"{key[:12]}: {CORRECT} has not a bit for each of {examples} examples")
+    found = {name: np.unpackbits(bits.numpy(), count=examples).astype(bool) for name, bits in packed.items()}
+    return {name: torch.from_numpy(found[name]) for name in READINGS if name in found}
 
 
 def read_mask(store: Store, key: str) -> Mask:

@@ -1,4 +1,4 @@
-"""What a training's metrics prove: that the step was chosen on validation losses, and the test set read there only."""
+"""What a training's metrics prove: that steps were chosen on the validation split, and the test set read there only."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 from lottery.origins import ABOVE, DENSE, Origin
+from lottery.readings import CHOSEN, READINGS, Reading, first_best
 from lottery.spec import Duration
 
 Metrics = Mapping[str, Any]
-MEASURED_AT = ("end", "early_stop")  # the two places of metrics that may have test values
 
 
 def curve_of(metrics: Metrics) -> Sequence[Mapping[str, Any]]:
@@ -22,10 +22,11 @@ def curve_of(metrics: Metrics) -> Sequence[Mapping[str, Any]]:
 def stopping(metrics: Metrics, report: str, validated: bool, results_from: int = 0) -> Iterator[str]:
     """What is wrong with the steps at which a training was measured, in words; nothing where all of it is proven.
 
-    `end` has to be the last row of the curve. With a validation split `early_stop` has to be the first row with the
-    lowest validation loss, of those at step `results_from` or later (a network that is pruned in training is another
-    one before, and what goes on from trained weights has no result before its first step), and censored where that is
-    the last; without one there is none. `report` is what a table reads."""
+    `end` has to be the last row of the curve. With a validation split `best_accuracy` and `early_stop` have to be the
+    first row with the highest validation accuracy and the lowest validation loss, of those at step `results_from` or
+    later (a network that is pruned in training is another one before, and what goes on from trained weights has no
+    result before its first step), and censored where that is the last; without one there are none. `report` is what a
+    table reads."""
     curve = curve_of(metrics)
     if not curve:
         yield "there is no curve to prove the chosen step with"
@@ -33,45 +34,57 @@ def stopping(metrics: Metrics, report: str, validated: bool, results_from: int =
     steps = [row["step"] for row in curve]
     if any(after <= before for before, after in pairwise(steps)):
         yield "the steps of the curve do not rise"
-    end, early = (metrics.get(name) for name in ("end", "early_stop"))
+    end = metrics.get("end")
     if end is None or not _agree(end, curve[-1]):
         yield f"end is not the last row of the curve, step {steps[-1]}"
-    if not validated:
-        if early is not None:
-            yield "a step was chosen though no examples are held out to choose it"
-    elif early is None:
-        yield "no step was chosen by the validation loss"
-    else:
+    if validated:
         rows = [row for row in curve if row["step"] >= results_from and row.get("validation_loss") is not None]
-        best = min(rows, key=lambda row: row["validation_loss"], default=None)  # min gives the first of equals
-        if best is None or early.get("step") != best["step"]:
-            where = "on no row of the curve" if best is None else f"at step {best['step']}"
-            yield f"step {early.get('step')} was chosen, the first lowest validation loss is {where}"
-        elif not _agree(early, best):
-            yield f"its values at step {best['step']} are not those of the curve"
-        elif early.get("censored") is not (best["step"] == steps[-1]):
-            yield f"it is called {'' if early.get('censored') else 'not '}censored, step {best['step']} of {steps[-1]}"
+        for reading in CHOSEN:
+            yield from _chosen(reading, metrics.get(reading), rows, steps[-1])
+    elif any(metrics.get(reading) is not None for reading in CHOSEN):
+        yield "a step was chosen though no examples are held out to choose it"
     if not any(name.startswith("test_") for name in metrics.get(report) or ()):
         yield f"there is no test measure at {report}, which the recipe reports"
 
 
+def _chosen(
+    reading: Reading, measured: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], last: int
+) -> Iterator[str]:
+    """What is wrong with the row that the validation split chose."""
+    what = "highest validation accuracy" if reading == "best_accuracy" else "lowest validation loss"
+    best = first_best(reading, rows)
+    if measured is None:
+        yield f"no step was chosen by the {what.partition(' ')[2]}"
+    elif best is None or measured.get("step") != best["step"]:
+        where = "on no row of the curve" if best is None else f"at step {best['step']}"
+        yield f"step {measured.get('step')} was chosen, the first {what} is {where}"
+    elif not _agree(measured, best):
+        yield f"its values at step {best['step']} are not those of the curve"
+    elif measured.get("censored") is not (best["step"] == last):
+        yield f"it is called {'' if measured.get('censored') else 'not '}censored, step {best['step']} of {last}"
+
+
 def leaks(metrics: Metrics, *, trial: bool = False) -> Iterator[str]:
-    """Where test values stand that must not be there, in words: anywhere but at the end and the chosen step, in a trial
-    anywhere, and two different ones for one step."""
-    allowed = () if trial else MEASURED_AT
+    """Where test values stand that must not be there, in words: anywhere but at the end and the chosen steps.
+
+    In a trial anywhere; and two different ones for one step."""
+    allowed = () if trial else READINGS
     for name, value in metrics.items():
         if "test" in name or (name not in allowed and _has_test(value)):
             yield f"test values stand in {name}"
-    end, early = (metrics.get(name) or {} for name in MEASURED_AT)
-    if not trial and early and end.get("step") == early.get("step"):
-        for name in sorted(key for key in {*end, *early} if "test" in key):
-            if end.get(name) != early.get(name):
-                yield f"{name} has two values at step {end['step']}"
+    if trial:
+        return
+    at_step: dict[int, Mapping[str, Any]] = {}
+    for measured in filter(None, (metrics.get(name) for name in READINGS)):
+        first = at_step.setdefault(measured["step"], measured)
+        for name in sorted(key for key in {*first, *measured} if "test" in key):
+            if first.get(name) != measured.get(name):
+                yield f"{name} has two values at step {measured['step']}"
 
 
 def unmeasured(metrics: Metrics, asked: Sequence[str]) -> Iterator[str]:
     """Measures beside accuracy that were asked for and are not there, in words."""
-    for place in MEASURED_AT:
+    for place in READINGS:
         measured = metrics.get(place) or {}
         yield from (
             f"there is no test_{name} at {place}" for name in asked if measured and f"test_{name}" not in measured

@@ -38,14 +38,16 @@ class Record:
         return None if step is None else int(step)
 
     def at(self, report: str) -> dict[str, Any] | None:
-        """Losses and accuracies at the early-stop step or the end; without a validation split there is the end only."""
+        """Return losses and accuracies at a reading (`lottery.readings`); None where there is none.
+
+        Without a validation split there is the end only, of a diverged training nothing."""
         if self.diverged is not None:
             return None
-        found: dict[str, Any] | None = self.metrics[report]
+        found: dict[str, Any] | None = self.metrics.get(report)
         return found
 
     def score(self, report: str) -> float | None:
-        """Test accuracy, or r2 in its place, at the early-stop step or the end; None where the training diverged."""
+        """Return the test accuracy, or r2 in its place, at a reading; None where there is none."""
         measured = self.at(report)
         if measured is None:
             return None

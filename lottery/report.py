@@ -19,6 +19,7 @@ from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
 from lottery.provenance import environments, keys_of, lacking, newest, software
+from lottery.readings import IN_WORDS
 from lottery.tables import Row
 from lottery.views import rows_of
 
@@ -173,12 +174,11 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
             _Rows("claims", "What wins: the tests behind it, paired by seed"),
         ),
     )
-    step = "once, at the step where the validation loss was lowest" if recipe.report == "early_stop" else "at the end"
     yield _Part(
         "accuracy",
         "Accuracy",
-        f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {step}. Differences to the dense"
-        f" network are paired by seed.{_metrics_explained(recipe)}",
+        f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
+        f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
         coverage.sentences,
         tables=(_Rows("means", "Test accuracy by density"),),
         figures=("accuracy",),

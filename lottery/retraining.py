@@ -13,6 +13,7 @@ from lottery.environment import differing
 from lottery.errors import LotteryError
 from lottery.job import Progress, execute
 from lottery.plan import Plan
+from lottery.readings import READINGS
 from lottery.signals import Stop, noticed
 from lottery.store import Store
 
@@ -61,8 +62,8 @@ def _compared(ticket: Ticket, store: Store) -> Comparison:
         raise LotteryError(
             f"{ticket.key[:12]}: diverged here at step {metrics['diverged']}, where it was made it did not"
         )
-    measures = []
-    for when in ("early_stop", "end"):
+    measures: list[tuple[str, str, float, float]] = []
+    for when in READINGS:
         there, here = evidence["ticket"].get(when) or {}, metrics.get(when) or {}
         for name, value in there.items():
             if (

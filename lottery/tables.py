@@ -12,6 +12,7 @@ from lottery.environment import differing
 from lottery.finetuning import trains_as_lr
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
+from lottery.readings import CHOSEN, READINGS
 from lottery.spec import Component
 from lottery.study import once
 
@@ -76,13 +77,13 @@ def long(study: Study) -> list[Row]:
             "status": record.manifest.status,
             "diverged_step": record.diverged,
         }
-        for report in ("early_stop", "end"):
-            measured = record.at(report) or {}
+        for reading in READINGS:
+            measured = record.at(reading) or {}
             score = "r2" if "test_r2" in measured else "accuracy"
             names = [f"{part}_{name}" for part in ("validation", "test") for name in ("loss", score, *metrics)]
             for name in ("step", "train_loss", *names):
-                row[f"{report}_{name}"] = measured.get(name)
-        row["early_stop_censored"] = (record.at("early_stop") or {}).get("censored")
+                row[f"{reading}_{name}"] = measured.get(name)
+        row |= {f"{reading}_censored": (record.at(reading) or {}).get("censored") for reading in CHOSEN}
         environment = record.manifest.environment
         row |= {name: environment.get(name) for name in ("device", "threads", "deterministic", "torch", "lottery")}
         row["engine"] = " and ".join(sorted(record.manifest.engines))
@@ -236,10 +237,13 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     told = [f"{name} {count} of {len(columns[name])}" for name, count in censored.items() if count]
     if told and recipe.data.validation:
         yield f"early-stop step censored: {', '.join(told)}"
-    firsts = {name: len({r.job.seed for r in column if r and _stopped_first(r)}) for name, column in columns.items()}
+    report = recipe.report
+    firsts = {
+        name: len({r.job.seed for r in column if r and _stopped_first(r, report)}) for name, column in columns.items()
+    }
     seeds = {name: len({record.job.seed for record in column if record}) for name, column in columns.items()}
     at_first = [f"{name} {count} of {seeds[name]}" for name, count in firsts.items() if count]
-    if at_first and recipe.report == "early_stop":
+    if at_first and report in CHOSEN:
         yield f"stopped at the first measure after going on from trained weights: {', '.join(at_first)}"
     yield from coverage.of_records(found)
     tickets = {record.job.rewind for record in found if record.job.kind == "ticket" and record.job.rewind}
@@ -249,9 +253,9 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
         yield "r2 in place of accuracy"
 
 
-def _stopped_first(record: Record) -> bool:
+def _stopped_first(record: Record, reading: str) -> bool:
     """True if it goes on from trained weights and no later measure was better than the first one after its start."""
-    job, stop = record.job, record.at("early_stop")
+    job, stop = record.job, record.at(reading)
     if job.rewind is None or job.kind == "dense" or not stop:
         return False
     curve = record.metrics["curve"]

@@ -22,9 +22,10 @@ from lottery.data import Splits, fingerprint, load
 from lottery.errors import DamagedFile, DataError, LotteryError, UsageError
 from lottery.identity import SCHEMA, data_identity, digest, sources_in, training_identity
 from lottery.layout import load as load_state
-from lottery.levels import pack, read_mask, read_state, unpack
+from lottery.levels import pack, read_mask, read_state, read_trained, unpack
 from lottery.mask import Mask
 from lottery.reading import parse_json, read_bytes
+from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
 from lottery.spec import Component
 from lottery.tensors import decode, encode, part
@@ -155,7 +156,7 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
     mask = read_mask(store, full)
     point = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": identity["rewind"]["to"]}
     state, values = read_state(store, digest(point))
-    weights = part(state, "model/")
+    weights: Mapping[str, Tensor] = part(state, "model/")
     optimizer, tensors = None, dict[str, Tensor]()
     if identity["rewind"]["mode"] != "weights":
         weights = trained(store, chain[1])
@@ -319,19 +320,14 @@ def _chain(store: Store, key: str) -> list[Identity]:
     return chain
 
 
-def trained(store: Store, identity: Identity) -> dict[str, Tensor]:
+def trained(store: Store, identity: Identity) -> Mapping[str, Tensor]:
     """The weights at the end of the training of a dense network or ticket of this identity."""
     key = digest(identity)
-    packed = store.read_tensors(key, "weights.safetensors")
-    if identity["kind"] == "dense":
-        return packed
-    return unpack(packed, read_mask(store, key))
+    return read_trained(store, key, None if identity["kind"] == "dense" else read_mask(store, key))
 
 
 def _measured(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: metrics.get(name) for name in ("end", "early_stop", "diverged", "lr") if metrics.get(name) is not None
-    }
+    return {name: metrics.get(name) for name in (*READINGS, "diverged", "lr") if metrics.get(name) is not None}
 
 
 def _total(mask: Mask) -> int:

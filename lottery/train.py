@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lottery.errors import DamagedFile
 from lottery.evaluation import Classes, Squares
+from lottery.readings import CHOSEN, ChosenSteps
 from lottery.recalibration import finite, running_statistics
 from lottery.seed import stream
 from lottery.tensors import part
@@ -74,8 +75,8 @@ class Training:
         self.measures = measures  # beside loss and accuracy
         self.step = first
         self.curve: list[dict[str, float | int | None]] = []
-        self.best: dict[str, Any] | None = None
-        self._best_weights: dict[str, Tensor] = {}
+        self.chosen = ChosenSteps()
+        self.correct: dict[str, Tensor] = {}  # by reading, a bit for each test example; filled by `metrics`
         self._device = next(model.parameters()).device
         self.statistics = running_statistics(model)
         self._loss = self._summed(torch.zeros((), dtype=torch.float64))
@@ -115,33 +116,36 @@ class Training:
 
     def forget_best(self) -> None:
         """The network is another one from here on: no earlier weights are the best of it."""
-        self.best, self._best_weights = None, {}
+        self.chosen.forget()
 
     def metrics(self, *, test: bool = True) -> dict[str, Any]:
-        """Losses and accuracies (fractions) at the end and at the early-stop step, and the curve.
+        """Return losses and accuracies (fractions) at each reading (`lottery.readings`), and the curve.
 
-        The early-stop step is the first minimum of the validation loss on the evaluation grid; it is censored when
-        that is the last step. The test set is read here and nowhere else, once for each of the two steps; not where
-        `test` is false."""
-        last = self.curve[-1]
+        The steps of `best_accuracy` and `early_stop` are chosen on the evaluation grid by the validation split; each is
+        censored where it is the last step. The test set is read here and nowhere else, once for each step that a
+        reading has; not where `test` is false. Fills `correct`."""
+        last, chosen = self.curve[-1], self.chosen
         if not test:
-            return {"end": last, "early_stop": self.best, "curve": self.curve}
-        measured = self._measure("test")
-        if not self.data.validation_size and not math.isfinite(measured["test_loss"]):
+            return {"end": last, **{name: chosen.rows.get(name) for name in CHOSEN}, "curve": self.curve}
+        measured = {last["step"]: self._measure("test", keep="end")}
+        if not self.data.validation_size and not math.isfinite(measured[last["step"]]["test_loss"]):
             raise Diverged(self.step)  # it is the first evaluation
-        end = {**last, **measured}
-        early: dict[str, Any] | None = None
-        if self.best is not None:
-            if self.best["step"] == last["step"]:
-                early = {**end, "censored": True}
-            else:
-                trained = {name: value.clone() for name, value in self.model.state_dict().items()}
-                self._put(self._best_weights)
-                try:
-                    early = {**self.best, **self._measure("test"), "censored": False}
-                finally:
-                    self._put(trained)
-        return {"end": end, "early_stop": early, "curve": self.curve}
+        trained = {name: value.clone() for name, value in self.model.state_dict().items()}
+        found: dict[str, Any] = {"end": {**last, **measured[last["step"]]}}
+        try:
+            for name in CHOSEN:
+                row = chosen.rows.get(name)
+                if row is not None and row["step"] not in measured:
+                    self._put(chosen.weights[row["step"]])
+                    measured[row["step"]] = self._measure("test", keep=name)
+                elif row is not None and self.correct:
+                    same = next(each for each, other in found.items() if other["step"] == row["step"])
+                    self.correct[name] = self.correct[same]
+                censored = {} if row is None else {"censored": row["step"] == last["step"]}
+                found[name] = None if row is None else {**row, **measured[row["step"]], **censored}
+        finally:
+            self._put(trained)
+        return {**found, "curve": self.curve}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything the rest of the training depends on, as tensors by name and plain JSON values.
@@ -149,7 +153,7 @@ class Training:
         The tensors are those of the training itself: they are to be used up before the next step."""
         self.engine.flush()
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"best/{name}": value for name, value in self._best_weights.items()}
+        tensors |= self.chosen.tensors()
         tensors |= {f"rng/{name}": value for name, value in _rng_state(self._device).items()}
         tensors["loss"] = torch.as_tensor(self._loss, dtype=torch.float64)
         optimizer = flatten(optimizer_state(self.optimizer), "optimizer", tensors)
@@ -157,7 +161,7 @@ class Training:
             "step": self.step,
             "losses": self._losses,
             "curve": self.curve,
-            "best": self.best,
+            "chosen": self.chosen.rows,
             "optimizer": optimizer,
         }
         return {name: value.detach() for name, value in tensors.items()}, values
@@ -167,11 +171,11 @@ class Training:
         try:
             self.model.load_state_dict(part(tensors, "model/"))
             load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
-            self._best_weights = {k: v.to(self._device) for k, v in part(tensors, "best/").items()}
+            self.chosen.restore(values["chosen"], {k: v.to(self._device) for k, v in tensors.items()})
             self.engine.load()
             self._loss = self._summed(tensors["loss"])
             self.step, self._losses = values["step"], values["losses"]
-            self.curve, self.best = list(values["curve"]), values["best"]
+            self.curve = list(values["curve"])
             self._rng = part(tensors, "rng/")  # put back last, when the next step is about to draw
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFile(f"no state of this training: {error}") from error
@@ -208,7 +212,7 @@ class Training:
             raise Diverged(self.step)
 
     def _evaluate(self) -> None:
-        """A row of the curve; keeps the weights of the lowest validation loss so far."""
+        """A row of the curve; keeps the weights where it is the best so far by validation accuracy or loss."""
         self._check_finite()
         measured = self._measure("validation") if self.data.validation_size else {}
         row: dict[str, float | int | None] = {"step": self.step}
@@ -221,25 +225,30 @@ class Training:
             assert isinstance(loss, float)
             if not math.isfinite(loss):
                 raise Diverged(self.step)
-            better = self.best is None or loss < self.best["validation_loss"]
-            if better and self.step >= self.results_from:
-                self.best = dict(row)
-                self.engine.flush()
-                self._best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            if self.step >= self.results_from:
+                self.chosen.offer(row, self._copied)
         self.curve.append(row)
 
+    def _copied(self) -> dict[str, Tensor]:
+        self.engine.flush()
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
     @torch.no_grad()
-    def _measure(self, part: Literal["validation", "test"]) -> dict[str, float]:
+    def _measure(self, part: Literal["validation", "test"], keep: str | None = None) -> dict[str, float]:
         """Mean loss, accuracy and `measures` over a whole split, in evaluation mode; for regression r2 in place of
         accuracy.
 
-        Of a model that stands for several networks, such as one of masks that are drawn, the means over these."""
+        Of a model that stands for several networks, such as one of masks that are drawn, the means over these. Which
+        examples were recognized is put into `correct` under the name `keep`, where there is one network."""
         self.model.eval()
-        found = [self._measured(part) for _ in self.networks()]
+        tallies = [self._tallied(part) for _ in self.networks()]
         self.model.train()
+        if keep is not None and len(tallies) == 1 and isinstance(tallies[0], Classes):
+            self.correct[keep] = tallies[0].correct()
+        found = [tally.result() for tally in tallies]
         return {f"{part}_{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
 
-    def _measured(self, part: Literal["validation", "test"]) -> dict[str, float]:
+    def _tallied(self, part: Literal["validation", "test"]) -> Classes | Squares:
         """Of the network that the model is now."""
         self.before_measuring()
         if not finite(self.statistics):
@@ -250,7 +259,7 @@ class Training:
             if self._stopped():
                 raise Stopped
             tally.add(self.engine.outputs(x), y)
-        return tally.result()
+        return tally
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

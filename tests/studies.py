@@ -8,6 +8,7 @@ from typing import Any
 
 from lottery.manifest import Manifest
 from lottery.plan import Job, Plan, plan
+from lottery.readings import CHOSEN
 from lottery.recipe import parse_recipe
 from lottery.record import Record
 from lottery.store import Store
@@ -47,7 +48,7 @@ def record(
     collapsed: tuple[str, ...] = (),
     environment: dict[str, Any] = HERE,
 ) -> Record:
-    """A finished training: `accuracy` on the test set at the early-stop step, `end` at step 100, on a curve of 10 rows
+    """A finished training: `accuracy` on the test set at both chosen steps, `end` at step 100, on a curve of 10 rows
     that agrees with them."""
     metrics: dict[str, Any] = {"density": 0.5**job.level, "collapsed": list(collapsed), "curve": []}
     if diverged is not None:
@@ -56,9 +57,11 @@ def record(
         first = job.rewind.to.value if job.level and job.rewind else 0
         for at in sorted({first, *range(first - first % 10 + 10, 101, 10)}):
             row = {"step": at, "train_loss": 0.1, "validation_loss": 0.3, "validation_accuracy": 0.75}
-            metrics["curve"].append(row | ({"validation_loss": 0.2} if at == step else {}))
-        common = {"train_loss": 0.1, "validation_loss": 0.2, "validation_accuracy": 0.75, "test_loss": 0.3}
-        metrics["early_stop"] = {**common, "step": step, "test_accuracy": accuracy, "censored": censored}
+            best = {"validation_loss": 0.2, "validation_accuracy": 0.8} if at == step else {}
+            metrics["curve"].append(row | best)
+        common = {"train_loss": 0.1, "validation_loss": 0.2, "validation_accuracy": 0.8, "test_loss": 0.3}
+        for reading in CHOSEN:
+            metrics[reading] = {**common, "step": step, "test_accuracy": accuracy, "censored": censored}
         last = accuracy if step == 100 else end
         metrics["end"] = {**metrics["curve"][-1], "test_loss": 0.3, "test_accuracy": last}
     status = "done" if diverged is None else "diverged"

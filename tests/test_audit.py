@@ -21,6 +21,7 @@ from lottery.fields import FIELDS, FIXED
 from lottery.identity import training_identity
 from lottery.manifest import Manifest
 from lottery.plan import Job, Plan, plan
+from lottery.readings import CHOSEN, READINGS
 from lottery.recipe import parse_recipe
 from lottery.record import records
 from lottery.spec import Component
@@ -194,11 +195,15 @@ def test_a_ticket_of_a_dense_network_trained_otherwise_is_caught(fair: Finished,
 def remeasured(metrics: dict[str, Any], steps: list[int]) -> dict[str, Any]:
     """The metrics of a training with these rows of the curve only, as they would have been."""
     curve = [row for row in metrics["curve"] if row["step"] in steps]
-    best = min(curve, key=lambda row: row["validation_loss"])
+    least = min(curve, key=lambda row: row["validation_loss"])
+    most = max(curve, key=lambda row: row["validation_accuracy"])
     last = curve[-1]["step"]
     tested = {"test_loss": 1.0, "test_accuracy": 0.5}
-    early = {**best, **tested, "censored": best["step"] == last}
-    return {**metrics, "curve": curve, "end": {**curve[-1], **tested}, "early_stop": early}
+    chosen = {
+        name: {**row, **tested, "censored": row["step"] == last}
+        for name, row in (("early_stop", least), ("best_accuracy", most))
+    }
+    return {**metrics, "curve": curve, "end": {**curve[-1], **tested}, **chosen}
 
 
 def _leak(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -207,9 +212,11 @@ def _leak(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _later(metrics: dict[str, Any]) -> dict[str, Any]:
-    other = next(row for row in metrics["curve"] if row["step"] != metrics["early_stop"]["step"])
-    early = {**metrics["early_stop"], **other, "censored": other["step"] == metrics["curve"][-1]["step"]}
-    metrics["early_stop"] = {**early, **({} if not early["censored"] else {"test_loss": metrics["end"]["test_loss"]})}
+    """Every reading has the values of another row than the one chosen, one that no other reading has."""
+    taken = {metrics[name]["step"] for name in READINGS}
+    other = next(row for row in metrics["curve"] if row["step"] not in taken)
+    for name in CHOSEN:
+        metrics[name] = {**metrics[name], **other, "censored": False, "test_loss": 1.0, "test_accuracy": 0.5}
     return metrics
 
 
@@ -363,7 +370,7 @@ def test_a_trial_that_looked_at_the_test_set_is_caught(fair: Finished) -> None:
 def test_a_learning_rate_that_is_not_the_best_of_its_trials_is_caught(fair: Finished) -> None:
     one = trial(fair, best=False)
     metrics = deepcopy(fair[1].read_json(one.key, "metrics.json"))
-    metrics["early_stop"]["validation_accuracy"] = 1.0
+    metrics["best_accuracy"]["validation_accuracy"] = 1.0
     assert violations(study_of(fair, {(one.key, "metrics.json"): metrics}))["dense"] == {"tuning"}
 
 
@@ -491,25 +498,41 @@ def test_every_setting_of_a_training_is_compared_by_a_field_of_its_own() -> None
 
 
 def curve(*losses: float) -> list[dict[str, Any]]:
-    return [{"step": 10 * at, "train_loss": 0.1, "validation_loss": loss} for at, loss in enumerate(losses)]
+    """The accuracy rises as the loss falls, so that both choose the same row."""
+    return [
+        {"step": 10 * at, "train_loss": 0.1, "validation_loss": loss, "validation_accuracy": 1 / (1 + loss)}
+        for at, loss in enumerate(losses)
+    ]
 
 
-def measured(losses: tuple[float, ...], chosen: int, **early: Any) -> dict[str, Any]:
+def measured(losses: tuple[float, ...], chosen: int, reading: str = "early_stop", **changed: Any) -> dict[str, Any]:
+    """Metrics whose row at `reading` is the one of this index, with changed values; the other chosen row is right."""
     drawn, tested = curve(*losses), {"test_accuracy": 0.5}
-    end = {**drawn[-1], **tested}
-    censored = chosen == len(losses) - 1
-    return {"curve": drawn, "end": end, "early_stop": {**drawn[chosen], **tested, "censored": censored, **early}}
+    right = losses.index(min(losses))
+    metrics: dict[str, Any] = {"curve": drawn, "end": {**drawn[-1], **tested}}
+    for name in CHOSEN:
+        at, values = (chosen, changed) if name == reading else (right, {})
+        metrics[name] = {**drawn[at], **tested, "censored": at == len(losses) - 1, **values}
+    return metrics
 
 
-def test_the_first_of_equal_losses_is_the_step_to_choose() -> None:
-    assert list(proofs.stopping(measured((3, 1, 2, 1), 1), "early_stop", True)) == []
-    (said,) = proofs.stopping(measured((3, 1, 2, 1), 3), "early_stop", True)
-    assert said == "step 30 was chosen, the first lowest validation loss is at step 10"
+FIRST = {"early_stop": "lowest validation loss", "best_accuracy": "highest validation accuracy"}
 
 
-def test_a_network_pruned_in_training_is_judged_after_the_last_pruning() -> None:
-    assert list(proofs.stopping(measured((1, 3, 2, 4), 2), "early_stop", True, results_from=10)) == []
-    assert len(list(proofs.stopping(measured((1, 3, 2, 4), 0), "early_stop", True, results_from=10))) == 1
+@pytest.mark.parametrize("reading", CHOSEN)
+def test_the_first_of_equal_rows_is_the_step_to_choose(reading: str) -> None:
+    assert list(proofs.stopping(measured((3, 1, 2, 1), 1, reading), reading, True)) == []
+    (said,) = proofs.stopping(measured((3, 1, 2, 1), 3, reading), reading, True)
+    assert said == f"step 30 was chosen, the first {FIRST[reading]} is at step 10"
+
+
+@pytest.mark.parametrize("reading", CHOSEN)
+def test_a_network_pruned_in_training_is_judged_after_the_last_pruning(reading: str) -> None:
+    metrics = measured((1, 3, 2, 4), 2)
+    metrics["best_accuracy"] = metrics["early_stop"]
+    assert list(proofs.stopping(metrics, reading, True, results_from=10)) == []
+    metrics[reading] = {**metrics["curve"][0], "test_accuracy": 0.5, "censored": False}
+    assert len(list(proofs.stopping(metrics, reading, True, results_from=10))) == 1
 
 
 @pytest.mark.parametrize(
@@ -520,7 +543,8 @@ def test_a_network_pruned_in_training_is_judged_after_the_last_pruning() -> None
     ],
 )
 def test_the_chosen_step_has_the_values_of_its_row(early: dict[str, Any], said: str) -> None:
-    assert list(proofs.stopping(measured((3, 1, 2, 2), 1, **early), "early_stop", True)) == [said]
+    for reading in CHOSEN:
+        assert list(proofs.stopping(measured((3, 1, 2, 2), 1, reading, **early), reading, True)) == [said]
 
 
 def test_the_end_is_the_last_row_and_without_a_validation_split_nothing_is_chosen() -> None:
@@ -531,7 +555,11 @@ def test_the_end_is_the_last_row_and_without_a_validation_split_nothing_is_chose
     assert found == ["a step was chosen though no examples are held out to choose it"]
     bare = {"curve": [{"step": 0, "train_loss": 1}], "end": {"step": 0, "train_loss": 1, "test_r2": 0.5}}
     assert list(proofs.stopping({**bare, "early_stop": None}, "end", False)) == []
-    assert len(list(proofs.stopping({**bare, "early_stop": None}, "early_stop", True))) == 2
+    assert list(proofs.stopping(bare, "early_stop", True)) == [
+        "no step was chosen by the validation accuracy",
+        "no step was chosen by the validation loss",
+        "there is no test measure at early_stop, which the recipe reports",
+    ]
 
 
 @pytest.mark.parametrize(

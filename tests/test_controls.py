@@ -17,6 +17,7 @@ from lottery.levels import read_mask, unpack
 from lottery.mask import Mask
 from lottery.origins import COLUMNS, Origin, origin_of, table
 from lottery.plan import Job, Plan
+from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
 from lottery.record import Record, records
 from lottery.seed import generator
@@ -324,6 +325,8 @@ def test_each_training_is_what_a_loop_by_hand_makes_of_its_start(finished: Finis
         one = 1.001 / 60  # of the fewest test examples: sums in another order may turn one of them
         assert report("end") == pytest.approx(hand[-1][2], abs=one), job.label
         assert report("early_stop") == pytest.approx(min(counted, key=lambda row: row[1])[2], abs=one), job.label
+        most = found[job.key].metrics["best_accuracy"]["step"]
+        assert report("best_accuracy") == pytest.approx({row[0]: row[2] for row in hand}[most], abs=one), job.label
         assert tuple(row["step"] for row in curve) == steps, job.label
         assert [row["validation_loss"] for row in curve] == pytest.approx(losses, rel=2e-4), job.label
 
@@ -336,12 +339,14 @@ def test_no_row_before_the_first_step_of_what_goes_on_is_a_result(finished: Fini
         rows = metrics["curve"][1:] if origin.weights.startswith("trained") else metrics["curve"]
         best = min(rows, key=lambda row: row["validation_loss"])
         assert metrics["early_stop"]["step"] == best["step"], job.label
+        most = max(rows, key=lambda row: row["validation_accuracy"])
+        assert metrics["best_accuracy"]["step"] == most["step"], job.label
         went_on += rows is not metrics["curve"] and metrics["curve"][0]["validation_loss"] < best["validation_loss"]
     norm = bench.plan.recipe.model.args.get("norm")
     assert went_on or norm == "batch"  # some of them would have been read before they were trained
 
 
-@pytest.mark.parametrize("report", ["early_stop", "end"])
+@pytest.mark.parametrize("report", READINGS)
 def test_the_audit_lists_what_the_table_says_and_nothing_else(finished: Finished, report: str) -> None:
     bench, _ = finished
     recipe = bench.plan.recipe.model_copy(update={"report": report})

@@ -182,12 +182,12 @@ def test_a_study_costs_what_is_counted_by_hand(table: list[Row]) -> None:
 def test_evaluations_are_counted_by_the_rows_of_the_curves_and_the_readings_of_the_test_set(
     finished: Bench, table: list[Row]
 ) -> None:
-    """Steps 0, 6, 12, 18, 20 of a dense network, and 3, 6, 12, 18, 20 of a ticket; the test set at one step or two."""
+    """Steps 0, 6, 12, 18, 20 of a dense network, and 3, 6, 12, 18, 20 of a ticket; tests at one to three steps."""
     expected: dict[tuple[str | None, int], float] = {}
     for job in finished.plan:
         if job.kind in ("dense", "ticket"):
-            early = finished.store.read_json(job.key, "metrics.json")["early_stop"]["step"]
-            examples = 5 * 100 + (100 if early == 20 else 200)
+            metrics = finished.store.read_json(job.key, "metrics.json")
+            examples = 5 * 100 + 100 * len({20, metrics["early_stop"]["step"], metrics["best_accuracy"]["step"]})
             place = (label(job), job.level)
             expected[place] = expected.get(place, 0.0) + FORWARD * examples / 2
     for row in table:
@@ -373,7 +373,7 @@ def test_the_accuracy_at_equal_cost_stands_beside_ticket_and_dense(finished: Ben
     """And is None for the dense network itself, and where the recipe has no such branch."""
     for row in table:
         jobs = [job for job in finished.plan if job.branch and (label(job), job.level) == (row["rewind"], row["level"])]
-        read = [finished.store.read_json(job.key, "metrics.json")["early_stop"]["test_accuracy"] for job in jobs]
+        read = [finished.store.read_json(job.key, "metrics.json")["best_accuracy"]["test_accuracy"] for job in jobs]
         assert row["equal_cost"] == (pytest.approx(sum(read) / 2) if row["level"] else None)
         assert row["equal_cost_n"] == (2 if row["level"] else 0)
     assert all(row["equal_cost"] is None for row in costs(finished.store.root, "branches=[]"))

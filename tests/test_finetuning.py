@@ -112,7 +112,7 @@ def test_a_rate_for_fine_tuning_needs_the_mode_and_is_a_share() -> None:
 
 
 def test_what_goes_on_is_read_at_the_end_unless_the_recipe_says_otherwise() -> None:
-    assert read("cosine", "weights").report == "early_stop"
+    assert read("cosine", "weights").report == "best_accuracy"
     assert read("cosine", "lr").report == "end"
     assert read("cosine", "weights", "rewind=[20it, {to: 20it, mode: lr}]").report == "end"
     assert read("cosine", "lr", "report=early_stop").report == "early_stop"

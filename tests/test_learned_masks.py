@@ -257,4 +257,4 @@ def test_the_table_tells_the_mean_of_the_draws(finished: Any) -> None:
     bench, found = finished
     (row,) = view_of("means", bench.plan, found)
     for label in ("one", "three", "rescaled"):
-        assert row[label] == found[job_of(bench, label).key].at("early_stop")["test_accuracy"]
+        assert row[label] == found[job_of(bench, label).key].at("best_accuracy")["test_accuracy"]

@@ -23,6 +23,7 @@ from lottery.facts import Evidence, facts_of
 from lottery.identity import training_identity
 from lottery.levels import StoredLevel
 from lottery.plan import plan
+from lottery.readings import READINGS
 from lottery.recipe import Recipe, parse_recipe
 from lottery.record import records
 from lottery.render import render
@@ -175,7 +176,7 @@ def test_they_change_no_other_number_and_no_trial(finished: Bench, tmp_path: Pat
         if asked.kind not in ("dense", "ticket", "branch"):
             continue
         mine, theirs = (b.store.read_json(j.key, "metrics.json") for b, j in ((finished, asked), (plain, not_asked)))
-        for place in ("end", "early_stop"):
+        for place in READINGS:
             assert {k: v for k, v in mine[place].items() if not k.endswith(BOTH)} == theirs[place]
         if asked.kind != "branch":
             files = [b.store.read(j.key, "weights.safetensors") for b, j in ((finished, asked), (plain, not_asked))]
@@ -187,14 +188,12 @@ def test_tables_have_a_column_for_each_network_and_measure(finished: Bench) -> N
     (row, _) = rows_of(study, "means")
     for network in ("dense", "ticket", "shuffle"):
         job = next(j for j in finished.plan if j.place == 0 and network in (j.kind, j.branch and j.branch.label))
-        stopped = finished.store.read_json(job.key, "metrics.json")["early_stop"]
+        read = finished.store.read_json(job.key, "metrics.json")["best_accuracy"]
         for metric in BOTH:
             cell = f"{network}_{metric}"
-            assert (row[cell], row[f"{cell}_n"], row[f"{cell}_std"]) == (stopped[f"test_{metric}"], 1, None)
+            assert (row[cell], row[f"{cell}_n"], row[f"{cell}_std"]) == (read[f"test_{metric}"], 1, None)
     first = rows_of(study, "long")[0]
-    assert {f"{at}_{part}_{m}" for at in ("early_stop", "end") for part in ("validation", "test") for m in BOTH} < set(
-        first
-    )
+    assert {f"{at}_{part}_{m}" for at in READINGS for part in ("validation", "test") for m in BOTH} < set(first)
     assert rows_of(study, "transfer")[0]["adam_top5"] == rows_of(study, "means")[0]["dense_top5"]
     assert f"{row['ticket_top5']:.4f} (1)" in render([row], "text").decode()
     for form in ("csv", "json", "latex", "markdown"):
@@ -221,10 +220,10 @@ def test_the_audit_is_content_and_reads_them_as_test_values(finished: Bench) -> 
     facts = facts_of(Evidence(finished.store), record, "early_stop")
     assert facts.values["metrics"] == '["balanced_accuracy", "top5"]' and not facts.problems
     lacking = json.loads(json.dumps(record.metrics))
-    for place in ("end", "early_stop"):
+    for place in READINGS:
         del lacking[place]["test_top5"]
-    (first, second) = facts_of(Evidence(finished.store), replace(record, metrics=lacking), "early_stop").problems
-    assert first == ("metrics", "there is no test_top5 at end") and second[1] == "there is no test_top5 at early_stop"
+    problems = facts_of(Evidence(finished.store), replace(record, metrics=lacking), "early_stop").problems
+    assert list(problems) == [("metrics", f"there is no test_top5 at {place}") for place in READINGS]
 
 
 def test_one_step_has_one_value_of_each_and_no_row_of_the_curve_a_test_value() -> None:

@@ -171,7 +171,7 @@ def test_the_table_has_a_column_of_its_own_with_one_value_a_seed(finished: Any) 
     bench, found = finished
     rows = view_of("means", bench.plan, found)
     assert [(row["same_sign_own_n"], row["same_sign_n"], row["constant_own_n"]) for row in rows] == [(1, 1, 1)] * 3
-    expected = [found[job.key].at("early_stop")["test_accuracy"] for job in jobs(bench.plan, "constant_own")]
+    expected = [found[job.key].at("best_accuracy")["test_accuracy"] for job in jobs(bench.plan, "constant_own")]
     assert [row["constant_own"] for row in rows] == expected
 
 

@@ -20,6 +20,7 @@ from lottery.identity import branch_identity, keeps_statistics
 from lottery.mask import Mask
 from lottery.objective import Batch
 from lottery.plan import Job, plan
+from lottery.readings import READINGS
 from lottery.recalibration import check_recalibration, recalibrate, running_statistics
 from lottery.recipe import Recipe, parse_recipe
 from lottery.record import Record, records
@@ -284,7 +285,7 @@ def test_a_supermask_is_measured_with_statistics_of_its_own(finished: Any) -> No
     job, metrics = found["supermask"].job, found["supermask"].metrics
     weights = ticket_weights(bench, found, job)
     expected = by_hand(bench, weights)
-    for when in ("early_stop", "end"):
+    for when in READINGS:
         assert_measured(metrics[when], expected)
     assert_measured(metrics["curve"][0], {n: v for n, v in expected.items() if n.startswith("validation")})
     stale = bench.blank()
@@ -301,8 +302,8 @@ def test_learned_masks_are_measured_with_statistics_of_the_evaluated_network(fin
     seen: dict[int, dict[str, Tensor]] = {0: effective(training)}
     for step in training.steps():
         seen[step] = effective(training)
-    assert training.metrics() == {key: metrics[key] for key in ("end", "early_stop", "curve")}
-    for row in [*metrics["curve"], metrics["early_stop"], metrics["end"]]:
+    assert training.metrics() == {key: metrics[key] for key in (*READINGS, "curve")}
+    for row in [*metrics["curve"], *(metrics[reading] for reading in READINGS)]:
         expected = by_hand(bench, seen[row["step"]])
         assert_measured(row, {name: value for name, value in expected.items() if name in row})
     stale = bench.blank()

@@ -66,7 +66,7 @@ def test_the_recipe_of_frankle_and_carbin_is_read_as_it_is_written():
         ("reinit", 3, None),
         ("shuffle", 1, None),
     ]
-    assert recipe.report == "early_stop"
+    assert recipe.report == "best_accuracy"
 
 
 def test_a_recipe_is_reported_at_the_test_accuracy_of_the_end_without_a_validation_split():
@@ -140,6 +140,7 @@ CHANGES = [
     ("{name: mnist, validation: 5000}", "{name: mnist, validation: 5, augment: {flop: true}}", "data.augment.flop"),
     ("{name: mnist, validation: 5000}", "{name: mnist, validation: 5, root: /data}", "data.root"),
     ("{name: mnist, validation: 5000}", "{name: mnist}\nreport: early_stop", "report"),
+    ("{name: mnist, validation: 5000}", "{name: mnist}\nreport: best_accuracy", "report"),
     ("{name: mnist, validation: 5000}", "{name: mnist, validation: 5}\nreport: best", "report"),
     ("{name: mnist, validation: 5000}", "{name: mnist, validation: 5}\nreport:", "report"),
     # model and init

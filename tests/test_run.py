@@ -12,14 +12,19 @@ import torch
 from studies import view_of
 
 import lottery
+from lottery.bench import Bench
 from lottery.data import fingerprint, load
+from lottery.device import machine
 from lottery.errors import MachineError, UsageError
+from lottery.layout import load as load_weights
+from lottery.levels import pack_correct, read_correct, read_mask, read_trained
 from lottery.mask import Mask
 from lottery.plan import Job, Plan, plan
+from lottery.readings import READINGS
 from lottery.record import records
 from lottery.schema import Recipe
 from lottery.store import Store
-from lottery.tensors import decode
+from lottery.tensors import decode, encode
 from lottery.work import Event, Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -107,16 +112,60 @@ def test_every_control_has_the_tickets_density(finished: tuple[Plan, Store]) -> 
         assert found[job.key].metrics["alive"] == found[job.parent].metrics["alive"]
 
 
-def test_the_test_set_is_measured_at_the_end_and_at_the_early_stop_step(finished: tuple[Plan, Store]) -> None:
+def test_the_test_set_is_measured_at_the_end_and_at_the_two_chosen_steps(finished: tuple[Plan, Store]) -> None:
     planned, store = finished
+    apart = 0
     for record in records(planned, store).values():
-        curve, early, end = (record.metrics[name] for name in ("curve", "early_stop", "end"))
-        best = min(curve, key=lambda row: row["validation_loss"])
-        assert (early["step"], early["validation_loss"]) == (best["step"], best["validation_loss"])
-        assert early["censored"] == (best["step"] == 40)
-        assert end["step"] == 40
-        assert all(0 <= part["test_accuracy"] <= 1 for part in (early, end))
+        curve, end = (record.metrics[name] for name in ("curve", "end"))
+        least = min(row["validation_loss"] for row in curve)
+        most = max(row["validation_accuracy"] for row in curve)
+        first_least = next(row for row in curve if row["validation_loss"] == least)
+        first_most = next(row for row in curve if row["validation_accuracy"] == most)
+        for name, row in (("early_stop", first_least), ("best_accuracy", first_most)):
+            read = record.metrics[name]
+            assert {key: read[key] for key in row} == row
+            assert read["censored"] == (row["step"] == 40)
+            assert 0 <= read["test_accuracy"] <= 1
+        assert end["step"] == 40 and 0 <= end["test_accuracy"] <= 1
         assert not any("test" in name for row in curve for name in row)
+        apart += first_least["step"] != first_most["step"]
+    assert apart  # in some of them the two are not the same step
+
+
+def test_kept_weights_and_bits_are_those_that_the_accuracy_was_measured_with(finished: tuple[Plan, Store]) -> None:
+    """Each reading's weights, put into a network made anew, recognize just the test examples whose bits are set."""
+    planned, store = finished
+    splits = load(planned.recipe.data.component, Path("nowhere"))
+    bench = Bench(planned, store, machine("cpu", deterministic=True), splits)
+    several, found = 0, records(planned, store)
+    for job in (job for job in planned if job.key in found):
+        metrics, bits = found[job.key].metrics, read_correct(store, job.key)
+        assert list(bits) == list(READINGS)
+        for reading in READINGS:
+            assert int(bits[reading].sum()) / len(splits.test_y) == metrics[reading]["test_accuracy"]
+        if job.kind not in ("dense", "ticket"):
+            continue
+        mask = None if job.kind == "dense" else read_mask(store, job.key)
+        several += len({metrics[reading]["step"] for reading in READINGS}) > 1
+        for reading in READINGS:
+            network = bench.blank()
+            load_weights(network, read_trained(store, job.key, mask, reading))
+            network.eval()
+            with torch.no_grad():
+                x = (splits.test_x.float() / 255 - splits.mean[0]) / splits.std[0]
+                recognized = network(x).argmax(1) == splits.test_y
+            assert torch.equal(recognized, bits[reading]), (job.label, reading)
+    assert several  # trainings of which more than the last step's weights are kept
+
+
+def test_bits_of_a_number_of_examples_that_fills_no_byte_are_read_as_they_were_packed(tmp_path: Path) -> None:
+    store, bits = Store(tmp_path), {"end": torch.arange(13) % 3 == 1, "early_stop": torch.arange(13) > 4}
+    files = {"job.json": b"{}", "correct.safetensors": encode(*pack_correct(bits))}
+    store.commit("a" * 64, files, kind="dense", label="", seconds=0.0, environment={})
+    read = read_correct(store, "a" * 64)
+    assert list(read) == ["early_stop", "end"]
+    assert all(torch.equal(read[name], bits[name]) for name in bits)  # type: ignore[index]
+    assert read_correct(store, "b" * 64) == {}
 
 
 def test_serial_parallel_and_shuffled_runs_give_the_same_bytes(finished: tuple[Plan, Store], tmp_path: Path) -> None:
@@ -307,7 +356,7 @@ def test_the_table_is_what_a_hand_calculation_gives(finished: tuple[Plan, Store]
 
         def accuracies(optimizer: Any = optimizer, **wanted: Any) -> list[float]:
             chosen = jobs(planned, optimizer=optimizer, **wanted)
-            return [found[job.key].metrics["early_stop"]["test_accuracy"] for job in chosen]
+            return [found[job.key].metrics["best_accuracy"]["test_accuracy"] for job in chosen]
 
         dense, ticket = accuracies(kind="dense"), accuracies(kind="ticket", level=level)
         assert row["dense"] == sum(dense) / 2

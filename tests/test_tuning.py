@@ -125,7 +125,7 @@ def test_the_chosen_rate_is_the_best_of_trainings_made_by_hand(finished: Any) ->
         bench = prepare(Request(alone, store.root, store.root / "alone", device="cpu", deterministic=True))
         list(work(bench))
         found = records(bench.plan, bench.store).values()
-        means[rate] = sum(record.metrics["early_stop"]["validation_accuracy"] for record in found) / 2
+        means[rate] = sum(record.metrics["best_accuracy"]["validation_accuracy"] for record in found) / 2
     stored = store.read_json(choice.key, "metrics.json")
     assert {row["lr"]: row["validation_accuracy"] for row in stored["trials"]} == pytest.approx(means, abs=1e-12)
     assert stored["lr"] == max(means, key=means.__getitem__)
@@ -166,7 +166,9 @@ def test_the_transfer_table_holds_each_ticket_retrained_with_each_optimizer(fini
         own = next(each for each in means if each["optimizer"] == name and each["density"] == row["density"])
         assert row[name] == own["ticket"]
         assert table[0][name] == own["dense"]
-    cell = [r.metrics["early_stop"]["test_accuracy"] for r in found.values() if (r.job.place, r.job.transfer) == (0, 1)]
+    cell = [
+        r.metrics["best_accuracy"]["test_accuracy"] for r in found.values() if (r.job.place, r.job.transfer) == (0, 1)
+    ]
     assert table[1]["momentum"] == pytest.approx(sum(cell) / 2)
 
 

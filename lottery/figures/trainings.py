@@ -98,10 +98,10 @@ def weights(study: Study, level: int | None = None) -> Figure:
 
 def _states(study: Study, job: Job) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Weights at the start and end by mask name, and which of them are alive."""
-    from lottery.levels import read_mask, read_state, unpack
+    from lottery.levels import read_mask, read_state, read_trained
 
     mask = read_mask(study.store, job.key)
-    trained = unpack(study.store.read_tensors(job.key, "weights.safetensors"), mask)
+    trained = read_trained(study.store, job.key, mask)
     assert job.point is not None
     tensors, _ = read_state(study.store, job.point)
     initial = {name: tensors[f"model/{name}"] for name in mask}
