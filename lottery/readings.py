@@ -39,6 +39,17 @@ def first_best(reading: Reading, rows: Iterable[Row]) -> Row | None:
     return max(rows, key=lambda row: rank(reading, row), default=None)  # max gives the first of equals
 
 
+def under_its_best(reading: str, metrics: Mapping[str, Any]) -> float | None:
+    """Return how far a training's validation accuracy at a reading lies under its best on the curve, a fraction.
+
+    Of r2 for regression; None where nothing was measured, 0 for `best_accuracy`."""
+    measured = metrics.get(reading) or {}
+    name = next((each for each in ("validation_r2", "validation_accuracy") if each in measured), None)
+    if name is None:
+        return None
+    return max(float(row[name]) for row in metrics["curve"] if row.get(name) is not None) - float(measured[name])
+
+
 class ChosenSteps:
     """The rows of a curve that the validation split chooses as it goes, and the weights of these steps.
 

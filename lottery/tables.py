@@ -12,7 +12,7 @@ from lottery.environment import differing
 from lottery.finetuning import trains_as_lr
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
-from lottery.readings import CHOSEN, READINGS
+from lottery.readings import CHOSEN, READINGS, under_its_best
 from lottery.spec import Component
 from lottery.study import once
 
@@ -245,6 +245,10 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     at_first = [f"{name} {count} of {seeds[name]}" for name, count in firsts.items() if count]
     if at_first and report in CHOSEN:
         yield f"stopped at the first measure after going on from trained weights: {', '.join(at_first)}"
+    gaps = [under_its_best(report, record.metrics) for record in columns.get("dense", ()) if record]
+    known = [gap for gap in gaps if gap is not None]
+    if recipe.compare is not None and known and statistics.fmean(known) > recipe.compare.margin / 100:
+        yield f"dense is read {100 * statistics.fmean(known):.3g} points of validation accuracy under its best"
     yield from coverage.of_records(found)
     tickets = {record.job.rewind for record in found if record.job.kind == "ticket" and record.job.rewind}
     if any(trains_as_lr(recipe, rewind) for rewind in tickets):
