@@ -5,17 +5,15 @@ of its branch."""
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lottery import registry, stats
 from lottery.errors import UsageError
 from lottery.origins import origin_of
 from lottery.pairs import accuracies, declared, densities
 from lottery.study import once
+from lottery.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
 from lottery.tables import (
     Place,
     Row,
@@ -36,77 +34,6 @@ if TYPE_CHECKING:
     from lottery.study import Study
 
 CLAIMS = ("mask", "initialization", "signs", "magnitudes", "iteration", "capacity")
-
-Verdict = Literal["superior", "inferior", "inconclusive"]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """What was seen at one density: ticket less control, a value a seed, as fractions.
-
-    Of the seeds without a value, in `tickets_diverged` the ticket diverged and the control did not, in
-    `controls_diverged` it is the other way round."""
-
-    differences: Sequence[float]
-    tickets_diverged: int = 0
-    controls_diverged: int = 0
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The verdict on one density, and the p-values behind it, as they are and corrected for the other densities."""
-
-    verdict: Verdict
-    p: float
-    p_adjusted: float
-    p_inferior: float
-    p_inferior_adjusted: float
-
-
-def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[Decision]:
-    """The verdicts on one control at several densities, given from dense to sparse.
-
-    Superior is what the sign-flip permutation test shows to be above 0, inferior what it shows to be below. Each of the
-    two is corrected over the densities, so that the chance of one false `superior` among them is 1 - confidence at
-    most, and likewise that of one false `inferior`. A side that diverged where the other did not cannot be shown to be
-    the better one by the seeds that are left."""
-    alpha = compare.alpha
-    correct = stats.holm if compare.densities == "holm" else stats.fixed_sequence
-    above = [1.0 if cell.tickets_diverged else stats.sign_flip(cell.differences, "greater") for cell in cells]
-    below = [1.0 if cell.controls_diverged else stats.sign_flip(cell.differences, "less") for cell in cells]
-    decisions = []
-    for p, adjusted, q, q_adjusted in zip(above, correct(above), below, correct(below), strict=True):
-        shown: Verdict = "superior" if adjusted <= alpha else "inferior" if q_adjusted <= alpha else "inconclusive"
-        decisions.append(Decision(shown, p, adjusted, q, q_adjusted))
-    return decisions
-
-
-def least_seeds(compare: CompareSpec, family: int) -> int:
-    """Fewest seeds with which the sign-flip test can show anything at one of a `family` of densities.
-
-    Its smallest p is 2^-n; Holm's procedure asks for 1/family of 1 - confidence first."""
-    return math.ceil(round(-math.log2(_share(compare, family)), 9))
-
-
-def seeds_needed(differences: Sequence[float], compare: CompareSpec, family: int) -> int | None:
-    """Fewest seeds that show a difference of this mean and spread with the power of `compare`; None where there is no
-    mean difference, or 100,000 would not do.
-
-    By the power of the t test, which that of the sign-flip test comes near, at the level that so many flips can attain:
-    p is a multiple of 2^-n (1/32 in place of 0.05 with 5 seeds). With Holm's procedure at the level of its first step,
-    which is the worst case. One value has no spread: then those with which the test can show anything at all."""
-    n, share = least_seeds(compare, family), _share(compare, family)
-    if len(differences) < 2:
-        return n
-    spread, distance = statistics.stdev(differences), abs(statistics.fmean(differences))
-    while n <= stats.EXACT:
-        level = math.floor(share * 2**n * (1 + 1e-9)) / 2**n
-        wanted = stats.seeds_needed(spread, distance, 1 - level, compare.power)
-        if wanted is None or wanted <= n:
-            return n if wanted is not None else None
-        n += 1
-    wanted = stats.seeds_needed(spread, distance, 1 - share, compare.power)
-    return max(n, wanted) if wanted is not None else None
 
 
 def claim_of(branch: str) -> str | None:
@@ -183,15 +110,17 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
     modes = {rewind_label(rewind): rewind.mode for rewind in study.recipe.rewind}
     found = []
     for family in families.values():
-        decisions = decide(list(family.values()), compare)
-        ended = _ended([known[at] for at in family], decisions, compare)
-        for (place, cell), decision in zip(family.items(), decisions, strict=True):
+        cells = list(family.values())
+        decisions = decide(cells, compare)
+        wanted = seeds_needed(cells, compare)
+        for place, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
             row = _row(study, place, branch, known[place])
-            row |= _figures(cell.differences, decision, compare)
-            needed = seeds_needed(cell.differences, compare, len(family))
-            row |= {"seeds_needed": needed if decision.verdict == "inconclusive" else None}
-            row |= {"correction": compare.densities, "verdict": decision.verdict}
-            row["reason"] = _reason(cell, decision, compare, len(family), ended)
+            row |= _figures(cell.values, decision, compare)
+            stop = _ended(decision, cells, compare)
+            needed = needed if decision.verdict == "inconclusive" and stop is None else None
+            row |= {"seeds_needed": needed, "correction": _correction(compare), "verdict": decision.verdict}
+            at = None if stop is None else known[list(family)[stop]]
+            row["reason"] = _reason(cell, decision, compare, len(family), needed, at)
             if why := _withheld(study, withheld, place, branch.label):
                 row |= {"verdict": "withheld", "seeds_needed": None, "reason": why}
             row["reason"] = _labelled(branch, modes[place[1]]) + row["reason"]
@@ -199,11 +128,16 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
     return found
 
 
-def _ended(at: Sequence[float], decisions: Sequence[Decision], compare: CompareSpec) -> tuple[float | None, ...]:
-    """The first density at which nothing is shown, of better tickets and of worse ones."""
-    alpha = compare.alpha
-    sides = [[each.p for each in decisions], [each.p_inferior for each in decisions]]
-    return tuple(next((density for density, p in zip(at, side, strict=True) if p > alpha), None) for side in sides)
+def _ended(decision: Decision, cells: Sequence[Pairs], compare: CompareSpec) -> int | None:
+    """Return where the fixed sequence ended, if it is all that keeps a density from being shown."""
+    if decision.verdict != "inconclusive" or min(decision.p, decision.p_inferior) > compare.alpha:
+        return None
+    return ended(cells, compare, 1 if decision.p <= compare.alpha else -1)
+
+
+def _correction(compare: CompareSpec) -> str:
+    order = f", {compare.order or 'dense_to_sparse'}" if compare.controls == "fixed_sequence" else ""
+    return compare.controls + order
 
 
 def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pairs]]:
@@ -215,7 +149,7 @@ def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pai
         if place[2] and place in known and all(any(record for _, record in side) for side in sides):
             ticket, control = cells[place]["ticket"], cells[place][label]
             lost = _diverged(sides[0]) & control.keys(), _diverged(sides[1]) & ticket.keys()
-            pairs = Pairs(list(paired(ticket, control).values()), len(lost[0]), len(lost[1]))
+            pairs = Pairs(paired(ticket, control), len(lost[0]), len(lost[1]))
             families.setdefault((place[0], place[1]), {})[place] = pairs
     return families
 
@@ -235,8 +169,10 @@ def _figures(differences: Sequence[float], decision: Decision, compare: CompareS
     return finite(row)
 
 
-def _reason(cell: Pairs, decision: Decision, compare: CompareSpec, family: int, ended: Sequence[float | None]) -> str:
-    """`ended` is where the sequence of tests ends that the ticket is better, and that it is worse."""
+def _reason(
+    cell: Pairs, decision: Decision, compare: CompareSpec, family: int, needed: int | None, stop: float | None
+) -> str:
+    """Return the verdict in a sentence; `stop` is the density that ended the sequence, where only that hinders it."""
     n, percent, alpha = len(cell.differences), f"{100 * compare.confidence:g} %", compare.alpha
     if decision.verdict == "superior":
         return f"the ticket is shown to be better, one-sided {percent}"
@@ -244,17 +180,17 @@ def _reason(cell: Pairs, decision: Decision, compare: CompareSpec, family: int, 
         return f"the ticket is shown to be worse, one-sided {percent}"
     lost = [f"{cell.tickets_diverged} tickets diverged whose controls did not"] * bool(cell.tickets_diverged)
     lost += [f"{cell.controls_diverged} controls diverged whose tickets did not"] * bool(cell.controls_diverged)
-    wanted = seeds_needed(cell.differences, compare, family)
-    more = [f"the spread seen calls for {wanted} seeds"] * (n > 1 and wanted is not None and wanted > n)
+    more = [f"the spread seen calls for {needed} seeds"] * (n > 1 and needed is not None and needed > n)
     if not n:
         why = "no seed has both ticket and control"
     elif n < (least := least_seeds(compare, family)):
         why = f"{n} seeds cannot show it: p of the sign-flip test is 1/{2**n} at least; it takes {least} seeds or more"
     elif min(decision.p, decision.p_inferior) <= alpha:
-        word, stop = ("better", ended[0]) if decision.p <= alpha else ("worse", ended[1])
+        word = "better" if decision.p <= alpha else "worse"
         why = f"the ticket is shown to be {word} by itself, but not after the correction over densities"
-        if compare.densities == "fixed_sequence" and stop is not None:
-            why, more = f"{why}: the sequence from dense to sparse ended at {density_label(stop)}", []
+        if stop is not None:
+            order = (compare.order or "dense_to_sparse").replace("_", " ")
+            why += f": the sequence from {order} ended at {density_label(stop)}"
     else:
         why = f"{n} seeds do not show which of the two is better"
     return "; ".join([why, *lost, *more])
@@ -278,8 +214,3 @@ def _labelled(branch: BranchSpec, mode: str) -> str:
     if claim_of(branch.name) == "mask" and not control.goes_on and control.weights != ticket.weights:
         return "sparse training from scratch, mask and weights differ: "
     return ""
-
-
-def _share(compare: CompareSpec, family: int) -> float:
-    """The level at which the first of a family of densities is tested."""
-    return compare.alpha / (family if compare.densities == "holm" else 1)

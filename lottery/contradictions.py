@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lottery import registry
+from lottery.claim_rules import about_claims
 from lottery.criterion_rules import about_criterion
 from lottery.entry_rules import about_entries
 from lottery.fields import FIELDS, FIXED
@@ -93,7 +94,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _about_tuning(valid)
     yield from _about_branches(valid)
     yield from about_entries(valid)
-    yield from _about_claims(valid)
+    yield from about_claims(valid)
     yield from _about_allowed(valid)
     yield from _about_frontier(valid)
     known_branches = [branch for branch in branches if branch.name in registry.branches]
@@ -157,23 +158,6 @@ def _about_frontier(valid: Mapping[str, Any]) -> Iterator[Problem]:
             yield (
                 ("branches", index),
                 f"{branch.name} takes the mask of the next seed, which prune.levels auto may not reach; write a number",
-            )
-
-
-def _about_claims(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    """Claims speak of columns that the table has."""
-    if (replicates := valid.get("replicates")) is None:
-        return
-    columns = ["dense", "ticket", *(branch.label for branch in valid.get("branches", ()))]
-    for index, claim in enumerate(replicates.claims):
-        for key, column in (("column", claim.column), ("against", claim.against)):
-            if column is not None and column not in columns:
-                yield ("replicates", "claims", index, key), f"no column {column!r}; there are {', '.join(columns)}"
-        points = [rewind.to for rewind in valid.get("rewind", ())]
-        if claim.rewind is not None and points and claim.rewind not in points:
-            yield (
-                ("replicates", "claims", index, "rewind"),
-                f"no ticket is rewound to {claim.rewind}; there are {', '.join(map(str, points))}",
             )
 
 

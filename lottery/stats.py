@@ -106,8 +106,8 @@ def sign_flip(differences: Sequence[float], alternative: Alternative = "greater"
     values = np.asarray(differences, dtype=float)
     if not len(values):
         return 1.0
-    flips = _flips(len(values), seed)
-    means, seen = flips @ values, float(values.sum())
+    signs = flips(len(values), seed)
+    means, seen = signs @ values, float(values.sum())
     if alternative == "two-sided":
         means, seen = np.abs(means), abs(seen)
     elif alternative == "less":
@@ -185,8 +185,8 @@ def earlier(
     largest = float(np.abs(gains).max())
     kept = _gain(gains, ours, theirs, largest)
     swapped = _gain(-gains, theirs, ours, largest)
-    flips = _flips(len(gains), 0)
-    sums = np.where(flips > 0, kept, swapped).sum(axis=1)
+    swaps = flips(len(gains), 0)
+    sums = np.where(swaps > 0, kept, swapped).sum(axis=1)
     return _share(sums, float(kept.sum()), len(gains))
 
 
@@ -196,7 +196,7 @@ def _gain(gains: Array, ours: Any, theirs: Any, largest: float) -> Array:
     return known
 
 
-def _flips(n: int, seed: int) -> Array:
+def flips(n: int, seed: int) -> Array:
     """Rows of 1 and -1: all of them for up to 16 columns, the identity first, else drawn."""
     if n <= EXACT:
         bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1

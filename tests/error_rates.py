@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats as oracle
 from tabulate import tabulate
 
-from lottery import claims, stats, verdicts
+from lottery import stats, superiority, verdicts
 from lottery.schema import CompareSpec
 
 EXPERIMENTS = 10_000
@@ -45,7 +45,7 @@ def claimed(noise: Noise, n: int) -> tuple[float, float]:
         values = noise(draws, n)
         cell = verdicts.Cell(list(values - 1))
         matching += verdicts.decide([cell], SPEC, may_win=False)[0].verdict == "matching"
-        superior += claims.decide([claims.Pairs(list(values))], SPEC)[0].verdict == "superior"
+        superior += superiority.decide([superiority.Pairs(dict(enumerate(values)))], SPEC)[0].verdict == "superior"
     return matching / EXPERIMENTS, superior / EXPERIMENTS
 
 

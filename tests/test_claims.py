@@ -12,7 +12,6 @@ import pytest
 from scipy import stats as oracle
 from studies import HERE, Recorded, dense, hand, made, view_of
 
-from lottery.claims import Pairs, decide, least_seeds, seeds_needed
 from lottery.errors import UsageError
 from lottery.provenance import keys_of
 from lottery.readings import CHOSEN
@@ -21,6 +20,7 @@ from lottery.report import Table
 from lottery.reports.columns import columns
 from lottery.schema import CompareSpec
 from lottery.study import Study
+from lottery.superiority import Pairs, decide, least_seeds, seeds_needed
 from lottery.tables import Row
 from lottery.views import rows_of
 
@@ -28,8 +28,10 @@ Array = Any
 Noise = Callable[[np.random.Generator, int, int], Array]
 EXPERIMENTS = 2000
 ALPHA = 0.05
-FIXED, HOLM = CompareSpec(margin=0.2), CompareSpec(margin=0.2, densities="holm")
-LOOSE = CompareSpec(margin=0.2, densities="holm", confidence=0.8)  # with which Holm can reject one of 5 by 5 seeds
+STEP_DOWN, HOLM = CompareSpec(margin=0.2), CompareSpec(margin=0.2, controls="holm")
+FIXED = CompareSpec(margin=0.2, controls="fixed_sequence")
+LOOSE = CompareSpec(margin=0.2, controls="holm", confidence=0.8)  # with which Holm can reject one of 5 by 5 seeds
+UNCLEAR = [0.1, -0.2, 0.1, -0.1, 0.2]
 CLEAR = [1.0, 1.2, 0.9, 1.1, 1.3]  # points; 5 seeds of one sign are p = 1/32
 
 
@@ -44,6 +46,10 @@ def claims(controls: Mapping[str, Sequence[Sequence[float]]], *overrides: str, v
             for seed, point in enumerate(column):
                 found |= made(planned, ({"kind": name, "level": level, "seed": seed}, {"accuracy": 0.5 - point / 100}))
     return view_of(view, planned, found)
+
+
+def pairs(values: Any) -> Pairs:
+    return Pairs(dict(enumerate(values)))
 
 
 def lost(column: str, what: Mapping[str, Any], *overrides: str) -> Row:
@@ -74,25 +80,25 @@ def test_p_and_interval_are_those_of_scipys_paired_tests() -> None:
     assert (row["claim"], row["against"], row["verdict"]) == ("initialization", "reinit", "inconclusive")
 
 
-def test_densities_are_corrected_as_by_statsmodels_or_in_a_sequence_from_dense_to_sparse() -> None:
+def test_densities_are_corrected_as_by_statsmodels_or_in_a_sequence() -> None:
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     draws = np.random.default_rng(3)
     points = [list(draws.normal(mean, 1.0, 8)) for mean in (1.2, 0.3, 1.5, -0.5)]
-    holm = claims({"shuffle": points}, "compare.densities=holm")
+    holm = claims({"shuffle": points}, "compare.controls=holm")
     for name in ("p", "p_inferior"):
         expected = multitest.multipletests([row[name] for row in holm], method="holm")[1]
         assert [row[f"{name}_adjusted"] for row in holm] == pytest.approx(list(expected))
-    fixed = claims({"shuffle": points})
-    running = np.maximum.accumulate([row["p"] for row in fixed])
-    assert [row["p_adjusted"] for row in fixed] == pytest.approx(list(running))
-    assert {row["correction"] for row in holm} == {"holm"} and {row["correction"] for row in fixed} == {
-        "fixed_sequence"
-    }
+    assert {row["correction"] for row in holm} == {"holm"}
+    for order, way in (("dense_to_sparse", 1), ("sparse_to_dense", -1)):
+        fixed = claims({"shuffle": points}, f"compare={{margin: 1, controls: fixed_sequence, order: {order}}}")
+        running = np.maximum.accumulate([row["p"] for row in fixed][::way])[::way]
+        assert [row["p_adjusted"] for row in fixed] == pytest.approx(list(running))
+        assert {row["correction"] for row in fixed} == {f"fixed_sequence, {order}"}
 
 
 def test_each_control_stands_for_its_claim_and_is_corrected_by_itself() -> None:
     names = ["small_dense", "one_shot", "constant", "same_sign", "reinit", "shuffle"]
-    table = claims({name: [CLEAR] for name in names}, "compare.densities=holm")
+    table = claims({name: [CLEAR] for name in names}, "compare.controls=holm")
     assert [(row["claim"], row["against"]) for row in table] == [
         ("mask", "shuffle"),
         ("initialization", "reinit"),
@@ -104,14 +110,26 @@ def test_each_control_stands_for_its_claim_and_is_corrected_by_itself() -> None:
     assert {(row["verdict"], row["p_adjusted"]) for row in table} == {("superior", 1 / 32)}
 
 
-def test_a_sequence_that_ended_says_where() -> None:
-    unclear = [0.1, -0.2, 0.1, -0.1, 0.2]
-    first, second, third = claims({"reinit": [CLEAR, unclear, CLEAR]})
+@pytest.mark.parametrize("order", ["dense_to_sparse", "sparse_to_dense"])
+def test_a_sequence_that_ended_says_where(order: str) -> None:
+    table = claims(
+        {"reinit": [CLEAR, UNCLEAR, CLEAR]}, f"compare={{margin: 1, controls: fixed_sequence, order: {order}}}"
+    )
+    first, second, third = table if order == "dense_to_sparse" else table[::-1]
     assert (first["verdict"], second["verdict"], third["verdict"]) == ("superior", "inconclusive", "inconclusive")
     assert third["p"] == 1 / 32 and third["p_adjusted"] == second["p"]
-    assert third["reason"].endswith(
-        "not after the correction over densities: the sequence from dense to sparse ended at 25 %"
+    assert third["reason"] == (
+        "the ticket is shown to be better by itself, but not after the correction over densities: "
+        f"the sequence from {order.replace('_', ' ')} ended at 25 %"
     )
+    assert third["seeds_needed"] is None and second["seeds_needed"] > 5  # more seeds for the one, not for the other
+
+
+def test_without_an_order_each_density_is_shown_by_itself() -> None:
+    table = claims({"reinit": [UNCLEAR, CLEAR, CLEAR]})
+    assert [row["verdict"] for row in table] == ["inconclusive", "superior", "superior"]
+    assert {row["correction"] for row in table} == {"step_down"}
+    assert [row["p_adjusted"] for row in table[1:]] == [1 / 32, 1 / 32]
 
 
 def test_a_worse_ticket_is_said_to_be_worse() -> None:
@@ -168,7 +186,7 @@ def test_a_density_whose_controls_all_diverged_is_a_test_of_its_family() -> None
     first, second, third = view_of("claims", planned, found)
     assert (second["n"], second["difference"], second["p"], second["verdict"]) == (0, None, 1.0, "inconclusive")
     assert second["reason"] == "no seed has both ticket and control; 5 controls diverged whose tickets did not"
-    assert (first["verdict"], third["verdict"]) == ("superior", "inconclusive")
+    assert (first["verdict"], third["verdict"]) == ("superior", "superior")
 
 
 def test_too_few_seeds_are_told_with_the_number_that_is_needed() -> None:
@@ -186,15 +204,15 @@ def test_too_few_seeds_are_told_with_the_number_that_is_needed() -> None:
 
 @pytest.mark.parametrize(("family", "fewest"), [(1, 5), (2, 6), (3, 6), (4, 7), (20, 9)])
 def test_holm_needs_more_seeds_for_more_densities(family: int, fewest: int) -> None:
-    assert least_seeds(HOLM, family) == fewest and least_seeds(FIXED, family) == 5
-    cells = [Pairs([0.01] * fewest)] + [Pairs([0.01, -0.01] * 5)] * (family - 1)
+    assert least_seeds(HOLM, family) == fewest and least_seeds(FIXED, family) == least_seeds(STEP_DOWN, family) == 5
+    cells = [pairs([0.01] * fewest)] + [pairs([0.01, -0.01] * 5)] * (family - 1)
     assert decide(cells, HOLM)[0].verdict == "superior"
-    assert decide([Pairs([0.01] * (fewest - 1)), *cells[1:]], HOLM)[0].verdict == "inconclusive"
+    assert decide([pairs([0.01] * (fewest - 1)), *cells[1:]], HOLM)[0].verdict == "inconclusive"
 
 
 def test_a_control_at_some_levels_is_a_family_of_these() -> None:
     planned = hand(
-        "seeds=7", "prune.levels=5", "compare={margin: 1, densities: holm}", "branches=[{name: reinit, levels: [3, 5]}]"
+        "seeds=7", "prune.levels=5", "compare={margin: 1, controls: holm}", "branches=[{name: reinit, levels: [3, 5]}]"
     )
     found = made(planned, ({}, {}), ({"kind": "reinit"}, {"accuracy": 0.4}))
     table = view_of("claims", planned, found)
@@ -207,7 +225,8 @@ def test_a_control_at_some_levels_is_a_family_of_these() -> None:
 def test_optimizers_and_rewind_points_are_families_of_their_own_in_the_order_of_the_recipe() -> None:
     optimizers = "train.optimizer=[{name: sgd, lr: 0.1}, {name: adam, lr: 1e-3}]"
     planned = hand(
-        "seeds=5", "prune.levels=2", "compare={margin: 1}", "branches=[shuffle]", "rewind=[10it, init]", optimizers
+        *("seeds=5", "prune.levels=2", "branches=[shuffle]", "rewind=[10it, init]", optimizers),
+        "compare={margin: 1, controls: fixed_sequence}",
     )
     found = made(planned, ({}, {}))
     for job in planned:
@@ -337,7 +356,7 @@ def wrong_claims(spec: CompareSpec, noise: Noise, n: int, sign: int = 1) -> floa
     truths, word = sign * np.array([0.02, 0.02, 0.0, 0.0, -0.001]), "superior" if sign > 0 else "inferior"
     for _ in range(EXPERIMENTS):
         seen = truths[:, None] + sign * noise(draws, n, len(truths))
-        count += word in [each.verdict for each in decide([Pairs(list(row)) for row in seen], spec)[2:]]
+        count += word in [each.verdict for each in decide([pairs(row) for row in seen], spec)[2:]]
     return count / EXPERIMENTS
 
 
@@ -350,8 +369,8 @@ NOISES = pytest.mark.parametrize("noise", [normal, collapses, lucky])
 SLOW = pytest.mark.slow
 SPECS = pytest.mark.parametrize(
     ("spec", "n"),
-    [(FIXED, 5), (LOOSE, 5), pytest.param(FIXED, 10, marks=SLOW), pytest.param(HOLM, 10, marks=SLOW)],
-    ids=["fixed_sequence-5", "holm-5", "fixed_sequence-10", "holm-10"],
+    [(STEP_DOWN, 5), (LOOSE, 5), *(pytest.param(spec, 10, marks=SLOW) for spec in (STEP_DOWN, FIXED, HOLM))],
+    ids=["step_down-5", "holm-5", "step_down-10", "fixed_sequence-10", "holm-10"],
 )
 
 
@@ -376,30 +395,38 @@ def test_rare_collapses_of_tickets_alone_are_beyond_what_the_test_holds() -> Non
     """A mean of 0 made of many small gains and few great losses: the limit that docs/statistics.md names."""
     draws = np.random.default_rng(2)
     seen = 1 - draws.exponential(1.0, (EXPERIMENTS, 5))
-    claimed = sum(decide([Pairs(list(row))], FIXED)[0].verdict == "superior" for row in seen) / EXPERIMENTS
+    claimed = sum(decide([pairs(row)], STEP_DOWN)[0].verdict == "superior" for row in seen) / EXPERIMENTS
     expected = (1 - math.exp(-1)) ** 5  # all five above their mean, 10 %
     assert claimed == pytest.approx(expected, abs=3 * math.sqrt(expected * (1 - expected) / EXPERIMENTS))
 
 
+APART = 1 / math.sqrt(2)  # two values this far from their mean have a standard deviation of 1
+
+
 @pytest.mark.parametrize("effect", [0.9, 1.2, 1.5, 2.5])
 def test_the_seeds_asked_for_have_the_power_that_was_planned(effect: float) -> None:
-    apart = 1 / math.sqrt(2)  # two values this far from their mean have a standard deviation of 1
-    n = seeds_needed([effect - apart, effect + apart], FIXED, 1)
+    (n,) = seeds_needed([pairs([effect - APART, effect + APART])], STEP_DOWN)
     assert n is not None
     draws, error = np.random.default_rng(4), 3 * math.sqrt(0.8 * 0.2 / EXPERIMENTS)
 
     def power(seeds: int) -> float:
         seen = draws.normal(effect, 1.0, (EXPERIMENTS, seeds))
-        return sum(decide([Pairs(list(row))], FIXED)[0].verdict == "superior" for row in seen) / EXPERIMENTS
+        return sum(decide([pairs(row)], spec)[0].verdict == "superior" for row in seen) / EXPERIMENTS
 
     assert power(n) >= 0.8 - error and (n == 5 or power(n - 1) <= 0.8 + error)
 
 
 def test_many_seeds_are_asked_for_as_by_statsmodels() -> None:
     solver = pytest.importorskip("statsmodels.stats.power").TTestPower()
-    apart = 1 / math.sqrt(2)
-    for spec, family, level in ((FIXED, 6, ALPHA), (HOLM, 6, ALPHA / 6)):
-        n = seeds_needed([0.4 - apart, 0.4 + apart], spec, family)
+    cells = [pairs([0.4 - APART, 0.4 + APART])] * 6
+    for spec, level in ((FIXED, ALPHA), (HOLM, ALPHA / 6)):
+        n = seeds_needed(cells, spec)[0]
         assert n is not None and n > 16
         reached = [solver.power(0.4, seeds, level, alternative="larger") for seeds in (n - 1, n)]
         assert reached[0] < 0.8 <= reached[1]
+
+
+def test_no_seeds_are_asked_for_where_the_side_that_is_ahead_diverged() -> None:
+    values = {0: 0.01, 1: 0.012, 2: 0.011}
+    assert seeds_needed([Pairs(values, tickets_diverged=1)], STEP_DOWN) == [None]
+    assert seeds_needed([Pairs(values, controls_diverged=1)], STEP_DOWN) == [5]

@@ -141,5 +141,5 @@ def test_the_test_of_censored_steps_holds_its_level(n: int) -> None:
 
 
 def test_every_swap_is_tried_once() -> None:
-    flips = stats._flips(4, 0)
+    flips = stats.flips(4, 0)
     assert {tuple(row) for row in flips} == set(itertools.product([1.0, -1.0], repeat=4)) and len(flips) == 16
