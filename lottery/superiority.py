@@ -90,9 +90,9 @@ def seeds_needed(cells: Sequence[Pairs], compare: CompareSpec) -> list[int | Non
     100,000 would not do.
 
     With the step-down test of several densities by its own power, see `stepdown.seeds_needed`. Else of each density by
-    itself, by the power of the t test, which that of the sign-flip test comes near, at the level that so many flips can attain: p is a
-    multiple of 2^-n (1/32 in place of 0.05 with 5 seeds); with Holm's procedure at the level of its first step, which
-    is the worst case. One value has no spread: then the seeds with which the test can show anything at all."""
+    itself, by the power of the t test, which that of the sign-flip test comes near, at the level that so many flips can
+    attain: p is a multiple of 2^-n (1/32 in place of 0.05 with 5 seeds); with Holm's procedure at the level of its
+    first step, which is the worst case. One value has no spread: then the seeds with which anything can be shown."""
     sides = [_side(cell) for cell in cells]
     needed: list[int | None] = [None] * len(cells)
     for side in (1, -1):

@@ -82,7 +82,8 @@ def corrected(values: Array, flips: Array) -> dict[str, Array]:
     by_means = np.empty(len(seen))
     by_means[order] = np.maximum.accumulate((largest >= seen[order] - 1e-12).mean(axis=0)[::-1])[::-1]
     sequences = np.maximum.accumulate(alone), np.maximum.accumulate(alone[::-1])[::-1]
-    return dict(zip(CORRECTIONS, (np.array(adjusted(values)), by_means, np.array(stats.holm(list(alone))), *sequences)))
+    found = (np.array(adjusted(values)), by_means, np.array(stats.holm(list(alone))), *sequences)
+    return dict(zip(CORRECTIONS, found, strict=True))
 
 
 def rates(study: Study, n: int) -> dict[str, tuple[float, float]]:
@@ -97,15 +98,17 @@ def rates(study: Study, n: int) -> dict[str, tuple[float, float]]:
     return {name: (wrong[name] / STUDIES, 100 * shown[name] / most) for name in CORRECTIONS}
 
 
+def row(found: list[dict[str, tuple[float, float]]], place: int) -> list[str]:
+    """A cell for each correction, a figure for each number of seeds."""
+    scaled = [{name: 100 * each[name][0] if place == 0 else each[name][1] for name in CORRECTIONS} for each in found]
+    return [" / ".join(f"{each[name]:.{1 - place}f}" for each in scaled) for name in CORRECTIONS]
+
+
 if __name__ == "__main__":
     table = []
     for name, study in studies().items():
         found = [rates(study, n) for n in SEEDS]
-        real = max(study.effects) > 0
-        for what, place, scale in (("false", 0, 100), ("shown", 1, 1))[: 1 + real]:
-            cells = [
-                " / ".join(f"{scale * each[c][place]:.1f}" if place == 0 else f"{each[c][place]:.0f}" for each in found)
-                for c in CORRECTIONS
-            ]
-            table.append([name, what, *cells])
+        table.append([name, "false", *row(found, 0)])
+        if max(study.effects) > 0:
+            table.append(["", "shown", *row(found, 1)])
     print(tabulate(table, ["true differences", "%", *CORRECTIONS], tablefmt="github", disable_numparse=True))

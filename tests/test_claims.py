@@ -411,7 +411,7 @@ def test_the_seeds_asked_for_have_the_power_that_was_planned(effect: float) -> N
 
     def power(seeds: int) -> float:
         seen = draws.normal(effect, 1.0, (EXPERIMENTS, seeds))
-        return sum(decide([pairs(row)], spec)[0].verdict == "superior" for row in seen) / EXPERIMENTS
+        return sum(decide([pairs(row)], STEP_DOWN)[0].verdict == "superior" for row in seen) / EXPERIMENTS
 
     assert power(n) >= 0.8 - error and (n == 5 or power(n - 1) <= 0.8 + error)
 
