@@ -3,71 +3,65 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from lottery import judgement
 from lottery.errors import UsageError
+from lottery.judgement import Judgement, Seen
 from lottery.pairs import Cells, accuracies, censored, dense, densities, steps
-from lottery.stats import lower_bound, t_interval, upper_bound
-from lottery.tables import Place, Row, density_label, finite, optimizer_labels, paired, rewind_label
+from lottery.study import once
+from lottery.tables import Place, Row, by_place, density_label, finite, optimizer_labels, paired, rewind_label
 
 if TYPE_CHECKING:
-    from lottery.sections import ClaimSpec, ReplicatesSpec
+    from lottery.audit import Cell
+    from lottery.plan import Job
+    from lottery.record import Record
+    from lottery.sections import ClaimSpec
     from lottery.study import Study
 
-Verdict = Literal["holds", "fails", "undecided"]
 NEAR = 0.08  # a level stands for a density of a paper that is at most this part away from its own
+POWER = 0.8  # of the number of seeds asked for, where the recipe has no `compare`
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a claim speaks of at one level: the values by seed, on the scale they are tested on."""
-
-    level: int
-    density: float
-    values: Sequence[float]  # percentage points, or logarithms of ratios of steps
-    censored: tuple[int, int] = (0, 0)  # trainings whose early-stop step is their last: of the column, and against it
-
-    def judge(self, claim: ClaimSpec, confidence: float) -> Verdict:
-        """Whether both limits are shown to be kept, or one to be broken, at this one-sided confidence.
-
-        A censored step is later than it says: where the column's are, the ratio is at least what is seen, and nothing
-        bounds it from above; where those against it are, the other way round."""
-        least, most = (_scaled(claim, limit) for limit in (claim.least, claim.most))
-        low, high = lower_bound(self.values, confidence), upper_bound(self.values, confidence)
-        low, high = (-math.inf if self.censored[1] else low), (math.inf if self.censored[0] else high)
-        if (least is None or low >= least) and (most is None or high <= most):
-            return "holds"
-        if (least is not None and high < least) or (most is not None and low > most):
-            return "fails"
-        return "undecided"
-
-
+@once
 def rows(study: Study) -> list[Row]:
-    """A row for each claim, optimizer, rewind point and density, and the verdict on the claim as a whole.
+    """Return a row for each claim, optimizer, rewind point and density, with the verdict on the claim as a whole.
 
-    `estimate`, `low` and `high` (two-sided t interval) are percentage points of accuracy, or ratios of early-stop
-    steps; `here` is the verdict at this density alone. A claim on all of its densities holds where it holds at each
-    (intersection-union), and fails where it fails at one of them at a level divided by their number (Bonferroni); a
-    claim on any of them the other way round. Densities without a finished training are missing, and leave the claim
-    undecided. Raises UsageError where the recipe replicates nothing."""
+    `estimate` and its bounds `low` and `high` are percentage points of accuracy, or ratios of early-stop steps. The
+    bounds are those that decide, one-sided, each at the confidence that `bounds` names; `here` is the verdict at this
+    density. A claim on all of its densities holds where it holds at each, and fails where it fails at one of them; a
+    claim on any of them the other way round, see `judgement.confidences`. Where the audit withholds a side, or a seed
+    of the plan is not finished, nothing is decided and `note` says why. `seeds_needed` would decide this density,
+    `claim_seeds_needed` the claim. Raises UsageError where the recipe replicates nothing."""
     recipe, replicates = study.recipe, study.recipe.replicates
     if replicates is None:
         raise UsageError(f"{recipe.name}: replicates nothing of the literature; its recipe has no `replicates`")
     labels, table = optimizer_labels(recipe.train.optimizer), list[Row]()
-    known = densities(study)
+    known, power = densities(study), POWER if recipe.compare is None else recipe.compare.power
     for claim in replicates.claims:
-        cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
         for place, label in enumerate(labels):
             for rewind in [rewind_label(r) for r in recipe.rewind if claim.rewind in (None, r.to)]:
-                places = {wanted: _place(known, place, rewind, wanted) for wanted in claim.densities}
-                seen = {d: _seen(study, claim, cells, at, known[at] if at else 0.0) for d, at in places.items()}
+                places = [_place(known, place, rewind, wanted) for wanted in claim.densities]
+                seen = [
+                    Seen(0, 0.0, (), hindrances=("not trained",)) if at is None else _seen(study, claim, at)
+                    for at in places
+                ]
+                found = [judgement.judge(claim, each, replicates.confidence, power) for each in seen]
                 about: Row = {"claim": claim.text, "source": f"{replicates.source}, {claim.source}"}
-                about |= {"optimizer": label, "rewind": rewind, "verdict": _verdict(claim, replicates, seen)}
-                for wanted, found in seen.items():
-                    table.append({**about, **_row(claim, replicates, wanted, found)})
+                about |= {"optimizer": label, "rewind": rewind, "verdict": judgement.verdict(claim, found)}
+                needed = {"claim_seeds_needed": judgement.seeds_needed(claim, found)}
+                for wanted, at, one, judged in zip(claim.densities, places, seen, found, strict=True):
+                    level = None if at is None else at[2]
+                    table.append({**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)})
     return table
+
+
+def seeds_needed(table: Sequence[Row]) -> int | None:
+    """Return how many seeds would decide all undecided claims that more seeds can decide; None where there are none."""
+    return max((row["claim_seeds_needed"] for row in table if row["claim_seeds_needed"] is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -98,53 +92,45 @@ def claims(table: Sequence[Row]) -> list[Judged]:
 def _told(mine: Sequence[Row]) -> list[str]:
     lines = [f"{mine[0]['compared']}, claimed {mine[0]['claimed']}"]
     for row in mine:
-        figures = "not trained yet"
+        figures = row["note"]
         if row["estimate"] is not None:
             low, high = ("?" if row[name] is None else f"{row[name]:.4g}" for name in ("low", "high"))
-            figures = f"{row['estimate']:.4g} [{low}, {high}] from {row['n']} seeds: {row['here']} ({row['note']})"
+            figures = f"{row['estimate']:.4g} [{low}, {high}] {row['bounds']}, from {row['n']} seeds: {row['here']}"
+            more = f"; {row['seeds_needed']} seeds would decide" if row["seeds_needed"] is not None else ""
+            figures += f"{more} ({row['note']})"
         lines.append(f"at {density_label(row['density'])}: {figures}")
     return lines
 
 
-def _row(claim: ClaimSpec, replicates: ReplicatesSpec, wanted: float, seen: Seen | None) -> Row:
+def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged: Judgement) -> Row:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
-    row: Row = {"density": wanted, "level": seen.level if seen else None}
-    row |= {"compared": f"{compared}: {what}", "claimed": _claimed(claim)}
-    if seen is None:
-        return {**row, "estimate": None, "low": None, "high": None, "n": 0, "here": "undecided", "note": "not trained"}
-    interval = t_interval(seen.values, replicates.confidence)
-    figures = [interval.estimate, interval.low, interval.high]
+    estimate = statistics.fmean(seen.values) if seen.values else math.nan
+    figures = {"estimate": estimate, "low": judged.low, "high": judged.high}
     if claim.measure == "early_stop_step":
-        figures = [math.exp(figure) for figure in figures]
-    notes = [f"level {seen.level} at {density_label(seen.density)}"]
-    names = (claim.column, claim.against)
-    notes += [f"{name} censored: {count}" for name, count in zip(names, seen.censored, strict=True) if count]
-    row |= finite(dict(zip(_FIGURES, figures, strict=True)))
+        figures = {name: math.exp(figure) if figure != -math.inf else figure for name, figure in figures.items()}
     return {
-        **row,
+        "density": wanted,
+        "level": level,
+        "compared": f"{compared}: {what}",
+        "claimed": _claimed(claim),
+        **finite(figures),
+        "bounds": _bounds(judged),
         "n": len(seen.values),
-        "here": seen.judge(claim, replicates.confidence),
-        "note": "; ".join(notes),
+        "here": judged.here,
+        "seeds_needed": judged.seeds_needed,
     }
 
 
-_FIGURES = ("estimate", "low", "high")
+def _bounds(judged: Judgement) -> str:
+    """Return at which confidence the bounds are."""
+    low, high = (f"{100 * confidence:.4g} %" for confidence in judged.confidences)
+    return f"one-sided {low}" if low == high else f"one-sided {low} and {high}"
 
 
-def _verdict(claim: ClaimSpec, replicates: ReplicatesSpec, seen: Mapping[float, Seen | None]) -> Verdict:
-    found = [each for each in seen.values() if each is not None]
-    strict = 1 - (1 - replicates.confidence) / len(claim.densities)
-    plain = [each.judge(claim, replicates.confidence) for each in found]
-    careful = [each.judge(claim, strict) for each in found]
-    whole = len(found) == len(seen)
-    if claim.where == "all":
-        if "fails" in careful:
-            return "fails"
-        return "holds" if whole and set(plain) == {"holds"} else "undecided"
-    if "holds" in careful:
-        return "holds"
-    return "fails" if whole and set(plain) == {"fails"} else "undecided"
+def _note(seen: Seen) -> str:
+    where = [f"level {seen.level} at {density_label(seen.density)}"] if seen.density else []
+    return "; ".join([*where, *seen.notes, *seen.hindrances])
 
 
 def _claimed(claim: ClaimSpec) -> str:
@@ -154,10 +140,6 @@ def _claimed(claim: ClaimSpec) -> str:
     return limits if len(claim.densities) == 1 else f"{limits}, at {claim.where} of {len(claim.densities)} densities"
 
 
-def _scaled(claim: ClaimSpec, limit: float | None) -> float | None:
-    return limit if limit is None or claim.measure == "accuracy" else math.log(limit)
-
-
 def _place(known: Mapping[Place, float], place: int, rewind: str, wanted: float) -> Place | None:
     """The level nearest to a density, None where none is near."""
     mine = {at: density for at, density in known.items() if at[:2] == (place, rewind)}
@@ -165,23 +147,61 @@ def _place(known: Mapping[Place, float], place: int, rewind: str, wanted: float)
     return at if at is not None and abs(mine[at] / wanted - 1) <= NEAR else None
 
 
-def _seen(study: Study, claim: ClaimSpec, cells: Cells, at: Place | None, density: float) -> Seen | None:
-    if at is None:
-        return None
-    values, others = ({} if name is None else _column(cells, at, name) for name in (claim.column, claim.against))
+def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
+    """Return what is seen at one place, and what stands in the way of a verdict."""
+    cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
+    names = [claim.column] if claim.against is None else [claim.column, claim.against]
+    values = [_column(cells, at, name) for name in names]
     if claim.against is None:
-        pairs = {seed: 100 * value for seed, value in values.items()}
+        pairs = {seed: 100 * value for seed, value in values[0].items()}
     elif claim.measure == "accuracy":
-        pairs = {seed: 100 * difference for seed, difference in paired(values, others).items()}
+        pairs = {seed: 100 * difference for seed, difference in paired(*values).items()}
     else:
-        both = [seed for seed in values if seed in others]
-        pairs = {seed: math.log(max(1, values[seed]) / max(1, others[seed])) for seed in both}
-    if not pairs:
-        return None
-    if claim.measure == "accuracy" or claim.against is None:
-        return Seen(at[2], density, list(pairs.values()))
-    ours, theirs = (len(censored(study, at, name) & set(pairs)) for name in (claim.column, claim.against))
-    return Seen(at[2], density, list(pairs.values()), (ours, theirs))
+        both = [seed for seed in values[0] if seed in values[1]]
+        pairs = {seed: math.log(max(1, values[0][seed]) / max(1, values[1][seed])) for seed in both}
+    lost = [_diverged(study, at, name) for name in names]
+    if claim.against is not None:  # a seed that both have lost speaks for neither
+        lost = [lost[0] & values[1].keys(), lost[1] & values[0].keys()]
+    late = [censored(study, at, name) & pairs.keys() if claim.measure == "early_stop_step" else set() for name in names]
+    notes = [f"{name} censored: {len(seeds)}" for name, seeds in zip(names, late, strict=True) if seeds]
+    notes += [f"{name} diverged: {len(seeds)}" for name, seeds in zip(names, lost, strict=True) if seeds]
+    unbounded = _unbounded(
+        claim.measure == "accuracy", [bool(seeds) for seeds in lost], [bool(seeds) for seeds in late]
+    )
+    hindrances = [why for name in names for why in _hindrances(study, at, name)]
+    hindrances += ["no seed has both"] * (not pairs and not hindrances)
+    return Seen(at[2], densities(study)[at], list(pairs.values()), unbounded, tuple(hindrances), tuple(notes))
+
+
+def _unbounded(accuracy: bool, lost: Sequence[bool], late: Sequence[bool]) -> tuple[bool, bool]:
+    """Return what the values leave open, see Seen, by the seeds of each side that diverged or are censored."""
+    ours_lost, ours_late, theirs_lost, theirs_late = lost[0], late[0], any(lost[1:]), any(late[1:])
+    if accuracy:  # ours is the better one where it is high
+        return ours_lost, theirs_lost
+    return theirs_lost or theirs_late, ours_lost or ours_late
+
+
+def _hindrances(study: Study, at: Place, name: str) -> list[str]:
+    """Return why nothing may be said of a side: what the audit withholds, and seeds that are not finished."""
+    if study.recipe.prune.auto is not None:
+        return ["levels: auto adds seeds by what it sees: bounds of a number of seeds fixed before do not hold"]
+    planned = _jobs(study, at, name)
+    done = {job.seed for job, _ in planned} - {job.seed for job, record in planned if record is None}
+    seeds = {job.seed for job, _ in planned}
+    why = [f"{name}: {len(done)} of {len(seeds)} seeds finished"] * (done != seeds)
+    cell: Cell = (at[0], at[1], 0 if name == "dense" else at[2], name)
+    return why + [f"{name}: {reason}" for reason in study.audit.withheld().get(cell, ())]
+
+
+def _diverged(study: Study, at: Place, name: str) -> set[int]:
+    found = _jobs(study, at, name)
+    return {job.seed for job, record in found if record is not None and record.diverged is not None}
+
+
+def _jobs(study: Study, at: Place, name: str) -> Sequence[tuple[Job, Record | None]]:
+    """Return the trainings of a column at a place; those of the dense network stand at level 0."""
+    place = (at[0], at[1], 0) if name == "dense" else at
+    return by_place(study).get(place, {}).get(name, [])
 
 
 def _column(cells: Cells, at: Place, name: str) -> Mapping[int, float]:

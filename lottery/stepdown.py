@@ -70,8 +70,8 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
         needed[known[column]] = _many(means, loadings, column, alpha, power)
     while few.any():
         reached = few & ((_power(means, loadings, n, alpha) >= power) | (n >= stats.EXACT))
-        for column in np.flatnonzero(reached):
-            needed[known[column]] = n
+        for place in known[reached]:
+            needed[place] = n
         few, n = few & ~reached, n + 1
     return needed
 
@@ -94,7 +94,7 @@ def _power(means: Array, loadings: Array, n: int, alpha: float) -> Array:
     """Return how often each density is shown in simulated studies of n seeds."""
     draws = np.random.default_rng(n)
     exact = 2**n <= FLIPS
-    flips: Array = stats.flips(n, 0) if exact else 1.0 - 2.0 * draws.integers(0, 2, (FLIPS, n))
+    flips = stats.flips(n, 0) if exact else draws.choice([-1.0, 1.0], size=(FLIPS, n))
     shown = np.zeros(len(means))
     for _ in range(STUDIES):
         values = means + draws.normal(size=(n, len(loadings))) @ loadings

@@ -104,6 +104,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "reports",
         "frontier_view",
         "replication",
+        "judgement",
         "pairs",
         "figures",
         "flow",
