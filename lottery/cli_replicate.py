@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,7 @@ def replicate(
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)
     from lottery.render import render
-    from lottery.replication import claims, rows
+    from lottery.replication import claims, rows, seeds_needed
     from lottery.study import study
     from lottery.view import watched
 
@@ -78,7 +79,23 @@ def replicate(
                 print(f"           {line}")
     if told or found.missing:
         print(told or f"{found.missing} trainings are missing", file=sys.stderr)
+    elif (wanted := seeds_needed(table)) is not None:
+        print(_more(name, sets, wanted), file=sys.stderr)
     raise typer.Exit(exit_code)
+
+
+def _more(name: str, sets: list[str] | None, seeds: int) -> str:
+    """Return what would decide the claims that are left."""
+    from lottery.schema import MOST_SEEDS
+
+    if seeds > MOST_SEEDS:
+        return f"what is undecided would take more than {MOST_SEEDS:,} seeds, if means and spreads stay as they are"
+    other = "".join(f" --set {shlex.quote(each)}" for each in sets or () if not each.startswith("seeds="))
+    command = f"lottery replicate {shlex.quote(name)}{other} --set seeds={seeds}"
+    return (
+        f"{seeds} seeds would decide what more seeds can, if means and spreads stay as they are: {command} (claims that "
+        "get more seeds for what was seen hold or fail by chance more often than stated)"
+    )
 
 
 def _list() -> None:

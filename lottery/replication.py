@@ -90,7 +90,9 @@ def claims(table: Sequence[Row]) -> list[Judged]:
 
 
 def _told(mine: Sequence[Row]) -> list[str]:
+    wanted = mine[0]["claim_seeds_needed"]
     lines = [f"{mine[0]['compared']}, claimed {mine[0]['claimed']}"]
+    lines[0] += f"; {wanted} seeds would decide it" if wanted is not None else ""
     for row in mine:
         figures = row["note"]
         if row["estimate"] is not None:

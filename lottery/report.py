@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery import coverage, frontier_view, verdicts
+from lottery import coverage, frontier_view, superiority, verdicts
 from lottery.environment import differing
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
@@ -168,7 +168,8 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "What wins",
         "The ticket against each control, at equal density and paired by seed; samples of a control are averaged within"
         " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
-        " parts do not add up to a whole. Cells without a verdict beside them show nothing either way.",
+        " parts do not add up to a whole. Cells without a verdict beside them show nothing either way."
+        f"{'' if recipe.compare is None else f' {superiority.explained(recipe.compare)}'}",
         tables=(
             _Rows("decomposition", "What wins, density by density: ticket less control, with intervals"),
             _Rows("claims", "What wins: the tests behind it, paired by seed"),

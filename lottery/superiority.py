@@ -76,6 +76,18 @@ def ended(cells: Sequence[Pairs], compare: CompareSpec, side: Side) -> int | Non
     return next((place for place in _sequence(len(cells), compare) if p[place] > compare.alpha), None)
 
 
+def explained(compare: CompareSpec) -> str:
+    """Return a sentence on how controls are tested."""
+    order = (compare.order or "dense_to_sparse").replace("_", " ")
+    how = {
+        "step_down": "by the step-down maximum of t over all densities, flipping the signs of whole seeds",
+        "holm": "by sign flips at each density, with Holm's correction",
+        "fixed_sequence": f"by sign flips at each density, in a fixed sequence from {order}",
+    }[compare.controls]
+    sure = f"{100 * compare.confidence:g} %"
+    return f"Superior and inferior are each tested {how}, one-sided {sure} for all densities of a control together."
+
+
 def least_seeds(compare: CompareSpec, family: int) -> int:
     """Return the fewest seeds with which anything can be shown at one of a `family` of densities.
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats as oracle
 from studies import HERE, Recorded, dense, hand, made, view_of
 
-from lottery.errors import UsageError
+from lottery.errors import RecipeError, UsageError
 from lottery.provenance import keys_of
 from lottery.readings import CHOSEN
 from lottery.render import render
@@ -20,7 +20,7 @@ from lottery.report import Table
 from lottery.reports.columns import columns
 from lottery.schema import CompareSpec
 from lottery.study import Study
-from lottery.superiority import Pairs, decide, least_seeds, seeds_needed
+from lottery.superiority import Pairs, decide, explained, least_seeds, seeds_needed
 from lottery.tables import Row
 from lottery.views import rows_of
 
@@ -130,6 +130,37 @@ def test_without_an_order_each_density_is_shown_by_itself() -> None:
     assert [row["verdict"] for row in table] == ["inconclusive", "superior", "superior"]
     assert {row["correction"] for row in table} == {"step_down"}
     assert [row["p_adjusted"] for row in table[1:]] == [1 / 32, 1 / 32]
+
+
+@pytest.mark.parametrize("controls", ["", ", controls: holm"])
+def test_an_order_of_a_test_without_one_is_refused(controls: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        hand(f"compare={{margin: 1, order: sparse_to_dense{controls}}}")
+    named = controls.rpartition(" ")[2] or "step_down"
+    assert f"compare.order: is that of a fixed sequence of controls, and controls is {named}, which has none" in str(
+        caught.value
+    )
+
+
+def test_matching_and_controls_are_corrected_by_keys_of_their_own() -> None:
+    table = claims({"reinit": [UNCLEAR, CLEAR]}, "compare={margin: 1, densities: holm}")
+    assert [row["correction"] for row in table] == ["step_down"] * 2
+    compare = hand("compare={margin: 1}").recipe.compare
+    assert compare is not None
+    assert (compare.densities, compare.controls, compare.order) == ("fixed_sequence", "step_down", None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("", "by the step-down maximum of t over all densities, flipping the signs of whole seeds, one-sided 95 % for"),
+        (", controls: holm", "by sign flips at each density, with Holm's correction, one-sided 95 %"),
+        (", controls: fixed_sequence, order: sparse_to_dense", "in a fixed sequence from sparse to dense, one-sided"),
+    ],
+)
+def test_a_report_says_how_controls_are_tested(settings: str, told: str) -> None:
+    compare = hand(f"compare={{margin: 1{settings}}}").recipe.compare
+    assert compare is not None and told in explained(compare)
 
 
 def test_a_worse_ticket_is_said_to_be_worse() -> None:

@@ -24,11 +24,12 @@ from lottery.views import rows_of
 from lottery.work import Request, prepare, work
 
 SOURCE = "Frankle & Carbin 2019"
+FIRST_CLAIM = {"text": "tickets match", "source": "figure 3", "densities": [0.5], "least": -1.0}
 
 
 def claimed(*overrides: str, seeds: int = 4, **claim: Any) -> Any:
     """A plan with one claim: by default, that tickets of half the weights are at most 1 point below dense."""
-    claim = {"text": "tickets match", "source": "figure 3", "densities": [0.5], "least": -1.0, **claim}
+    claim = FIRST_CLAIM | claim
     written = json.dumps({"source": SOURCE, "claims": [claim]})
     return hand(f"seeds={seeds}", f"replicates={written}", *overrides)
 
@@ -402,3 +403,19 @@ def test_the_recipes_with_claims_are_listed(
     )
     assert called(monkeypatch, "replicate", "quickstart") == 2
     assert "quickstart: has no claims" in capsys.readouterr().err
+
+
+def test_an_undecided_replication_ends_with_the_command_that_would_decide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned, recipe = claimed(least=0.0), tmp_path / "hand.yaml"
+    table = view_of("replication", planned, differing(planned, (0.5, -0.7, 0.9, -0.1)))
+    recipe.write_text(TEXT + f"replicates: {json.dumps({'source': SOURCE, 'claims': [FIRST_CLAIM]})}\n")
+    monkeypatch.setattr("lottery.replication.rows", lambda study: table)
+    monkeypatch.setattr(Study, "missing", 0)
+    words = ["replicate", str(recipe), "--judge-only", "--store", str(tmp_path / "s"), "--set", "train.batch_size=20"]
+    assert called(monkeypatch, *words) == 0
+    told, wanted = capsys.readouterr(), table[0]["claim_seeds_needed"]
+    assert f"claimed at least 0; {wanted} seeds would decide it\n" in told.out
+    command = f"lottery replicate {recipe} --set train.batch_size=20 --set seeds={wanted} ("
+    assert f"{wanted} seeds would decide what more seeds can" in told.err and command in told.err

@@ -114,6 +114,8 @@ def _column(name: str, names: list[str], table: Table, sure: str) -> Iterator[Co
     elif name in ("low", "bca_low"):
         other = name.replace("low", "high")
         header = f"{sure} {'BCa ' if name == 'bca_low' else ''}interval{unit}"
+        if "bounds" in names:  # the column that says which
+            header = "low, high"
         yield Column(name, header, lambda row: _interval(row.get(name), row.get(other), end), True)
     elif name == "difference" or name == "bound" or name.endswith("_diff"):
         said = WORDS.get(name) or f"{_said(name.removesuffix('_diff'))} − dense (points)"
