@@ -93,8 +93,8 @@ def _more(name: str, sets: list[str] | None, seeds: int) -> str:
     other = "".join(f" --set {shlex.quote(each)}" for each in sets or () if not each.startswith("seeds="))
     command = f"lottery replicate {shlex.quote(name)}{other} --set seeds={seeds}"
     return (
-        f"{seeds} seeds would decide what more seeds can, if means and spreads stay as they are: {command} (claims that "
-        "get more seeds for what was seen hold or fail by chance more often than stated)"
+        f"{seeds} seeds would decide what more seeds can, if means and spreads stay as they are: {command} (claims "
+        "that get more seeds for what was seen hold or fail by chance more often than stated)"
     )
 
 
