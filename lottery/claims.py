@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lottery import registry, stats
 from lottery.errors import UsageError
 from lottery.origins import origin_of
+from lottery.other_readings import with_other_readings
 from lottery.pairs import accuracies, declared, densities
 from lottery.study import once
 from lottery.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
@@ -50,8 +51,13 @@ def rows(study: Study) -> list[Row]:
     (`low`, `high`) and bootstrap interval (`bca_low`, `bca_high`); `p` that of the sign-flip test that the ticket is
     better, `p_inferior` that it is worse, each also adjusted over the densities of its control by `correction`.
     `verdict` is superior, inferior, inconclusive (then with the `seeds_needed`, see there), or withheld where the audit
-    found something. A density whose trainings all diverged has a row too: it is a test of its family.
+    found something. A density whose trainings all diverged has a row too: it is a test of its family. What it would be
+    at the other steps that could be read stands beside it, see `lottery.other_readings`.
     Raises UsageError where the recipe has no `compare`, or no control that stands for a claim."""
+    return with_other_readings(study, _at_report(study), _at_report)
+
+
+def _at_report(study: Study) -> list[Row]:
     recipe, compare = study.recipe, declared(study)
     controls = sorted(
         (branch for branch in recipe.branches if _stands_for_a_claim(study, branch)),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from lottery import judgement
 from lottery.errors import UsageError
 from lottery.judgement import Judgement, Seen
+from lottery.other_readings import with_other_readings
 from lottery.pairs import Cells, accuracies, censored, dense, densities, steps
+from lottery.readings import IN_WORDS, READINGS
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, optimizer_labels, paired, rewind_label
 
@@ -35,7 +37,13 @@ def rows(study: Study) -> list[Row]:
     density. A claim on all of its densities holds where it holds at each, and fails where it fails at one of them; a
     claim on any of them the other way round, see `judgement.confidences`. Where the audit withholds a side, or a seed
     of the plan is not finished, nothing is decided and `note` says why. `seeds_needed` would decide this density,
-    `claim_seeds_needed` the claim. Raises UsageError where the recipe replicates nothing."""
+    `claim_seeds_needed` the claim. What would be seen at the other steps that could be read stands beside it
+    (`estimate_end`, `here_end`, see `lottery.other_readings`).
+    Raises UsageError where the recipe replicates nothing."""
+    return with_other_readings(study, _at_report(study), _at_report, "estimate", "here")
+
+
+def _at_report(study: Study) -> list[Row]:
     recipe, replicates = study.recipe, study.recipe.replicates
     if replicates is None:
         raise UsageError(f"{recipe.name}: replicates nothing of the literature; its recipe has no `replicates`")
@@ -99,9 +107,16 @@ def _told(mine: Sequence[Row]) -> list[str]:
             low, high = ("?" if row[name] is None else f"{row[name]:.4g}" for name in ("low", "high"))
             figures = f"{row['estimate']:.4g} [{low}, {high}] {row['bounds']}, from {row['n']} seeds: {row['here']}"
             more = f"; {row['seeds_needed']} seeds would decide" if row["seeds_needed"] is not None else ""
-            figures += f"{more} ({row['note']})"
+            figures += f"{more} ({'; '.join(filter(None, (row['note'], _elsewhere(row))))})"
         lines.append(f"at {density_label(row['density'])}: {figures}")
     return lines
+
+
+def _elsewhere(row: Row) -> str:
+    """Return what would be decided at another step that could be read, where that is something else."""
+    there = [reading for reading in READINGS if row.get(f"here_{reading}") not in (None, row["here"])]
+    told = [f"{row[f'here_{reading}']} ({row[f'estimate_{reading}']:.4g}) {IN_WORDS[reading]}" for reading in there]
+    return f"read otherwise: {', '.join(told)}" if told else ""
 
 
 def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged: Judgement) -> Row:

@@ -105,6 +105,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "frontier_view",
         "replication",
         "judgement",
+        "other_readings",
         "pairs",
         "figures",
         "flow",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from studies import hand, made, view_of
 
+from lottery.other_readings import dependence
 from lottery.readings import ChosenSteps, first_best, under_its_best
 
 
@@ -52,3 +53,44 @@ def test_a_dense_network_read_more_than_the_margin_under_its_best_is_noted(margi
     assert ("dense is read 5 points of validation accuracy under its best" in note) is said
     at_best = hand(f"compare={{margin: {margin}}}")
     assert "under its best" not in view_of("means", at_best, made(at_best, ({}, {})))[0]["note"]
+
+
+SIX = (-0.004, -0.002, 0.0, 0.001, 0.002, 0.003)
+
+
+def differing(at_best: float, at_end: float) -> list[dict[str, Any]]:
+    """Claims of tickets that differ from shuffled masks by so much at the chosen steps, and by so much at the end."""
+    planned = hand("seeds=6", "compare={margin: 1}", "branches=[shuffle]")
+    trainings: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {"accuracy": 0.5, "end": 0.5})]
+    for seed, more in enumerate(SIX):
+        best, end = 0.5 + at_best + more, 0.5 + at_end + more
+        trainings.append(({"kind": "ticket", "seed": seed}, {"accuracy": best, "end": end}))
+    return view_of("claims", planned, made(planned, *trainings))
+
+
+def test_a_verdict_that_another_reading_does_not_give_is_said_to_depend_on_it() -> None:
+    (row,) = differing(0.02, -0.02)
+    assert (row["verdict"], row["verdict_early_stop"], row["verdict_end"]) == ("superior", "superior", "inferior")
+    assert row["difference"] == pytest.approx(0.02) == row["difference_early_stop"]
+    assert row["difference_end"] == pytest.approx(-0.02)
+    assert row["depends"] == "verdict"
+    assert dependence(row) == (
+        "the verdict depends on the step that is read: at the step where the validation loss was first lowest +2.00 "
+        "points, superior; at the end -2.00 points, inferior"
+    )
+
+
+def test_a_sign_that_turns_within_chance_is_not_said_to_depend_on_the_reading() -> None:
+    (row,) = differing(0.0005, -0.0005)
+    assert {row[name] for name in ("verdict", "verdict_early_stop", "verdict_end")} == {"inconclusive"}
+    assert (row["depends"], dependence(row)) == ("", "")
+
+
+def test_where_all_readings_agree_nothing_depends_on_them() -> None:
+    (row,) = differing(0.02, 0.01)
+    assert (row["verdict_end"], row["depends"], dependence(row)) == ("superior", "", "")
+
+
+def test_without_a_validation_split_there_is_no_other_reading() -> None:
+    planned = hand("data.validation=0", "seeds=6", "compare={margin: 1}", "branches=[shuffle]")
+    assert not {name for name in view_of("claims", planned, made(planned, ({}, {})))[0] if "end" in name.split("_")}

@@ -342,7 +342,9 @@ def test_claims_are_told_with_their_figures() -> None:
     (told,) = claims(view_of("replication", planned, differing(planned, (0.1, -0.2, 0.3, 0.0))))
     assert (told.text, told.verdict, told.where) == ("tickets match", "holds", "")
     assert told.figures[0] == "ticket against dense: accuracy, points, claimed at least -1"
-    assert told.figures[1].startswith("at 50 %: 0.05 [") and told.figures[1].endswith("holds (level 1 at 50 %)")
+    assert told.figures[1].startswith("at 50 %: 0.05 [") and told.figures[1].endswith(
+        "holds (level 1 at 50 %; read otherwise: undecided (0) at the end)"
+    )
 
 
 def test_a_recipe_without_claims_has_no_such_table() -> None:
