@@ -33,7 +33,9 @@ from lottery.starts import starting_point, training_of
 from lottery.study import Study
 from lottery.tables import means
 from lottery.tensors import part
-from lottery.ticketfile import checks, export, load_ticket, read
+from lottery.ticket_checks import checks
+from lottery.ticket_export import export
+from lottery.ticketfile import load_ticket, read
 from lottery.work import Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
