@@ -20,10 +20,10 @@ from lottery import registry
 from lottery.build import build_model, prunable
 from lottery.chain_counts import proven_counts
 from lottery.data import fingerprint
-from lottery.device import Machine, prepared
-from lottery.environment import differing
+from lottery.device import prepared
 from lottery.errors import LotteryError
 from lottery.identity import SCHEMA, digest, training_identity
+from lottery.initial_weights import ROUNDING, alike, distance, elsewhere
 from lottery.layout import state_of
 from lottery.levels import pack, unpack
 from lottery.measuring import measured
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.ticketfile import Ticket
 
-ROUNDING = 1e-5  # of the largest value of a tensor: what another processor or version of torch may draw otherwise
-MOST_THREADS = 256
 ACCURACY_ROUNDING = 1e-3  # of all examples: those that another processor may see on the other side of a border
 LOSS_ROUNDING = 1e-2  # relative
 
@@ -178,7 +176,7 @@ def _start(ticket: Ticket, bench: Bench | None) -> Found:
     recipe, looks = ticket.recipe, registry.inits[ticket.recipe.init.name].traits.get("batch")
     if looks and bench is None:
         return None, f"not checked without data: init {recipe.init.name} looks at training examples"
-    here = _machine_of(ticket)
+    here = alike(ticket.evidence["environment"])
     with prepared(here, "fp32"):
         if looks and bench is not None:
             network = bench.network(ticket.seed)
@@ -191,44 +189,16 @@ def _start(ticket: Ticket, bench: Bench | None) -> Found:
                 seed=ticket.seed,
                 embeddings=recipe.prune.embeddings,
             )
-    drawn, held = pack(state_of(network), ticket.mask), part(ticket.tensors, "start/")
-    if drawn.keys() != held.keys() or any(drawn[name].shape != held[name].shape for name in drawn):
-        return False, "are not of the shapes that the init draws"
-    if all(torch.equal(value, held[name]) for name, value in drawn.items()):
+    apart = distance(pack(state_of(network), ticket.mask), part(ticket.tensors, "start/"))
+    if apart == 0:
         return True, f"those that the init draws from seed {ticket.seed}, bit for bit"
-    other = _other_machine(ticket, here)
-    largest = max((_distance(value, held[name]) for name, value in drawn.items()), default=0.0)
-    if not other:
-        return False, f"are not those that the init draws from seed {ticket.seed}"
-    where = f"made with another {', '.join(other)}"
-    if largest <= ROUNDING:
-        return True, f"those that the init draws from seed {ticket.seed}, within rounding ({largest:.1g}), {where}"
-    if looks:
-        return None, f"computed from data and {where}: these are {largest:.1g} from those computed here"
-    return False, f"are not those that the init draws from seed {ticket.seed}, also beyond rounding, {where}"
-
-
-def _machine_of(ticket: Ticket) -> Machine:
-    """This processor, with as many threads as the file says its ticket was trained with: sums depend on them."""
-    threads = ticket.evidence["environment"].get("threads")
-    fits = isinstance(threads, int) and 1 <= threads <= MOST_THREADS
-    return Machine(torch.device("cpu"), threads if fits else 1, deterministic=True)
-
-
-def _other_machine(ticket: Ticket, here: Machine) -> list[str]:
-    """What is known to differ of the machine that drew the weights, of what changes bits."""
-    names = ("torch", "platform", "device", "variables")
-    sessions = ticket.evidence["environment"], here.environment()
-    theirs, ours = ({name: session.get(name) for name in names} for session in sessions)
-    return sorted(differing([[theirs], [ours]]))
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    if not one.is_floating_point():
-        return 0.0 if torch.equal(one, other) else math.inf
-    if not one.numel():
-        return 0.0
-    return float((one - other).abs().max() / one.abs().max().clamp_min(torch.finfo(one.dtype).tiny))
+    other = elsewhere(ticket.evidence["environment"], here)
+    where = f", made with another {', '.join(other)}" if other else ""
+    if other and apart <= ROUNDING:
+        return True, f"those that the init draws from seed {ticket.seed}, within rounding ({apart:.1g}){where}"
+    if other and looks:
+        return None, f"computed from data{where}: {apart:.1g} from those that are computed here"
+    return False, f"are not those that the init draws from seed {ticket.seed}{where}"
 
 
 def _step(ticket: Ticket, bench: Bench | None) -> Found:
@@ -324,31 +294,31 @@ def _measures(ticket: Ticket, network: str, reading: Reading, bench: Bench | Non
     if row is None:
         return None
     names = [name for name in row if name.startswith("test_")]
-    said = f"step {row['step']}, " + ", ".join(f"{name.removeprefix('test_')} {row[name]:.4f}" for name in names)
+    said = f"step {row['step']}, " + ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names)
     if network == "dense":
         return None, f"{said}: only training the dense network again proves it"
     if bench is None:
         return None, f"{said}: --again measures the weights that the file has of it"
     kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
     here = measured(bench, ticket.seed, unpack(ticket.trained(kept), ticket.mask))
-    wrong = [name for name in here if not _near(name, row[name], here[name])]
+    sizes = {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
+    wrong = [name for name in here if not _near(name, row[name], here[name], sizes[name.partition("_")[0]])]
     if wrong:
-        return False, f"{said}: these weights give " + ", ".join(f"{name} {here[name]:.4f}" for name in wrong)
-    return True, f"{said}, measured again"
+        told = ", ".join(f"{name.replace('_', ' ')} {here[name]:.4f}, not {row[name]:.4f}" for name in wrong)
+        return False, f"step {row['step']}: these weights give {told}"
+    return True, f"{said}, measured again" + (", and on the validation split" if sizes["validation"] else "")
 
 
-def _near(name: str, said: float, here: float) -> bool:
-    if name == "test_loss":
+def _near(name: str, said: float, here: float, examples: int) -> bool:
+    """True if the two are of one network, up to what another processor rounds otherwise."""
+    if name.endswith("_loss"):
         return math.isclose(said, here, rel_tol=LOSS_ROUNDING, abs_tol=ACCURACY_ROUNDING)
-    return abs(said - here) <= ACCURACY_ROUNDING
+    return abs(said - here) <= max(ACCURACY_ROUNDING, 1.5 / examples)
 
 
 def _said(ticket: Ticket) -> Iterator[Finding]:
     """What nothing but training the chain again can tell, or nothing at all."""
     yield Finding("mask content", None, "which weights are alive: only training the chain above it again proves it")
     yield Finding("training", None, "that it leads from the start to the trained weights: lottery ticket retrain tells")
-    yield Finding("environment", *_tried(partial(_environment, ticket)))
-
-
-def _environment(ticket: Ticket) -> Found:
-    return None, f"{ticket.evidence['environment'].get('device')}, {ticket.evidence['created']}"
+    device = ticket.evidence["environment"].get("device", "a machine that is not named")
+    yield Finding("environment", None, f"{device}, {ticket.evidence['created']}")

@@ -24,6 +24,7 @@ from lottery.layout import load as load_state
 from lottery.levels import unpack
 from lottery.mask import Mask
 from lottery.reading import parse_json, read_bytes
+from lottery.readings import READINGS
 from lottery.spec import Component
 from lottery.tensors import decode, encode, part
 from lottery.ticket_recipe import check_sources, recipe_of
@@ -233,7 +234,17 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
         int(about["classes"]),
         int(about["step"]),
         about["optimizer"],
-        dict(about["evidence"]),
+        _evidence(about["evidence"]),
         {name: value for name, value in tensors.items() if not name.startswith("mask/")},
         Mask.unpack(part(tensors, "mask/"), head),
     )
+
+
+def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says was measured. Raises KeyError, TypeError or ValueError where it is of another form."""
+    for network in ("ticket", "dense"):
+        for reading in READINGS:
+            row = found[network].get(reading)
+            if row is not None and not (type(row["step"]) is int and type(row["test_loss"]) is float):
+                raise ValueError(f"{network} {reading} has no step and test loss")
+    return {**found, "environment": dict(found["environment"]), "created": str(found["created"])}

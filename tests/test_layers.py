@@ -140,6 +140,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "ticket_export",
         "ticket_checks",
         "measuring",
+        "initial_weights",
         "retraining",
         "compact",
         "joints",
