@@ -294,6 +294,7 @@ def _measures(ticket: Ticket, network: str, reading: Reading, bench: Bench | Non
     if row is None:
         return None
     names = [name for name in row if name.startswith("test_")]
+    measures = [name for name in row if name.startswith(("test_", "validation_"))]
     said = f"step {row['step']}, " + ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names)
     if network == "dense":
         return None, f"{said}: only training the dense network again proves it"
@@ -302,6 +303,8 @@ def _measures(ticket: Ticket, network: str, reading: Reading, bench: Bench | Non
     kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
     here = measured(bench, ticket.seed, unpack(ticket.trained(kept), ticket.mask))
     sizes = {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
+    if other := here.keys() ^ set(measures):
+        return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
     wrong = [name for name in here if not _near(name, row[name], here[name], sizes[name.partition("_")[0]])]
     if wrong:
         told = ", ".join(f"{name.replace('_', ' ')} {here[name]:.4f}, not {row[name]:.4f}" for name in wrong)

@@ -19,13 +19,16 @@ from lottery.bench import Bench
 from lottery.cli import main
 from lottery.data import load
 from lottery.device import machine
-from lottery.errors import DamagedFile, LotteryError
+from lottery.errors import DamagedFile, LotteryError, UsageError
 from lottery.evaluation import Classes
+from lottery.exports import export as export_network
 from lottery.identity import digest
 from lottery.layout import state_of
-from lottery.levels import pack
+from lottery.levels import pack, unpack
 from lottery.mask import Mask
+from lottery.measuring import measured
 from lottery.plan import Job
+from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
 from lottery.retraining import bench_of, retrain
 from lottery.spec import Component
@@ -127,6 +130,10 @@ def one_point(file: File) -> None:
 
 def dense_accuracy(file: File) -> None:
     file.about["evidence"]["dense"]["end"]["test_accuracy"] = 0.1
+
+
+def another_measure(file: File) -> None:
+    file.about["evidence"]["ticket"]["end"]["test_top5"] = 0.999
 
 
 def validation_accuracy(file: File) -> None:
@@ -314,6 +321,7 @@ FOUND_WITH_DATA: list[tuple[Callable[[File], None], str]] = [
     (accuracy, "ticket end"),
     (one_point, "ticket best_accuracy"),
     (validation_accuracy, "ticket early_stop"),
+    (another_measure, "ticket end"),
     (trained_weights, "ticket best_accuracy"),
     (other_shape, "data"),
 ]
@@ -514,6 +522,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "at the initialization": {PRUNE: "prune: {criterion: snip, when: init, levels: 2, fraction: 0.4}"},
     "in rounds": {PRUNE: "prune: {criterion: synflow, when: init, levels: 1, rounds: 3, fraction: 0.6}"},
+    "three readings": {"lr: 1e-2}": "lr: 0.2}", "length: 8it": "length: 40it"},
     "regression": {
         "{name: digits, validation: 60, limit: 200}": "{name: matrix_factorization, size: 20}",
         "{name: lenet, widths: [6, 5]}": "{name: deep_linear, width: 8}",
@@ -607,11 +616,35 @@ def test_start_weights_of_another_machine_may_differ_by_its_rounding(
     assert holds(0.01) is (None if init == "lsuv" else False)
 
 
+def test_exports_carry_the_weights_of_the_accuracy_that_is_told(of_a_kind: OfAKind, tmp_path: Path) -> None:
+    study, (ticket, *_) = of_a_kind("three readings")
+    rows = ticket.evidence["ticket"]
+    assert len({rows[name]["step"] for name in READINGS}) > 1 and rows["best_accuracy"]["step"] < rows["end"]["step"]
+    bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
+    found = {}
+    for at in (None, *READINGS):
+        content, (told,) = export_network(study.store, ticket.key, study.folder, "dense", at=at)
+        found[at] = content
+        accuracy = measured(bench, ticket.seed, decode(content)[0])["test_accuracy"]
+        row = rows[at or "best_accuracy"]
+        assert accuracy == row["test_accuracy"]
+        assert told.startswith(f"weights of step {row['step']}, at the ")
+        assert told.endswith(f": test accuracy {accuracy:.4f}")
+    assert found[None] == found["best_accuracy"] != found["end"]
+
+
+def test_without_a_validation_split_exports_carry_the_weights_of_the_end(of_a_kind: OfAKind) -> None:
+    study, (ticket, *_) = of_a_kind("densities, no validation, another such init")
+    default, told = export_network(study.store, ticket.key, study.folder, "dense")
+    step, accuracy = (ticket.evidence["ticket"]["end"][name] for name in ("step", "test_accuracy"))
+    assert told == [f"weights of step {step}, at the end: test accuracy {accuracy:.4f}"]
+    assert default == export_network(study.store, ticket.key, study.folder, "dense", at="end")[0]
+    with pytest.raises(UsageError, match="has no early_stop; there are end"):
+        export_network(study.store, ticket.key, study.folder, "dense", at="early_stop")
+
+
 def test_the_measures_of_a_file_are_those_of_a_pass_over_the_test_split(study: Study, tmp_path: Path) -> None:
     """By hand: the network of the kept weights, all test examples in one batch."""
-    from lottery.levels import unpack
-    from lottery.measuring import measured
-
     ticket = opened(study).seal(tmp_path)
     bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
     weights = unpack(ticket.trained("end"), ticket.mask)
