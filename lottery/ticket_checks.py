@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -62,10 +62,16 @@ def findings(ticket: Ticket, bench: Bench | None = None, *, again: bool = False)
     bench = None if data.holds is False else bench  # other data prove nothing of this ticket
     for name, check in _CHECKS.items():
         yield Finding(name, *_tried(partial(check, ticket, bench)))
+
+    @cache
+    def measure(reading: Reading) -> dict[str, float]:
+        assert bench is not None
+        return measured(bench, ticket.seed, unpack(ticket.trained(reading), ticket.mask))
+
     for network in ("ticket", "dense"):
         for reading in READINGS:
-            measures = partial(_measures, ticket, network, reading, bench if again else None)
-            found = _tried(measures)
+            sizes = _sizes(ticket, bench) if again and bench is not None else None
+            found = _tried(partial(_measures, ticket, network, reading, sizes, measure))
             if found is not None:
                 yield Finding(f"{network} {reading}", *found)
     yield from _said(ticket)
@@ -286,10 +292,21 @@ _CHECKS: dict[str, Callable[[Ticket, Bench | None], Found]] = {
 }
 
 
-def _measures(ticket: Ticket, network: str, reading: Reading, bench: Bench | None) -> Found | None:
-    """What the file says was measured at a reading, against what its weights give on the test split here.
+def _sizes(ticket: Ticket, bench: Bench) -> dict[str, int]:
+    """How many examples the splits have that weights are measured on."""
+    return {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
 
-    None where nothing was measured at this reading."""
+
+def _measures(
+    ticket: Ticket,
+    network: str,
+    reading: Reading,
+    sizes: Mapping[str, int] | None,
+    measure: Callable[[Reading], Mapping[str, float]],
+) -> Found | None:
+    """What the file says was measured at a reading, against what `measure` gives on splits of these sizes.
+
+    None where nothing was measured at this reading; without sizes nothing is measured again."""
     row = ticket.evidence[network].get(reading)
     if row is None:
         return None
@@ -298,11 +315,10 @@ def _measures(ticket: Ticket, network: str, reading: Reading, bench: Bench | Non
     said = f"step {row['step']}, " + ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names)
     if network == "dense":
         return None, f"{said}: only training the dense network again proves it"
-    if bench is None:
+    if sizes is None:
         return None, f"{said}: --again measures the weights that the file has of it"
     kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
-    here = measured(bench, ticket.seed, unpack(ticket.trained(kept), ticket.mask))
-    sizes = {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
+    here = measure(kept)
     if other := here.keys() ^ set(measures):
         return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
     wrong = [name for name in here if not _near(name, row[name], here[name], sizes[name.partition("_")[0]])]
