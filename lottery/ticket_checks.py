@@ -114,8 +114,6 @@ def _rate(ticket: Ticket, bench: Bench | None) -> Found:
     chosen = ticket.training["optimizer"].get("lr")
     if not isinstance(chosen, dict):
         return True, f"{rate}, part of the key" if rate is not None else "none"
-    if len(ticket.choice) != 2:
-        return None, f"{rate}, chosen among trials that the file does not have"
     choice, trial = ticket.choice
     recipe = ticket.recipe
     tried = training_identity(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from lottery.data import load
-from lottery.errors import UsageError
+from lottery.errors import DamagedFile, UsageError
 from lottery.identity import SCHEMA, digest
 from lottery.levels import pack, read_mask, read_state, read_trained
 from lottery.readings import READINGS
@@ -32,7 +32,8 @@ def export(store: Store, key: str, data: Path) -> bytes:
 def opened(store: Store, key: str, data: Path) -> Ticket:
     """A finished ticket of a store; `key` are the first digits of its key, `data` the data root.
 
-    Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training."""
+    Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training, DamagedFile
+    where a file of the store is."""
     full = store.resolve(key)
     chain = _chain(store, full)
     identity, training = chain[0], chain[-1]["training"]
@@ -112,9 +113,11 @@ def _choice(store: Store, training: Identity, rate: float | None) -> list[Identi
     if not isinstance(chosen, dict):
         return []
     choice: Identity = store.read_json(chosen["chosen"], "job.json")
-    trials = (store.read_json(key, "job.json") for key in choice["trials"] if store.find(key) is not None)
-    tried = next((trial for trial in trials if trial["training"]["optimizer"].get("lr") == rate), None)
-    return [choice] if tried is None else [choice, tried]
+    for key in choice["trials"]:
+        trial: Identity = store.read_json(key, "job.json")
+        if trial["training"]["optimizer"].get("lr") == rate:
+            return [choice, trial]
+    raise DamagedFile(f"{chosen['chosen'][:12]}: chose the learning rate {rate}, which none of its trials has")
 
 
 def _measured(metrics: Mapping[str, Any]) -> dict[str, Any]:

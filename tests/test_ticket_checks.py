@@ -213,6 +213,11 @@ def rate_and_trial(file: File) -> None:
     file.about["choice"][1]["training"]["optimizer"]["lr"] = 0.5
 
 
+def rate_without_trial(file: File) -> None:
+    rate(file)
+    file.about["choice"] = file.about["choice"][:1]
+
+
 def step(file: File) -> None:
     file.about["step"] = 10
 
@@ -301,6 +306,7 @@ FOUND: list[tuple[Callable[[File], None], str]] = [
     (recipe_report, "recipe"),
     (rate, "rate"),
     (rate_and_trial, "rate"),
+    (rate_without_trial, "rate"),
     (step, "step"),
     (trained_hash, "trained weights"),
     (no_trained_weights, "trained weights"),

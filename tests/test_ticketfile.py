@@ -224,6 +224,12 @@ def test_the_commands_export_show_verify_and_retrain(
     argv = ("retrain", file, "--data", finished[2], "--device", "cpu", "--deterministic")
     assert run(monkeypatch, *argv) == 0
     assert capsys.readouterr().out.startswith("identical: ")
+    assert run(monkeypatch, *argv, "--store", finished[1].root) == 0
+    own = read(file).retraining(deterministic=True).key
+    assert f"kept as {own[:12]} in {finished[1].root}, a key of the file's own" in capsys.readouterr().out
+    assert finished[1].read_json(own, "job.json")["kind"] == "retraining"
+    assert run(monkeypatch, "export", own, "-o", file, *where) == 2
+    assert "is the job of a retraining, not of a ticket" in capsys.readouterr().err
     best = finished[1].read_json(key, "metrics.json")["best_accuracy"]
     for form in ("dense", "prune", "compact"):
         assert run(monkeypatch, "export", key, "-o", tmp_path / form, "--form", form, *where) == 0
