@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -21,27 +21,23 @@ from lottery.build import build_model, prunable
 from lottery.chain_counts import proven_counts
 from lottery.data import fingerprint
 from lottery.device import prepared
-from lottery.errors import LotteryError
+from lottery.errors import LotteryError, MachineError
 from lottery.identity import SCHEMA, digest, training_identity
 from lottery.initial_weights import ROUNDING, alike, distance, elsewhere
 from lottery.layout import state_of
 from lottery.levels import pack, unpack
-from lottery.measuring import measured
 from lottery.proofs import in_steps
-from lottery.readings import READINGS, Reading
+from lottery.readings import READINGS
 from lottery.spec import Duration
 from lottery.starts import optimizer_of
 from lottery.tensors import encode, part
-from lottery.train import load_optimizer
+from lottery.ticket_measures import Found, dense_measures, ticket_measures
+from lottery.train import Diverged, load_optimizer
 
 if TYPE_CHECKING:
     from lottery.bench import Bench
     from lottery.ticketfile import Ticket
 
-ACCURACY_ROUNDING = 1e-3  # of all examples: those that another processor may see on the other side of a border
-LOSS_ROUNDING = 1e-2  # relative
-
-Found = tuple[bool | None, str]
 F = TypeVar("F")
 
 
@@ -62,18 +58,11 @@ def findings(ticket: Ticket, bench: Bench | None = None, *, again: bool = False)
     bench = None if data.holds is False else bench  # other data prove nothing of this ticket
     for name, check in _CHECKS.items():
         yield Finding(name, *_tried(partial(check, ticket, bench)))
-
-    @cache
-    def measure(reading: Reading) -> dict[str, float]:
-        assert bench is not None
-        return measured(bench, ticket.seed, unpack(ticket.trained(reading), ticket.mask))
-
     for network in ("ticket", "dense"):
         for reading in READINGS:
-            sizes = _sizes(ticket, bench) if again and bench is not None else None
-            found = _tried(partial(_measures, ticket, network, reading, sizes, measure))
-            if found is not None:
-                yield Finding(f"{network} {reading}", *found)
+            if ticket.evidence[network].get(reading):
+                check = partial(dense_measures if network == "dense" else ticket_measures, ticket, reading)
+                yield Finding(f"{network} {reading}", *_tried(partial(check, bench if again else None)))
     yield from _said(ticket)
 
 
@@ -86,7 +75,9 @@ def _tried(check: Callable[[], F]) -> F | Found:
     """A check of a file that anybody may have written: one that cannot be carried out is one that fails."""
     try:
         return check()
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError, LotteryError) as error:
+    except MachineError:
+        raise
+    except (Diverged, AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError, LotteryError) as error:
         return False, f"cannot be checked, {type(error).__name__}: {error}".splitlines()[0]
 
 
@@ -288,49 +279,6 @@ _CHECKS: dict[str, Callable[[Ticket, Bench | None], Found]] = {
     "steps": _steps,
     "trained weights": _trained,
 }
-
-
-def _sizes(ticket: Ticket, bench: Bench) -> dict[str, int]:
-    """How many examples the splits have that weights are measured on."""
-    return {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
-
-
-def _measures(
-    ticket: Ticket,
-    network: str,
-    reading: Reading,
-    sizes: Mapping[str, int] | None,
-    measure: Callable[[Reading], Mapping[str, float]],
-) -> Found | None:
-    """What the file says was measured at a reading, against what `measure` gives on splits of these sizes.
-
-    None where nothing was measured at this reading; without sizes nothing is measured again."""
-    row = ticket.evidence[network].get(reading)
-    if row is None:
-        return None
-    names = [name for name in row if name.startswith("test_")]
-    measures = [name for name in row if name.startswith(("test_", "validation_"))]
-    said = f"step {row['step']}, " + ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names)
-    if network == "dense":
-        return None, f"{said}: only training the dense network again proves it"
-    if sizes is None:
-        return None, f"{said}: --again measures the weights that the file has of it"
-    kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
-    here = measure(kept)
-    if other := here.keys() ^ set(measures):
-        return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
-    wrong = [name for name in here if not _near(name, row[name], here[name], sizes[name.partition("_")[0]])]
-    if wrong:
-        told = ", ".join(f"{name.replace('_', ' ')} {here[name]:.4f}, not {row[name]:.4f}" for name in wrong)
-        return False, f"step {row['step']}: these weights give {told}"
-    return True, f"{said}, measured again" + (", and on the validation split" if sizes["validation"] else "")
-
-
-def _near(name: str, said: float, here: float, examples: int) -> bool:
-    """True if the two are of one network, up to what another processor rounds otherwise."""
-    if name.endswith("_loss"):
-        return math.isclose(said, here, rel_tol=LOSS_ROUNDING, abs_tol=ACCURACY_ROUNDING)
-    return abs(said - here) <= max(ACCURACY_ROUNDING, 1.5 / examples)
 
 
 def _said(ticket: Ticket) -> Iterator[Finding]:

@@ -139,7 +139,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "ticket_recipe",
         "ticket_export",
         "ticket_checks",
-        "measuring",
+        "ticket_measures",
         "initial_weights",
         "retraining",
         "compact",

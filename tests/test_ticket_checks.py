@@ -20,13 +20,10 @@ from lottery.cli import main
 from lottery.data import load
 from lottery.device import machine
 from lottery.errors import DamagedFile, LotteryError, UsageError
-from lottery.evaluation import Classes
 from lottery.exports import export as export_network
-from lottery.identity import digest
 from lottery.layout import state_of
 from lottery.levels import pack, unpack
 from lottery.mask import Mask
-from lottery.measuring import measured
 from lottery.plan import Job
 from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
@@ -36,6 +33,7 @@ from lottery.store import Store
 from lottery.tensors import decode, encode, part
 from lottery.ticket_checks import checks, findings
 from lottery.ticket_export import export
+from lottery.ticket_measures import measured
 from lottery.ticketfile import Ticket, read
 from lottery.work import Request, prepare, work
 
@@ -137,7 +135,7 @@ def another_measure(file: File) -> None:
 
 
 def validation_accuracy(file: File) -> None:
-    file.about["evidence"]["ticket"]["early_stop"]["validation_accuracy"] += 0.02
+    file.about["evidence"]["ticket"]["early_stop"]["validation_accuracy"] += 0.03
 
 
 def density(file: File) -> None:
@@ -258,6 +256,10 @@ def not_finite(file: File) -> None:
     file.tensors["start/fc1.bias"][0] = torch.nan
 
 
+def no_statistics(file: File) -> None:
+    file.tensors["trained/end/after1.0.running_var"][0] = torch.inf
+
+
 def smaller_inputs(file: File) -> None:
     file.about["shape"] = [1, 4, 4]
 
@@ -314,6 +316,7 @@ FOUND: list[tuple[Callable[[File], None], str]] = [
     (stray_tensor, "weights"),
     (double_precision, "weights"),
     (not_finite, "weights"),
+    (no_statistics, "weights"),
     (smaller_inputs, "mask"),
     (classes, "mask"),
     (alive, "density"),
@@ -388,6 +391,12 @@ def test_a_state_at_a_later_step_is_said_but_its_form_is_proven(study: Study, tm
     assert "optimizer" in failed(file.seal(tmp_path), study)
     file.about["optimizer"] = {"dict": []}
     assert "optimizer" in failed(file.seal(tmp_path), study)
+
+
+def test_weights_that_cannot_be_measured_are_wrong(study: Study, tmp_path: Path) -> None:
+    file = opened(study)
+    no_statistics(file)
+    assert {"weights", "trained weights", "ticket end"} <= failed(file.seal(tmp_path), study, again=True)
 
 
 def test_data_that_are_others_are_wrong_and_prove_nothing_else(study: Study, tmp_path: Path) -> None:
@@ -626,14 +635,14 @@ def test_exports_carry_the_weights_of_the_accuracy_that_is_told(of_a_kind: OfAKi
     study, (ticket, *_) = of_a_kind("three readings")
     rows = ticket.evidence["ticket"]
     assert len({rows[name]["step"] for name in READINGS}) > 1 and rows["best_accuracy"]["step"] < rows["end"]["step"]
-    bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
+    ((x, y),) = bench_of(ticket, study.bench.splits, CPU, tmp_path).data(ticket.seed).evaluation("test", 10**6)
     found = {}
     for at in (None, *READINGS):
-        content, (told,) = export_network(study.store, ticket.key, study.folder, "dense", at=at)
-        found[at] = content
-        accuracy = measured(bench, ticket.seed, decode(content)[0])["test_accuracy"]
-        row = rows[at or "best_accuracy"]
-        assert accuracy == row["test_accuracy"]
+        found[at], (told,) = export_network(study.store, ticket.key, study.folder, "dense", at=at)
+        model, row = ticket.blank(), rows[at or "best_accuracy"]
+        model.load_state_dict(decode(found[at])[0])
+        accuracy = float((model.eval()(x).argmax(1) == y).double().mean())
+        assert accuracy == pytest.approx(row["test_accuracy"], 1e-12)
         assert told.startswith(f"weights of step {row['step']}, at the ")
         assert told.endswith(f": test accuracy {accuracy:.4f}")
     assert found[None] == found["best_accuracy"] != found["end"]
@@ -653,15 +662,11 @@ def test_the_measures_of_a_file_are_those_of_a_pass_over_the_test_split(study: S
     """By hand: the network of the kept weights, all test examples in one batch."""
     ticket = opened(study).seal(tmp_path)
     bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
-    weights = unpack(ticket.trained("end"), ticket.mask)
     model = ticket.blank()
-    model.load_state_dict(weights)
-    (batch,) = bench.data(0).evaluation("test", 10**6)
-    tally = Classes(torch.device("cpu"), 10)
+    model.load_state_dict(unpack(ticket.trained("end"), ticket.mask))
+    ((x, y),) = bench.data(0).evaluation("test", 10**6)
     with torch.no_grad():
-        tally.add(model.eval()(batch[0]), batch[1])
-    here = measured(bench, 0, weights)
+        accuracy = float((model.eval()(x).argmax(1) == y).double().mean())
+    here = measured(ticket, bench, "end")
     assert set(here) == {f"{part}_{name}" for part in ("validation", "test") for name in ("loss", "accuracy")}
-    assert here["test_accuracy"] == tally.result()["accuracy"]
-    assert ticket.evidence["ticket"]["end"]["test_accuracy"] == tally.result()["accuracy"]
-    assert digest(ticket.chain[0]) == study.ticket(3).key
+    assert here["test_accuracy"] == ticket.evidence["ticket"]["end"]["test_accuracy"] == pytest.approx(accuracy, 1e-12)
