@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +33,10 @@ def export(
         str, typer.Option("--form", help="ticket; or a network: dense (zeros), prune (torch.nn.utils.prune), compact.")
     ] = "ticket",
     weights: Annotated[str, typer.Option(help="Of a network: trained, or start (where training starts).")] = "trained",
+    at: Annotated[
+        str | None,
+        typer.Option("--at", help="Trained weights at best_accuracy [where there is one], early_stop or end."),
+    ] = None,
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
@@ -45,15 +50,20 @@ def export(
         raise UsageError(f"--form {form}: there are {', '.join(FORMS)}")
     if weights not in ("trained", "start"):
         raise UsageError(f"--weights {weights}: there are trained and start")
+    reading = next((name for name in READINGS if name == at), None)
+    if at is not None and reading is None:
+        raise UsageError(f"--at {at}: there are {', '.join(READINGS)}")
+    if at is not None and (form == "ticket" or weights == "start"):
+        raise UsageError("--at: says which trained weights a network gets; leave it out, or write --form")
     kept, root = Store(store_root(store)), data_root(data)
     if form == "ticket":
-        from lottery.ticketfile import export as content_of
+        from lottery.ticket_export import export as content_of
 
         write_atomic(output, content_of(kept, key, root))
     else:
         from lottery.exports import export as network_of
 
-        content, told = network_of(kept, key, root, form, trained_weights=weights == "trained")
+        content, told = network_of(kept, key, root, form, at=reading, trained_weights=weights == "trained")
         write_atomic(output, content)
         for line in told:
             print(line)
@@ -63,11 +73,11 @@ def export(
 @ticket.command()
 def show(file: File, plugin: Plugins = None) -> None:
     """Say what is in a ticket file: the network, the mask, where it starts, what was measured, where it was trained."""
-    from lottery.ticketfile import read
+    from lottery.ticketfile import printable, read
 
     plug_in(plugin)
     for name, value in _about(read(file)):
-        print(f"{name:<12} {value}")
+        print(f"{name:<12} {printable(value)}")
 
 
 def _about(found: Ticket) -> list[tuple[str, str]]:
@@ -98,19 +108,39 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
 
 
 @ticket.command()
-def verify(file: File, plugin: Plugins = None) -> None:
-    """Check a ticket file without training: its bytes, key, recipe, mask and weights. Exit code 1 where one fails."""
-    from lottery.ticketfile import checks, read
+def verify(
+    file: File,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Compare with the data set, too, which lies there.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure the trained weights of the file again, on the test split.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="For --again: auto, cpu or cuda.")] = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Check a ticket file without training: say of each part whether it is ok, WRONG, or only said.
+
+    Exit code 1 where something is WRONG."""
+    from lottery.data import load
+    from lottery.device import machine
+    from lottery.retraining import bench_of
+    from lottery.ticket_checks import findings
+    from lottery.ticketfile import printable, read
 
     plug_in(plugin)
-    found = read(file)
-    print(f"ok       bytes: {file.stat().st_size:,}, as they were written")
+    found, bench = read(file), None
+    print(f"ok     bytes: {file.stat().st_size:,}, as they were written")
+    if data is not None or again:
+        splits = load(found.recipe.data.component, data_root(data))
+        bench = bench_of(found, splits, machine(device), Path(os.devnull))
+    words = {True: "ok", False: "WRONG", None: "said"}
     failed = 0
-    for name, holds, what in checks(found):
-        failed += not holds
-        print(f"{'ok      ' if holds else 'WRONG   '} {name}: {what}")
+    for name, holds, what in findings(found, bench, again=again):
+        failed += holds is False
+        print(f"{words[holds]:<6} {name}: {printable(what)}")
     if failed:
-        raise LotteryError(f"{file}: {failed} checks failed; do not trust this file")
+        raise LotteryError(f"{file}: {failed} check{'s'[: failed > 1]} failed; do not trust this file")
 
 
 @ticket.command()
@@ -145,6 +175,8 @@ def retrain(
         print("identical: the trained weights are those of the ticket's maker, to the bit")
     else:
         print("different: the trained weights are not those of the ticket's maker")
+    if store is not None:
+        print(f"kept as {compared.key[:12]} in {store}, a key of the file's own that no study reads")
     for when, name, there, here in compared.measures:
         if not name.startswith("train"):
             print(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,11 @@ from lottery.build import on_device
 from lottery.compact import Compacted, compact, pruned, speed_up, written
 from lottery.errors import UsageError
 from lottery.layout import load, traced
+from lottery.levels import read_trained
 from lottery.mask import Mask, whole
+from lottery.readings import IN_WORDS, Reading
 from lottery.tensors import encode
-from lottery.ticketfile import opened, trained
+from lottery.ticket_export import opened
 
 if TYPE_CHECKING:
     from lottery.store import Store
@@ -63,21 +65,42 @@ def _refuse_outside(model: nn.Module, masked: set[int], shape: Sequence[int]) ->
         )
 
 
-def export(store: Store, key: str, data: Path, form: str, *, trained_weights: bool = True) -> tuple[bytes, list[str]]:
+def export(
+    store: Store, key: str, data: Path, form: str, *, at: Reading | None = None, trained_weights: bool = True
+) -> tuple[bytes, list[str]]:
     """A ticket's network as a safetensors file in one of the forms dense, prune and compact, and what to say of it.
 
-    Raises as `lottery.ticketfile.opened`."""
+    Args:
+        store: Where the ticket is.
+        key: The first digits of its key.
+        data: The data root.
+        form: dense, prune or compact.
+        at: The reading whose weights it gets. Where it is None that of the best validation accuracy, the end without a
+            validation split.
+        trained_weights: False for the weights where training starts; then `at` plays no part.
+
+    Raises:
+        UsageError: As `lottery.ticket_export.opened`, and where the ticket has no such reading.
+    """
     ticket = opened(store, key, data)
-    model, mask = ticket.model(), ticket.mask
+    model, mask, lines = ticket.model(), ticket.mask, list[str]()
     if trained_weights:
-        load(model, trained(store, ticket.chain[0]))
+        measured = ticket.evidence["ticket"]
+        reading: Reading = at or ("best_accuracy" if "best_accuracy" in measured else "end")
+        load(model, read_trained(store, ticket.key, mask, reading))
+        lines.append(_measured(reading, measured[reading]))
     if form == "dense":
-        return encode(plain_state(model, mask)), []
+        return encode(plain_state(model, mask)), lines
     if form == "prune":
-        return encode(prune_form(model, mask, ticket.shape).state_dict()), []
+        return encode(prune_form(model, mask, ticket.shape).state_dict()), lines
     made = compact(model, mask, ticket.shape)
-    lines = [*_removed(made), _speed(model, made, ticket.shape)]
+    lines += [*_removed(made), _speed(model, made, ticket.shape)]
     return written(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines
+
+
+def _measured(reading: Reading, row: Mapping[str, Any]) -> str:
+    name = "test_accuracy" if "test_accuracy" in row else "test_r2"
+    return f"weights of step {row['step']}, {IN_WORDS[reading]}: {name.replace('_', ' ')} {row[name]:.4f}"
 
 
 def _removed(made: Compacted) -> Iterator[str]:

@@ -253,7 +253,7 @@ def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[s
     files = {"metrics.json": _json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
     if training.correct:
         files[CORRECT] = encode(*pack_correct(training.correct))
-    if job.kind == "dense" or job.kind == "ticket" or job.own_trunk:
+    if job.kind in ("dense", "ticket", "retraining") or job.own_trunk:
         mask = Mask({})
         if job.kind != "dense":
             (mask,) = found

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from lottery.schema import Recipe
     from lottery.sections import RewindSpec
 
-Kind = Literal["trial", "choice", "rewind", "dense", "ticket", "branch"]
+Kind = Literal["trial", "choice", "rewind", "dense", "ticket", "branch", "retraining"]
 MEASURED = ("dense", "ticket", "branch")  # the kinds that a table has
 
 
 @dataclass(frozen=True)
 class Job:
     """One training, or the part of one up to a rewind step, or the choice of a learning rate among trials.
+
+    A `retraining` is that of a ticket file; no plan of a recipe has one.
 
     `identity` is what its key hashes; `parent` the job whose result it starts from; `needs` all the jobs of the plan
     that have to be done before it; `point` the rewind job it goes back to; `partner` the same ticket of another seed.
@@ -72,6 +74,7 @@ class Job:
             "rewind": f"to {point_label(self.rewind.to)}" if self.rewind else "",
             "dense": "dense",
             "ticket": f"level {self.level}",
+            "retraining": f"level {self.level} of a ticket file",
             "branch": f"level {self.level} {self._branch_label()}" if self.branch else "",
         }[self.kind]
         return (

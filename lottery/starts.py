@@ -171,7 +171,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     if start.mold is not None:
         start.mold(model)
     component = bench.optimizer(start.spec.optimizer)
-    optimizer = _optimizer(component, model)
+    optimizer = optimizer_of(component, model)
     if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(component.as_dict())):
         load_optimizer(optimizer, start.optimizer_state)
     batch_size = bench.batch_size(component, job.seed, start.dataset)
@@ -242,7 +242,7 @@ def check_engine(bench: Bench, optimizer: Component) -> None:
     if wanted not in ("auto", "dense"):  # which train all
         data, model = bench.data(bench.plan.recipe.seeds[0]), bench.blank().to(bench.machine.device)
         component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
-        refuse(_objective(bench, model, data, 1), _optimizer(component, model), wanted, data.background)
+        refuse(_objective(bench, model, data, 1), optimizer_of(component, model), wanted, data.background)
 
 
 def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> Objective:
@@ -258,7 +258,7 @@ def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> O
     )
 
 
-def _optimizer(component: Component, model: nn.Module) -> torch.optim.Optimizer:
+def optimizer_of(component: Component, model: nn.Module) -> torch.optim.Optimizer:
     args = {name: value for name, value in component.args.items() if name != "batch_size"}
     optimizer = registry.optimizers[component.name].make(model, **args)
     assert isinstance(optimizer, torch.optim.Optimizer)

@@ -127,7 +127,7 @@ class Training:
         last, chosen = self.curve[-1], self.chosen
         if not test:
             return {"end": last, **{name: chosen.rows.get(name) for name in CHOSEN}, "curve": self.curve}
-        measured = {last["step"]: self._measure("test", keep="end")}
+        measured = {last["step"]: self.measure("test", keep="end")}
         if not self.data.validation_size and not math.isfinite(measured[last["step"]]["test_loss"]):
             raise Diverged(self.step)  # it is the first evaluation
         trained = {name: value.clone() for name, value in self.model.state_dict().items()}
@@ -137,7 +137,7 @@ class Training:
                 row = chosen.rows.get(name)
                 if row is not None and row["step"] not in measured:
                     self._put(chosen.weights[row["step"]])
-                    measured[row["step"]] = self._measure("test", keep=name)
+                    measured[row["step"]] = self.measure("test", keep=name)
                 elif row is not None and self.correct:
                     same = next(each for each, other in found.items() if other["step"] == row["step"])
                     self.correct[name] = self.correct[same]
@@ -214,7 +214,7 @@ class Training:
     def _evaluate(self) -> None:
         """A row of the curve; keeps the weights where it is the best so far by validation accuracy or loss."""
         self._check_finite()
-        measured = self._measure("validation") if self.data.validation_size else {}
+        measured = self.measure("validation") if self.data.validation_size else {}
         row: dict[str, float | int | None] = {"step": self.step}
         row["train_loss"] = float(self._loss) / self._losses if self._losses else None
         self._loss = self._summed(torch.zeros((), dtype=torch.float64))
@@ -234,7 +234,7 @@ class Training:
         return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     @torch.no_grad()
-    def _measure(self, part: Literal["validation", "test"], keep: str | None = None) -> dict[str, float]:
+    def measure(self, part: Literal["validation", "test"], keep: str | None = None) -> dict[str, float]:
         """Mean loss, accuracy and `measures` over a whole split, in evaluation mode; for regression r2 in place of
         accuracy.
 

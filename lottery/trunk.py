@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
@@ -134,34 +135,38 @@ class Pruning:
 
     def keep(self, mask: Mask) -> Counts:
         """How many weights to keep: of each layer, or over all that take part in global pruning."""
-        alive, names = mask.alive(), self.takes_part(mask)
+        return self.keep_of(mask.alive(), mask.shapes())
+
+    def keep_of(self, alive: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> Counts:
+        """Return `keep` of a mask with so many weights alive of layers of these shapes, which is all it depends on."""
+        names = self.takes_part(shapes)
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         if self.densities:
-            sizes = mask.sizes()
-            shares = {name: self._kept(name, mask) for name in names}
+            shares = {name: self._kept(name, shapes) for name in names}
             return {name: min(alive[name], sizes[name] - pruned_count(sizes[name], 1 - shares[name])) for name in names}
         if self.scope == "layer":
-            return {name: self._left(alive[name], layer_rate(name, list(mask), self.rates)) for name in names}
+            return {name: self._left(alive[name], layer_rate(name, list(shapes), self.rates)) for name in names}
         total = self._left(sum(alive[name] for name in names), Fraction(1))
         if self.scope == "global":
             return total
-        shapes = {name: shape for name, shape in mask.shapes().items() if name in names}
-        density = Fraction(total, sum(mask.sizes()[name] for name in names))
-        return counts(shapes, erk(shapes, density), total, most={name: alive[name] for name in names})
+        density = Fraction(total, sum(sizes[name] for name in names))
+        wanted = erk({name: shapes[name] for name in names}, density)
+        return counts({name: shapes[name] for name in names}, wanted, total, most={name: alive[name] for name in names})
 
     def _left(self, count: int, rate: Fraction) -> int:
         for _ in range(self.times):
             count -= pruned_count(count, self.fraction * rate)
         return count
 
-    def takes_part(self, mask: Mask) -> list[str]:
-        """The layers that are pruned at all."""
+    def takes_part(self, mask: Collection[str]) -> list[str]:
+        """The layers of a mask, or of their names in its order, that are pruned at all."""
         return [name for name in mask if layer_rate(name, list(mask), self.densities or self.rates)]
 
     def shrinks(self, mask: Mask) -> list[str]:
         """The layers that lose weights: those that take part, but for such as `densities` leave dense."""
         return [name for name in self.takes_part(mask) if not self.densities or self._kept(name, mask) < 1]
 
-    def _kept(self, name: str, mask: Mask) -> Fraction:
+    def _kept(self, name: str, mask: Collection[str]) -> Fraction:
         return layer_rate(name, list(mask), self.densities)
 
     def check(self, mask: Mask) -> None:

@@ -29,7 +29,9 @@ from lottery.record import records
 from lottery.render import render
 from lottery.report import collect
 from lottery.study import Study
-from lottery.ticketfile import checks, export, read
+from lottery.ticket_checks import checks
+from lottery.ticket_export import export
+from lottery.ticketfile import read
 from lottery.views import rows_of
 from lottery.work import Request, prepare, work
 

@@ -474,7 +474,7 @@ def test_a_plugin_that_fails_when_it_is_called_is_named_and_not_taken_for_a_bug_
 
 
 def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs, tmp_path: Path) -> None:
-    from lottery import ticketfile
+    from lottery import ticket_checks, ticket_export, ticketfile
     from lottery.store import Store
 
     text, store = registered("models"), tmp_path / "runs"
@@ -483,15 +483,15 @@ def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs,
     lottery.run(parse_recipe(STUDY.replace("seeds: 2", "seeds: 1"), "r"), store=store, device="cpu")
     (key,) = [manifest.key for manifest in Store(store).manifests() if manifest.kind == "ticket"]
     file = tmp_path / "my.ticket"
-    file.write_bytes(ticketfile.export(Store(store), key, Path("nowhere")))
-    assert all(fine for _, fine, _ in ticketfile.checks(ticketfile.read(file)))
+    file.write_bytes(ticket_export.export(Store(store), key, Path("nowhere")))
+    assert all(fine for _, fine, _ in ticket_checks.checks(ticketfile.read(file)))
     plugs.load(text=text.replace("one", "two"))
     way = (
         f"was trained with a plugin whose source has the hash {old}; name it as --plugin, its files as they were then "
         f"(loaded: mine {registry.models['mine'].code})"
     )
     for place, use in [
-        (key[:12], lambda: ticketfile.export(Store(store), key, Path("nowhere"))),
+        (key[:12], lambda: ticket_export.export(Store(store), key, Path("nowhere"))),
         (str(file), lambda: ticketfile.read(file)),
     ]:
         with pytest.raises(UsageError) as caught:

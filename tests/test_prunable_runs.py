@@ -22,7 +22,7 @@ from lottery.errors import UsageError
 from lottery.exports import export as export_form
 from lottery.genealogy import layers, overlaps
 from lottery.layout import Layout, load
-from lottery.levels import StoredLevel, read_mask, read_state
+from lottery.levels import StoredLevel, read_mask, read_state, read_trained
 from lottery.mask import pruned_count
 from lottery.plan import Job
 from lottery.recipe import parse_recipe
@@ -33,7 +33,9 @@ from lottery.starts import starting_point, training_of
 from lottery.study import Study
 from lottery.tables import means
 from lottery.tensors import part
-from lottery.ticketfile import checks, export, load_ticket, read
+from lottery.ticket_checks import checks
+from lottery.ticket_export import export
+from lottery.ticketfile import load_ticket, read
 from lottery.work import Request, prepare, work
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -202,9 +204,12 @@ def test_a_ticket_file_trains_the_same_ticket_again(finished: Finished, tmp_path
 
 
 def reference(finished: Finished, job: Job) -> tuple[Tensor, Tensor]:
-    """Inputs and the outputs of the trained ticket for them."""
+    """Inputs and the outputs of the trained ticket for them, where its validation accuracy is best."""
     x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(4))
-    return x, finished.network(dict(StoredLevel(finished.bench, job).trained))(x).detach()
+    store = finished.bench.store
+    return x, finished.network(dict(read_trained(store, job.key, read_mask(store, job.key), "best_accuracy")))(
+        x
+    ).detach()
 
 
 def test_the_dense_form_computes_what_the_ticket_does(finished: Finished) -> None:

@@ -64,19 +64,19 @@ def test_a_stop_in_the_middle_of_an_evaluation_continues_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(work(bench_of(tmp_path / "whole")))
-    measure = Training._measure
+    measure = Training.measure
     for count in range(1, 18):  # each session is told to stop at the start of its count-th evaluation
         stop, seen = Stop(), 0
 
-        def counting(self: Training, part: Any, stop: Stop = stop, count: int = count) -> Any:
+        def counting(self: Training, part: Any, stop: Stop = stop, count: int = count, **options: Any) -> Any:
             nonlocal seen
             seen += 1
             if seen == count:
                 stop.signal = 15
-            return measure(self, part)
+            return measure(self, part, **options)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Training, "_measure", counting)
+            patch.setattr(Training, "measure", counting)
             try:
                 list(work(bench_of(tmp_path / "stopped", stop=stop)))
                 break
