@@ -1,4 +1,8 @@
-"""The statistics of paired seeds: intervals, tests, corrections for several claims, numbers of seeds. No torch here."""
+"""The statistics of paired seeds: intervals, tests, corrections for several claims, numbers of seeds. No torch here.
+
+Where a function takes a `floor`, it is the least standard deviation that is believed of the values: those seen may be
+equal, or nearly so, only because they are counts of test examples. Values that are all equal are judged by their number
+as well, since without spread a t test shows anything: the sign test has to be as sure, 0.5^n."""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 Alternative = Literal["greater", "less", "two-sided"]
 EXACT = 16  # pairs of which all 2^n flips are tried
 DRAWS = 20_000  # flips drawn where there are more pairs
 MOST_SEEDS = 100_000
+FEWEST_FOR_BCA = 10  # with fewer values the bootstrap interval holds the mean far less often than it says
 NO_SPREAD = 1e-12  # values that differ by less are equal but for rounding
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -31,26 +36,26 @@ class Interval:
     n: int
 
 
-def t_interval(differences: Sequence[float], confidence: float = 0.95) -> Interval:
+def t_interval(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> Interval:
     """Two-sided t interval for the mean."""
     tail = (1 - confidence) / 2
-    low, high = lower_bound(differences, 1 - tail), upper_bound(differences, 1 - tail)
+    low, high = lower_bound(differences, 1 - tail, floor), upper_bound(differences, 1 - tail, floor)
     return Interval(_mean(differences), low, high, confidence, "t", len(differences))
 
 
-def lower_bound(differences: Sequence[float], confidence: float = 0.95) -> float:
-    """One-sided lower t bound of the mean; -inf for fewer than 2 values.
+def lower_bound(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> float:
+    """Return the one-sided lower t bound of the mean: the largest null value that `t_pvalue` rejects at this confidence.
 
-    Where all are equal a t bound shows anything: it is the mean if a sign test of so many is as sure, else -inf."""
+    -inf for fewer than 2 values, and where all are equal and a sign test of so many is not as sure."""
     n = len(differences)
-    if n < 2 or (max(differences) - min(differences) < NO_SPREAD and 0.5**n > 1 - confidence):
+    if n < 2 or (_tied(differences) and 0.5**n > 1 - confidence):
         return -math.inf
-    return _mean(differences) - float(stats.t.ppf(confidence, n - 1)) * _error(differences)
+    return _mean(differences) - float(special.stdtrit(n - 1, confidence)) * _error(differences, floor)
 
 
-def upper_bound(differences: Sequence[float], confidence: float = 0.95) -> float:
+def upper_bound(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> float:
     """One-sided upper t bound of the mean, as `lower_bound`."""
-    return -lower_bound([-difference for difference in differences], confidence)
+    return -lower_bound([-difference for difference in differences], confidence, floor)
 
 
 def bca_interval(
@@ -75,27 +80,32 @@ def bca_interval(
     return Interval(_mean(differences), float(found.low), float(found.high), confidence, "BCa", n)
 
 
-def summary(differences: Sequence[float], confidence: float) -> dict[str, Any]:
-    """The columns of a mean difference: `n` values, `difference`, and its two-sided t and bootstrap intervals."""
-    interval, bootstrap = t_interval(differences, confidence), bca_interval(differences, confidence)
+def summary(differences: Sequence[float], confidence: float, floor: float = 0.0) -> dict[str, Any]:
+    """The columns of a mean difference: `n` values, `difference`, its two-sided t interval, and the bootstrap interval
+    where there are at least 10 values."""
+    interval = t_interval(differences, confidence, floor)
     row = {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high}
-    return row | {"bca_low": bootstrap.low, "bca_high": bootstrap.high}
+    bootstrap = bca_interval(differences, confidence) if interval.n >= FEWEST_FOR_BCA else None
+    return row | {"bca_low": bootstrap and bootstrap.low, "bca_high": bootstrap and bootstrap.high}
 
 
-def t_pvalue(differences: Sequence[float], null: float = 0.0, alternative: Alternative = "greater") -> float:
+def t_pvalue(
+    differences: Sequence[float], null: float = 0.0, alternative: Alternative = "greater", floor: float = 0.0
+) -> float:
     """Of the one-sample t test of the mean against `null`; 1 for fewer than 2 values.
 
-    Where all values are equal it is 0 if they lie on the side of the alternative, else 1."""
-    if len(differences) < 2:
+    Where all values are equal it is at least that of the sign test."""
+    n = len(differences)
+    if n < 2:
         return 1.0
-    gap, error = _mean(differences) - null, _error(differences)
-    if error == 0:
-        shown = {"greater": gap > 0, "less": gap < 0, "two-sided": gap != 0}[alternative]
-        return 0.0 if shown else 1.0
-    score, freedom = gap / error, len(differences) - 1
     if alternative == "two-sided":
-        return float(2 * stats.t.sf(abs(score), freedom))
-    return float(stats.t.sf(score if alternative == "greater" else -score, freedom))
+        return min(1.0, 2 * min(t_pvalue(differences, null, side, floor) for side in ("greater", "less")))
+    gap = _mean(differences) - null if alternative == "greater" else null - _mean(differences)
+    error, tied = _error(differences, floor), _tied(differences)
+    if tied and gap <= NO_SPREAD:
+        return 1.0
+    p = 0.0 if tied and not floor else float(special.stdtr(n - 1, -gap / error))
+    return max(p, 0.5**n) if tied else p
 
 
 def sign_flip(differences: Sequence[float], alternative: Alternative = "greater", *, seed: int = 0) -> float:
@@ -131,29 +141,59 @@ def fixed_sequence(pvalues: Sequence[float]) -> list[float]:
     return [max(pvalues[: place + 1]) for place in range(len(pvalues))]
 
 
-def seeds_needed(sd: float, distance: float, confidence: float = 0.95, power: float = 0.8) -> int | None:
+def fallback(pvalues: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
+    """Adjusted p-values of the fallback procedure: each hypothesis has a share of the level, and one that is rejected
+    hands its share to the next in this order that is not yet, the last one to the first.
+
+    Without `weights`, which add up to 1 at most, all shares are equal. Wiens 2003, "A fixed sequence Bonferroni
+    procedure for testing multiple endpoints"; that the last one's share is not lost: Wiens & Dmitrienko 2005. As a
+    graph with adjusted p-values: Bretz, Maurer, Brannath & Posch 2009. With all weight on the first it is the fixed
+    sequence."""
+    shares = list(weights or [1 / len(pvalues)] * len(pvalues))
+    open_, adjusted, most = list(range(len(pvalues))), [1.0] * len(pvalues), 0.0
+    while open_:
+        costs = [pvalues[place] / shares[place] if shares[place] > 0 else math.inf for place in open_]
+        at = min(range(len(open_)), key=costs.__getitem__)
+        most = max(most, min(1.0, costs[at]))
+        place = open_.pop(at)
+        adjusted[place] = most
+        if open_:
+            shares[open_[at % len(open_)]] += shares[place]
+    return adjusted
+
+
+def seeds_needed(
+    sd: float, distance: float, confidence: float = 0.95, power: float = 0.8, floor: float = 0.0
+) -> int | None:
     """Fewest seeds with which a one-sided paired t test has this power, by the noncentral t distribution.
 
     `sd` is of the differences, `distance` that of their true mean from the null value; None where it is not above 0,
-    and where 100,000 would not do."""
+    and where 100,000 would not do. Without spread at least those with which the sign test can show anything."""
     if not distance > 0:
         return None
+    spread, least = max(sd, floor), fewest_equal(confidence) if sd < NO_SPREAD else 2
+    if spread < NO_SPREAD:
+        return least
 
     def enough(n: int) -> bool:
-        bound = stats.t.ppf(confidence, n - 1)
-        reached = stats.nct.sf(bound, n - 1, distance / sd * math.sqrt(n)) if sd else 1.0
+        bound = special.stdtrit(n - 1, confidence)
+        reached = stats.nct.sf(bound, n - 1, distance / spread * math.sqrt(n))
         return bool(reached >= power) or math.isnan(reached)  # nan: so far out that the power is 1
 
-    high = 2
+    low, high = least - 1, least
     while not enough(high):
-        high *= 2
+        low, high = high, 2 * high
         if high > MOST_SEEDS:
             return None
-    low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if middle > 1 and enough(middle) else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def fewest_equal(confidence: float) -> int:
+    """Return how many equal values the sign test needs at this confidence: the fewest n with 0.5^n <= 1 - confidence."""
+    return math.ceil(round(-math.log2(1 - confidence), 9))
 
 
 def earlier(
@@ -179,9 +219,7 @@ def earlier(
     gains = np.log(np.maximum(dense_steps, 1)) - np.log(np.maximum(ticket_steps, 1)) + math.log1p(later)
     ours, theirs = np.asarray(ticket_censored, dtype=bool), np.asarray(dense_censored, dtype=bool)
     if not (ours | theirs).any():
-        if gains.max() - gains.min() < NO_SPREAD:
-            return 0.5 ** len(gains) if gains[0] > NO_SPREAD else 1.0
-        return t_pvalue(list(gains), 0.0, "greater")
+        return t_pvalue(list(gains))
     largest = float(np.abs(gains).max())
     kept = _gain(gains, ours, theirs, largest)
     swapped = _gain(-gains, theirs, ours, largest)
@@ -217,8 +255,11 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if len(values) else math.nan
 
 
-def _error(values: Sequence[float]) -> float:
-    """Standard error of the mean; exactly 0 where all values are equal."""
-    if len(set(values)) == 1:
-        return 0.0
-    return float(np.std(np.asarray(values, dtype=float), ddof=1)) / math.sqrt(len(values))
+def _tied(values: Sequence[float]) -> bool:
+    return max(values) - min(values) < NO_SPREAD
+
+
+def _error(values: Sequence[float], floor: float = 0.0) -> float:
+    """Standard error of the mean; exactly 0 where all values are equal and there is no floor."""
+    spread = 0.0 if len(set(values)) == 1 else float(np.std(np.asarray(values, dtype=float), ddof=1))
+    return max(spread, floor) / math.sqrt(len(values))
