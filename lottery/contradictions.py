@@ -148,7 +148,7 @@ def _about_frontier(valid: Mapping[str, Any]) -> Iterator[Problem]:
             f"with prune.levels auto these are the pool of which as many as needed are used, {first} "
             f"(prune.frontier.first_seeds) to {MOST_POOL}, not {len(seeds)}",
         )
-    if compare is not None and compare.densities == "holm":
+    if compare is not None and compare.densities != "fixed_sequence":
         yield (
             ("compare", "densities"),
             "prune.levels auto tests one density after the other, from dense to sparse; write fixed_sequence",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from lottery.families import acting
 from lottery.sequential import bounds, chance, spent
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ Decision = Literal["matching", "losing", "futile", "exhausted", "ticket diverged
 
 @dataclass(frozen=True)
 class Rule:
-    """What was fixed before the first training. `margin` is a fraction of accuracy; a look is a number of differences.
+    """What was fixed before the first training. `margin` is a fraction of accuracy; a look is a number of differences;
+    `floor` is the least standard deviation that is believed of them, which the number of test examples gives.
 
     A dense network that diverged leaves no difference: the next seed of the `pool` takes its place."""
 
@@ -38,6 +40,7 @@ class Rule:
     pool: int  # seeds
     looks: tuple[int, ...]
     levels: int  # that the walk may reach
+    floor: float = 0.0
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -65,12 +68,12 @@ class Step:
     chance: float | None = None
 
 
-def rule(recipe: Recipe) -> Rule:
+def rule(recipe: Recipe, floor: float = 0.0) -> Rule:
     """The rule of a recipe with `levels: auto`."""
-    auto, compare, pool = recipe.prune.auto, recipe.compare, len(recipe.seeds)
+    auto, compare, pool = recipe.prune.auto, acting(recipe), len(recipe.seeds)
     assert auto is not None and compare is not None
     looks = (*range(auto.first_seeds, pool, auto.add_seeds), pool)
-    return Rule(compare.margin / 100, compare.alpha, pool, looks, recipe.prune.deepest)
+    return Rule(compare.margin / 100, compare.alpha, pool, looks, recipe.prune.deepest, floor)
 
 
 def walk(rule: Rule, pair: Callable[[int, int], Pair]) -> tuple[Step, ...]:
@@ -133,12 +136,11 @@ def _front(rule: Rule, look: int, pair: Callable[[int], Pair]) -> list[Pair]:
 def _look(rule: Rule, step: Step, differences: Sequence[float], critical: float) -> Step:
     n, mean = len(differences), statistics.fmean(differences)
     above = mean + rule.margin
-    deviation = statistics.stdev(differences)
-    if deviation < 1e-9:  # no spread, as where all test examples are right: the sign test decides
-        shown = 0.5**n <= step.spent
-        half = 0.0 if shown else math.inf
-    else:
-        half = critical * deviation / math.sqrt(n)
+    seen = statistics.stdev(differences)
+    deviation = max(seen, rule.floor)
+    half = critical * deviation / math.sqrt(n)
+    if seen < 1e-9 and 0.5**n > step.spent:  # no spread, as where all test examples are right: the sign test decides
+        half = math.inf
     step = replace(step, n=n, difference=mean, bound=mean - half, chance=None)
     if above > 0 and above >= half:
         return replace(step, decision="matching")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.frontier import FUTILE, Step, over, rule, seeds_trained
-from lottery.pairs import densities
+from lottery.pairs import densities, floor
 from lottery.record import walks
 from lottery.study import once
 from lottery.tables import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
@@ -57,7 +57,7 @@ def decided(study: Study) -> Walks:
     """The steps of each walk. Raises UsageError for a recipe whose levels are given."""
     if study.recipe.prune.auto is None:
         raise UsageError(f"{study.recipe.name}: its levels are given, nothing was looked for; write `levels: auto`")
-    return walks(study.plan, lambda job: study.found.get(job.key))
+    return walks(study.plan, lambda job: study.found.get(job.key), floor(study))
 
 
 def sentences(study: Study) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
+from lottery.families import acting
+from lottery.resolution import floor_of
 from lottery.study import once
 from lottery.tables import SCORE, Place, by_place, by_seed, paired
 
@@ -17,11 +19,20 @@ Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> v
 
 
 def declared(study: Study) -> CompareSpec:
-    """What the recipe calls matching. Raises UsageError where it has no `compare`."""
-    recipe = study.recipe
-    if recipe.compare is None:
-        raise UsageError(f"{recipe.name}: declares no margin; add `compare: {{margin: 0.2}}`, in percentage points")
-    return recipe.compare
+    """What the recipe calls matching, and how sure each family has to be.
+
+    Raises UsageError where it has no `compare`."""
+    compare = acting(study.recipe)
+    if compare is None:
+        name = study.recipe.name
+        raise UsageError(f"{name}: declares no margin; add `compare: {{margin: 0.2}}`, in percentage points")
+    return compare
+
+
+@once
+def floor(study: Study) -> float:
+    """Return the least spread of differences in accuracy that is believed, a fraction; 0 for r2. See `resolution`."""
+    return floor_of(study.found.values(), study.store)
 
 
 @once

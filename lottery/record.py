@@ -11,6 +11,7 @@ from lottery import registry
 from lottery.errors import DamagedFile, DataError
 from lottery.frontier import Pair, Step, rule, walk
 from lottery.plan import MEASURED, Asked, Plan, other_data, plan
+from lottery.resolution import floor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,12 +113,18 @@ def asked_plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str], stor
             read[job.key] = _record(grid, store, job)
         return read[job.key]
 
-    asked: Asked = {place: [step.seeds for step in steps] for place, steps in walks(grid, find).items()}
+    dense = (record for job in grid if job.kind == "dense" and (record := find(job)) is not None)
+    walked = walks(grid, find, floor_of(dense, store))
+    asked: Asked = {place: [step.seeds for step in steps] for place, steps in walked.items()}
     return plan(recipe, fingerprint, others, asked)
 
 
-def walks(plan: Plan, find: Callable[[Job], Record | None]) -> dict[tuple[int, int], tuple[Step, ...]]:
-    """The decisions of a recipe with `levels: auto`, by optimizer and rewind, from the records that `find` knows."""
+def walks(
+    plan: Plan, find: Callable[[Job], Record | None], floor: float = 0.0
+) -> dict[tuple[int, int], tuple[Step, ...]]:
+    """The decisions of a recipe with `levels: auto`, by optimizer and rewind, from the records that `find` knows.
+
+    `floor` is the least spread of differences that is believed, see `resolution`."""
     recipe = plan.recipe
     tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind == "ticket"}
 
@@ -136,7 +143,7 @@ def walks(plan: Plan, find: Callable[[Job], Record | None]) -> dict[tuple[int, i
         return accuracy - reference
 
     return {
-        (place, number): walk(rule(recipe), partial(pair, place, rewind))
+        (place, number): walk(rule(recipe, floor), partial(pair, place, rewind))
         for place in range(len(recipe.train.optimizer))
         for number, rewind in enumerate(recipe.rewind)
     }

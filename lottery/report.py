@@ -16,6 +16,7 @@ import yaml
 from lottery import coverage, frontier_view, superiority, verdicts
 from lottery.environment import differing
 from lottery.errors import DamagedFile, UsageError
+from lottery.families import acting, counted
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
 from lottery.provenance import environments, keys_of, lacking, newest, software
@@ -26,7 +27,7 @@ from lottery.views import rows_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lottery.schema import CompareSpec, Recipe
+    from lottery.schema import Recipe
     from lottery.study import Study
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ def collect(study: Study) -> Report:
         {recipe.data.component.name: study.plan.fingerprint, **_other_fingerprints(study)},
         software(),
         newest(study),
-        recipe.compare.confidence if recipe.compare else 0.95,
+        compare.confidence if (compare := acting(recipe)) else 0.95,
     )
 
 
@@ -149,7 +150,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
     yield _Part(
         "verdicts",
         "Verdicts",
-        _verdicts_explained(recipe.compare),
+        _verdicts_explained(recipe),
         verdicts.sentences,
         (
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
@@ -238,20 +239,24 @@ def _metrics_explained(recipe: Recipe) -> str:
     return "".join(f" {words[metric]}" for metric in recipe.metrics)
 
 
-def _verdicts_explained(compare: CompareSpec | None) -> str:
+def _verdicts_explained(recipe: Recipe) -> str:
+    compare = acting(recipe)
     if compare is None:
         return ""
     sure, margin = f"{100 * compare.confidence:g} %", compare.points
     order = {
         "fixed_sequence": "The densities of an optimizer are tested in a fixed sequence from dense to sparse",
         "holm": "The densities of an optimizer are tested with Holm's correction",
+        "fallback": "The densities of an optimizer are tested by the fallback procedure from dense to sparse",
     }[compare.densities]
     later = f"at most {100 * compare.later:g} % later" if compare.later else "no later"
     return (
         f"A ticket matches where it is shown to be less than {margin} below the dense network (the one-sided {sure}"
         f" lower bound of the mean difference, paired by seed, lies above −{margin}). It wins where it was rewound to"
         f" initialization, matches, and is shown to stop early {later}. It is inconclusive where the seeds decide"
-        f" nothing: that is no sign of equality. {order}."
+        f" nothing: that is no sign of equality. Also said of tickets that match: better, where the difference is shown"
+        f" to be above 0, and equivalent, where it is shown to be less than {margin} away either way. {order}."
+        f" {counted(recipe)}"
     )
 
 

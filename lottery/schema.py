@@ -228,16 +228,18 @@ class CompareSpec(Section):
     A ticket matches where its accuracy is shown to be less than `margin` percentage points below the dense network's
     (of r2 likewise), and wins where it also stops early no later, or at most `later` times as late more (0.1: 10 %).
     Each family of claims over the densities of one optimizer errs with probability 1 - `confidence` at most: against
-    dense networks by the procedure `densities`, against a control by `controls`, whose fixed sequence goes in `order`.
-    `power` is that of the number of seeds asked for. `allow` names what may differ between ticket and dense network."""
+    dense networks by the procedure `densities`, against a control by `controls`, whose fixed sequence goes in `order`;
+    with `families: all` the probability is that of all families together. `power` is that of the number of seeds asked
+    for. `allow` names what may differ between ticket and dense network."""
 
     margin: Annotated[float, Field(strict=True, gt=0, le=100)]
     later: Number = 0.0
     confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
     power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.8
-    densities: Literal["fixed_sequence", "holm"] = "fixed_sequence"
+    densities: Literal["fixed_sequence", "holm", "fallback"] = "fixed_sequence"
     controls: Literal["step_down", "holm", "fixed_sequence"] = "step_down"
     order: Literal["dense_to_sparse", "sparse_to_dense"] | None = None  # from dense to sparse where not given
+    families: Literal["each", "all"] = "each"
     allow: tuple[Label, ...] = ()
 
     @property

@@ -44,7 +44,7 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95, floor: fl
 
 
 def lower_bound(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> float:
-    """Return the one-sided lower t bound of the mean: the largest null value that `t_pvalue` rejects at this confidence.
+    """Return the one-sided lower t bound of the mean: the largest null value that `t_pvalue` rejects so surely.
 
     -inf for fewer than 2 values, and where all are equal and a sign test of so many is not as sure."""
     n = len(differences)
@@ -145,11 +145,12 @@ def fallback(pvalues: Sequence[float], weights: Sequence[float] | None = None) -
     """Adjusted p-values of the fallback procedure: each hypothesis has a share of the level, and one that is rejected
     hands its share to the next in this order that is not yet, the last one to the first.
 
-    Without `weights`, which add up to 1 at most, all shares are equal. Wiens 2003, "A fixed sequence Bonferroni
-    procedure for testing multiple endpoints"; that the last one's share is not lost: Wiens & Dmitrienko 2005. As a
-    graph with adjusted p-values: Bretz, Maurer, Brannath & Posch 2009. With all weight on the first it is the fixed
-    sequence."""
-    shares = list(weights or [1 / len(pvalues)] * len(pvalues))
+    `weights` are the shares, 1 in all; without them each is half of the one before. Wiens 2003, "A fixed sequence
+    Bonferroni procedure for testing multiple endpoints"; that the last one's share is not lost: Wiens & Dmitrienko
+    2005. As a graph with adjusted p-values: Bretz, Maurer, Brannath & Posch 2009. With all weight on the first it is
+    the fixed sequence."""
+    halves = [0.5**place for place in range(len(pvalues))]
+    shares = list(weights or [half / sum(halves) for half in halves])
     open_, adjusted, most = list(range(len(pvalues))), [1.0] * len(pvalues), 0.0
     while open_:
         costs = [pvalues[place] / shares[place] if shares[place] > 0 else math.inf for place in open_]
@@ -192,7 +193,7 @@ def seeds_needed(
 
 
 def fewest_equal(confidence: float) -> int:
-    """Return how many equal values the sign test needs at this confidence: the fewest n with 0.5^n <= 1 - confidence."""
+    """Return how many equal values the sign test needs: the fewest n with 0.5^n <= 1 - confidence."""
     return math.ceil(round(-math.log2(1 - confidence), 9))
 
 
@@ -261,5 +262,6 @@ def _tied(values: Sequence[float]) -> bool:
 
 def _error(values: Sequence[float], floor: float = 0.0) -> float:
     """Standard error of the mean; exactly 0 where all values are equal and there is no floor."""
-    spread = 0.0 if len(set(values)) == 1 else float(np.std(np.asarray(values, dtype=float), ddof=1))
+    mean = _mean(values)  # of equal values to the bit, so that their spread is 0
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     return max(spread, floor) / math.sqrt(len(values))

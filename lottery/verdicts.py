@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lottery import stats
+from lottery.decisions import Cell, Decision, decide, ended, only_corrected
 from lottery.frontier_view import decided
-from lottery.pairs import censored, declared, dense, densities, differences, steps
+from lottery.pairs import censored, declared, dense, densities, differences, floor, steps
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
 
@@ -18,84 +18,7 @@ if TYPE_CHECKING:
     from lottery.schema import CompareSpec
     from lottery.study import Study
 
-Verdict = Literal["winning", "matching", "losing", "inconclusive"]  # and withheld, where the audit found something
 DRAWS = 2_000  # of seeds, for the interval of the sparsest matching density
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What was seen at one density: differences of accuracy to the dense network, a value a seed, as fractions.
-
-    `early` are the early-stop steps of ticket and dense network and which of them are censored, a tuple a seed; None
-    without a validation split. `diverged` is the number of tickets that diverged though their dense network did not."""
-
-    differences: Sequence[float]
-    diverged: int = 0
-    early: Sequence[tuple[float, float, bool, bool]] | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The verdict on one density, and the p-values behind it, as they are and corrected for the other densities."""
-
-    verdict: Verdict
-    p_matching: float
-    p_matching_adjusted: float
-    p_losing: float
-    p_losing_adjusted: float
-    p_earlier: float | None
-    p_winning_adjusted: float | None
-
-
-def decide(cells: Sequence[Cell], compare: CompareSpec, *, may_win: bool) -> list[Decision]:
-    """The verdicts on densities given from dense to sparse.
-
-    Matching is non-inferiority: the paired t test rejects a mean difference of -margin or less. Losing is its mirror
-    image. Each of the two is corrected over the densities, by the fixed sequence (matching from dense to sparse, losing
-    from sparse to dense) or Holm's procedure, so that the chance of one false claim among them is 1 - confidence at
-    most. Winning is matching and stopping early no later than the dense network; both must be shown (intersection-
-    union), corrected by Holm's procedure. A density with a diverged ticket is neither matching nor losing."""
-    margin, alpha = compare.margin / 100, compare.alpha
-    matching = [1.0 if cell.diverged else _p(cell.differences, -margin, 1) for cell in cells]
-    losing = [1.0 if cell.diverged else _p(cell.differences, -margin, -1) for cell in cells]
-    if compare.densities == "holm":
-        matching_adjusted, losing_adjusted = stats.holm(matching), stats.holm(losing)
-    else:
-        matching_adjusted = stats.fixed_sequence(matching)
-        losing_adjusted = stats.fixed_sequence(losing[::-1])[::-1]
-    sooner = [_p_earlier(cell, compare.later) if may_win else None for cell in cells]
-    both = stats.holm([max(p, 1.0 if q is None else q) for p, q in zip(matching, sooner, strict=True)])
-    decisions = []
-    for place in range(len(cells)):
-        won = None if sooner[place] is None else max(both[place], matching_adjusted[place])
-        verdict: Verdict = "inconclusive"
-        if matching_adjusted[place] <= alpha:
-            verdict = "winning" if won is not None and won <= alpha else "matching"
-        elif losing_adjusted[place] <= alpha:
-            verdict = "losing"
-        p_values = (matching[place], matching_adjusted[place], losing[place], losing_adjusted[place])
-        decisions.append(Decision(verdict, *p_values, sooner[place], won))
-    return decisions
-
-
-def _p(values: Sequence[float], null: float, sign: int) -> float:
-    """Of the t test that the mean is above the null value, or below it where `sign` is -1.
-
-    Where all values are equal a t test shows anything: there the sign test decides."""
-    if len(values) < 2:
-        return 1.0
-    if max(values) - min(values) < stats.NO_SPREAD:
-        return 0.5 ** len(values) if sign * (values[0] - null) > stats.NO_SPREAD else 1.0
-    return stats.t_pvalue(values, null, "greater" if sign > 0 else "less")
-
-
-def _p_earlier(cell: Cell, later: float) -> float | None:
-    if cell.early is None:
-        return None
-    if not cell.early:
-        return 1.0
-    ticket, dense_steps, ticket_censored, dense_censored = zip(*cell.early, strict=True)
-    return stats.earlier(ticket, dense_steps, ticket_censored, dense_censored, later=later)
 
 
 @once
@@ -104,8 +27,10 @@ def rows(study: Study) -> list[Row]:
     and the figures behind it.
 
     `difference` is the mean of ticket less dense accuracy, a fraction, with its two-sided t interval (`low`, `high`)
-    and bootstrap interval (`bca_low`, `bca_high`); `bound` the one-sided lower bound; `steps_ratio` the geometric mean
-    of the ratio of early-stop steps; `seeds_needed` how many seeds the seen spread calls for where nothing is shown.
+    and, of ten seeds or more, bootstrap interval (`bca_low`, `bca_high`); `bound` the one-sided lower bound. `also`
+    says where the ticket is shown to be better than the dense network, or equivalent to it, and `better_by` how much
+    better at least, at all densities together (Bonferroni). `steps_ratio` is the geometric mean of the ratio of
+    early-stop steps; `seeds_needed` how many seeds the seen spread calls for where a density by itself shows nothing.
     The verdict is `withheld` where the audit found a difference that the recipe does not name.
     Raises UsageError where the recipe declares no margin."""
     compare, recipe = declared(study), study.recipe
@@ -115,43 +40,58 @@ def rows(study: Study) -> list[Row]:
         first = next(each for each in recipe.rewind if rewind_label(each) == rewind)
         may_win = first.to.value == 0 and first.mode == "weights" and bool(recipe.data.validation)
         cells = [_cell(study, place) for place in places]
-        decisions = decide(cells, compare, may_win=may_win)
+        decisions = decide(cells, compare, may_win=may_win, floor=floor(study))
         sequential = _sequential(study, optimizer, rewind)
         for place, cell, decision in zip(places, cells, decisions, strict=True):
             row = head(recipe, rewind, optimizer=labels[optimizer])
             row |= {"level": place[2], "density": known[place]}
             if sequential is not None:
-                row |= _sequential_row(sequential.get(place[2]), cell, decision, compare)
+                row |= _sequential_row(sequential.get(place[2]), cell, decision, compare, floor(study))
             else:
-                row |= {"verdict": decision.verdict, **_figures(cell, decision, compare)}
-                row["reason"] = _reason(cell, decision, compare, may_win)
+                row |= _row(cell, decision, compare, len(cells), floor(study))
+                at = ended(decision, decisions, compare)
+                stopped = "" if at is None else density_label(known[places[at]])
+                row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
             if why := withheld.get((*place, "ticket")):
-                row |= {"verdict": "withheld", "reason": "; ".join(why)}
+                row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
             table.append(row)
     return table
 
 
-def _figures(cell: Cell, decision: Decision, compare: CompareSpec) -> Row:
+def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, least: float) -> Row:
+    """The verdict on one of a `family` of densities with its figures; `least` is the spread that is believed."""
+    words = [word for word in ("better", "equivalent") if getattr(decision, word)]
+    row = {"verdict": decision.verdict, "also": ", ".join(words), **_figures(cell, decision, compare, least)}
+    if decision.better:
+        gain = stats.lower_bound(cell.differences, 1 - compare.alpha / family, least)
+        row["better_by"] = gain if gain > 0 else None
+    return row
+
+
+def _figures(cell: Cell, decision: Decision, compare: CompareSpec, least: float) -> Row:
     values, confidence = cell.differences, compare.confidence
-    row = {**stats.summary(values, confidence), "bound": stats.lower_bound(values, confidence)}
-    row |= {"p_matching": decision.p_matching, "p_matching_adjusted": decision.p_matching_adjusted}
-    row |= {"p_losing": decision.p_losing, "p_losing_adjusted": decision.p_losing_adjusted}
+    row = {**stats.summary(values, confidence, least), "bound": stats.lower_bound(values, confidence, least)}
+    row["better_by"] = None
+    for name in ("matching", "losing", "better", "equivalent"):
+        row |= {column: getattr(decision, column) for column in (f"p_{name}", f"p_{name}_adjusted")}
     ratios = [math.log(max(1, ticket) / max(1, other)) for ticket, other, _, _ in cell.early or ()]
     row["steps_ratio"] = math.exp(statistics.fmean(ratios)) if ratios else None
     row |= {"p_earlier": decision.p_earlier, "p_winning_adjusted": decision.p_winning_adjusted}
-    row["seeds_needed"] = _seeds_needed(cell, compare) if decision.verdict == "inconclusive" else None
+    open_ = decision.verdict == "inconclusive" and not only_corrected(decision, compare)
+    row["seeds_needed"] = _seeds_needed(cell, compare, least) if open_ else None
     return finite(row)
 
 
-def _seeds_needed(cell: Cell, compare: CompareSpec) -> int | None:
+def _seeds_needed(cell: Cell, compare: CompareSpec, least: float) -> int | None:
     if len(cell.differences) < 2:
         return None
     distance = abs(statistics.fmean(cell.differences) + compare.margin / 100)
-    return stats.seeds_needed(statistics.stdev(cell.differences), distance, compare.confidence, compare.power)
+    return stats.seeds_needed(statistics.stdev(cell.differences), distance, compare.confidence, compare.power, least)
 
 
-def _reason(cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool) -> str:
-    n, margin = len(cell.differences), compare.points
+def _reason(row: Row, cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool, stopped: str) -> str:
+    """`stopped` is the density that ended the sequence, where that is all that keeps this one from being shown."""
+    n, margin, alpha = len(cell.differences), compare.points, compare.alpha
     if cell.diverged:
         return f"{cell.diverged} tickets diverged whose dense networks did not: nothing is claimed"
     if n < 2:
@@ -161,12 +101,18 @@ def _reason(cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool)
     if decision.verdict in ("winning", "matching"):
         shown = f"shown to be less than {margin} below dense"
         if decision.verdict == "winning":
-            return f"{shown}, and to stop early no later"
-        return f"{shown}; not shown to stop early no later" if may_win else shown
-    needed = _seeds_needed(cell, compare)
+            shown += ", and to stop early no later"
+        elif may_win:
+            shown += "; not shown to stop early no later"
+        by = "" if row["better_by"] is None else f", by {100 * row['better_by']:.2g} points at least"
+        shown += f"; shown to be better than dense{by}" if decision.better else ""
+        return shown + (f"; shown to be less than {margin} above it too" if decision.equivalent else "")
+    if only_corrected(decision, compare):
+        order = "dense to sparse" if decision.p_matching <= alpha else "sparse to dense"
+        how = f": the sequence from {order} ended at {stopped}" if stopped else f" ({compare.densities})"
+        return f"shown by itself, but not after the correction over densities{how}"
+    needed = row["seeds_needed"]
     more = f"; the spread seen calls for {needed} seeds" if needed is not None and needed > n else ""
-    if min(decision.p_matching, decision.p_losing) <= compare.alpha:
-        return f"shown by itself, but not after the correction over densities{more}"
     return f"{n} seeds do not show which side of -{margin} it is on{more}"
 
 
@@ -178,11 +124,13 @@ def _sequential(study: Study, optimizer: int, rewind: str) -> dict[int, str] | N
     return {step.level: step.decision for step in decided(study)[optimizer, number]}
 
 
-def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec) -> Row:
+def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec, least: float) -> Row:
     verdict = decision if decision in ("matching", "losing") else "inconclusive"
-    figures = _figures(cell, fixed, compare)
-    unfit = ("bound", "p_matching", "p_matching_adjusted", "p_losing", "p_losing_adjusted")  # they are of a fixed n
-    row: Row = {"verdict": verdict, **figures, **dict.fromkeys((*unfit, "p_winning_adjusted", "seeds_needed"))}
+    figures = _figures(cell, fixed, compare, least)
+    words = ("matching", "losing", "better", "equivalent")
+    unfit = ["bound", *(f"p_{word}" for word in words), *(f"p_{word}_adjusted" for word in words)]  # of a fixed n
+    row: Row = {"verdict": verdict, "also": "", **figures}
+    row |= dict.fromkeys((*unfit, "p_winning_adjusted", "seeds_needed"))
     row["reason"] = f"sequential test: {decision or 'not reached'}"
     return row
 
@@ -271,6 +219,9 @@ def sentences(study: Study) -> list[str]:
         line += f"({how}, {n} seeds)"
         won = [density_label(row["density"]) for row in mine if row["verdict"] == "winning"]
         line += f"; they win, stopping early no later, at {', '.join(won)}" if won else ""
+        for word, said in (("better", "are better than it"), ("equivalent", "are equivalent to it")):
+            at = [density_label(row["density"]) for row in mine if word in row["also"].split(", ")]
+            line += f"; they {said} at {', '.join(at)}" if at else ""
         lost, kept = (
             [density_label(row["density"]) for row in mine if row["verdict"] == verdict]
             for verdict in ("losing", "withheld")

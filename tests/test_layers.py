@@ -76,8 +76,8 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "census",
         "store",
     },
-    {"sequential", "frontier"},
-    {"record", "edits"},
+    {"sequential", "families", "frontier"},
+    {"resolution", "record", "edits"},
     {
         "events",
         "vectors",
@@ -125,6 +125,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "genealogy",
         "facts",
         "proofs",
+        "decisions",
         "verdicts",
         "audit",
         "claims",

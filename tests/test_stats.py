@@ -10,6 +10,7 @@ import pytest
 from scipy import stats as oracle
 
 from lottery import stats
+from lottery.resolution import floor
 
 DRAWS = np.random.default_rng(7)
 SAMPLES = [list(DRAWS.normal(0.3, 1.0, n)) for n in (2, 3, 5, 8, 12)]
@@ -66,7 +67,56 @@ def test_too_few_values_say_nothing_and_equal_ones_have_no_spread() -> None:
     assert stats.t_pvalue([0.5]) == stats.sign_flip([]) == 1.0
     assert stats.lower_bound([0.1] * 5) == pytest.approx(0.1) == stats.bca_interval([0.1] * 3).low
     assert stats.lower_bound([0.1] * 4) == -math.inf and stats.upper_bound([0.1] * 4) == math.inf  # 2^-4 is above 5 %
-    assert (stats.t_pvalue([0.1] * 3), stats.t_pvalue([0.1] * 3, 0.1)) == (0.0, 1.0)
+    assert (stats.t_pvalue([0.1] * 3), stats.t_pvalue([0.1] * 3, 0.1)) == (1 / 8, 1.0)
+    assert (stats.t_pvalue([0.1] * 3, 0.2, "less"), stats.t_pvalue([0.1] * 3, 0.2, "two-sided")) == (1 / 8, 1 / 4)
+
+
+@pytest.mark.parametrize("n", [5, 8])
+def test_a_floor_takes_the_place_of_a_smaller_spread(n: int) -> None:
+    close, floor = [0.1] * (n - 1) + [0.1001], 0.003
+    for values in (close, [0.1] * n):
+        mean, error = np.mean(values), floor / math.sqrt(n)
+        assert stats.lower_bound(values, 0.95, floor) == pytest.approx(mean - oracle.t.ppf(0.95, n - 1) * error)
+        assert stats.upper_bound(values, 0.95, floor) == pytest.approx(mean + oracle.t.ppf(0.95, n - 1) * error)
+        assert stats.t_interval(values, 0.9, floor).low == stats.lower_bound(values, 0.95, floor)
+        p = oracle.t.sf((mean - 0.098) / error, n - 1)
+        assert stats.t_pvalue(values, 0.098, "greater", floor) == pytest.approx(p)
+    assert stats.t_pvalue([0.1] * n, 0.0, "greater", floor) == 0.5**n  # so far away that the sign test is less sure
+    assert stats.t_pvalue([0.0, 0.1, 0.3], 0.0, "greater", floor) == stats.t_pvalue([0.0, 0.1, 0.3])
+
+
+def test_a_bound_is_where_the_test_begins_to_reject() -> None:
+    for values in (*SAMPLES, [0.1] * 6, [0.1] * 5 + [0.1002]):
+        bound = stats.lower_bound(values, 0.95, 0.004)
+        assert stats.t_pvalue(values, bound, "greater", 0.004) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("n", range(3, 13))
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_where_seeds_differ_by_an_example_at_most_the_floor_keeps_the_level_and_the_bare_test_does_not(
+    n: int, alpha: float
+) -> None:
+    """Each difference is one of two neighbouring counts of 1000 examples; exact, over the number of seeds below."""
+    example = 1 / 1000
+
+    def errs(share: float, floor: float) -> float:
+        below = np.arange(n + 1)
+        chances = oracle.binom.pmf(below, n, share)
+        samples = [[-example] * count + [0.0] * (n - count) for count in below]
+        return float(chances @ [stats.t_pvalue(each, -share * example, "greater", floor) <= alpha for each in samples])
+
+    shares = np.arange(0.01, 1, 0.01)
+    assert max(errs(share, floor(1000)) for share in shares) <= alpha
+    if 0.5**n <= alpha:
+        assert max(errs(share, 0.0) for share in shares) > 0.85
+    if (n, alpha) == (5, 0.05):
+        assert errs(0.16, 0.0) == pytest.approx(0.84**5) and errs(0.32, 0.0) == pytest.approx(0.68**5)  # 42 %, 15 %
+
+
+def test_the_bootstrap_interval_is_shown_from_ten_values_on() -> None:
+    few, many = list(DRAWS.normal(size=9)), list(DRAWS.normal(size=10))
+    assert (stats.summary(few, 0.95)["bca_low"], stats.summary(few, 0.95)["bca_high"]) == (None, None)
+    assert stats.summary(many, 0.95)["bca_low"] == stats.bca_interval(many).low
 
 
 def test_corrections_are_those_of_statsmodels_and_the_running_maximum() -> None:
@@ -76,6 +126,36 @@ def test_corrections_are_those_of_statsmodels_and_the_running_maximum() -> None:
         assert stats.holm(values) == pytest.approx(multitest.multipletests(values, method="holm")[1])
     assert stats.fixed_sequence([0.01, 0.04, 0.02, 0.2, 0.001]) == [0.01, 0.04, 0.04, 0.2, 0.2]
     assert stats.holm([]) == stats.fixed_sequence([]) == []
+
+
+@pytest.mark.parametrize("weights", [None, [0.7, 0.1, 0.1, 0.1], [0.25] * 4, [0.0, 0.5, 0.0, 0.5]])
+def test_the_fallback_procedure_is_the_closed_test_of_its_weights(weights: list[float] | None) -> None:
+    """A set of hypotheses is rejected at what its members have: their own shares, and each share of one that is not in
+    the set by the next that is, the first one after the last (Wiens & Dmitrienko 2005)."""
+    own = weights or [8 / 15, 4 / 15, 2 / 15, 1 / 15]
+
+    def rejected_at(members: tuple[int, ...], p: list[float]) -> float:
+        shares = dict.fromkeys(members, 0.0)
+        for place in range(4):
+            shares[next((m for m in members if m >= place), members[0])] += own[place]
+        return min(min(1.0, p[m] / shares[m]) if shares[m] else 1.0 for m in members)
+
+    sets = [each for size in range(1, 5) for each in itertools.combinations(range(4), size)]
+    for _ in range(50):
+        p = list(DRAWS.beta(0.3, 3, 4))
+        expected = [max(rejected_at(each, p) for each in sets if place in each) for place in range(4)]
+        assert stats.fallback(p, weights) == pytest.approx(expected)
+
+
+def test_the_fallback_procedure_with_all_weight_on_the_first_is_the_fixed_sequence() -> None:
+    assert stats.fallback([0.01, 0.04, 0.02, 0.2, 0.001], [1, 0, 0, 0, 0]) == [0.01, 0.04, 0.04, 0.2, 0.2]
+    assert stats.fallback([]) == []
+
+
+def test_what_is_not_shown_keeps_its_share_from_the_next_in_the_fallback_procedure() -> None:
+    p = [0.03, 0.012, 0.03]  # shares 4/7, 2/7, 1/7: 0.03 is above 0.0286, 0.012 below 0.0143, 0.03 above 0.0214
+    assert [each <= 0.05 for each in stats.fallback(p)] == [False, True, False]
+    assert stats.fallback(p) == pytest.approx([0.0525, 0.042, 0.0525])  # 0.03 / (4/7); 0.012 / (2/7); then the first's
 
 
 @pytest.mark.parametrize(("sd", "distance"), [(1.0, 0.3), (1.0, 0.5), (0.2, 0.3), (0.5, 2.0)])
@@ -94,7 +174,18 @@ def test_seeds_needed_are_the_fewest_with_the_power(sd: float, distance: float, 
 def test_no_number_of_seeds_shows_what_is_not_so() -> None:
     assert stats.seeds_needed(1.0, 0.0) is None and stats.seeds_needed(1.0, -1.0) is None
     assert stats.seeds_needed(1.0, 1e-6) is None
-    assert stats.seeds_needed(0.0, 0.1) == 2
+
+
+@pytest.mark.parametrize(("confidence", "fewest"), [(0.9, 4), (0.95, 5), (0.96875, 5), (0.97, 6), (0.99, 7)])
+def test_without_spread_as_many_seeds_are_needed_as_the_sign_test_takes(confidence: float, fewest: int) -> None:
+    assert stats.seeds_needed(0.0, 0.1, confidence) == stats.fewest_equal(confidence) == fewest
+    assert 0.5**fewest <= 1 - confidence + 1e-12 < 0.5 ** (fewest - 1)
+
+
+def test_seeds_needed_reckon_with_the_floor_of_the_spread() -> None:
+    assert stats.seeds_needed(0.01, 0.5, floor=1.0) == stats.seeds_needed(1.0, 0.5)
+    assert stats.seeds_needed(0.0, 0.5, floor=1.0) == stats.seeds_needed(1.0, 0.5)
+    assert stats.seeds_needed(0.0, 50.0, floor=1.0) == 5
 
 
 def test_steps_without_censoring_are_compared_by_a_t_test_on_their_log_ratio() -> None:

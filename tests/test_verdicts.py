@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats as oracle
 from studies import Recorded, dense, hand, made, ticket, view_of
 
-from lottery import stats
-from lottery.errors import UsageError
+from lottery import resolution, stats
+from lottery.decisions import Cell, Decision, decide
+from lottery.errors import DamagedFile, UsageError
+from lottery.manifest import FileRecord
 from lottery.plan import Plan
 from lottery.render import render
 from lottery.schema import CompareSpec
 from lottery.study import Study
-from lottery.verdicts import Cell, crossing_interval, decide, sentences
+from lottery.tensors import encode
+from lottery.verdicts import crossing_interval, sentences
 
 Array = Any
 EXPERIMENTS = 2000
@@ -38,37 +43,63 @@ def share(
     truths: Sequence[float],
     n: int,
     noise: Callable[[np.random.Generator, int, int], Array],
-    wrong: Callable[[Sequence[str]], bool],
+    wrong: Callable[[Sequence[Decision]], bool],
     **compare: Any,
 ) -> float:
-    """Of the simulated experiments, the part whose verdicts are wrong."""
+    """Of the simulated experiments, the part whose decisions are wrong."""
     spec, draws = CompareSpec(margin=0.2, **compare), np.random.default_rng(11 * n)
     count = 0
     for _ in range(EXPERIMENTS):
         seen = np.array(truths)[:, None] + noise(draws, n, len(truths))
-        count += wrong([each.verdict for each in decide([Cell(list(row)) for row in seen], spec, may_win=False)])
+        count += wrong(decide([Cell(list(row)) for row in seen], spec, may_win=False))
     return count / EXPERIMENTS
 
 
 @pytest.mark.parametrize("noise", [normal, heavy])
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.parametrize("correction", ["fixed_sequence", "holm"])
+@pytest.mark.parametrize("correction", ["fixed_sequence", "holm", "fallback"])
 def test_a_density_that_does_not_match_is_called_matching_no_more_often_than_stated(
     noise: Any, n: int, correction: str
 ) -> None:
     truths = (0.001, 0.0, -0.002, -0.002, -0.002)  # the last three exactly at the margin of 0.2 points
 
-    def wrong(verdicts: Sequence[str]) -> bool:
-        return "matching" in verdicts[2:]
+    def wrong(decisions: Sequence[Decision]) -> bool:
+        return "matching" in [each.verdict for each in decisions[2:]]
 
     assert share(truths, n, noise, wrong, densities=correction) <= ALLOWED
 
 
 @pytest.mark.parametrize("noise", [normal, heavy])
-@pytest.mark.parametrize("correction", ["fixed_sequence", "holm"])
+@pytest.mark.parametrize("correction", ["fixed_sequence", "holm", "fallback"])
 def test_a_density_at_the_margin_is_called_losing_no_more_often_than_stated(noise: Any, correction: str) -> None:
     truths = (0.0, -0.002, -0.002, -0.008)
-    assert share(truths, 5, noise, lambda verdicts: "losing" in verdicts[:3], densities=correction) <= ALLOWED
+
+    def wrong(decisions: Sequence[Decision]) -> bool:
+        return "losing" in [each.verdict for each in decisions[:3]]
+
+    assert share(truths, 5, noise, wrong, densities=correction) <= ALLOWED
+
+
+@pytest.mark.parametrize("noise", [normal, heavy])
+def test_a_ticket_as_good_as_dense_is_called_better_no_more_often_than_stated(noise: Any) -> None:
+    truths = (0.0, 0.0, 0.02, 0.0, 0.0)
+
+    def wrong(decisions: Sequence[Decision]) -> bool:
+        return any(each.better for place, each in enumerate(decisions) if not truths[place])
+
+    assert 0.01 < share(truths, 6, noise, wrong) <= ALLOWED
+
+
+@pytest.mark.parametrize("noise", [normal, heavy])
+@pytest.mark.parametrize("at", [-0.002, 0.002])
+def test_a_ticket_at_either_margin_is_called_equivalent_no_more_often_than_stated(noise: Any, at: float) -> None:
+    def wrong(decisions: Sequence[Decision]) -> bool:
+        return any(each.equivalent for each in decisions[1:])
+
+    def quiet(draws: np.random.Generator, n: int, levels: int) -> Array:
+        return noise(draws, n, levels) / 4  # else neither margin is ever shown
+
+    assert share((0.0, at, at), 5, quiet, wrong) <= ALLOWED
 
 
 def test_the_number_of_seeds_asked_for_has_the_power_that_was_planned() -> None:
@@ -104,6 +135,42 @@ def test_matching_is_the_t_test_against_the_margin() -> None:
     assert found.verdict == "matching"
 
 
+def test_better_and_equivalent_are_the_t_tests_at_zero_and_at_both_margins() -> None:
+    weightstats = pytest.importorskip("statsmodels.stats.weightstats")
+    values = [0.001, -0.0003, 0.0012, 0.0005, 0.0009]
+    (found,) = decide([Cell(values)], CompareSpec(margin=0.2), may_win=False)
+    assert found.p_better == pytest.approx(oracle.ttest_1samp(values, 0, alternative="greater").pvalue)
+    assert found.p_equivalent == pytest.approx(weightstats.DescrStatsW(values).ttost_mean(-0.002, 0.002)[0])
+    assert (found.verdict, found.better, found.equivalent) == ("matching", True, True)
+
+
+def test_better_is_corrected_by_holm_and_equivalent_as_matching_is() -> None:
+    cells = [Cell(list(np.random.default_rng(seed).normal(0.001, 0.001, 6))) for seed in range(4)]
+    found = decide(cells, CompareSpec(margin=0.2, densities="fallback"), may_win=False)
+    better, equivalent = stats.holm([e.p_better for e in found]), stats.fallback([e.p_equivalent for e in found])
+    matched = stats.fallback([e.p_matching for e in found])
+    assert [e.p_better_adjusted for e in found] == [max(pair) for pair in zip(better, matched, strict=True)]
+    assert [e.p_equivalent_adjusted for e in found] == equivalent
+    assert [e.p_matching_adjusted for e in found] == matched
+
+
+def test_better_is_said_of_densities_that_match_alone() -> None:
+    unclear, gain = Cell([0.01, -0.02, 0.003]), Cell([0.05, 0.051, 0.049])
+    fixed = decide([unclear, gain], CompareSpec(margin=0.2), may_win=False)
+    assert [(each.verdict, each.better) for each in fixed] == [("inconclusive", False)] * 2
+    holm = decide([unclear, gain], CompareSpec(margin=0.2, densities="holm"), may_win=False)
+    assert [(each.verdict, each.better) for each in holm] == [("inconclusive", False), ("matching", True)]
+
+
+def test_fallback_goes_on_where_the_sequence_ends_and_losing_is_looked_for_from_the_sparse_end() -> None:
+    good, unclear, bad = [0.0, 0.0001, -0.0001], [0.01, -0.02, 0.003], [-0.05, -0.051, -0.049]
+    spec = CompareSpec(margin=0.2, densities="fallback")
+    found = decide([Cell(each) for each in (good, unclear, good, bad)], spec, may_win=False)
+    assert [each.verdict for each in found] == ["matching", "inconclusive", "matching", "losing"]
+    p = [each.p_losing for each in found]
+    assert [each.p_losing_adjusted for each in found] == stats.fallback(p[::-1])[::-1]
+
+
 def test_a_sequence_stops_at_the_first_density_that_is_not_shown() -> None:
     good, unclear, bad = [0.0, 0.0001, -0.0001], [0.01, -0.02, 0.003], [-0.05, -0.051, -0.049]
     fixed = decide([Cell(each) for each in (good, unclear, good, bad)], CompareSpec(margin=0.2), may_win=False)
@@ -125,10 +192,20 @@ def test_equal_values_exactly_at_the_margin_show_nothing() -> None:
     assert (found.verdict, found.p_matching, found.p_losing) == ("inconclusive", 1.0, 1.0)
 
 
+def test_seeds_that_differ_by_less_than_an_example_are_judged_with_the_floor_of_the_spread() -> None:
+    def p(margin: float, floor: float) -> float:
+        return decide([Cell([0.0] * 5)], CompareSpec(margin=margin), may_win=False, floor=floor)[0].p_matching
+
+    least = resolution.floor(1000)
+    assert least == math.sqrt(0.5) / 1000
+    assert p(0.02, least) == pytest.approx(oracle.t.sf(0.2 * math.sqrt(5) / math.sqrt(0.5), 4))  # 0.2 examples away
+    assert p(0.2, least) == p(0.02, 0.0) == 1 / 32  # two examples away: the sign test is the less sure one
+
+
 def test_a_diverged_ticket_allows_no_claim() -> None:
     values = [0.0, 0.0001, -0.0001, 0.0002]
     (found,) = decide([Cell(values, diverged=1)], CompareSpec(margin=0.2), may_win=False)
-    assert found.verdict == "inconclusive"
+    assert (found.verdict, found.better, found.equivalent) == ("inconclusive", False, False)
 
 
 def study(*points: Sequence[float], **what: Any) -> tuple[Plan, dict[str, Any]]:
@@ -151,12 +228,63 @@ def test_rows_hold_the_figures_behind_the_verdict() -> None:
     assert row["difference"] == pytest.approx(np.mean(values))
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert row["steps_ratio"] == pytest.approx(0.5) and row["seeds_needed"] is None and row["p_earlier"] == 1 / 32
-    assert row["reason"] == "shown to be less than 1 point below dense, and to stop early no later"
+    assert (row["also"], row["better_by"], row["bca_low"]) == ("equivalent", None, None)
+    reason = "shown to be less than 1 point below dense, and to stop early no later"
+    assert row["reason"] == f"{reason}; shown to be less than 1 point above it too"
 
 
 def test_a_ticket_that_stops_later_matches_and_does_not_win() -> None:
     (row,) = view_of("verdicts", *study((0.1, -0.2, 0.3, 0.0), step=90))
-    assert row["verdict"] == "matching" and row["reason"].endswith("not shown to stop early no later")
+    assert row["verdict"] == "matching" and "below dense; not shown to stop early no later" in row["reason"]
+
+
+def test_a_reader_is_told_by_how_much_at_least_a_ticket_is_better() -> None:
+    points = (0.2, 0.1, -0.1, 0.0, 0.1), (2.1, 1.8, 2.3, 2.0, 1.9)
+    planned, found = study(*points, step=90)
+    first, second = view_of("verdicts", planned, found)
+    values = [point / 100 for point in points[1]]
+    at_least = oracle.ttest_1samp(values, 0, alternative="greater").confidence_interval(0.975).low  # of two densities
+    assert (first["also"], second["also"]) == ("equivalent", "better")
+    assert second["better_by"] == pytest.approx(at_least) and first["better_by"] is None
+    assert second["reason"].endswith(f"; shown to be better than dense, by {100 * at_least:.2g} points at least")
+    (line,) = sentences(Study(planned, found, Recorded(planned)))
+    assert "; they are better than it at 25 %; they are equivalent to it at 50 %" in line
+
+
+def test_where_only_the_correction_failed_the_density_that_ended_the_sequence_is_named_and_no_seeds() -> None:
+    unclear = (2.0, -3.0, 1.5, -2.0)
+    *_, row = view_of("verdicts", *study((0.1, -0.2, 0.1, 0.0), unclear, (0.1, -0.2, 0.3, 0.0)))
+    assert (row["verdict"], row["seeds_needed"]) == ("inconclusive", None) and row["p_matching"] < 0.05
+    assert row["reason"].endswith("the correction over densities: the sequence from dense to sparse ended at 25 %")
+    row, *_ = view_of("verdicts", *study((-4.0, -4.2, -3.8, -4.1), (-4.0, -4.2, -3.8, -4.1), unclear))
+    assert (row["verdict"], row["seeds_needed"]) == ("inconclusive", None) and row["p_losing"] < 0.05
+    assert row["reason"].endswith("the correction over densities: the sequence from sparse to dense ended at 12.5 %")
+
+
+def test_the_floor_of_the_spread_comes_from_the_test_examples_that_a_training_tells_of() -> None:
+    planned, found = study((0.0, 0.0, 0.0, 0.0, 0.0))
+    store = Recorded(planned)
+    data = encode({"end": torch.zeros(125, dtype=torch.uint8)}, {"examples": "1000"})
+    store.read = lambda key, name: data  # type: ignore[method-assign]
+    (bare,) = view_of("verdicts", planned, found)
+    kept = {resolution.CORRECT: FileRecord(1, "")}
+    found = {key: replace(each, manifest=replace(each.manifest, files=kept)) for key, each in found.items()}
+    (row,) = view_of("verdicts", planned, found, store)
+    assert (row["low"], row["high"]) == (None, None)  # a two-sided 95 % interval takes six equal values
+    assert (bare["bound"], bare["p_better"]) == (0.0, 1.0)
+    assert row["bound"] == pytest.approx(-oracle.t.ppf(0.95, 4) * math.sqrt(0.5) / 1000 / math.sqrt(5))
+
+
+def test_a_file_that_does_not_say_how_many_test_examples_there_are_is_damaged() -> None:
+    planned, found = study((0.0, 0.0))
+    record = next(iter(found.values()))
+    kept = replace(record, manifest=replace(record.manifest, files={resolution.CORRECT: FileRecord(1, "")}))
+    for data in (b"", encode({}, {"examples": "none"}), encode({}), encode({}, {"examples": "0"})):
+        store = Recorded(planned)
+        store.read = lambda key, name, data=data: data  # type: ignore[method-assign]
+        with pytest.raises(DamagedFile, match="test examples"):
+            resolution.floor_of([kept], store)
+    assert resolution.floor_of([record], Recorded(planned)) == 0.0
 
 
 def test_an_open_question_names_the_seeds_it_calls_for() -> None:

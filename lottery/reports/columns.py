@@ -37,6 +37,7 @@ WORDS = {
     "n": "seeds",
     "p": "p",
     "bound": "lower bound (points)",
+    "better_by": "better by at least (points)",
     "steps_ratio": "steps, ticket / dense",
     "seeds_needed": "seeds needed",
     "lr": "learning rate",
@@ -75,7 +76,7 @@ def _shared(table: Table, confidence: float) -> list[Column]:
         column
         for column in _told(table, confidence)[1:]
         if not column.number
-        and column.name not in (*PLACE, *VERDICTS)
+        and column.name not in (*PLACE, *VERDICTS, "also")
         and len({column.text(row) for row in table.rows}) == 1
     ]
 
@@ -89,12 +90,13 @@ def _told(table: Table, confidence: float) -> list[Column]:
     if "against" in names and "verdict" in names:
         names.remove("verdict")
         names.insert(names.index("against") + 1, "verdict")
-    made = [column for name in names for column in _column(name, names, table, f"{100 * confidence:g} %")]
+    made = [column for name in names for column in _column(name, names, table, confidence)]
     return [column for column in made if any(column.text(row) for row in table.rows)]
 
 
-def _column(name: str, names: list[str], table: Table, sure: str) -> Iterator[Column]:
+def _column(name: str, names: list[str], table: Table, confidence: float) -> Iterator[Column]:
     """Nothing where the value stands in the column of another, as the ends of an interval do."""
+    sure = f"{100 * confidence:g} %"
     end, unit = _ENDS_OF.get(table.name, (signed, " (points)"))
     adjusted = "p_winning_adjusted" if name == "p_earlier" else f"{name}_adjusted"
     if adjusted in names:  # what decides is the adjusted one; both are in the files for programs
@@ -117,7 +119,7 @@ def _column(name: str, names: list[str], table: Table, sure: str) -> Iterator[Co
         if "bounds" in names:  # the column that says which
             header = "low, high"
         yield Column(name, header, lambda row: _interval(row.get(name), row.get(other), end), True)
-    elif name == "difference" or name == "bound" or name.endswith("_diff"):
+    elif name in ("difference", "bound", "better_by") or name.endswith("_diff"):
         said = WORDS.get(name) or f"{_said(name.removesuffix('_diff'))} − dense (points)"
         header = "difference (points)" if name == "difference" else said
         yield Column(name, header, lambda row: signed(row.get(name)), True)
@@ -126,7 +128,7 @@ def _column(name: str, names: list[str], table: Table, sure: str) -> Iterator[Co
     elif name.rpartition("_")[2] in PERCENT and _numeric(table, name):
         yield Column(name, f"{_said(name)} (%)", lambda row: percent(row.get(name)), True)
     elif name == "p" or name.startswith("p_"):
-        yield Column(name, _p_said(name), lambda row: probability(row.get(name)), True)
+        yield Column(name, _p_said(name), lambda row: probability(row.get(name), 1 - confidence), True)
     else:
         yield Column(name, WORDS.get(name, _said(name)), lambda row: plain(name, row.get(name)), _numeric(table, name))
 
@@ -201,11 +203,18 @@ def step(value: Any) -> str:
     return "" if value is None else f"{value:.0f}"
 
 
-def probability(value: Any) -> str:
-    """A p-value to three places."""
+def probability(value: Any, alpha: float) -> str:
+    """Return a p-value to three places, or to as many as it takes to tell on which side of the level it is."""
     if value is None:
         return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    level = round(alpha, 12)
+    if value < 0.001 <= level:
+        return "< 0.001"
+    for places in range(3, 12):
+        text = f"{value:.{places}f}"
+        if (float(text) - level) * (value - level) > 0:
+            return text
+    return f"{level:.3g}"  # the level itself, which is enough
 
 
 def plain(name: str, value: Any) -> str:
