@@ -16,10 +16,11 @@ from lottery.device import prepared
 from lottery.environment import agree
 from lottery.errors import DamagedFile, Interrupted
 from lottery.layout import Layout, state_of
-from lottery.levels import CORRECT, kept_states, network_state, pack, pack_correct, read_state, stored_state
+from lottery.levels import kept_states, network_state, pack, pack_correct, read_state, stored_state
 from lottery.manifest import Status
 from lottery.mask import Held, Mask, masked
 from lottery.recalibration import finite
+from lottery.resolution import CORRECT
 from lottery.spec import Chosen
 from lottery.starts import starting_point, training_of
 from lottery.tensors import decode, encode

@@ -17,6 +17,7 @@ from lottery.identity import exact
 from lottery.layout import Layout, state_of
 from lottery.mask import Mask
 from lottery.readings import CHOSEN, READINGS, Reading
+from lottery.resolution import CORRECT
 from lottery.tensors import decode, part
 from lottery.train import unflatten
 from lottery.trunk import Criterion, Pruning, Start, Weights, rewind
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from lottery.store import Store
     from lottery.train import Training
 
-CORRECT = "correct.safetensors"  # which test examples were recognized
 WEIGHTS: dict[Reading, str] = {
     "best_accuracy": "best_accuracy.safetensors",
     "early_stop": "early_stop.safetensors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy import stats
 from studies import TEXT as HAND
 from studies import record
 
+from lottery import resolution
 from lottery.errors import RecipeError, UsageError
 from lottery.frontier import Pair, Rule, Step, over, rule, seeds_trained, walk
 from lottery.frontier_view import decided, sentences
@@ -236,6 +238,36 @@ def test_differences_without_spread_are_decided_by_the_sign_test() -> None:
     assert first.n == next(n for n in range(4, 21) if 0.5**n <= ALPHA * n / 20) == 7
 
 
+def test_a_floor_of_the_spread_takes_the_place_of_a_smaller_one() -> None:
+    (bare, *_) = walk(a_rule(), of([[0.0, 0.0, 0.0, 0.01]]))
+    floored = replace(a_rule(), floor=0.3)
+    (first, *_) = walk(floored, of([[0.0, 0.0, 0.0, 0.01]]))
+    half = bounds((4, 5, 6, 7, 8), ALPHA)[0] * 0.3 / 4**0.5
+    assert (bare.decision, first.decision) == ("matching", "matching")
+    assert first.bound == pytest.approx(0.0025 - half) and bare.bound == pytest.approx(0.0025, abs=0.02)
+    (narrow, *_) = walk(replace(floored, margin=0.3), of([[0.0, 0.0, 0.0, 0.01]]))
+    assert narrow.decision == "open" and half > 0.3
+
+
+@pytest.mark.parametrize("spread", [0.15, 0.3, 0.5])
+def test_seeds_that_differ_by_less_than_an_example_are_called_matching_in_five_percent_of_walks_at_most(
+    spread: float,
+) -> None:
+    """Accuracies are counts of examples: differences are rounded to whole ones; their true mean is the margin."""
+    draws, middle = np.random.default_rng(3), -0.35
+    counts = np.arange(-9, 10)
+    shares = np.diff(stats.norm.cdf((np.arange(-9, 11) - 0.5 - middle) / spread))
+    true = float(counts @ shares)
+    x = np.round(middle + spread * draws.standard_normal((EXPERIMENTS, 8)))
+
+    def errs(floor: float) -> float:
+        rule = replace(a_rule(levels=1), margin=-true, floor=floor)
+        return float(np.mean([matched(walk(rule, of([each]))) for each in x.tolist()]))
+
+    assert errs(resolution.floor(1)) <= ALLOWED
+    assert errs(0.0) > (0.1 if spread < 0.5 else 0.0)
+
+
 def test_running_only_what_is_asked_for_in_any_order_ends_where_all_results_at_once_do() -> None:
     mixed = random.Random(5)
     for each in simulated([1.0, 0.6, 0.0, -0.5, -2.0], 9, "normal", 40).tolist():
@@ -273,6 +305,7 @@ def test_a_recipe_gives_the_rule() -> None:
         (("compare: {margin: 1}", ""), 11, "prune.levels: auto looks for"),
         (("seeds: [7, 3, 5, 0, 1, 2, 4, 6]", "seeds: 3"), 13, "seeds: with prune.levels auto"),
         (("margin: 1", "margin: 1, densities: holm"), 14, "compare.densities: prune.levels auto tests"),
+        (("margin: 1", "margin: 1, densities: fallback"), 14, "compare.densities: prune.levels auto tests"),
         (("rewind: init", "rewind: init\ntransfer: all"), 13, "transfer: retrains"),
         (("rewind: init", "rewind: init\nbranches: [transplant]"), 13, "branches.0: transplant takes"),
         (("rewind: init", "rewind: init\nbranches: [{name: random, levels: [7]}]"), 13, "frontier.most_levels"),

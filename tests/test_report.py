@@ -30,7 +30,7 @@ from lottery.provenance import keys_of
 from lottery.recipe import parse_recipe
 from lottery.report import Report, Section, Table, collect, written
 from lottery.reports import FORMATS, export
-from lottery.reports.columns import columns
+from lottery.reports.columns import columns, probability
 from lottery.reports.html import html
 from lottery.reports.latex import escaped, latex
 from lottery.reports.markdown import markdown
@@ -560,3 +560,40 @@ def test_what_cannot_be_written_is_said_in_one_line(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("p", "alpha", "told"),
+    [
+        (0.0499, 0.05, "0.0499"),
+        (0.0501, 0.05, "0.0501"),
+        (0.04996, 0.05, "0.04996"),
+        (0.05000049, 0.05, "0.0500005"),
+        (0.05, 0.05, "0.05"),
+        (0.0496, 0.05, "0.0496"),
+        (0.04, 0.05, "0.040"),
+        (1.0, 0.05, "1.000"),
+        (0.0004, 0.05, "< 0.001"),
+        (0.0019, 0.05 / 24, "0.002"),
+        (0.0021, 0.05 / 24, "0.0021"),
+        (0.0004, 0.0005, "0.0004"),
+        (0.0006, 0.0005, "0.001"),
+        (0.00004, 0.0005, "< 0.0001"),
+        (None, 0.05, ""),
+    ],
+)
+def test_a_p_value_is_told_so_that_it_is_on_its_side_of_the_level(p: float | None, alpha: float, told: str) -> None:
+    assert probability(p, alpha) == told
+    if p is not None and told[0] != "<":
+        assert (float(told) <= alpha) == (p <= alpha)
+
+
+def test_the_report_tells_what_else_is_shown_of_tickets_that_match_and_hides_bootstraps_of_few_seeds() -> None:
+    planned = hand("seeds=5", "compare={margin: 1}")
+    found = made(planned, *(dense(seed, 0.5) for seed in range(5)))
+    found |= made(planned, *(ticket(seed, 0.52 + 0.001 * seed, step=20) for seed in range(5)))
+    table = Table("verdicts", "", view_of("verdicts", planned, found), [])
+    told = {column.header: column.text(table.rows[0]) for column in columns(table, 0.95)}
+    assert (told["verdict"], told["also"]) == ("winning", "better")
+    assert float(told["better by at least (points)"]) == pytest.approx(100 * table.rows[0]["bound"], abs=0.005)
+    assert not any("BCa" in header for header in told)

@@ -208,11 +208,12 @@ def probability(value: Any, alpha: float) -> str:
     if value is None:
         return ""
     level = round(alpha, 12)
-    if value < 0.001 <= level:
-        return "< 0.001"
+    least = min(0.001, 10.0 ** math.floor(math.log10(level)))
+    if value < least:
+        return f"< {least:g}"
     for places in range(3, 12):
         text = f"{value:.{places}f}"
-        if (float(text) - level) * (value - level) > 0:
+        if float(text) and (float(text) - level) * (value - level) > 0:
             return text
     return f"{level:.3g}"  # the level itself, which is enough
 
