@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats as oracle
 from tabulate import tabulate
 
-from lottery import stats, superiority, verdicts
+from lottery import decisions, stats, superiority, verdicts
 from lottery.schema import CompareSpec
 
 EXPERIMENTS = 10_000
@@ -43,8 +43,8 @@ def claimed(noise: Noise, n: int) -> tuple[float, float]:
     draws, matching, superior = np.random.default_rng(n), 0, 0
     for _ in range(EXPERIMENTS):
         values = noise(draws, n)
-        cell = verdicts.Cell(list(values - 1))
-        matching += verdicts.decide([cell], SPEC, may_win=False)[0].verdict == "matching"
+        cell = decisions.Cell(list(values - 1))
+        matching += decisions.decide([cell], SPEC, may_win=False)[0].verdict == "matching"
         superior += superiority.decide([superiority.Pairs(dict(enumerate(values)))], SPEC)[0].verdict == "superior"
     return matching / EXPERIMENTS, superior / EXPERIMENTS
 
