@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from lottery import registry, stats
 from lottery.errors import UsageError
+from lottery.families import stands_for_a_claim
 from lottery.origins import origin_of
 from lottery.other_readings import with_other_readings
-from lottery.pairs import accuracies, declared, densities
+from lottery.pairs import accuracies, declared, densities, floor
 from lottery.study import once
 from lottery.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
 from lottery.tables import (
@@ -60,7 +61,7 @@ def rows(study: Study) -> list[Row]:
 def _at_report(study: Study) -> list[Row]:
     recipe, compare = study.recipe, declared(study)
     controls = sorted(
-        (branch for branch in recipe.branches if _stands_for_a_claim(study, branch)),
+        (branch for branch in recipe.branches if stands_for_a_claim(recipe, branch.name)),
         key=lambda branch: CLAIMS.index(str(claim_of(branch.name))),
     )
     if not controls:
@@ -102,12 +103,6 @@ def _columns(table: Sequence[Row]) -> dict[str, str]:
     return {branch: f"{claim}_{branch}" if claim in several else claim for branch, claim in claims.items()}
 
 
-def _stands_for_a_claim(study: Study, branch: BranchSpec) -> bool:
-    """Where tickets are not pruned step by step there is no gain of iteration to be shown."""
-    claim = claim_of(branch.name)
-    return claim is not None and not (claim == "iteration" and study.recipe.prune.alone)
-
-
 def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[tuple[tuple[int, int, int], Row]]:
     """The rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
     known, withheld = densities(study), study.audit.withheld()
@@ -121,7 +116,7 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
         wanted = seeds_needed(cells, compare)
         for place, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
             row = _row(study, place, branch, known[place])
-            row |= _figures(cell.values, decision, compare)
+            row |= _figures(cell.values, decision, compare, floor(study))
             stop = _ended(decision, cells, compare)
             needed = needed if decision.verdict == "inconclusive" and stop is None else None
             row |= {"seeds_needed": needed, "correction": _correction(compare), "verdict": decision.verdict}
@@ -169,8 +164,9 @@ def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Row:
     return row | {"level": place[2], "density": density, "claim": claim_of(branch.name), "against": branch.label}
 
 
-def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec) -> Row:
-    row = {**stats.summary(differences, compare.confidence), "p": decision.p, "p_adjusted": decision.p_adjusted}
+def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec, least: float) -> Row:
+    row = stats.summary(differences, compare.confidence, least)
+    row |= {"p": decision.p, "p_adjusted": decision.p_adjusted}
     row |= {"p_inferior": decision.p_inferior, "p_inferior_adjusted": decision.p_inferior_adjusted}
     return finite(row)
 

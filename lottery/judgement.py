@@ -22,7 +22,8 @@ class Seen:
 
     `unbounded` says whether the values leave open how low, and how high, the true value is: where a censored step is
     later than it says, or where a side diverged and is not shown to be the better one by the seeds that are left. What
-    `hindrances` names leaves all of it undecided; `notes` are told beside it."""
+    `hindrances` names leaves all of it undecided; `notes` are told beside it. `floor` is the least spread that is
+    believed of the values."""
 
     level: int
     density: float
@@ -30,6 +31,7 @@ class Seen:
     unbounded: tuple[bool, bool] = (False, False)
     hindrances: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def judge(claim: ClaimSpec, seen: Seen, confidence: float, power: float) -> Judg
     sure = confidences(claim, confidence)
     if seen.hindrances or not seen.values:
         return Judgement("undecided", -math.inf, math.inf, sure, None, None)
-    low = -math.inf if seen.unbounded[0] else stats.lower_bound(seen.values, sure[0])
-    high = math.inf if seen.unbounded[1] else stats.upper_bound(seen.values, sure[1])
+    low = -math.inf if seen.unbounded[0] else stats.lower_bound(seen.values, sure[0], seen.floor)
+    high = math.inf if seen.unbounded[1] else stats.upper_bound(seen.values, sure[1], seen.floor)
     estimate = statistics.fmean(seen.values)
     kept = (least is None or estimate >= least) and (most is None or estimate <= most)
     here: Verdict = "undecided"
@@ -133,9 +135,6 @@ def _seeds_needed(
         assert gap is not None
         if seen.unbounded[bound]:
             return None
-        n = stats.seeds_needed(spread, abs(gap), sure[bound], power)
-        if n is not None and spread < stats.NO_SPREAD:  # a sign test decides there
-            n = max(n, math.ceil(round(-math.log2(1 - sure[bound]), 9)))
-        wanted.append(n)
+        wanted.append(stats.seeds_needed(spread, abs(gap), sure[bound], power, seen.floor))
     known = [n for n in wanted if n is not None]
     return max(known) if len(known) == len(wanted) else None

@@ -12,7 +12,7 @@ from lottery import judgement
 from lottery.errors import UsageError
 from lottery.judgement import Judgement, Seen
 from lottery.other_readings import with_other_readings
-from lottery.pairs import Cells, accuracies, censored, dense, densities, steps
+from lottery.pairs import Cells, accuracies, censored, dense, densities, floor, steps
 from lottery.readings import IN_WORDS, READINGS
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, optimizer_labels, paired, rewind_label
@@ -187,7 +187,16 @@ def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
     )
     hindrances = [why for name in names for why in _hindrances(study, at, name)]
     hindrances += ["no seed has both"] * (not pairs and not hindrances)
-    return Seen(at[2], densities(study)[at], list(pairs.values()), unbounded, tuple(hindrances), tuple(notes))
+    told = unbounded, tuple(hindrances), tuple(notes)
+    return Seen(at[2], densities(study)[at], list(pairs.values()), *told, _floor(study, claim))
+
+
+def _floor(study: Study, claim: ClaimSpec) -> float:
+    """Return the least spread that is believed of accuracies in points, of one network or of a difference; 0 of steps,
+    which are no counts of test examples."""
+    if claim.measure != "accuracy":
+        return 0.0
+    return 100 * floor(study) * (math.sqrt(0.5) if claim.against is None else 1.0)
 
 
 def _unbounded(accuracy: bool, lost: Sequence[bool], late: Sequence[bool]) -> tuple[bool, bool]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lottery.manifest import Manifest
+import torch
+
+from lottery.manifest import FileRecord, Manifest
 from lottery.plan import Job, Plan, plan
 from lottery.readings import CHOSEN
 from lottery.recipe import parse_recipe
 from lottery.record import Record
+from lottery.resolution import CORRECT
 from lottery.store import Store
 from lottery.study import Study
 from lottery.tables import Row
+from lottery.tensors import encode
 from lottery.views import rows_of
 
 TEXT = """
@@ -107,6 +112,24 @@ class Recorded(Store):
         if name == "job.json" and key in self.plan.jobs:
             return self.plan.jobs[key].identity
         return super().read_json(key, name)
+
+
+class Sized(Recorded):
+    """A store whose trainings say how many test examples there are; `saying` makes records that have said it."""
+
+    def __init__(self, plan: Plan, examples: int):
+        super().__init__(plan)
+        self.examples = examples
+
+    def read(self, key: str, name: str) -> bytes:
+        bits = torch.zeros(-(-self.examples // 8), dtype=torch.uint8)
+        return encode({"end": bits}, {"examples": str(self.examples)})
+
+
+def saying(found: Mapping[str, Record]) -> dict[str, Record]:
+    """The records with a file that says which test examples were recognized."""
+    files = {CORRECT: FileRecord(1, "")}
+    return {key: replace(each, manifest=replace(each.manifest, files=files)) for key, each in found.items()}
 
 
 def view_of(view: str, plan: Plan, found: Mapping[str, Record], store: Store | None = None) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats as oracle
-from studies import HERE, Recorded, dense, hand, made, view_of
+from studies import HERE, Recorded, Sized, dense, hand, made, saying, view_of
 
 from lottery.errors import RecipeError, UsageError
 from lottery.provenance import keys_of
@@ -50,6 +50,15 @@ def claims(controls: Mapping[str, Sequence[Sequence[float]]], *overrides: str, v
 
 def pairs(values: Any) -> Pairs:
     return Pairs(dict(enumerate(values)))
+
+
+def test_an_interval_of_seeds_that_agree_to_an_example_is_as_wide_as_the_floor_of_the_spread() -> None:
+    planned = hand("seeds=6", "branches=[reinit]", "compare={margin: 1}")
+    found = made(planned, *(dense(seed, 0.5) for seed in range(6)), ({"kind": "ticket"}, {}))
+    found |= made(planned, ({"kind": "reinit"}, {"accuracy": 0.49}))
+    (row,) = view_of("claims", planned, saying(found), Sized(planned, 1000))
+    half = oracle.t.ppf(0.975, 5) * 0.5**0.5 / 1000 / 6**0.5
+    assert (row["low"], row["high"]) == (pytest.approx(0.01 - half), pytest.approx(0.01 + half))
 
 
 def lost(column: str, what: Mapping[str, Any], *overrides: str) -> Row:

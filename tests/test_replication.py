@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from studies import HERE, TEXT, dense, hand, made, ticket, view_of
+from studies import HERE, TEXT, Sized, dense, hand, made, saying, ticket, view_of
 
 import lottery
 from lottery.cli import main
@@ -57,6 +57,25 @@ def test_a_claim_holds_or_fails_only_where_its_bound_shows_it(points: tuple[floa
     assert row["estimate"] == pytest.approx(sum(points) / 4)
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert row["source"] == f"{SOURCE}, figure 3" and row["claimed"] == "at least -1"
+
+
+@pytest.mark.parametrize(("against", "examples"), [("dense", math.sqrt(0.5)), (None, 0.5)])
+def test_seeds_that_agree_to_an_example_are_judged_with_the_floor_of_the_spread(
+    against: str | None, examples: float
+) -> None:
+    planned = claimed(seeds=5, against=against, least=-0.04 if against else 49.96)
+    found = made(planned, *(each for seed in range(5) for each in (dense(seed, 0.5), ticket(seed, 0.5))))
+    (bare,) = view_of("replication", planned, found)
+    (row,) = view_of("replication", planned, saying(found), Sized(planned, 1000))
+    assert (bare["verdict"], row["verdict"]) == ("holds", "undecided")
+    assert row["low"] == pytest.approx(row["estimate"] - stats.t.ppf(0.95, 4) * examples / 10 / math.sqrt(5))
+    wanted = next(n for n in range(5, 99) if power(0.04, examples / 10, n) >= 0.8)
+    assert row["seeds_needed"] == wanted
+
+
+def power(distance: float, spread: float, n: int) -> float:
+    """Of the one-sided t test at 5 %."""
+    return float(stats.nct.sf(stats.t.ppf(0.95, n - 1), n - 1, distance / spread * math.sqrt(n)))
 
 
 def test_a_ratio_of_steps_is_tested_on_its_logarithm() -> None:

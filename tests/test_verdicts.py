@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats as oracle
-from studies import Recorded, dense, hand, made, ticket, view_of
+from studies import Recorded, Sized, dense, hand, made, saying, ticket, view_of
 
 from lottery import resolution, stats
 from lottery.decisions import Cell, Decision, decide
 from lottery.errors import DamagedFile, UsageError
-from lottery.manifest import FileRecord
 from lottery.plan import Plan
 from lottery.render import render
 from lottery.schema import CompareSpec
@@ -263,13 +260,8 @@ def test_where_only_the_correction_failed_the_density_that_ended_the_sequence_is
 
 def test_the_floor_of_the_spread_comes_from_the_test_examples_that_a_training_tells_of() -> None:
     planned, found = study((0.0, 0.0, 0.0, 0.0, 0.0))
-    store = Recorded(planned)
-    data = encode({"end": torch.zeros(125, dtype=torch.uint8)}, {"examples": "1000"})
-    store.read = lambda key, name: data  # type: ignore[method-assign]
     (bare,) = view_of("verdicts", planned, found)
-    kept = {resolution.CORRECT: FileRecord(1, "")}
-    found = {key: replace(each, manifest=replace(each.manifest, files=kept)) for key, each in found.items()}
-    (row,) = view_of("verdicts", planned, found, store)
+    (row,) = view_of("verdicts", planned, saying(found), Sized(planned, 1000))
     assert (row["low"], row["high"]) == (None, None)  # a two-sided 95 % interval takes six equal values
     assert (bare["bound"], bare["p_better"]) == (0.0, 1.0)
     assert row["bound"] == pytest.approx(-oracle.t.ppf(0.95, 4) * math.sqrt(0.5) / 1000 / math.sqrt(5))
@@ -278,12 +270,11 @@ def test_the_floor_of_the_spread_comes_from_the_test_examples_that_a_training_te
 def test_a_file_that_does_not_say_how_many_test_examples_there_are_is_damaged() -> None:
     planned, found = study((0.0, 0.0))
     record = next(iter(found.values()))
-    kept = replace(record, manifest=replace(record.manifest, files={resolution.CORRECT: FileRecord(1, "")}))
     for data in (b"", encode({}, {"examples": "none"}), encode({}), encode({}, {"examples": "0"})):
         store = Recorded(planned)
         store.read = lambda key, name, data=data: data  # type: ignore[method-assign]
         with pytest.raises(DamagedFile, match="test examples"):
-            resolution.floor_of([kept], store)
+            resolution.floor_of(saying({"": record}).values(), store)
     assert resolution.floor_of([record], Recorded(planned)) == 0.0
 
 
