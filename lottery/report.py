@@ -170,7 +170,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "The ticket against each control, at equal density and paired by seed; samples of a control are averaged within"
         " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
         " parts do not add up to a whole. Cells without a verdict beside them show nothing either way."
-        f"{'' if recipe.compare is None else f' {superiority.explained(recipe.compare)}'}",
+        f"{'' if (compare := acting(recipe)) is None else f' {superiority.explained(compare)}'}",
         tables=(
             _Rows("decomposition", "What wins, density by density: ticket less control, with intervals"),
             _Rows("claims", "What wins: the tests behind it, paired by seed"),

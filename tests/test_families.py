@@ -74,7 +74,7 @@ def rows(compare: str) -> list[dict[str, Any]]:
     found = made(planned, *(dense(seed, 0.5) for seed in range(6)))
     found |= made(planned, *(ticket(seed, 0.5 + point / 100, step=90) for seed, point in enumerate(points)))
     found |= made(planned, *(({"kind": "reinit", "seed": seed}, {"accuracy": 0.4}) for seed in range(6)))
-    explained = next(part for part in _parts(planned.recipe) if part.name == "verdicts").explanation
+    explained = " ".join(p.explanation for p in _parts(planned.recipe) if p.name in ("verdicts", "claims"))
     return [*view_of("verdicts", planned, found), *view_of("claims", planned, found), {"explained": explained}]
 
 
@@ -87,6 +87,7 @@ def test_correction_over_families_acts_on_verdicts_claims_bounds_and_what_the_re
     assert (claim["verdict"], strict_claim["verdict"]) == ("superior", "inconclusive")  # p is 1/64 with six seeds
     assert "7 families of claims at 5 %: up to 0.35 false claims expected" in told["explained"]
     assert "the one-sided 99.2857 % lower bound" in said["explained"] and "each at 0.714 %" in said["explained"]
+    assert "one-sided 99.2857 % for all densities of a control" in said["explained"]
 
 
 def test_with_corrected_families_any_false_claim_of_a_study_is_as_rare_as_one_of_a_family() -> None:
