@@ -42,8 +42,8 @@ def with_other_readings(
 
     Under `<value>_<reading>` and `<verdict>_<reading>` stand the value and the verdict there. `depends` is empty,
     `verdict` where that is another one, or else `sign` where the value has the other sign and one of the two intervals
-    (`low`, `high`) leaves out 0. With `levels: auto` seeds were added by what was seen at the recipe's own reading: no
-    verdict is given at another.
+    (`low`, `high`) leaves out 0; a row's `reason` says the same in words. With `levels: auto` seeds were added by what
+    was seen at the recipe's own reading: no verdict is given at another.
 
     Args:
         study: What the rows are of.
@@ -64,6 +64,8 @@ def with_other_readings(
                 row.setdefault("depends", "sign")
     for row in found if others(study.recipe) else ():
         row["depends"] = row.pop("depends", "")  # the last of the columns
+        if "reason" in row:
+            row["reason"] = "; ".join(filter(None, (row["reason"], dependence(row))))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lottery import stats
 from lottery.decisions import Cell, Decision, decide, ended, only_corrected
 from lottery.frontier_view import decided
+from lottery.other_readings import with_other_readings
 from lottery.pairs import censored, declared, dense, densities, differences, floor, steps
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
@@ -31,8 +32,13 @@ def rows(study: Study) -> list[Row]:
     says where the ticket is shown to be better than the dense network, or equivalent to it, and `better_by` how much
     better at least, at all densities together (Bonferroni). `steps_ratio` is the geometric mean of the ratio of
     early-stop steps; `seeds_needed` how many seeds the seen spread calls for where a density by itself shows nothing.
-    The verdict is `withheld` where the audit found a difference that the recipe does not name.
+    The verdict is `withheld` where the audit found a difference that the recipe does not name. What it would be at the
+    other steps that could be read stands beside it, see `lottery.other_readings`.
     Raises UsageError where the recipe declares no margin."""
+    return with_other_readings(study, _at_report(study), _at_report)
+
+
+def _at_report(study: Study) -> list[Row]:
     compare, recipe = declared(study), study.recipe
     table: list[Row] = []
     labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), study.audit.withheld()

@@ -119,6 +119,8 @@ def _column(name: str, names: list[str], table: Table, confidence: float) -> Ite
         if "bounds" in names:  # the column that says which
             header = "low, high"
         yield Column(name, header, lambda row: _interval(row.get(name), row.get(other), end), True)
+    elif name.startswith("difference_"):
+        yield Column(name, f"{_said(name)} (points)", lambda row: signed(row.get(name)), True)
     elif name in ("difference", "bound", "better_by") or name.endswith("_diff"):
         said = WORDS.get(name) or f"{_said(name.removesuffix('_diff'))} − dense (points)"
         header = "difference (points)" if name == "difference" else said
