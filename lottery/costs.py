@@ -115,7 +115,7 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
         yield f"{diverged} of {len(searches)} diverged, counted up to there"
     machines = (machine for search in searches for manifest in search.manifests for machine in manifest.machines)
     if differing([machine] for machine in machines):
-        yield "mixed environments: seconds do not compare"
+        yield "seconds of different machines, threads or versions"
     if any(search.unknown_seconds for search in searches):
         yield "seconds without the rewind points, which are not in the store"
     if passes(jobs[0].optimizer) is None:

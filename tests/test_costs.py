@@ -334,7 +334,7 @@ def test_unfinished_searches_and_mixed_environments_are_noted(finished: Bench) -
     del found[second]
     notes = {(row["rewind"], row["level"]): row["note"] for row in rows(replace(whole, found=found))}
     places = {key: (label(whole.plan.jobs[key]), 2) for key in (first, second)}
-    assert "mixed environments" in notes[places[first]]
+    assert "seconds of different machines, threads or versions" in notes[places[first]]
     assert "1 of 2 searches not finished" in notes[places[second]]
     assert notes["init", 1] == notes["3it", 1] == ""
 

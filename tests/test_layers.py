@@ -77,7 +77,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "store",
     },
     {"sequential", "frontier"},
-    {"record", "edits"},
+    {"record", "edits", "mixed_environments"},
     {
         "events",
         "vectors",
@@ -183,6 +183,7 @@ LIGHT = [
     "signature",
     "edits",
     "errors",
+    "mixed_environments",
     "seed",
     "signals",
     "views",
