@@ -107,9 +107,8 @@ def table(
     """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.views.VIEWS`.
 
     Raises UsageError for another, and where the recipe has no such table."""
-    import pandas as pd
-
+    from lottery.render import frame
     from lottery.study import study
     from lottery.views import rows_of
 
-    return pd.DataFrame(rows_of(study(_loaded(recipe), data=data, store=store), view))
+    return frame(rows_of(study(_loaded(recipe), data=data, store=store), view))

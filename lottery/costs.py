@@ -79,13 +79,20 @@ def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]
     """The columns of what was spent."""
     spent, tuning = sum(costs, Cost()), meter.tuning(place)
     row: Row = {"n": len(costs)}
-    row |= {name: value / len(costs) if costs else None for name, value in vars(spent).items()}
+    row |= {name: _mean(value, len(costs)) for name, value in vars(spent).items()}
     metrics = next((record.metrics for job in jobs if (record := meter.trained(job))), None)
     row["example_madds_dense"] = meter.forward
     row["example_madds_sparse"] = surviving(meter.layers, metrics) if metrics else None
     if meter.study.recipe.tune is not None:
         row |= {f"tuning_{name}": getattr(tuning, name) for name in ("trainings", "steps", "madds_dense", "seconds")}
     return row | {f"total_{name}": value for name, value in vars(spent + tuning).items() if name != "evaluation_madds"}
+
+
+def _mean(total: float, count: int) -> float | None:
+    """The mean of so many; a count that is the same in all of them stays one."""
+    if not count:
+        return None
+    return total // count if isinstance(total, int) and total % count == 0 else total / count
 
 
 def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
