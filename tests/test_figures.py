@@ -271,6 +271,8 @@ def test_each_pair_has_the_chance_of_its_own_densities() -> None:
             assert dotted.get_color() == curve.get_color()
             assert list(dotted.get_ydata()) == pytest.approx([100 * (0.5 - 0.01 * place), 100 * (0.25 - 0.01 * place)])
             place += 1
+        low, high = axes.get_ylim()
+        assert low == 0 and all(max(line.get_ydata()) < high for line in axes.lines)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][-1] == "by chance"
 

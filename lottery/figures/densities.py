@@ -92,8 +92,8 @@ def overlap(study: Study) -> Figure:
             where, shared, chance = zip(*sorted(points, reverse=True), strict=True)
             axes.plot(where, [100 * value for value in shared], label=pair, **style)
             axes.plot(where, [100 * value for value in chance], color=style["color"], linestyle=":", linewidth=1)
-        axes.set_ylim(bottom=0)
         density_axis(axes, [point[0] for points in named.values() for point in points])
+    every[0].set_ylim(bottom=0)  # of all panels, and after all curves: it ends the search for limits
     finish(figure, every, "weights in common (%)", [Line2D([], [], color="black", linestyle=":", label="by chance")])
     return figure
 

@@ -96,7 +96,7 @@ def finish(figure: Figure, axes: Sequence[Axes], y_label: str, also: Sequence[Ar
 
     The legend stands below the panels, in as many columns as fit beside one another, and the figure grows by it: it
     covers nothing and nothing of it is cut off."""
-    figure.supylabel(y_label, fontsize=8)
+    title = figure.supylabel(y_label, fontsize=8)
     handles: dict[str, Any] = {}
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
@@ -113,3 +113,4 @@ def finish(figure: Figure, axes: Sequence[Axes], y_label: str, also: Sequence[Ar
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
+    title.set_y(0.5 + 0.5 * size.height / figure.bbox.height)  # the middle of the panels
