@@ -152,8 +152,8 @@ def run(
     from lottery.frontier_view import sentences as frontier
     from lottery.provenance import roundings
     from lottery.render import render
+    from lottery.sentences import sentences
     from lottery.study import study
-    from lottery.verdicts import sentences
     from lottery.view import watched
     from lottery.views import rows_of
 

@@ -161,8 +161,8 @@ def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str
 
 
 def lacking(study: Study) -> list[Row]:
-    """A row for each training that is missing or diverged: its place in the study, its key, `state`, and the `step`
-    at which its loss was seen not to be finite."""
+    """A row for each training that is missing, diverged, or blocked because one that it needs diverged: its place in
+    the study, its key, `state`, and the `step` at which its loss was seen not to be finite."""
     labels = optimizer_labels(study.recipe.train.optimizer)
     rows: list[Row] = []
     for job in study.plan:
@@ -171,7 +171,7 @@ def lacking(study: Study) -> list[Row]:
             continue
         rows.append(
             {
-                "state": "missing" if record is None else "diverged",
+                "state": _state(study, job, record),
                 "step": None if record is None else record.diverged,
                 "optimizer": labels[job.place],
                 "rewind": _cell(job)[1],
@@ -184,6 +184,10 @@ def lacking(study: Study) -> list[Row]:
             }
         )
     return rows
+
+
+def _state(study: Study, job: Job, record: Record | None) -> str:
+    return "diverged" if record is not None else "blocked" if job.key in study.blocked else "missing"
 
 
 def environments(study: Study) -> list[Row]:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery import coverage, frontier_view, superiority, verdicts
+from lottery import coverage, frontier_view, superiority
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
 from lottery.provenance import environments, keys_of, lacking, newest, roundings, software
 from lottery.readings import IN_WORDS
+from lottery.sentences import sentences
 from lottery.tables import Row
 from lottery.views import rows_of
 
@@ -114,7 +115,13 @@ def collect(study: Study) -> Report:
         recipe.question,
         list(_warnings(study, sections, missing)),
         sections,
-        Table("missing", "Trainings that are missing or diverged", missing, keys_of(study, "missing", missing), True),
+        Table(
+            "missing",
+            "Trainings that are missing, diverged or blocked",
+            missing,
+            keys_of(study, "missing", missing),
+            True,
+        ),
         written(recipe),
         {recipe.data.component.name: study.plan.fingerprint, **_other_fingerprints(study)},
         software(),
@@ -150,7 +157,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "verdicts",
         "Verdicts",
         _verdicts_explained(recipe.compare),
-        verdicts.sentences,
+        sentences,
         (
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
             _Rows("sparsest", "The sparsest matching density"),
@@ -290,7 +297,8 @@ def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
 
 def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iterator[str]:
     total = sum(job.kind in MEASURED for job in study.plan)
-    for state, said in (("missing", "are missing"), ("diverged", "diverged")):
+    blocked = "cannot be, as one before them diverged"
+    for state, said in (("missing", "are missing"), ("diverged", "diverged"), ("blocked", blocked)):
         rows = [row for row in missing if row["state"] == state]
         if rows:
             kinds = {

@@ -255,32 +255,6 @@ def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> flo
     return 0.0
 
 
-def sentences(study: Study) -> list[str]:
-    """One plain sentence for each optimizer and rewind point: what may be said."""
-    compare, table, told = declared(study), rows(study), []
-    how = f"within {compare.points}, one-sided {100 * compare.confidence:g} %"
-    for summary in sparsest(study):
-        name = summary["optimizer"] + (f", rewound to {summary['rewind']}" if "rewind" in summary else "")
-        mine = [r for r in table if all(r.get(key) == summary.get(key) for key in ("optimizer", "rewind"))]
-        n = min(row["n"] for row in mine)
-        if summary["density"] is None:
-            verdicts = ", ".join(f"{density_label(row['density'])} {row['verdict']}" for row in mine)
-            told.append(f"{name}: no density is shown to match the dense network ({how}, {n} seeds): {verdicts}.")
-            continue
-        line = f"{name}: tickets down to {density_label(summary['density'])} of the weights match the dense network "
-        line += f"({how}, {n} seeds)"
-        won = [density_label(row["density"]) for row in mine if row["verdict"] == "winning"]
-        line += f"; they win, stopping early no later, at {', '.join(won)}" if won else ""
-        lost, kept = (
-            [density_label(row["density"]) for row in mine if row["verdict"] == verdict]
-            for verdict in ("losing", "withheld")
-        )
-        line += f"; they lose at {', '.join(lost)}" if lost else ""
-        line += f"; withheld at {', '.join(kept)}, see the audit" if kept else ""
-        told.append(f"{line}.")
-    return told
-
-
 @once
 def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
     """The places with a finished pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""

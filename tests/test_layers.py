@@ -126,6 +126,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "facts",
         "proofs",
         "verdicts",
+        "sentences",
         "audit",
         "claims",
         "stats",

@@ -16,8 +16,9 @@ from lottery.errors import UsageError
 from lottery.plan import Plan
 from lottery.render import render
 from lottery.schema import CompareSpec
+from lottery.sentences import sentences
 from lottery.study import Study
-from lottery.verdicts import Cell, crossing_interval, decide, sentences
+from lottery.verdicts import Cell, crossing_interval, decide
 
 Array = Any
 EXPERIMENTS = 2000
