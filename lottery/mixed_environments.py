@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.environment import PLUGIN, Session, described, essence, mixed
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.plan import Job, Plan
@@ -36,8 +37,8 @@ def foreseen(plan: Plan, store: Store, here: Session) -> list[str]:
         return []
     then, now = described([essence(session) for session in there]), described([essence(here)])
     how = ", ".join(f"{name} {then[name]} there, {now.get(name, 'none')} here" for name in fields)
-    told = f"mixed environments: {elsewhere} trainings of this study ran elsewhere ({how}) and {missing} that are "
-    told += "compared with them are missing; "
+    told = f"mixed environments: {counted(elsewhere, 'training')} of this study ran elsewhere ({how}), and of those "
+    told += f"compared with them {missing} {'is' if missing == 1 else 'are'} missing; "
     if compare is None:
         return [f"{told}the tables will say so. To train all of it here, name another folder with --store"]
     return [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lottery.pairs import declared
 from lottery.tables import Row, by_place, density_label, head, optimizer_labels, rewind_label
 from lottery.verdicts import rows, sparsest
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.record import Record
@@ -41,7 +42,7 @@ def sentences(study: Study) -> list[str]:
 def seeds_in_words(counts: Sequence[int]) -> str:
     """`1 seed`, `5 seeds`, `2 to 5 seeds`."""
     low, high = min(counts), max(counts)
-    return f"{low} to {high} seeds" if low < high else f"{low} seed{'' if low == 1 else 's'}"
+    return f"{low} to {high} seeds" if low < high else counted(low, "seed")
 
 
 def _place(row: Row) -> tuple[str, str | None]:

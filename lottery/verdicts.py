@@ -13,6 +13,7 @@ from lottery.frontier_view import decided
 from lottery.pairs import censored, declared, dense, densities, differences, steps
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.schema import CompareSpec
@@ -155,7 +156,7 @@ def _reason(cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool)
     if cell.diverged:
         return f"{cell.diverged} tickets diverged whose dense networks did not: nothing is claimed"
     if n < 2:
-        return f"{n} seeds say nothing of the spread; at least 2 are needed"
+        return f"{counted(n, 'seed')} can show nothing of the spread; at least 2 are needed"
     if decision.verdict == "losing":
         return f"shown to be more than {margin} below dense"
     if decision.verdict in ("winning", "matching"):

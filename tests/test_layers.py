@@ -15,7 +15,7 @@ PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "environment", "outside", "plugins", "signature"},
-    {"spec", "registry", "seed", "signals", "places", "passes", "readings"},
+    {"words", "spec", "registry", "seed", "signals", "places", "passes", "readings"},
     {
         "io",
         "reading",

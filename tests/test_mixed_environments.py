@@ -121,7 +121,8 @@ def said_before(*overrides: str, here: dict[str, Any] = HERE, **kept: Any) -> li
 
 def test_another_torch_is_said_with_what_is_done_what_is_missing_and_both_ways_out() -> None:
     (told,) = said_before(environment=THEN)
-    assert "3 trainings of this study ran elsewhere (torch 2.0.0 there, 2.11.0 here) and 3 that" in told
+    assert "3 trainings of this study ran elsewhere (torch 2.0.0 there, 2.11.0 here), and of those " in told
+    assert "compared with them 3 are missing" in told
     assert "--store" in told and """--set 'compare.allow=[torch]'""" in told
 
 

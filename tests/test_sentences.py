@@ -66,8 +66,11 @@ def test_seeds_are_counted_in_words(counts: list[int], words: str) -> None:
 
 
 def test_one_seed_is_one_seed() -> None:
-    (told,) = sentences(held((0.1,)))
-    assert "1 seed)" in told and "1 seeds" not in told
+    study = held((0.1,))
+    (told,) = sentences(study)
+    (row,) = rows_of(study, "verdicts")
+    assert "1 seed)" in told and row["reason"].startswith("1 seed can show nothing")
+    assert "1 seeds" not in told + row["reason"]
 
 
 def test_an_optimizer_whose_dense_networks_all_diverged_is_named_and_its_trainings_are_blocked_not_missing() -> None:
