@@ -53,8 +53,7 @@ def run(
     request = Request(recipe, data_root(data), store_root(store), device, jobs, deterministic, checkpoint_seconds)
     stop = Stop()
     with noticed(stop), _begun(request, plugins, stop) as (planned, events):
-        for sentence in other_sources(planned, Store(request.store)):
-            logging.getLogger("lottery").warning("%s", sentence)
+        _warn(other_sources(planned, Store(request.store)))
         on_plan(planned)
         outcome = Outcome(total=len(planned))
         for event in events:
@@ -70,6 +69,11 @@ def run(
     return outcome
 
 
+def _warn(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        logging.getLogger("lottery").warning("%s", sentence)
+
+
 def _loaded(recipe: Recipe | str | Path) -> Recipe:
     from lottery.recipe import load_recipe
 
@@ -79,15 +83,18 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 @contextmanager
 def _begun(request: Request, plugins: Sequence[str], stop: Stop) -> Iterator[tuple[Plan, Iterator[Event]]]:
     if request.jobs == 1:
+        from lottery.mixed_environments import foreseen
         from lottery.work import prepare, work
 
         bench = prepare(request, stop)
+        _warn(foreseen(bench.plan, bench.store, bench.machine.environment()))
         yield bench.plan, work(bench)
         return
     from lottery.executors.processes import processes
 
-    with processes(request, stop, plugins) as begun:
-        yield begun
+    with processes(request, stop, plugins) as (planned, mixed, events):
+        _warn(mixed)
+        yield planned, events
 
 
 def table(
@@ -100,9 +107,8 @@ def table(
     """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.views.VIEWS`.
 
     Raises UsageError for another, and where the recipe has no such table."""
-    import pandas as pd
-
+    from lottery.render import frame
     from lottery.study import study
     from lottery.views import rows_of
 
-    return pd.DataFrame(rows_of(study(_loaded(recipe), data=data, store=store), view))
+    return frame(rows_of(study(_loaded(recipe), data=data, store=store), view))

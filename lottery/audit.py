@@ -10,7 +10,7 @@ from lottery.facts import Evidence, Facts, changes_of, facts_of
 from lottery.fields import FIELDS, FIXED
 from lottery.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.plan import MEASURED
-from lottery.provenance import DIGITS
+from lottery.provenance import DIGITS, roundings
 from lottery.tables import Row, column_of, head, optimizer_labels, points, rewind_label
 
 if TYPE_CHECKING:
@@ -203,8 +203,6 @@ def _named(study: Study, ours: Facts, dense: Facts, field: str) -> str:
         return f"the branch {ours.branch}"
     if ours.origin is not None and ours.origin.goes_on and field == "steps":
         return f"rewind.mode {ours.mode}"
-    if field == "engine" and study.recipe.train.engine != "dense":
-        return f"train.engine {study.recipe.train.engine}"
     compare = study.recipe.compare
     return "compare.allow" if compare is not None and field in compare.allow else ""
 
@@ -311,6 +309,7 @@ def _summary(study: Study, place: int, label: str) -> Row:
     note = f"{audit.compared.get(place, 0)} trainings, {len({*FIELDS, *FIXED})} fields"
     if opened := audit.unproven.get(place):
         note += f"; the records do not prove {' and '.join(opened)}"
+    note += "".join(f"; {sentence}" for sentence in roundings(study))
     row = head(study.recipe, None, optimizer=label)
     row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
     fair = all(finding.named for finding in audit.findings if finding.cell[0] == place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lottery import io
@@ -43,6 +44,13 @@ class Checkpoints:
                 self._quarantine(folder, key, str(damage))
         return None
 
+    def read(self, key: str, name: str) -> bytes | None:
+        """One file of the newest checkpoint; None where there is none, or it is damaged."""
+        for folder in self._of(key)[:1]:
+            with suppress(DamagedFile):
+                return verified(folder, name, _records(folder, key)[name])
+        return None
+
     def step(self, key: str) -> int | None:
         """The step of the newest checkpoint, unverified."""
         found = self._of(key)
@@ -65,12 +73,16 @@ class Checkpoints:
 
 
 def _load(folder: Path, key: str) -> tuple[int, dict[str, bytes]]:
+    return _step(folder), {name: verified(folder, name, record) for name, record in _records(folder, key).items()}
+
+
+def _records(folder: Path, key: str) -> dict[str, FileRecord]:
+    """The files of a checkpoint, by its manifest. Raises DamagedFile."""
     place = str(folder / MANIFEST)
     about = unseal(read_bytes(folder / MANIFEST, most=MOST_BYTES), place)
     if about.keys() != {"checkpoint", "step", "files"} or (about["checkpoint"], about["step"]) != (key, _step(folder)):
         raise DamagedFile(f"{place}: is no manifest of this checkpoint")
-    records = file_records(about["files"], place)
-    return _step(folder), {name: verified(folder, name, record) for name, record in records.items()}
+    return file_records(about["files"], place)
 
 
 def _step(folder: Path) -> int:

@@ -27,6 +27,7 @@ from lottery.tables import (
     paired,
     rewind_label,
 )
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.audit import Cell
@@ -186,7 +187,8 @@ def _reason(
     if not n:
         why = "no seed has both ticket and control"
     elif n < (least := least_seeds(compare, family)):
-        why = f"{n} seeds cannot show it: p of the sign-flip test is 1/{2**n} at least; it takes {least} seeds or more"
+        why = f"{counted(n, 'seed')} cannot show it: p of the sign-flip test is 1/{2**n} at least; "
+        why += f"it takes {least} seeds or more"
     elif min(decision.p, decision.p_inferior) <= alpha:
         word = "better" if decision.p <= alpha else "worse"
         why = f"the ticket is shown to be {word} by itself, but not after the correction over densities"

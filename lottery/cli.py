@@ -150,9 +150,10 @@ def run(
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.frontier_view import sentences as frontier
+    from lottery.provenance import roundings
     from lottery.render import render
+    from lottery.sentences import sentences
     from lottery.study import study
-    from lottery.verdicts import sentences
     from lottery.view import watched
     from lottery.views import rows_of
 
@@ -169,7 +170,7 @@ def run(
     )
     found = study(loaded, store=store, data=data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
-    for sentence in frontier(found) or (sentences(found) if loaded.compare else ()):
+    for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
@@ -235,6 +236,7 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.io import write_atomic
+    from lottery.provenance import roundings
     from lottery.render import FORMATS, render
     from lottery.views import rows_of
 
@@ -248,6 +250,8 @@ def table(
         terminal.write(render(rows, form, terminal.width()))
     else:
         write_atomic(output, render(rows, form))
+    for sentence in roundings(found):
+        print(sentence, file=sys.stderr)
 
 
 @app.command()

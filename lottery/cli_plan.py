@@ -38,6 +38,7 @@ def plan(
     from lottery.estimate import estimate
     from lottery.frontier_view import sentences
     from lottery.layout import Layout
+    from lottery.mixed_environments import foreseen
     from lottery.record import records
     from lottery.study import Study
     from lottery.work import Request, look
@@ -46,6 +47,7 @@ def plan(
     states = {job.key: bench.store.state(job.key) for job in bench.plan}
     told = estimate(bench)
     decided = sentences(Study(bench.plan, records(bench.plan, bench.store), bench.store))
+    mixed = foreseen(bench.plan, bench.store, bench.machine.environment())
     layout = Layout.of(network := bench.blank())
     if as_json:
         jobs = [
@@ -54,7 +56,10 @@ def plan(
             for job in bench.plan
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
-        print_json({"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)})
+        print_json(
+            {"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)}
+            | {"mixed_environments": mixed}
+        )
         return
     from lottery.render import render
     from lottery.view import duration
@@ -71,7 +76,7 @@ def plan(
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
     if layout.left:
         terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
-    for sentence in (*decided, *other_sources(bench.plan, bench.store)):
+    for sentence in (*decided, *other_sources(bench.plan, bench.store), *mixed):
         terminal.say(sentence)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from lottery.errors import UsageError
 from lottery.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, load, number_of_jobs, plug_in
+from lottery.words import counted
 
 MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
 
@@ -78,7 +79,8 @@ def replicate(
             for line in claim.figures:
                 print(f"           {line}")
     if told or found.missing:
-        print(told or f"{found.missing} trainings are missing", file=sys.stderr)
+        are = "is" if found.missing == 1 else "are"
+        print(told or f"{counted(found.missing, 'training')} {are} missing", file=sys.stderr)
     elif (wanted := seeds_needed(table)) is not None:
         print(_more(name, sets, wanted), file=sys.stderr)
     raise typer.Exit(exit_code)

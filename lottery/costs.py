@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.environment import differing
-from lottery.multiply_adds import STEP, passes, per_layer, surviving
+from lottery.multiply_adds import passes, per_layer, per_layer_and_step, surviving
 from lottery.readings import READINGS
 from lottery.tables import Row, head, measured_cell, optimizer_labels, rewind_label
 
@@ -49,8 +49,9 @@ def rows(study: Study) -> list[Row]:
     ticket. `tuning_...` is what the trials of the learning rate took, once for all seeds and densities (their
     evaluations are left out); `total_...` the sum over the seeds and the tuning. `dense`, `ticket` and `equal_cost`
     (the branch `longer_dense`, None without it) are test accuracies with `_std`, `_n` and `_diverged`.
-    A step is one forward and one backward pass over its batch, the latter counted as two forward passes (Kaplan et al.
-    2020, section 2.1; Evci et al. 2020, appendix): 3 forward passes, times the `passes` of the optimizer.
+    A step is one forward and one backward pass over its batch, times the `passes` of the optimizer; the backward pass
+    costs two forward passes (Kaplan et al. 2020, section 2.1; Evci et al. 2020, appendix), and one in layers that read
+    the input, see `multiply_adds.per_layer_and_step`.
     Raises DataError where the data are not there: how many examples a step has, and of what shape, is only known with
     them."""
     meter, table = _Meter(study), list[Row]()
@@ -78,13 +79,20 @@ def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]
     """The columns of what was spent."""
     spent, tuning = sum(costs, Cost()), meter.tuning(place)
     row: Row = {"n": len(costs)}
-    row |= {name: value / len(costs) if costs else None for name, value in vars(spent).items()}
+    row |= {name: _mean(value, len(costs)) for name, value in vars(spent).items()}
     metrics = next((record.metrics for job in jobs if (record := meter.trained(job))), None)
     row["example_madds_dense"] = meter.forward
     row["example_madds_sparse"] = surviving(meter.layers, metrics) if metrics else None
     if meter.study.recipe.tune is not None:
         row |= {f"tuning_{name}": getattr(tuning, name) for name in ("trainings", "steps", "madds_dense", "seconds")}
     return row | {f"total_{name}": value for name, value in vars(spent + tuning).items() if name != "evaluation_madds"}
+
+
+def _mean(total: float, count: int) -> float | None:
+    """The mean of so many; a count that is the same in all of them stays one."""
+    if not count:
+        return None
+    return total // count if isinstance(total, int) and total % count == 0 else total / count
 
 
 def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
@@ -115,7 +123,7 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
         yield f"{diverged} of {len(searches)} diverged, counted up to there"
     machines = (machine for search in searches for manifest in search.manifests for machine in manifest.machines)
     if differing([machine] for machine in machines):
-        yield "mixed environments: seconds do not compare"
+        yield "seconds of different machines, threads or versions"
     if any(search.unknown_seconds for search in searches):
         yield "seconds without the rewind points, which are not in the store"
     if passes(jobs[0].optimizer) is None:
@@ -152,6 +160,11 @@ class _Meter:
     def layers(self) -> dict[str, int]:
         """Multiply-adds of one example's forward pass, by layer."""
         return per_layer(self.bench.blank(), self.bench.data(self._seed).input_shape)
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Multiply-adds of one example's share in a training step, by layer."""
+        return per_layer_and_step(self.bench.blank(), self.bench.data(self._seed).input_shape)
 
     @property
     def forward(self) -> int:
@@ -210,31 +223,33 @@ class _Meter:
         last = metrics["diverged"] if "diverged" in metrics else metrics["end"]["step"]
         during = self.study.recipe.prune.during
         whole = min(max(first, self._steps(during.end, job)), last) if job.kind == "ticket" and during else first
-        sparse = self._executed(job, first, whole, self.forward)
-        sparse += self._executed(job, whole, last, surviving(self.layers, metrics))
+        each = sum(self.steps.values())
+        sparse = self._executed(job, first, whole, each)
+        sparse += self._executed(job, whole, last, surviving(self.steps, metrics))
         read = {metrics[name]["step"] for name in READINGS if metrics.get(name)}
         tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.bench.splits.test_x)
         examples = len(metrics["curve"]) * self._data.validation_size + tested
-        dense = self._executed(job, first, last, self.forward)
+        dense = self._executed(job, first, last, each)
         return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)
 
     def _to_point(self, job: Job) -> Cost:
         """Of the dense network's steps to the rewind point, which is part of one training with what follows."""
         assert job.rewind is not None
         point, every = (self._steps(to, job) for to in (job.rewind.to, self.study.recipe.train.evaluate_every))
-        dense = self._executed(job, 0, point, self.forward)
+        dense = self._executed(job, 0, point, sum(self.steps.values()))
         examples = -(-point // every) * self._data.validation_size  # at step 0, every, ... before the point
         return Cost(0, point, dense, dense, float(examples * self.forward))
 
-    def _executed(self, job: Job, first: int, last: int, forward: int) -> float:
-        """Multiply-adds of the steps from one to another; the last batch of a pass over the data may be smaller."""
+    def _executed(self, job: Job, first: int, last: int, each: int) -> float:
+        """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
+        data may be smaller."""
         size = self.bench.batch_size(job.optimizer, self._seed)
         per_epoch = self._data.steps_per_epoch(size)
 
         def seen(step: int) -> int:
             return step // per_epoch * self._data.train_size + step % per_epoch * size
 
-        return (passes(job.optimizer) or 1) * STEP * (seen(last) - seen(first)) * float(forward)
+        return (passes(job.optimizer) or 1) * (seen(last) - seen(first)) * float(each)
 
     @property
     def _data(self) -> Data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -26,10 +27,18 @@ VARIABLES = (  # of the environment: what they hold changes instructions or prec
     *("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE"),
     "NUMBA_DISABLE_JIT",
 )
+PRECISION = (  # those of VARIABLES that change precision; the others change instructions, and with them rounding only
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
 FIELDS = (*MACHINE, *PACKAGES, "variables")
+ROUNDING = ("python", "threads", "deterministic", "numpy", "scipy", "numba", "engine")  # docs/fairness.md says why
 PLUGIN = "plugin "  # before a module's name: the field that holds the hash of its source
 
+NONE_SET = "none set"
 ABSENT = "not installed"  # so it took no part: no difference from any version
+
+_PROCESSOR = re.compile(r" (DEFAULT|NO AVX|AVX2|AVX512|VSX|Z VECTOR|SVE\d*)$")  # ends a processor's name in a record
 
 Session = Mapping[str, Any]
 
@@ -51,7 +60,7 @@ def _version(distribution: str) -> str:
 
 def variables() -> str:
     """Those of VARIABLES that are set, `NAME=value`."""
-    return " ".join(f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)) or "none set"
+    return " ".join(f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)) or NONE_SET
 
 
 def said(value: Any) -> str:
@@ -83,3 +92,31 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
 def agree(one: Session, other: Session) -> bool:
     """Whether two sessions are not known to differ; one that names no engine is of the time when there was one."""
     return not differing([[{"engine": "dense", **one}], [{"engine": "dense", **other}]])
+
+
+def mixed(trainings: Iterable[Sequence[Session]]) -> list[str]:
+    """The fields in which the sessions of several trainings differ in more than rounding."""
+    return differing([[essence(session) for session in sessions] for sessions in trainings])
+
+
+def rounding(trainings: Iterable[Sequence[Session]]) -> dict[str, list[str]]:
+    """The fields in which the sessions of several trainings differ in nothing but rounding, with the values found."""
+    known = [[{"engine": "dense", **session} for session in sessions] for sessions in trainings]
+    apart = mixed(known)
+    return {
+        name: sorted({said(session[name]) for sessions in known for session in sessions if name in session})
+        for name in differing(known)
+        if name not in apart
+    }
+
+
+def essence(session: Session) -> dict[str, Any]:
+    """Return what a session recorded without that which changes rounding only: fields of ROUNDING, which processor
+    it was, and variables that choose instructions."""
+    kept = {name: value for name, value in session.items() if name not in ROUNDING}
+    if _PROCESSOR.search(str(kept.get("device", ""))):
+        kept["device"] = "a processor"
+    if "variables" in kept:
+        names = [each for each in str(kept["variables"]).split() if each.partition("=")[0] in PRECISION]
+        kept["variables"] = " ".join(names) or NONE_SET
+    return kept

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lottery import proofs, registry
-from lottery.environment import ABSENT, FIELDS, described
+from lottery.environment import ABSENT, FIELDS, ROUNDING, described, essence
 from lottery.errors import LotteryError, MachineError
 from lottery.identity import digest
 from lottery.origins import Origin, carries_state, origin_of
@@ -153,8 +153,8 @@ class Evidence:
 def facts_of(evidence: Evidence, record: Record, report: str) -> Facts:
     """All that the store knows of a finished training. Accuracy is meant to be read at `report`."""
     key, metrics = record.manifest.key, record.metrics
-    recorded, identity, training = _environment(record), evidence.identity(key), evidence.training(key)
-    environment = {name: value for name, value in recorded.items() if value != ABSENT}
+    recorded, identity, training = described(record.manifest.machines), evidence.identity(key), evidence.training(key)
+    environment = _environment(record)
     problems = list(_identity_problems(evidence, record))
     if identity is None or training is None:
         return Facts(environment, tuple(problems))
@@ -225,10 +225,11 @@ def _is_ticket(identity: Mapping[str, Any]) -> bool:
 
 
 def _environment(record: Record) -> dict[str, str]:
-    """Each part of the environment, over all the sessions that a training took, as far as it was recorded."""
-    found = described(record.manifest.machines)
-    known = {name: found[name] for name in FIELDS if name in found}
-    return {**known, "engine": " and ".join(sorted(record.manifest.engines))}
+    """Each part of the environment that changes more than rounding, over all the sessions that a training took, as
+    far as it was recorded."""
+    found = described([essence(session) for session in record.manifest.machines])
+    compared = [name for name in FIELDS if name not in ROUNDING]
+    return {name: value for name in compared if (value := found.get(name, ABSENT)) != ABSENT}
 
 
 def _described(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:

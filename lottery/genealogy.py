@@ -154,9 +154,12 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 
 def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Of each column over those seeds that have a value there."""
+    """Of each column over those seeds that have a value there; counts that are the same in all of them stay counts."""
     known = {name: [value for row in shares if (value := row[name]) is not None] for name in shares[0]}
-    return {name: statistics.fmean(values) if values else None for name, values in known.items()}
+    return {
+        name: None if not values else values[0] if len(set(values)) == 1 else statistics.fmean(values)
+        for name, values in known.items()
+    }
 
 
 class _Structure:

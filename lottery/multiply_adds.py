@@ -14,17 +14,29 @@ from lottery.layout import EXAMPLES, Layout, traced
 from lottery.spec import Component
 from lottery.tracing import Traced
 
-STEP = 3  # forward passes that one pass of a training step costs: the backward pass is taken for two
-
 
 def per_layer(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Multiply-adds of each prunable weight in the forward pass of one example, by the names of `prunable`.
+    """Return the multiply-adds of each prunable weight in the forward pass of one example, by the names of `prunable`.
 
     Those of all products with the weight while examples pass the model in evaluation mode. Each weight of a
     convolution is used once for each position of its output (transposed: of its input), those that padding reaches
     included, and each of a recurrent layer once for each place of a sequence, so every layer's count is a multiple of
     its number of weights. Biases, normalizations, activations, pooling and products of activations (attention) are
     left out. All count 0 where the model's code cannot be followed."""
+    return {name: forward for name, (forward, _) in _counted(model, input_shape).items()}
+
+
+def per_layer_and_step(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """Return as `per_layer` the multiply-adds of one example's share in a training step: forward and backward pass.
+
+    The gradient of a weight takes as many as its forward pass, and so does that of what it multiplies; this one is not
+    wanted, and not computed, where it follows from the network's input alone. So a layer that reads the input takes two
+    forward passes, whichever it is and however many there are, and any other three."""
+    return {name: 3 * forward - reading for name, (forward, reading) in _counted(model, input_shape).items()}
+
+
+def _counted(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
+    """Of each prunable weight the multiply-adds of one example's forward pass, and those that read the input."""
     layout = Layout.of(model)
     found = traced(model, input_shape, partial(on_device, model, "meta")) or Traced()
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -34,7 +46,8 @@ def per_layer(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
         weight = parameters[place.parameter]
         first, last = place.rows or (0, len(weight))
         row = weight[0].numel()
-        counts[name] = found.multiply_adds(names[id(weight)], first * row, last * row) // EXAMPLES
+        at = names[id(weight)], first * row, last * row
+        counts[name] = found.multiply_adds(*at) // EXAMPLES, found.reading(*at) // EXAMPLES
     return counts
 
 

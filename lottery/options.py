@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.errors import UsageError
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.events import Jobs
@@ -57,7 +58,9 @@ def studied(
 
     found = study(load(recipe, sets, plugins), store=store, data=data)
     if found.missing:
-        print(f"{found.missing} trainings are missing; lottery run {shlex.quote(recipe)} runs them", file=sys.stderr)
+        are, them = ("is", "it") if found.missing == 1 else ("are", "them")
+        missing = f"{counted(found.missing, 'training')} {are} missing"
+        print(f"{missing}; lottery run {shlex.quote(recipe)} runs {them}", file=sys.stderr)
         for sentence in other_sources(found.plan, found.store):
             print(sentence, file=sys.stderr)
     return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import lottery
 from lottery import registry
+from lottery.environment import Session, rounding, said
 from lottery.plan import MEASURED
 from lottery.study import once
 from lottery.tables import Row, column_of, optimizer_labels, rewind_label
@@ -160,8 +161,8 @@ def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str
 
 
 def lacking(study: Study) -> list[Row]:
-    """A row for each training that is missing or diverged: its place in the study, its key, `state`, and the `step`
-    at which its loss was seen not to be finite."""
+    """A row for each training that is missing, diverged, or blocked because one that it needs diverged: its place in
+    the study, its key, `state`, and the `step` at which its loss was seen not to be finite."""
     labels = optimizer_labels(study.recipe.train.optimizer)
     rows: list[Row] = []
     for job in study.plan:
@@ -170,7 +171,7 @@ def lacking(study: Study) -> list[Row]:
             continue
         rows.append(
             {
-                "state": "missing" if record is None else "diverged",
+                "state": _state(study, job, record),
                 "step": None if record is None else record.diverged,
                 "optimizer": labels[job.place],
                 "rewind": _cell(job)[1],
@@ -185,13 +186,16 @@ def lacking(study: Study) -> list[Row]:
     return rows
 
 
+def _state(study: Study, job: Job, record: Record | None) -> str:
+    return "diverged" if record is not None else "blocked" if job.key in study.blocked else "missing"
+
+
 def environments(study: Study) -> list[Row]:
     """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
-    what was recorded of versions and machine; that of a session before the last is told in `earlier`."""
+    what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines."""
     rows = []
     for records in _environments(study):
         manifests = [record.manifest for record in records]
-        about = manifests[0].environment
         dates = sorted(manifest.created for manifest in manifests)
         rows.append(
             {
@@ -199,22 +203,43 @@ def environments(study: Study) -> list[Row]:
                 "first": dates[0],
                 "last": dates[-1],
                 "seconds": sum(manifest.seconds for manifest in manifests),
-                **{
-                    name: json.dumps(value) if isinstance(value, (dict, list)) else value
-                    for name, value in about.items()
-                },
+                **_recorded([session for manifest in manifests for session in manifest.machines]),
+                "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
             }
         )
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in names} for row in rows]
 
 
+def _recorded(sessions: Sequence[Session]) -> Row:
+    """What sessions recorded, by field: the value, or `a and b` in words where they differ."""
+    values: dict[str, Row] = {}
+    for session in sessions:
+        for name, value in session.items():
+            values.setdefault(name, {})[said(value)] = value
+    return {
+        name: " and ".join(sorted(found)) if len(found) > 1 else next(iter(found.values()))
+        for name, found in values.items()
+    }
+
+
 def _environments(study: Study) -> list[list[Record]]:
-    """The finished trainings of each environment, that of the most first."""
-    groups: dict[str, list[Record]] = {}
+    """The finished trainings of each environment, a set of machines, that of the most trainings first."""
+    groups: dict[frozenset[str], list[Record]] = {}
     for record in study.found.values():
-        groups.setdefault(json.dumps(record.manifest.environment, sort_keys=True), []).append(record)
+        machines = frozenset(json.dumps(machine, sort_keys=True) for machine in record.manifest.machines)
+        groups.setdefault(machines, []).append(record)
     return sorted(groups.values(), key=len, reverse=True)
+
+
+def roundings(study: Study) -> list[str]:
+    """Return one sentence on what differs between the trainings of a study and changes nothing but rounding; none where
+    nothing does."""
+    found = rounding(record.manifest.sessions for record in study.found.values())
+    if not found:
+        return []
+    parts = ", ".join(f"{name} ({' and '.join(values)})" for name, values in found.items())
+    return [f"Trainings differ in {parts}: that changes rounding only, so they are compared all the same."]
 
 
 def newest(study: Study) -> str | None:

@@ -30,16 +30,28 @@ def render(table: Sequence[Row], form: str, width: int | None = None) -> bytes:
         return _markdown([_compact(row) for row in table]).encode()
     if form not in FORMATS:
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
+    if form == "csv":
+        return frame(table).to_csv(index=False, lineterminator="\n").encode()
+    if form == "parquet":
+        return _parquet(frame(table))
     import pandas as pd
 
-    frame = pd.DataFrame(list(table))
-    if form == "csv":
-        return frame.to_csv(index=False, lineterminator="\n").encode()
-    if form == "parquet":
-        return _parquet(frame)
     style = pd.DataFrame([_compact(row) for row in table]).style
     latex = style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index").to_latex(hrules=True)
     return str(latex).replace("±", "$\\pm$").encode()
+
+
+def frame(table: Sequence[Row]) -> pd.DataFrame:
+    """Return the rows as a data frame. A column of integers stays one where a row has none: pandas would make it one of
+    fractions, 130.0 for 130."""
+    import pandas as pd
+
+    made = pd.DataFrame(list(table))
+    for name in made.columns.astype(str):
+        known = [row[name] for row in table if row.get(name) is not None]
+        if len(known) < len(table) and known and all(type(value) is int for value in known):
+            made[name] = made[name].astype("Int64")
+    return made
 
 
 def _compact(row: Row) -> dict[str, str]:

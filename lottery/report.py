@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery import coverage, frontier_view, superiority, verdicts
-from lottery.environment import differing
+from lottery import coverage, frontier_view, superiority
+from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.families import acting, counted
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan import MEASURED
-from lottery.provenance import environments, keys_of, lacking, newest, software
+from lottery.provenance import environments, keys_of, lacking, newest, roundings, software
 from lottery.readings import IN_WORDS
+from lottery.sentences import sentences
 from lottery.tables import Row
 from lottery.views import rows_of
 
@@ -115,7 +116,13 @@ def collect(study: Study) -> Report:
         recipe.question,
         list(_warnings(study, sections, missing)),
         sections,
-        Table("missing", "Trainings that are missing or diverged", missing, keys_of(study, "missing", missing), True),
+        Table(
+            "missing",
+            "Trainings that are missing, diverged or blocked",
+            missing,
+            keys_of(study, "missing", missing),
+            True,
+        ),
         written(recipe),
         {recipe.data.component.name: study.plan.fingerprint, **_other_fingerprints(study)},
         software(),
@@ -151,7 +158,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "verdicts",
         "Verdicts",
         _verdicts_explained(recipe),
-        verdicts.sentences,
+        sentences,
         (
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
             _Rows("sparsest", "The sparsest matching density"),
@@ -224,6 +231,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "Provenance",
         "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
         " it. Dates are in UTC.",
+        roundings,
         tables=(
             _Rows("environments", "Environments that the trainings ran in", make=environments),
             _Rows("long", "Trainings", True),
@@ -294,7 +302,8 @@ def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
 
 def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iterator[str]:
     total = sum(job.kind in MEASURED for job in study.plan)
-    for state, said in (("missing", "are missing"), ("diverged", "diverged")):
+    blocked = "cannot be, as one before them diverged"
+    for state, said in (("missing", "are missing"), ("diverged", "diverged"), ("blocked", blocked)):
         rows = [row for row in missing if row["state"] == state]
         if rows:
             kinds = {
@@ -302,9 +311,10 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
             }
             yield f"{len(rows)} of {total} trainings {said}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items())
     tables = {table.name: table.rows for section in sections for table in section.tables}
-    machines = {json.dumps(record.manifest.machines, sort_keys=True) for record in study.found.values()}
-    if apart := differing(record.manifest.machines for record in study.found.values()):
-        yield f"mixed environments ({', '.join(apart)}): the trainings ran in {len(machines)}, see Provenance"
+    machines = [record.manifest.machines for record in study.found.values()]
+    if apart := mixed(machines):
+        unlike = {json.dumps(essence(session), sort_keys=True) for sessions in machines for session in sessions}
+        yield f"mixed environments ({', '.join(apart)}): the trainings ran in {len(unlike)}, see Provenance"
     unfair = sum(row["ok"] is False and row["field"] != "compared" for row in tables.get("audit", []))
     if unfair:
         yield f"{unfair} differences of tickets from dense networks that the recipe does not allow, see Fairness audit"

@@ -211,6 +211,10 @@ class Store:
         """Step and files of the newest checkpoint that verifies."""
         return self.checkpoints.load(check_key(key))
 
+    def read_checkpoint(self, key: str, name: str) -> bytes | None:
+        """One file of the newest checkpoint; None where there is none, or it is damaged."""
+        return self.checkpoints.read(check_key(key), name)
+
     def checkpoint_step(self, key: str) -> int | None:
         """The step of the newest checkpoint, unverified."""
         return self.checkpoints.step(check_key(key))

@@ -42,8 +42,18 @@ class Study:
 
     @property
     def missing(self) -> int:
-        """Trainings that are not finished."""
-        return sum(job.kind in MEASURED for job in self.plan) - len(self.found)
+        """Trainings that are not finished and still can be."""
+        return sum(job.kind in MEASURED for job in self.plan) - len(self.found) - len(self.blocked)
+
+    @cached_property
+    def blocked(self) -> frozenset[str]:
+        """The keys of trainings that cannot be, as one that they need diverged."""
+        bad: set[str] = set()
+        for job in self.plan:
+            record = self.found.get(job.key)
+            if (record is None and any(need in bad for need in job.needs)) or (record and record.diverged is not None):
+                bad.add(job.key)
+        return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind in MEASURED)
 
     @cached_property
     def bench(self) -> Bench:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery import coverage
-from lottery.environment import differing
+from lottery.environment import mixed
 from lottery.finetuning import trains_as_lr
 from lottery.origins import origin_of
 from lottery.plan import MEASURED
@@ -221,14 +221,8 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
         if missing:
             yield f"{name}: {missing} of {len(column)} runs missing"
     found = [record for column in columns.values() for record in column if record]
-    if differing(record.manifest.machines for record in found):
+    if mixed(record.manifest.machines for record in found):
         yield "mixed environments"
-    engines = {
-        name: set().union(*(record.manifest.engines for record in column if record)) for name, column in columns.items()
-    }
-    if len(set[str]().union(*engines.values())) > 1:
-        by_column = [f"{name} {' and '.join(sorted(each))}" for name, each in engines.items() if each]
-        yield f"mixed engines: {', '.join(by_column)}"
     collapsed = sorted({layer for record in found for layer in record.metrics.get("collapsed", [])})
     if collapsed:
         yield f"collapsed: {', '.join(collapsed)}"

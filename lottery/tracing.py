@@ -23,15 +23,19 @@ _WHOLE = (  # layers that are one operator on a processor: each of their weights
     *("lstm", "gru", "rnn_tanh", "rnn_relu", "mkldnn_rnn_layer", "_cudnn_rnn"),
     *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
 )
+_OF_INPUTS = {"mkldnn_rnn_layer": 1, "_native_multi_head_attention": 5, "_transformer_encoder_layer_fwd": 3}  # of
+# those on a processor, the argument that is the weight of the inputs
 
 
 @dataclass(frozen=True)
 class Use:
-    """A product with a stretch of a parameter, from element `first` to `last`, that took so many `multiply_adds`."""
+    """A product with a stretch of a parameter, from element `first` to `last`, that took so many `multiply_adds`;
+    `reads_input` where the other factor follows from the input alone, so that no gradient is wanted of it."""
 
     first: int
     last: int
     multiply_adds: int
+    reads_input: bool = False
 
 
 @dataclass
@@ -40,21 +44,31 @@ class Traced:
 
     `multiplied` are the parameters that were themselves factors beside something that depends on the input, `uses` all
     products with a parameter. `computed` has the parameters from which such a factor was computed without the input,
-    and the multiply-adds with that. `outside` are those of `multiplied` that were
-    read while no module that owns them was running."""
+    and the multiply-adds with that; `computed_reading` those of them that read the input. `outside` are those of
+    `multiplied` that were read while no module that owns them was running."""
 
     multiplied: set[str] = field(default_factory=set)
     uses: dict[str, list[Use]] = field(default_factory=dict)
     computed: Counter[str] = field(default_factory=Counter)
+    computed_reading: Counter[str] = field(default_factory=Counter)
     outside: set[str] = field(default_factory=set)
 
     def multiply_adds(self, name: str, first: int, last: int) -> int:
         """Those of the parameter's elements from `first` to `last`, and of all that is computed from it."""
-        total = self.computed[name]
-        for use in self.uses.get(name, ()):
-            shared = max(0, min(last, use.last) - max(first, use.first))
-            total += use.multiply_adds * shared // (use.last - use.first)
-        return total
+        return self.computed[name] + _shared(self.uses.get(name, ()), first, last)
+
+    def reading(self, name: str, first: int, last: int) -> int:
+        """Those of `multiply_adds` whose other factor follows from the input alone."""
+        uses = [use for use in self.uses.get(name, ()) if use.reads_input]
+        return self.computed_reading[name] + _shared(uses, first, last)
+
+
+def _shared(uses: Iterable[Use], first: int, last: int) -> int:
+    """The multiply-adds of uses with the elements from `first` to `last` of their parameter."""
+    return sum(
+        use.multiply_adds * max(0, min(last, use.last) - max(first, use.first)) // (use.last - use.first)
+        for use in uses
+    )
 
 
 @torch.no_grad()
@@ -95,6 +109,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self._names[self._storage(parameter)] = name
                     self._owners.setdefault(name, set()).add(id(module))
         self._inputs = {self._storage(inputs)}
+        self._trained = {self._storage(each) for each in model.parameters() if each.requires_grad}
         self._sources: dict[int, frozenset[str]] = {}  # of what is computed of parameters alone
 
     def __torch_dispatch__(
@@ -105,8 +120,10 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func._schema.name.partition("::")[2]
         factors = _factors(name, args, given)
         if factors:
-            self._multiply(factors, _cost(name, args, results))
+            self._multiply(factors, _cost(name, args, results), _beside(name, args, factors))
         came = [self._storage(each) for each in given]
+        if any(each in self._trained for each in came):
+            self._trained.update(self._storage(each) for each in results)
         if any(each in self._inputs for each in came):
             self._inputs.update(self._storage(each) for each in results)
         else:
@@ -124,21 +141,30 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kept.append(storage)
         return int(storage._cdata)
 
-    def _multiply(self, factors: Sequence[Tensor], cost: Callable[[Tensor], int]) -> None:
+    def _multiply(
+        self,
+        factors: Sequence[Tensor],
+        cost: Callable[[Tensor], int],
+        beside: Callable[[Tensor], Sequence[Tensor]],
+    ) -> None:
         for factor in factors:
-            others = (self._storage(other) for other in factors if other is not factor)
+            others = [self._storage(other) for other in factors if other is not factor]
             beside_input = any(other in self._inputs for other in others)
+            reads = not any(self._storage(other) in self._trained for other in beside(factor))
             storage = self._storage(factor)
             if storage in self._names:
                 name, first = self._names[storage], int(factor.storage_offset())
                 extent = sum((size - 1) * int(step) for size, step in zip(factor.shape, factor.stride(), strict=True))
-                self.traced.uses.setdefault(name, []).append(Use(first, first + extent + 1, cost(factor)))
+                self.traced.uses.setdefault(name, []).append(Use(first, first + extent + 1, cost(factor), reads))
                 if beside_input:
                     self.traced.multiplied.add(name)
                     if not any(self.running[owner] > 0 for owner in self._owners[name]):
                         self.traced.outside.add(name)
             elif beside_input and storage not in self._inputs:
-                self.traced.computed.update(dict.fromkeys(self._sources.get(storage, ()), cost(factor)))
+                named = dict.fromkeys(self._sources.get(storage, ()), cost(factor))
+                self.traced.computed.update(named)
+                if reads:
+                    self.traced.computed_reading.update(named)
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -150,6 +176,15 @@ def _factors(name: str, args: Sequence[Any], given: Sequence[Tensor]) -> list[Te
         return list(given)
     places: Iterable[int] = (0, 1, 2) if name.startswith(_ATTENTION) else _FACTORS.get(name, ())
     return [args[place] for place in places]
+
+
+def _beside(name: str, args: Sequence[Any], factors: Sequence[Tensor]) -> Callable[[Tensor], Sequence[Tensor]]:
+    """The tensors that a factor of an operator multiplies, or is taken to multiply where the operator is a whole layer:
+    a weight of its inputs these, any other what weights have made."""
+    if name not in _WHOLE:
+        return lambda factor: [other for other in factors if other is not factor]
+    first = args[_OF_INPUTS[name]] if name in _OF_INPUTS else None
+    return lambda factor: [args[0]] if factor is first else factors
 
 
 def _cost(name: str, args: Sequence[Any], results: Sequence[Tensor]) -> Callable[[Tensor], int]:

@@ -14,6 +14,7 @@ from lottery.other_readings import with_other_readings
 from lottery.pairs import censored, declared, dense, densities, differences, floor, steps
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.schema import CompareSpec
@@ -101,7 +102,7 @@ def _reason(row: Row, cell: Cell, decision: Decision, compare: CompareSpec, may_
     if cell.diverged:
         return f"{cell.diverged} tickets diverged whose dense networks did not: nothing is claimed"
     if n < 2:
-        return f"{n} seeds say nothing of the spread; at least 2 are needed"
+        return f"{counted(n, 'seed')} can show nothing of the spread; at least 2 are needed"
     if decision.verdict == "losing":
         return f"shown to be more than {margin} below dense"
     if decision.verdict in ("winning", "matching"):
@@ -207,35 +208,6 @@ def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> flo
             return math.exp(x + share * (math.log(density) - x))
         above, x = here, math.log(density)
     return 0.0
-
-
-def sentences(study: Study) -> list[str]:
-    """One plain sentence for each optimizer and rewind point: what may be said."""
-    compare, table, told = declared(study), rows(study), []
-    how = f"within {compare.points}, one-sided {100 * compare.confidence:g} %"
-    for summary in sparsest(study):
-        name = summary["optimizer"] + (f", rewound to {summary['rewind']}" if "rewind" in summary else "")
-        mine = [r for r in table if all(r.get(key) == summary.get(key) for key in ("optimizer", "rewind"))]
-        n = min(row["n"] for row in mine)
-        if summary["density"] is None:
-            verdicts = ", ".join(f"{density_label(row['density'])} {row['verdict']}" for row in mine)
-            told.append(f"{name}: no density is shown to match the dense network ({how}, {n} seeds): {verdicts}.")
-            continue
-        line = f"{name}: tickets down to {density_label(summary['density'])} of the weights match the dense network "
-        line += f"({how}, {n} seeds)"
-        won = [density_label(row["density"]) for row in mine if row["verdict"] == "winning"]
-        line += f"; they win, stopping early no later, at {', '.join(won)}" if won else ""
-        for word, said in (("better", "are better than it"), ("equivalent", "are equivalent to it")):
-            at = [density_label(row["density"]) for row in mine if word in row["also"].split(", ")]
-            line += f"; they {said} at {', '.join(at)}" if at else ""
-        lost, kept = (
-            [density_label(row["density"]) for row in mine if row["verdict"] == verdict]
-            for verdict in ("losing", "withheld")
-        )
-        line += f"; they lose at {', '.join(lost)}" if lost else ""
-        line += f"; withheld at {', '.join(kept)}, see the audit" if kept else ""
-        told.append(f"{line}.")
-    return told
 
 
 @once

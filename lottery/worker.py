@@ -77,6 +77,7 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
         _take_part(_bench(request, stop), line)
         return {}
     from lottery import forks
+    from lottery.mixed_environments import foreseen
 
     threads = forks.hold_threads()
     bench = _bench(request, stop)
@@ -87,7 +88,8 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
 
     able = forks.ready(bench, fitting=request["jobs"] == "auto")
     about = {"fingerprint": bench.plan.fingerprint, "others": dict(bench.plan.others), "jobs": bench.jobs}
-    line.say({"prepared": {**about, "forks": able}})
+    mixed = foreseen(bench.plan, bench.store, bench.machine.environment())
+    line.say({"prepared": {**about, "forks": able, "mixed": mixed}})
     if able:
         return {"exit_codes": forks.fork(bench.jobs, line.channel, lambda own: begin(line.another(own)))}
     forks.release_threads(threads)

@@ -15,7 +15,7 @@ from lottery.device import machine, prepared
 from lottery.environment import FIELDS, agree, differing, variables, versions
 from lottery.fields import FIELDS as AUDITED
 
-NOW = {**HERE, "numpy": "2.4", "curvlinops": "3.0", "plugin mine": "a" * 16}
+NOW = {**HERE, "numpy": "2.4", "pillow": "2.4", "curvlinops": "3.0", "plugin mine": "a" * 16}
 
 
 def test_the_record_has_each_field_with_the_version_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +55,9 @@ def test_a_package_that_is_not_installed_is_recorded_as_that(monkeypatch: pytest
 
 OTHERS: list[tuple[dict[str, Any], list[str]]] = [
     ({}, []),
-    ({"numpy": "2.3"}, ["numpy"]),
-    ({"torch": "2.12.0", "numpy": "2.3"}, ["torch", "numpy"]),
-    ({"numpy": None}, []),  # not recorded
+    ({"pillow": "2.3"}, ["pillow"]),
+    ({"torch": "2.12.0", "pillow": "2.3"}, ["torch", "pillow"]),
+    ({"pillow": None}, []),  # not recorded
     ({"curvlinops": "not installed"}, []),
     ({"plugin mine": "b" * 16}, ["plugin mine"]),
     ({"plugin mine": None}, []),  # not loaded

@@ -11,17 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats as oracle
 from studies import Recorded, dense, everything, hand, made, ticket
 
+from lottery import genealogy
 from lottery.cli import main
 from lottery.errors import UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.figures.style import density_axis, line_style, panels
+from lottery.genealogy import ALL
 from lottery.levels import read_state
-from lottery.plan import Plan
+from lottery.plan import Job, Plan
 from lottery.recipe import parse_recipe
 from lottery.record import records
+from lottery.starts import starting_point
 from lottery.study import Study
 from lottery.views import rows_of
 from lottery.work import Request, prepare, work
@@ -211,33 +215,119 @@ def test_layers_are_drawn_at_their_densities_against_that_of_the_network(trained
     assert fc1.get_xdata()[-1] == pytest.approx(last[0].density)
 
 
-def test_overlap_between_seeds_is_the_share_of_weights_both_masks_kept(trained: Study) -> None:
+def test_overlap_between_seeds_is_the_share_of_weights_both_masks_kept_beside_that_of_chance(trained: Study) -> None:
     axes = draw(trained, "overlap").axes[0]
+    assert axes.get_title() == "between seeds"
     curves = {line.get_label(): line for line in axes.lines}
     one, other = [trained.level(j).mask for j in trained.plan if (j.kind, j.place, j.level) == ("ticket", 0, 2)]
     both = sum(int((one[name] & other[name]).sum()) for name in one)
     kept = sum(int(one[name].sum()) for name in one)
-    assert curves["between seeds"].get_ydata()[-1] == pytest.approx(100 * both / kept)
-    assert {"by chance", "with sgd"} <= curves.keys()
+    assert curves["adam"].get_ydata()[-1] == pytest.approx(100 * both / kept)
+    chance = sum(int(one[name].sum()) * int(other[name].sum()) / one[name].numel() for name in one)
+    (dotted,) = [line for line in chances(axes) if line.get_color() == curves["adam"].get_color()]
+    assert dotted.get_ydata()[-1] == pytest.approx(100 * chance / kept)
+
+
+def chances(axes: Any) -> list[Any]:
+    return [line for line in axes.lines if line.get_linestyle() == ":"]
+
+
+THREE = ["adam", "momentum", "nesterov"]
+OPTIMIZERS = "train.optimizer=[adam, {name: momentum, lr: 0.1}, {name: nesterov, lr: 0.1}]"
+
+
+def overlaps_of_three(seeds: int) -> Study:
+    """Tickets of three optimizers, whose rows of overlaps are made up: a share and a chance for each pair."""
+    planned = hand(OPTIMIZERS, "prune.levels=2", f"seeds={seeds}")
+    held, rows = study(planned, {}), []
+    pairs = [(name, None) for name in THREE] if seeds > 1 else []
+    pairs += [("adam", "momentum"), ("adam", "nesterov"), ("momentum", "nesterov")]
+    for place, (one, other) in enumerate(pairs):
+        for level in (1, 2):
+            about = {"optimizer": one, "between": "optimizers" if other else "seeds", "other": other, "level": level}
+            shares = {"overlap": 0.9 - 0.05 * place, "overlap_chance": 0.5**level - 0.01 * place}
+            rows.append({**about, "density": 0.5**level, "layer": ALL, "pairs": 1, **shares})
+    held.made[genealogy.overlaps.__wrapped__] = rows  # type: ignore[attr-defined]
+    return held
+
+
+def test_a_colour_means_one_pair_in_all_panels_and_no_panel_is_without_a_pair() -> None:
+    figure = draw(overlaps_of_three(2), "overlap")
+    shown = {axes.get_title(): [line for line in axes.lines if line.get_linestyle() != ":"] for axes in figure.axes}
+    names = {title: [str(line.get_label()) for line in curves] for title, curves in shown.items()}
+    between = ["adam and momentum", "adam and nesterov", "momentum and nesterov"]
+    assert names == {"between seeds": THREE, "between optimizers": between}
+    colours = [line.get_color() for curves in shown.values() for line in curves]
+    assert len(set(colours)) == len(colours) == 6
+    assert [axes.get_title() for axes in draw(overlaps_of_three(1), "overlap").axes] == ["between optimizers"]
+
+
+def test_each_pair_has_the_chance_of_its_own_densities() -> None:
+    figure = draw(overlaps_of_three(2), "overlap")
+    place = 0
+    for axes in figure.axes:
+        solid = [line for line in axes.lines if line.get_linestyle() != ":"]
+        for curve, dotted in zip(solid, chances(axes), strict=True):
+            assert dotted.get_color() == curve.get_color()
+            assert list(dotted.get_ydata()) == pytest.approx([100 * (0.5 - 0.01 * place), 100 * (0.25 - 0.01 * place)])
+            place += 1
+        low, high = axes.get_ylim()
+        assert low == 0 and all(max(line.get_ydata()) < high for line in axes.lines)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][-1] == "by chance"
+
+
+@pytest.mark.parametrize(("optimizers", "levels"), [("train.optimizer=adam", 20), (OPTIMIZERS, 8)])
+def test_no_legend_is_cut_off_or_covers_a_panel(optimizers: str, levels: int) -> None:
+    planned = hand(optimizers, f"prune.levels={levels}", "prune.fraction=0.2")
+    figure = draw(study(planned, everything(planned)), "curves")
+    drawn(figure, "png")
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == levels + 1
+    box, canvas = legend.get_window_extent(), figure.bbox
+    assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
+    for axes in figure.axes:
+        assert axes.get_tightbbox().y0 >= box.y1 - 1
+        assert axes.bbox.height >= 0.6 * 2.6 * figure.dpi  # of a panel's height is left
 
 
 def test_weights_are_those_that_survive_where_training_starts_and_ends(trained: Study) -> None:
-    figure = draw(trained, "weights")
     job = next(j for j in trained.plan if (j.kind, j.place, j.level, j.seed) == ("ticket", 0, 2, 0))
-    stored = trained.level(job)
-    mask, ends = stored.mask["fc1.weight"], stored.trained["fc1.weight"]
     point, _ = read_state(trained.store, str(job.point))
     starts = point["model/fc1.weight"]
-    axes = next(axes for axes in figure.axes if axes.get_title() == "fc1")
+    shown(trained, job, starts, starts[~trained.level(job).mask["fc1.weight"]])
+
+
+def shown(held: Study, job: Job, starts: Any, pruned: Any) -> None:
+    """The first layer's histograms of this ticket, which is the one drawn, are of these weights."""
+    axes = next(axes for axes in draw(held, "weights").axes if axes.get_title() == "fc1")
+    stored = held.level(job)
+    mask, ends = stored.mask["fc1.weight"], stored.trained["fc1.weight"]
+    parts = {"kept, at the start": starts[mask], "kept, at the end": ends[mask], "pruned, at the start": pruned}
     shapes = {patch.get_label(): patch.get_path().vertices for patch in axes.patches}
-    reach = max(float(starts.abs().max()), float(ends.abs().max()))
-    for label, values in (
-        ("kept, at the start", starts[mask]),
-        ("kept, at the end", ends[mask]),
-        ("pruned, at the start", starts[~mask]),
-    ):
+    reach = max(float(values.abs().max()) for values in parts.values())
+    for label, values in parts.items():
         expected, _ = np.histogram(values.double().numpy(), bins=60, range=(-reach, reach), density=True)
         assert shapes[label][:, 1].max() == pytest.approx(expected.max()), label
+
+
+@pytest.mark.parametrize("mode", ["lr", "finetune"])
+def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path: Path, mode: str) -> None:
+    settings = [f"rewind={{to: 4it, mode: {mode}}}", "train.optimizer=[{name: adam, lr: 1e-2}]", "seeds=1"]
+    settings += ["train.schedule={name: cosine}", "finetune={rate: 0.2}"] if mode == "finetune" else []
+    recipe = parse_recipe(TRAINED.replace("transfer: {levels: 1}\n", ""), "drawn.yaml", settings)
+    bench = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu"))
+    list(work(bench))
+    held = Study(bench.plan, records(bench.plan, bench.store), bench.store, tmp_path)
+    dense_job, above, job = (j for j in held.plan if j.kind in ("dense", "ticket"))
+    for ticket_job, parent in ((job, above), (above, dense_job)):
+        starts = held.level(parent).trained["fc1.weight"]
+        start = starting_point(bench, ticket_job)
+        kept = start.mask["fc1.weight"]
+        assert torch.equal(start.weights["fc1.weight"][kept], starts[kept])
+    gone = held.level(above).mask["fc1.weight"] & ~held.level(job).mask["fc1.weight"]
+    starts = held.level(above).trained["fc1.weight"]
+    shown(held, job, starts, starts[gone])
 
 
 @pytest.mark.parametrize("name", FIGURES)

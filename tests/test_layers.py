@@ -15,7 +15,7 @@ PACKAGE = Path(lottery.__file__).parent
 
 LAYERS = [  # a module imports from its own layer or those above it in this list
     {"errors", "environment", "outside", "plugins", "signature"},
-    {"spec", "registry", "seed", "signals", "places", "passes", "readings"},
+    {"words", "spec", "registry", "seed", "signals", "places", "passes", "readings"},
     {
         "io",
         "reading",
@@ -77,7 +77,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "store",
     },
     {"sequential", "families", "frontier"},
-    {"resolution", "record", "edits"},
+    {"resolution", "record", "edits", "mixed_environments"},
     {
         "events",
         "vectors",
@@ -127,6 +127,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "proofs",
         "decisions",
         "verdicts",
+        "sentences",
         "audit",
         "claims",
         "stats",
@@ -184,6 +185,7 @@ LIGHT = [
     "signature",
     "edits",
     "errors",
+    "mixed_environments",
     "seed",
     "signals",
     "views",

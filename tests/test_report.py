@@ -375,7 +375,7 @@ def test_trainings_of_each_environment_stand_behind_its_row_and_a_banner_says_th
     assert [(row["trainings"], row["device"]) for row in table.rows] == [(2, "cpu"), (1, "another")]
     assert table.keys[1] == list(other) and set(table.keys[0]) == set(found) - set(other)
     assert collect(held).warnings == [
-        "mixed environments (lottery, torch, device, threads, deterministic): the trainings ran in 2, see Provenance"
+        "mixed environments (lottery, torch, device): the trainings ran in 2, see Provenance"
     ]
 
 

@@ -24,6 +24,7 @@ from lottery.errors import MachineError, UsageError
 from lottery.mask import Mask, masked
 from lottery.models._perceptron import Perceptron
 from lottery.objective import Objective
+from lottery.provenance import roundings
 from lottery.recipe import Recipe, parse_recipe
 from lottery.sparse import STRETCH, SparseEngine, by_source, compressed
 from lottery.step import DenseEngine
@@ -329,8 +330,9 @@ def test_records_and_tables_name_the_engine(finished: Path) -> None:
     engines = {(record.job.kind, *record.manifest.engines) for record in found.found.values()}
     assert engines == {("dense", "dense"), ("ticket", "sparse"), ("branch", "sparse")}
     for row in means(found):
-        assert "mixed engines: dense dense, ticket sparse, reinit sparse" in row["note"]
-        assert "mixed environments" not in row["note"]
+        assert "mixed" not in row["note"] and "engine" not in row["note"]
+    (told,) = roundings(found)
+    assert "engine (dense and sparse)" in told
     assert {cell: why for cell, why in found.audit.withheld().items() if any("engine" in each for each in why)} == {}
 
 

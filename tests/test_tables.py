@@ -12,7 +12,7 @@ import pytest
 from studies import HERE, dense, everything, hand, is_of, made, record, ticket, view_of
 
 from lottery.errors import UsageError
-from lottery.render import FORMATS, render
+from lottery.render import FORMATS, frame, render
 from lottery.tables import optimizer_labels
 
 
@@ -262,9 +262,25 @@ def test_json_is_the_rows_with_null_for_what_is_no_number() -> None:
     assert content.endswith(b"]\n")
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "markdown", "text", "latex"])
+def test_integers_stay_integers_where_another_row_has_none(form: str) -> None:
+    planned = hand()
+    found = made(planned, dense(0, 0.5), dense(1, 0.5), ticket(0, 0.5), ticket(1, 0.0, diverged=130))
+    table = view_of("long", planned, found)
+    assert sorted(str(row["diverged_step"]) for row in table) == ["130", "None", "None", "None"]
+    told = render(table, form).decode()
+    assert "130" in told and "130.0" not in told and "30.0" not in told
+
+
+def test_a_frame_has_integers_as_such_and_leaves_means_and_flags_alone() -> None:
+    made = frame([{"a": 130, "b": 130, "c": 1.0, "d": True}, {"a": None, "b": 2, "c": None, "d": None}])
+    assert [str(kind) for kind in made.dtypes] == ["Int64", "int64", "float64", "object"]
+    assert made["a"].tolist() == [130, pd.NA]
+
+
 def test_csv_holds_every_digit_of_the_rows(table: list[dict[str, Any]]) -> None:
-    frame = pd.read_csv(io.BytesIO(render(table, "csv")), dtype=str, keep_default_na=False)
-    for row, read in zip(table, frame.to_dict("records"), strict=True):
+    held = pd.read_csv(io.BytesIO(render(table, "csv")), dtype=str, keep_default_na=False)
+    for row, read in zip(table, held.to_dict("records"), strict=True):
         for name, value in row.items():
             if isinstance(value, (int, float)):
                 assert float(read[name]) == value
@@ -274,9 +290,9 @@ def test_csv_holds_every_digit_of_the_rows(table: list[dict[str, Any]]) -> None:
 
 def test_parquet_holds_the_rows(table: list[dict[str, Any]]) -> None:
     pytest.importorskip("pyarrow")
-    frame = pd.read_parquet(io.BytesIO(render(table, "parquet")))
-    assert frame["ticket"].tolist() == [row["ticket"] for row in table]
-    assert frame["note"].tolist() == [row["note"] for row in table]
+    held = pd.read_parquet(io.BytesIO(render(table, "parquet")))
+    assert held["ticket"].tolist() == [row["ticket"] for row in table]
+    assert held["note"].tolist() == [row["note"] for row in table]
 
 
 def test_latex_is_a_booktabs_table_with_names_escaped() -> None:

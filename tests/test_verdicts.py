@@ -17,9 +17,10 @@ from lottery.errors import DamagedFile, UsageError
 from lottery.plan import Plan
 from lottery.render import render
 from lottery.schema import CompareSpec
+from lottery.sentences import sentences
 from lottery.study import Study
 from lottery.tensors import encode
-from lottery.verdicts import crossing_interval, sentences
+from lottery.verdicts import crossing_interval
 
 Array = Any
 EXPERIMENTS = 2000

@@ -26,8 +26,11 @@ ENDED = None  # what a reader thread puts last
 
 
 @contextmanager
-def processes(request: Request, stop: Stop, plugins: Sequence[str] = ()) -> Iterator[tuple[Plan, Iterator[Event]]]:
-    """Run the request in `request.jobs` processes: the plan, and their events as they come.
+def processes(
+    request: Request, stop: Stop, plugins: Sequence[str] = ()
+) -> Iterator[tuple[Plan, list[str], Iterator[Event]]]:
+    """Run the request in `request.jobs` processes: the plan, what `lottery.mixed_environments` has to say before any
+    training, and their events as they come.
 
     The first process reads the data and checks the plan; then it forks the workers, or takes part itself beside others
     like it, where it cannot (a GPU, another system than Linux, threads that a plugin started). Raises what it met. A
@@ -37,7 +40,7 @@ def processes(request: Request, stop: Stop, plugins: Sequence[str] = ()) -> Iter
     try:
         prepared = crew.prepared()
         planned = asked_plan(request.recipe, prepared["fingerprint"], prepared["others"], Store(request.store))
-        yield planned, crew.run(prepared["jobs"], prepared["forks"])
+        yield planned, prepared["mixed"], crew.run(prepared["jobs"], prepared["forks"])
     finally:
         crew.close()
 

@@ -63,36 +63,39 @@ def layers(study: Study) -> Figure:
 
 
 def overlap(study: Study) -> Figure:
-    """Share of weights that two masks of equal density have in common, and what chance would give, against density.
+    """Share of weights that two masks of equal density have in common, and dotted what chance would give, against
+    density.
 
-    Between seeds of one optimizer, and between optimizers within a seed. Raises UsageError where there is no pair."""
+    A panel for the masks of different seeds, a curve an optimizer, and one for those of different optimizers within a
+    seed, a curve a pair; a colour is that of one pair in all panels. Raises UsageError where there is no pair."""
+    from matplotlib.lines import Line2D
+
     from lottery.genealogy import ALL
     from lottery.genealogy import overlaps as rows
 
     by_panel: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
-    known = {(labels, level): density for labels, level, density in _tickets(study)}
     for row in rows(study):
         if row["layer"] != ALL or row["overlap"] is None:
             continue
-        what = "between seeds" if row["between"] == "seeds" else f"with {row['other']}"
-        at = known[row["optimizer"], row["level"]]
-        by_panel.setdefault(whose(row), {}).setdefault(what, []).append((at, row["overlap"], row["overlap_chance"]))
+        title = ", ".join(filter(None, (f"between {row['between']}", row.get("rewind"))))
+        pair = row["optimizer"] if row["between"] == "seeds" else f"{row['optimizer']} and {row['other']}"
+        seen = row["density"], row["overlap"], row["overlap_chance"]
+        by_panel.setdefault(title, {}).setdefault(pair, []).append(seen)
     if not by_panel:
         raise UsageError(f"{study.recipe.name}: has no two tickets of one level yet whose masks could overlap")
+    pairs = dict.fromkeys(pair for named in by_panel.values() for pair in named)
+    styles = {pair: line_style(place) for place, pair in enumerate(pairs)}
     figure, every = panels(list(by_panel))
     for axes, named in zip(every, by_panel.values(), strict=True):
-        for place, (what, points) in enumerate(named.items()):
-            where, seen, chance = zip(*sorted(points, reverse=True), strict=True)
-            axes.plot(where, [100 * value for value in seen], label=what, **line_style(place))
-        axes.plot(where, [100 * value for value in chance], color="black", linestyle=":", label="by chance")
+        for pair, points in named.items():
+            style = styles[pair]
+            where, shared, chance = zip(*sorted(points, reverse=True), strict=True)
+            axes.plot(where, [100 * value for value in shared], label=pair, **style)
+            axes.plot(where, [100 * value for value in chance], color=style["color"], linestyle=":", linewidth=1)
         density_axis(axes, [point[0] for points in named.values() for point in points])
-    finish(figure, every, "weights in common (%)")
+    every[0].set_ylim(bottom=0)  # of all panels, and after all curves: it ends the search for limits
+    finish(figure, every, "weights in common (%)", [Line2D([], [], color="black", linestyle=":", label="by chance")])
     return figure
-
-
-def _tickets(study: Study) -> list[tuple[str, int, float]]:
-    labels = optimizer_labels(study.recipe.train.optimizer)
-    return [(labels[place], level, density) for (place, _, level), density in densities(study).items() if level]
 
 
 def _compared(study: Study, cells: Cells, *, scale: float, mark_censored: bool = False) -> tuple[Figure, list[Axes]]:

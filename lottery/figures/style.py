@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -49,7 +50,7 @@ def panels(titles: Sequence[str], *, share_y: bool = True) -> tuple[Figure, list
     columns = min(MOST_COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
     with matplotlib.rc_context(FONT):
-        figure = Figure(figsize=(max(4.2, WIDTH * columns), HEIGHT * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=(max(4.2, WIDTH * columns), HEIGHT * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
         every: list[Axes] = list(grid.flat)
         for axes, title in zip(every, titles, strict=False):
@@ -90,15 +91,26 @@ def density_axis(axes: Axes, densities: Sequence[float]) -> None:
     axes.set_xlabel("weights left (%)")
 
 
-def finish(figure: Figure, axes: Sequence[Axes], y_label: str) -> None:
-    """One label of the y axis and one legend for all panels; the legend below them, so that it covers nothing."""
-    figure.supylabel(y_label, fontsize=8)
+def finish(figure: Figure, axes: Sequence[Axes], y_label: str, also: Sequence[Artist] = ()) -> None:
+    """Give the figure one label of the y axis and one legend for all panels, with `also` what stands for many curves.
+
+    The legend stands below the panels, in as many columns as fit beside one another, and the figure grows by it: it
+    covers nothing and nothing of it is cut off."""
+    title = figure.supylabel(y_label, fontsize=8)
     handles: dict[str, Any] = {}
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    columns = max(2, round(figure.get_size_inches()[0] / 1.4))
-    if handles:
-        figure.legend(
+    handles |= {str(artist.get_label()): artist for artist in also}
+    if not handles:
+        return
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
             list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=7
         )
+        size = legend.get_window_extent()
+        if size.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
+    title.set_y(0.5 + 0.5 * size.height / figure.bbox.height)  # the middle of the panels

@@ -66,7 +66,10 @@ def _measured(study: Study, name: str) -> bool:
 
 def weights(study: Study, level: int | None = None) -> Figure:
     """Histogram of each layer's weights where the first seed's ticket of `level` (the sparsest there is) starts and
-    where it ends: surviving weights at start and end, and those pruned, as they were at the start."""
+    where it ends: surviving weights at start and end, and those pruned, as they were at the start.
+
+    A ticket that goes on from trained weights (modes lr and finetune) starts from those of the level above; pruned are
+    then the weights that this level pruned, as the others were 0 there."""
     tickets = [job for job in study.plan if job.kind == "ticket" and job.key in study.found]
     whole = [job for job in tickets if study.found[job.key].diverged is None]
     levels = {job.level for job in whole}
@@ -75,12 +78,16 @@ def weights(study: Study, level: int | None = None) -> Figure:
             f"{study.recipe.name}: no ticket{'' if level is None else f' of level {level}'} is finished yet"
         )
     job = next(job for job in whole if job.level == (max(levels) if level is None else level))
-    initial, trained, alive = _states(study, job)
+    initial, trained, alive, above = _states(study, job)
     figure, every = panels([name.removesuffix(".weight") for name in alive], share_y=False)
     for axes, (name, kept) in zip(every, alive.items(), strict=True):
         start, end = initial[name].flatten(), trained[name].flatten()
-        bits = kept.flatten()
-        parts = {"pruned, at the start": start[~bits], "kept, at the start": start[bits], "kept, at the end": end[bits]}
+        bits, before = kept.flatten(), above[name].flatten()
+        parts = {
+            "pruned, at the start": start[before & ~bits],
+            "kept, at the start": start[bits],
+            "kept, at the end": end[bits],
+        }
         reach = max((float(part.abs().max()) for part in parts.values() if len(part)), default=1.0)
         for place, (label, part) in enumerate(parts.items()):
             style: dict[str, Any] = {"color": ("#999999", *COLORS)[place], "label": label, "density": True}
@@ -96,16 +103,26 @@ def weights(study: Study, level: int | None = None) -> Figure:
     return figure
 
 
-def _states(study: Study, job: Job) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Weights at the start and end by mask name, and which of them are alive."""
+def _states(
+    study: Study, job: Job
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Weights at the start and end of a ticket's training by mask name, which of them are alive, and which have a value
+    at the start, being alive in what it starts from."""
     from lottery.levels import read_mask, read_state, read_trained
+    from lottery.mask import Mask
 
     mask = read_mask(study.store, job.key)
     trained = read_trained(study.store, job.key, mask)
-    assert job.point is not None
+    assert job.point is not None and job.rewind is not None
     tensors, _ = read_state(study.store, job.point)
-    initial = {name: tensors[f"model/{name}"] for name in mask}
-    return initial, {name: trained[name] for name in mask}, {name: mask[name] for name in mask}
+    dense = Mask.dense({name: tensors[f"model/{name}"] for name in mask})
+    if job.rewind.mode == "weights" or study.recipe.prune.when == "training":
+        start, above = {name: tensors[f"model/{name}"] for name in mask}, dense
+    else:
+        parent = study.plan.trunk(job)[-2]
+        above = read_mask(study.store, parent.key) if parent.kind == "ticket" else dense
+        start = dict(read_trained(study.store, parent.key, above if parent.kind == "ticket" else None))
+    return start, trained, {name: mask[name] for name in mask}, {name: above[name] for name in mask}
 
 
 def transfer(study: Study) -> Figure:
