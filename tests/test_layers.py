@@ -43,6 +43,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "path_sums",
         "criterion_rules",
         "entry_rules",
+        "pruned_once",
         "contradictions",
         "claim_rules",
         "fields",
