@@ -207,6 +207,8 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         figures=("layers", "overlap", "weights"),
     )
     matrix = [_Rows("transfer", "Tickets found with one optimizer and retrained with another")] * bool(recipe.transfer)
+    tests = _Rows("transfer_tests", "Transferred tickets against what the optimizer that retrains them reaches itself")
+    matrix += [tests] * bool(recipe.transfer)
     matrix += [_Rows("rates", "Learning rates tried")] * bool(recipe.tune)
     if matrix:
         yield _Part("optimizers", "Optimizers", tables=tuple(matrix), figures=("transfer",) if recipe.transfer else ())

@@ -14,6 +14,7 @@ VIEWS = {  # the function that makes the rows of each; imported when it is asked
     "means": "lottery.tables:means",
     "long": "lottery.tables:long",
     "transfer": "lottery.comparisons:transfer",
+    "transfer_tests": "lottery.transfer_tests:rows",
     "rates": "lottery.comparisons:rates",
     "costs": "lottery.costs:rows",
     "frontier": "lottery.frontier_view:rows",
