@@ -155,6 +155,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
             _Rows("sparsest", "The sparsest matching density"),
         ),
+        ("differences",) if recipe.compare else (),
     )
     if recipe.replicates is not None:
         text = "What the literature claims, held against the trainings of this study."
@@ -182,7 +183,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
         coverage.sentences,
         tables=(_Rows("means", "Test accuracy by density"),),
-        figures=("accuracy",),
+        figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
     )
     yield _Part(
         "early-stopping",
