@@ -112,6 +112,8 @@ class _Behind:
             return ("ticket", *row["against"].split(", "))
         if self.view == "replication":
             return self.claims[row["claim"]]
+        if self.view == "examples":
+            return ("dense", row["network"])
         if self.view == "audit":
             return None if row["kind"] is None else ("dense", row["branch"] or row["kind"])
         if self.view == "layers":

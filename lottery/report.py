@@ -182,7 +182,10 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
         f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
         coverage.sentences,
-        tables=(_Rows("means", "Test accuracy by density"),),
+        tables=(
+            _Rows("means", "Test accuracy by density"),
+            _Rows("examples", "Test examples: intervals for other seeds and other examples, disagreement, classes"),
+        ),
         figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
     )
     yield _Part(

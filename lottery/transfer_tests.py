@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lottery import stats
 from lottery.comparisons import declared_transfer
+from lottery.pair_statistics import paired_p
 from lottery.pairs import accuracies, dense, densities
 from lottery.study import once
 from lottery.tables import SCORE, Row, by_seed, finite, head, optimizer_labels, paired, rewind_label
@@ -84,11 +85,20 @@ def _tested(
 ) -> list[tuple[_Cell, dict[str, float]]]:
     """Each transferred ticket against one side, with its p-values as they are and adjusted over all of them."""
     cells = [_cell(study, key, records, against) for key, records in transferred.items()]
-    tests = {"p": [1.0 if c.ours_diverged or c.theirs_diverged else _p(c, 0.0, "two-sided") for c in cells]}
+    tests = {
+        "p": [
+            1.0 if c.ours_diverged or c.theirs_diverged else paired_p(list(c.differences.values()), 0.0, "two-sided")
+            for c in cells
+        ]
+    }
     if compare is not None:
         margin = compare.margin / 100
-        tests["p_matching"] = [1.0 if c.ours_diverged else _p(c, -margin, "greater") for c in cells]
-        tests["p_losing"] = [1.0 if c.theirs_diverged else _p(c, -margin, "less") for c in cells]
+        tests["p_matching"] = [
+            1.0 if c.ours_diverged else paired_p(list(c.differences.values()), -margin, "greater") for c in cells
+        ]
+        tests["p_losing"] = [
+            1.0 if c.theirs_diverged else paired_p(list(c.differences.values()), -margin, "less") for c in cells
+        ]
     adjusted = {name: stats.holm(values) for name, values in tests.items()}
     return [
         (cell, {f"{name}{end}": by[name][i] for name in tests for end, by in (("", tests), ("_adjusted", adjusted))})
@@ -114,19 +124,6 @@ def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str
 
 def _diverged(records: Sequence[Record | None]) -> set[int]:
     return {record.job.seed for record in records if record is not None and record.diverged is not None}
-
-
-def _p(cell: _Cell, null: float, alternative: stats.Alternative) -> float:
-    """Return p of the paired t test; where all differences are equal, of the sign test, as in verdicts."""
-    values = list(cell.differences.values())
-    if len(values) < 2:
-        return 1.0
-    if max(values) - min(values) >= stats.NO_SPREAD:
-        return stats.t_pvalue(values, null, alternative)
-    gap = values[0] - null
-    gap = abs(gap) if alternative == "two-sided" else -gap if alternative == "less" else gap
-    sides = 2 if alternative == "two-sided" else 1
-    return sides * 0.5 ** len(values) if gap > stats.NO_SPREAD else 1.0
 
 
 def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Row:

@@ -23,6 +23,7 @@ VIEWS = {  # the function that makes the rows of each; imported when it is asked
     "claims": "lottery.claims:rows",
     "decomposition": "lottery.claims:decomposition",
     "audit": "lottery.audit:rows",
+    "examples": "lottery.recognized:rows",
     "layers": "lottery.genealogy:layers",
     "overlaps": "lottery.genealogy:overlaps",
     "replication": "lottery.replication:rows",

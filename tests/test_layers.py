@@ -134,6 +134,8 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "stepdown",
         "superiority",
         "comparisons",
+        "crossed",
+        "recognized",
         "transfer_tests",
         "costs",
         "multiply_adds",

@@ -200,7 +200,7 @@ def test_rows_of_the_json_are_those_of_the_views(folder: Path, trained: Study) -
     assert document["question"] == QUESTION
     tables = {table["name"]: table for section in document["sections"] for table in section["tables"]}
     views = {"verdicts", "sparsest", "decomposition", "claims", "means", "costs", "layers", "overlaps"}
-    views |= {"transfer", "transfer_tests"}
+    views |= {"transfer", "transfer_tests", "examples"}
     assert set(tables) == views | {"audit", "environments", "long"}
     for name in set(tables) - {"environments"}:
         assert tables[name]["rows"] == rows_of(trained, name), name
@@ -249,7 +249,7 @@ def test_the_page_shows_the_numbers_of_the_rows(folder: Path, trained: Study) ->
 def test_markdown_tables_have_as_many_cells_in_every_row_and_say_the_question(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     blocks = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     for block in blocks:
         lines = block.splitlines()
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1 and len(lines) > 2
