@@ -27,6 +27,7 @@ from lottery.cli import main
 from lottery.errors import MachineError
 from lottery.figures import draw
 from lottery.provenance import keys_of
+from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
 from lottery.report import Report, Section, Table, collect, written
 from lottery.reports import FORMATS, export
@@ -444,7 +445,7 @@ def test_regression_is_read_in_r2() -> None:
     planned = hand("prune.levels=0", "seeds=1")
     found = everything(planned)
     (record,) = found.values()
-    for at in ("early_stop", "end"):
+    for at in READINGS:
         record.metrics[at] = {**record.metrics[at], "test_r2": 0.75}
         del record.metrics[at]["test_accuracy"]
     rows = view_of("means", planned, found)
