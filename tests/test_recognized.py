@@ -218,6 +218,7 @@ def test_a_class_without_test_examples_has_no_mean() -> None:
     assert found[0, :3].tolist()[::2] == [0.5, -1] and np.isnan(found[0, [1, 3]]).all()
 
 
+@pytest.mark.slow
 def test_twenty_levels_of_ten_seeds_on_ten_thousand_examples_take_a_moment() -> None:
     values = np.random.default_rng(0).integers(-1, 2, (10, 10_000)).astype(np.float32)
     labels = np.arange(10_000) % 10
