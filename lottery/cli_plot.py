@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lottery.figures import FIGURES
 from lottery.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load
 from lottery.places import data_root
+
+if TYPE_CHECKING:
+    from lottery.schema import Recipe
 
 plot = typer.Typer(help="Draw figures: .png, .svg or .pdf.", no_args_is_help=True)
 
@@ -40,6 +43,23 @@ def schedule(
         print(path)
 
 
+@plot.command()
+def differences(
+    recipe: RecipeName,
+    sets: Sets = None,
+    output: Outputs = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option("--control", metavar="COLUMN", help="Draw this control's mean difference too; repeatable."),
+    ] = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Draw ticket less dense accuracy against density, with the bound and the verdicts, of what is finished so far."""
+    _draw("differences", load(recipe, sets, plugin), output, data, store, controls=control or ())
+
+
 def _command(name: str, shows: str) -> Callable[..., None]:
     def command(
         recipe: RecipeName,
@@ -49,21 +69,26 @@ def _command(name: str, shows: str) -> Callable[..., None]:
         store: StoreDir = None,
         plugin: Plugins = None,
     ) -> None:
-        from lottery.figures import draw
-        from lottery.plot import checked, image
-        from lottery.study import study
-
-        loaded = load(recipe, sets, plugin)
-        paths = [checked(path) for path in output or [Path(f"{loaded.name}-{name}.png")]]
-        found = study(loaded, data=data, store=store)
-        figure = draw(found, name)
-        for path in paths:
-            image(path, lambda: figure)
-            print(path)
+        _draw(name, load(recipe, sets, plugin), output, data, store)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command
 
 
+def _draw(
+    name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: Path | None, **options: Any
+) -> None:
+    from lottery.figures import draw
+    from lottery.plot import checked, image
+    from lottery.study import study
+
+    paths = [checked(path) for path in output or [Path(f"{recipe.name}-{name}.png")]]
+    figure = draw(study(recipe, data=data, store=store), name, **options)
+    for path in paths:
+        image(path, lambda: figure)
+        print(path)
+
+
 for _name, _entry in FIGURES.items():
-    plot.command(_name.replace("_", "-"))(_command(_name, _entry.shows))
+    if _name != "differences":  # which has an option of its own
+        plot.command(_name.replace("_", "-"))(_command(_name, _entry.shows))

@@ -11,9 +11,17 @@ from lottery.tables import Row, head, measured_cell, notes, optimizer_labels, re
 
 if TYPE_CHECKING:
     from lottery.record import Record
+    from lottery.schema import TransferSpec
     from lottery.study import Study
 
 DENSE = "(dense)"
+
+
+def declared_transfer(study: Study) -> TransferSpec:
+    """Return which tickets are retrained with other optimizers. Raises UsageError where none is."""
+    if study.recipe.transfer is None:
+        raise UsageError(f"{study.recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
+    return study.recipe.transfer
 
 
 @once
@@ -25,8 +33,7 @@ def transfer(study: Study) -> list[Row]:
     where a training did), and the recipe's `metrics`. The rows found with "(dense)" are the dense networks of each, for
     comparison."""
     plan, found, recipe = study.plan, study.found, study.recipe
-    if recipe.transfer is None:
-        raise UsageError(f"{recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
+    declared_transfer(study)
     labels = optimizer_labels(recipe.train.optimizer)
     cells: dict[tuple[str, int, int], dict[int, list[Record | None]]] = {}
     dense: dict[int, list[Record | None]] = {}

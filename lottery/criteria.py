@@ -68,7 +68,7 @@ def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: boo
     return _same_sign(scores, weights, context) if same_sign else scores
 
 
-@criteria.register("random", source="Frankle & Carbin 2019 (control)")
+@criteria.register("random", source="Frankle & Carbin 2019 (control)", draws=True)
 def random(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Uniform random scores: which weights survive is chance."""
     import torch

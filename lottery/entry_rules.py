@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lottery import registry
+from lottery.pruned_once import about_controls_that_are_tickets
 from lottery.registry import Problem
 from lottery.spec import Component
 
@@ -18,6 +19,7 @@ def about_entries(valid: Mapping[str, Any]) -> Iterator[Problem]:
     norm = str(_norm(model)) if model is not None and model.name in registry.models else ""
     traits = registry.normalizations[norm].traits if norm in registry.normalizations else {}
     yield from _about_own_trunks(valid)
+    yield from about_controls_that_are_tickets(valid)
     for index, branch in enumerate(valid.get("branches", ())):
         args = branch.component.args
         if args.get("draws", 1) != 1 and args.get("evaluate") == "rounded":

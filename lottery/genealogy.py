@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import combinations
@@ -20,6 +20,7 @@ from lottery.errors import DataError
 from lottery.layout import state_of
 from lottery.levels import read_mask, read_state, unpack
 from lottery.mask import Mask
+from lottery.pair_statistics import seed_values, t_test
 from lottery.study import once
 from lottery.tables import Row, head, optimizer_labels, rewind_label
 from lottery.tensors import part
@@ -79,12 +80,11 @@ def overlaps(study: Study) -> list[Row]:
     over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice), `jaccard`
     that over the union. Beside them stands what masks with the same densities of layers, drawn at random, would share:
     `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection of that size.
-    `z` says how far the mean excess over chance is beyond the spread between pairs: with the excess e of each pair,
-    sum(e) / sqrt(sum(e^2)) (a self-normalized sum, Efron 1969), None with one pair only. Where hidden units could be
-    numbered in any other way, masks of different seeds share as much as chance on average, and their pairs are
-    uncorrelated, but spread more than by chance: whole rows of a mask are kept or not. The hypergeometric variance
-    knows nothing of this, so z is not taken from it. Networks of one seed share their initialization and order of
-    data."""
+    `t` and the two-sided `p` say how sure it is that `overlap` is not `overlap_chance`: the t test over the `n` seeds.
+    Pairs that share a seed are not independent, so the pairs of `n` seeds give one value for each seed, see
+    `pair_statistics.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
+    same. The spread is that of real masks: whole rows of a mask are kept or not, so that pairs spread more than the
+    hypergeometric variance says. Networks of one seed share their initialization and order of data."""
     every, labels = _trunks(study), optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
     for rewind in dict.fromkeys(rewind for _, rewind in every):
@@ -100,11 +100,12 @@ def overlaps(study: Study) -> list[Row]:
             }
             here = partial(head, study.recipe, rewind_label(rewind))
             for place, own in masks.items():
-                pairs = list(combinations(own.values(), 2))
+                pairs = {(a, b): (own[a], own[b]) for a, b in combinations(sorted(own), 2)}
                 about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, "level": level}
                 table += _overlap_rows(about, pairs)
             for one, two in combinations(masks, 2):
-                pairs = [(masks[one][seed], masks[two][seed]) for seed in masks[one] if seed in masks[two]]
+                both = sorted(masks[one].keys() & masks[two].keys())
+                pairs = {(seed, seed): (masks[one][seed], masks[two][seed]) for seed in both}
                 about = here(optimizer=labels[one])
                 about |= {"between": "optimizers", "other": labels[two], "level": level}
                 table += _overlap_rows(about, pairs)
@@ -296,29 +297,36 @@ class _Packed:
         return int(np.bitwise_count(self.bits[layer] & other.bits[layer]).sum())
 
 
-def _overlap_rows(about: Row, pairs: Sequence[tuple[_Packed, _Packed]]) -> Iterator[Row]:
-    """For each layer and all, from these pairs of masks; none where there is no pair."""
+def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Row]:
+    """For each layer and all, from these pairs of masks by their seeds; none where there is no pair."""
     if not pairs:
         return
-    names = list(pairs[0][0].bits)
-    counts = {layer: np.array([_pair(a, b, layer) for a, b in pairs]) for layer in names}
-    counts[ALL] = np.stack([counts[layer] for layer in names]).sum(0)
-    sizes = dict(pairs[0][0].sizes)
-    sizes[ALL] = sum(sizes.values())
+    (some, _), *_ = pairs.values()
+    counts = {layer: np.array([_pair(a, b, layer) for a, b in pairs.values()]) for layer in some.bits}
+    counts[ALL] = np.stack([counts[layer] for layer in some.bits]).sum(0)
+    sizes = {**some.sizes, ALL: sum(some.sizes.values())}
     for layer, (first, second, shared, expected) in ((layer, c.T) for layer, c in counts.items()):
-        excess = shared - expected
-        spread = float((excess**2).sum()) ** 0.5
+        t, p = _beyond_chance(pairs, shared - expected, (first + second) / 2)
         yield {
             **about,
             "density": float((first + second).mean()) / 2 / sizes[layer],
             "layer": layer,
+            "n": len({seed for pair in pairs for seed in pair}),
             "pairs": len(pairs),
             "overlap": _ratio(shared, (first + second) / 2),
             "overlap_chance": _ratio(expected, (first + second) / 2),
             "jaccard": _ratio(shared, first + second - shared),
             "jaccard_chance": _ratio(expected, first + second - expected),
-            "z": float(excess.sum()) / spread if spread and len(pairs) > 1 else None,
+            "t": t,
+            "p": p,
         }
+
+
+def _beyond_chance(pairs: Iterable[tuple[int, int]], excess: Vector, sizes: Vector) -> Sequence[float | None]:
+    """t and p of the excess over chance as a share of the masks' mean size; None where a pair of masks is empty."""
+    if not (sizes > 0).all():
+        return None, None
+    return t_test(seed_values(dict(zip(pairs, (excess / sizes).tolist(), strict=True)))) or (None, None)
 
 
 def _pair(one: _Packed, two: _Packed, layer: str) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from lottery.identity import (
     training_identity,
     with_versions,
 )
+from lottery.pruned_once import is_the_ticket
 from lottery.schema import BranchSpec
 from lottery.spec import Chosen, Component, Duration
 from lottery.tuning import learning_rates
@@ -249,6 +250,8 @@ class _Draft:
         recipe = self.recipe
         for place, branch in enumerate(recipe.branches):
             if branch.levels is not None and ticket.level not in branch.levels:
+                continue
+            if is_the_ticket(branch, recipe.prune, ticket.level):
                 continue
             if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
                 continue

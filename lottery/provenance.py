@@ -80,7 +80,7 @@ def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:
         return [_trials(study, row["optimizer"], row["lr"]) for row in rows]
     if view == "environments":
         return [[record.job.key for record in group] for group in _environments(study)]
-    every, behind = sources(study), _retrained if view == "transfer" else _Behind(study, view)
+    every, behind = sources(study), _TRANSFERRED.get(view) or _Behind(study, view)
     made = [[source.key for source in every if behind(row, source)] for row in rows]
     if view == "costs":
         return [[*_trials(study, row["optimizer"]), *keys] for row, keys in zip(rows, made, strict=True)]
@@ -113,6 +113,8 @@ class _Behind:
             return ("ticket", *row["against"].split(", "))
         if self.view == "replication":
             return self.claims[row["claim"]]
+        if self.view == "examples":
+            return ("dense", row["network"])
         if self.view == "audit":
             return None if row["kind"] is None else ("dense", row["branch"] or row["kind"])
         if self.view == "layers":
@@ -148,6 +150,20 @@ def _retrained(row: Row, source: Source) -> bool:
     return (
         at and row.get("rewind") in (None, source.rewind) and (source.column == "ticket" or bool(source.retrained_with))
     )
+
+
+def _compared(row: Row, source: Source) -> bool:
+    """A transferred ticket and what it is held against, for a row of the tests between them."""
+    if row.get("rewind") not in (None, source.rewind) and source.rewind is not None:
+        return False
+    if source.retrained_with is not None:
+        pair = source.optimizer, source.retrained_with, source.level
+        return pair == (row["found_with"], row["retrained_with"], row["level"])
+    level, column = (0, "dense") if row["against"] == "dense" else (row["level"], "ticket")
+    return (source.optimizer, source.level, source.column) == (row["retrained_with"], level, column)
+
+
+_TRANSFERRED = {"transfer": _retrained, "transfer_tests": _compared}
 
 
 def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str]:

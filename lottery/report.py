@@ -163,6 +163,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
             _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
             _Rows("sparsest", "The sparsest matching density"),
         ),
+        ("differences",) if recipe.compare else (),
     )
     if recipe.replicates is not None:
         text = "What the literature claims, held against the trainings of this study."
@@ -189,8 +190,11 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
         f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
         coverage.sentences,
-        tables=(_Rows("means", "Test accuracy by density"),),
-        figures=("accuracy",),
+        tables=(
+            _Rows("means", "Test accuracy by density"),
+            _Rows("examples", "Test examples: intervals for other seeds and other examples, disagreement, classes"),
+        ),
+        figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
     )
     yield _Part(
         "early-stopping",
@@ -215,6 +219,8 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         figures=("layers", "overlap", "weights"),
     )
     matrix = [_Rows("transfer", "Tickets found with one optimizer and retrained with another")] * bool(recipe.transfer)
+    tests = _Rows("transfer_tests", "Transferred tickets against what the optimizer that retrains them reaches itself")
+    matrix += [tests] * bool(recipe.transfer)
     matrix += [_Rows("rates", "Learning rates tried")] * bool(recipe.tune)
     if matrix:
         yield _Part("optimizers", "Optimizers", tables=tuple(matrix), figures=("transfer",) if recipe.transfer else ())

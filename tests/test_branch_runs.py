@@ -33,7 +33,7 @@ train:
   batch_size: 50
   length: 24it
   evaluate_every: 8it
-prune: {fraction: 0.6, levels: 1}
+prune: {fraction: 0.6, levels: 2}
 rewind: 4it
 seeds: 2
 branches:
@@ -46,8 +46,16 @@ ARGUMENTS = {
 
 
 def study() -> Recipe:
-    lines = [f"  - {{name: {entry.name}, {ARGUMENTS.get(entry.name, 'samples: 1')}}}\n" for entry in registry.branches]
+    lines = [
+        f"  - {{name: {entry.name}, levels: [{level(entry)}], {ARGUMENTS.get(entry.name, 'samples: 1')}}}\n"
+        for entry in registry.branches
+    ]
     return parse_recipe(TEXT + "".join(lines), "controls.yaml")
+
+
+def level(entry: registry.Entry[Any]) -> int:
+    """Level 1, but for what would be the ticket itself there."""
+    return 2 if entry.traits.get("once") else 1
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +76,8 @@ def ticket(found: dict[str, Record], seed: int) -> Record:
 
 def test_every_control_has_its_column_for_both_seeds(finished: Any) -> None:
     bench, found = finished
-    (row,) = view_of("means", bench.plan, found)
-    assert {row[f"{entry.name}_n"] for entry in registry.branches} == {2}
+    rows = view_of("means", bench.plan, found)
+    assert {rows[level(entry) - 1][f"{entry.name}_n"] for entry in registry.branches} == {2}
 
 
 def test_a_transplanted_mask_is_the_other_seeds_and_the_weights_are_ones_own(finished: Any) -> None:

@@ -58,9 +58,11 @@ ARGUMENTS = {
 }
 
 
-def branches() -> Iterator[str]:
-    """Every control of the catalogue, once for each value of its key `weights`."""
+def branches(levels: int) -> Iterator[str]:
+    """Every control of the catalogue, once for each value of its key `weights`, but those that level 1 has not."""
     for entry in registry.branches:
+        if entry.traits.get("once") and levels == 1:
+            continue
         for option in entry.traits["origins"]:
             given = [f"weights: {option}"] * bool(option) + [ARGUMENTS.get(entry.name, "samples: 1")]
             yield f"  - {{name: {entry.name}, as: {entry.name}-{option or 'only'}, {', '.join(given)}}}\n"
@@ -74,7 +76,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The study with and without batch normalization; of the second, fine-tuning has a rate of its own."""
     finetune = "null" if request.param == "none" else f"{{rate: {FINETUNE}}}"
     levels = 2 if request.param == "none" else 1
-    recipe = parse_recipe(TEXT % (request.param, levels, finetune, "end") + "".join(branches()), "origins.yaml")
+    recipe = parse_recipe(TEXT % (request.param, levels, finetune, "end") + "".join(branches(levels)), "origins.yaml")
     folder = tmp_path_factory.mktemp(f"origins-{request.param}")
     bench = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
     every = bench.plan.jobs.items()

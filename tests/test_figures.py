@@ -167,7 +167,9 @@ def test_no_two_of_the_first_curves_look_alike_even_without_colour() -> None:
     assert len({(s["marker"], s["linestyle"]) for s in styles}) == 28
 
 
-@pytest.mark.parametrize("name", ["accuracy", "curves", "transfer", "weights", "overlap", "layers", "early_stop"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "differences", "curves", "transfer", "weights", "overlap", "layers", "early_stop"]
+)
 def test_a_study_without_results_is_told_what_to_do(name: str) -> None:
     planned = hand(BOTH, "transfer=all")
     with pytest.raises(UsageError) as caught:

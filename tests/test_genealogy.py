@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import numpy as safetensors
-from scipy.stats import hypergeom
+from scipy.stats import hypergeom, ttest_1samp
 from studies import everything, hand, made
 from torch import Tensor
 
@@ -106,8 +106,13 @@ def test_the_overlap_of_seeds_is_counted_weight_by_weight(tmp_path: Path) -> Non
     assert both["overlap"] == pytest.approx((4 + 0 + 1) / 5 / 3) and both["overlap_chance"] == pytest.approx(1 / 2)
     assert fc1["jaccard"] == pytest.approx((2 / 4 + 0 + 1 / 5) / 3) and fc1["jaccard_chance"] == pytest.approx(1 / 3)
     assert (fc1["density"], output["density"], both["density"]) == (0.5, 0.5, 0.5)
-    assert fc1["z"] == pytest.approx((0.5 - 1.5 - 0.5) / (0.25 + 2.25 + 0.25) ** 0.5)  # beyond 1.5 by chance
-    assert both["z"] == pytest.approx((1.5 - 2.5 - 1.5) / (2.25 + 6.25 + 2.25) ** 0.5)
+    for row, excess in ((fc1, (0.5 / 3, -1.5 / 3, -0.5 / 3)), (both, (1.5 / 5, -2.5 / 5, -1.5 / 5))):
+        mean = sum(excess) / 3  # of pairs 01, 02, 12, so that the one without seed 0 is the last
+        pseudo = [3 * mean - 2 * left for left in reversed(excess)]
+        expected = ttest_1samp(pseudo, 0)
+        assert (row["n"], row["t"]) == (3, pytest.approx(expected.statistic))
+        assert row["p"] == pytest.approx(expected.pvalue)
+        assert row["overlap"] - row["overlap_chance"] == pytest.approx(mean)
 
 
 def test_overlaps_of_masks_of_unequal_size_are_taken_of_the_mean_size(tmp_path: Path) -> None:
@@ -118,14 +123,14 @@ def test_overlaps_of_masks_of_unequal_size_are_taken_of_the_mean_size(tmp_path: 
     assert found["fc1"]["overlap_chance"] == pytest.approx(hypergeom(6, 2, 4).mean() / 3)
     assert found["output"]["overlap"] == 0 and found["output"]["overlap_chance"] == 0
     assert found["all"]["density"] == pytest.approx((2 + 5) / 2 / 10)
-    assert all(row["z"] is None for row in found.values())  # one pair has no spread
+    assert all((row["n"], row["t"], row["p"]) == (2, None, None) for row in found.values())  # one pair has no spread
 
 
 def test_layers_that_both_masks_lack_or_have_whole_leave_nothing_to_chance(tmp_path: Path) -> None:
     found = overlaps_of(tmp_path, *[mask_of({"fc1.weight": range(6)})] * 3)
-    assert (found["fc1"]["overlap"], found["fc1"]["overlap_chance"], found["fc1"]["z"]) == (1, 1, None)
+    assert (found["fc1"]["overlap"], found["fc1"]["overlap_chance"], found["fc1"]["t"]) == (1, 1, None)
     empty = found["output"]
-    assert (empty["overlap"], empty["overlap_chance"], empty["jaccard"], empty["z"]) == (None, None, None, None)
+    assert (empty["overlap"], empty["overlap_chance"], empty["jaccard"], empty["t"]) == (None, None, None, None)
 
 
 def test_chance_is_the_mean_over_all_masks_with_the_same_densities_of_layers(tmp_path: Path) -> None:
@@ -142,7 +147,7 @@ def test_chance_is_the_mean_over_all_masks_with_the_same_densities_of_layers(tmp
     assert found["all"]["overlap_chance"] * 4 == pytest.approx(np.mean([sum(each) for each in shared]))
 
 
-def test_z_errs_at_its_nominal_rate_where_whole_units_are_pruned(tmp_path: Path) -> None:
+def test_p_errs_at_no_more_than_its_rate_where_whole_units_are_pruned(tmp_path: Path) -> None:
     """Masks of five seeds whose rows and columns differ in density and can be numbered in any way; each layer is an
     experiment. The hypergeometric variance, that of weights one by one, is too small for them."""
     draws, width, experiments = np.random.default_rng(20261123), 24, 500
@@ -155,8 +160,8 @@ def test_z_errs_at_its_nominal_rate_where_whole_units_are_pruned(tmp_path: Path)
         bits[seed][f"fc{number}.weight"] = mask_of({"a": places}, {"a": (width, width)})["a"]
     found = overlaps_of(tmp_path, *map(Mask, bits))
     del found["all"]
-    wrong = np.mean([abs(row["z"]) > 1.96 for row in found.values()])
-    assert 0.02 < wrong < 0.07  # 0.05 give or take three standard errors, and less with few seeds
+    wrong = np.mean([row["p"] < 0.05 for row in found.values()])
+    assert wrong < 0.05  # pairs are uncorrelated here, and the jackknife allows for pairs that are not
     alone = hypergeom(width**2, kept, kept).std() / kept / np.sqrt(10)
     naive = np.mean([abs(row["overlap"] - row["overlap_chance"]) > 1.96 * alone for row in found.values()])
     assert naive > 0.15
@@ -175,6 +180,8 @@ def test_optimizers_are_compared_within_a_seed(tmp_path: Path) -> None:
         ("adam", "optimizers", "sgd", 2),
     ]
     assert [row["overlap"] for row in table] == pytest.approx([1, 2 / 3, (2 / 3 + 1 / 3) / 2])
+    test = ttest_1samp([2 / 3 - 1 / 2, 1 / 3 - 1 / 2], 0)  # chance gives half of three weights of six
+    assert (table[2]["t"], table[2]["p"]) == pytest.approx(tuple(test)) and table[2]["n"] == 2
 
 
 # which trainings enter

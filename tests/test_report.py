@@ -27,6 +27,7 @@ from lottery.cli import main
 from lottery.errors import MachineError
 from lottery.figures import draw
 from lottery.provenance import keys_of
+from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
 from lottery.report import Report, Section, Table, collect, written
 from lottery.reports import FORMATS, export
@@ -199,7 +200,8 @@ def test_rows_of_the_json_are_those_of_the_views(folder: Path, trained: Study) -
     document = json.loads((folder / "report.json").read_text())
     assert document["question"] == QUESTION
     tables = {table["name"]: table for section in document["sections"] for table in section["tables"]}
-    views = {"verdicts", "sparsest", "decomposition", "claims", "means", "costs", "layers", "overlaps", "transfer"}
+    views = {"verdicts", "sparsest", "decomposition", "claims", "means", "costs", "layers", "overlaps"}
+    views |= {"transfer", "transfer_tests", "examples"}
     assert set(tables) == views | {"audit", "environments", "long"}
     for name in set(tables) - {"environments"}:
         assert tables[name]["rows"] == rows_of(trained, name), name
@@ -248,7 +250,7 @@ def test_the_page_shows_the_numbers_of_the_rows(folder: Path, trained: Study) ->
 def test_markdown_tables_have_as_many_cells_in_every_row_and_say_the_question(folder: Path) -> None:
     text = (folder / "report.md").read_text()
     blocks = [block for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 9
+    assert len(blocks) == 11
     for block in blocks:
         lines = block.splitlines()
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1 and len(lines) > 2
@@ -443,7 +445,7 @@ def test_regression_is_read_in_r2() -> None:
     planned = hand("prune.levels=0", "seeds=1")
     found = everything(planned)
     (record,) = found.values()
-    for at in ("early_stop", "end"):
+    for at in READINGS:
         record.metrics[at] = {**record.metrics[at], "test_r2": 0.75}
         del record.metrics[at]["test_accuracy"]
     rows = view_of("means", planned, found)

@@ -380,17 +380,6 @@ def test_weights_of_one_size_are_refused_under_a_norm_of_weights(norm: str) -> N
     )
 
 
-@pytest.mark.parametrize("norm", ["weight", "spectral"])
-def test_a_one_shot_control_of_the_first_level_finds_the_tickets_mask(tmp_path: Path, norm: str) -> None:
-    """Both prune the trained dense network to the same counts, by the weights it computes with."""
-    bench = done(
-        bench_of(tmp_path, f"model.norm={norm}", "prune.scope=global", "prune.levels=1", "branches=[one_shot]")
-    )
-    (ticket,) = tickets(bench)
-    (control,) = [job for job in bench.plan if job.kind == "branch"]
-    assert starting_point(bench, control).mask == mask_of(bench, ticket)
-
-
 def test_full_batches_on_other_data_are_all_of_that_data(tmp_path: Path) -> None:
     text = TEXT.replace("{name: digits, validation: 200}", "{name: mnist1d, samples: 600, validation: 100}")
     control = "branches=[{name: other_data, dataset: {name: mnist1d, samples: 1000, seed: 7}}]"

@@ -104,13 +104,15 @@ def random(
     source="Frankle & Carbin 2019, section 4",
     claim="iteration",
     criterion=True,
+    once=True,
     origins={"": in_the_mode("pruned once from the dense network", DENSE)},
 )
 def one_shot(level: Level, generator: torch.Generator) -> Start:
     """The trained dense network pruned once, by the recipe's criterion, to the ticket's count of weights; then rewound.
 
     The count is the ticket's in each layer, or over all layers together where the recipe prunes globally. In the modes
-    `lr` and `finetune` the trained weights are kept, and training goes on as the mode has it."""
+    `lr` and `finetune` the trained weights are kept, and training goes on as the mode has it. At level 1 it is the
+    ticket itself, and left out of the plan, unless the criterion draws its scores."""
     from lottery.mask import Mask
     from lottery.trunk import select
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lottery.errors import UsageError
 
@@ -28,6 +28,12 @@ FIGURES = {
         f"{_DENSITIES}:accuracy",
         "test accuracy against density",
         "Test accuracy against density: means over seeds with 95 % t intervals; the dense network is the band.",
+    ),
+    "differences": Entry(
+        "lottery.figures.differences:differences_figure",
+        "ticket less dense accuracy, with the bound and the verdicts",
+        "Ticket less dense test accuracy, paired by seed: mean with its two-sided t interval, seeds faint; below it the"
+        " one-sided lower bound that is held against the margin. The mark of a mean is its verdict.",
     ),
     "early_stop": Entry(
         f"{_DENSITIES}:early_stop",
@@ -65,12 +71,14 @@ FIGURES = {
 }
 
 
-def draw(study: Study, name: str) -> Figure:
-    """One of FIGURES. Raises UsageError for another, and where the study has nothing to draw in it."""
+def draw(study: Study, name: str, **options: Any) -> Figure:
+    """Draw one of FIGURES; `options` are those of its function beside the study.
+
+    Raises UsageError for another, and where the study has nothing to draw in it."""
     if name not in FIGURES:
         raise UsageError(f"figure {name!r}: there are {', '.join(FIGURES)}")
     module, _, function = FIGURES[name].function.partition(":")
-    figure: Figure = getattr(importlib.import_module(module), function)(study)
+    figure: Figure = getattr(importlib.import_module(module), function)(study, **options)
     return figure
 
 

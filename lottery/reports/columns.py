@@ -29,6 +29,7 @@ PERCENT = (
     "survival",
     "jaccard",
     "share",
+    "disagreement",
     "saved",
 )
 UNSAID = ("example", "tuning", "evaluation")  # first words of names of costs: for programs, which have every column

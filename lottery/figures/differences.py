@@ -1,0 +1,174 @@
+"""The figure that verdicts are read from: ticket less dense accuracy against density, with the bound that decides."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lottery.errors import UsageError
+from lottery.figures.style import COLORS, density_axis, line_style, panels
+from lottery.pairs import Cells, densities, differences
+from lottery.stats import t_interval
+from lottery.tables import Place, head, optimizer_labels, rewind_label, whose
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lottery.study import Study
+
+TICKET, BOUND, LINE = COLORS[0], COLORS[1], "#444444"
+MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; "" where the recipe asks for none
+    "winning": {"marker": "*", "markersize": 9, "markerfacecolor": COLORS[2]},
+    "matching": {"marker": "o", "markersize": 5.5, "markerfacecolor": TICKET},
+    "losing": {"marker": "v", "markersize": 6, "markerfacecolor": COLORS[1]},
+    "inconclusive": {"marker": "o", "markersize": 5.5, "markerfacecolor": "white"},
+    "withheld": {"marker": "X", "markersize": 6, "markerfacecolor": "#BBBBBB"},
+    "": {"marker": "o", "markersize": 4.5, "markerfacecolor": TICKET},
+}
+ROOM = 0.6  # of an interval beyond the points, as a share of their range: those of two seeds would hide all else
+BESIDE = 0.015  # of the axis, between a mean and its seeds
+MOST_IN_A_ROW = 8  # entries of the legend
+Verdicts = Mapping[Place, Mapping[str, Any]]
+
+
+def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
+    """Draw ticket less dense accuracy, paired by seed, in percentage points against density: the mean with its
+    two-sided t interval, each seed faint, and where the recipe declares a margin the margin, the one-sided lower bound
+    that matching is judged by, and the verdict as the mark of the mean.
+
+    A panel for each optimizer and rewind point. `controls` are columns whose mean difference to the dense network is
+    drawn beside it. Raises UsageError for one that the recipe has not."""
+    recipe, labels = study.recipe, optimizer_labels(study.recipe.train.optimizer)
+    known_controls = [branch.label for branch in recipe.branches]
+    for name in controls:
+        if name not in known_controls:
+            raise UsageError(f"control {name!r}: {recipe.name} has {', '.join(known_controls) or 'none'}")
+    regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
+    scale, cells, known, judged = 1.0 if regression else 100.0, differences(study), densities(study), _verdicts(study)
+    sequences = _sequences(study)
+    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[place])) for place, rewind in sequences])
+    for axes, places in zip(every, sequences.values(), strict=True):
+        values = {at: [scale * each for each in cells[at]["ticket"].values()] for at in places}
+        axes.axhline(0, color="black", linewidth=0.8, label="dense")
+        if recipe.compare is not None:
+            margin = recipe.compare.margin * scale / 100
+            axes.axhline(-margin, color=BOUND, linewidth=0.9, linestyle="--", label=f"margin ({recipe.compare.points})")
+        for number, name in enumerate(controls, start=1):
+            _control(axes, known, {at: cells[at].get(name, {}) for at in places}, name, number, scale)
+        _ticket(axes, known, values, judged, scale, recipe.compare.confidence if recipe.compare else 0.95)
+        density_axis(axes, [known[at] for at in places])
+    seen = [each for places in sequences.values() for at in places for each in _seen(cells, at, controls)]
+    _limits(every, [scale * each for each in seen])
+    for axes in every:
+        spot = axes.get_subplotspec()
+        if spot is not None and spot.is_first_col():
+            what = "network less dense" if controls else "ticket less dense"
+            axes.set_ylabel(f"{what}{', r2' if regression else ' (points)'}", fontsize=8)
+    _legend(figure, every)
+    return figure
+
+
+def _sequences(study: Study) -> dict[tuple[int, str], list[Place]]:
+    """The places with a pair of ticket and dense network, from dense to sparse, for each optimizer and rewind point."""
+    order = [rewind_label(rewind) for rewind in study.recipe.rewind]
+    known = densities(study)
+    places = [at for at, named in differences(study).items() if at in known and named.get("ticket")]
+    found: dict[tuple[int, str], list[Place]] = {}
+    for at in sorted(places, key=lambda at: (at[0], order.index(at[1]), at[2])):
+        found.setdefault((at[0], at[1]), []).append(at)
+    return found
+
+
+def _verdicts(study: Study) -> Verdicts:
+    """The rows of the verdicts by place; none where the recipe declares no margin."""
+    if study.recipe.compare is None:
+        return {}
+    from lottery.verdicts import rows
+
+    places = {label: place for place, label in enumerate(optimizer_labels(study.recipe.train.optimizer))}
+    only = rewind_label(study.recipe.rewind[0])
+    return {(places[row["optimizer"]], row.get("rewind", only), row["level"]): row for row in rows(study)}
+
+
+def _ticket(
+    axes: Axes,
+    known: Mapping[Place, float],
+    values: Mapping[Place, Sequence[float]],
+    judged: Verdicts,
+    scale: float,
+    confidence: float,
+) -> None:
+    at = [known[place] for place in values]
+    beside = (max(at) / min(at)) ** BESIDE if len(at) > 1 else 1.05
+    for place, each in values.items():
+        spots: dict[str, Any] = {"marker": "o", "markersize": 2.8, "linestyle": "none", "markeredgewidth": 0}
+        axes.plot([known[place] / beside] * len(each), each, color=LINE, alpha=0.45, label="seeds", zorder=2, **spots)
+    intervals = [t_interval(each, confidence) for each in values.values()]
+    means = [interval.estimate for interval in intervals]
+    spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
+    sure = f"{100 * confidence:g} %"
+    bars: dict[str, Any] = {"color": TICKET, "linewidth": 1.2, "elinewidth": 0.8, "capsize": 2, "zorder": 3}
+    axes.errorbar(at, means, yerr=spread, label=f"mean, {sure} interval", **bars)
+    bounds = {place: bound for place in values if (bound := judged.get(place, {}).get("bound")) is not None}
+    if bounds:
+        tick: dict[str, Any] = {"marker": "_", "markersize": 11, "markeredgewidth": 1.6, "linestyle": "none"}
+        x, y = [known[place] for place in bounds], [scale * bound for bound in bounds.values()]
+        axes.plot(x, y, color=BOUND, label=f"one-sided {sure} bound", zorder=4, **tick)
+    for place, mean in zip(values, means, strict=True):
+        verdict = judged.get(place, {}).get("verdict", "")
+        mark = {"color": LINE, "linestyle": "none", **MARKS[verdict]}
+        axes.plot([known[place]], [mean], label=verdict or "_", zorder=5, **mark)
+
+
+def _control(
+    axes: Axes,
+    known: Mapping[Place, float],
+    values: Mapping[Place, Mapping[int, float]],
+    name: str,
+    number: int,
+    scale: float,
+) -> None:
+    points = [(known[at], scale * statistics.fmean(each.values())) for at, each in values.items() if each]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=name, alpha=0.8, zorder=2.5, **line_style(number + 1))
+
+
+def _seen(cells: Cells, at: Place, controls: Sequence[str]) -> list[float]:
+    """The differences of the ticket's seeds at a place, and the mean ones of controls."""
+    means = [statistics.fmean(each.values()) for name in controls if (each := cells[at].get(name))]
+    return [*cells[at]["ticket"].values(), *means]
+
+
+def _limits(every: Sequence[Axes], seen: Sequence[float]) -> None:
+    """Cut off the ends of intervals and bounds that go far beyond all that was seen; panels share their scale."""
+    low, high = min(0.0, *seen), max(0.0, *seen)
+    bottom, top = every[0].get_ylim()
+    room = ROOM * ((high - low) or 1.0)
+    every[0].set_ylim(max(bottom, low - room), min(top, high + room))
+
+
+def _legend(figure: Figure, every: Sequence[Axes]) -> None:
+    """One legend for all panels, below them, in as many columns as the figure is wide enough for."""
+    handles: dict[str, Any] = {}
+    for axes in every:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    first = [label for label in handles if label not in MARKS and label != "seeds"]
+    order = [*first, "seeds", *(label for label in MARKS if label in handles)]
+    width = figure.get_size_inches()[0] * figure.dpi
+    for columns in range(min(len(order), MOST_IN_A_ROW), 0, -1):
+        legend = figure.legend(
+            [handles[label] for label in order],
+            order,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=7,
+        )
+        box = legend.get_tightbbox()
+        if columns == 1 or box is None or box.width <= width:
+            return
+        legend.remove()
