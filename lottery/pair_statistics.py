@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from scipy import stats
 
-from lottery.stats import NO_SPREAD, Alternative, t_pvalue
+from lottery.stats import NO_SPREAD
 
 
 def seed_values(pairs: Mapping[tuple[int, int], float]) -> list[float]:
@@ -36,17 +36,3 @@ def t_test(values: Sequence[float]) -> tuple[float, float] | None:
         return None
     found = stats.ttest_1samp(values, 0.0)
     return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))
-
-
-def paired_p(differences: Sequence[float], null: float, alternative: Alternative) -> float:
-    """Return p of the paired t test that the mean difference is `null`, one value per seed; 1 for fewer than 2.
-
-    Where all values are equal a t test shows anything: there the sign test decides, as in verdicts."""
-    n = len(differences)
-    if n < 2:
-        return 1.0
-    if max(differences) - min(differences) >= NO_SPREAD:
-        return t_pvalue(differences, null, alternative)
-    gap = differences[0] - null
-    gap = {"greater": gap, "less": -gap, "two-sided": abs(gap)}[alternative]
-    return (2 if alternative == "two-sided" else 1) * 0.5**n if gap > NO_SPREAD else 1.0

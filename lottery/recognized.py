@@ -12,8 +12,8 @@ from lottery import stats
 from lottery.crossed import Crossed, between_seeds, by_class, crossed
 from lottery.errors import DataError, UsageError
 from lottery.levels import read_correct
-from lottery.pair_statistics import paired_p
 from lottery.pairs import densities
+from lottery.resolution import floor
 from lottery.study import once
 from lottery.tables import Row, by_place, head, optimizer_labels
 
@@ -122,6 +122,9 @@ class _Classes:
         worst = int(means.argmin())
         lost = None
         if len(values) > 1:
-            adjusted = stats.holm([paired_p(values[:, label].tolist(), 0.0, "less") for label in there])
+            sizes = np.bincount(self.labels, minlength=self.classes)
+            adjusted = stats.holm(
+                [stats.t_pvalue(values[:, at].tolist(), 0.0, "less", floor(int(sizes[at]))) for at in there]
+            )
             lost = sum(p <= self.alpha for p in adjusted)
         return dict(zip(names, (int(there[worst]), float(means[worst]), lost), strict=True))

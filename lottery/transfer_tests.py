@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lottery import stats
 from lottery.comparisons import declared_transfer
-from lottery.pair_statistics import paired_p
-from lottery.pairs import accuracies, dense, densities
+from lottery.pairs import accuracies, dense, densities, floor
 from lottery.study import once
 from lottery.tables import SCORE, Row, by_seed, finite, head, optimizer_labels, paired, rewind_label
 
@@ -61,7 +60,7 @@ def rows(study: Study) -> list[Row]:
             density = known.get((finder, point, level), next(r.density for r in records if r))
             row |= {"level": level, "density": density, "against": against}
             confidence = compare.confidence if compare else 0.95
-            interval = stats.t_interval(list(cell.differences.values()), confidence)
+            interval = stats.t_interval(list(cell.differences.values()), confidence, floor(study))
             row |= {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high, **p}
             if compare is not None:
                 row |= _judged(cell, p, compare, _withheld(study, cell, labels))
@@ -84,21 +83,16 @@ def _tested(
     study: Study, transferred: Mapping[Key, Sequence[Record | None]], against: str, compare: CompareSpec | None
 ) -> list[tuple[_Cell, dict[str, float]]]:
     """Each transferred ticket against one side, with its p-values as they are and adjusted over all of them."""
-    cells = [_cell(study, key, records, against) for key, records in transferred.items()]
-    tests = {
-        "p": [
-            1.0 if c.ours_diverged or c.theirs_diverged else paired_p(list(c.differences.values()), 0.0, "two-sided")
-            for c in cells
-        ]
-    }
+    cells, least = [_cell(study, key, records, against) for key, records in transferred.items()], floor(study)
+
+    def p(cell: _Cell, lost: bool, null: float, alternative: stats.Alternative) -> float:
+        return 1.0 if lost else stats.t_pvalue(list(cell.differences.values()), null, alternative, least)
+
+    tests = {"p": [p(c, bool(c.ours_diverged or c.theirs_diverged), 0.0, "two-sided") for c in cells]}
     if compare is not None:
         margin = compare.margin / 100
-        tests["p_matching"] = [
-            1.0 if c.ours_diverged else paired_p(list(c.differences.values()), -margin, "greater") for c in cells
-        ]
-        tests["p_losing"] = [
-            1.0 if c.theirs_diverged else paired_p(list(c.differences.values()), -margin, "less") for c in cells
-        ]
+        tests["p_matching"] = [p(c, bool(c.ours_diverged), -margin, "greater") for c in cells]
+        tests["p_losing"] = [p(c, bool(c.theirs_diverged), -margin, "less") for c in cells]
     adjusted = {name: stats.holm(values) for name, values in tests.items()}
     return [
         (cell, {f"{name}{end}": by[name][i] for name in tests for end, by in (("", tests), ("_adjusted", adjusted))})

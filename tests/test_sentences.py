@@ -22,11 +22,12 @@ HOLM = "compare={margin: 1, densities: holm, allow: [seeds]}"
 def held(*points: Sequence[float | None], compare: str = HOLM, settings: Sequence[str] = ()) -> Study:
     """As many seeds as points; at each level tickets differ from dense by so many points, None of one that diverged."""
     planned = hand(f"seeds={len(points[0])}", f"prune.levels={len(points)}", compare, *settings)
-    found = made(planned, *(dense(seed, 0.5, step=80) for seed in range(len(points[0]))))
+    found = made(planned, *(dense(seed, 0.5, end=0.5, step=80) for seed in range(len(points[0]))))
     for level, column in enumerate(points, start=1):
         for seed, point in enumerate(column):
             lost = {"diverged": 7} if point is None else {}
-            place, values = ticket(seed, 0.5 + (point or 0) / 100, step=90, **lost)
+            accuracy = 0.5 + (point or 0) / 100  # at every step that could be read
+            place, values = ticket(seed, accuracy, end=accuracy, step=90, **lost)
             found |= made(planned, ({**place, "level": level}, values))
     return Study(planned, found, Recorded(planned))
 
@@ -35,7 +36,8 @@ def test_a_sparser_density_that_matches_where_the_densest_does_not_is_said_to_ma
     (told,) = sentences(held(NOISE, LIKE))
     assert told == (
         f"adam: tickets of 25 % of the weights match the dense network {HOW}; the densest are not shown to, so there "
-        "is no sparsest density that all denser ones share: 50 % inconclusive, 25 % matching."
+        "is no sparsest density that all denser ones share: 50 % inconclusive, 25 % matching; they are equivalent to it "
+        "at 25 %."
     )
     assert "no density" not in told
 
@@ -44,7 +46,7 @@ def test_a_match_beyond_a_gap_is_said_beside_the_sparsest_that_all_denser_share(
     (told,) = sentences(held(LIKE, NOISE, LIKE, FAR))
     assert told == (
         f"adam: tickets down to 50 % of the weights match the dense network {HOW}; so do those of 12.5 %, though not "
-        "all between; they lose at 6.25 %."
+        "all between; they are equivalent to it at 50 %, 12.5 %; they lose at 6.25 %."
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, line_style, panels
-from lottery.pairs import Cells, densities, differences
+from lottery.pairs import Cells, densities, differences, floor
 from lottery.stats import t_interval
 from lottery.tables import Place, head, optimizer_labels, rewind_label, whose
 
@@ -58,7 +58,7 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
             axes.axhline(-margin, color=BOUND, linewidth=0.9, linestyle="--", label=f"margin ({recipe.compare.points})")
         for number, name in enumerate(controls, start=1):
             _control(axes, known, {at: cells[at].get(name, {}) for at in places}, name, number, scale)
-        _ticket(axes, known, values, judged, scale, recipe.compare.confidence if recipe.compare else 0.95)
+        _ticket(axes, known, values, judged, scale, recipe.compare.confidence if recipe.compare else 0.95, floor(study))
         density_axis(axes, [known[at] for at in places])
     seen = [each for places in sequences.values() for at in places for each in _seen(cells, at, controls)]
     _limits(every, [scale * each for each in seen])
@@ -100,13 +100,14 @@ def _ticket(
     judged: Verdicts,
     scale: float,
     confidence: float,
+    least: float,
 ) -> None:
     at = [known[place] for place in values]
     beside = (max(at) / min(at)) ** BESIDE if len(at) > 1 else 1.05
     for place, each in values.items():
         spots: dict[str, Any] = {"marker": "o", "markersize": 2.8, "linestyle": "none", "markeredgewidth": 0}
         axes.plot([known[place] / beside] * len(each), each, color=LINE, alpha=0.45, label="seeds", zorder=2, **spots)
-    intervals = [t_interval(each, confidence) for each in values.values()]
+    intervals = [t_interval(each, confidence, scale * least) for each in values.values()]
     means = [interval.estimate for interval in intervals]
     spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
     sure = f"{100 * confidence:g} %"
