@@ -36,8 +36,8 @@ def test_a_sparser_density_that_matches_where_the_densest_does_not_is_said_to_ma
     (told,) = sentences(held(NOISE, LIKE))
     assert told == (
         f"adam: tickets of 25 % of the weights match the dense network {HOW}; the densest are not shown to, so there "
-        "is no sparsest density that all denser ones share: 50 % inconclusive, 25 % matching; they are equivalent to it "
-        "at 25 %."
+        "is no sparsest density that all denser ones share: 50 % inconclusive, 25 % matching; they are equivalent "
+        "to it at 25 %."
     )
     assert "no density" not in told
 
