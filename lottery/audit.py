@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lottery.facts import Evidence, Facts, changes_of, facts_of
 from lottery.fields import FIELDS, FIXED
+from lottery.mask_evidence import Masks
 from lottery.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.plan import MEASURED
 from lottery.provenance import DIGITS, roundings
@@ -92,6 +93,7 @@ def audit(study: Study) -> Audit:
     compared with their ticket as well, in the steps trained. Reads each job's identity from the store once."""
     metrics = {record.manifest.key: record.metrics for record in study.found.values()}
     evidence, report = Evidence(study.store, metrics), study.recipe.report
+    masks = Masks(evidence)
     known = {
         key: facts_of(evidence, record, report)
         for key, record in study.found.items()
@@ -115,6 +117,9 @@ def audit(study: Study) -> Audit:
         unproven.setdefault(job.place, {}).update(dict.fromkeys(facts.unproven))
         cell = _cells(study, job)[0]
         findings += [Finding(cell, job.seed, job.key, *problem) for problem in _problems(facts)]
+        findings += [
+            Finding(cell, job.seed, job.key, "mask", "", "", "", wrong) for wrong in masks.wrong(study.found[job.key])
+        ]
         against = dense[job.place if job.transfer is None else job.transfer, job.seed]
         if job.kind != "dense" and against.key in known:
             ticket = known.get(tickets[_beside(job)]) if job.kind == "branch" else None

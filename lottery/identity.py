@@ -21,7 +21,12 @@ SCHEMA = 2  # raise it when the meaning of a key changes: no job of another sche
 
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON: sorted keys, no spaces, shortest float digits."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return digest_of_json(plain(value))
+
+
+def digest_of_json(value: Any) -> str:
+    """The digest of a value that was read from JSON: what takes longest is to make others plain."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

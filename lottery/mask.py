@@ -45,8 +45,17 @@ class Mask(Mapping[str, Tensor]):
     @classmethod
     def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
         """All weights alive, in the shapes of `weights`."""
-        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-        return cls._of({name: np.packbits(np.ones(math.prod(shape), bool)) for name, shape in shapes.items()}, shapes)
+        return cls.full({name: tuple(weight.shape) for name, weight in weights.items()})
+
+    @classmethod
+    def full(cls, shapes: Mapping[str, tuple[int, ...]]) -> Mask:
+        """All weights alive, in these shapes."""
+        return cls.first(shapes, {name: math.prod(shape) for name, shape in shapes.items()})
+
+    @classmethod
+    def first(cls, shapes: Mapping[str, tuple[int, ...]], alive: Mapping[str, int]) -> Mask:
+        """So many weights of each layer alive, the first ones."""
+        return cls._of({n: np.packbits(np.arange(math.prod(s)) < alive[n]) for n, s in shapes.items()}, shapes)
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self._shapes[name]

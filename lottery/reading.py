@@ -18,6 +18,7 @@ from lottery.io import machine_error
 
 MOST_JSON_BYTES = 1 << 28
 MOST_JSON_DEPTH = 64
+MOST_BYTES = 1 << 62  # of a file that is not read to its end
 
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|([\[{])|([\]}])', re.DOTALL)
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
@@ -66,6 +67,15 @@ def read_bytes(path: Path | str, *, size: int | None = None, most: int = MOST_JS
             data += more
     if len(data) != length:
         raise DamagedFile(f"{path}: changed while it was read")
+    return data
+
+
+def read_start(path: Path | str, length: int) -> bytes:
+    """The first bytes of a regular file, all of a shorter one. Raises as `read_bytes`."""
+    with _opened(path, None, MOST_BYTES) as (fd, _):
+        data = os.read(fd, length)
+        while 0 < len(data) < length and (more := os.read(fd, length - len(data))):
+            data += more
     return data
 
 

@@ -6,6 +6,7 @@ leases/<key>.lease    who is working on a job
 failures/<key>.json   why a job failed the last time
 quarantine/           damaged folders, kept to be looked at
 data/<hash>/          fingerprints of the data that a recipe's data section gave
+notes/                what was looked for once and can be looked for again
 events/               one log of JSON lines a process
 """
 
@@ -28,7 +29,7 @@ from lottery.checkpoints import Checkpoints
 from lottery.errors import DamagedFile, LotteryError, MachineError, Nondeterminism, UsageError
 from lottery.lease import Leases
 from lottery.manifest import KEY, MANIFEST, SCHEMA, FileRecord, Manifest, Status, check_key, complete, verified, verify
-from lottery.reading import identity, names_in, parse_json, read_bytes
+from lottery.reading import identity, names_in, parse_json, read_bytes, read_start
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ class Store:
         """The manifest of a finished job whose files are there with the sizes they were committed with.
 
         A damaged job is put into quarantine, and None is returned: it is missing and will be run again."""
-        folder = self._folder(key)
+        folder = self.folder(key)
         found = identity(folder)
         if found is None:
             return None
@@ -96,7 +97,7 @@ class Store:
         deterministic; MachineError."""
         if MANIFEST in files:
             raise UsageError(f"{MANIFEST}: is the store's own; name the file differently")
-        target = self._folder(key)
+        target = self.folder(key)
         ours = Manifest(
             schema=SCHEMA,
             key=key,
@@ -140,13 +141,13 @@ class Store:
         io.move(draft, place)
         self.log("nondeterminism", key=ours.key, label=ours.label, files=different, second=str(place))
         raise Nondeterminism(
-            f"{self._folder(ours.key)}: a second run of this job in the same environment gave another {what}; "
+            f"{self.folder(ours.key)}: a second run of this job in the same environment gave another {what}; "
             f"the first is kept, the second is in {place} to be compared"
         )
 
     def read(self, key: str, name: str) -> bytes:
         """A file of a finished job, its hash verified. Raises DamagedFile, the whole job put aside."""
-        folder = self._folder(key)
+        folder = self.folder(key)
         found = identity(folder)
         if found is None:
             raise DamagedFile(f"{folder}: is not there; the next {_AGAIN}")
@@ -161,13 +162,21 @@ class Store:
 
     def read_json(self, key: str, name: str) -> Any:
         """A JSON file of a finished job. Raises DamagedFile."""
-        return parse_json(self.read(key, name), str(self._folder(key) / name))
+        return parse_json(self.read(key, name), str(self.folder(key) / name))
 
     def read_tensors(self, key: str, name: str) -> dict[str, Tensor]:
         """A safetensors file of a finished job, by name. Raises DamagedFile."""
         from lottery.tensors import decode
 
         return decode(self.read(key, name))[0]
+
+    def shapes(self, key: str, name: str) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor in a safetensors file, from its header alone: its hash is not looked at. Raises
+        DamagedFile."""
+        from lottery.tensors import header_bytes, shapes
+
+        path = self.folder(key) / name
+        return shapes(read_start(path, header_bytes(read_start(path, 8))))
 
     def manifests(self) -> Iterator[Manifest]:
         """All finished jobs in the order of their keys; their files are not looked at."""
@@ -178,6 +187,10 @@ class Store:
                 manifest = self.find(key)
             if manifest is not None:
                 yield manifest
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all finished jobs, in order; nothing of them is looked at."""
+        return (key for _, key in self._folders())
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
         """Compare every file of every job with its hash: (key, problem or None). Damaged jobs are put aside."""
@@ -295,7 +308,8 @@ class Store:
         """Bytes free where the store is, or is going to be."""
         return io.free_bytes(self.root)
 
-    def _folder(self, key: str) -> Path:
+    def folder(self, key: str) -> Path:
+        """Where a job's files are once it is finished."""
         return self.root / "jobs" / check_key(key)[:2] / key
 
     def _failure(self, key: str) -> Path:

@@ -64,6 +64,23 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _damaged(str(error)) from error
 
 
+def header_bytes(start: bytes) -> int:
+    """Length of the header of a file of tensors, with the number before it, from its first eight bytes. Raises
+    DamagedFile."""
+    if len(start) < 8 or (length := struct.unpack_from("<Q", start)[0]) > MOST_HEADER_BYTES:
+        raise _damaged("its header is cut off or too long")
+    return 8 + int(length)
+
+
+def shapes(start: bytes) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor, from the header at the start of a file. Raises DamagedFile."""
+    header = _header(start)
+    header.pop(METADATA, None)
+    for name, entry in header.items():
+        _span(name, entry)
+    return {name: tuple(entry["shape"]) for name, entry in header.items()}
+
+
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose names begin with the prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -128,6 +128,8 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "facts",
         "proofs",
         "decisions",
+        "mask_proofs",
+        "mask_evidence",
         "verdicts",
         "sentences",
         "audit",

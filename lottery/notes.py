@@ -1,0 +1,37 @@
+"""What a store notes beside its jobs so as not to look again: `notes/<kind>/<name>.json`, made anew where missing."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from lottery import io
+from lottery.errors import DamagedFile, MachineError
+from lottery.reading import parse_json, read_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lottery.store import Store
+
+
+def remember(store: Store, kind: str, name: str, value: Any) -> None:
+    """Keep plain values; a store that cannot be written to is as good without them."""
+    with suppress(MachineError):
+        path = _path(store, kind, name)
+        io.make_folder(path.parent)
+        io.write_atomic(path, json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def recall(store: Store, kind: str, name: str) -> Any:
+    """Return the plain values that were kept; None where there are none that can be read."""
+    path = _path(store, kind, name)
+    try:
+        return parse_json(read_bytes(path), str(path))
+    except DamagedFile:
+        return None
+
+
+def _path(store: Store, kind: str, name: str) -> Path:
+    return store.root / "notes" / io.safe_name(kind) / f"{io.safe_name(name)}.json"
