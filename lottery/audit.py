@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lottery.disclosures import Disclosure, disclosures
 from lottery.facts import Evidence, Facts, changes_of, facts_of
 from lottery.fields import FIELDS, FIXED
+from lottery.last_rates import causes, with_last_rate
 from lottery.mask_evidence import Masks
 from lottery.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.plan import MEASURED
@@ -83,7 +85,8 @@ def rows(study: Study) -> list[Row]:
         kind = (finding.named, place, point, column, finding.field, finding.ours, finding.dense, finding.note)
         alike.setdefault((*kind, finding.against), []).append(finding)
     table = [_row(study, labels, same) for same in alike.values()]
-    return [*table, *(_summary(study, place, label) for place, label in enumerate(labels))]
+    told = [_told(study, labels, each) for each in disclosures(study)]
+    return [*table, *told, *(_summary(study, place, label) for place, label in enumerate(labels))]
 
 
 def audit(study: Study) -> Audit:
@@ -95,7 +98,7 @@ def audit(study: Study) -> Audit:
     evidence, report = Evidence(study.store, metrics), study.recipe.report
     masks = Masks(evidence)
     known = {
-        key: facts_of(evidence, record, report)
+        key: with_last_rate(evidence, record, facts_of(evidence, record, report))
         for key, record in study.found.items()
         if record.manifest.key == key  # else it stands for a training that no learning rate was left for
     }
@@ -202,6 +205,8 @@ def _by_origin(ours: Facts, dense: Facts) -> Iterator[tuple[str, str, str, str]]
 
 def _named(study: Study, ours: Facts, dense: Facts, field: str) -> str:
     """What allows a difference, in words: the branch, the way of rewinding, the recipe; empty where nothing does."""
+    if field == "last_rate":
+        return causes(ours, dense)
     changes = changes_of(ours.branch)
     entries = {facts.values.get("optimizer", "").partition("(")[0] for facts in (ours, dense)}
     if field in changes or ("optimizer" in changes and len(entries) > 1 and field in _WITH_THE_OPTIMIZER):
@@ -296,6 +301,20 @@ def _row(study: Study, labels: list[str], same: list[Finding]) -> Row:
         "allowed": bool(finding.named),
         "ok": bool(finding.named),
         "note": "; ".join(filter(None, notes)),
+    }
+
+
+def _told(study: Study, labels: list[str], told: Disclosure) -> Row:
+    """A row for what a reader must be told though it is no difference of two trainings."""
+    row = head(study.recipe, None, optimizer=None if told.place is None else labels[told.place])
+    row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
+    return row | {
+        "field": told.field,
+        "ticket": None,
+        "dense": None,
+        "allowed": None,
+        "ok": True,
+        "note": told.sentence,
     }
 
 

@@ -34,6 +34,8 @@ def plan(
     """Count the jobs that are done and missing, by seed or level, and say the time and disk they will take."""
     from lottery.build import prunable
     from lottery.coverage import in_words
+    from lottery.duplicates import duplicates, remembered
+    from lottery.duplicates import sentence as sentence_of
     from lottery.edits import other_sources
     from lottery.estimate import estimate
     from lottery.frontier_view import sentences
@@ -49,6 +51,7 @@ def plan(
     decided = sentences(Study(bench.plan, records(bench.plan, bench.store), bench.store))
     mixed = foreseen(bench.plan, bench.store, bench.machine.environment())
     layout = Layout.of(network := bench.blank())
+    found = remembered(bench.store, bench.plan.fingerprint) or duplicates(bench.splits)
     if as_json:
         jobs = [
             {"key": job.key, "kind": job.kind, "label": job.label, "state": states[job.key]}
@@ -56,10 +59,9 @@ def plan(
             for job in bench.plan
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
-        print_json(
-            {"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)}
-            | {"mixed_environments": mixed}
-        )
+        about = {"never_pruned": dict(layout.left), "mixed_environments": mixed}
+        about |= {"duplicates": None if found is None else found.as_dict()}
+        print_json({"jobs": jobs, "estimate": counted, "frontier": decided, **about})
         return
     from lottery.render import render
     from lottery.view import duration
@@ -76,7 +78,8 @@ def plan(
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
     if layout.left:
         terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
-    for sentence in (*decided, *other_sources(bench.plan, bench.store), *mixed):
+    copies = sentence_of(bench.plan.recipe.data.component.name, found)
+    for sentence in (*decided, *other_sources(bench.plan, bench.store), *mixed, *filter(None, [copies])):
         terminal.say(sentence)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lottery.data import HASHED_AT_ONCE, Splits
 from lottery.notes import recall, remember
-from lottery.streaming import Files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lottery.data import Splits
     from lottery.store import Store
 
 DIGEST_BYTES = 16
@@ -48,6 +47,8 @@ class Duplicates:
 
 def duplicates(splits: Splits) -> Duplicates | None:
     """Count the exact copies in a data set; None for images that stay in their files, which are not decoded for it."""
+    from lottery.streaming import Files
+
     if isinstance(splits.train_x, Files) or isinstance(splits.test_x, Files):
         return None
     training, test = list(_digests(splits.train_x)), list(_digests(splits.test_x))
@@ -69,6 +70,8 @@ def duplicates(splits: Splits) -> Duplicates | None:
 
 
 def _digests(x: Tensor) -> Iterator[bytes]:
+    from lottery.data import HASHED_AT_ONCE
+
     for part in x.split(HASHED_AT_ONCE):
         for row in part.contiguous().flatten(1).numpy():
             yield hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).digest()
@@ -114,7 +117,3 @@ def sentence(name: str, found: Duplicates | None) -> str:
 def _of(count: int, size: int) -> str:
     return f"{count:,} of {size:,}"
 
-
-def as_json(found: Mapping[str, Duplicates | None]) -> dict[str, Any]:
-    """Plain values by name of the data set."""
-    return {name: None if each is None else each.as_dict() for name, each in found.items()}

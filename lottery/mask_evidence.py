@@ -38,10 +38,11 @@ class Masks:
 
     def wrong(self, record: Record) -> Iterator[str]:
         """Say what is wrong with the mask of a finished training, or with what its metrics say of one; nothing where
-        its identity, its parent and its own files agree. A record that lists no files is of no store: it is passed."""
+        its identity, its parent and its own files agree. A record that lists no files is of no store, and one whose
+        identity is not what its key says proves nothing, which is said elsewhere: both are passed."""
         manifest, metrics = record.manifest, record.metrics
         identity = self.evidence.identity(manifest.key)
-        if identity is None or not manifest.files:
+        if identity is None or not manifest.files or not self.evidence.genuine(manifest.key):
             return
         kind, branch = identity.get("kind"), identity.get("branch")
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lottery import stats
 from lottery.decisions import Cell, Decision, decide, ended, only_corrected
+from lottery.disclosures import of_cell
 from lottery.frontier_view import decided
 from lottery.other_readings import with_other_readings
 from lottery.pairs import censored, declared, dense, densities, differences, floor, steps
@@ -61,6 +62,8 @@ def _at_report(study: Study) -> list[Row]:
                 row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
             if why := withheld.get((*place, "ticket")):
                 row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
+            if told := of_cell(study, (*place, "ticket")):
+                row["reason"] += f"; {told}"
             table.append(row)
     return table
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from lottery import finetuning, registry
+from lottery import duplicates, finetuning, registry
 from lottery.batches import check_batches
 from lottery.bench import Bench
 from lottery.build import prunable
@@ -83,6 +83,9 @@ def prepare(request: Request, stop: Stop | None = None) -> Bench:
     bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
     for identity, seen in bench.plan.others.items():
         bench.store.remember_data(identity, seen)
+    duplicates.look(bench.store, bench.plan.fingerprint, bench.splits)
+    for dataset in other_data(request.recipe) if bench.load is not None else ():
+        duplicates.look(bench.store, bench.plan.others[_name(dataset)], bench.load(dataset))
     return bench
 
 

@@ -224,7 +224,8 @@ MEASURES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], set[str]]]
     "steps": (lambda m: remeasured(m, [4, 8]), {"own_steps"}),
     "evaluation_grid": (lambda m: remeasured(m, [4, 12]), set()),
     "learning_rate": (lambda m: {**m, "lr": 0.5}, set()),
-    "model": (lambda m: {**m, "sizes": {"fc1.weight": 3}}, set()),
+    "model": (lambda m: {**m, "sizes": {"fc1.weight": 3}}, {"mask"}),
+    "mask": (lambda m: {**m, "density": m["density"] / 10}, set()),
     "test_use": (_leak, {"stopping"}),
     "stopping": (_later, set()),
 }
@@ -236,7 +237,7 @@ def test_a_ticket_measured_otherwise_is_caught(fair: Finished, field: str) -> No
     metrics = change(deepcopy(fair[1].read_json(one.key, "metrics.json")))
     found = violations(study_of(fair, {(one.key, "metrics.json"): metrics}))
     assert field in found["ticket"] and found["ticket"] <= {field, *follow}
-    assert found.keys() <= {"ticket", "shuffle", "one_shot", "random", "with momentum"}  # controls of that ticket
+    assert found.keys() <= {"ticket", "shuffle", "one_shot", "random", "supermask", "with momentum"}  # controls of that ticket
 
 
 ENVIRONMENTS = {
@@ -422,7 +423,7 @@ def test_what_a_branch_or_a_way_of_rewinding_changes_is_listed(unfair: Finished)
     }
     names = {key[1:] for key in listed if key[0] == "init"}
     assert names == {
-        *(("retrain", field) for field in ("optimizer", "learning_rate")),
+        *(("retrain", field) for field in ("optimizer", "learning_rate", "last_rate")),
         *(("other_data", field) for field in ("data", "fingerprint")),
         ("small_dense", "model"),
     } | {("reinit", "weights"), ("small_dense", "weights")}
@@ -444,6 +445,7 @@ PLANTED = {
     "weights",
     "optimizer_state",
     "trunk",  # in test_own_trunk.py
+    "last_rate",  # in test_record_frauds.py
 }
 
 

@@ -1,0 +1,85 @@
+"""What a reader of verdicts must be told though it withholds none: what is left out, wide margins, copied examples."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lottery import registry
+from lottery.duplicates import remembered, sentence
+from lottery.identity import digest
+from lottery.left_out import Cell, left_out
+from lottery.plan import other_data
+from lottery.study import once
+from lottery.tables import by_place, by_seed, optimizer_labels
+
+if TYPE_CHECKING:
+    from lottery.study import Study
+
+WIDE = 3  # standard deviations of the dense networks: a margin above says little
+SCORE = "test_accuracy"
+
+
+@dataclass(frozen=True)
+class Disclosure:
+    """One thing to be told: a `field` of the audit's table, the optimizer's place (None: all), a sentence."""
+
+    field: str
+    place: int | None
+    sentence: str
+
+
+@once
+def disclosures(study: Study) -> list[Disclosure]:
+    """Return what is to be told of a study beside its findings, the most telling first."""
+    told = [Disclosure("left_out", place, sentence) for place, sentence in left_out(study).sentences(study)]
+    told += [Disclosure("margin", place, words) for place, words in wide_margins(study).items()]
+    return [*told, *_copies(study)]
+
+
+def of_cell(study: Study, cell: Cell) -> str:
+    """Return what is to be told beside the verdict on one cell of the tables; empty where nothing is."""
+    return "; ".join(filter(None, (left_out(study).said(cell), wide_margins(study).get(cell[0], ""))))
+
+
+def wide_margins(study: Study) -> dict[int, str]:
+    """Say where the margin is above three times the spread of an optimizer's dense networks over their seeds.
+
+    Within such a margin a ticket may lie outside all that was seen of dense networks and still match them."""
+    compare, recipe = study.recipe.compare, study.recipe
+    told: dict[int, str] = {}
+    for (place, _, level), columns in by_place(study).items() if compare is not None else ():
+        values = list(by_seed([r for _, r in columns.get("dense", ())], recipe.report, SCORE).values())
+        if level or len(values) < 2 or place in told:
+            continue
+        assert compare is not None
+        spread, margin = statistics.stdev(values), compare.margin / 100
+        if margin > WIDE * spread:
+            times = f"{margin / spread:.3g} times" if spread else "any number of times"
+            told[place] = (
+                f"the margin of {compare.points} is {times} the spread of the {len(values)} dense networks over seeds "
+                f"({100 * spread:.2g})"
+            )
+    return told
+
+
+def _copies(study: Study) -> list[Disclosure]:
+    """Examples that a data set has more than once, as far as somebody has looked."""
+    name, fingerprint = study.recipe.data.component.name, study.plan.fingerprint
+    others = {digest(registry.datasets.identity(other)): other.name for other in other_data(study.recipe)}
+    named = {fingerprint: name} | {study.plan.others[identity]: other for identity, other in others.items()}
+    said = [sentence(name, remembered(study.store, fingerprint)) for fingerprint, name in named.items()]
+    return [Disclosure("duplicates", None, words) for words in said if words]
+
+
+def sentences(study: Study) -> list[str]:
+    """All of them, with the optimizer where there are several."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    named = len(labels) > 1
+    return [
+        f"{labels[each.place]}: {each.sentence}"
+        if named and each.place is not None and each.field != "left_out"
+        else each.sentence
+        for each in disclosures(study)
+    ]
