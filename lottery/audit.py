@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lottery.accuracy_proofs import Accuracies
 from lottery.disclosures import Disclosure, disclosures
 from lottery.facts import Evidence, Facts, changes_of, facts_of
 from lottery.fields import FIELDS, FIXED
@@ -96,7 +97,7 @@ def audit(study: Study) -> Audit:
     compared with their ticket as well, in the steps trained. Reads each job's identity from the store once."""
     metrics = {record.manifest.key: record.metrics for record in study.found.values()}
     evidence, report = Evidence(study.store, metrics), study.recipe.report
-    masks = Masks(evidence)
+    masks, accuracies = Masks(evidence), Accuracies(evidence)
     known = {
         key: with_last_rate(evidence, record, facts_of(evidence, record, report))
         for key, record in study.found.items()
@@ -121,7 +122,9 @@ def audit(study: Study) -> Audit:
         cell = _cells(study, job)[0]
         findings += [Finding(cell, job.seed, job.key, *problem) for problem in _problems(facts)]
         findings += [
-            Finding(cell, job.seed, job.key, "mask", "", "", "", wrong) for wrong in masks.wrong(study.found[job.key])
+            Finding(cell, job.seed, job.key, field, "", "", "", wrong)
+            for field, proof in (("mask", masks), ("accuracy", accuracies))
+            for wrong in proof.wrong(study.found[job.key])
         ]
         against = dense[job.place if job.transfer is None else job.transfer, job.seed]
         if job.kind != "dense" and against.key in known:

@@ -20,6 +20,7 @@ from lottery.cli_plot import plot
 from lottery.cli_replicate import replicate
 from lottery.cli_report import report
 from lottery.cli_ticket import ticket
+from lottery.cli_verify import verify
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.options import (
@@ -254,22 +255,7 @@ def table(
         print(sentence, file=sys.stderr)
 
 
-@app.command()
-def verify(store: StoreDir = None, as_json: Json = False) -> None:
-    """Read every stored file and compare its hash; put damaged jobs aside. Exit code 1 where there were any."""
-    from lottery.store import Store
-
-    checked = list(Store(store_root(store)).verify())
-    damaged = [{"key": key, "problem": problem} for key, problem in checked if problem]
-    if as_json:
-        print_json({"checked": len(checked), "damaged": damaged})
-    else:
-        for item in damaged:
-            print(f"{item['key']}: {item['problem']}")
-        print(f"{len(checked)} jobs checked, {len(damaged)} damaged")
-        if damaged:
-            print("the damaged ones are in quarantine; lottery run computes them again", file=sys.stderr)
-    raise typer.Exit(1 if damaged else 0)
+app.command()(verify)
 
 
 @app.command()

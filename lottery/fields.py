@@ -50,6 +50,7 @@ FIELDS = {  # those that a recipe may allow to differ
 FIXED = {  # those that no recipe can allow, with the reason
     "identity": "a record that is not what its key says proves nothing",
     "last_rate": "it follows from learning rate, schedule, warm-up and length, one of which names it",
+    "accuracy": "it is the share of the test examples whose kept bits say correct, at each reading",
     "mask": "its counts follow from the identity and the mask above it, within which it lies",
     "stopping": "accuracy is read at the first lowest validation loss, or at the end, whatever is compared",
     "test_use": "the test set is read at the chosen step and at the end, whatever is compared",

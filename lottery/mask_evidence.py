@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import LotteryError, MachineError
-from lottery.levels import read_mask
+from lottery.levels import CORRECT, read_mask
 from lottery.mask import Mask
 from lottery.mask_proofs import (
     differing,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lottery.record import Record
 
 TRUNKS = 4  # masks held at once: those of a trunk are asked for one after the other
-NO_WEIGHTS = ("mask.safetensors", "state.safetensors", "correct.safetensors")  # of the tensors that a job may keep
+NO_WEIGHTS = ("mask.safetensors", CORRECT)  # of the tensors that a job may keep
 OF_THE_TICKET = ("the ticket's", "random", "the ticket's, permuted", "pruned once from the dense network")
 
 

@@ -445,6 +445,7 @@ PLANTED = {
     "weights",
     "optimizer_state",
     "trunk",  # in test_own_trunk.py
+    "accuracy",  # in test_record_frauds.py
     "last_rate",  # in test_record_frauds.py
 }
 

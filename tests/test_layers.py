@@ -133,6 +133,10 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "decisions",
         "mask_proofs",
         "mask_evidence",
+        "accuracy_proofs",
+        "verification",
+        "reevaluation",
+        "reverification",
         "last_rates",
         "left_out",
         "disclosures",
@@ -167,7 +171,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "api",
         "options",
     },
-    {"cli", "cli_bench", "cli_plan", "cli_plot", "cli_replicate", "cli_report", "cli_ticket", "__main__"},
+    {"cli", "cli_bench", "cli_plan", "cli_plot", "cli_replicate", "cli_report", "cli_ticket", "cli_verify", "__main__"},
 ]
 LIGHT = [
     "cli",
@@ -176,6 +180,7 @@ LIGHT = [
     "cli_replicate",
     "cli_report",
     "cli_ticket",
+    "cli_verify",
     "places",
     "listing",
     "api",
