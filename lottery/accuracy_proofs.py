@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from lottery import registry
 from lottery.errors import LotteryError, MachineError
 from lottery.levels import CORRECT, read_correct
 from lottery.readings import READINGS
@@ -63,6 +64,8 @@ class Accuracies:
             yield f"its bits are not of the {wanted:,} test examples that others have on these data"
 
     def _of_several(self, key: str) -> bool:
-        """True for a control that is measured as the mean of several drawn networks: it keeps no bits."""
+        """True for a control that may be measured as the mean of several drawn networks, which keeps no bits: one that
+        draws masks, or of a plugin."""
         branch = (self.evidence.identity(key) or {}).get("branch") or {}
-        return int(branch.get("draws", 1)) > 1
+        entry = registry.branches[branch["name"]] if branch.get("name") in registry.branches else None
+        return int(branch.get("draws", 1)) > 1 or (bool(branch) and (entry is None or bool(entry.code)))

@@ -15,7 +15,6 @@ from lottery.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir
 from lottery.places import store_root
 
 if TYPE_CHECKING:
-    from lottery.study import Study
     from lottery.verification import Check
 
 MOST_SHOWN = 10  # of what is wrong with one check
@@ -34,7 +33,8 @@ def verify(
     device: Annotated[str, typer.Option(help="With --again: auto, cpu or cuda.")] = "cpu",
     jobs: NumberOfJobs = "1",
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="With --again: train states to rewind to again, on the same machine.")
+        bool,
+        typer.Option("--deterministic", help="With --again: train states to rewind to again, on the same machine."),
     ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
@@ -69,9 +69,7 @@ def verify(
     open_ends, told = said_only(found, again=again), notes(found)
     failed = [check for check in made if not check.holds]
     if as_json:
-        print_json(
-            {"checks": [vars(check) | {"ok": check.holds} for check in made], "said": open_ends, "notes": told}
-        )
+        print_json({"checks": [vars(check) | {"ok": check.holds} for check in made], "said": open_ends, "notes": told})
     else:
         for words in open_ends:
             terminal.say(f"said     {words}", indent=9)

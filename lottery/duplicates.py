@@ -72,7 +72,8 @@ def duplicates(splits: Splits) -> Duplicates | None:
 def _digests(x: Tensor) -> Iterator[bytes]:
     from lottery.data import HASHED_AT_ONCE
 
-    for part in x.split(HASHED_AT_ONCE):
+    for begin in range(0, len(x), HASHED_AT_ONCE):
+        part = x[begin : begin + HASHED_AT_ONCE]
         for row in part.contiguous().flatten(1).numpy():
             yield hashlib.blake2b(row.data, digest_size=DIGEST_BYTES).digest()
 
@@ -108,7 +109,10 @@ def sentence(name: str, found: Duplicates | None) -> str:
     if found.test_in_training:
         other = f", {found.other_class:,} of them with another target" if found.other_class else ""
         parts.append(f"{_of(found.test_in_training, found.test_size)} test examples are training examples too{other}")
-    for count, size, where in ((found.training, found.training_size, "training"), (found.test, found.test_size, "test")):
+    for count, size, where in (
+        (found.training, found.training_size, "training"),
+        (found.test, found.test_size, "test"),
+    ):
         if count:
             parts.append(f"{_of(count, size)} {where} examples have a copy among themselves")
     return f"{name}: {'; '.join(parts)} (exact copies, byte for byte)"
@@ -116,4 +120,3 @@ def sentence(name: str, found: Duplicates | None) -> str:
 
 def _of(count: int, size: int) -> str:
     return f"{count:,} of {size:,}"
-

@@ -28,7 +28,7 @@ OF_THIS_JOB = ("parent", "partner", "sample")  # what the same job of another se
 class Kin:
     """A job and what it shares with the same job of other seeds: `own` hashes its identity without seed and parent.
 
-    `pruned` hashes how a ticket is pruned, but for how much; `seed` is known of dense networks, `branch` of controls."""
+    `pruned` hashes how a ticket is pruned, but for how much; `seed` is a dense network's, `branch` a control's."""
 
     kind: str
     parent: str | None
@@ -65,7 +65,7 @@ class Family:
 
     @cached_property
     def paths(self) -> dict[str, tuple[tuple[str, ...], int]]:
-        """By key what a job is, from its dense network down, and its seed; without those whose parents are not there."""
+        """By key what a job is, from its dense network down, and its seed; not of those whose parents are not there."""
         found: dict[str, tuple[tuple[str, ...], int]] = {}
         for key in self.jobs:
             chain: list[str] = []
@@ -118,4 +118,3 @@ def _recalled(store: Store) -> dict[str, Kin | None]:
         except TypeError:
             return {}
     return known
-

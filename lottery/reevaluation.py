@@ -149,7 +149,13 @@ def _measured(
 
 
 def _unlike(
-    said: Mapping[str, Any], found: Mapping[str, float], sizes: Mapping[str, int], reading: str, classes: int, *, exact: bool
+    said: Mapping[str, Any],
+    found: Mapping[str, float],
+    sizes: Mapping[str, int],
+    reading: str,
+    classes: int,
+    *,
+    exact: bool,
 ) -> Iterator[str]:
     """Measures of the record that the network does not have, in words."""
     for name, value in found.items():

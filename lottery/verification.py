@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottery import proofs
-from lottery.accuracy_proofs import CORRECT
 from lottery.disclosures import sentences
 from lottery.errors import DamagedFile
 from lottery.facts import Evidence
-from lottery.levels import read_state
+from lottery.levels import CORRECT, read_state
 from lottery.provenance import DIGITS
 
 if TYPE_CHECKING:
@@ -86,7 +85,9 @@ def said_only(study: Study, *, again: bool) -> list[str]:
 def notes(study: Study) -> list[str]:
     """What a reader must be told beside the checks, which withheld verdicts and left-out seeds are no part of."""
     withheld = sum(not finding.named and bool(finding.ours or finding.dense) for finding in study.audit.findings)
-    unfair = f"{withheld} differences from dense networks are not named and withhold verdicts: --view audit of the table"
+    unfair = (
+        f"{withheld} differences from dense networks are not named and withhold verdicts: --view audit of the table"
+    )
     return [*([unfair] if withheld else []), *sentences(study)]
 
 

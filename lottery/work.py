@@ -84,7 +84,8 @@ def prepare(request: Request, stop: Stop | None = None) -> Bench:
     for identity, seen in bench.plan.others.items():
         bench.store.remember_data(identity, seen)
     duplicates.look(bench.store, bench.plan.fingerprint, bench.splits)
-    for dataset in other_data(request.recipe) if bench.load is not None else ():
+    for dataset in other_data(request.recipe):
+        assert bench.load is not None
         duplicates.look(bench.store, bench.plan.others[_name(dataset)], bench.load(dataset))
     return bench
 

@@ -221,13 +221,13 @@ def _later(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 MEASURES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], set[str]]] = {
-    "steps": (lambda m: remeasured(m, [4, 8]), {"own_steps"}),
-    "evaluation_grid": (lambda m: remeasured(m, [4, 12]), set()),
+    "steps": (lambda m: remeasured(m, [4, 8]), {"own_steps", "accuracy"}),
+    "evaluation_grid": (lambda m: remeasured(m, [4, 12]), {"accuracy"}),
     "learning_rate": (lambda m: {**m, "lr": 0.5}, set()),
     "model": (lambda m: {**m, "sizes": {"fc1.weight": 3}}, {"mask"}),
     "mask": (lambda m: {**m, "density": m["density"] / 10}, set()),
     "test_use": (_leak, {"stopping"}),
-    "stopping": (_later, set()),
+    "stopping": (_later, {"accuracy"}),
 }
 
 
@@ -237,7 +237,14 @@ def test_a_ticket_measured_otherwise_is_caught(fair: Finished, field: str) -> No
     metrics = change(deepcopy(fair[1].read_json(one.key, "metrics.json")))
     found = violations(study_of(fair, {(one.key, "metrics.json"): metrics}))
     assert field in found["ticket"] and found["ticket"] <= {field, *follow}
-    assert found.keys() <= {"ticket", "shuffle", "one_shot", "random", "supermask", "with momentum"}  # controls of that ticket
+    assert found.keys() <= {
+        "ticket",
+        "shuffle",
+        "one_shot",
+        "random",
+        "supermask",
+        "with momentum",
+    }  # controls of that ticket
 
 
 ENVIRONMENTS = {

@@ -18,7 +18,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -598,6 +598,51 @@ def test_verify_finds_a_flipped_bit_and_run_computes_that_job_again(mine: tuple[
     again = call("run", recipe, "--store", store, "--device", "cpu", "--deterministic")
     assert again.code == 0 and trained(again) == 1 and again.out == whole
     assert call("verify", "--store", store).code == 0
+
+
+def test_verify_of_a_recipe_says_check_by_check_what_holds(study: tuple[Path, Path, Result], call: Call) -> None:
+    recipe, store, _ = study
+    told = call("verify", recipe, "--store", store)
+    lines = told.out.splitlines()
+    assert told.code == 0 and {line.split()[0] for line in lines} == {"ok", "said"}
+    assert f"ok       files ({JOBS}): each file has the bytes that were committed" in lines
+    assert any(line.startswith("ok       mask (10): ") for line in lines)
+    assert any("stored weights have the measures of their records" in line for line in lines)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_verify_again_evaluates_the_stored_weights(
+    study: tuple[Path, Path, Result], call: Call, jobs: int, tmp_path: Path
+) -> None:
+    recipe, store, _ = study
+    told = call("verify", recipe, "--store", store, "--data", tmp_path, "--again", "--jobs", jobs, "--json")
+    assert told.code == 0 and "8 jobs to evaluate again" in told.err
+    found = {check["name"]: (check["count"], check["ok"]) for check in json.loads(told.out)["checks"]}
+    assert found["initial state again"] == (2, True)
+    assert found["mask again"] == (4, True) and found["weights again"] == (6, True)
+
+
+def test_verify_again_finds_weights_that_are_not_those_of_the_record(mine: tuple[Path, Path], call: Call) -> None:
+    from lottery.manifest import MANIFEST, FileRecord, Manifest
+    from lottery.tensors import decode, encode
+
+    recipe, store = mine
+    folder = next(p.parent for p in sorted(store.glob("jobs/*/*/mask.safetensors")))
+    tensors, _ = decode((folder / "weights.safetensors").read_bytes())
+    changed = encode({name: -value for name, value in tensors.items()})
+    manifest = Manifest.read(str(folder), folder.name)
+    (folder / "weights.safetensors").write_bytes(changed)
+    files = {**manifest.files, "weights.safetensors": FileRecord.of(changed)}
+    (folder / MANIFEST).write_bytes(replace(manifest, files=files).encode())
+    assert call("verify", recipe, "--store", store).code == 0
+    found = call("verify", recipe, "--store", store, "--again")
+    assert found.code == 1 and "checks failed: " in found.err and "weights again" in found.err
+    assert re.search(rf"WRONG    weights again .*\n +{folder.name[:12]} ", found.out)
+
+
+def test_verify_again_needs_a_recipe(study: tuple[Path, Path, Result], call: Call) -> None:
+    found = call("verify", "--again", "--store", study[1])
+    assert found.code == 2 and "name the recipe" in found.err
 
 
 def test_gc_lists_first_removes_when_told_and_never_touches_results(mine: tuple[Path, Path], call: Call) -> None:

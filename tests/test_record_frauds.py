@@ -1,6 +1,6 @@
 """Frauds on the records of a store, each planted with sealed manifests and true keys, and the check that finds it.
 
-Who edits a store can rewrite any file and its hash; the identity in job.json is what the key is a hash of, and stays."""
+Who edits a store can rewrite any file and its hash; the identity in job.json, which the key is a hash of, stays."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ class Forger:
             job
             for job in self.plan
             if (job.kind, job.level, job.seed) == (kind, level, seed)
-            and (kind == "dense" or (job.rewind is not None and (str(job.rewind.to) if job.rewind.to.value else "init") == to))
+            and (
+                kind == "dense"
+                or (job.rewind is not None and (str(job.rewind.to) if job.rewind.to.value else "init") == to)
+            )
         )
 
     def write(self, job: Job, **files: bytes) -> None:
@@ -271,7 +274,9 @@ def a_rewind_state_of_a_later_step(forger: Forger) -> None:
 def a_longer_training(forger: Forger) -> None:
     def longer(metrics: dict[str, Any]) -> None:
         last = metrics["curve"][-1]
-        metrics["curve"] += [{**last, "step": step, "validation_accuracy": 0.0, "validation_loss": 9.0} for step in (16, 20, 24)]
+        metrics["curve"] += [
+            {**last, "step": step, "validation_accuracy": 0.0, "validation_loss": 9.0} for step in (16, 20, 24)
+        ]
         metrics["end"] |= metrics["curve"][-1]
         for reading in ("best_accuracy", "early_stop"):
             metrics[reading]["censored"] = False
@@ -340,8 +345,9 @@ def test_the_best_three_of_five_seeds_are_told_with_the_difference_over_all(forg
     means = {(row["rewind"], row["level"]): row["difference"] for row in rows_of(every, "verdicts")}
     ours = {(row["rewind"], row["level"]): row for row in rows_of(here, "verdicts")}
     for place, row in ours.items():
-        assert f"the store has seeds 1, 3 as well: over all 5 the mean difference to dense is {100 * means[place]:+.2f} points" in row["reason"]
-        assert f"(over those of the recipe {100 * row['difference']:+.2f})" in row["reason"]
+        over = f"over all 5 the mean difference to dense is {100 * means[place]:+.2f} points"
+        here_only = f"(over those of the recipe {100 * row['difference']:+.2f})"
+        assert f"the store has seeds 1, 3 as well: {over} {here_only}" in row["reason"]
     (told,) = [row["note"] for row in rows_of(here, "audit") if row["field"] == "left_out"]
     assert told == "the store has seeds 1, 3 of this study, left out by the recipe"
     assert not [row for row in rows_of(every, "audit") if row["field"] == "left_out"]
