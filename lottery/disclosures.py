@@ -46,7 +46,7 @@ def of_cell(study: Study, cell: Cell) -> str:
 def wide_margins(study: Study) -> dict[int, str]:
     """Say where the margin is above three times the spread of an optimizer's dense networks over their seeds.
 
-    Within such a margin a ticket may lie outside all that was seen of dense networks and still match them."""
+    Those that are all equal have none to compare with. Within such a margin a ticket may lie outside all that was seen of dense networks and still match them."""
     compare, recipe = study.recipe.compare, study.recipe
     told: dict[int, str] = {}
     for (place, _, level), columns in by_place(study).items() if compare is not None else ():
@@ -55,10 +55,9 @@ def wide_margins(study: Study) -> dict[int, str]:
             continue
         assert compare is not None
         spread, margin = statistics.stdev(values), compare.margin / 100
-        if margin > WIDE * spread:
-            times = f"{margin / spread:.3g} times" if spread else "any number of times"
+        if spread and margin > WIDE * spread:
             told[place] = (
-                f"the margin of {compare.points} is {times} the spread of the {len(values)} dense networks over seeds "
+                f"the margin of {compare.points} is {margin / spread:.3g} times the spread of the {len(values)} dense networks over seeds "
                 f"({100 * spread:.2g})"
             )
     return told

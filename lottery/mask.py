@@ -55,7 +55,12 @@ class Mask(Mapping[str, Tensor]):
     @classmethod
     def first(cls, shapes: Mapping[str, tuple[int, ...]], alive: Mapping[str, int]) -> Mask:
         """So many weights of each layer alive, the first ones."""
-        return cls._of({n: np.packbits(np.arange(math.prod(s)) < alive[n]) for n, s in shapes.items()}, shapes)
+        packed: dict[str, Bits] = {}
+        for name, shape in shapes.items():
+            bits = np.zeros(math.prod(shape), bool)
+            bits[: alive[name]] = True
+            packed[name] = np.packbits(bits)
+        return cls._of(packed, shapes)
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self._shapes[name]
