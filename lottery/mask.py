@@ -50,17 +50,7 @@ class Mask(Mapping[str, Tensor]):
     @classmethod
     def full(cls, shapes: Mapping[str, tuple[int, ...]]) -> Mask:
         """All weights alive, in these shapes."""
-        return cls.first(shapes, {name: math.prod(shape) for name, shape in shapes.items()})
-
-    @classmethod
-    def first(cls, shapes: Mapping[str, tuple[int, ...]], alive: Mapping[str, int]) -> Mask:
-        """So many weights of each layer alive, the first ones."""
-        packed: dict[str, Bits] = {}
-        for name, shape in shapes.items():
-            bits = np.zeros(math.prod(shape), bool)
-            bits[: alive[name]] = True
-            packed[name] = np.packbits(bits)
-        return cls._of(packed, shapes)
+        return cls._of({name: np.packbits(np.ones(math.prod(shape), bool)) for name, shape in shapes.items()}, shapes)
 
     def __getitem__(self, name: str) -> Tensor:
         shape = self._shapes[name]

@@ -6,33 +6,19 @@ sentence for each thing that is wrong, and nothing where all of it holds."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottery.identity import exact
-from lottery.mask import Mask
-from lottery.trunk import Pruning
+from lottery.chain_counts import pruning_of
 
 if TYPE_CHECKING:
-    from lottery.trunk import Counts
+    from lottery.mask import Mask
 
 Prune = Mapping[str, Any]  # the field `prune` of a ticket's identity
 Alive = Mapping[str, float]  # surviving weights by layer; of several drawn masks their mean
 Shapes = Mapping[str, tuple[int, ...]]
 
 CLOSE = 1e-12  # relative: of a density that is a mean over drawn masks
-
-
-def pruning_of(prune: Prune) -> Pruning:
-    """Return the pruning that an identity stands for, from the level above or, for levels alone, from dense."""
-    return Pruning(
-        str(prune["scope"]),
-        Fraction(prune["fraction"]),
-        {pattern: Fraction(rate) for pattern, rate in prune["rates"]},
-        int(prune.get("times", 1)),
-        {pattern: exact(density) for pattern, density in prune.get("densities", ())},
-    )
 
 
 def wrong_counts(alive: Alive, above: Mask, prune: Prune) -> Iterator[str]:
@@ -48,27 +34,6 @@ def wrong_counts(alive: Alive, above: Mask, prune: Prune) -> Iterator[str]:
     else:
         by_layer |= wanted
     yield from differing({name: by_layer[name] for name in above if name in by_layer}, alive, "its identity keeps")
-
-
-def counts_along(prunes: Sequence[Prune], shapes: Shapes) -> Counts:
-    """Return how many weights a chain of prunings leaves of a network with prunable weights of these shapes.
-
-    The first of `prunes` is that of the dense network. Counts of each layer that is pruned, or one number over all of
-    them where pruning is global: how these spread over layers no identity tells."""
-    mask = Mask.full(shapes)
-    wanted: Counts = mask.alive()
-    for prune in prunes:
-        pruning = pruning_of(prune)
-        wanted, left = pruning.keep(mask), mask.alive()
-        if isinstance(wanted, int):
-            room = wanted
-            for name in pruning.takes_part(mask):  # any layer's weights will do: only their sum goes on
-                left[name] = min(left[name], room)
-                room -= left[name]
-        else:
-            left |= wanted
-        mask = Mask.first(shapes, left)  # which of them no count depends on
-    return wanted
 
 
 def not_nested(mask: Mask, above: Mask) -> Iterator[str]:

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lottery import registry
 from lottery.device import prepared
 from lottery.environment import agree
 from lottery.errors import LotteryError, MachineError
+from lottery.initial_weights import ROUNDING, distance, elsewhere
 from lottery.job import environment_of
 from lottery.layout import state_of
 from lottery.levels import StoredLevel, read_correct, read_mask, read_state, read_trained, stored_state
@@ -22,6 +21,7 @@ from lottery.mask import Mask, masked
 from lottery.readings import READINGS
 from lottery.starts import starting_point, training_of
 from lottery.tensors import part
+from lottery.ticket_measures import FEW_EXAMPLES, FEW_OF_ALL, LOSS_ROUNDING
 from lottery.trunk import Start
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from lottery.plan import Job
     from lottery.readings import Reading
 
-FEW = (2, 0.002)  # examples, and share of them, that rounding elsewhere may tip over
-LOSS = {True: 1e-4, False: 1e-2}  # relative, of losses and r2, by whether the machine is the one that trained
+LOSS = {True: 1e-4, False: LOSS_ROUNDING}  # relative, of losses and r2, by whether the machine is the one that trained
+DRAWN_ON_DATA = 1e-3  # of a tensor's largest value: what an init that looks at data may draw otherwise elsewhere
 BY_WEIGHTS = {  # criteria that score weights without a pass of data through the network
     *("magnitude", "random", "small_final", "large_init", "small_init", "large_init_large_final"),
     *("small_init_small_final", "magnitude_increase", "movement"),
@@ -87,10 +87,7 @@ def _state(bench: Bench, job: Job) -> Proof:
     """A state to rewind to: bit for bit the one that the seed gives."""
     stored, values = read_state(bench.store, job.key)
     if values["step"] == 0:
-        found = state_of(bench.network(job.seed))
-        drawn_on_data = registry.inits[bench.plan.recipe.init.name].traits.get("batch")
-        near = bool(drawn_on_data) and not _here(bench, job)
-        return Proof("initial state", job.key, job.label, tuple(_differing(part(stored, "model/"), found, near=near)))
+        return Proof("initial state", job.key, job.label, tuple(_other_draw(bench, job, part(stored, "model/"))))
     if not (bench.machine.deterministic and _here(bench, job)):
         why = f"at step {values['step']}: trained again with --deterministic only, on the machine that trained it so"
         return Proof("rewind state", job.key, job.label, left=why)
@@ -183,7 +180,7 @@ def _other_bits(kept: Tensor | None, found: Tensor | None, reading: str, *, exac
 
 def _few(examples: int, exact: bool) -> float:
     """Examples that may come out otherwise: none on the machine that trained."""
-    return 0 if exact else max(FEW[0], FEW[1] * examples)
+    return 0 if exact else max(FEW_EXAMPLES, FEW_OF_ALL * examples)
 
 
 def _here(bench: Bench, job: Job) -> bool:
@@ -207,21 +204,25 @@ def _same(bench: Bench, job: Job, here: dict[str, Any] | None) -> bool:
     )
 
 
-def _differing(stored: Mapping[str, Tensor], found: Mapping[str, Tensor], *, near: bool = False) -> Iterator[str]:
-    """Tensors that are not bit for bit the same, in words; with `near` those that differ by more than rounding."""
+def _other_draw(bench: Bench, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
+    """Say where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
+    manifest = bench.store.find(job.key)
+    other = elsewhere({} if manifest is None else manifest.environment, bench.machine)
+    on_data = registry.inits[bench.plan.recipe.init.name].traits.get("batch") and not _here(bench, job)
+    allowed = DRAWN_ON_DATA if on_data else ROUNDING if other else 0.0
+    if (apart := distance(state_of(bench.network(job.seed)), stored)) > allowed:
+        yield f"its weights are up to {apart:.2g} of the largest away from those that the seed gives"
+
+
+def _differing(stored: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:
+    """Tensors that are not bit for bit the same, in words."""
     if stored.keys() != found.keys():
         yield f"it has other tensors: {', '.join(sorted(stored.keys() ^ found.keys())[:3])}"
         return
-    wrong = [name for name, value in stored.items() if not _alike(value, found[name].cpu(), near)]
+    wrong = [name for name, value in stored.items() if distance({name: found[name].cpu()}, {name: value})]
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         yield f"{wrong[0]}{more} are not those that the seed gives"
-
-
-def _alike(one: Tensor, other: Tensor, near: bool) -> bool:
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return torch.allclose(one, other, rtol=1e-3, atol=1e-5) if near else torch.equal(one, other)
 
 
 def _as_json(values: Any) -> Any:

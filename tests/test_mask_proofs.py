@@ -6,7 +6,6 @@ import torch
 
 from lottery.mask import Mask
 from lottery.mask_proofs import (
-    counts_along,
     inconsistent,
     misdescribed,
     not_nested,
@@ -14,32 +13,10 @@ from lottery.mask_proofs import (
     wrong_sizes,
 )
 
-LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "fc3.weight": (10, 100)}
-LAYERWISE = {"scope": "layer", "fraction": "1/5", "rates": [["output", "1/2"]]}
-GLOBAL = {"scope": "global", "fraction": "1/5", "rates": [["output", "0"]]}
-
 
 def other_bits(mask: Mask) -> Mask:
     """A mask of the same counts whose bits stand in reversed order."""
     return Mask({name: bits.flatten().flip(0).reshape(bits.shape) for name, bits in mask.items()})
-
-
-def test_counts_along_a_chain_are_those_of_frankle_and_carbin() -> None:
-    for levels, density in ((3, 51.28), (7, 21.07), (12, 6.95), (15, 3.58), (20, 1.19)):
-        kept = counts_along([LAYERWISE] * levels, LENET)
-        assert isinstance(kept, dict)
-        assert round(100 * sum(kept.values()) / 266_200, 2) == density
-
-
-def test_counts_over_all_layers_leave_out_those_that_are_not_pruned() -> None:
-    assert counts_along([GLOBAL], LENET) == round(0.8 * (300 * 784 + 300 * 100))
-    assert counts_along([{**GLOBAL, "times": 2}], LENET) == counts_along([GLOBAL] * 2, LENET)
-    assert counts_along([], LENET) == {"fc1.weight": 235_200, "fc2.weight": 30_000, "fc3.weight": 1_000}
-
-
-def test_densities_of_layers_are_counts_of_their_sizes() -> None:
-    prune = {"scope": "layer", "fraction": "0", "rates": [], "densities": [["fc1", 0.1], ["output", 0.25]]}
-    assert counts_along([prune], LENET) == {"fc1.weight": 23_520, "fc2.weight": 30_000, "fc3.weight": 250}
 
 
 def test_a_mask_of_other_counts_is_told_by_layer_or_over_all() -> None:
