@@ -46,7 +46,8 @@ def of_cell(study: Study, cell: Cell) -> str:
 def wide_margins(study: Study) -> dict[int, str]:
     """Say where the margin is above three times the spread of an optimizer's dense networks over their seeds.
 
-    Those that are all equal have none to compare with. Within such a margin a ticket may lie outside all that was seen of dense networks and still match them."""
+    Within such a margin a ticket may lie outside all that was seen of dense networks and still match them. Networks that
+    are all equal have no spread to compare with."""
     compare, recipe = study.recipe.compare, study.recipe
     told: dict[int, str] = {}
     for (place, _, level), columns in by_place(study).items() if compare is not None else ():
@@ -57,8 +58,8 @@ def wide_margins(study: Study) -> dict[int, str]:
         spread, margin = statistics.stdev(values), compare.margin / 100
         if spread and margin > WIDE * spread:
             told[place] = (
-                f"the margin of {compare.points} is {margin / spread:.3g} times the spread of the {len(values)} dense networks over seeds "
-                f"({100 * spread:.2g})"
+                f"the margin of {compare.points} is {margin / spread:.3g} times the spread of the {len(values)} dense "
+                f"networks over seeds ({100 * spread:.2g})"
             )
     return told
 
