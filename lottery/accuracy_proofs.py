@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.errors import LotteryError, MachineError
-from lottery.levels import CORRECT, read_correct
+from lottery.levels import read_correct
 from lottery.readings import READINGS
+from lottery.resolution import CORRECT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,9 +42,9 @@ class Accuracies:
 
     def wrong(self, record: Record) -> Iterator[str]:
         """Say what is wrong with the accuracies of a finished training; nothing where the bits give them, and for
-        regression, which keeps none. A record that lists no files is of no store: it is passed."""
+        regression, which keeps none. A record that is in no store is passed."""
         files, metrics = record.manifest.files, record.metrics
-        if not files or record.diverged is not None:
+        if not files or record.diverged is not None or self.evidence.store.find(record.manifest.key) is None:
             return
         if CORRECT not in files:
             classified = any("test_accuracy" in (metrics.get(reading) or {}) for reading in READINGS)
@@ -59,7 +60,8 @@ class Accuracies:
             return
         yield from wrong_accuracies(metrics, correct)
         training = self.evidence.training(record.manifest.key) or {}
-        wanted = self._examples.setdefault(str(training.get("fingerprint")), len(next(iter(correct.values()))))
+        first = next((len(bits) for bits in correct.values()), 0)
+        wanted = self._examples.setdefault(str(training.get("fingerprint")), first)
         if any(len(bits) != wanted for bits in correct.values()):
             yield f"its bits are not of the {wanted:,} test examples that others have on these data"
 

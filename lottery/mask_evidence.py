@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import LotteryError, MachineError
-from lottery.levels import CORRECT, read_mask
+from lottery.levels import read_mask
 from lottery.mask import Mask
 from lottery.mask_proofs import (
     differing,
@@ -18,6 +18,7 @@ from lottery.mask_proofs import (
     wrong_sizes,
 )
 from lottery.origins import origin_of
+from lottery.resolution import CORRECT
 from lottery.spec import Component
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ class Masks:
 
     def wrong(self, record: Record) -> Iterator[str]:
         """Say what is wrong with the mask of a finished training, or with what its metrics say of one; nothing where
-        its identity, its parent and its own files agree. A record that lists no files is of no store, and one whose
+        its identity, its parent and its own files agree. A record that is in no store, and one whose
         identity is not what its key says proves nothing, which is said elsewhere: both are passed."""
         manifest, metrics = record.manifest, record.metrics
         identity = self.evidence.identity(manifest.key)
         if identity is None or not manifest.files or not self.evidence.genuine(manifest.key):
+            return
+        if self.evidence.store.find(manifest.key) is None:
             return
         kind, branch = identity.get("kind"), identity.get("branch")
         try:

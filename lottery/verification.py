@@ -10,8 +10,9 @@ from lottery import proofs
 from lottery.disclosures import sentences
 from lottery.errors import DamagedFile
 from lottery.facts import Evidence
-from lottery.levels import CORRECT, read_state
+from lottery.levels import read_state
 from lottery.provenance import DIGITS
+from lottery.resolution import CORRECT
 
 if TYPE_CHECKING:
     from lottery.plan import Job
