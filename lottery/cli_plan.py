@@ -59,9 +59,8 @@ def plan(
             for job in bench.plan
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
-        about = {"never_pruned": dict(layout.left), "mixed_environments": mixed}
-        about |= {"duplicates": None if found is None else found.as_dict()}
-        print_json({"jobs": jobs, "estimate": counted, "frontier": decided, **about})
+        about = {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
+        print_json({"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)} | about)
         return
     from lottery.render import render
     from lottery.view import duration

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery import coverage, frontier_view, superiority
-from lottery.disclosures import sentences
+from lottery import coverage, disclosures, frontier_view, superiority
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.families import acting, counted
@@ -325,7 +324,7 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
     unfair = sum(row["ok"] is False and row["field"] != "compared" for row in tables.get("audit", []))
     if unfair:
         yield f"{unfair} differences of tickets from dense networks that the recipe does not allow, see Fairness audit"
-    yield from sentences(study)
+    yield from disclosures.sentences(study)
 
 
 def written(recipe: Recipe) -> str:
