@@ -64,12 +64,16 @@ def wide_margins(study: Study) -> dict[int, str]:
     return told
 
 
+def fingerprints(study: Study) -> list[tuple[str, str]]:
+    """Return name and fingerprint of each data set of a study, the recipe's own first."""
+    others = ((each.name, digest(registry.datasets.identity(each))) for each in other_data(study.recipe))
+    own = (study.recipe.data.component.name, study.plan.fingerprint)
+    return [own, *((name, study.plan.others[identity]) for name, identity in others)]
+
+
 def _copies(study: Study) -> list[Disclosure]:
     """Examples that a data set has more than once, as far as somebody has looked."""
-    name, fingerprint = study.recipe.data.component.name, study.plan.fingerprint
-    others = {digest(registry.datasets.identity(other)): other.name for other in other_data(study.recipe)}
-    named = {fingerprint: name} | {study.plan.others[identity]: other for identity, other in others.items()}
-    said = [sentence(name, remembered(study.store, fingerprint)) for fingerprint, name in named.items()]
+    said = [sentence(name, remembered(study.store, fingerprint)) for name, fingerprint in fingerprints(study)]
     return [Disclosure("duplicates", None, words) for words in said if words]
 
 

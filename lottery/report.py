@@ -124,7 +124,7 @@ def collect(study: Study) -> Report:
             True,
         ),
         written(recipe),
-        {recipe.data.component.name: study.plan.fingerprint, **_other_fingerprints(study)},
+        dict(disclosures.fingerprints(study)),
         software(),
         newest(study),
         compare.confidence if (compare := acting(recipe)) else 0.95,
@@ -341,14 +341,3 @@ def _text(dumper: _Dumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
-
-
-def _other_fingerprints(study: Study) -> dict[str, str]:
-    from lottery import registry
-    from lottery.identity import digest
-    from lottery.plan import other_data
-
-    return {
-        dataset.name: study.plan.others[digest(registry.datasets.identity(dataset))]
-        for dataset in other_data(study.recipe)
-    }
