@@ -32,8 +32,7 @@ TWO = "train.optimizer=[{name: adam}, {name: sgd, lr: 0.1}]"
         ([TWO], 10),
         (["branches=[reinit, shuffle]"], 9),  # two words more for each control
         (["branches=[reinit, noise]"], 7),  # noise stands for no claim
-        (["branches=[one_shot]"], 7),
-        (["branches=[one_shot]", "prune={one_shot: [0.5, 0.2]}"], 5),  # tickets are pruned at once themselves
+        (["branches=[one_shot]", "prune.levels=2"], 7),
         ([TWO, "rewind=[init, 20it]", "branches=[reinit, shuffle]"], 2 * (5 + 4 + 2 * 4)),
         (["prune.levels=0"], 0),
     ],
