@@ -20,6 +20,7 @@ from lottery.mask import Mask, whole
 from lottery.readings import IN_WORDS, Reading
 from lottery.tensors import encode
 from lottery.ticket_export import opened
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.store import Store
@@ -116,5 +117,5 @@ def _speed(model: nn.Module, made: Compacted, shape: tuple[int, ...]) -> str:
     took, before = 1e3 * speed.compact, 1e3 * speed.masked
     return (
         f"a forward pass of {BATCH} takes {took:.3g} ms, before {before:.3g} ms: {speed.ratio:.2f}x as fast "
-        f"(CPU, {torch.get_num_threads()} threads)"
+        f"(CPU, {counted(torch.get_num_threads(), 'thread')})"
     )

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from lottery.study import Study
 
 SHOWN = ("matching", "winning")
-ALSO = {"better": "are better than it", "equivalent": "are equivalent to it"}  # words of a row's `also`
+ALSO = {  # by a word of a row's `also`
+    "better": "are better than it",
+    "equivalent": "are equivalent to it (neither worse nor better by the margin)",
+}
+DEPENDS = {"verdict": "the verdict", "sign": "the sign of the difference"}  # by what stands in a row's `depends`
 
 
 def sentences(study: Study) -> list[str]:
@@ -65,16 +69,17 @@ def _said(mine: Sequence[Row], down_to: float | None, how: str) -> Iterator[str]
         if beyond := [row for row in shown if row["density"] < down_to]:
             yield f"so do those of {_listed(beyond)}, though not all between"
     if shown and (won := [row for row in mine if row["verdict"] == "winning"]):
-        yield f"they win, stopping early no later, at {_listed(won)}"
+        yield f"they win at {_listed(won)}: they reach their early-stop step no later than it"
     for word, said in ALSO.items():
         if found := [row for row in mine if word in (row.get("also") or "").split(", ")]:
             yield f"they {said} at {_listed(found)}"
     if shown and down_to is not None and (lost := [row for row in mine if row["verdict"] == "losing"]):
         yield f"they lose at {_listed(lost)}"
-    if otherwise := [row for row in mine if row.get("depends")]:
-        yield f"read at another step, verdict or sign would be other ones at {_listed(otherwise)}"
+    for what, said in DEPENDS.items():
+        if otherwise := [row for row in mine if row.get("depends") == what]:
+            yield f"at {_listed(otherwise)} {said} depends on the step at which accuracy is read"
     if kept := [row for row in mine if row["verdict"] == "withheld"]:
-        yield f"withheld at {_listed(kept)}, see the audit"
+        yield f"the verdict is withheld at {_listed(kept)}: the audit says why"
     if without := [row for row in mine if not row["n"]]:
         yield f"no seed has a result of both ticket and dense network at {_listed(without)}"
 

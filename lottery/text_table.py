@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
 
+from lottery.readable_columns import for_programs_only
 from lottery.tables import Row
 
 Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same names
@@ -28,8 +29,8 @@ def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
     """The rows, whose `cells` are what is read of them, with their notes below.
 
     Without a width every column stands in one line, as files and pipes want it. With one nothing is wider: columns that
-    are empty or the same in all rows are left out, the others fall into blocks that repeat what a row is, and many rows
-    into bands, so that the blocks of a row are not far from one another."""
+    are empty, the same in all rows or for programs only are left out, the others fall into blocks that repeat what a
+    row is, and many rows into bands, so that the blocks of a row are not far from one another."""
     if width is None:
         cells, below = _with_numbers(cells)
         return "".join(f"{line}\n" for line in [*_aligned(cells, cells), *below])
@@ -72,11 +73,14 @@ def _statements(name: str, cell: str) -> list[str]:
 
 
 def _varying(table: Sequence[Row], cells: Cells) -> tuple[Cells, list[str]]:
-    """The cells without the columns that are empty in all rows or have the same word in all of several; keys in short.
+    """The cells without the columns that are for programs only, empty in all rows, or the same word in all of several;
+    keys in short.
 
     The lines say the words. Numbers stay, beside those that they are to be compared with."""
-    kept, shared = [], []
+    kept, shared, left_out = [], [], for_programs_only(table)
     for name in cells[0] if cells else ():
+        if name in left_out:
+            continue
         column, values = [row[name] for row in cells], [row.get(name) for row in table]
         if not any(column):
             continue

@@ -111,9 +111,9 @@ def _reason(row: Row, cell: Cell, decision: Decision, compare: CompareSpec, may_
     if decision.verdict in ("winning", "matching"):
         shown = f"shown to be less than {margin} below dense"
         if decision.verdict == "winning":
-            shown += ", and to stop early no later"
+            shown += ", and to reach its early-stop step no later"
         elif may_win:
-            shown += "; not shown to stop early no later"
+            shown += "; not shown to reach its early-stop step no later"
         by = "" if row["better_by"] is None else f", by {100 * row['better_by']:.2g} points at least"
         shown += f"; shown to be better than dense{by}" if decision.better else ""
         return shown + (f"; shown to be less than {margin} above it too" if decision.equivalent else "")

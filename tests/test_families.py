@@ -33,6 +33,7 @@ TWO = "train.optimizer=[{name: adam}, {name: sgd, lr: 0.1}]"
         (["branches=[reinit, shuffle]"], 9),  # two words more for each control
         (["branches=[reinit, noise]"], 7),  # noise stands for no claim
         (["branches=[one_shot]", "prune.levels=2"], 7),
+        (["branches=[one_shot]", "prune.levels=2", "prune.when=init"], 5),  # tickets are pruned at once themselves
         ([TWO, "rewind=[init, 20it]", "branches=[reinit, shuffle]"], 2 * (5 + 4 + 2 * 4)),
         (["prune.levels=0"], 0),
     ],
@@ -45,7 +46,9 @@ def test_each_optimizer_rewind_point_opponent_and_word_is_a_family(overrides: li
 def test_families_are_counted_in_a_sentence_with_the_false_claims_to_be_expected() -> None:
     recipe = hand(MARGIN, TWO, "rewind=[init, 20it]", "branches=[reinit]").recipe
     assert families(recipe) == 26
-    assert counted(recipe).startswith("26 families of claims at 5 %: up to 1.3 false claims expected; `families: all`")
+    assert counted(recipe).startswith(
+        "26 families of claims at 5 %: up to 1.3 false claims expected; families: all corrects that"
+    )
     assert counted(hand(TWO).recipe) == counted(hand(MARGIN, "prune.levels=0").recipe) == ""
     corrected = counted(hand(ALL, TWO, "rewind=[init, 20it]", "branches=[reinit]").recipe)
     assert corrected.startswith("26 families of claims, each at 0.192 %: the chance of any false claim is 5 % at most")

@@ -114,6 +114,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "tables",
         "render",
         "terminal",
+        "readable_columns",
         "text_table",
         "provenance",
         "report",

@@ -37,7 +37,7 @@ def test_a_sparser_density_that_matches_where_the_densest_does_not_is_said_to_ma
     assert told == (
         f"adam: tickets of 25 % of the weights match the dense network {HOW}; the densest are not shown to, so there "
         "is no sparsest density that all denser ones share: 50 % inconclusive, 25 % matching; they are equivalent "
-        "to it at 25 %."
+        "to it (neither worse nor better by the margin) at 25 %."
     )
     assert "no density" not in told
 
@@ -46,7 +46,8 @@ def test_a_match_beyond_a_gap_is_said_beside_the_sparsest_that_all_denser_share(
     (told,) = sentences(held(LIKE, NOISE, LIKE, FAR))
     assert told == (
         f"adam: tickets down to 50 % of the weights match the dense network {HOW}; so do those of 12.5 %, though not "
-        "all between; they are equivalent to it at 50 %, 12.5 %; they lose at 6.25 %."
+        "all between; they are equivalent to it (neither worse nor better by the margin) at "
+        "50 %, 12.5 %; they lose at 6.25 %."
     )
 
 

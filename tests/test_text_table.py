@@ -112,6 +112,30 @@ all rows: device cpu, ok True
     assert "a" * 64 in shown(table)[3]  # in a pipe the whole key
 
 
+def test_on_a_terminal_p_values_are_corrected_and_of_words_that_a_row_says() -> None:
+    figures = {"p_matching": 0.01, "p_matching_adjusted": 0.02, "p_losing": 0.9, "p_losing_adjusted": 0.95}
+    figures |= {"p_better": 0.03, "p_better_adjusted": 0.04, "p_earlier": 0.5, "p_winning_adjusted": 0.6}
+    figures |= {"difference_end": 0.01, "verdict_end": "losing", "depends": "verdict"}
+    rows = [
+        {"optimizer": name, "verdict": verdict, "also": also, **figures, "reason": "why"}
+        for name, verdict, also in (("adam", "matching", "better"), ("sgd", "inconclusive", ""))
+    ]
+    assert shown(rows, 120) == lines("""
+optimizer  verdict       also    p_         p_        difference_
+                                 matching_  better_   end
+                                 adjusted   adjusted
+---------  ------------  ------  ---------  --------  -----------
+adam       matching      better  0.02       0.04      0.01
+sgd        inconclusive          0.02       0.04      0.01
+
+all rows: why
+""")
+    everything_else = " ".join(" ".join(shown(rows)[:4]).split())
+    assert all(name in everything_else for name in ("losing_", "earlier", "verdict_", "depends"))
+    lost = " ".join(shown([{**row, "verdict": "losing", "also": ""} for row in rows], 200)[:4])
+    assert "losing_" in lost and "better_" not in lost and "winning_" not in lost
+
+
 def test_one_row_has_nothing_in_common_with_others() -> None:
     table = [{"optimizer": "sgd", "how": "by hand", "note": "one; two"}]
     assert shown(table, 80) == lines("""

@@ -227,13 +227,15 @@ def test_rows_hold_the_figures_behind_the_verdict() -> None:
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
     assert row["steps_ratio"] == pytest.approx(0.5) and row["seeds_needed"] is None and row["p_earlier"] == 1 / 32
     assert (row["also"], row["better_by"], row["bca_low"]) == ("equivalent", None, None)
-    reason = "shown to be less than 1 point below dense, and to stop early no later"
+    reason = "shown to be less than 1 point below dense, and to reach its early-stop step no later"
     assert row["reason"] == f"{reason}; shown to be less than 1 point above it too"
 
 
 def test_a_ticket_that_stops_later_matches_and_does_not_win() -> None:
     (row,) = view_of("verdicts", *study((0.1, -0.2, 0.3, 0.0), step=90))
-    assert row["verdict"] == "matching" and "below dense; not shown to stop early no later" in row["reason"]
+    assert (
+        row["verdict"] == "matching" and "below dense; not shown to reach its early-stop step no later" in row["reason"]
+    )
 
 
 def test_a_reader_is_told_by_how_much_at_least_a_ticket_is_better() -> None:
@@ -246,7 +248,8 @@ def test_a_reader_is_told_by_how_much_at_least_a_ticket_is_better() -> None:
     assert second["better_by"] == pytest.approx(at_least) and first["better_by"] is None
     assert second["reason"].endswith(f"; shown to be better than dense, by {100 * at_least:.2g} points at least")
     (line,) = sentences(Study(planned, found, Recorded(planned)))
-    assert "; they are better than it at 25 %; they are equivalent to it at 50 %" in line
+    better, equivalent = "they are better than it", "they are equivalent to it (neither worse nor better by the margin)"
+    assert f"; {better} at 25 %; {equivalent} at 50 %" in line
 
 
 def test_where_only_the_correction_failed_the_density_that_ended_the_sequence_is_named_and_no_seeds() -> None:
@@ -308,7 +311,7 @@ def test_the_sparsest_matching_density_has_an_interval_and_a_sentence() -> None:
     (line,) = sentences(Study(planned, found, Recorded(planned)))
     assert line.startswith("adam: tickets down to 25 % of the weights match the dense network (within 1 point, ")
     assert "; they lose at 12.5 %;" in line
-    assert line.endswith("read at another step, verdict or sign would be other ones at 50 %, 25 %, 12.5 %.")
+    assert line.endswith("at 50 %, 25 %, 12.5 % the verdict depends on the step at which accuracy is read.")
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv", "json"])

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lottery.provenance import DIGITS
+from lottery.readable_columns import for_programs_only
 
 if TYPE_CHECKING:
     from lottery.report import Report, Table
@@ -85,13 +86,14 @@ def _shared(table: Table, confidence: float) -> list[Column]:
 def _told(table: Table, confidence: float) -> list[Column]:
     """All columns that say something, in the order they are read in."""
     names = list(dict.fromkeys(name for row in table.rows for name in row))
+    left_out = for_programs_only(table.rows)
     if "density" in names and not table.appendix:  # which says it as well
         names = [name for name in names if name != "level"]
     names = [*(name for name in names if name not in NOTES), *(name for name in NOTES if name in names)]
     if "against" in names and "verdict" in names:
         names.remove("verdict")
         names.insert(names.index("against") + 1, "verdict")
-    made = [column for name in names for column in _column(name, names, table, confidence)]
+    made = [column for name in names if name not in left_out for column in _column(name, names, table, confidence)]
     return [column for column in made if any(column.text(row) for row in table.rows)]
 
 
@@ -99,9 +101,6 @@ def _column(name: str, names: list[str], table: Table, confidence: float) -> Ite
     """Nothing where the value stands in the column of another, as the ends of an interval do."""
     sure = f"{100 * confidence:g} %"
     end, unit = _ENDS_OF.get(table.name, (signed, " (points)"))
-    adjusted = "p_winning_adjusted" if name == "p_earlier" else f"{name}_adjusted"
-    if adjusted in names:  # what decides is the adjusted one; both are in the files for programs
-        return
     if table.name == "costs" and name.partition("_")[0] in UNSAID:
         return
     if name.rpartition("_")[0] in names and f"{name.rpartition('_')[0]}_low" in names:
