@@ -1,4 +1,4 @@
-"""The bits of recognized test examples against the accuracies that a record says, read from the store."""
+"""Checks that recorded accuracies are the shares of the kept bits, one for each test example, read from the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wrong_accuracies(metrics: Mapping[str, Any], correct: Mapping[Any, Tensor]) 
 
 
 class Accuracies:
-    """The bits that trainings have kept, and where they and the accuracies disagree."""
+    """Reader of the bits that trainings have kept; it says where bits and accuracies disagree."""
 
     def __init__(self, evidence: Evidence):
         self.evidence = evidence

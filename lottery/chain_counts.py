@@ -1,4 +1,4 @@
-"""What identities prove of masks: how many weights are alive at each level, from the sizes of the dense network on."""
+"""Exact numbers of weights alive at each level, which follow from identities and the sizes of the dense network."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def proven_counts(shapes: Shapes, prunes: Iterable[Mapping[str, Any]]) -> Iterat
 
 
 def _spread(total: int, most: Mapping[str, int]) -> dict[str, int]:
-    """Any counts with this total, none above `most`: of the next level only the total follows from them."""
+    """Return some counts with this total, none above `most`; only the total of the next level follows from them."""
     spread = {}
     for name, limit in most.items():
         spread[name] = min(total, limit)

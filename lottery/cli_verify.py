@@ -1,4 +1,4 @@
-"""The command `lottery verify`: what the files of a store, or the records and weights of one study, prove."""
+"""The command `lottery verify`: checks of the files of a store, or of the records and weights of one study."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CORRECTIONS: dict[str, Correction] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What was seen at one density: differences of accuracy to the dense network, a value a seed, as fractions.
+    """Differences of accuracy to the dense network at one density, one value per seed, as fractions.
 
     `early` are the early-stop steps of ticket and dense network and which of them are censored, a tuple a seed; None
     without a validation split. `diverged` is the number of tickets that diverged though their dense network did not."""

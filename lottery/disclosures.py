@@ -1,4 +1,4 @@
-"""What a reader of verdicts must be told though it withholds none: what is left out, wide margins, copied examples."""
+"""Facts told beside verdicts that withhold none: what the recipe leaves out, wide margins, copied examples."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _copies(study: Study) -> list[Disclosure]:
 
 
 def sentences(study: Study) -> list[str]:
-    """All of them, with the optimizer where there are several."""
+    """Return the sentences of all of them, which name the optimizer where there are several."""
     labels = optimizer_labels(study.recipe.train.optimizer)
     named = len(labels) > 1
     return [

@@ -1,4 +1,4 @@
-"""How many families of claims a study makes, and how sure each has to be so that they hold together."""
+"""Number of families of claims that a study makes, and the confidence of each so that all hold together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each finished job of a store is, whatever its seed: so that jobs are found that a recipe does not name.
+"""Index of the finished jobs of a store by what they are, whatever their seed; finds jobs that a recipe does not name.
 
 Read from the identities that keys are hashes of. In a large store what was read is noted, and only jobs that came since
 are read again."""
@@ -65,7 +65,7 @@ class Family:
 
     @cached_property
     def paths(self) -> dict[str, tuple[tuple[str, ...], int]]:
-        """By key what a job is, from its dense network down, and its seed; not of those whose parents are not there."""
+        """Return by key what a job is, from its dense network down, and its seed, unless a parent is not there."""
         found: dict[str, tuple[tuple[str, ...], int]] = {}
         for key in self.jobs:
             chain: list[str] = []
@@ -86,7 +86,7 @@ class Family:
 
 
 def family(store: Store, *, noted: bool = True) -> Family:
-    """All dense networks, tickets and controls of a store whose identities are what their keys are hashes of.
+    """Return all dense networks, tickets and controls of a store whose keys are the hashes of their identities.
 
     With `noted` false all are read, whatever was noted of them."""
     known = _recalled(store) if noted else {}
@@ -110,7 +110,7 @@ def _read(store: Store, key: str) -> Kin | None:
 
 
 def _recalled(store: Store) -> dict[str, Kin | None]:
-    """What was noted; nothing where that is no note of ours."""
+    """Return what was noted; nothing where the note is not one of this package."""
     found, known = recall(store, NOTED, NAME), dict[str, Kin | None]()
     for key, entry in found.items() if isinstance(found, dict) else ():
         try:

@@ -1,4 +1,4 @@
-"""Initial weights drawn again, and how far they are from those that somebody has: on what machine, and within what."""
+"""Initial weights drawn again from a seed, and their distance from given ones, tolerated on other machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the values of a study say of one published claim, and how many seeds would decide it."""
+"""Tests of one published claim on the values of a study, and the number of seeds that would decide it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Verdict = Literal["holds", "fails", "undecided"]
 
 @dataclass(frozen=True)
 class Seen:
-    """What a claim speaks of at one level: the values by seed, on the scale they are tested on.
+    """Values by seed that a claim speaks of at one level, on the scale they are tested on.
 
     `unbounded` says whether the values leave open how low, and how high, the true value is: where a censored step is
     later than it says, or where a side diverged and is not shown to be the better one by the seeds that are left. What

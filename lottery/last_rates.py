@@ -1,4 +1,4 @@
-"""The learning rate of a training's last step, from its identity: two networks at the ends of two schedules differ."""
+"""The learning rate of a training's last step, reckoned from its identity, and compared between networks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def last_rate(
 
 
 def with_last_rate(evidence: Evidence, record: Record, facts: Facts) -> Facts:
-    """The facts of a finished training with its last learning rate among the values, where the identity tells it."""
+    """Return the facts of a finished training with its last learning rate among them, where the identity tells it."""
     key = record.manifest.key
     training, tickets = evidence.training(key), evidence.tickets(key)
     if training is None or not facts.grid:
@@ -84,7 +84,7 @@ def with_last_rate(evidence: Evidence, record: Record, facts: Facts) -> Facts:
 
 
 def causes(ours: Facts, dense: Facts) -> str:
-    """What a difference of last rates follows from, in words: the fields that differ, or the way of rewinding."""
+    """Return in words what a difference of last rates follows from: the fields that differ, or the way of rewinding."""
     fields = [name for name in BEHIND if ours.values.get(name) != dense.values.get(name)]
     if ours.steps != dense.steps:
         fields.append("steps")

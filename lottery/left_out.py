@@ -37,14 +37,14 @@ class Over:
 
     @property
     def sentence(self) -> str:
-        """Both figures, in points."""
+        """Return both figures in words, in points."""
         here = "" if self.here is None else f" (over those of the recipe {100 * self.here:+.2f})"
         return f"over all {self.all_seeds} the mean difference to dense is {100 * self.over_all:+.2f} points{here}"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a recipe leaves out of what its store has.
+    """Seeds, levels and controls of a store that a recipe leaves out.
 
     `seeds` by the optimizer's place; `cells` have the differences over all seeds; `others` are the levels and controls
     in words, by the optimizer's place."""
@@ -54,12 +54,12 @@ class LeftOut:
     others: Mapping[int, Sequence[str]]
 
     def said(self, cell: Cell) -> str:
-        """What is to be told of a cell, empty where nothing of it is left out."""
+        """Return the sentence on a cell; empty where nothing of it is left out."""
         seeds, over = self.seeds.get(cell[0]), self.cells.get(cell)
         return f"the store has {numbered(seeds)} as well: {over.sentence}" if seeds and over else ""
 
     def sentences(self, study: Study) -> list[tuple[int, str]]:
-        """What is left out, with the optimizer's place."""
+        """Return the optimizer's place and a sentence for everything that is left out."""
         labels, told = optimizer_labels(study.recipe.train.optimizer), []
         for place, label in enumerate(labels):
             whose = f"{label}: " if len(labels) > 1 else ""
@@ -101,7 +101,7 @@ def left_out(study: Study) -> LeftOut:
 
 
 class _Found:
-    """The jobs of a store that belong to a study's dense networks, by what they are and their seed."""
+    """Jobs of a store that belong to a study's dense networks, by what they are and by seed."""
 
     def __init__(self, study: Study, cells: Mapping[Path, list[Cell]]):
         self.study, self.cells = study, cells
@@ -116,13 +116,13 @@ class _Found:
         self.kin[path] = kin
 
     def seeds(self) -> dict[int, list[int]]:
-        """The seeds of each optimizer's dense network that the recipe leaves out."""
+        """Return the seeds of each optimizer's dense network that the recipe leaves out, by its place."""
         ours = set(self.study.recipe.seeds)
         more = {place: sorted(self.keys.get((root,), {}).keys() - ours) for root, place in self.roots.items()}
         return {place: seeds for place, seeds in more.items() if seeds}
 
     def over(self) -> dict[Cell, Over]:
-        """The differences of each cell of which the store has other seeds as well."""
+        """Return the differences of each cell of which the store has other seeds as well."""
         ours, found = set(self.study.recipe.seeds), dict[Cell, Over]()
         for path, places in self.cells.items():
             if len(path) == 1 or not self.keys.get(path, {}).keys() - ours:

@@ -1,4 +1,4 @@
-"""The masks of a study against the identities, parents and metrics of its records, read from the store."""
+"""Checks of a study's masks against the identities, parents and metrics of its records, read from the store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OF_THE_TICKET = ("the ticket's", "random", "the ticket's, permuted", "pruned onc
 
 
 class Masks:
-    """The masks that jobs have kept, and what is wrong with those of a record."""
+    """Reader of the masks that jobs have kept; it says what is wrong with the mask of a record."""
 
     def __init__(self, evidence: Evidence):
         self.evidence = evidence
@@ -68,7 +68,7 @@ class Masks:
                 yield "the sizes of layers in its metrics are not those of its weights"
 
     def _of_trunk(self, record: Record, identity: Mapping[str, Any]) -> Iterator[str]:
-        """A ticket, or a level of a control's own trunk."""
+        """Say what is wrong with the mask of a ticket, or of a level of a control's own trunk."""
         key, metrics = record.manifest.key, record.metrics
         above = self._above(record, identity)
         in_training = identity["prune"].get("when") == "training"
@@ -92,7 +92,7 @@ class Masks:
                 yield from wrong_sizes(self._shapes(record, name), mask)
 
     def _of_control(self, record: Record, identity: Mapping[str, Any], branch: Mapping[str, Any]) -> Iterator[str]:
-        """A control off a ticket, whose mask is not kept: as many weights as its origin says."""
+        """Say where a control, whose mask is not kept, has other counts than its origin gives it."""
         component = Component(str(branch["name"]), {k: v for k, v in branch.items() if k != "name"})
         ticket, metrics = self.evidence.known.get(str(identity.get("parent"))), record.metrics
         origin = origin_of(component, self._mode(record.manifest.key))
@@ -126,7 +126,7 @@ class Masks:
         return str(tickets[0]["rewind"].get("mode", "weights")) if tickets else "weights"
 
     def _above(self, record: Record, identity: Mapping[str, Any]) -> Mask | None:
-        """The mask that this one was pruned from; None where its parent is not known, which is said elsewhere."""
+        """Return the mask that this one was pruned from; None where its parent is unknown, which is said elsewhere."""
         parent = str(identity.get("parent"))
         about = self.evidence.identity(parent) or {}
         if about.get("kind") == "dense":

@@ -1,4 +1,4 @@
-"""What the identities of a chain of prunings prove of masks: exact counts, nesting, and what a record says of a mask.
+"""Checks of masks by the identities of a chain of prunings: exact counts, nesting, and what a record says of a mask.
 
 Nothing is read here: identities are those that keys are hashes of, masks and counts are handed in. Each proof yields a
 sentence for each thing that is wrong, and nothing where all of it holds."""

@@ -1,4 +1,4 @@
-"""Which verdicts a run would have withheld because some of what they compare was trained elsewhere: said before it."""
+"""Warning before a run that would mix environments, so that verdicts would be withheld."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def foreseen(plan: Plan, store: Store, here: Session) -> list[str]:
 
 
 def _withholding(trainings: Sequence[Sequence[Session]], allowed: set[str]) -> list[str]:
-    """The fields that withhold a verdict; sources of plugins are in keys, where they count."""
+    """Return the fields that withhold a verdict; sources of plugins are in keys, where they count."""
     return [name for name in mixed(trainings) if name not in allowed and not name.startswith(PLUGIN)]
 
 
 def _compared(plan: Plan) -> dict[tuple[int, int], list[Job]]:
-    """The jobs whose trainings are compared with one another, by the place of the dense network's optimizer and seed;
-    states to rewind to among them, as the dense network goes on from these."""
+    """Return the jobs whose trainings are compared with one another, by the place of the dense network's optimizer and
+    by seed; states to rewind to are among them, as the dense network goes on from these."""
     groups: dict[tuple[int, int], list[Job]] = {}
     for job in plan:
         if job.kind in ("dense", "rewind", "ticket", "branch"):
@@ -64,7 +64,7 @@ def _compared(plan: Plan) -> dict[tuple[int, int], list[Job]]:
 
 
 def _begun(jobs: list[Job], open_still: list[Job], store: Store, here: Session) -> Iterator[Sequence[Session]]:
-    """The environments of each finished training, and of what the unfinished ones would go on from."""
+    """Yield the environments of each finished training, and of what the unfinished ones would go on from."""
     needed = {key for job in open_still if job.kind == "dense" for key in job.needs}
     for job in jobs:
         manifest = store.find(job.key)

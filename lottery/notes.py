@@ -1,4 +1,4 @@
-"""What a store notes beside its jobs so as not to look again: `notes/<kind>/<name>.json`, made anew where missing."""
+"""Cache of a store beside its jobs, in `notes/<kind>/<name>.json`; a note that is missing is made anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison would say if accuracy were read at another step: the same rows, made from the other readings."""
+"""The rows of a comparison with what they would be if accuracy were read at another step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the control that prunes at once is the ticket itself: there it would compare a network with itself."""
+"""Levels at which the control that prunes at once is the ticket itself, so that there is nothing to compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which test examples tickets recognize and dense networks do not: what an accuracy alone does not say."""
+"""Comparison of tickets, controls and dense networks test example by test example, and class by class."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def rows(study: Study) -> list[Row]:
 
 
 def _read(study: Study, column: Column) -> dict[int, Array]:
-    """By seed, which test examples a column's networks recognize, as a mean over its samples; seeds that lack none."""
+    """Return by seed which test examples a column's networks recognize, averaged over samples; seeds lack none."""
     found: dict[int, list[Array]] = {}
     wanted = max((job.branch.samples for job, _ in column if job.branch), default=1)
     for job, record in column:
@@ -100,7 +100,7 @@ def _measured(ours: Array, theirs: Array, confidence: float) -> Row:
 
 
 class _Classes:
-    """What classes lose; the labels of the test examples are the data's."""
+    """Loss of accuracy by class; needs the data, whose labels the test examples have."""
 
     def __init__(self, study: Study, alpha: float):
         self.alpha = alpha
@@ -112,7 +112,7 @@ class _Classes:
             logging.getLogger("lottery").warning("%s; what single classes lose is left out", error)
 
     def of(self, ours: Array, theirs: Array) -> Row:
-        """The columns of classes; None without the data, and `classes_lost` of fewer than two seeds."""
+        """Return the columns of classes: None without the data, and `classes_lost` None for fewer than two seeds."""
         names = ("worst_class", "worst_class_diff", "classes_lost")
         if self.labels is None:
             return dict.fromkeys(names)

@@ -58,7 +58,7 @@ class Proof:
 
 
 def jobs_of(bench: Bench) -> list[Job]:
-    """The jobs of a plan that have kept a state or weights and are finished, seed by seed."""
+    """Return the finished jobs of a plan that have kept a state or weights, seed by seed."""
     kept = [job for job in bench.plan if job.kind in ("rewind", "dense", "ticket") or job.own_trunk]
     done = [job for job in kept if (m := bench.store.find(job.key)) is not None and m.status == "done"]
     return sorted(done, key=lambda job: job.seed)
@@ -84,7 +84,7 @@ def proofs(bench: Bench, job: Job) -> Iterator[Proof]:
 
 
 def _state(bench: Bench, job: Job) -> Proof:
-    """A state to rewind to: bit for bit the one that the seed gives."""
+    """Check that a state to rewind to is bit for bit the one that the seed gives."""
     stored, values = read_state(bench.store, job.key)
     if values["step"] == 0:
         return Proof("initial state", job.key, job.label, tuple(_other_draw(bench, job, part(stored, "model/"))))
@@ -104,7 +104,7 @@ def _state(bench: Bench, job: Job) -> Proof:
 
 
 def _mask(bench: Bench, job: Job) -> Proof:
-    """A ticket's mask: the one that its criterion leaves of the weights of the level above."""
+    """Check that a ticket's mask is the one that its criterion leaves of the weights of the level above."""
     recipe = bench.plan.recipe
     if recipe.prune.when == "training":
         return Proof("mask", job.key, job.label, left="pruned in the course of its training")

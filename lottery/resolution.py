@@ -1,4 +1,4 @@
-"""The least spread that differences of accuracies can be believed to have: they are counts of test examples."""
+"""The floor of the spread of differences: accuracies are counts of test examples, so none is known better than that."""
 
 from __future__ import annotations
 

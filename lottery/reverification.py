@@ -74,7 +74,7 @@ def _through(
 
 
 def _begin(request: Request, plugins: Sequence[str]) -> None:
-    """What a worker does first."""
+    """Prepare a worker process."""
     global _bench
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing could be lost
     for plugin in plugins:

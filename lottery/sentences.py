@@ -54,7 +54,7 @@ def _place(row: Row) -> tuple[str, str | None]:
 
 
 def _said(mine: Sequence[Row], down_to: float | None, how: str) -> Iterator[str]:
-    """The parts of a sentence on the densities of one optimizer and rewind point, from dense to sparse."""
+    """Yield the parts of a sentence on the densities of one optimizer and rewind point, from dense to sparse."""
     pairs = [row["n"] for row in mine if row["n"]]
     how = f"{how}, {seeds_in_words(pairs)}" if pairs else how
     shown = [row for row in mine if row["verdict"] in SHOWN]
@@ -89,7 +89,7 @@ def _listed(rows: Sequence[Row]) -> str:
 
 
 def _diverged(study: Study, place: int) -> str:
-    """What there is to say of an optimizer without a verdict: that its dense networks diverged, where all did."""
+    """Return, for an optimizer whose dense networks all diverged, that they did; else nothing."""
     found = [study.found.get(job.key) for job in study.plan if job.kind == "dense" and job.place == place]
     steps = [record.diverged for record in found if record is not None and record.diverged is not None]
     if not steps or len(steps) < len(found):
@@ -99,7 +99,7 @@ def _diverged(study: Study, place: int) -> str:
 
 
 def _trained_on(study: Study, place: int, rewind: str) -> Iterator[str]:
-    """How long tickets that go on from trained weights were trained in all, where they do."""
+    """Yield how long tickets that go on from trained weights were trained in all; nothing for others."""
     spans: dict[float, tuple[int, int]] = {}
     for (which, point, level), columns in by_place(study).items():
         for job, record in columns.get("ticket", ()) if (which, point) == (place, rewind) and level else ():
@@ -124,6 +124,6 @@ def _trained_on(study: Study, place: int, rewind: str) -> Iterator[str]:
 
 
 def _own_steps(record: Record | None) -> int | None:
-    """The steps of a training after where it started; None where it diverged or has no curve."""
+    """Return the steps of a training after where it started; None where it diverged or has no curve."""
     curve = [] if record is None or record.diverged is not None else record.metrics.get("curve") or []
     return int(curve[-1]["step"] - curve[0]["step"]) if curve else None

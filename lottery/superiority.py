@@ -1,4 +1,4 @@
-"""Whether tickets are shown to be better or worse than a control, density by density, and with how many seeds."""
+"""Tests of tickets against a control, density by density, and the number of seeds that they would need."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Side = Literal[1, -1]  # that tickets are better, that they are worse
 
 @dataclass(frozen=True)
 class Pairs:
-    """What was seen at one density: ticket less control by seed, as fractions.
+    """Differences of ticket less control at one density by seed, as fractions.
 
     Of the seeds without a value, in `tickets_diverged` the ticket diverged and the control did not, in
     `controls_diverged` it is the other way round."""
@@ -32,7 +32,7 @@ class Pairs:
 
     @property
     def values(self) -> list[float]:
-        """The differences without their seeds."""
+        """Return the differences without their seeds."""
         return list(self.differences.values())
 
     def open(self, side: Side) -> bool:

@@ -1,4 +1,4 @@
-"""What a ticket file proves without training, and what it only says.
+"""Checks of a ticket file without training, which tell what it proves from what it only says.
 
 The key of a ticket is a hash of identities, and from these follow a recipe, the numbers of weights alive, the step and,
 where it goes back to the initialization, the weights that its training starts from. Measures follow from weights and
@@ -42,7 +42,7 @@ F = TypeVar("F")
 
 
 class Finding(NamedTuple):
-    """What was looked at, whether it holds (None where only a training could tell), and what was found or is said."""
+    """One line of the verification: part, whether it holds (None where only a training could tell), and words."""
 
     name: str
     holds: bool | None
@@ -72,7 +72,7 @@ def checks(ticket: Ticket, bench: Bench | None = None, *, again: bool = False) -
 
 
 def _tried(check: Callable[[], F]) -> F | Found:
-    """A check of a file that anybody may have written: one that cannot be carried out is one that fails."""
+    """Make a check fail where it cannot be carried out, since anybody may have written the file."""
     try:
         return check()
     except MachineError:
@@ -93,7 +93,7 @@ def _key(ticket: Ticket, bench: Bench | None) -> Found:
 
 
 def _recipe(ticket: Ticket, bench: Bench | None) -> Found:
-    """All of it but a chosen learning rate, and the engine, which changes rounding only."""
+    """Compare the whole recipe with the key, but for a chosen learning rate, and the engine, which only rounds."""
     ours, theirs = ticket.recipe.canonical(), ticket.stated
     other = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
     said = f"not what the key stands for: {', '.join(sorted(other))}" if other else "trains what the key stands for"
@@ -135,7 +135,7 @@ def _density(ticket: Ticket, bench: Bench | None) -> Found:
 
 
 def _weights(ticket: Ticket, bench: Bench | None) -> Found:
-    """All tensors of the file: those of the model, with values for the weights that are alive, and no others."""
+    """Check that the file has the tensors of the model, with values for the weights alive, and no others."""
     state = state_of(ticket.blank())
     expected = {name: (value.dtype, tuple(value.shape)) for name, value in pack(state, ticket.mask).items()}
     places = {name.rpartition("/")[0].partition("/")[0] for name in ticket.tensors}
@@ -211,7 +211,7 @@ def _step(ticket: Ticket, bench: Bench | None) -> Found:
 
 
 def _steps(ticket: Ticket, bench: Bench | None) -> Found:
-    """Of the readings in the evidence: none before the start or after the end, which is that of the training."""
+    """Check that no reading lies before the start or after the end, which is that of the training."""
     length = Duration.parse(ticket.training["length"])
     total = length.value if length.unit == "it" else None
     if bench is not None:
@@ -282,7 +282,7 @@ _CHECKS: dict[str, Callable[[Ticket, Bench | None], Found]] = {
 
 
 def _said(ticket: Ticket) -> Iterator[Finding]:
-    """What nothing but training the chain again can tell, or nothing at all."""
+    """Yield what only training the chain again can tell, or nothing at all can."""
     yield Finding("mask content", None, "which weights are alive: only training the chain above it again proves it")
     yield Finding("training", None, "that it leads from the start to the trained weights: lottery ticket retrain tells")
     device = ticket.evidence["environment"].get("device", "a machine that is not named")

@@ -1,4 +1,4 @@
-"""From a finished ticket of a store to its ticket file."""
+"""Export of a finished ticket of a store as a ticket file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def export(store: Store, key: str, data: Path) -> bytes:
-    """The ticket file of a finished ticket; arguments and errors are those of `opened`."""
+    """Return the ticket file of a finished ticket; arguments and errors are those of `opened`."""
     return written(opened(store, key, data))
 
 
 def opened(store: Store, key: str, data: Path) -> Ticket:
-    """A finished ticket of a store; `key` are the first digits of its key, `data` the data root.
+    """Return a finished ticket of a store; `key` are the first digits of its key, `data` is the data root.
 
     Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training, DamagedFile
     where a file of the store is."""
@@ -108,7 +108,7 @@ def _chain(store: Store, key: str) -> list[Identity]:
 
 
 def _choice(store: Store, training: Identity, rate: float | None) -> list[Identity]:
-    """The identity of the choice of the learning rate, and that of a trial of this one; none where none was chosen."""
+    """Return the identities of the choice of the learning rate and of a trial of it; none where none was chosen."""
     chosen = training["optimizer"].get("lr")
     if not isinstance(chosen, dict):
         return []

@@ -1,4 +1,4 @@
-"""What a ticket file says was measured, against what the trained weights in it give on the data."""
+"""Comparison of the measurements in a ticket file with those that its trained weights give on the data."""
 
 from __future__ import annotations
 

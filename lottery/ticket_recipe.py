@@ -1,4 +1,4 @@
-"""From the identities that a ticket's key is a hash of back to a recipe that trains it."""
+"""Recipe that trains a ticket, made from the identities that its key is a hash of."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Identity = Mapping[str, Any]
 
 
 def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str) -> Recipe:
-    """A recipe of one seed that trains a dense network of this identity, and its tickets with this engine; `rate` where
-    its learning rate was chosen."""
+    """Return a recipe of one seed that trains a dense network of this identity, and its tickets, with this engine; `rate`
+    where its learning rate was chosen."""
     optimizer = _component(training["optimizer"])
     if isinstance(optimizer.get("lr"), dict):
         optimizer["lr"] = rate
@@ -60,7 +60,7 @@ def check_sources(training: Identity, place: str) -> None:
 
 
 def _component(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity without its versions and sources."""
+    """Return an identity without its versions and sources."""
     return {
         name: _component(value) if isinstance(value, dict) and "name" in value else value
         for name, value in identity.items()

@@ -69,8 +69,8 @@ def rows(study: Study) -> list[Row]:
 
 
 def _transferred(study: Study) -> dict[Key, list[Record | None]]:
-    """Every training of a ticket with another optimizer, by rewind point and level, in the order of the transfer
-    table."""
+    """Return every training of a ticket with another optimizer, by rewind point and level, in the transfer table's
+    order."""
     cells: dict[Key, list[Record | None]] = {}
     for job in study.plan:
         if job.transfer is not None and job.rewind is not None:
@@ -82,7 +82,7 @@ def _transferred(study: Study) -> dict[Key, list[Record | None]]:
 def _tested(
     study: Study, transferred: Mapping[Key, Sequence[Record | None]], against: str, compare: CompareSpec | None
 ) -> list[tuple[_Cell, dict[str, float]]]:
-    """Each transferred ticket against one side, with its p-values as they are and adjusted over all of them."""
+    """Return each transferred ticket against one side, with its p-values as they are and adjusted over all."""
     cells, least = [_cell(study, key, records, against) for key, records in transferred.items()], floor(study)
 
     def p(cell: _Cell, lost: bool, null: float, alternative: stats.Alternative) -> float:

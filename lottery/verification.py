@@ -1,4 +1,4 @@
-"""What the records of a study prove, check by check: how many trainings each was made for, and what is wrong."""
+"""Checks of the records of a study, each with the number of trainings it was made for and what is wrong."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Check:
 
 
 def of_records(study: Study) -> Iterator[Check]:
-    """The checks that need neither data nor a network, as they are made."""
+    """Yield the checks that need neither data nor a network, as they are made."""
     yield _files(study)
     found, audit = study.found, study.audit
     own = [record for key, record in found.items() if record.manifest.key == key]
@@ -78,13 +78,13 @@ def of_records(study: Study) -> Iterator[Check]:
 
 
 def said_only(study: Study, *, again: bool) -> list[str]:
-    """What stays recorded without a proof, and what a reader must be told."""
+    """Return what is recorded without a proof, and what a reader must be told."""
     unproven = dict.fromkeys(words for each in study.audit.unproven.values() for words in each)
     return [*unproven, *SAID, *(() if again else (NOT_AGAIN,))]
 
 
 def notes(study: Study) -> list[str]:
-    """What a reader must be told beside the checks, which withheld verdicts and left-out seeds are no part of."""
+    """Return what a reader must be told beside the checks, such as withheld verdicts and left-out seeds."""
     withheld = sum(not finding.named and bool(finding.ours or finding.dense) for finding in study.audit.findings)
     unfair = (
         f"{withheld} differences from dense networks are not named and withhold verdicts: --view audit of the table"

@@ -482,7 +482,10 @@ def test_a_lost_seed_can_be_allowed(fair: Finished) -> None:
     ("allow", "problem"),
     [
         ("[torch, lerning_rate]", "there is no field 'lerning_rate'; did you mean 'learning_rate'?"),
-        ("[torch, test_use]", "test_use cannot be allowed to differ: the test set is read at the steps of the three readings"),
+        (
+            "[torch, test_use]",
+            "test_use cannot be allowed to differ: the test set is read at the steps of the three readings",
+        ),
         ("[torch, torch]", "the same as item 0; every one may be given once"),
     ],
 )

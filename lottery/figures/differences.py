@@ -72,7 +72,7 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
 
 
 def _sequences(study: Study) -> dict[tuple[int, str], list[Place]]:
-    """The places with a pair of ticket and dense network, from dense to sparse, for each optimizer and rewind point."""
+    """Return the places with a pair of ticket and dense network, from dense to sparse, by optimizer and rewind point."""
     order = [rewind_label(rewind) for rewind in study.recipe.rewind]
     known = densities(study)
     places = [at for at, named in differences(study).items() if at in known and named.get("ticket")]
@@ -83,7 +83,7 @@ def _sequences(study: Study) -> dict[tuple[int, str], list[Place]]:
 
 
 def _verdicts(study: Study) -> Verdicts:
-    """The rows of the verdicts by place; none where the recipe declares no margin."""
+    """Return the rows of the verdicts by place; none where the recipe declares no margin."""
     if study.recipe.compare is None:
         return {}
     from lottery.verdicts import rows
@@ -138,7 +138,7 @@ def _control(
 
 
 def _seen(cells: Cells, at: Place, controls: Sequence[str]) -> list[float]:
-    """The differences of the ticket's seeds at a place, and the mean ones of controls."""
+    """Return the differences of the ticket's seeds at a place, and the mean ones of controls."""
     means = [statistics.fmean(each.values()) for name in controls if (each := cells[at].get(name))]
     return [*cells[at]["ticket"].values(), *means]
 
@@ -152,7 +152,7 @@ def _limits(every: Sequence[Axes], seen: Sequence[float]) -> None:
 
 
 def _legend(figure: Figure, every: Sequence[Axes]) -> None:
-    """One legend for all panels, below them, in as many columns as the figure is wide enough for."""
+    """Draw one legend for all panels, below them, in as many columns as the figure is wide enough for."""
     handles: dict[str, Any] = {}
     for axes in every:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
