@@ -72,7 +72,7 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
 
 
 def _sequences(study: Study) -> dict[tuple[int, str], list[Place]]:
-    """Return the places with a pair of ticket and dense network, from dense to sparse, by optimizer and rewind point."""
+    """Return the places with a pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
     order = [rewind_label(rewind) for rewind in study.recipe.rewind]
     known = densities(study)
     places = [at for at, named in differences(study).items() if at in known and named.get("ticket")]
