@@ -59,5 +59,7 @@ def counted(recipe: Recipe) -> str:
     if compare.families == "all":
         told += f", each at {100 * compare.alpha / count:.3g} %: the chance of any false claim is {whole} at most"
     else:
-        told += f" at {whole}: up to {compare.alpha * count:.2g} false claims expected; families: all corrects that"
+        told += (
+            f" at {whole}: up to {compare.alpha * count:.2g} false claims expected; compare.families: all corrects that"
+        )
     return f"{told} ({which})."

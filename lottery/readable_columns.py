@@ -23,7 +23,8 @@ def for_programs_only(table: Sequence[Row]) -> set[str]:
     """Return the names of the columns that no table for people has.
 
     These are p-values before their correction, where the corrected ones stand beside them; p-values of a word that no
-    row says; and the verdicts at the other steps that could be read, since `reason` says where they are others."""
+    row says; and what `reason` says in words: the verdicts at the other steps that could be read where they are others,
+    and the seeds that are needed."""
     names = {name for row in table for name in row}
     left_out = {name for name in names if f"{name}_adjusted" in names}
     if "p_winning_adjusted" in names:
@@ -33,8 +34,8 @@ def for_programs_only(table: Sequence[Row]) -> set[str]:
         for word, columns in DECIDED_BY.items():
             if word not in said:
                 left_out |= {name for each in columns for name in (each, f"{each}_adjusted")}
-    if "reason" in names and "depends" in names:
-        left_out |= {"depends", *(f"verdict_{reading}" for reading in READINGS)}
+    if "reason" in names:
+        left_out |= {"depends", "seeds_needed", *(f"verdict_{reading}" for reading in READINGS)}
     return left_out & names
 
 

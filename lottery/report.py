@@ -267,7 +267,8 @@ def _verdicts_explained(recipe: Recipe) -> str:
     return (
         f"A ticket matches where it is shown to be less than {margin} below the dense network (the one-sided {sure}"
         f" lower bound of the mean difference, paired by seed, lies above −{margin}). It wins where it was rewound to"
-        f" initialization, matches, and is shown to stop early {later}. It is inconclusive where the seeds decide"
+        f" initialization, matches, and its early-stop step is shown to be {later} than the dense"
+        f" network's. It is inconclusive where the seeds decide"
         f" nothing: that is no sign of equality. Also said of tickets that match: better, where the difference is shown"
         f" to be above 0, and equivalent, where it is shown to be less than {margin} away either way. {order}."
         f" {counted(recipe)}"

@@ -47,7 +47,7 @@ def test_families_are_counted_in_a_sentence_with_the_false_claims_to_be_expected
     recipe = hand(MARGIN, TWO, "rewind=[init, 20it]", "branches=[reinit]").recipe
     assert families(recipe) == 26
     assert counted(recipe).startswith(
-        "26 families of claims at 5 %: up to 1.3 false claims expected; families: all corrects that"
+        "26 families of claims at 5 %: up to 1.3 false claims expected; compare.families: all corrects that"
     )
     assert counted(hand(TWO).recipe) == counted(hand(MARGIN, "prune.levels=0").recipe) == ""
     corrected = counted(hand(ALL, TWO, "rewind=[init, 20it]", "branches=[reinit]").recipe)

@@ -120,7 +120,7 @@ def _column(name: str, names: list[str], table: Table, confidence: float) -> Ite
             header = "low, high"
         yield Column(name, header, lambda row: _interval(row.get(name), row.get(other), end), True)
     elif name.startswith("difference_"):
-        yield Column(name, f"{_said(name)} (points)", lambda row: signed(row.get(name)), True)
+        yield Column(name, f"at {_said(name.partition('_')[2])} (points)", lambda row: signed(row.get(name)), True)
     elif name in ("difference", "bound", "better_by") or name.endswith("_diff"):
         said = WORDS.get(name) or f"{_said(name.removesuffix('_diff'))} − dense (points)"
         header = "difference (points)" if name == "difference" else said
