@@ -10,8 +10,10 @@ from lottery.study import once
 from lottery.tables import Row, head, measured_cell, notes, optimizer_labels, rewind_label
 
 if TYPE_CHECKING:
+    from lottery.plan import Job, Plan
     from lottery.record import Record
     from lottery.schema import TransferSpec
+    from lottery.store import Store
     from lottery.study import Study
 
 DENSE = "(dense)"
@@ -75,6 +77,15 @@ def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, 
         yield f"the others go on from weights trained with {labels[place]} for {rewind.to}"
 
 
+def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
+    """The trials of a choice that found no rate: how many seeds of each diverged."""
+    diverged: dict[float, int] = {}
+    for key in choice.needs:
+        rate = plan.jobs[key].optimizer.args["lr"]
+        diverged[rate] = diverged.get(rate, 0) + ("diverged" in store.read_json(key, "metrics.json"))
+    return ({"lr": rate, "diverged": count} for rate, count in sorted(diverged.items()))
+
+
 def rates(study: Study) -> list[Row]:
     """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
     tuning seeds, how many of them diverged, and which rate was chosen."""
@@ -87,7 +98,7 @@ def rates(study: Study) -> list[Row]:
         if job.kind != "choice" or store.find(job.key) is None:
             continue
         chosen = store.read_json(job.key, "metrics.json")
-        trials = chosen.get("trials") or [{"lr": rate, "diverged": "all"} for rate in chosen["rates"]]
+        trials = chosen.get("trials") or list(_all_ruled_out(plan, store, job))
         for trial in trials:
             measures = {name: value for name, value in trial.items() if name.startswith("validation_")}
             note = ["chosen"] if trial["lr"] == chosen.get("lr") else []

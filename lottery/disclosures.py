@@ -1,4 +1,4 @@
-"""Facts told beside verdicts that withhold none: what the recipe leaves out, wide margins, copied examples."""
+"""Facts told beside verdicts that withhold none: what is left out, equal seeds, wide margins, copied examples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery import registry
+from lottery import registry, repeated
 from lottery.duplicates import remembered, sentence
 from lottery.identity import digest
 from lottery.left_out import Cell, left_out
@@ -34,13 +34,17 @@ class Disclosure:
 def disclosures(study: Study) -> list[Disclosure]:
     """Return what is to be told of a study beside its findings, the most telling first."""
     told = [Disclosure("left_out", place, sentence) for place, sentence in left_out(study).sentences(study)]
+    told += [Disclosure("repeated", place, sentence) for place, sentence in repeated.sentences(study)]
     told += [Disclosure("margin", place, words) for place, words in wide_margins(study).items()]
     return [*told, *_copies(study)]
 
 
 def of_cell(study: Study, cell: Cell) -> str:
     """Return what is to be told beside the verdict on one cell of the tables; empty where nothing is."""
-    return "; ".join(filter(None, (left_out(study).said(cell), wide_margins(study).get(cell[0], ""))))
+    place, point, *_ = cell
+    equal = repeated.repeated(study)
+    copies = [equal.get(cell, ""), equal.get((place, point, 0, "dense"), "")]
+    return "; ".join(filter(None, (left_out(study).said(cell), *copies, wide_margins(study).get(place, ""))))
 
 
 def wide_margins(study: Study) -> dict[int, str]:

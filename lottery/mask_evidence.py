@@ -83,7 +83,6 @@ class Masks:
             yield "its mask is not in the store"
             return
         yield from misdescribed(metrics, mask)
-        yield from misdescribed(metrics, mask)
         if above is not None:
             yield from wrong_counts(mask.alive(), above, identity["prune"])
             yield from not_nested(mask, above)

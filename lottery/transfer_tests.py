@@ -129,6 +129,8 @@ def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld:
         return {"verdict": "matching", "reason": f"shown to be less than {margin} below {other}"}
     if p["p_losing_adjusted"] <= compare.alpha:
         return {"verdict": "losing", "reason": f"shown to be more than {margin} below {other}"}
+    if not n and not cell.ours_diverged and not cell.theirs_diverged:
+        return {"verdict": "inconclusive", "reason": "no seed has a result on both sides"}
     if cell.ours_diverged or cell.theirs_diverged:
         sides = ((cell.ours_diverged, "transferred tickets"), (cell.theirs_diverged, "of the other side alone"))
         return {"verdict": "inconclusive", "reason": "; ".join(f"{n} {side} diverged" for n, side in sides if n)}

@@ -140,6 +140,7 @@ LAYERS = [  # a module imports from its own layer or those above it in this list
         "reverification",
         "last_rates",
         "left_out",
+        "repeated",
         "disclosures",
         "verdicts",
         "sentences",

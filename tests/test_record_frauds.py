@@ -27,6 +27,7 @@ from lottery.plan import Job
 from lottery.readings import READINGS
 from lottery.recipe import parse_recipe
 from lottery.reevaluation import jobs_of, proofs
+from lottery.repeated import repeated
 from lottery.store import Store
 from lottery.study import Study, study
 from lottery.tensors import encode
@@ -370,14 +371,74 @@ def test_a_margin_of_30_points_is_told_with_the_spread_it_is_compared_to(forger:
     assert not [row for row in rows_of(forger.study("compare.margin=0.01"), "audit") if row["field"] == "margin"]
 
 
+def test_seeds_that_are_copies_of_another_are_told_and_genuine_ones_are_not(forger: Forger) -> None:
+    assert not [row for row in rows_of(forger.study(), "audit") if row["field"] == "repeated"]
+    for seed in (1, 3):
+        forger.become(forger.job("branch", seed=seed), forger.job("branch"))
+    for level in range(4):
+        kind = "ticket" if level else "dense"
+        forger.become(forger.job(kind, level, seed=4), forger.job(kind, level, seed=2))
+    for to in ("init", "4it"):
+        forger.become(forger.job("rewind", 0, seed=4, to=to), forger.job("rewind", 0, seed=2, to=to))
+    study = forger.study()
+    pair = "seeds 2, 4 have one and the same curve, to the last digit"
+    assert [row["note"] for row in rows_of(study, "audit") if row["field"] == "repeated"] == [
+        f"dense: {pair}; they count as one seed",
+        f"ticket, rewound to init at 50 %, 25 %, 12.5 %: {pair}; they count as one seed",
+        "shuffle, rewound to init at 50 %: seeds 0, 1, 3 have one and the same curve, to the last digit; "
+        "they count as one seed",
+    ]
+    reasons = {(row["rewind"], row["level"]): row["reason"] for row in rows_of(study, "verdicts")}
+    assert all(pair in reason for reason in reasons.values())  # the dense network is everybody's
+    assert found_by_records(study) == set()
+    assert found_again(forger) == {"initial state again", "rewind state again", "weights again"}
+
+
+def test_curves_that_do_not_move_are_no_copies_of_each_other(forger: Forger) -> None:
+    def still(metrics: dict[str, Any]) -> None:
+        first = {**metrics["curve"][0], "train_loss": None, "validation_accuracy": 0.1, "validation_loss": 2.3}
+        metrics["curve"] = [{**first, "step": row["step"]} for row in metrics["curve"]]
+
+    for seed in (0, 1):
+        forger.metrics(forger.job(level=3, seed=seed), still)
+    assert not repeated(forger.study())
+
+
 NOTHING_CAN = """
+a curve edited until it chooses another step
 accuracies and bits of a control moved together
 seeds taken out of the store
 """
 
 
+def _chosen_at_the_end(forger: Forger) -> None:
+    """A ticket read at its last step by an edit of the rows before, which no weights are kept of."""
+    job = next(
+        job
+        for job in forger.plan
+        if job.kind == "ticket"
+        and job.seed in (0, 2, 4)
+        and "best_accuracy.safetensors" in forger.manifest(job).files
+        and forger.store.read_json(job.key, "metrics.json")["early_stop"]["censored"]
+    )
+
+    def last_is_best(metrics: dict[str, Any]) -> None:
+        *before, last = metrics["curve"]
+        for row in before:
+            row["validation_accuracy"] = min(row["validation_accuracy"], last["validation_accuracy"] - 0.01)
+        metrics["best_accuracy"] = {**metrics["end"], "censored": True}
+
+    forger.metrics(job, last_is_best)
+    correct = read_correct(forger.store, job.key)
+    forger.write(job, correct__safetensors=encode(*pack_correct({**correct, "best_accuracy": correct["end"]})))
+    manifest = forger.manifest(job)
+    files = {name: file for name, file in manifest.files.items() if name != "best_accuracy.safetensors"}
+    forger.seal(job, replace(manifest, files=files))
+
+
 def test_what_nothing_can_find_is_found_by_nothing_and_stands_in_the_documentation(forger: Forger) -> None:
     _raised(forger, forger.job("branch"))
+    _chosen_at_the_end(forger)
     for job in forger.plan:
         if job.seed in (1, 3):
             shutil.rmtree(forger.store.folder(job.key))

@@ -140,6 +140,12 @@ def test_a_side_that_diverged_is_not_shown_to_be_the_better_one() -> None:
     assert (own["n"], own["verdict"]) == (5, "losing")
 
 
+def test_an_optimizer_with_which_everything_diverged_gives_no_pair_and_says_so() -> None:
+    (dense, own) = pair(MARGIN, accuracy=lambda job: None if 1 in (job.place, job.transfer) else 0.5)
+    assert [(row["n"], row["verdict"]) for row in (dense, own)] == [(0, "inconclusive")] * 2
+    assert dense["reason"] == own["reason"] == "no seed has a result on both sides"
+
+
 def test_what_the_audit_withholds_has_no_verdict() -> None:
     (dense, own) = pair(MARGIN, accuracy=shifted(0.0), lost=1)
     assert (dense["verdict"], own["verdict"], dense["n"]) == ("withheld", "withheld", 4)
