@@ -6,11 +6,12 @@ of its branch."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lottery import registry, stats
 from lottery.errors import UsageError
-from lottery.families import stands_for_a_claim
+from lottery.families import only_by_families, stands_for_a_claim
 from lottery.origins import origin_of
 from lottery.other_readings import with_other_readings
 from lottery.pairs import accuracies, declared, densities, floor
@@ -56,10 +57,11 @@ def rows(study: Study) -> list[Row]:
     found something. A density whose trainings all diverged has a row too: it is a test of its family. What it would be
     at the other steps that could be read stands beside it, see `lottery.other_readings`.
     Raises UsageError where the recipe has no `compare`, or no control that stands for a claim."""
-    return with_other_readings(study, _at_report(study), _at_report)
+    return with_other_readings(study, _at_report(study), partial(_at_report, plans=False))
 
 
-def _at_report(study: Study) -> list[Row]:
+def _at_report(study: Study, plans: bool = True) -> list[Row]:
+    """Return the rows at the recipe's reading; with `plans` it is simulated how many seeds would show a difference."""
     recipe, compare = study.recipe, declared(study)
     controls = sorted(
         (branch for branch in recipe.branches if stands_for_a_claim(recipe, branch.name)),
@@ -67,7 +69,7 @@ def _at_report(study: Study) -> list[Row]:
     )
     if not controls:
         raise UsageError(f"{recipe.name}: has no control that stands for a claim; add `branches: [reinit, shuffle]`")
-    found = [row for branch in controls for row in _of_control(study, branch, compare)]
+    found = [row for branch in controls for row in _of_control(study, branch, compare, plans)]
     found.sort(key=lambda placed: placed[0])  # stable: claims stay in their order
     return [row for _, row in found]
 
@@ -104,7 +106,9 @@ def _columns(table: Sequence[Row]) -> dict[str, str]:
     return {branch: f"{claim}_{branch}" if claim in several else claim for branch, claim in claims.items()}
 
 
-def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[tuple[tuple[int, int, int], Row]]:
+def _of_control(
+    study: Study, branch: BranchSpec, compare: CompareSpec, plans: bool
+) -> list[tuple[tuple[int, int, int], Row]]:
     """The rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
     known, withheld = densities(study), study.audit.withheld()
     families = _families(study, branch.label)
@@ -114,7 +118,7 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
     for family in families.values():
         cells = list(family.values())
         decisions = decide(cells, compare)
-        wanted = seeds_needed(cells, compare)
+        wanted = seeds_needed(cells, compare) if plans else [None] * len(cells)
         for place, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
             row = _row(study, place, branch, known[place])
             row |= _figures(cell.values, decision, compare, floor(study))
@@ -123,6 +127,8 @@ def _of_control(study: Study, branch: BranchSpec, compare: CompareSpec) -> list[
             row |= {"seeds_needed": needed, "correction": _correction(compare), "verdict": decision.verdict}
             at = None if stop is None else known[list(family)[stop]]
             row["reason"] = _reason(cell, decision, compare, len(family), needed, at)
+            if decision.verdict == "inconclusive":
+                row["reason"] += only_by_families(study.recipe, min(decision.p, decision.p_inferior))
             if why := _withheld(study, withheld, place, branch.label):
                 row |= {"verdict": "withheld", "seeds_needed": None, "reason": why}
             row["reason"] = _labelled(branch, modes[place[1]]) + row["reason"]
@@ -181,8 +187,9 @@ def _reason(
         return f"the ticket is shown to be better, one-sided {percent}"
     if decision.verdict == "inferior":
         return f"the ticket is shown to be worse, one-sided {percent}"
-    lost = [f"{cell.tickets_diverged} tickets diverged whose controls did not"] * bool(cell.tickets_diverged)
-    lost += [f"{cell.controls_diverged} controls diverged whose tickets did not"] * bool(cell.controls_diverged)
+    diverged = counted(cell.tickets_diverged, "ticket"), counted(cell.controls_diverged, "control")
+    lost = [f"{diverged[0]} diverged whose controls did not"] * bool(cell.tickets_diverged)
+    lost += [f"{diverged[1]} diverged whose tickets did not"] * bool(cell.controls_diverged)
     more = [f"the spread seen calls for {needed} seeds"] * (n > 1 and needed is not None and needed > n)
     if not n:
         why = "no seed has both ticket and control"

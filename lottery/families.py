@@ -49,6 +49,14 @@ def alpha_of(study: Study) -> float | None:
     return None if compare is None else compare.alpha
 
 
+def only_by_families(recipe: Recipe, p: float) -> str:
+    """Return words on a p-value that shows something but for the correction over families; else nothing."""
+    compare, within = recipe.compare, acting(recipe)
+    if compare is None or within is None or not within.alpha < p <= compare.alpha:
+        return ""
+    return f"; shown by itself at {100 * compare.confidence:g} %, but not after the correction over all families"
+
+
 def counted(recipe: Recipe) -> str:
     """Return a sentence on how many families there are, and how many false claims that lets expect; empty for none."""
     count, compare = families(recipe), recipe.compare

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lottery import stats
 from lottery.decisions import Cell, Decision, decide, ended, only_corrected
 from lottery.disclosures import of_cell
+from lottery.families import only_by_families
 from lottery.frontier_view import decided
 from lottery.other_readings import with_other_readings
 from lottery.pairs import censored, declared, dense, densities, differences, floor, steps
@@ -60,6 +61,8 @@ def _at_report(study: Study) -> list[Row]:
                 at = ended(decision, decisions, compare)
                 stopped = "" if at is None else density_label(known[places[at]])
                 row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
+                if decision.verdict == "inconclusive" and not cell.diverged:
+                    row["reason"] += only_by_families(recipe, min(decision.p_matching, decision.p_losing))
             if why := withheld.get((*place, "ticket")):
                 row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
             if told := of_cell(study, (*place, "ticket")):
@@ -103,7 +106,7 @@ def _reason(row: Row, cell: Cell, decision: Decision, compare: CompareSpec, may_
     """`stopped` is the density that ended the sequence, where that is all that keeps this one from being shown."""
     n, margin, alpha = len(cell.differences), compare.points, compare.alpha
     if cell.diverged:
-        return f"{cell.diverged} tickets diverged whose dense networks did not: nothing is claimed"
+        return f"{counted(cell.diverged, 'ticket')} diverged whose dense networks did not: nothing is claimed"
     if n < 2:
         return f"{counted(n, 'seed')} can show nothing of the spread; at least 2 are needed"
     if decision.verdict == "losing":

@@ -23,7 +23,7 @@ RECORDS = {  # fields of the audit's failed proofs, and what each check proves
     "identity": "each record is what its key is a hash of, and its parents lead to a dense network",
     "tuning": "each learning rate that was chosen is the best of its trials",
     "learning_rate": "each learning rate is that of the identity or of the choice",
-    "stopping": "the steps are those that the validation split chose, with the values of the curve",
+    "stopping": "each reading stands at the row of the curve that its rule chooses, with its values",
     "test_use": "test values stand at the readings and nowhere else",
     "accuracy": "each accuracy is the share of the kept bits that say correct",
     "mask": "masks and counts follow from identity and parent, and lie within the mask above",

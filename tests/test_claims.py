@@ -200,7 +200,7 @@ def test_a_seed_without_a_partner_withholds_the_claim_until_the_recipe_names_it(
 def test_a_ticket_that_diverged_beside_a_control_that_did_not_is_not_shown_to_be_better() -> None:
     row = lost("ticket", {"diverged": 20}, "compare.allow=[seeds]")
     assert (row["verdict"], row["n"], row["p"]) == ("inconclusive", 5, 1.0)
-    assert "1 tickets diverged whose controls did not" in row["reason"]
+    assert "1 ticket diverged whose controls did not" in row["reason"]
 
 
 def test_a_control_that_diverged_beside_its_ticket_is_not_shown_to_be_better() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 from studies import TEXT, Recorded, dense, hand, made, ticket, view_of
 
 from lottery.decisions import Cell, decide
@@ -105,3 +106,21 @@ def test_with_corrected_families_any_false_claim_of_a_study_is_as_rare_as_one_of
     once, together = wrong / experiments
     assert once == pytest.approx(1 - 0.9**6, abs=0.03)  # matching or losing, six times
     assert together <= 0.05 + 3 * (0.05 * 0.95 / experiments) ** 0.5
+
+
+@pytest.mark.parametrize(("compare", "verdict"), [(MARGIN, "matching"), (ALL, "inconclusive")])
+def test_a_density_that_only_the_correction_over_families_keeps_from_being_shown_says_so(
+    compare: str, verdict: str
+) -> None:
+    """By scipy p is 0.03 that tickets are not more than a point below dense; five families leave 0.01 to each."""
+    points = [-0.74 + each for each in (-0.4, -0.2, 0.0, 0.1, 0.2, 0.3)]
+    p = scipy.stats.ttest_1samp(points, -1, alternative="greater").pvalue
+    assert 0.01 < p < 0.05
+    planned = hand("seeds=6", compare)
+    found = made(planned, *(dense(seed, 0.5, end=0.5) for seed in range(6)))
+    for seed, point in enumerate(points):
+        found |= made(planned, ticket(seed, 0.5 + point / 100, end=0.5 + point / 100))
+    (row,) = view_of("verdicts", planned, found)
+    assert (row["verdict"], row["p_matching"]) == (verdict, pytest.approx(p))
+    told = "shown by itself at 95 %, but not after the correction over all families" in row["reason"]
+    assert told is (verdict == "inconclusive")
