@@ -14,7 +14,7 @@ from lottery.errors import UsageError
 from lottery.families import only_by_families, stands_for_a_claim
 from lottery.origins import origin_of
 from lottery.other_readings import with_other_readings
-from lottery.pairs import accuracies, declared, densities, floor
+from lottery.pairs import accuracies, declared, densities, diverged, floor
 from lottery.study import once
 from lottery.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
 from lottery.tables import (
@@ -32,8 +32,6 @@ from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.audit import Cell
-    from lottery.plan import Job
-    from lottery.record import Record
     from lottery.schema import BranchSpec, CompareSpec
     from lottery.study import Study
 
@@ -156,14 +154,11 @@ def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pai
         sides = [jobs.get(name, []) for name in ("ticket", label)]
         if place[2] and place in known and all(any(record for _, record in side) for side in sides):
             ticket, control = cells[place]["ticket"], cells[place][label]
-            lost = _diverged(sides[0]) & control.keys(), _diverged(sides[1]) & ticket.keys()
+            gone = [diverged(record for _, record in side) for side in sides]
+            lost = gone[0] & control.keys(), gone[1] & ticket.keys()
             pairs = Pairs(paired(ticket, control), len(lost[0]), len(lost[1]))
             families.setdefault((place[0], place[1]), {})[place] = pairs
     return families
-
-
-def _diverged(column: Sequence[tuple[Job, Record | None]]) -> set[int]:
-    return {job.seed for job, record in column if record is not None and record.diverged is not None}
 
 
 def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Row:

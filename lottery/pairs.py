@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
@@ -12,6 +12,7 @@ from lottery.study import once
 from lottery.tables import SCORE, Place, by_place, by_seed, paired
 
 if TYPE_CHECKING:
+    from lottery.record import Record
     from lottery.schema import CompareSpec
     from lottery.study import Study
 
@@ -80,6 +81,11 @@ def censored(study: Study, place: Place, column: str) -> set[int]:
     at = (place[0], place[1], 0) if column == "dense" else place
     found = ((job, record) for job, record in by_place(study).get(at, {}).get(column, ()) if record is not None)
     return {job.seed for job, record in found if (record.at("early_stop") or {}).get("censored")}
+
+
+def diverged(records: Iterable[Record | None]) -> set[int]:
+    """Return the seeds of which one of these trainings diverged."""
+    return {record.job.seed for record in records if record is not None and record.diverged is not None}
 
 
 def _values(study: Study, report: str, field: str) -> Cells:

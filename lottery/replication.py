@@ -12,7 +12,7 @@ from lottery import judgement
 from lottery.errors import UsageError
 from lottery.judgement import Judgement, Seen
 from lottery.other_readings import with_other_readings
-from lottery.pairs import Cells, accuracies, censored, dense, densities, floor, steps
+from lottery.pairs import Cells, accuracies, censored, dense, densities, diverged, floor, steps
 from lottery.readings import IN_WORDS, READINGS
 from lottery.study import once
 from lottery.tables import Place, Row, by_place, density_label, finite, optimizer_labels, paired, rewind_label
@@ -176,7 +176,7 @@ def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
     else:
         both = [seed for seed in values[0] if seed in values[1]]
         pairs = {seed: math.log(max(1, values[0][seed]) / max(1, values[1][seed])) for seed in both}
-    lost = [_diverged(study, at, name) for name in names]
+    lost = [diverged(record for _, record in _jobs(study, at, name)) for name in names]
     if claim.against is not None:  # a seed that both have lost speaks for neither
         lost = [lost[0] & values[1].keys(), lost[1] & values[0].keys()]
     late = [censored(study, at, name) & pairs.keys() if claim.measure == "early_stop_step" else set() for name in names]
@@ -217,11 +217,6 @@ def _hindrances(study: Study, at: Place, name: str) -> list[str]:
     why = [f"{name}: {len(done)} of {len(seeds)} seeds finished"] * (done != seeds)
     cell: Cell = (at[0], at[1], 0 if name == "dense" else at[2], name)
     return why + [f"{name}: {reason}" for reason in study.audit.withheld().get(cell, ())]
-
-
-def _diverged(study: Study, at: Place, name: str) -> set[int]:
-    found = _jobs(study, at, name)
-    return {job.seed for job, record in found if record is not None and record.diverged is not None}
 
 
 def _jobs(study: Study, at: Place, name: str) -> Sequence[tuple[Job, Record | None]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lottery import stats
 from lottery.comparisons import declared_transfer
-from lottery.pairs import accuracies, dense, densities, floor
+from lottery.pairs import accuracies, dense, densities, diverged, floor
 from lottery.study import once
 from lottery.tables import SCORE, Row, by_seed, finite, head, optimizer_labels, paired, rewind_label
 
@@ -112,12 +112,8 @@ def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str
         if (job.kind, job.place) == (kind, retrainer)
         and (kind == "dense" or (job.level == level and job.rewind is not None and rewind_label(job.rewind) == point))
     ]
-    lost = _diverged(records) & theirs.keys(), _diverged(reference) & ours.keys()
+    lost = diverged(records) & theirs.keys(), diverged(reference) & ours.keys()
     return _Cell(key, against, paired(ours, theirs), len(lost[0]), len(lost[1]))
-
-
-def _diverged(records: Sequence[Record | None]) -> set[int]:
-    return {record.job.seed for record in records if record is not None and record.diverged is not None}
 
 
 def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Row:
