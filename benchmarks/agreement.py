@@ -15,10 +15,10 @@ from pathlib import Path
 from logbook import keep
 
 from lottery import api
-from lottery.pairs import accuracies
-from lottery.recipe import parse_recipe
-from lottery.stats import t_interval
-from lottery.study import study
+from lottery.analysis.cells import accuracies
+from lottery.recipe.load import parse_recipe
+from lottery.results.study import study
+from lottery.statistics.paired import t_interval
 
 TEXT = """
 name: agreement

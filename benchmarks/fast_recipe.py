@@ -16,11 +16,11 @@ import time
 import torch
 from logbook import keep
 
-from lottery import bare
 from lottery.api import data_root
-from lottery.data import load
-from lottery.plan import plan
-from lottery.recipe import Recipe, load_recipe
+from lottery.benchmark import baseline
+from lottery.data.splits import load
+from lottery.plan.jobs import plan
+from lottery.recipe.load import Recipe, load_recipe
 
 LIMIT, MEMORY_LIMIT = 1.15, 1.2e9
 
@@ -47,9 +47,9 @@ def loop(recipe: Recipe) -> float:
     trainings = sum(job.kind != "rewind" for job in plan(recipe, ""))
     began = time.perf_counter()
     for _ in range(trainings):
-        model = bare.lenet()
+        model = baseline.lenet()
         optimizer = torch.optim.Adam(model.parameters(), lr=1.2e-3)
-        bare.train(model, optimizer, (x, y), steps=recipe.train.length.value, batch_size=recipe.train.batch_size)
+        baseline.train(model, optimizer, (x, y), steps=recipe.train.length.value, batch_size=recipe.train.batch_size)
     return time.perf_counter() - began
 
 

@@ -20,11 +20,11 @@ import torchvision.models
 from logbook import keep
 from PIL import Image
 
-from lottery.job import execute
-from lottery.mask import masked
-from lottery.recipe import parse_recipe
-from lottery.starts import starting_point, training_of
-from lottery.work import Request, prepare
+from lottery.pruning.mask import masked
+from lottery.recipe.load import parse_recipe
+from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.execute import execute
+from lottery.runner.run import Request, prepare
 
 RECIPE = """
 name: large

@@ -16,9 +16,9 @@ from logbook import keep
 from torch import Tensor, nn
 
 import lottery
-from lottery.bare import lenet, step
-from lottery.build import build_model, prunable
-from lottery.spec import Component
+from lottery.benchmark.baseline import lenet, step
+from lottery.network.build import build_model, prunable
+from lottery.values import Component
 
 
 def resnet20() -> nn.Module:

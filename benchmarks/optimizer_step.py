@@ -19,10 +19,10 @@ from logbook import keep
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.build import build_model
-from lottery.objective import Objective
-from lottery.spec import Component
-from lottery.step import DenseEngine, Engine
+from lottery.network.build import build_model
+from lottery.training.engine import DenseEngine, Engine
+from lottery.training.objective import Objective
+from lottery.values import Component
 
 CASES = {"lenet": (60, (1, 28, 28), 20), "resnet20": (128, (3, 32, 32), 4)}  # batch, input, steps of a turn
 Batches = list[tuple[Tensor, Tensor]]

@@ -16,14 +16,14 @@ from typing import Any
 
 from logbook import keep
 
-from lottery import job
-from lottery.data import Data
-from lottery.places import data_root
-from lottery.recipe import parse_recipe
-from lottery.step import DenseEngine
-from lottery.store import Store
-from lottery.train import Training
-from lottery.work import Request, prepare, work
+from lottery.data.splits import Data
+from lottery.paths import data_root
+from lottery.recipe.load import parse_recipe
+from lottery.runner import execute
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.training.engine import DenseEngine
+from lottery.training.trainer import Training
 
 TEXT = """
 name: overheads
@@ -102,7 +102,7 @@ def main() -> int:
         for owner, name in functions:
             setattr(owner, name, meter.timed(part, getattr(owner, name)))
     Data.epoch = meter.batches(Data.epoch)  # type: ignore[method-assign]
-    job._advance = meter.loop(job._advance)
+    execute._advance = meter.loop(execute._advance)
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as store:
         recipe = parse_recipe(TEXT % given.steps, "overheads")

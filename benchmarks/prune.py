@@ -16,8 +16,8 @@ import torch
 from logbook import keep
 from torch import Tensor
 
-from lottery import criteria
-from lottery.mask import Mask, keep_top
+from lottery.catalogue import criteria
+from lottery.pruning.mask import Mask, keep_top
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 LARGE = {f"layer{i}.weight": (1000, 2000) for i in range(50)}

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from lottery._version import __version__
 
 if TYPE_CHECKING:
     from lottery.api import run, table
-    from lottery.mask import Mask, masked
-    from lottery.recipe import load_recipe
+    from lottery.pruning.mask import Mask, masked
+    from lottery.recipe.load import load_recipe
 
-__all__ = ["Mask", "load_compact", "load_recipe", "load_ticket", "masked", "run", "table"]
+__all__ = ["Mask", "__version__", "load_compact", "load_recipe", "load_ticket", "masked", "run", "table"]
 
 _HOMES = {
-    "Mask": "mask",
-    "masked": "mask",
-    "load_recipe": "recipe",
+    "Mask": "pruning.mask",
+    "masked": "pruning.mask",
+    "load_recipe": "recipe.load",
     "run": "api",
     "table": "api",
-    "load_ticket": "ticketfile",
-    "load_compact": "compact",
+    "load_ticket": "tickets.file",
+    "load_compact": "structure.compact",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m lottery` is the command `lottery`."""
 
-from lottery.cli import main
+from lottery.cli.main import main
 
 main()

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery.places import data_root, store_root
+from lottery.paths import data_root, store_root
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lottery.events import Event, Jobs, Outcome, Request
-    from lottery.plan import Plan
-    from lottery.schema import Recipe
+    from lottery.plan.jobs import Plan
+    from lottery.recipe.schema import Recipe
+    from lottery.runner.events import Event, Jobs, Outcome, Request
     from lottery.signals import Stop
 
 
@@ -40,11 +40,11 @@ def run(
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
     from lottery import registry
-    from lottery.edits import other_sources
-    from lottery.events import Outcome, Request
-    from lottery.record import asked_plan
+    from lottery.results.plugin_edits import other_sources
+    from lottery.results.record import asked_plan
+    from lottery.runner.events import Outcome, Request
     from lottery.signals import Stop, noticed
-    from lottery.store import Store
+    from lottery.store.store import Store
 
     for plugin in plugins:
         registry.plug_in(plugin)
@@ -75,7 +75,7 @@ def _warn(sentences: Sequence[str]) -> None:
 
 
 def _loaded(recipe: Recipe | str | Path) -> Recipe:
-    from lottery.recipe import load_recipe
+    from lottery.recipe.load import load_recipe
 
     return load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
 
@@ -83,8 +83,8 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 @contextmanager
 def _begun(request: Request, plugins: Sequence[str], stop: Stop) -> Iterator[tuple[Plan, Iterator[Event]]]:
     if request.jobs == 1:
-        from lottery.mixed_environments import foreseen
-        from lottery.work import prepare, work
+        from lottery.results.mixed_environments import foreseen
+        from lottery.runner.run import prepare, work
 
         bench = prepare(request, stop)
         _warn(foreseen(bench.plan, bench.store, bench.machine.environment()))
@@ -104,11 +104,11 @@ def table(
     store: str | Path | None = None,
     view: str = "means",
 ) -> pd.DataFrame:
-    """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.views.VIEWS`.
+    """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.analysis.views.VIEWS`.
 
     Raises UsageError for another, and where the recipe has no such table."""
-    from lottery.render import frame
-    from lottery.study import study
-    from lottery.views import rows_of
+    from lottery.analysis.views import rows_of
+    from lottery.formats.render import frame
+    from lottery.results.study import study
 
     return frame(rows_of(study(_loaded(recipe), data=data, store=store), view))

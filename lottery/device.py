@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-import lottery
 from lottery import registry
+from lottery._version import __version__
 from lottery.environment import PLUGIN, variables, versions
 from lottery.errors import UsageError
 
@@ -30,7 +30,7 @@ class Machine:
     def environment(self) -> dict[str, Any]:
         """What beside the recipe may change a result in its last bits."""
         return {
-            "lottery": lottery.__version__,
+            "lottery": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",

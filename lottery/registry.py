@@ -15,11 +15,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from lottery import signature
 from lottery.errors import UsageError
-from lottery.outside import code_of, is_ours
-from lottery.plugins import GROUP, import_plugin, installed
-from lottery.spec import Component, as_given, plain
+from lottery.plugins import signature
+from lottery.plugins.load import GROUP, import_plugin, installed
+from lottery.plugins.source import code_of, is_ours
+from lottery.values import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is wrong
@@ -106,7 +106,7 @@ def suggest(name: str, known: Any) -> str:
 
 
 class Registry(Generic[F]):
-    """A catalogue: the functions that register themselves in `lottery.<plural>`, loaded at the first question."""
+    """A catalogue: the functions registered in `lottery.catalogue.<plural>`, loaded at the first question."""
 
     def __init__(self, singular: str, plural: str, called: str = "", taken: str = ""):
         """`called` names the positional arguments of an entry, `taken` the keys of a recipe that stand beside its own
@@ -159,7 +159,7 @@ class Registry(Generic[F]):
         if self._loaded:
             return
         self._loaded = True
-        module = importlib.import_module(f"lottery.{self.plural}")
+        module = importlib.import_module(f"lottery.catalogue.{self.plural}")
         for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
             if info.name.startswith("_"):  # what entries import when they are called: torch is allowed there
                 continue

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.build import build_model
+from lottery.network.build import build_model
 from lottery.registry import models
-from lottery.spec import Component
+from lottery.values import Component
 
 FEATURES, CLASSES = 8, 10
 SHAPE = (1, FEATURES, FEATURES)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from lottery import stats
-from lottery.stepdown import adjusted
+from lottery.statistics import paired
+from lottery.statistics.step_down import adjusted
 
 STUDIES = 2_000
 ALPHA = 0.05
@@ -82,13 +82,13 @@ def corrected(values: Array, flips: Array) -> dict[str, Array]:
     by_means = np.empty(len(seen))
     by_means[order] = np.maximum.accumulate((largest >= seen[order] - 1e-12).mean(axis=0)[::-1])[::-1]
     sequences = np.maximum.accumulate(alone), np.maximum.accumulate(alone[::-1])[::-1]
-    found = (np.array(adjusted(values)), by_means, np.array(stats.holm(list(alone))), *sequences)
+    found = (np.array(adjusted(values)), by_means, np.array(paired.holm(list(alone))), *sequences)
     return dict(zip(CORRECTIONS, found, strict=True))
 
 
 def rates(study: Study, n: int) -> dict[str, tuple[float, float]]:
     """By correction the share of studies with a false claim, and the percentage of true differences that are shown."""
-    draws, flips, effects = np.random.default_rng(n), stats.flips(n, 0), np.array(study.effects)
+    draws, flips, effects = np.random.default_rng(n), paired.flips(n, 0), np.array(study.effects)
     wrong, shown = dict.fromkeys(CORRECTIONS, 0), dict.fromkeys(CORRECTIONS, 0)
     for _ in range(STUDIES):
         for name, p in corrected(drawn(study, n, draws), flips).items():

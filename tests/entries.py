@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.objective import Batch, Objective
-from lottery.spec import Component
+from lottery.training.objective import Batch, Objective
+from lottery.values import Component
 
 
 def _case(entry: registry.Entry[Any]) -> Any:

@@ -11,8 +11,9 @@ import numpy as np
 from scipy import stats as oracle
 from tabulate import tabulate
 
-from lottery import decisions, stats, superiority, verdicts
-from lottery.schema import CompareSpec
+from lottery.recipe.schema import CompareSpec
+from lottery.statistics import paired
+from lottery.verdicts import decisions, superiority, verdicts
 
 EXPERIMENTS = 10_000
 SEEDS = (3, 5, 10)
@@ -54,7 +55,7 @@ def covered(noise: Noise, n: int, experiments: int = 1000) -> tuple[float, float
     draws, held = np.random.default_rng(n), np.zeros(2)
     for _ in range(experiments):
         values = list(noise(draws, n))
-        for place, interval in enumerate((stats.t_interval(values), stats.bca_interval(values, draws=1000))):
+        for place, interval in enumerate((paired.t_interval(values), paired.bca_interval(values, draws=1000))):
             held[place] += interval.low <= 0 <= interval.high
     return float(held[0]) / experiments, float(held[1]) / experiments
 

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import stats as oracle
 from tabulate import tabulate
 
-from lottery import stats
-from lottery.crossed import crossed
-from lottery.pair_statistics import seed_values, t_test
+from lottery.statistics import paired
+from lottery.statistics.crossed import crossed
+from lottery.statistics.network_pairs import seed_values, t_test
 
 STUDIES, DRAWS, SURE = 2_000, 400, 0.95
 DIFFER = {  # spread of seeds, of examples for tickets alone, of both; gain of the ticket
@@ -50,7 +50,7 @@ def held(name: str, n: int, size: int) -> list[float]:
     for _ in range(STUDIES):
         values = study(draws, n, size, DIFFER[name])
         resampled = ((values.astype(np.float32) @ v) * w).sum(0) / values.size
-        found, by_seed = crossed(values, SURE), stats.t_interval(values.mean(1).tolist(), SURE)
+        found, by_seed = crossed(values, SURE), paired.t_interval(values.mean(1).tolist(), SURE)
         low, high = np.quantile(resampled, [(1 - SURE) / 2, (1 + SURE) / 2])
         assert found.low is not None and found.high is not None
         counts += [
@@ -70,7 +70,7 @@ def transferred(n: int, optimizers: int = 3) -> float:
         seeds = draws.normal(size=n)
         dense = draws.normal(size=(optimizers, n)) + seeds
         cells = [draws.normal(size=n) + seeds - 1 - dense[b] for a, b in pairs if a != b]
-        wrong += min(stats.holm([stats.t_pvalue(cell.tolist(), -1.0, "greater") for cell in cells])) <= 1 - SURE
+        wrong += min(paired.holm([paired.t_pvalue(cell.tolist(), -1.0, "greater") for cell in cells])) <= 1 - SURE
     return 100 * wrong / STUDIES
 
 

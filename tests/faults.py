@@ -1,4 +1,4 @@
-"""Faults and crashes injected into the primitive operations of `lottery.io`."""
+"""Faults and crashes injected into the primitive operations of `lottery.files.write`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lottery import io
+from lottery.files import write
 
 
 class Crash(BaseException):
@@ -23,7 +23,7 @@ class Disk:
         self._at: int | None = None
         self._fault: Callable[[str, Path, Callable[[], Any]], Any] = _fine
         self._dead = False
-        monkeypatch.setattr(io, "perform", self._perform)
+        monkeypatch.setattr(write, "perform", self._perform)
 
     def arm(self, at: int | None, fault: Callable[[str, Path, Callable[[], Any]], Any]) -> None:
         """Apply `fault` to the operation number `at` from now, or to every one for None."""

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from lottery.data import Data
+from lottery.data.splits import Data
 from lottery.errors import Interrupted
-from lottery.io import DRAFT
-from lottery.recipe import Recipe, parse_recipe
+from lottery.files.write import DRAFT
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.runner.run import Request, prepare, work
 from lottery.signals import Stop
-from lottery.work import Request, prepare, work
 
 TEXT = """
 name: micro

@@ -50,7 +50,7 @@ class Tape(TorchDispatchMode):
 
 
 class Recordings:
-    """A `lottery.graphs.Recorder` for a CPU."""
+    """A `lottery.engines.cuda_graph.Recorder` for a CPU."""
 
     def __init__(self) -> None:
         self.runs, self.recorded, self.replayed = 0, 0, 0

@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from lottery.manifest import FileRecord, Manifest
-from lottery.plan import Job, Plan, plan
-from lottery.readings import CHOSEN
-from lottery.recipe import parse_recipe
-from lottery.record import Record
-from lottery.resolution import CORRECT
-from lottery.store import Store
-from lottery.study import Study
-from lottery.tables import Row
-from lottery.tensors import encode
-from lottery.views import rows_of
+from lottery.analysis.accuracy import Row
+from lottery.analysis.views import rows_of
+from lottery.files.tensors import encode
+from lottery.plan.jobs import Job, Plan, plan
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import CHOSEN
+from lottery.results.record import Record
+from lottery.results.resolution import CORRECT
+from lottery.results.study import Study
+from lottery.store.manifest import FileRecord, Manifest
+from lottery.store.store import Store
 
 TEXT = """
 name: hand

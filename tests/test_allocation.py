@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lottery import registry
-from lottery.allocation import counts, erk, uniform
-from lottery.build import prunable
 from lottery.errors import UsageError
+from lottery.network.build import prunable
+from lottery.pruning.layer_densities import counts, erk, uniform
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 Shapes = dict[str, tuple[int, ...]]

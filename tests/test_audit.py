@@ -14,21 +14,21 @@ from typing import Any
 import pytest
 from studies import Recorded, everything, hand, made, record, ticket
 
-from lottery import proofs
-from lottery.audit import audit, rows
+from lottery.analysis.views import rows_of
+from lottery.audit import protocol_checks
+from lottery.audit.audit import audit, rows
 from lottery.errors import RecipeError
-from lottery.fields import FIELDS, FIXED
-from lottery.identity import training_identity
-from lottery.manifest import Manifest
-from lottery.plan import Job, Plan, plan
-from lottery.readings import CHOSEN, READINGS
-from lottery.recipe import parse_recipe
-from lottery.record import records
-from lottery.spec import Component
-from lottery.store import Store
-from lottery.study import Study
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.plan.jobs import Job, Plan, plan
+from lottery.plan.keys import training_identity
+from lottery.recipe.audit_fields import FIELDS, FIXED
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import CHOSEN, READINGS
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.run import Request, prepare, work
+from lottery.store.manifest import Manifest
+from lottery.store.store import Store
+from lottery.values import Component
 
 DOCS = Path(__file__).parents[1] / "docs"
 TEXT = """
@@ -539,8 +539,8 @@ FIRST = {"early_stop": "lowest validation loss", "best_accuracy": "highest valid
 
 @pytest.mark.parametrize("reading", CHOSEN)
 def test_the_first_of_equal_rows_is_the_step_to_choose(reading: str) -> None:
-    assert list(proofs.stopping(measured((3, 1, 2, 1), 1, reading), reading, True)) == []
-    (said,) = proofs.stopping(measured((3, 1, 2, 1), 3, reading), reading, True)
+    assert list(protocol_checks.stopping(measured((3, 1, 2, 1), 1, reading), reading, True)) == []
+    (said,) = protocol_checks.stopping(measured((3, 1, 2, 1), 3, reading), reading, True)
     assert said == f"step 30 was chosen, the first {FIRST[reading]} is at step 10"
 
 
@@ -548,9 +548,9 @@ def test_the_first_of_equal_rows_is_the_step_to_choose(reading: str) -> None:
 def test_a_network_pruned_in_training_is_judged_after_the_last_pruning(reading: str) -> None:
     metrics = measured((1, 3, 2, 4), 2)
     metrics["best_accuracy"] = metrics["early_stop"]
-    assert list(proofs.stopping(metrics, reading, True, results_from=10)) == []
+    assert list(protocol_checks.stopping(metrics, reading, True, results_from=10)) == []
     metrics[reading] = {**metrics["curve"][0], "test_accuracy": 0.5, "censored": False}
-    assert len(list(proofs.stopping(metrics, reading, True, results_from=10))) == 1
+    assert len(list(protocol_checks.stopping(metrics, reading, True, results_from=10))) == 1
 
 
 @pytest.mark.parametrize(
@@ -562,18 +562,20 @@ def test_a_network_pruned_in_training_is_judged_after_the_last_pruning(reading: 
 )
 def test_the_chosen_step_has_the_values_of_its_row(early: dict[str, Any], said: str) -> None:
     for reading in CHOSEN:
-        assert list(proofs.stopping(measured((3, 1, 2, 2), 1, reading, **early), reading, True)) == [said]
+        assert list(protocol_checks.stopping(measured((3, 1, 2, 2), 1, reading, **early), reading, True)) == [said]
 
 
 def test_the_end_is_the_last_row_and_without_a_validation_split_nothing_is_chosen() -> None:
     metrics = measured((3, 1, 2), 1)
     metrics["end"]["step"] = 10
-    assert list(proofs.stopping(metrics, "early_stop", True)) == ["end is not the last row of the curve, step 20"]
-    found = list(proofs.stopping(measured((3, 1, 2), 1), "end", False))
+    assert list(protocol_checks.stopping(metrics, "early_stop", True)) == [
+        "end is not the last row of the curve, step 20"
+    ]
+    found = list(protocol_checks.stopping(measured((3, 1, 2), 1), "end", False))
     assert found == ["a step was chosen though no examples are held out to choose it"]
     bare = {"curve": [{"step": 0, "train_loss": 1}], "end": {"step": 0, "train_loss": 1, "test_r2": 0.5}}
-    assert list(proofs.stopping({**bare, "early_stop": None}, "end", False)) == []
-    assert list(proofs.stopping(bare, "early_stop", True)) == [
+    assert list(protocol_checks.stopping({**bare, "early_stop": None}, "end", False)) == []
+    assert list(protocol_checks.stopping(bare, "early_stop", True)) == [
         "no step was chosen by the validation accuracy",
         "no step was chosen by the validation loss",
         "there is no test measure at early_stop, which the recipe reports",
@@ -588,13 +590,13 @@ def test_the_end_is_the_last_row_and_without_a_validation_split_nothing_is_chose
     ],
 )
 def test_test_values_stand_nowhere_but_at_the_end_and_the_chosen_step(change: dict[str, Any], said: str) -> None:
-    assert list(proofs.leaks(measured((3, 1, 2), 1))) == []
-    assert list(proofs.leaks({**measured((3, 1, 2), 1), **change})) == [said]
+    assert list(protocol_checks.leaks(measured((3, 1, 2), 1))) == []
+    assert list(protocol_checks.leaks({**measured((3, 1, 2), 1), **change})) == [said]
 
 
 def test_one_step_has_one_test_accuracy() -> None:
-    assert list(proofs.leaks(measured((3, 2, 1), 2))) == []
-    found = list(proofs.leaks(measured((3, 2, 1), 2, test_accuracy=0.6)))
+    assert list(protocol_checks.leaks(measured((3, 2, 1), 2))) == []
+    found = list(protocol_checks.leaks(measured((3, 2, 1), 2, test_accuracy=0.6)))
     assert found == ["test_accuracy has two values at step 20"]
 
 
@@ -609,7 +611,7 @@ def test_one_step_has_one_test_accuracy() -> None:
     ],
 )
 def test_lengths_are_told_in_steps_where_the_records_can(length: str, whole: str, total: int, steps: int) -> None:
-    assert proofs.in_steps(length, whole, total) == steps
+    assert protocol_checks.in_steps(length, whole, total) == steps
 
 
 def test_what_records_cannot_prove_is_told() -> None:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.batches import check_other_model, refusal
-from lottery.bench import Bench
-from lottery.data import Data
+from lottery.data.splits import Data
 from lottery.errors import UsageError
-from lottery.recipe import parse_recipe
-from lottery.starts import training_of
-from lottery.work import Request, look, work
+from lottery.recipe.load import parse_recipe
+from lottery.runner.assemble import training_of
+from lottery.runner.batch_sizes import check_other_model, refusal
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, look, work
 
 TEXT = """
 name: batches

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lottery import benchmark
-from lottery.benchmark import Case, cases, keep, last, measure, table
-from lottery.cli import app
+from lottery.benchmark import cases as benchmark
+from lottery.benchmark.cases import Case, cases, keep, last, measure, table
+from lottery.cli.main import app
 from lottery.errors import DataError, UsageError
 
 MNIST = Path(os.environ.get("LOTTERY_DATA", "data")) / "MNIST"

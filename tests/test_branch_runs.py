@@ -10,17 +10,17 @@ import torch
 from studies import view_of
 
 from lottery import registry
-from lottery.bench import Bench
-from lottery.data import fingerprint
+from lottery.data.splits import fingerprint
 from lottery.errors import UsageError
-from lottery.estimate import steps_of
-from lottery.identity import digest
-from lottery.mask import Mask
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import Record, known_plan, records
-from lottery.starts import training_of
-from lottery.tensors import decode
-from lottery.work import Request, look, prepare, work
+from lottery.files.tensors import decode
+from lottery.plan.keys import digest
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.record import Record, known_plan, records
+from lottery.runner.assemble import training_of
+from lottery.runner.context import Bench
+from lottery.runner.estimate import steps_of
+from lottery.runner.run import Request, look, prepare, work
 from tests.micro import contents, run_until_stopped
 
 TEXT = """

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.branches._learned import Bernoulli, EdgePopup
-from lottery.build import initialized, prunable
-from lottery.mask import Mask, keep_top
+from lottery.catalogue.branches._learned import Bernoulli, EdgePopup
+from lottery.network.build import initialized, prunable
+from lottery.pruning.iterative import Criterion, Pruning, Spec, Start, Weights
+from lottery.pruning.mask import Mask, keep_top
 from lottery.registry import Entry
-from lottery.spec import Component
-from lottery.trunk import Criterion, Pruning, Spec, Start, Weights
+from lottery.values import Component
 
 LENET = Component("lenet", {"widths": (16, 8)})
 SPEC = Spec(Component("adam", {"lr": 0.01}), Component("constant"), first=5)

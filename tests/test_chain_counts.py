@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from lottery.chain_counts import proven_counts, pruning_of
+from lottery.audit.chain_counts import proven_counts, pruning_of
 from lottery.errors import UsageError
-from lottery.mask import Mask
-from lottery.trunk import select
+from lottery.pruning.iterative import select
+from lottery.pruning.mask import Mask
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "fc3.weight": (10, 100)}
 SMALL = {"a.weight": (7, 9), "b.weight": (5, 7), "c.weight": (3, 5)}

@@ -12,17 +12,17 @@ import pytest
 from scipy import stats as oracle
 from studies import HERE, Recorded, Sized, dense, hand, made, saying, view_of
 
+from lottery.analysis.accuracy import Row
+from lottery.analysis.provenance import keys_of
+from lottery.analysis.views import rows_of
 from lottery.errors import RecipeError, UsageError
-from lottery.provenance import keys_of
-from lottery.readings import CHOSEN
-from lottery.render import render
-from lottery.report import Table
-from lottery.reports.columns import columns
-from lottery.schema import CompareSpec
-from lottery.study import Study
-from lottery.superiority import Pairs, decide, explained, least_seeds, seeds_needed
-from lottery.tables import Row
-from lottery.views import rows_of
+from lottery.formats.render import render
+from lottery.recipe.readings import CHOSEN
+from lottery.recipe.schema import CompareSpec
+from lottery.report.columns import columns
+from lottery.report.content import Table
+from lottery.results.study import Study
+from lottery.verdicts.superiority import Pairs, decide, explained, least_seeds, seeds_needed
 
 Array = Any
 Noise = Callable[[np.random.Generator, int, int], Array]

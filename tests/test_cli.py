@@ -25,12 +25,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lottery.cli import main
-from lottery.cli_plan import grouped
-from lottery.plan import plan as make_plan
-from lottery.recipe import parse_recipe, shipped
+from lottery.cli.main import main
+from lottery.cli.plan import grouped
+from lottery.formats.render import render
+from lottery.plan.jobs import plan as make_plan
+from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
-from lottery.render import render
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faults import Disk, refuses
@@ -623,8 +623,8 @@ def test_verify_again_evaluates_the_stored_weights(
 
 
 def test_verify_again_finds_weights_that_are_not_those_of_the_record(mine: tuple[Path, Path], call: Call) -> None:
-    from lottery.manifest import MANIFEST, FileRecord, Manifest
-    from lottery.tensors import decode, encode
+    from lottery.files.tensors import decode, encode
+    from lottery.store.manifest import MANIFEST, FileRecord, Manifest
 
     recipe, store = mine
     folder = next(p.parent for p in sorted(store.glob("jobs/*/*/mask.safetensors")))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lottery.build import build_model, prunable
-from lottery.compact import Compacted, compact, load_compact, speed_up, written
 from lottery.errors import DamagedFile, LotteryError, UsageError
-from lottery.mask import Mask, masked
-from lottery.spec import Component
-from lottery.tensors import decode, encode
+from lottery.files.tensors import decode, encode
+from lottery.network.build import build_model, prunable
+from lottery.pruning.mask import Mask, masked
+from lottery.structure.compact import Compacted, compact, load_compact, speed_up, written
+from lottery.values import Component
 
 SMALL = {
     "lenet": (Component("lenet", {"widths": [12, 9]}), (1, 4, 4)),

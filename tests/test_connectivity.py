@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lottery import registry
-from lottery.build import prunable
-from lottery.connectivity import effective_mask, paths, units
 from lottery.errors import UsageError
-from lottery.mask import Mask
+from lottery.network.build import prunable
+from lottery.pruning.mask import Mask
+from lottery.structure.connectivity import effective_mask, paths, units
 
 Node = tuple[object, ...]
 Edge = tuple[Node, Node, tuple[str, tuple[int, ...]] | None]  # from, to, and the weight between, if any

@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from lottery import registry
-from lottery.bench import Bench
-from lottery.levels import read_mask, unpack
-from lottery.mask import Mask
-from lottery.origins import COLUMNS, Origin, origin_of, table
-from lottery.plan import Job, Plan
-from lottery.readings import READINGS
-from lottery.recipe import parse_recipe
-from lottery.record import Record, records
+from lottery.analysis.accuracy import by_place
+from lottery.files.tensors import part
+from lottery.plan.jobs import Job, Plan
+from lottery.plan.origins import COLUMNS, Origin, origin_of, table
+from lottery.pruning.iterative import Start
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.results.artifacts import read_mask, unpack
+from lottery.results.record import Record, records
+from lottery.results.study import Study
+from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
 from lottery.seed import generator
-from lottery.starts import starting_point, training_of
-from lottery.study import Study
-from lottery.tables import by_place
-from lottery.tensors import part
-from lottery.train import flatten, unflatten
-from lottery.trunk import Start
-from lottery.work import Request, prepare, work
+from lottery.training.trainer import flatten, unflatten
 
 DOCS = Path(__file__).parents[1] / "docs"
 FIRST, TOTAL, EVERY, RATE, FINETUNE = 4, 12, 4, 0.1, 0.02

@@ -15,8 +15,8 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.objective import Objective
-from lottery.spec import Component
+from lottery.training.objective import Objective
+from lottery.values import Component
 
 BATCHED = ("bb", "svrg")  # what they do between epochs needs several steps of one
 SLOW = ("adamod", "qhadam", "radam")  # held back for longer than a test lasts by averages over 1000 steps

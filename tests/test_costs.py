@@ -14,22 +14,22 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lottery import registry
-from lottery.bench import Bench
-from lottery.costs import rows
+from lottery.analysis.accuracy import Row
+from lottery.analysis.costs import rows
 from lottery.errors import DataError, RecipeError
-from lottery.estimate import _steps, estimate, missing_jobs
-from lottery.multiply_adds import passes, per_layer, per_layer_and_step
-from lottery.plan import Job, plan
-from lottery.recipe import parse_recipe
-from lottery.record import Record
-from lottery.schema import Recipe
-from lottery.spec import Component
-from lottery.starts import training_of
-from lottery.step import DenseEngine
-from lottery.store import Store
-from lottery.study import Study, study
-from lottery.tables import Row
-from lottery.work import Request, prepare, work
+from lottery.plan.jobs import Job, plan
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
+from lottery.results.record import Record
+from lottery.results.study import Study, study
+from lottery.runner.assemble import training_of
+from lottery.runner.context import Bench
+from lottery.runner.estimate import _steps, estimate, missing_jobs
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step
+from lottery.training.engine import DenseEngine
+from lottery.values import Component
 from tests.brought import MODELS, SHAPE, build
 from tests.entries import OPTIMIZERS, arguments, make
 from tests.entries import Study as Problem
@@ -466,7 +466,7 @@ def test_the_estimate_knows_that_a_longer_training_takes_longer(tmp_path: Path) 
 def test_steps_that_take_long_are_timed_for_seconds_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a clock that only steps move: 12 quick ones are timed, two of those that take two seconds each."""
     clock = {"now": 0.0, "steps": 0.0}
-    monkeypatch.setattr("lottery.estimate.time.perf_counter", lambda: clock["now"])
+    monkeypatch.setattr("lottery.runner.estimate.time.perf_counter", lambda: clock["now"])
     compute = DenseEngine.step
     for seconds, steps in ((0.01, 2 + 12), (2.0, 2 + 2)):
         clock["steps"] = 0

@@ -16,14 +16,14 @@ from micro import contents, finish, start
 from PIL import Image
 from scipy import stats
 
-from lottery.crops import Crops, ResizedCrop
-from lottery.data import Augment, Data, Splits, fingerprint, load
+from lottery.data.random_crop import Crops, ResizedCrop
+from lottery.data.splits import Augment, Data, Splits, fingerprint, load
 from lottery.errors import RecipeError, UsageError
-from lottery.identity import training_identity
-from lottery.recipe import parse_recipe, restore_recipe
+from lottery.plan.keys import training_identity
+from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.registry import datasets
 from lottery.seed import generator
-from lottery.spec import Component
+from lottery.values import Component
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from lottery import registry
+from lottery.catalogue.optimizers._hessian_free import GaussNewton, minimize_quadratic
 from lottery.errors import UsageError
-from lottery.mask import Mask, masked
-from lottery.objective import Objective
-from lottery.optimizers._hessian_free import GaussNewton, minimize_quadratic
-from lottery.train import flatten, load_optimizer, optimizer_state, unflatten
+from lottery.pruning.mask import Mask, masked
+from lottery.training.objective import Objective
+from lottery.training.trainer import flatten, load_optimizer, optimizer_state, unflatten
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import weights

@@ -24,12 +24,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lottery.data import Augment, Data, Splits, fingerprint, load
+from lottery.data.splits import Augment, Data, Splits, fingerprint, load
 from lottery.errors import DataError, UsageError
-from lottery.passes import told
+from lottery.files.progress import told
 from lottery.registry import datasets
 from lottery.seed import generator
-from lottery.spec import Component
+from lottery.values import Component
 
 CPU = torch.device("cpu")
 
@@ -142,7 +142,7 @@ def test_the_last_batch_is_smaller() -> None:
 def test_batches_from_a_later_one_on_are_the_tail_of_the_pass(
     chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lottery.data.CHUNK_BYTES", {"cpu": chunk_bytes})
+    monkeypatch.setattr("lottery.data.splits.CHUNK_BYTES", {"cpu": chunk_bytes})
     data = Data(images(), seed=0, augment=Augment(crop=2, flip=True), device=CPU, channels_last=True)
     whole = list(data.epoch(4, 5))
     for first in range(12):
@@ -226,7 +226,7 @@ def test_a_gpu_makes_the_same_batches_as_a_cpu() -> None:
 
 def test_a_fingerprint_is_the_same_in_every_process() -> None:
     code = (
-        "import torch; from lottery.data import Splits, fingerprint\n"
+        "import torch; from lottery.data.splits import Splits, fingerprint\n"
         "x = torch.arange(24, dtype=torch.uint8).view(2, 3, 2, 2)\n"
         "print(fingerprint(Splits(x, torch.tensor([0, 1]), x, torch.tensor([1, 0]), 2, (0.5,) * 3, (0.25,) * 3)))"
     )
@@ -509,7 +509,7 @@ def test_a_long_pass_over_files_tells_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = iter(range(0, 1000, 20))  # seconds; a look at the start and one after each part
-    monkeypatch.setattr("lottery.passes.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lottery.files.progress.monotonic", lambda: next(clock))
     parts = [(size, str(size)) for size in (10, 20, 30, 40)]
     assert list(told(parts, tmp_path, 100, "hashed")) == ["10", "20", "30", "40"]
     assert warnings_of(caplog) == [f"{tmp_path}: hashed 30 of 100 images, 2 min left"]  # 70 more at 30 in 40 s

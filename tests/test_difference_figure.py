@@ -11,12 +11,12 @@ import pytest
 from scipy import stats as oracle
 from studies import Recorded, hand, record
 
-from lottery.cli import main
+from lottery.analysis.views import rows_of
+from lottery.cli.main import main
 from lottery.errors import UsageError
 from lottery.figures import draw, drawn
 from lottery.figures.differences import MARKS
-from lottery.study import Study
-from lottery.views import rows_of
+from lottery.results.study import Study
 
 MARGIN = "compare={margin: 1, densities: holm}"
 LEVELS = ("prune.levels=4", "seeds=5", "branches=[{name: reinit, samples: 2}]")
@@ -132,7 +132,7 @@ def test_the_command_takes_controls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = study(MARGIN)
-    monkeypatch.setattr("lottery.study.study", lambda *_, **__: made)
+    monkeypatch.setattr("lottery.results.study.study", lambda *_, **__: made)
     arguments = ["plot", "differences", "quickstart", "-o", str(tmp_path / "a.png"), "--control"]
     for control, code in (("reinit", 0), ("nothing", 2)):
         monkeypatch.setattr(sys, "argv", ["lottery", *arguments, control])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lottery import duplicates
-from lottery.data import Splits
-from lottery.duplicates import Duplicates, look, remembered, sentence
-from lottery.store import Store
+from lottery.data import duplicates
+from lottery.data.duplicates import Duplicates, look, remembered, sentence
+from lottery.data.splits import Splits
+from lottery.store.store import Store
 
 
 def _splits() -> Splits:

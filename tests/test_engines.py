@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lottery import step
+from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines import LEAST_STEPS, engine_for
+from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.errors import UsageError
-from lottery.mask import Mask, masked
-from lottery.models._perceptron import Perceptron
-from lottery.objective import Objective
-from lottery.recipe import parse_recipe
-from lottery.step import DenseEngine, OneDnnEngine, onednn_is_exact
-from lottery.study import study
-from lottery.work import Request, prepare, work
+from lottery.pruning.mask import Mask, masked
+from lottery.recipe.load import parse_recipe
+from lottery.results.study import study
+from lottery.runner.run import Request, prepare, work
+from lottery.training import engine as step
+from lottery.training.engine import DenseEngine, OneDnnEngine, onednn_is_exact
+from lottery.training.objective import Objective
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, run_until_stopped

@@ -13,7 +13,7 @@ from studies import HERE, dense, everything, hand, made, view_of
 
 from lottery.device import machine, prepared
 from lottery.environment import FIELDS, agree, differing, variables, versions
-from lottery.fields import FIELDS as AUDITED
+from lottery.recipe.audit_fields import FIELDS as AUDITED
 
 NOW = {**HERE, "numpy": "2.4", "pillow": "2.4", "curvlinops": "3.0", "plugin mine": "a" * 16}
 

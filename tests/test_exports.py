@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from lottery.build import build_model, prunable
 from lottery.errors import UsageError
-from lottery.exports import plain_state, prune_form
-from lottery.mask import Mask, masked
-from lottery.spec import Component
+from lottery.network.build import build_model, prunable
+from lottery.pruning.mask import Mask, masked
+from lottery.tickets.forms import plain_state, prune_form
+from lottery.values import Component
 
 SHAPE = (1, 6, 6)
 NORMS = ["none", "batch", "spectral", "weight"]

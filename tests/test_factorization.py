@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lottery.build import build_model
-from lottery.data import Data, Splits, fingerprint, load
+from lottery.data.splits import Data, Splits, fingerprint, load
 from lottery.errors import DataError, UsageError
+from lottery.network.build import build_model
 from lottery.registry import datasets
-from lottery.spec import Component
+from lottery.values import Component
 
 CPU = torch.device("cpu")
 

@@ -9,14 +9,14 @@ import pytest
 import scipy.stats
 from studies import TEXT, Recorded, dense, hand, made, ticket, view_of
 
-from lottery.decisions import Cell, decide
-from lottery.families import acting, alpha_of, counted, families
-from lottery.frontier import rule
-from lottery.pairs import declared
-from lottery.recipe import parse_recipe
-from lottery.report import _parts
-from lottery.schema import CompareSpec
-from lottery.study import Study
+from lottery.analysis.cells import declared
+from lottery.plan.frontier import rule
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import CompareSpec
+from lottery.report.content import _parts
+from lottery.results.families import acting, alpha_of, counted, families
+from lottery.results.study import Study
+from lottery.verdicts.decisions import Cell, decide
 
 MARGIN = "compare={margin: 1}"
 ALL = "compare={margin: 1, families: all}"

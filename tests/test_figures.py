@@ -15,20 +15,20 @@ import torch
 from scipy import stats as oracle
 from studies import Recorded, dense, everything, hand, made, ticket
 
-from lottery import genealogy
-from lottery.cli import main
+from lottery.analysis import layers
+from lottery.analysis.layers import ALL
+from lottery.analysis.views import rows_of
+from lottery.cli.main import main
 from lottery.errors import UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.figures.style import density_axis, line_style, panels
-from lottery.genealogy import ALL
-from lottery.levels import read_state
-from lottery.plan import Job, Plan
-from lottery.recipe import parse_recipe
-from lottery.record import records
-from lottery.starts import starting_point
-from lottery.study import Study
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.plan.jobs import Job, Plan
+from lottery.recipe.load import parse_recipe
+from lottery.results.artifacts import read_state
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.assemble import starting_point
+from lottery.runner.run import Request, prepare, work
 
 ACCURACIES = {0: (0.80, 0.84, 0.79), 1: (0.82, 0.85, 0.83), 2: (0.75, 0.70, 0.78)}  # level -> a value a seed
 CONTROL = {1: (0.7, 0.72, 0.71), 2: (0.6, 0.5, 0.55)}
@@ -249,7 +249,7 @@ def overlaps_of_three(seeds: int) -> Study:
             about = {"optimizer": one, "between": "optimizers" if other else "seeds", "other": other, "level": level}
             shares = {"overlap": 0.9 - 0.05 * place, "overlap_chance": 0.5**level - 0.01 * place}
             rows.append({**about, "density": 0.5**level, "layer": ALL, "pairs": 1, **shares})
-    held.made[genealogy.overlaps.__wrapped__] = rows  # type: ignore[attr-defined]
+    held.made[layers.overlaps.__wrapped__] = rows  # type: ignore[attr-defined]
     return held
 
 

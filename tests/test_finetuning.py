@@ -9,15 +9,15 @@ import pytest
 from studies import dense, everything, hand, made, ticket, view_of
 
 from lottery import registry
-from lottery.bench import Bench
 from lottery.errors import RecipeError, UsageError
-from lottery.mask import Mask
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import records
-from lottery.starts import training_of
-from lottery.study import Study
-from lottery.trunk import Level, Spec, Start
-from lottery.work import Request, look, prepare, work
+from lottery.pruning.iterative import Level, Spec, Start
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.assemble import training_of
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, look, prepare, work
 
 TEXT = """
 name: going-on

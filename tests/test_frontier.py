@@ -14,18 +14,18 @@ from scipy import stats
 from studies import TEXT as HAND
 from studies import record
 
-from lottery import resolution
+from lottery.analysis.views import rows_of
 from lottery.errors import RecipeError, UsageError
-from lottery.frontier import Pair, Rule, Step, over, rule, seeds_trained, walk
-from lottery.frontier_view import decided, sentences
-from lottery.plan import MEASURED, Plan, plan
-from lottery.recipe import parse_recipe, restore_recipe
-from lottery.record import walks
-from lottery.render import FORMATS, render
-from lottery.sequential import bounds, spent
-from lottery.store import Store
-from lottery.study import Study
-from lottery.views import rows_of
+from lottery.formats.render import FORMATS, render
+from lottery.plan.frontier import Pair, Rule, Step, over, rule, seeds_trained, walk
+from lottery.plan.jobs import MEASURED, Plan, plan
+from lottery.recipe.load import parse_recipe, restore_recipe
+from lottery.results import resolution
+from lottery.results.record import walks
+from lottery.results.study import Study
+from lottery.statistics.sequential import bounds, spent
+from lottery.store.store import Store
+from lottery.verdicts.frontier import decided, sentences
 
 EXPERIMENTS = 2_000
 ALPHA = 0.05

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import lottery
-from lottery.cli import main
-from lottery.frontier_view import decided, sentences
-from lottery.job import execute
-from lottery.plan import Plan
-from lottery.recipe import Recipe, parse_recipe
-from lottery.study import study
-from lottery.work import Outcome, Request
+from lottery.cli.main import main
+from lottery.plan.jobs import Plan
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.study import study
+from lottery.runner.execute import execute
+from lottery.runner.run import Outcome, Request
+from lottery.verdicts.frontier import decided, sentences
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, run_until_stopped
@@ -107,7 +107,7 @@ def test_a_failing_ticket_leaves_the_walk_open_and_ends_the_run(
             raise RuntimeError("no such luck")
         return execute(bench, job)
 
-    monkeypatch.setattr("lottery.work.execute", failing)
+    monkeypatch.setattr("lottery.runner.run.execute", failing)
     outcome = run(tmp_path)
     assert (outcome.exit_code, outcome.count("failed"), outcome.total) == (1, 1, FIRST)
     assert "Level 1 is open: it wants 3 of the 4 seeds now" in sentences(study(recipe(), store=tmp_path))[0]

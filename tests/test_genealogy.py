@@ -16,18 +16,18 @@ from scipy.stats import hypergeom, ttest_1samp
 from studies import everything, hand, made
 from torch import Tensor
 
-from lottery.levels import pack
-from lottery.mask import Mask
-from lottery.plan import Job, Plan, plan
-from lottery.recipe import parse_recipe
-from lottery.record import Record, records
-from lottery.render import render
-from lottery.store import Store
-from lottery.study import Study
-from lottery.tables import Row
-from lottery.tensors import encode
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.analysis.accuracy import Row
+from lottery.analysis.views import rows_of
+from lottery.files.tensors import encode
+from lottery.formats.render import render
+from lottery.plan.jobs import Job, Plan, plan
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import parse_recipe
+from lottery.results.artifacts import pack
+from lottery.results.record import Record, records
+from lottery.results.study import Study
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
 
 SHAPES = {"fc1.weight": (2, 3), "output.weight": (4,)}
 Kept = Mapping[str, Iterable[int]]  # of each layer the places of the flattened weight

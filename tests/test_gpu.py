@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.device import Machine, prepared
-from lottery.graphs import WARM_UP, CudaGraphs, GraphEngine, unsupported
-from lottery.mask import Mask, masked
-from lottery.objective import Objective
-from lottery.record import records
-from lottery.step import DenseEngine
-from lottery.store import Store
-from lottery.work import Request, prepare, work
+from lottery.engines.cuda_graph import WARM_UP, CudaGraphs, GraphEngine, unsupported
+from lottery.pruning.mask import Mask, masked
+from lottery.results.record import records
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.training.engine import DenseEngine
+from lottery.training.objective import Objective
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, micro, run_until_stopped
@@ -54,7 +54,7 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
 
 
 def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
-    from lottery.starts import training_of
+    from lottery.runner.assemble import training_of
 
     bench = prepare(Request(micro(40, *SMALL), Path(), tmp_path, "cuda"))
     list(work(bench))

@@ -11,19 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lottery import graphs, registry
+from lottery import registry
+from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines import LEAST_STEPS, engine_for
+from lottery.engines import cuda_graph
+from lottery.engines.choose import LEAST_STEPS, engine_for
+from lottery.engines.cuda_graph import WARM_UP, GraphEngine, capturable, unsupported
 from lottery.errors import UsageError
-from lottery.graphs import WARM_UP, GraphEngine, capturable, unsupported
-from lottery.mask import Mask, masked
-from lottery.models._perceptron import Perceptron
-from lottery.objective import Objective
-from lottery.recipe import Recipe, parse_recipe
-from lottery.step import DenseEngine, Engine
-from lottery.study import study
-from lottery.train import load_optimizer, optimizer_state
-from lottery.work import Request, prepare, work
+from lottery.pruning.mask import Mask, masked
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.study import study
+from lottery.runner.run import Request, prepare, work
+from lottery.training.engine import DenseEngine, Engine
+from lottery.training.objective import Objective
+from lottery.training.trainer import load_optimizer, optimizer_state
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import make
@@ -216,9 +217,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Recordings]:
         made.append(Recordings())
         return made[-1]
 
-    monkeypatch.setattr(graphs, "CudaGraphs", recorder)
+    monkeypatch.setattr(cuda_graph, "CudaGraphs", recorder)
     monkeypatch.setattr(
-        graphs, "unsupported", lambda objective, optimizer: None if capturable(optimizer) else "knows others only"
+        cuda_graph, "unsupported", lambda objective, optimizer: None if capturable(optimizer) else "knows others only"
     )
     return made
 

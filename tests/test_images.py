@@ -15,12 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lottery.data import Splits, fingerprint, load
-from lottery.datasets import _images
-from lottery.datasets._pixels import Rule, pixels
+from lottery.catalogue.datasets import _images
+from lottery.catalogue.datasets._pixels import Rule, pixels
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import DataError
 from lottery.registry import datasets
-from lottery.spec import Component
+from lottery.values import Component
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (6, 10, 3), dtype=np.uint8)
 STORED = {  # how an upright image lies in a file of each orientation: what the first row and column of the file show

@@ -13,11 +13,11 @@ from scipy.stats import ks_2samp
 from torch import nn
 
 from lottery import registry
-from lottery.build import build_model, effective, prunable
+from lottery.catalogue.inits._mean_field import critical
+from lottery.catalogue.inits._metainit import gradient_quotient, random_loss, tune_norms
 from lottery.errors import UsageError
-from lottery.inits._mean_field import critical
-from lottery.inits._metainit import gradient_quotient, random_loss, tune_norms
-from lottery.spec import Component
+from lottery.network.build import build_model, effective, prunable
+from lottery.values import Component
 
 LAYERS = {
     "wide": (lambda: nn.Linear(400, 900), 400, 900),

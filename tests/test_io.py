@@ -22,18 +22,18 @@ from faults import Crash, Disk, contents, crash_after, crash_before, crash_withi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery import io
 from lottery.errors import DamagedFile, MachineError, UsageError
-from lottery.reading import parse_json, read_bytes
-from lottery.tensors import decode, encode
+from lottery.files import write
+from lottery.files.read import parse_json, read_bytes
+from lottery.files.tensors import decode, encode
 
 FILES = {"a.bin": b"a" * 5000, "b.json": b"{}"}
 LAST = ("manifest.json", b"{1}")
 
 
 def make(target: Path) -> None:
-    with io.drafted(target, FILES, LAST) as draft:
-        io.publish(draft, target)
+    with write.drafted(target, FILES, LAST) as draft:
+        write.publish(draft, target)
 
 
 # Committing folders and replacing files
@@ -46,15 +46,15 @@ def test_a_folder_appears_with_all_its_files_and_nothing_beside_it(tmp_path: Pat
 
 def test_a_name_that_is_taken_is_never_overwritten(tmp_path: Path) -> None:
     make(tmp_path / "job")
-    with pytest.raises(FileExistsError), io.drafted(tmp_path / "job", {"other": b""}, LAST) as draft:
-        io.publish(draft, tmp_path / "job")
+    with pytest.raises(FileExistsError), write.drafted(tmp_path / "job", {"other": b""}, LAST) as draft:
+        write.publish(draft, tmp_path / "job")
     assert contents(tmp_path) == {f"job/{name}": data for name, data in [*FILES.items(), LAST]}
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "", ".hidden", "a\0b", "x" * 65, "ü", "a b", "a\n"])
 def test_a_hostile_file_name_is_refused_before_anything_is_published(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError), io.drafted(tmp_path / "job", {name: b"x"}, LAST) as draft:
-        io.publish(draft, tmp_path / "job")
+    with pytest.raises(UsageError), write.drafted(tmp_path / "job", {name: b"x"}, LAST) as draft:
+        write.publish(draft, tmp_path / "job")
     assert contents(tmp_path) == {}
 
 
@@ -87,7 +87,7 @@ def test_a_replaced_file_is_the_old_or_the_new_one_after_a_crash_anywhere(
         path.write_bytes(b"old")
         disk.arm(at, fault)
         try:
-            io.write_atomic(path, b"the new one")
+            write.write_atomic(path, b"the new one")
         except Crash:
             assert path.read_bytes() in (b"old", b"the new one")
         else:
@@ -103,22 +103,22 @@ def test_a_refused_replacement_leaves_the_old_file_alone(tmp_path: Path, monkeyp
     for at in range(3):
         disk.arm(at, refuses(errno.ENOSPC))
         with pytest.raises(MachineError, match="bytes needed"):
-            io.write_atomic(path, b"new")
+            write.write_atomic(path, b"new")
         assert contents(tmp_path) == {"table.csv": b"old"}
 
 
 def test_an_output_may_be_a_link_or_a_device_but_no_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    io.write_atomic(tmp_path / "link", b"x")
+    write.write_atomic(tmp_path / "link", b"x")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"x"
-    io.write_atomic(Path(os.devnull), b"x")
+    write.write_atomic(Path(os.devnull), b"x")
     for place in (tmp_path, tmp_path / "none" / "x"):
         with pytest.raises(UsageError):
-            io.write_atomic(place, b"x")
+            write.write_atomic(place, b"x")
 
 
 def test_a_file_name_of_full_length_can_be_written(tmp_path: Path) -> None:
-    io.write_atomic(tmp_path / ("ü" * 127), b"x")
+    write.write_atomic(tmp_path / ("ü" * 127), b"x")
     assert contents(tmp_path) == {"ü" * 127: b"x"}
 
 
@@ -204,7 +204,7 @@ def test_every_operation_of_a_commit_goes_through_the_one_function(
 def test_a_draft_is_abandoned_when_its_process_is_gone_or_it_is_an_hour_old(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    here, now = io.machine_id(), time.time()
+    here, now = write.machine_id(), time.time()
     names = {
         f"x.tmp-{gone.pid}-{here}-0123456789ab": [True, True],
         f"x.tmp-{os.getpid()}-{here}-0123456789ab": [False, True],
@@ -214,7 +214,7 @@ def test_a_draft_is_abandoned_when_its_process_is_gone_or_it_is_an_hour_old(tmp_
     for name, expected in names.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"x")
-        assert [io.abandoned(tmp_path / name, now), io.abandoned(tmp_path / name, now + 3700)] == expected, name
+        assert [write.abandoned(tmp_path / name, now), write.abandoned(tmp_path / name, now + 3700)] == expected, name
 
 
 # Reading

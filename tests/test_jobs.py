@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, micro
 
 import lottery
-from lottery import capacity
+from lottery.cli.options import number_of_jobs
 from lottery.errors import MachineError, UsageError
-from lottery.events import Event
-from lottery.options import number_of_jobs
-from lottery.order import BAD, Agenda, makespan, ranks, width
-from lottery.store import Store
-from lottery.work import Request, look, prepare, work
+from lottery.plan.agenda import BAD, Agenda, makespan, ranks, width
+from lottery.runner import parallelism
+from lottery.runner.events import Event
+from lottery.runner.run import Request, look, prepare, work
+from lottery.store.store import Store
 
 CHAIN = {"a1": (), "a2": ("a1",), "a3": ("a2",)}
 SINGLES = {f"b{i}": () for i in range(6)}
@@ -116,7 +116,7 @@ def test_auto_takes_a_process_for_each_core_that_has_work(
     threads: int,
 ) -> None:
     monkeypatch.setattr("lottery.device.cores", lambda: machine_cores)
-    monkeypatch.setattr("lottery.capacity.cores", lambda: machine_cores)
+    monkeypatch.setattr("lottery.runner.parallelism.cores", lambda: machine_cores)
     bench = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto"))
     assert (bench.jobs, bench.machine.threads) == (processes, threads)
     one_thread = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto", deterministic=True))
@@ -127,7 +127,7 @@ def test_a_continued_run_computes_with_as_many_threads_as_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lottery.device.cores", lambda: 2)
-    monkeypatch.setattr("lottery.capacity.cores", lambda: 2)
+    monkeypatch.setattr("lottery.runner.parallelism.cores", lambda: 2)
     recipe = micro(2, "train.schedule={name: constant}", "rewind=init", "train.evaluate_every=2it", "branches=[]")
     request = Request(recipe, Path(), tmp_path, "cpu", "auto")
     bench = prepare(request)
@@ -142,26 +142,26 @@ def test_a_continued_run_computes_with_as_many_threads_as_before(
 
 def test_no_more_processes_than_fit_into_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = look(Request(micro(), Path(), tmp_path, "cpu", 4))
-    monkeypatch.setattr(capacity, "_need", lambda bench: 300)
+    monkeypatch.setattr(parallelism, "_need", lambda bench: 300)
     for free, jobs in ((10_000, 4), (1_000, 2), (700, 1), (10, 1)):
         bench.share_among(4)
-        monkeypatch.setattr(capacity, "free_memory", lambda free=free: free)
-        capacity.fit_memory(bench)
+        monkeypatch.setattr(parallelism, "free_memory", lambda free=free: free)
+        parallelism.fit_memory(bench)
         assert bench.jobs == jobs
 
 
 def test_free_memory_is_the_container_s_where_that_is_less(tmp_path: Path) -> None:
     meminfo, group = tmp_path / "meminfo", tmp_path / "group"
-    assert capacity.free_memory(meminfo, group) is None
+    assert parallelism.free_memory(meminfo, group) is None
     meminfo.write_text("MemTotal:       16000 kB\nMemFree:         1000 kB\nMemAvailable:    8000 kB\n")
-    assert capacity.free_memory(meminfo, group) == 8000 * 1024
+    assert parallelism.free_memory(meminfo, group) == 8000 * 1024
     group.mkdir()
     (group / "memory.max").write_text("max\n")
     (group / "memory.current").write_text("5000000\n")
     (group / "memory.stat").write_text("anon 1\ninactive_file 1000000\nactive_file 2\n")
-    assert capacity.free_memory(meminfo, group) == 8000 * 1024
+    assert parallelism.free_memory(meminfo, group) == 8000 * 1024
     (group / "memory.max").write_text("6000000\n")
-    assert capacity.free_memory(meminfo, group) == 6_000_000 - 5_000_000 + 1_000_000
+    assert parallelism.free_memory(meminfo, group) == 6_000_000 - 5_000_000 + 1_000_000
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "two", "1.5", ""])
@@ -176,8 +176,8 @@ def test_the_memory_that_a_training_needs_is_found_by_trying_one(tmp_path: Path)
 import json, sys
 from pathlib import Path
 from lottery import capacity, forks
-from lottery.recipe import parse_recipe
-from lottery.work import Request, look
+from lottery.recipe.load import parse_recipe
+from lottery.runner.run import Request, look
 forks.hold_threads()
 found = {}
 for width in (300, 2000):

@@ -10,26 +10,24 @@ from pathlib import Path
 
 import pytest
 
-import lottery
-from lottery.kept import SOURCES
+from lottery.engines import compiled
 
 SCRIPT = """
 import numpy as np
-from lottery.kernels import transpose
+from lottery.engines.compiled.kernels import transpose
 
 transpose(np.zeros((16, 2), np.float32), np.zeros((2, 16), np.float32))
 print(transpose.stats.cache_hits.total(), transpose.stats.cache_misses.total())
 """
 
 
-@pytest.mark.parametrize("name", ["vectors", "background_kernels"])
+@pytest.mark.parametrize("name", ["simd", "background_kernels", "base"])
 def test_kept_kernels_are_those_of_the_files_as_they_are(tmp_path: Path, name: str) -> None:
     """A kernel of `kernels.py`, whose own file stays what it was."""
-    package = tmp_path / "lottery"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    for source in SOURCES:
-        shutil.copy(Path(lottery.__file__).with_name(f"{source}.py"), package)
+    package = tmp_path / "lottery" / "engines" / "compiled"
+    shutil.copytree(Path(compiled.__file__).parent, package)
+    for parent in (package.parent, package.parent.parent):
+        (parent / "__init__.py").touch()
 
     def kept() -> list[int]:
         """How many kernels were found and how many compiled, in a new process."""

@@ -16,7 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, finish, start, write_micro
 
-from lottery.store import Store
+from lottery.store.store import Store
 
 LENGTH = 60
 

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lottery import registry
-from lottery.bench import Bench
-from lottery.branches._learned import Bernoulli, EdgePopup, drawn, learn_masks, masks
-from lottery.build import prunable
+from lottery.catalogue.branches._learned import Bernoulli, EdgePopup, drawn, learn_masks, masks
 from lottery.errors import RecipeError
-from lottery.mask import Mask, masked
-from lottery.plan import Job, plan
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import Record, records
+from lottery.network.build import prunable
+from lottery.plan.jobs import Job, plan
+from lottery.pruning.mask import Mask, masked
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.record import Record, records
+from lottery.runner.assemble import training_of
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
 from lottery.seed import generator
-from lottery.spec import Component
-from lottery.starts import training_of
-from lottery.train import Training
-from lottery.work import Request, prepare, work
+from lottery.training.trainer import Training
+from lottery.values import Component
 from tests.micro import contents, run_until_stopped
 from tests.test_branches import FakeLevel, branch
 

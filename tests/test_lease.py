@@ -15,7 +15,7 @@ import pytest
 from faults import Disk, refuses
 
 from lottery.errors import MachineError, UsageError
-from lottery.store import Store
+from lottery.store.store import Store
 
 KEY = "ab" * 32
 SHORT = 0.3  # seconds: of leases that nobody keeps alive
@@ -24,7 +24,7 @@ LONG = 1.5  # seconds: of leases that are kept alive or found alive, however bus
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lottery.store import Store
+from lottery.store.store import Store
 with Store(Path(sys.argv[1])).lease("ab" * 32, duration=float(sys.argv[2])) as mine:
     print(mine, flush=True)
     time.sleep(float(sys.argv[3]) if mine else 0)

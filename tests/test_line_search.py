@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.catalogue.optimizers._closures import replayed
 from lottery.errors import UsageError
-from lottery.mask import Mask, masked
-from lottery.objective import Objective
-from lottery.optimizers._closures import replayed
-from lottery.spec import Component
+from lottery.pruning.mask import Mask, masked
+from lottery.training.objective import Objective
+from lottery.values import Component
 
 N, D = 24, 6
 

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lottery import registry, selection
+from lottery import registry
 from lottery.errors import BrokenMask, DamagedFile, UsageError
-from lottery.mask import Mask, keep_top, masked, pruned_count
-from lottery.step import DenseEngine
+from lottery.pruning import top_k
+from lottery.pruning.mask import Mask, keep_top, masked, pruned_count
+from lottery.training.engine import DenseEngine
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import OPTIMIZERS, Study, make
@@ -94,7 +95,7 @@ def test_selection_is_exact_for_each_type_with_ties_of_both_zeros_and_pruned_wei
     places = [i for i, here in enumerate(alive) if here]
     keep = data.draw(st.integers(0, len(places)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "CHUNK", 8)
+        patch.setattr(top_k, "CHUNK", 8)
         kept = keep_top(scores, mask, keep)
         apart = keep_top(scores, mask, kept.alive())
     best = sorted(sorted(places, key=lambda i: (-exact[i], i))[:keep])

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from lottery.mask import Mask
-from lottery.mask_proofs import (
-    inconsistent,
-    misdescribed,
-    not_nested,
-    wrong_counts,
-    wrong_sizes,
-)
+from lottery.audit.mask_checks import inconsistent, misdescribed, not_nested, wrong_counts, wrong_sizes
+from lottery.pruning.mask import Mask
 
 
 def other_bits(mask: Mask) -> Mask:

@@ -15,25 +15,25 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from studies import everything, hand, view_of
 from torch import Tensor
 
-from lottery import proofs
-from lottery.bench import Bench
+from lottery.analysis.views import rows_of
+from lottery.audit import protocol_checks
+from lottery.audit.evidence import Evidence, facts_of
 from lottery.errors import RecipeError, UsageError
-from lottery.evaluation import Classes
-from lottery.facts import Evidence, facts_of
-from lottery.identity import training_identity
-from lottery.levels import StoredLevel
-from lottery.plan import plan
-from lottery.readings import READINGS
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import records
-from lottery.render import render
-from lottery.report import collect
-from lottery.study import Study
-from lottery.ticket_checks import checks
-from lottery.ticket_export import export
-from lottery.ticketfile import read
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.formats.render import render
+from lottery.plan.jobs import plan
+from lottery.plan.keys import training_identity
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.report.content import collect
+from lottery.results.artifacts import StoredLevel
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
+from lottery.tickets.checks import checks
+from lottery.tickets.export import export
+from lottery.tickets.file import read
+from lottery.training.evaluation import Classes
 
 CPU = torch.device("cpu")
 BOTH = ("balanced_accuracy", "top5")
@@ -231,9 +231,9 @@ def test_the_audit_is_content_and_reads_them_as_test_values(finished: Bench) -> 
 def test_one_step_has_one_value_of_each_and_no_row_of_the_curve_a_test_value() -> None:
     row = {"step": 4, "test_top5": 0.5, "test_balanced_accuracy": 0.5}
     metrics: dict[str, Any] = {"end": row, "early_stop": {**row, "test_top5": 0.6}, "curve": []}
-    assert list(proofs.leaks(metrics)) == ["test_top5 has two values at step 4"]
+    assert list(protocol_checks.leaks(metrics)) == ["test_top5 has two values at step 4"]
     metrics = {"end": row, "early_stop": None, "curve": [{"step": 4, "test_balanced_accuracy": 0.5}]}
-    assert list(proofs.leaks(metrics)) == ["test values stand in curve"]
+    assert list(protocol_checks.leaks(metrics)) == ["test values stand in curve"]
 
 
 def test_a_ticket_file_trains_what_its_key_stands_for(finished: Bench, tmp_path: Path) -> None:

@@ -12,18 +12,18 @@ import torch
 from studies import HERE, Recorded, dense, everything, hand, made, ticket
 
 from lottery import api, device
-from lottery.cli import main
+from lottery.analysis.provenance import roundings
+from lottery.analysis.views import rows_of
+from lottery.cli.main import main
 from lottery.device import Machine
-from lottery.manifest import Manifest
-from lottery.mixed_environments import foreseen
-from lottery.plan import Plan
-from lottery.provenance import roundings
-from lottery.recipe import parse_recipe
-from lottery.record import Record
-from lottery.schema import Recipe
-from lottery.study import Study, study
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.plan.jobs import Plan
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
+from lottery.results.mixed_environments import foreseen
+from lottery.results.record import Record
+from lottery.results.study import Study, study
+from lottery.runner.run import Request, prepare, work
+from lottery.store.manifest import Manifest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import run_until_stopped

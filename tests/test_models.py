@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from lottery import registry
-from lottery.build import build_model, on_device, prunable
 from lottery.errors import UsageError
-from lottery.mask import Mask
-from lottery.spec import Component
-from lottery.trunk import layer_rate
+from lottery.network.build import build_model, on_device, prunable
+from lottery.pruning.iterative import layer_rate
+from lottery.pruning.mask import Mask
+from lottery.values import Component
 
 KAIMING = Component("kaiming_normal")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lottery.store import Store
-from lottery.train import Training
-from lottery.work import Request, prepare, work
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.training.trainer import Training
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, micro, run_until_stopped
@@ -96,7 +96,7 @@ def test_without_a_part_of_the_state_the_bytes_differ(
 def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lottery import levels
+    from lottery.results import artifacts
 
     def run(store: Path) -> dict[str, bytes]:
         overrides = (*STUDY[:2], "prune.levels=1", "branches=[]")
@@ -105,7 +105,7 @@ def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
         return {name: data for name, data in contents(store).items() if "metrics" in name}
 
     right = run(tmp_path / "right")
-    read = levels.read_state
+    read = artifacts.read_state
 
     def no_buffers(store: Store, key: str) -> Any:
         tensors, values = read(store, key)
@@ -116,7 +116,7 @@ def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
         return {n: torch.zeros_like(t) if "exp_avg" in n else t for n, t in tensors.items()}, values
 
     for name, mutant in (("buffers", no_buffers), ("moments", no_moments)):
-        monkeypatch.setattr(levels, "read_state", mutant)
+        monkeypatch.setattr(artifacts, "read_state", mutant)
         wrong = run(tmp_path / name)
         assert wrong.keys() == right.keys()
         assert wrong != right

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from lottery import registry
-from lottery.build import build_model, effective, evaluating, lent, prunable, set_weight, settle
 from lottery.errors import UsageError
-from lottery.mask import Mask, masked
-from lottery.spec import Component
-from lottery.trunk import layer_rate
+from lottery.network.build import build_model, effective, evaluating, lent, prunable, set_weight, settle
+from lottery.pruning.iterative import layer_rate
+from lottery.pruning.mask import Mask, masked
+from lottery.values import Component
 
 NORMS = [entry.name for entry in registry.normalizations]
 WEIGHT_NORMS = [entry.name for entry in registry.normalizations if entry.traits.get("weight")]

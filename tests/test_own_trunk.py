@@ -13,21 +13,21 @@ import torch
 from studies import view_of
 from torch import Tensor
 
-from lottery.audit import rows as audit_rows
-from lottery.bench import Bench
+from lottery.audit.audit import rows as audit_rows
 from lottery.errors import RecipeError
-from lottery.estimate import disk_bytes
-from lottery.levels import unpack
-from lottery.mask import Mask, masked
-from lottery.plan import Job, Plan, plan
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import Record, records
+from lottery.files.tensors import decode
+from lottery.plan.jobs import Job, Plan, plan
+from lottery.pruning.iterative import Start, Weights
+from lottery.pruning.mask import Mask, masked
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.artifacts import unpack
+from lottery.results.record import Record, records
+from lottery.results.study import study as study_of
+from lottery.runner.assemble import training_of
+from lottery.runner.context import Bench
+from lottery.runner.estimate import disk_bytes
+from lottery.runner.run import Request, prepare, work
 from lottery.seed import generator
-from lottery.starts import training_of
-from lottery.study import study as study_of
-from lottery.tensors import decode
-from lottery.trunk import Start, Weights
-from lottery.work import Request, prepare, work
 from tests.micro import contents, run_until_stopped
 
 TEXT = """

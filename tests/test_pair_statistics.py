@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from lottery.pair_statistics import seed_values, t_test
+from lottery.statistics.network_pairs import seed_values, t_test
 
 
 def test_pairs_of_different_seeds_give_the_pseudo_values_of_the_jackknife() -> None:

@@ -14,8 +14,8 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.ops import SqueezeExcitation
 
-from lottery.build import prunable
-from lottery.path_sums import sums_paths
+from lottery.network.build import prunable
+from lottery.pruning.path_sums import sums_paths
 from lottery.registry import activations, models, normalizations
 
 ACTIVATIONS = [entry.name for entry in activations]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lottery.cli import main
-from lottery.data import Data, load
-from lottery.plot import POINTS, curves, schedule_figure
-from lottery.recipe import load_recipe, parse_recipe
+from lottery.cli.main import main
+from lottery.data.splits import Data, load
+from lottery.figures.schedule import POINTS, curves, schedule_figure
+from lottery.recipe.load import load_recipe, parse_recipe
 
 TEXT = """
 name: small

@@ -16,10 +16,11 @@ from plugs import HEAD, Plugs, plugs
 from studies import TEXT
 
 import lottery
-from lottery import cli, registry
+from lottery import registry
+from lottery.cli import main
 from lottery.errors import RecipeError, UsageError
-from lottery.plan import Plan, plan
-from lottery.recipe import parse_recipe
+from lottery.plan.jobs import Plan, plan
+from lottery.recipe.load import parse_recipe
 
 __all__ = ["plugs"]
 
@@ -299,8 +300,8 @@ IMPORTS = {
     ),
     "raise SystemExit(0)\n": "plugin mine: cannot be imported: {file}:1: SystemExit: 0",
     f'{HEAD}@optimizers.register("adam", source="me")\ndef f(model):\n    pass\n': (
-        "plugin mine: optimizer 'adam': there is one already, of lottery.optimizers.first_order; register yours under "
-        "another name"
+        "plugin mine: optimizer 'adam': there is one already, of lottery.catalogue.optimizers.first_order; register "
+        "yours under another name"
     ),
 }
 
@@ -410,8 +411,8 @@ def test_results_of_another_source_are_told_of_and_never_taken(
 
 
 def test_an_edited_criterion_tells_of_tickets_and_controls_only(plugs: Plugs, tmp_path: Path) -> None:
-    from lottery.edits import other_sources
-    from lottery.store import Store
+    from lottery.results.plugin_edits import other_sources
+    from lottery.store.store import Store
 
     text, study = registered("criteria"), STUDY.replace("model: mine", "model: {name: lenet, widths: [8]}")
     study = study.replace("prune: {", "prune: {criterion: mine, ")
@@ -467,15 +468,16 @@ def test_a_plugin_that_fails_when_it_is_called_is_named_and_not_taken_for_a_bug_
     monkeypatch.setattr(tempfile, "tempdir", str(plugs.folder))
     monkeypatch.setattr(signal, "signal", lambda *given: None)
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     line = len(file.read_text().splitlines())
     said = f"lottery: the plugin mine failed: {file}:{line}: ZeroDivisionError: division by zero; its traceback is in "
     assert (left.value.code, capsys.readouterr().err.startswith(said)) == (2, True)
 
 
 def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs, tmp_path: Path) -> None:
-    from lottery import ticket_checks, ticket_export, ticketfile
-    from lottery.store import Store
+    from lottery.store.store import Store
+    from lottery.tickets import checks, export
+    from lottery.tickets import file as ticketfile
 
     text, store = registered("models"), tmp_path / "runs"
     plugs.load(text=text)
@@ -483,15 +485,15 @@ def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs,
     lottery.run(parse_recipe(STUDY.replace("seeds: 2", "seeds: 1"), "r"), store=store, device="cpu")
     (key,) = [manifest.key for manifest in Store(store).manifests() if manifest.kind == "ticket"]
     file = tmp_path / "my.ticket"
-    file.write_bytes(ticket_export.export(Store(store), key, Path("nowhere")))
-    assert all(fine for _, fine, _ in ticket_checks.checks(ticketfile.read(file)))
+    file.write_bytes(export.export(Store(store), key, Path("nowhere")))
+    assert all(fine for _, fine, _ in checks.checks(ticketfile.read(file)))
     plugs.load(text=text.replace("one", "two"))
     way = (
         f"was trained with a plugin whose source has the hash {old}; name it as --plugin, its files as they were then "
         f"(loaded: mine {registry.models['mine'].code})"
     )
     for place, use in [
-        (key[:12], lambda: ticket_export.export(Store(store), key, Path("nowhere"))),
+        (key[:12], lambda: export.export(Store(store), key, Path("nowhere"))),
         (str(file), lambda: ticketfile.read(file)),
     ]:
         with pytest.raises(UsageError) as caught:

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torchvision import models as zoo
 
 from lottery import registry
-from lottery.build import build_model, effective, lent, on_device, own_parameters, prunable
-from lottery.engines import unsupported
+from lottery.catalogue.models._perceptron import Perceptron
+from lottery.engines.choose import unsupported
 from lottery.errors import UsageError
-from lottery.layout import Layout, choose, load, state_of
-from lottery.mask import Mask, masked
-from lottery.models._perceptron import Perceptron
-from lottery.multiply_adds import per_layer
-from lottery.objective import Objective
-from lottery.plan import Plan
-from lottery.spec import Component
-from lottery.tracing import trace
-from lottery.weights import layer_name
+from lottery.network.build import build_model, effective, lent, on_device, own_parameters, prunable
+from lottery.network.layout import Layout, choose, load, state_of
+from lottery.network.tracing import trace
+from lottery.network.weights import layer_name
+from lottery.plan.jobs import Plan
+from lottery.pruning.mask import Mask, masked
+from lottery.structure.multiply_adds import per_layer
+from lottery.training.objective import Objective
+from lottery.values import Component
 
 sys.path.insert(0, str(Path(__file__).parent))
 from brought import MODELS, SHAPE, build

@@ -15,28 +15,28 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
-from lottery.bench import Bench
-from lottery.build import prunable
-from lottery.cli import main
+from lottery.analysis.accuracy import means
+from lottery.analysis.layers import layers, overlaps
+from lottery.cli.main import main
 from lottery.errors import UsageError
-from lottery.exports import export as export_form
-from lottery.genealogy import layers, overlaps
-from lottery.layout import Layout, load
-from lottery.levels import StoredLevel, read_mask, read_state, read_trained
-from lottery.mask import pruned_count
-from lottery.plan import Job
-from lottery.recipe import parse_recipe
-from lottery.record import records
-from lottery.report import collect
-from lottery.retraining import retrain
-from lottery.starts import starting_point, training_of
-from lottery.study import Study
-from lottery.tables import means
-from lottery.tensors import part
-from lottery.ticket_checks import checks
-from lottery.ticket_export import export
-from lottery.ticketfile import load_ticket, read
-from lottery.work import Request, prepare, work
+from lottery.files.tensors import part
+from lottery.network.build import prunable
+from lottery.network.layout import Layout, load
+from lottery.plan.jobs import Job
+from lottery.pruning.mask import pruned_count
+from lottery.recipe.load import parse_recipe
+from lottery.report.content import collect
+from lottery.results.artifacts import StoredLevel, read_mask, read_state, read_trained
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
+from lottery.tickets.checks import checks
+from lottery.tickets.export import export
+from lottery.tickets.file import load_ticket, read
+from lottery.tickets.forms import export as export_form
+from lottery.tickets.retrain import retrain
 
 sys.path.insert(0, str(Path(__file__).parent))
 from brought import MODELS, SHAPE, brought
@@ -249,7 +249,7 @@ def test_the_form_of_torch_prune_computes_what_the_ticket_does_or_is_refused(fin
 
 
 def test_the_compact_form_computes_what_the_ticket_does_or_is_refused(finished: Finished, tmp_path: Path) -> None:
-    from lottery.compact import load_compact
+    from lottery.structure.compact import load_compact
 
     job = finished.tickets()[1]
     try:

@@ -9,16 +9,16 @@ import torch
 from studies import hand, made, view_of
 
 from lottery import registry
-from lottery.bench import Bench
 from lottery.errors import RecipeError
-from lottery.levels import StoredLevel
-from lottery.plan import Job
-from lottery.recipe import parse_recipe
+from lottery.plan.jobs import Job
+from lottery.pruning.iterative import Start
+from lottery.recipe.load import parse_recipe
+from lottery.results.artifacts import StoredLevel
+from lottery.runner.assemble import _criterion, starting_point
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
 from lottery.seed import generator
-from lottery.starts import _criterion, starting_point
-from lottery.train import flatten
-from lottery.trunk import Start
-from lottery.work import Request, prepare, work
+from lottery.training.trainer import flatten
 
 TEXT = """
 name: once

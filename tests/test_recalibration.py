@@ -12,24 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import update_bn
 
-from lottery import recalibration, registry
-from lottery.bench import Bench
-from lottery.branches._learned import Bernoulli, learn_masks
+from lottery import registry
+from lottery.catalogue.branches._learned import Bernoulli, learn_masks
 from lottery.errors import UsageError
-from lottery.identity import branch_identity, keeps_statistics
-from lottery.mask import Mask
-from lottery.objective import Batch
-from lottery.plan import Job, plan
-from lottery.readings import READINGS
-from lottery.recalibration import check_recalibration, recalibrate, running_statistics
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import Record, records
-from lottery.spec import Component
-from lottery.starts import training_of
-from lottery.tensors import decode
-from lottery.train import Diverged, Training
-from lottery.trunk import Weights
-from lottery.work import Request, prepare, work
+from lottery.files.tensors import decode
+from lottery.plan.jobs import Job, plan
+from lottery.plan.keys import branch_identity, keeps_statistics
+from lottery.pruning.iterative import Weights
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.results.record import Record, records
+from lottery.runner.assemble import training_of
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
+from lottery.training import running_statistics as recalibration
+from lottery.training.objective import Batch
+from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics
+from lottery.training.trainer import Diverged, Training
+from lottery.values import Component
 from tests.micro import contents, run_until_stopped
 from tests.test_branches import FakeLevel, branch
 

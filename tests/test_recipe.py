@@ -15,8 +15,8 @@ import pytest
 import yaml as pyyaml
 
 from lottery.errors import RecipeError
-from lottery.recipe import Recipe, find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
-from lottery.spec import Component, Duration
+from lottery.recipe.load import Recipe, find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
+from lottery.values import Component, Duration
 
 ROOT = Path(__file__).parent.parent
 LENET = (ROOT / "recipes" / "lenet-mnist.yaml").read_text("utf-8")
@@ -620,6 +620,6 @@ def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name):
 
 
 def test_the_recipe_module_needs_neither_torch_nor_numpy_nor_pandas():
-    code = "import lottery.recipe, sys; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
+    code = "import lottery.recipe.load, sys; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
     assert (out.stdout, out.returncode) == ("[]\n", 0)

@@ -11,15 +11,15 @@ import pytest
 from scipy import stats as oracle
 from studies import everything, hand, view_of
 
-from lottery.crossed import between_seeds, by_class, crossed
+from lottery.analysis.provenance import keys_of
+from lottery.analysis.views import rows_of
 from lottery.errors import UsageError
-from lottery.levels import read_correct
-from lottery.provenance import keys_of
-from lottery.recipe import parse_recipe
-from lottery.record import records
-from lottery.study import Study
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.recipe.load import parse_recipe
+from lottery.results.artifacts import read_correct
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.run import Request, prepare, work
+from lottery.statistics.crossed import between_seeds, by_class, crossed
 
 TEXT = """
 name: bits

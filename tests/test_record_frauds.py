@@ -15,25 +15,25 @@ from typing import Any
 import pytest
 from test_mask_proofs import other_bits
 
-from lottery.bench import Bench
-from lottery.identities import family
-from lottery.last_rates import last_rate
-from lottery.left_out import left_out
-from lottery.levels import CORRECT, pack_correct, read_correct, read_mask, read_state
-from lottery.manifest import MANIFEST, FileRecord, Manifest
-from lottery.mask import Mask
-from lottery.origins import TICKET
-from lottery.plan import Job
-from lottery.readings import READINGS
-from lottery.recipe import parse_recipe
-from lottery.reevaluation import jobs_of, proofs
-from lottery.repeated import repeated
-from lottery.store import Store
-from lottery.study import Study, study
-from lottery.tensors import encode
-from lottery.verification import of_records
-from lottery.views import rows_of
-from lottery.work import Request, look, prepare, work
+from lottery.analysis.views import rows_of
+from lottery.audit.last_rates import last_rate
+from lottery.audit.left_out import left_out
+from lottery.audit.repeated import repeated
+from lottery.files.tensors import encode
+from lottery.plan.jobs import Job
+from lottery.plan.origins import TICKET
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.results.artifacts import CORRECT, pack_correct, read_correct, read_mask, read_state
+from lottery.results.other_jobs import family
+from lottery.results.study import Study, study
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, look, prepare, work
+from lottery.store.manifest import MANIFEST, FileRecord, Manifest
+from lottery.store.store import Store
+from lottery.verification.records import of_records
+from lottery.verification.states import jobs_of, proofs
 
 TEXT = """
 name: forged
@@ -468,10 +468,10 @@ ALL_CHECKS = {
 
 def test_an_index_of_identities_is_as_good_as_reading_them_all(forger: Forger, monkeypatch: pytest.MonkeyPatch) -> None:
     every = family(forger.store)
-    monkeypatch.setattr("lottery.identities.WORTH_A_NOTE", 1)
+    monkeypatch.setattr("lottery.results.other_jobs.WORTH_A_NOTE", 1)
     assert family(forger.store) == every
     assert (forger.store.root / "notes" / "identities" / "index.json").is_file()
-    monkeypatch.setattr("lottery.identities._read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("lottery.results.other_jobs._read", lambda *_: pytest.fail("read again"))
     assert family(forger.store) == every
     assert len(every.paths) == sum(job.kind in ("dense", "ticket", "branch") for job in forger.plan)
 

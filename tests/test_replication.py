@@ -14,14 +14,14 @@ from scipy import stats
 from studies import HERE, TEXT, Sized, dense, hand, made, saying, ticket, view_of
 
 import lottery
-from lottery.cli import main
+from lottery.analysis.views import rows_of
+from lottery.cli.main import main
 from lottery.errors import RecipeError, UsageError
-from lottery.recipe import parse_recipe, shipped
-from lottery.record import Record, records
-from lottery.replication import claims, seeds_needed
-from lottery.study import Study
-from lottery.views import rows_of
-from lottery.work import Request, prepare, work
+from lottery.recipe.load import parse_recipe, shipped
+from lottery.results.record import Record, records
+from lottery.results.study import Study
+from lottery.runner.run import Request, prepare, work
+from lottery.verdicts.replication import claims, seeds_needed
 
 SOURCE = "Frankle & Carbin 2019"
 FIRST_CLAIM = {"text": "tickets match", "source": "figure 3", "densities": [0.5], "least": -1.0}
@@ -432,7 +432,7 @@ def test_an_undecided_replication_ends_with_the_command_that_would_decide_it(
     planned, recipe = claimed(least=0.0), tmp_path / "hand.yaml"
     table = view_of("replication", planned, differing(planned, (0.5, -0.7, 0.9, -0.1)))
     recipe.write_text(TEXT + f"replicates: {json.dumps({'source': SOURCE, 'claims': [FIRST_CLAIM]})}\n")
-    monkeypatch.setattr("lottery.replication.rows", lambda study: table)
+    monkeypatch.setattr("lottery.verdicts.replication.rows", lambda study: table)
     monkeypatch.setattr(Study, "missing", 0)
     words = ["replicate", str(recipe), "--judge-only", "--store", str(tmp_path / "s"), "--set", "train.batch_size=20"]
     assert called(monkeypatch, *words) == 0

@@ -22,22 +22,22 @@ from faults import Crash, Disk, contents, crash_after, crash_before, crash_withi
 from matplotlib.figure import Figure
 from studies import Recorded, dense, everything, hand, made, ticket, view_of
 
-from lottery import report as report_module
-from lottery.cli import main
+from lottery.analysis.provenance import keys_of
+from lottery.analysis.views import VIEWS, rows_of
+from lottery.cli.main import main
 from lottery.errors import MachineError
 from lottery.figures import draw
-from lottery.provenance import keys_of
-from lottery.readings import READINGS
-from lottery.recipe import parse_recipe
-from lottery.report import Report, Section, Table, collect, written
-from lottery.reports import FORMATS, export
-from lottery.reports.columns import columns, probability
-from lottery.reports.html import html
-from lottery.reports.latex import escaped, latex
-from lottery.reports.markdown import markdown
-from lottery.study import Study, study
-from lottery.views import VIEWS, rows_of
-from lottery.work import Request, prepare, work
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.report import content as report_module
+from lottery.report.columns import columns, probability
+from lottery.report.content import Report, Section, Table, collect, written
+from lottery.report.export import FORMATS, export
+from lottery.report.html import html
+from lottery.report.latex import escaped, latex
+from lottery.report.markdown import markdown
+from lottery.results.study import Study, study
+from lottery.runner.run import Request, prepare, work
 
 QUESTION = "50 % of R&D_x > <script>alert('1')</script> \\ #1 {a} ~^ $x$ | * `b` [c] --set \"é\" ß 中 ħ −0,5?"
 TRAINED = f"""
@@ -506,7 +506,7 @@ def test_an_export_removes_what_the_study_has_no_longer_and_drafts_of_the_dead_b
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = f"report.html.tmp-99999999-{'0' * 8}-{'1' * 12}"
-    monkeypatch.setattr("lottery.reports.abandoned", lambda path, now: path.name == dead)
+    monkeypatch.setattr("lottery.report.export.abandoned", lambda path, now: path.name == dead)
     for name in ("missing.csv", "early_stop.svg", "early_stop.pdf", "mine.csv", dead):
         (tmp_path / name).write_text("old")
     export(simple(0.5), tmp_path, ["csv", "md"])

@@ -14,17 +14,17 @@ import torch
 from studies import view_of
 
 from lottery import device
-from lottery.bench import Bench
 from lottery.device import Machine
 from lottery.environment import PACKAGES
 from lottery.errors import Interrupted
 from lottery.executors.processes import ENDED, _read
-from lottery.plan import plan
-from lottery.record import records
+from lottery.plan.jobs import plan
+from lottery.results.record import records
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
 from lottery.signals import Stop
-from lottery.store import Store
-from lottery.train import Training
-from lottery.work import Request, prepare, work
+from lottery.store.store import Store
+from lottery.training.trainer import Training
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, micro

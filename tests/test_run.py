@@ -12,20 +12,20 @@ import torch
 from studies import view_of
 
 import lottery
-from lottery.bench import Bench
-from lottery.data import fingerprint, load
+from lottery.data.splits import fingerprint, load
 from lottery.device import machine
 from lottery.errors import MachineError, UsageError
-from lottery.layout import load as load_weights
-from lottery.levels import pack_correct, read_correct, read_mask, read_trained
-from lottery.mask import Mask
-from lottery.plan import Job, Plan, plan
-from lottery.readings import READINGS
-from lottery.record import records
-from lottery.schema import Recipe
-from lottery.store import Store
-from lottery.tensors import decode, encode
-from lottery.work import Event, Request, prepare, work
+from lottery.files.tensors import decode, encode
+from lottery.network.layout import load as load_weights
+from lottery.plan.jobs import Job, Plan, plan
+from lottery.pruning.mask import Mask
+from lottery.recipe.readings import READINGS
+from lottery.recipe.schema import Recipe
+from lottery.results.artifacts import pack_correct, read_correct, read_mask, read_trained
+from lottery.results.record import records
+from lottery.runner.context import Bench
+from lottery.runner.run import Event, Request, prepare, work
+from lottery.store.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, micro, run_until_stopped

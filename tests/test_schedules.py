@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from lottery.catalogue.schedules import multiplier, warmed_up
 from lottery.registry import schedules
-from lottery.schedules import multiplier, warmed_up
-from lottery.spec import Component, Duration
+from lottery.values import Component, Duration
 
 TOTAL = 60
 RATE = 0.3

@@ -19,16 +19,16 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 from torchvision.models.swin_transformer import SwinTransformer
 
-from lottery.build import effective
-from lottery.criteria import Context
-from lottery.data import Data, Splits
+from lottery.catalogue.criteria import Context
+from lottery.data.splits import Data, Splits
 from lottery.errors import UsageError
-from lottery.plan import plan
-from lottery.recipe import parse_recipe, restore_recipe
+from lottery.network.build import effective
+from lottery.plan.jobs import plan
+from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.registry import Entry, criteria, models
+from lottery.runner.assemble import starting_point
+from lottery.runner.run import Request, prepare, work
 from lottery.seed import generator
-from lottery.starts import starting_point
-from lottery.work import Request, prepare, work
 
 INIT = "prune.when=init"
 

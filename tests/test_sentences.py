@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 from studies import Recorded, dense, everything, hand, made, ticket
 
-from lottery.provenance import lacking
-from lottery.sentences import seeds_in_words, sentences
-from lottery.study import Study
-from lottery.views import rows_of
+from lottery.analysis.provenance import lacking
+from lottery.analysis.views import rows_of
+from lottery.results.study import Study
+from lottery.verdicts.sentences import seeds_in_words, sentences
 
 NOISE = (5.0, -5.0, 4.0, -4.0)  # points, that decide nothing at a margin of 1
 LIKE = (0.1, -0.2, 0.3, 0.0)

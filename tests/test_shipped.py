@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import lottery
-from lottery.recipe import shipped
+from lottery.recipe.load import shipped
 
 SHORT = [
     "seeds=1",

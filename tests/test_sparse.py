@@ -16,23 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.background import BackgroundEngine
-from lottery.compiled import stoppable
+from lottery.analysis.accuracy import means
+from lottery.analysis.provenance import roundings
+from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines import LEAST_STEPS, engine_for, unsupported
+from lottery.engines.choose import LEAST_STEPS, engine_for, unsupported
+from lottery.engines.compiled.background import BackgroundEngine
+from lottery.engines.compiled.base import stoppable
+from lottery.engines.compiled.sparse import STRETCH, SparseEngine, by_source, compressed
 from lottery.errors import MachineError, UsageError
-from lottery.mask import Mask, masked
-from lottery.models._perceptron import Perceptron
-from lottery.objective import Objective
-from lottery.provenance import roundings
-from lottery.recipe import Recipe, parse_recipe
-from lottery.sparse import STRETCH, SparseEngine, by_source, compressed
-from lottery.step import DenseEngine
-from lottery.store import Store
-from lottery.study import study
-from lottery.tables import means
-from lottery.train import Stopped
-from lottery.work import Request, prepare, work
+from lottery.pruning.mask import Mask, masked
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.study import study
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.training.engine import DenseEngine
+from lottery.training.objective import Objective
+from lottery.training.trainer import Stopped
 
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, run_until_stopped
@@ -270,7 +270,7 @@ def test_auto_takes_no_clock_where_bytes_must_come_out_equal(monkeypatch: pytest
 
 
 def test_without_numba_auto_is_dense_with_a_warning_and_sparse_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lottery.sparse", None)  # importing it is an ImportError
+    monkeypatch.setitem(sys.modules, "lottery.engines.compiled.sparse", None)  # importing it is an ImportError
     for deterministic in (False, True):
         with pytest.warns(UserWarning, match="numba cannot work here.*dense steps"):
             assert wide(0.01, deterministic, "auto") == "dense"

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from lottery.data import Data, Splits, load
+from lottery.data.holdout import shares, split
+from lottery.data.splits import Data, Splits, load
 from lottery.errors import RecipeError, UsageError
-from lottery.identity import training_identity
-from lottery.plan import plan
-from lottery.recipe import Recipe, parse_recipe
+from lottery.plan.jobs import plan
+from lottery.plan.keys import training_identity
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.runner.run import Request, prepare
 from lottery.seed import generator
-from lottery.spec import Component
-from lottery.split import shares, split
-from lottery.work import Request, prepare
+from lottery.values import Component
 
 CPU = torch.device("cpu")
 COUNTS = (50, 30, 15, 5)  # examples of each class

@@ -11,8 +11,8 @@ import pytest
 from controls_power import CORRECTIONS, STUDIES, rates, studies
 from scipy import stats as oracle
 
-from lottery import stats
-from lottery.stepdown import adjusted, seeds_needed
+from lottery.statistics import paired
+from lottery.statistics.step_down import adjusted, seeds_needed
 
 Array = Any
 ALPHA = 0.05
@@ -52,7 +52,7 @@ def mean(values: Array) -> Array:
 def test_the_quickstarts_mask_control_is_shown_at_all_densities_but_the_first(statistic: Any) -> None:
     assert by_brute_force(ISSUE, statistic) == [0.5, 1 / 32, 1 / 32, 1 / 32, 1 / 32]
     assert adjusted(ISSUE) == [0.5, 1 / 32, 1 / 32, 1 / 32, 1 / 32]
-    assert stats.fixed_sequence([stats.sign_flip(list(column)) for column in ISSUE.T]) == [0.5] * 5  # as it was
+    assert paired.fixed_sequence([paired.sign_flip(list(column)) for column in ISSUE.T]) == [0.5] * 5  # as it was
     assert min(adjusted(-ISSUE)) > 0.5
 
 
@@ -66,7 +66,7 @@ def test_p_values_are_those_of_the_maximum_of_t_over_all_flips(seed: int) -> Non
 def test_a_single_density_is_tested_by_sign_flips_of_its_mean() -> None:
     for n in (3, 6, 20):
         values = np.random.default_rng(n).normal(0.5, 1, n)
-        assert adjusted(values[:, None]) == [pytest.approx(stats.sign_flip(list(values)))]
+        assert adjusted(values[:, None]) == [pytest.approx(paired.sign_flip(list(values)))]
 
 
 def test_values_without_spread_are_no_division_by_zero() -> None:
@@ -96,14 +96,14 @@ def test_p_rises_from_the_largest_statistic_on() -> None:
         order = np.argsort(-t_statistic(values))
         found = np.array(adjusted(values))[order]
         assert (np.diff(found) >= 0).all()
-        alone = [stats.sign_flip(list(column)) for column in values.T]
+        alone = [paired.sign_flip(list(column)) for column in values.T]
         assert (found >= np.array(alone)[order] - 1e-12).all()
 
 
 def test_drawn_flips_come_near_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(8).normal(0.5, 1, (12, 4))
     exact = adjusted(values)
-    monkeypatch.setattr(stats, "EXACT", 11)
+    monkeypatch.setattr(paired, "EXACT", 11)
     assert adjusted(values) == pytest.approx(exact, abs=0.01)  # three standard errors of 20,000 draws
 
 
@@ -152,7 +152,7 @@ def test_many_seeds_are_asked_for_by_the_level_that_the_other_densities_leave() 
     apart = np.random.default_rng(3).normal(size=(40, 5))
     apart = np.linalg.qr(apart - apart.mean(axis=0))[0] * math.sqrt(39)  # uncorrelated, spread 1, mean 0
     needed = seeds_needed(apart + 0.4, ALPHA, 0.8)
-    bonferroni, alone = (stats.seeds_needed(1, 0.4, 1 - level, 0.8) for level in (ALPHA / 5, ALPHA))
+    bonferroni, alone = (paired.seeds_needed(1, 0.4, 1 - level, 0.8) for level in (ALPHA / 5, ALPHA))
     assert alone == 41 and bonferroni is not None
     assert all(n is not None and bonferroni - 3 <= n <= bonferroni + 1 for n in needed)
     together = np.repeat(apart[:, :1], 5, axis=1) + 0.4  # the same at each density

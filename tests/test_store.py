@@ -21,9 +21,9 @@ import torch
 from faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
 
 from lottery.errors import DamagedFile, LotteryError, MachineError, Nondeterminism, UsageError
-from lottery.manifest import seal
-from lottery.store import Manifest, Store
-from lottery.tensors import encode
+from lottery.files.tensors import encode
+from lottery.store.manifest import seal
+from lottery.store.store import Manifest, Store
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 FILES = {"metrics.json": b'{"accuracy": 0.5}', "weights.safetensors": encode({"w": torch.arange(50.0)})}
@@ -185,7 +185,7 @@ RACE = """
 import os, sys, time
 from pathlib import Path
 from lottery.errors import Nondeterminism
-from lottery.store import Store
+from lottery.store.store import Store
 root, same, start = Path(sys.argv[1]), sys.argv[2] == "same", time.time() + 0.2
 children = []
 for number in range(8):
@@ -569,14 +569,14 @@ def test_leftovers_are_listed_with_size_and_reason_and_results_never(store: Stor
     store.save_checkpoint(OTHER, 1, {"state": b"12345"})
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    from lottery import io
+    from lottery.files import write
 
-    dead = f".tmp-{gone.pid}-{io.machine_id()}-0123456789ab"
+    dead = f".tmp-{gone.pid}-{write.machine_id()}-0123456789ab"
     drafts = [folder(store).parent / f"{OTHER}{dead}", store.root / "partial" / OTHER / f"000{dead}"]
     for draft in drafts:
         draft.mkdir()
         (draft / "weights").write_bytes(b"123")
-    (folder(store).parent / f"{OTHER}{io.unique()}").mkdir()  # of a process that runs
+    (folder(store).parent / f"{OTHER}{write.unique()}").mkdir()  # of a process that runs
     commit(store, "cd" * 32)
     (folder(store, "cd" * 32) / "metrics.json").unlink()
     assert store.find("cd" * 32) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from studies import Recorded, everything, hand
 
-from lottery.study import Study, once
+from lottery.results.study import Study, once
 
 
 def a_study() -> Study:

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from studies import HERE, dense, everything, hand, is_of, made, record, ticket, view_of
 
+from lottery.analysis.accuracy import optimizer_labels
 from lottery.errors import UsageError
-from lottery.render import FORMATS, frame, render
-from lottery.tables import optimizer_labels
+from lottery.formats.render import FORMATS, frame, render
 
 
 def test_a_row_holds_mean_sample_deviation_count_step_and_paired_difference() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from studies import dense, everything, hand, made, record, ticket, view_of
 
-from lottery.render import render
+from lottery.formats.render import render
 
 OTHERS = ("adagrad", "sgd", "momentum", "nesterov", "rmsprop", "adamw", "radam", "nadam")
 TEN = ["{name: adam, lr: 1e-3}", "{name: adam, lr: 1e-2}", *(f"{{name: {name}, lr: 0.1}}" for name in OTHERS)]

@@ -14,28 +14,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from lottery import ticketfile
-from lottery.bench import Bench
-from lottery.cli import main
-from lottery.data import load
+from lottery.cli.main import main
+from lottery.data.splits import load
 from lottery.device import machine
 from lottery.errors import DamagedFile, LotteryError, UsageError
-from lottery.exports import export as export_network
-from lottery.layout import state_of
-from lottery.levels import pack, unpack
-from lottery.mask import Mask
-from lottery.plan import Job
-from lottery.readings import READINGS
-from lottery.recipe import parse_recipe
-from lottery.retraining import bench_of, retrain
-from lottery.spec import Component
-from lottery.store import Store
-from lottery.tensors import decode, encode, part
-from lottery.ticket_checks import checks, findings
-from lottery.ticket_export import export
-from lottery.ticket_measures import measured
-from lottery.ticketfile import Ticket, read
-from lottery.work import Request, prepare, work
+from lottery.files.tensors import decode, encode, part
+from lottery.network.layout import state_of
+from lottery.plan.jobs import Job
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.results.artifacts import pack, unpack
+from lottery.runner.context import Bench
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.tickets import file as ticketfile
+from lottery.tickets.checks import checks, findings
+from lottery.tickets.export import export
+from lottery.tickets.file import Ticket, read
+from lottery.tickets.forms import export as export_network
+from lottery.tickets.measures import measured
+from lottery.tickets.retrain import bench_of, retrain
+from lottery.values import Component
 
 TEXT = """
 name: forged
@@ -178,7 +178,7 @@ def moved_mask(file: File) -> None:
 
 
 def _initial(file: File) -> dict[str, Tensor]:
-    from lottery.build import build_model
+    from lottery.network.build import build_model
 
     made = build_model(
         Component("lenet", {"widths": [8, 6], "norm": "batch"}), (1, 8, 8), 10, init=Component("glorot_normal"), seed=0

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 import lottery
-from lottery.cli import main
+from lottery.cli.main import main
 from lottery.errors import DamagedFile, DataError, Interrupted, LotteryError, UsageError
-from lottery.mask import Mask
-from lottery.plan import Plan
-from lottery.readings import READINGS
-from lottery.recipe import parse_recipe
-from lottery.retraining import retrain
-from lottery.store import Store
-from lottery.tensors import decode, encode
-from lottery.ticket_export import export, opened
-from lottery.ticketfile import Ticket, load_ticket, read
-from lottery.work import Request, prepare, work
+from lottery.files.tensors import decode, encode
+from lottery.plan.jobs import Plan
+from lottery.pruning.mask import Mask
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.readings import READINGS
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.tickets.export import export, opened
+from lottery.tickets.file import Ticket, load_ticket, read
+from lottery.tickets.retrain import retrain
 
 TEXT = """
 name: made
@@ -99,7 +99,9 @@ def test_a_retraining_goes_on_where_it_was_stopped(finished: Finished, tmp_path:
 
     store = tmp_path / "again"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lottery.job.time.monotonic", iter(range(10**6)).__next__)  # progress is told at each step
+        patch.setattr(
+            "lottery.runner.execute.time.monotonic", iter(range(10**6)).__next__
+        )  # progress is told at each step
         with pytest.raises(Interrupted):
             retrain(
                 found,
@@ -155,7 +157,7 @@ def test_every_changed_byte_and_every_cut_is_found_out(finished: Finished, tmp_p
 
 def resealed(path: Path, change: dict[str, object]) -> Ticket:
     """A file whose JSON somebody changed, hash and all."""
-    from lottery.ticketfile import _hash
+    from lottery.tickets.file import _hash
 
     tensors, head = decode(path.read_bytes())
     head.pop("sha256")
@@ -254,12 +256,12 @@ def test_the_commands_export_show_verify_and_retrain(
 def test_an_export_that_fails_leaves_the_old_file(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lottery import io
+    from lottery.files import write
 
     file = tmp_path / "a.ticket"
     argv = ("export", key_of(finished, level=1), "-o", file, "--data", finished[2], "--store", finished[1].root)
     operations: list[str] = []
-    perform = io.perform
+    perform = write.perform
     for fails in range(100):
         file.write_bytes(b"old")
         operations.clear()
@@ -270,7 +272,7 @@ def test_an_export_that_fails_leaves_the_old_file(
                 raise OSError(28, "No space left on device")
             return perform(operation, path, action)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(io, "perform", broken)
+        monkeypatch.setattr(write, "perform", broken)
         code = run(monkeypatch, *argv)
         if code == 0:
             break

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats as oracle
 from studies import Recorded, hand, record, view_of
 
+from lottery.analysis.accuracy import Row
+from lottery.analysis.provenance import keys_of
+from lottery.analysis.views import rows_of
 from lottery.errors import UsageError
-from lottery.plan import Job, Plan
-from lottery.provenance import keys_of
-from lottery.record import Record
-from lottery.study import Study
-from lottery.tables import Row
-from lottery.views import rows_of
+from lottery.plan.jobs import Job, Plan
+from lottery.results.record import Record
+from lottery.results.study import Study
 
 THREE = "train.optimizer=[{name: adam, lr: 1e-3}, {name: sgd, lr: 0.1}, {name: momentum, lr: 0.1}]"
 TWO = "train.optimizer=[{name: adam, lr: 1e-3}, {name: sgd, lr: 0.1}]"

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lottery import registry
-from lottery.criteria import Context
+from lottery.catalogue.criteria import Context
 from lottery.errors import UsageError
-from lottery.mask import Mask
-from lottery.spec import Component
-from lottery.trunk import Criterion, Pruning, Spec, Start, Weights, layer_rate, next_start, under
+from lottery.pruning.iterative import Criterion, Pruning, Spec, Start, Weights, layer_rate, next_start, under
+from lottery.pruning.mask import Mask
+from lottery.values import Component
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 SPEC = Spec(Component("adam"), Component("constant"))

@@ -12,18 +12,18 @@ import torch
 from studies import view_of
 
 import lottery
-from lottery.comparisons import DENSE
-from lottery.data import Data
+from lottery.analysis.transfer import DENSE
+from lottery.data.splits import Data
 from lottery.errors import RecipeError
-from lottery.plan import Plan, plan
-from lottery.recipe import Recipe, parse_recipe
-from lottery.record import Record, records
-from lottery.render import render
-from lottery.schema import TuneSpec
-from lottery.spec import Component
-from lottery.store import Store
-from lottery.tuning import choose, learning_rates
-from lottery.work import Request, prepare, work
+from lottery.formats.render import render
+from lottery.plan.jobs import Plan, plan
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.schema import TuneSpec
+from lottery.recipe.tuning import choose, learning_rates
+from lottery.results.record import Record, records
+from lottery.runner.run import Request, prepare, work
+from lottery.store.store import Store
+from lottery.values import Component
 from tests.micro import contents, run_until_stopped
 
 TEXT = """
@@ -175,8 +175,8 @@ def test_the_transfer_table_holds_each_ticket_retrained_with_each_optimizer(fini
 def test_a_transfer_starts_from_the_ticket_with_a_fresh_other_optimizer(finished: Any) -> None:
     """Retrained by hand: adam's mask on the seed's initialization, trained with momentum in its own batches."""
     planned, _, store, _ = finished
-    from lottery.bench import Bench
-    from lottery.starts import training_of
+    from lottery.runner.assemble import training_of
+    from lottery.runner.context import Bench
 
     bench = prepare(Request(study(), store.root, store.root, device="cpu", deterministic=True))
     assert isinstance(bench, Bench)
@@ -282,7 +282,7 @@ def test_what_contradicts_tuning_is_refused_with_its_place() -> None:
 def test_show_prints_a_choice_with_its_trials(finished: Any) -> None:
     from typer.testing import CliRunner
 
-    from lottery.cli import app
+    from lottery.cli.main import app
 
     planned, _, store, _ = finished
     choice = next(job for job in planned if job.kind == "choice")

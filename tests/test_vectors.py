@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from lottery.vectors import LANES, add_products, add_rows
+from lottery.engines.compiled.simd import LANES, add_products, add_rows
 
 Array = np.ndarray[Any, Any]
 

@@ -11,16 +11,17 @@ import pytest
 from scipy import stats as oracle
 from studies import Recorded, Sized, dense, hand, made, saying, ticket, view_of
 
-from lottery import resolution, stats
-from lottery.decisions import Cell, Decision, decide
 from lottery.errors import DamagedFile, UsageError
-from lottery.plan import Plan
-from lottery.render import render
-from lottery.schema import CompareSpec
-from lottery.sentences import sentences
-from lottery.study import Study
-from lottery.tensors import encode
-from lottery.verdicts import crossing_interval
+from lottery.files.tensors import encode
+from lottery.formats.render import render
+from lottery.plan.jobs import Plan
+from lottery.recipe.schema import CompareSpec
+from lottery.results import resolution
+from lottery.results.study import Study
+from lottery.statistics import paired
+from lottery.verdicts.decisions import Cell, Decision, decide
+from lottery.verdicts.sentences import sentences
+from lottery.verdicts.verdicts import crossing_interval
 
 Array = Any
 EXPERIMENTS = 2000
@@ -102,7 +103,7 @@ def test_a_ticket_at_either_margin_is_called_equivalent_no_more_often_than_state
 
 def test_the_number_of_seeds_asked_for_has_the_power_that_was_planned() -> None:
     sd, true = 0.004, 0.001
-    n = stats.seeds_needed(sd, true + 0.002)
+    n = paired.seeds_needed(sd, true + 0.002)
     assert n is not None
     draws, spec = np.random.default_rng(1), CompareSpec(margin=0.2)
     found = [decide([Cell(list(draws.normal(true, sd, n)))], spec, may_win=False)[0] for _ in range(EXPERIMENTS)]
@@ -145,8 +146,11 @@ def test_better_and_equivalent_are_the_t_tests_at_zero_and_at_both_margins() -> 
 def test_better_is_corrected_by_holm_and_equivalent_as_matching_is() -> None:
     cells = [Cell(list(np.random.default_rng(seed).normal(0.001, 0.001, 6))) for seed in range(4)]
     found = decide(cells, CompareSpec(margin=0.2, densities="fallback"), may_win=False)
-    better, equivalent = stats.holm([e.p_better for e in found]), stats.fallback([e.p_equivalent for e in found])
-    matched = stats.fallback([e.p_matching for e in found])
+    better, equivalent = (
+        paired.holm([e.p_better for e in found]),
+        paired.fallback([e.p_equivalent for e in found]),
+    )
+    matched = paired.fallback([e.p_matching for e in found])
     assert [e.p_better_adjusted for e in found] == [max(pair) for pair in zip(better, matched, strict=True)]
     assert [e.p_equivalent_adjusted for e in found] == equivalent
     assert [e.p_matching_adjusted for e in found] == matched
@@ -166,7 +170,7 @@ def test_fallback_goes_on_where_the_sequence_ends_and_losing_is_looked_for_from_
     found = decide([Cell(each) for each in (good, unclear, good, bad)], spec, may_win=False)
     assert [each.verdict for each in found] == ["matching", "inconclusive", "matching", "losing"]
     p = [each.p_losing for each in found]
-    assert [each.p_losing_adjusted for each in found] == stats.fallback(p[::-1])[::-1]
+    assert [each.p_losing_adjusted for each in found] == paired.fallback(p[::-1])[::-1]
 
 
 def test_a_sequence_stops_at_the_first_density_that_is_not_shown() -> None:
@@ -286,7 +290,7 @@ def test_an_open_question_names_the_seeds_it_calls_for() -> None:
     points = (2.0, -3.0, 1.5, -2.0)
     (row,) = view_of("verdicts", *study(points))
     distance = np.mean(points) / 100 + 0.01
-    needed = stats.seeds_needed(float(np.std(points, ddof=1)) / 100, float(distance))
+    needed = paired.seeds_needed(float(np.std(points, ddof=1)) / 100, float(distance))
     assert row["verdict"] == "inconclusive" and row["seeds_needed"] == needed
     assert row["reason"].endswith(f"the spread seen calls for {needed} seeds")
 

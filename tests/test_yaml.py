@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 import yaml as pyyaml
 
-from lottery import yaml
 from lottery.errors import RecipeError
+from lottery.recipe import yaml
 
 EMPTY = "there is nothing in it; see `lottery list recipes` for ones to copy"
 LOADERS = [pyyaml.SafeLoader] + ([pyyaml.CSafeLoader] if hasattr(pyyaml, "CSafeLoader") else [])

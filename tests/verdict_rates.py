@@ -13,9 +13,10 @@ import numpy as np
 from scipy.stats import norm
 from tabulate import tabulate
 
-from lottery import resolution, stats
-from lottery.decisions import Cell, Decision, decide
-from lottery.schema import CompareSpec
+from lottery.recipe.schema import CompareSpec
+from lottery.results import resolution
+from lottery.statistics import paired
+from lottery.verdicts.decisions import Cell, Decision, decide
 
 STUDIES = 2_000
 SEEDS = (5, 6, 8, 10)
@@ -135,7 +136,7 @@ def counted(spread: float, n: int, floor: float) -> tuple[float, float]:
         for theirs in (0.0, 0.2, 0.5):
             seen = [np.round(at + spread * draws.standard_normal((STUDIES, n))) for at in (ours, theirs)]
             true = rounded(ours, spread) - rounded(theirs, spread)
-            found = [stats.t_pvalue(row, true, "greater", floor) for row in (seen[0] - seen[1]).tolist()]
+            found = [paired.t_pvalue(row, true, "greater", floor) for row in (seen[0] - seen[1]).tolist()]
             rates.append(fmean(p <= 0.05 for p in found))
     return fmean(rates), max(rates)
 

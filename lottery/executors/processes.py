@@ -14,12 +14,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lottery import errors
 from lottery.errors import Interrupted, LotteryError, MachineError
-from lottery.events import Event, Request
-from lottery.record import asked_plan
-from lottery.store import Store
+from lottery.results.record import asked_plan
+from lottery.runner.events import Event, Request
+from lottery.store.store import Store
 
 if TYPE_CHECKING:
-    from lottery.plan import Plan
+    from lottery.plan.jobs import Plan
     from lottery.signals import Stop
 
 ENDED = None  # what a reader thread puts last
@@ -29,7 +29,7 @@ ENDED = None  # what a reader thread puts last
 def processes(
     request: Request, stop: Stop, plugins: Sequence[str] = ()
 ) -> Iterator[tuple[Plan, list[str], Iterator[Event]]]:
-    """Run the request in `request.jobs` processes: the plan, what `lottery.mixed_environments` has to say before any
+    """Run the request in `request.jobs` processes: the plan, what `results.mixed_environments` has to say before any
     training, and their events as they come.
 
     The first process reads the data and checks the plan; then it forks the workers, or takes part itself beside others
@@ -99,7 +99,7 @@ class _Crew:
     def _start(self, *, first: bool) -> None:
         with self._connect() as theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "lottery.worker"],
+                [sys.executable, "-m", "lottery.executors.worker"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on once

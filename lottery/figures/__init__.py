@@ -11,7 +11,7 @@ from lottery.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lottery.study import Study
+    from lottery.results.study import Study
 
 
 class Entry(NamedTuple):

@@ -6,17 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lottery.analysis.accuracy import Place, head, optimizer_labels, rewind_label, whose
+from lottery.analysis.cells import Cells, accuracies, censored, dense, densities, steps
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, finish, line_style, panels, percent_axis
-from lottery.pairs import Cells, accuracies, censored, dense, densities, steps
-from lottery.stats import Interval, t_interval
-from lottery.tables import Place, head, optimizer_labels, rewind_label, whose
+from lottery.statistics.paired import Interval, t_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lottery.study import Study
+    from lottery.results.study import Study
 
 
 def accuracy(study: Study) -> Figure:
@@ -43,8 +43,8 @@ def early_stop(study: Study) -> Figure:
 
 def layers(study: Study) -> Figure:
     """Density of each layer against the density of the whole network, mean over seeds."""
-    from lottery.genealogy import ALL
-    from lottery.genealogy import layers as rows
+    from lottery.analysis.layers import ALL
+    from lottery.analysis.layers import layers as rows
 
     by_panel: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows(study):
@@ -70,8 +70,8 @@ def overlap(study: Study) -> Figure:
     seed, a curve a pair; a colour is that of one pair in all panels. Raises UsageError where there is no pair."""
     from matplotlib.lines import Line2D
 
-    from lottery.genealogy import ALL
-    from lottery.genealogy import overlaps as rows
+    from lottery.analysis.layers import ALL
+    from lottery.analysis.layers import overlaps as rows
 
     by_panel: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     for row in rows(study):

@@ -7,17 +7,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lottery.analysis.accuracy import Place, head, optimizer_labels, rewind_label, whose
+from lottery.analysis.cells import Cells, densities, differences, floor
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, line_style, panels
-from lottery.pairs import Cells, densities, differences, floor
-from lottery.stats import t_interval
-from lottery.tables import Place, head, optimizer_labels, rewind_label, whose
+from lottery.statistics.paired import t_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lottery.study import Study
+    from lottery.results.study import Study
 
 TICKET, BOUND, LINE = COLORS[0], COLORS[1], "#444444"
 MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; "" where the recipe asks for none
@@ -86,7 +86,7 @@ def _verdicts(study: Study) -> Verdicts:
     """Return the rows of the verdicts by place; none where the recipe declares no margin."""
     if study.recipe.compare is None:
         return {}
-    from lottery.verdicts import rows
+    from lottery.verdicts.verdicts import rows
 
     places = {label: place for place, label in enumerate(optimizer_labels(study.recipe.train.optimizer))}
     only = rewind_label(study.recipe.rewind[0])

@@ -6,16 +6,16 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lottery.analysis.accuracy import head, optimizer_labels, points, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, FONT, finish, panels
-from lottery.plan import Job
-from lottery.tables import head, optimizer_labels, points, whose
+from lottery.plan.jobs import Job
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from lottery.study import Study
+    from lottery.results.study import Study
 
 BINS = 60
 MEASURES = (  # the first that the curves have is drawn
@@ -108,8 +108,8 @@ def _states(
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Weights at the start and end of a ticket's training by mask name, which of them are alive, and which have a value
     at the start, being alive in what it starts from."""
-    from lottery.levels import read_mask, read_state, read_trained
-    from lottery.mask import Mask
+    from lottery.pruning.mask import Mask
+    from lottery.results.artifacts import read_mask, read_state, read_trained
 
     mask = read_mask(study.store, job.key)
     trained = read_trained(study.store, job.key, mask)
@@ -132,8 +132,8 @@ def transfer(study: Study) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    from lottery.comparisons import DENSE
-    from lottery.comparisons import transfer as rows
+    from lottery.analysis.transfer import DENSE
+    from lottery.analysis.transfer import transfer as rows
 
     labels, table = optimizer_labels(study.recipe.train.optimizer), rows(study)
     groups: dict[tuple[Any, float], list[dict[str, Any]]] = {}

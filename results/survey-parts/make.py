@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 import lottery
-from lottery.render import render
+from lottery.formats.render import render
 
 HERE = Path(__file__).parent
 MODEL = "{{name: conv2, width: 16, hidden: 64, norm: {norm}, activation: {activation}}}"

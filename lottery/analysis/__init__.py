@@ -1,0 +1,1 @@
+"""Tables of what finished jobs measured: accuracy, transfer between optimizers, costs, layers, examples."""

@@ -1,0 +1,259 @@
+"""What tickets cost, search included: trainings, steps, multiply-adds, time; and dense trained for the same total."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lottery import registry
+from lottery.analysis.accuracy import Row, head, measured_cell, optimizer_labels, rewind_label
+from lottery.environment import differing
+from lottery.recipe.readings import READINGS
+from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step, surviving
+
+if TYPE_CHECKING:
+    from lottery.data.splits import Data
+    from lottery.plan.jobs import Job
+    from lottery.results.record import Record
+    from lottery.results.study import Study
+    from lottery.runner.context import Bench
+    from lottery.store.store import Manifest
+    from lottery.values import Duration
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one training or several: multiply-adds of the training as executed (`madds_dense`), of the surviving weights
+    alone (`madds_sparse`), and as executed on validation and test set (`evaluation_madds`); `seconds` of work."""
+
+    trainings: int = 0
+    steps: int = 0
+    madds_dense: float = 0.0
+    madds_sparse: float = 0.0
+    evaluation_madds: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def rows(study: Study) -> list[Row]:
+    """A row for each optimizer's dense network, and for each optimizer, rewind point (where there are several) and
+    density with a ticket whose whole search is finished.
+
+    Means over the `n` seeds of what it took to find and train the ticket: `trainings` (the dense network, each level
+    above, its own; a rewind point is part of the dense training), `steps`, `madds_dense`, `madds_sparse` and
+    `evaluation_madds` as in Cost, `seconds`. `example_madds_...` are those of one example's forward pass through the
+    ticket. `tuning_...` is what the trials of the learning rate took, once for all seeds and densities (their
+    evaluations are left out); `total_...` the sum over the seeds and the tuning. `dense`, `ticket` and `equal_cost`
+    (the branch `longer_dense`, None without it) are test accuracies with `_std`, `_n` and `_diverged`.
+    A step is one forward and one backward pass over its batch, times the `passes` of the optimizer; the backward pass
+    costs two forward passes (Kaplan et al. 2020, section 2.1; Evci et al. 2020, appendix), and one in layers that read
+    the input, see `multiply_adds.per_layer_and_step`.
+    Raises DataError where the data are not there: how many examples a step has, and of what shape, is only known with
+    them."""
+    meter, table = _Meter(study), list[Row]()
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    tickets: dict[tuple[int, str | None, int], list[Job]] = {}
+    for job in study.plan:
+        if job.kind in ("dense", "ticket"):
+            rewind = rewind_label(job.rewind) if job.rewind else None
+            tickets.setdefault((job.place, rewind, job.level), []).append(job)
+    for (place, rewind, level), jobs in sorted(tickets.items(), key=lambda cell: cell[0][0]):
+        records = [study.found.get(job.key) for job in jobs]
+        searches = [search for job in jobs if (search := meter.search(job)) is not None]
+        if not searches and (level or not any(records)):
+            continue
+        row = head(study.recipe, rewind, optimizer=labels[place])
+        row |= {"level": level, "density": next(record.density for record in records if record)}
+        row |= _costs(meter, place, [search.cost for search in searches], jobs)
+        row |= _accuracies(study, jobs, level)
+        row["note"] = "; ".join(_notes(study, meter, jobs, searches))
+        table.append(row)
+    return table
+
+
+def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Row:
+    """The columns of what was spent."""
+    spent, tuning = sum(costs, Cost()), meter.tuning(place)
+    row: Row = {"n": len(costs)}
+    row |= {name: _mean(value, len(costs)) for name, value in vars(spent).items()}
+    metrics = next((record.metrics for job in jobs if (record := meter.trained(job))), None)
+    row["example_madds_dense"] = meter.forward
+    row["example_madds_sparse"] = surviving(meter.layers, metrics) if metrics else None
+    if meter.study.recipe.tune is not None:
+        row |= {f"tuning_{name}": getattr(tuning, name) for name in ("trainings", "steps", "madds_dense", "seconds")}
+    return row | {f"total_{name}": value for name, value in vars(spent + tuning).items() if name != "evaluation_madds"}
+
+
+def _mean(total: float, count: int) -> float | None:
+    """The mean of so many; a count that is the same in all of them stays one."""
+    if not count:
+        return None
+    return total // count if isinstance(total, int) and total % count == 0 else total / count
+
+
+def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
+    """Ticket and dense accuracy, and that of the dense network trained for as many steps as the search."""
+    own = [study.found.get(job.key) for job in jobs]
+    seeds = {(job.place, job.seed) for job in jobs}
+    dense = [study.found.get(job.key) for job in study.plan if job.kind == "dense" and (job.place, job.seed) in seeds]
+    keys = {job.key for job in jobs}
+    longer = [job for job in study.plan if job.parent in keys and job.branch is not None and _is_longer(job)]
+    first = [job for job in longer if job.branch == longer[0].branch]
+    return {
+        **measured_cell("dense", dense, study.recipe.report),
+        **measured_cell("ticket", own if level else [], study.recipe.report),
+        **measured_cell("equal_cost", [study.found.get(job.key) for job in first], study.recipe.report),
+    }
+
+
+def _is_longer(job: Job) -> bool:
+    return job.branch is not None and bool(registry.branches[job.branch.name].traits.get("longer"))
+
+
+def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[_Search]) -> Iterator[str]:
+    missing = len(jobs) - len(searches)
+    if missing:
+        yield f"{missing} of {len(jobs)} searches not finished"
+    diverged = sum(search.diverged for search in searches)
+    if diverged:
+        yield f"{diverged} of {len(searches)} diverged, counted up to there"
+    machines = (machine for search in searches for manifest in search.manifests for machine in manifest.machines)
+    if differing([machine] for machine in machines):
+        yield "seconds of different machines, threads or versions"
+    if any(search.unknown_seconds for search in searches):
+        yield "seconds without the rewind points, which are not in the store"
+    if passes(jobs[0].optimizer) is None:
+        yield f"{jobs[0].optimizer.name} makes more than one pass a step, counted as one"
+    if study.recipe.prune.when == "training" and jobs[0].kind == "ticket":
+        yield "counted as dense until pruning ends"
+    if uncounted := [name for name, count in meter.layers.items() if not count]:
+        yield f"without {', '.join(uncounted)}"
+    if study.recipe.tune is not None and (lost := meter.lost_trials(jobs[0].place)):
+        yield f"{lost} trials of the learning rate not in the store"
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What one seed's ticket, or dense network, took."""
+
+    cost: Cost
+    manifests: Sequence[Manifest]
+    diverged: bool
+    unknown_seconds: bool
+
+
+@dataclass
+class _Meter:
+    """Reads what the finished jobs of a study took. Sizes of the data are the same for each seed."""
+
+    study: Study
+
+    @cached_property
+    def bench(self) -> Bench:
+        return self.study.bench
+
+    @cached_property
+    def layers(self) -> dict[str, int]:
+        """Multiply-adds of one example's forward pass, by layer."""
+        return per_layer(self.bench.blank(), self.bench.data(self._seed).input_shape)
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Multiply-adds of one example's share in a training step, by layer."""
+        return per_layer_and_step(self.bench.blank(), self.bench.data(self._seed).input_shape)
+
+    @property
+    def forward(self) -> int:
+        """Multiply-adds of one example's forward pass through the dense network."""
+        return sum(self.layers.values())
+
+    @property
+    def _seed(self) -> int:
+        return self.study.recipe.seeds[0]
+
+    def trained(self, job: Job) -> Record | None:
+        """Its record, where it trained: not where there was no learning rate to train with."""
+        record = self.study.found.get(job.key)
+        return record if record is not None and record.manifest.key == job.key else None
+
+    def search(self, job: Job) -> _Search | None:
+        """All it took to find and train this ticket, or the dense network; None where part of it is not finished."""
+        plan, alone = self.study.plan, job.kind == "dense" or self.study.recipe.prune.when != "trained"
+        found = [record for each in ([job] if alone else plan.trunk(job)) if (record := self.trained(each)) is not None]
+        if len(found) < (1 if alone else len(plan.trunk(job))):
+            return None
+        cost = sum((self._own(record) for record in found), Cost())
+        first = found[0].job
+        before = first.needs
+        if first.kind == "ticket":  # pruned without a trained network: the dense one was needed to this point only
+            assert first.point is not None
+            cost += self._to_point(first)
+            before = (first.point, *plan.jobs[first.point].needs)
+        points = [key for key in before if plan.jobs[key].kind == "rewind"]
+        known = [manifest for key in points if (manifest := self.study.store.find(key)) is not None]
+        cost += Cost(seconds=sum(manifest.seconds for manifest in known))
+        manifests = [*(record.manifest for record in found), *known]
+        return _Search(cost, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
+
+    def tuning(self, place: int) -> Cost:
+        """What the trials of an optimizer's learning rate took."""
+        store, cost = self.study.store, Cost()
+        for job in self._trials(place):
+            if (manifest := store.find(job.key)) is not None:
+                cost += self._training(job, store.read_json(job.key, "metrics.json"), manifest.seconds)
+        return cost
+
+    def lost_trials(self, place: int) -> int:
+        """How many trials are not in the store."""
+        return sum(self.study.store.find(job.key) is None for job in self._trials(place))
+
+    def _trials(self, place: int) -> list[Job]:
+        return [job for job in self.study.plan if job.kind == "trial" and job.place == place]
+
+    def _own(self, record: Record) -> Cost:
+        return self._training(record.job, record.metrics, record.manifest.seconds)
+
+    def _training(self, job: Job, metrics: Mapping[str, Any], seconds: float) -> Cost:
+        """Of a training without what came before its rewind point, and without that of the networks above."""
+        first = self._steps(job.rewind.to, job) if job.kind == "ticket" and job.rewind else 0
+        last = metrics["diverged"] if "diverged" in metrics else metrics["end"]["step"]
+        during = self.study.recipe.prune.during
+        whole = min(max(first, self._steps(during.end, job)), last) if job.kind == "ticket" and during else first
+        each = sum(self.steps.values())
+        sparse = self._executed(job, first, whole, each)
+        sparse += self._executed(job, whole, last, surviving(self.steps, metrics))
+        read = {metrics[name]["step"] for name in READINGS if metrics.get(name)}
+        tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.bench.splits.test_x)
+        examples = len(metrics["curve"]) * self._data.validation_size + tested
+        dense = self._executed(job, first, last, each)
+        return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)
+
+    def _to_point(self, job: Job) -> Cost:
+        """Of the dense network's steps to the rewind point, which is part of one training with what follows."""
+        assert job.rewind is not None
+        point, every = (self._steps(to, job) for to in (job.rewind.to, self.study.recipe.train.evaluate_every))
+        dense = self._executed(job, 0, point, sum(self.steps.values()))
+        examples = -(-point // every) * self._data.validation_size  # at step 0, every, ... before the point
+        return Cost(0, point, dense, dense, float(examples * self.forward))
+
+    def _executed(self, job: Job, first: int, last: int, each: int) -> float:
+        """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
+        data may be smaller."""
+        size = self.bench.batch_size(job.optimizer, self._seed)
+        per_epoch = self._data.steps_per_epoch(size)
+
+        def seen(step: int) -> int:
+            return step // per_epoch * self._data.train_size + step % per_epoch * size
+
+        return (passes(job.optimizer) or 1) * (seen(last) - seen(first)) * float(each)
+
+    @property
+    def _data(self) -> Data:
+        return self.bench.data(self._seed)
+
+    def _steps(self, length: Duration, job: Job) -> int:
+        return self.bench.steps(length, self._seed, job.optimizer)

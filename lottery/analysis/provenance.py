@@ -1,0 +1,283 @@
+"""Where the numbers of a study come from: the trainings behind each row, the machines, versions and dates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lottery import _version, registry
+from lottery.analysis.accuracy import Row, column_of, optimizer_labels, rewind_label
+from lottery.environment import Session, rounding, said
+from lottery.plan.jobs import MEASURED
+from lottery.results.study import once
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.results.record import Record
+    from lottery.results.study import Study
+
+DIGITS = 12  # of a key, where a person reads it
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished training and its place in the study: `column` is dense, ticket or the control's label."""
+
+    key: str
+    optimizer: str
+    rewind: str | None  # None: the dense network, which stands beside every rewind point
+    seed: int
+    level: int
+    density: float
+    column: str
+    retrained_with: str | None
+
+
+@once
+def sources(study: Study) -> list[Source]:
+    """The finished trainings of a study, in the order of its plan; each with the density of its cell of the tables."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    cells: dict[tuple[int, str | None, int], float] = {}
+    for job in study.plan:
+        if job.kind == "ticket" and (record := study.found.get(job.key)):
+            cells.setdefault(_cell(job), record.density)
+    return [
+        Source(
+            key,
+            labels[record.job.place],
+            _cell(record.job)[1],
+            record.job.seed,
+            record.job.level,
+            cells.get(_cell(record.job), record.density),
+            column_of(record.job),
+            None if record.job.transfer is None else labels[record.job.transfer],
+        )
+        for key, record in study.found.items()
+    ]
+
+
+def _cell(job: Job) -> tuple[int, str | None, int]:
+    return job.place, rewind_label(job.rewind) if job.rewind else None, job.level
+
+
+def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:
+    """For each row of a view the full keys of the finished trainings that it was made from, in the plan's order.
+
+    What a row does not say does not count: one without a seed is made from all seeds, one without a level or density
+    from all levels. Only networks that a row compares are behind it: dense networks and tickets for verdicts, tickets
+    and the control for claims. A ticket's cost is that of the trunk above it and of the tuning as well."""
+    if view in ("long", "missing"):
+        return [[row["key"]] if row["key"] in study.found else [] for row in rows]
+    if view == "rates":
+        return [_trials(study, row["optimizer"], row["lr"]) for row in rows]
+    if view == "environments":
+        return [[record.job.key for record in group] for group in _environments(study)]
+    every, behind = sources(study), _TRANSFERRED.get(view) or _Behind(study, view)
+    made = [[source.key for source in every if behind(row, source)] for row in rows]
+    if view == "costs":
+        return [[*_trials(study, row["optimizer"]), *keys] for row, keys in zip(rows, made, strict=True)]
+    return made
+
+
+class _Behind:
+    """Whether a row of a view is made from a training."""
+
+    def __init__(self, study: Study, view: str):
+        self.view = view
+        replicates = study.recipe.replicates
+        self.claims = {claim.text: (claim.column, claim.against) for claim in (replicates.claims if replicates else ())}
+        branches = {branch.label: registry.branches[branch.name].traits for branch in study.recipe.branches}
+        self.longer = next(((label,) for label, traits in branches.items() if traits.get("longer")), ())
+
+    def __call__(self, row: Row, source: Source) -> bool:
+        return (
+            (source.retrained_with is None or self.view == "audit")
+            and (row.get("optimizer") is None or source.optimizer in (row["optimizer"], row.get("other")))
+            and (source.rewind is None or row.get("rewind") in (None, source.rewind))
+            and row.get("seed") in (None, source.seed)
+            and ((columns := self._columns(row)) is None or source.column in columns)
+            and (source.column == "dense" or self._there(row, source))
+        )
+
+    def _columns(self, row: Row) -> Sequence[str | None] | None:
+        """Those of the table of means that a row was made from; None for all of them."""
+        if self.view in ("claims", "decomposition"):
+            return ("ticket", *row["against"].split(", "))
+        if self.view == "replication":
+            return self.claims[row["claim"]]
+        if self.view == "examples":
+            return ("dense", row["network"])
+        if self.view == "audit":
+            return None if row["kind"] is None else ("dense", row["branch"] or row["kind"])
+        if self.view == "layers":
+            return ("ticket",) if row["level"] else ("dense",)
+        if self.view == "costs":
+            return ("dense", "ticket", *self.longer)
+        return {"verdicts": _PAIR, "sparsest": _PAIR, "frontier": _PAIR, "overlaps": ("ticket",)}.get(self.view)
+
+    def _there(self, row: Row, source: Source) -> bool:
+        """Whether the training is of a level that the row was made from."""
+        level, density = row.get("level"), row.get("density")
+        if self.view == "sparsest" or row.get("decision") == "sparsest matching":
+            return True  # where it lies is told by the levels around it
+        if self.view == "costs" and source.column == "ticket":
+            return source.level <= int(row["level"])
+        if self.view == "layers":
+            return source.level in (row["level"] - 1, row["level"])  # a share of the level above survived
+        if self.view == "replication" or level is not None:
+            return source.level == level
+        return density is None or source.density == density
+
+
+_PAIR = ("dense", "ticket")
+
+
+def _retrained(row: Row, source: Source) -> bool:
+    """A row of the found-with x retrained-with table: dense networks, or tickets and what was retrained of them."""
+    from lottery.analysis.transfer import DENSE
+
+    if row["found_with"] == DENSE:
+        return source.column == "dense"
+    at = source.optimizer == row["found_with"] and source.density == row["density"]
+    return (
+        at and row.get("rewind") in (None, source.rewind) and (source.column == "ticket" or bool(source.retrained_with))
+    )
+
+
+def _compared(row: Row, source: Source) -> bool:
+    """A transferred ticket and what it is held against, for a row of the tests between them."""
+    if row.get("rewind") not in (None, source.rewind) and source.rewind is not None:
+        return False
+    if source.retrained_with is not None:
+        pair = source.optimizer, source.retrained_with, source.level
+        return pair == (row["found_with"], row["retrained_with"], row["level"])
+    level, column = (0, "dense") if row["against"] == "dense" else (row["level"], "ticket")
+    return (source.optimizer, source.level, source.column) == (row["retrained_with"], level, column)
+
+
+_TRANSFERRED = {"transfer": _retrained, "transfer_tests": _compared}
+
+
+def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str]:
+    """The trials of an optimizer's learning rates, or of one of them."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    return [
+        job.key
+        for job in study.plan
+        if job.kind == "trial" and labels[job.place] == optimizer and rate in (None, job.optimizer.args["lr"])
+    ]
+
+
+def lacking(study: Study) -> list[Row]:
+    """A row for each training that is missing, diverged, or blocked because one that it needs diverged: its place in
+    the study, its key, `state`, and the `step` at which its loss was seen not to be finite."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    rows: list[Row] = []
+    for job in study.plan:
+        record = study.found.get(job.key)
+        if job.kind not in MEASURED or (record is not None and record.diverged is None):
+            continue
+        rows.append(
+            {
+                "state": _state(study, job, record),
+                "step": None if record is None else record.diverged,
+                "optimizer": labels[job.place],
+                "rewind": _cell(job)[1],
+                "seed": job.seed,
+                "level": job.level,
+                "kind": column_of(job),
+                "retrained_with": None if job.transfer is None else labels[job.transfer],
+                "sample": job.sample if job.kind == "branch" else None,
+                "key": job.key,
+            }
+        )
+    return rows
+
+
+def _state(study: Study, job: Job, record: Record | None) -> str:
+    return "diverged" if record is not None else "blocked" if job.key in study.blocked else "missing"
+
+
+def environments(study: Study) -> list[Row]:
+    """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
+    what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines."""
+    rows = []
+    for records in _environments(study):
+        manifests = [record.manifest for record in records]
+        dates = sorted(manifest.created for manifest in manifests)
+        rows.append(
+            {
+                "trainings": len(manifests),
+                "first": dates[0],
+                "last": dates[-1],
+                "seconds": sum(manifest.seconds for manifest in manifests),
+                **_recorded([session for manifest in manifests for session in manifest.machines]),
+                "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
+            }
+        )
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def _recorded(sessions: Sequence[Session]) -> Row:
+    """What sessions recorded, by field: the value, or `a and b` in words where they differ."""
+    values: dict[str, Row] = {}
+    for session in sessions:
+        for name, value in session.items():
+            values.setdefault(name, {})[said(value)] = value
+    return {
+        name: " and ".join(sorted(found)) if len(found) > 1 else next(iter(found.values()))
+        for name, found in values.items()
+    }
+
+
+def _environments(study: Study) -> list[list[Record]]:
+    """The finished trainings of each environment, a set of machines, that of the most trainings first."""
+    groups: dict[frozenset[str], list[Record]] = {}
+    for record in study.found.values():
+        machines = frozenset(json.dumps(machine, sort_keys=True) for machine in record.manifest.machines)
+        groups.setdefault(machines, []).append(record)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def roundings(study: Study) -> list[str]:
+    """Return one sentence on what differs between the trainings of a study and changes nothing but rounding; none where
+    nothing does."""
+    found = rounding(record.manifest.sessions for record in study.found.values())
+    if not found:
+        return []
+    parts = ", ".join(f"{name} ({' and '.join(values)})" for name, values in found.items())
+    return [f"Trainings differ in {parts}: that changes rounding only, so they are compared all the same."]
+
+
+def newest(study: Study) -> str | None:
+    """When the last of the finished trainings was committed, in UTC (ISO 8601): the date of what is made of them."""
+    return max((record.manifest.created for record in study.found.values()), default=None)
+
+
+def software() -> str:
+    """This installation: its version, and its commit where that is known; for trainings see `environments`."""
+    commit = next(_commits(), None)
+    return f"lottery {_version.__version__}" + (f", commit {commit}" if commit else "")
+
+
+def _commits() -> Iterator[str]:
+    """From what pip recorded (PEP 610), or from the git repository that this package is the source tree of."""
+    with suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
+        recorded = metadata.distribution("lottery").read_text("direct_url.json")
+        yield str(json.loads(recorded or "")["vcs_info"]["commit_id"])
+    root = Path(_version.__file__).resolve().parent.parent
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():  # a repository above an installed copy is not ours
+        return
+    describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with changes"]
+    done = subprocess.run([git, "--no-optional-locks", "-C", str(root), *describe], capture_output=True, text=True)
+    if done.returncode == 0:
+        yield done.stdout.strip()

@@ -1,0 +1,109 @@
+"""Tables across optimizers: tickets found with one and retrained with another, and the learning rates tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lottery.analysis.accuracy import Row, head, measured_cell, notes, optimizer_labels, rewind_label
+from lottery.errors import UsageError
+from lottery.results.study import once
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job, Plan
+    from lottery.recipe.schema import TransferSpec
+    from lottery.results.record import Record
+    from lottery.results.study import Study
+    from lottery.store.store import Store
+
+DENSE = "(dense)"
+
+
+def declared_transfer(study: Study) -> TransferSpec:
+    """Return which tickets are retrained with other optimizers. Raises UsageError where none is."""
+    if study.recipe.transfer is None:
+        raise UsageError(f"{study.recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
+    return study.recipe.transfer
+
+
+@once
+def transfer(study: Study) -> list[Row]:
+    """The found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
+
+    A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
+    retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
+    where a training did), and the recipe's `metrics`. The rows found with "(dense)" are the dense networks of each, for
+    comparison."""
+    plan, found, recipe = study.plan, study.found, study.recipe
+    declared_transfer(study)
+    labels = optimizer_labels(recipe.train.optimizer)
+    cells: dict[tuple[str, int, int], dict[int, list[Record | None]]] = {}
+    dense: dict[int, list[Record | None]] = {}
+    wanted = {job.level for job in plan if job.transfer is not None}
+    for job in plan:
+        record = found.get(job.key)
+        if job.kind == "dense":
+            dense.setdefault(job.place, []).append(record)
+        elif job.rewind is not None and job.level in wanted and (job.kind == "ticket" or job.transfer is not None):
+            columns = cells.setdefault((rewind_label(job.rewind), job.level, job.place), {})
+            columns.setdefault(job.place if job.transfer is None else job.transfer, []).append(record)
+    table: list[Row] = []
+    groups: list[tuple[int | None, str | None, dict[int, list[Record | None]]]] = []
+    if any(record for column in dense.values() for record in column):
+        groups.append((None, None, dense))
+    for (point, _, finder), columns in sorted(cells.items()):
+        if any(record for column in columns.values() for record in column):
+            groups.append((finder, point, columns))
+    for place, rewind, columns in groups:
+        row = head(recipe, rewind, found_with=DENSE if place is None else labels[place])
+        named = {label: columns.get(other, []) for other, label in enumerate(labels)}
+        row["density"] = next(record.density for column in named.values() for record in column if record)
+        for label, column in named.items():
+            row |= measured_cell(label, column, recipe.report, recipe.metrics)
+        row["note"] = "; ".join([*_carried(columns, place, labels), *notes(recipe, named)])
+        table.append(row)
+    return table
+
+
+def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, labels: Sequence[str]) -> Iterator[str]:
+    """What a ticket retrained with another optimizer still has of the one that found it."""
+    others = [record for other, column in columns.items() if other != place for record in column if record]
+    rewind = others[0].job.rewind if others and place is not None else None
+    if place is None or rewind is None:
+        return
+    if rewind.mode != "weights":
+        yield f"the others go on from weights trained with {labels[place]} to the end"
+    elif rewind.to.value:
+        yield f"the others go on from weights trained with {labels[place]} for {rewind.to}"
+
+
+def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
+    """The trials of a choice that found no rate: how many seeds of each diverged."""
+    diverged: dict[float, int] = {}
+    for key in choice.needs:
+        rate = plan.jobs[key].optimizer.args["lr"]
+        diverged[rate] = diverged.get(rate, 0) + ("diverged" in store.read_json(key, "metrics.json"))
+    return ({"lr": rate, "diverged": count} for rate, count in sorted(diverged.items()))
+
+
+def rates(study: Study) -> list[Row]:
+    """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
+    tuning seeds, how many of them diverged, and which rate was chosen."""
+    plan, store = study.plan, study.store
+    if plan.recipe.tune is None:
+        raise UsageError(f"{plan.recipe.name}: tunes no learning rate; add `tune: {{}}`")
+    labels = optimizer_labels(plan.recipe.train.optimizer)
+    table: list[Row] = []
+    for job in plan:
+        if job.kind != "choice" or store.find(job.key) is None:
+            continue
+        chosen = store.read_json(job.key, "metrics.json")
+        trials = chosen.get("trials") or list(_all_ruled_out(plan, store, job))
+        for trial in trials:
+            measures = {name: value for name, value in trial.items() if name.startswith("validation_")}
+            note = ["chosen"] if trial["lr"] == chosen.get("lr") else []
+            note += [f"the {chosen['edge']} tried"] if note and chosen["edge"] else []
+            row = {"optimizer": labels[job.place], "lr": trial["lr"], **measures, "diverged": trial["diverged"]}
+            table.append({**row, "note": ", ".join(note)})
+    keys = dict.fromkeys(key for row in table for key in row if key != "note")
+    return [{**{key: row.get(key) for key in keys}, "note": row["note"]} for row in table]

@@ -1,0 +1,284 @@
+"""How much faster this machine trains with the framework than with a bare loop: the cases of `lottery bench`.
+
+Ratios of two times taken in one run, one after the other and again: other work on the machine slows both."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lottery.benchmark import baseline
+from lottery.data.splits import Splits, load
+from lottery.device import computes_bf16, machine
+from lottery.errors import MachineError, UsageError
+from lottery.files.write import write_atomic
+from lottery.network.build import build_model
+from lottery.recipe.load import parse_recipe
+from lottery.runner.run import Request, prepare, work
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lottery.recipe.schema import Recipe
+
+LENET = """
+name: bench
+data: {name: mnist, validation: 5000}
+model: lenet
+init: glorot_normal
+train: {optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 3000it, evaluate_every: 750it}
+prune: {fraction: 0.2, levels: 0}
+rewind: init
+seeds: 1
+"""
+RESNET = """
+name: bench
+data: {name: cifar10, validation: 1000}
+model: resnet20
+init: kaiming_normal
+train: {optimizer: {name: momentum, lr: 0.03}, batch_size: 128, length: 12it, evaluate_every: 12it}
+prune: {fraction: 0.2, levels: 0}
+rewind: init
+seeds: 1
+"""
+ONE_LEVEL = ("train.evaluate_every=1it", "prune.levels=1")
+DENSITIES = (0.2, 0.05, 0.02)
+LEVELS, SEEDS = 20, 8
+Turn = tuple[float, float, int | None]  # seconds of what is compared with, of ours, peak bytes of a process
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured, in words; `least` is the ratio that it is held to on two cores. `ready` reads the data."""
+
+    name: str
+    what: str
+    least: float
+    turn: Callable[[Path], Turn]
+    ready: Callable[[Path], object] = lambda data: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Over the turns of one case: the median ratio with the least and the largest, and median seconds of both."""
+
+    case: Case
+    ratio: float
+    low: float
+    high: float
+    base_seconds: float
+    seconds: float
+    peak_bytes: int | None
+
+    def row(self) -> dict[str, Any]:
+        figures = ("ratio", "low", "high", "base_seconds", "seconds")
+        row = {"case": self.case.name, **{name: round(getattr(self, name), 4) for name in figures}}
+        return {**row, "least": self.case.least, "peak_bytes": self.peak_bytes}
+
+
+def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
+    """Those named; where none is all, but not bf16 where the processor has no instructions for it. ResNet-20 trains on
+    `images`, a data set as a recipe names it.
+
+    Raises UsageError for a case that is not there."""
+    adam = ("train.optimizer={name: adam, lr: 1.2e-3}", "train.batch_size=60")
+    fp32 = (f"data={images}", "data.validation=1000")
+    bf16 = (*fp32, "train.precision=bf16")
+    mnist, pictures = _reads(LENET), _reads(RESNET, *fp32)
+    found = [
+        Case("lenet", "LeNet, dense, SGD 128", 1.6, lambda data: _one(LENET, data), mnist),
+        Case("lenet-adam", "LeNet, dense, Adam 60", 1.4, lambda data: _one(LENET, data, *adam), mnist),
+        *(_ticket(density, least, mnist) for density, least in zip(DENSITIES, (1.9, 3.5, 4.5), strict=True)),
+        Case("lenet-levels", f"LeNet, {1 + LEVELS} levels, one run", 2.5, _levels, mnist),
+        Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),
+        Case("resnet20", "ResNet-20, fp32", 1.35, lambda data: _one(RESNET, data, *fp32), pictures),
+        Case("resnet20-bf16", "ResNet-20, bf16 against fp32", 2.0, lambda data: _one(RESNET, data, *bf16), pictures),
+    ]
+    names = [case.name for case in found]
+    for name in only:
+        if name not in names:
+            raise UsageError(f"bench has no case {name}; there are {', '.join(names)}")
+    able = computes_bf16(machine().device)
+    return [case for case in found if case.name in only or (not only and (able or not case.name.endswith("bf16")))]
+
+
+def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None]) -> list[Result]:
+    """Each case in turns; `told` hears of every turn. Raises DataError where MNIST or CIFAR-10 are not there."""
+    taken: dict[str, list[Turn]] = {case.name: [] for case in chosen}
+    for ready in dict.fromkeys(case.ready for case in chosen):  # before anything is measured: it may not be there
+        ready(data)
+    if any(case.name.startswith("lenet") for case in chosen):
+        for engine in ("sparse", "background"):  # compiled once on a machine, and loaded once in a process
+            _trained(parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data)
+    for turn in range(turns):
+        for case in chosen:
+            base, ours, peak = case.turn(data)
+            taken[case.name].append((base, ours, peak))
+            told(f"{turn + 1}/{turns} {case.what}: {base:.2f} s and {ours:.2f} s, {base / ours:.2f}x")
+    return [_result(case, taken[case.name]) for case in chosen]
+
+
+def last(log: Path) -> Mapping[str, float]:
+    """The ratios of the last run of each case on this processor that the log has."""
+    device = machine("auto").environment()["device"]
+    found: dict[str, float] = {}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        entry = json.loads(line)
+        if entry["environment"]["device"] == device:
+            found |= {row["case"]: row["ratio"] for row in entry["results"]}
+    return found
+
+
+def keep(log: Path, results: Sequence[Result]) -> None:
+    """One more line in the log: when, where, and what came out."""
+    line = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": machine("auto").environment(),
+        "results": [result.row() for result in results],
+    }
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = log.read_bytes() if log.exists() else b""
+    write_atomic(log, before + json.dumps(line).encode() + b"\n")
+
+
+def figure(results: Sequence[Result], before: Mapping[str, float]) -> Figure:
+    """A bar a case, its spread over the turns, what it is held to, and the last one kept."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(7, 0.5 * len(results) + 1.3), layout="constrained")
+    axes, places = drawing.subplots(), range(len(results))
+    spread = [[r.ratio - r.low for r in results], [r.high - r.ratio for r in results]]
+    axes.barh(places, [r.ratio for r in results], xerr=spread, color="#0072B2", height=0.55, label="this run")
+    axes.plot([r.case.least for r in results], places, "|", color="black", markersize=16, label="held to")
+    kept = [(before[r.case.name], place) for r, place in zip(results, places, strict=True) if r.case.name in before]
+    if kept:
+        axes.plot(*zip(*kept, strict=True), "o", color="#E69F00", label="last kept")
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set_yticks(places, [r.case.what for r in results])
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast as the bare loop; tickets: as their dense network under engine: dense")
+    axes.legend(loc="best", frameon=False)
+    return drawing
+
+
+def _result(case: Case, turns: Sequence[Turn]) -> Result:
+    ratios = [base / ours for base, ours, _ in turns]
+    base, ours = statistics.median(turn[0] for turn in turns), statistics.median(turn[1] for turn in turns)
+    peaks = [peak for _, _, peak in turns if peak is not None]
+    return Result(case, statistics.median(ratios), min(ratios), max(ratios), base, ours, max(peaks, default=None))
+
+
+def _one(text: str, data: Path, *overrides: str) -> Turn:
+    """The dense network of a recipe; the bare loop in fp32, whatever the recipe says."""
+    recipe = parse_recipe(text, "bench", overrides)
+    return _bare(recipe, data), sum(_trained(recipe, data).values()), None
+
+
+def _reads(text: str, *overrides: str) -> Callable[[Path], object]:
+    return lambda data: load(parse_recipe(text, "bench", overrides).data.component, data)
+
+
+def _ticket(density: float, least: float, ready: Callable[[Path], object]) -> Case:
+    """A ticket against its dense network as the dense engine trains it; both with the framework."""
+
+    def turn(data: Path) -> Turn:
+        dense = _trained(parse_recipe(LENET, "bench", ["train.engine=dense"]), data)
+        recipe = parse_recipe(LENET, "bench", [f"prune={{one_shot: [{density}]}}"])
+        return sum(dense.values()), _trained(recipe, data)["ticket", 1], None
+
+    return Case(f"lenet-{density:g}", f"LeNet, ticket of {100 * density:g} %", least, turn, ready)
+
+
+def _levels(data: Path) -> Turn:
+    recipe = parse_recipe(LENET, "bench", [f"prune.levels={LEVELS}"])
+    return (1 + LEVELS) * _bare(recipe, data), sum(_trained(recipe, data).values()), None
+
+
+def _seeds(data: Path) -> Turn:
+    """Processes, imports and loading of the data included; the bare loop's are not."""
+    recipe = parse_recipe(LENET, "bench", [f"prune.levels={LEVELS}", f"seeds={SEEDS}"])
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "bench.yaml"
+        written.write_text(json.dumps(recipe.canonical()), encoding="utf-8")
+        run = [sys.executable, "-m", "lottery", "run", str(written), "--jobs", "auto", "--data", str(data)]
+        # through a small process: a child inherits the peak memory of the one that starts it
+        small = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2); "
+        small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", small, *run, "--store", folder], capture_output=True, text=True)
+        seconds = time.perf_counter() - began
+    if done.returncode:
+        raise MachineError(f"lottery run: {done.stderr.strip().splitlines()[-1]}")
+    return SEEDS * (1 + LEVELS) * _bare(recipe, data), seconds, int(done.stdout) * 1024
+
+
+def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
+    """Seconds of each job by kind and level, commits included, in this process with all its threads."""
+    seconds: dict[tuple[str, int], float] = {}
+    with tempfile.TemporaryDirectory() as store:
+        bench = prepare(Request(recipe, data, Path(store)))
+        for event in work(bench):
+            if event.kind == "start":
+                began = time.perf_counter()
+            elif event.kind != "progress":
+                job = bench.plan.jobs[event.key]
+                seconds[job.kind, job.level] = time.perf_counter() - began
+    return seconds
+
+
+def _bare(recipe: Recipe, data: Path) -> float:
+    """Seconds of the bare loop for the dense network: the same steps, the same evaluation."""
+    where = machine()
+    splits = load(recipe.data.component, data)
+    training, test = (_normalized(splits, part, where.device) for part in ("train", "test"))
+    held_out = tuple(part[: recipe.data.validation] for part in training)
+    rest = tuple(part[recipe.data.validation :] for part in training)
+    shape = tuple(splits.train_x.shape[1:])
+    model = baseline.lenet()
+    if recipe.model.name != "lenet":
+        model = build_model(recipe.model, shape, splits.classes, init=recipe.init, seed=recipe.seeds[0])
+    (optimizer,) = recipe.train.optimizer
+    kinds = {"sgd": torch.optim.SGD, "momentum": torch.optim.SGD, "adam": torch.optim.Adam}
+    momentum = {"momentum": 0.9} if optimizer.name == "momentum" else {}
+    made = kinds[optimizer.name](model.to(where.device).parameters(), lr=optimizer.args["lr"], **momentum)
+    steps, every = int(recipe.train.length.value), int(recipe.train.evaluate_every.value)
+    size = recipe.train.batch_size
+    assert isinstance(size, int)
+    torch.set_num_threads(where.threads)
+    began = time.perf_counter()
+    baseline.train(model, made, rest, held_out, steps=steps, batch_size=size, evaluate_every=every)  # type: ignore[arg-type]
+    for _ in range(2):  # at the end and at the early-stop step
+        baseline.evaluate(model, test)
+    return time.perf_counter() - began
+
+
+def _normalized(splits: Splits, part: str, device: torch.device) -> baseline.Split:
+    x, y = getattr(splits, f"{part}_x").float() / 255, getattr(splits, f"{part}_y")
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (splits.mean, splits.std))
+    return ((x - mean) / std).to(device), y.to(device)
+
+
+def table(results: Sequence[Result], before: Mapping[str, float]) -> Iterator[str]:
+    """Lines to print."""
+    width = max(len(result.case.what) for result in results)
+    yield f"{'':{width}}  ratio  least and largest  held to   last  seconds"
+    for result in results:
+        kept = f"{before[result.case.name]:5.2f}x" if result.case.name in before else "     -"
+        spread = f"{result.low:.2f} to {result.high:.2f}"
+        memory = f"  {result.peak_bytes / 1e9:.2f} GB a process" if result.peak_bytes else ""
+        held = "" if result.ratio >= result.case.least else "  below"
+        yield (
+            f"{result.case.what:{width}}  {result.ratio:4.2f}x  {spread:>17}  {result.case.least:6.2f}x  {kept}"
+            f"  {result.base_seconds:.2f} and {result.seconds:.2f}{memory}{held}"
+        )

@@ -1,0 +1,1 @@
+"""Datasets: one function adds one; `f(root, **args) -> lottery.data.splits.Splits`."""

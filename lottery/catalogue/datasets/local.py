@@ -1,0 +1,75 @@
+"""Data sets that need neither a file nor a network: one that comes with a package, one that is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from lottery.registry import datasets
+
+if TYPE_CHECKING:
+    from lottery.data.splits import Splits
+
+DIGITS_TEST = 360  # of 1797
+
+
+@datasets.register("digits", source="Alpaydin & Kaynak 1998; scikit-learn load_digits")
+def digits(root: Path) -> Splits:
+    """Digits of scikit-learn: 1,437 + 360 handwritten digits, 8x8 grey; always the same images are the test set.
+
+    The published values 0..16 are spread over 0..255. Mean and std are those of all images, so spread."""
+    import torch
+    from sklearn.datasets import load_digits
+
+    from lottery.data.splits import Splits
+    from lottery.seed import generator
+
+    published = load_digits()
+    x = torch.from_numpy(published.images * 255 / 16).round().to(torch.uint8)[:, None]
+    y = torch.from_numpy(published.target).long()
+    order = torch.randperm(len(x), generator=generator(0, "digits-test"))
+    test, train = order[:DIGITS_TEST], order[DIGITS_TEST:]
+    return Splits(x[train], y[train], x[test], y[test], classes=10, mean=(0.3053,), std=(0.3759,))
+
+
+@datasets.register("mnist1d", source="Greydanus & Kobak 2024")
+def mnist1d(
+    root: Path,
+    *,
+    samples: Annotated[int, Field(strict=True, ge=50, le=1_000_000, multiple_of=10)] = 5000,
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 42,
+) -> Splits:
+    """MNIST-1D: signals of 40 values in 10 classes, computed here; four fifths of the `samples` are for training."""
+    import torch
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    from lottery.data.splits import Splits
+
+    args = get_dataset_args()
+    args.num_samples, args.seed = samples, seed
+    with _global_generators_kept():
+        made = make_dataset(args)
+    train_x, test_x = (torch.from_numpy(made[key]).float() for key in ("x", "x_test"))
+    train_y, test_y = (torch.from_numpy(made[key]).long() for key in ("y", "y_test"))
+    return Splits(train_x, train_y, test_x, test_y, classes=10)
+
+
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Put back the states of the process-wide generators, which mnist1d seeds and draws from."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, array, tensor = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
+        torch.set_rng_state(tensor)

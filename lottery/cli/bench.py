@@ -1,0 +1,43 @@
+"""The command `lottery bench`: how much faster than a bare loop this machine trains."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lottery.cli.listing import print_json
+from lottery.cli.options import DataDir, Json
+
+
+def bench(
+    only: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Some of the cases [all].")] = None,
+    turns: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 5,
+    log: Annotated[Path, typer.Option(metavar="FILE", help="Where figures are kept, a line a run.")] = Path(
+        "benchmarks/log/bench.jsonl"
+    ),
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="A picture: .png, .svg or .pdf.")
+    ] = None,
+    images: Annotated[str, typer.Option(metavar="DATA", help="What ResNet-20 trains on, as in a recipe.")] = "cifar10",
+    data: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Measure trainings of LeNet and ResNet-20 against a bare loop, in turns; needs MNIST and CIFAR-10."""
+    from lottery.benchmark import cases
+    from lottery.figures.schedule import checked, image
+    from lottery.paths import data_root
+
+    if output is not None:
+        checked(output)
+    chosen, before = cases.cases(only or (), images), cases.last(log)
+    results = cases.measure(chosen, data_root(data), turns, lambda line: print(line, file=sys.stderr))
+    cases.keep(log, results)
+    if output is not None:
+        image(output, lambda: cases.figure(results, before))
+    if as_json:
+        print_json([result.row() for result in results])
+    else:
+        print("\n".join(cases.table(results, before)))

@@ -1,0 +1,109 @@
+"""What there is to name in a recipe, as records and as text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lottery.errors import UsageError
+
+
+def catalogue_names() -> list[str]:
+    """`recipes` and the catalogues."""
+    from lottery.registry import catalogues
+
+    return ["recipes", *catalogues]
+
+
+def entries(what: str) -> list[dict[str, Any]]:
+    """Name, summary, keys and source of each entry of a catalogue; of recipes name and first comment.
+
+    Of criteria, also what they say of `prune` where a recipe does not.
+
+    Raises UsageError where there is no such catalogue."""
+    from lottery.recipe.load import shipped
+    from lottery.registry import catalogues, suggest
+
+    if what == "recipes":
+        return [{"name": name, "summary": _first_comment(path)} for name, path in sorted(shipped().items())]
+    if what not in catalogues:
+        raise UsageError(f"list {what}: no such catalogue{suggest(what, catalogue_names())}")
+    return [
+        {
+            "name": entry.name,
+            "summary": entry.summary,
+            "keys": "; ".join(catalogues[what].faults(entry.name)) or _keys(entry),
+            **({"prune": _own(entry)} if what == "criteria" else {}),
+            "source": entry.source,
+        }
+        for entry in catalogues[what]
+    ]
+
+
+def _own(criterion: Any) -> str:
+    """What of `prune` a criterion says where a recipe does not."""
+    from lottery.recipe.criterion_rules import own_rounds, own_scope
+    from lottery.values import Component
+
+    scope = own_scope({"criterion": Component(criterion.name), "densities": None})
+    return f"scope: {scope}, rounds: {own_rounds(criterion.name)}"
+
+
+def _keys(entry: Any) -> str:
+    shown = []
+    for name, about in entry.schema.model_fields.items():
+        shown.append(name if about.is_required() else f"{name}={entry.defaults[name]}")
+    return ", ".join(shown)
+
+
+def _first_comment(path: Path) -> str:
+    """The first sentence of the comment on top."""
+    lines: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#") or (lines and lines[-1].endswith(".")):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def print_json(value: Any) -> None:
+    """On stdout."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
+    """As a table on a terminal, else a line an entry."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if not sys.stdout.isatty():
+        print(title)
+        for entry in listed:
+            print(
+                "  "
+                + "  ".join(
+                    str(entry[name]) for name in ("name", "summary", "keys", "prune", "source") if entry.get(name)
+                )
+            )
+        return
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for entry in listed:
+        about = " ".join(filter(None, (entry["summary"], f"[{entry['source']}]" if entry.get("source") else "")))
+        table.add_row(entry["name"], Text("\n".join(filter(None, (about, entry.get("keys"), entry.get("prune"))))))
+    console.print(table)
+
+
+def in_words(value: Any) -> str:
+    """A number, a list or measurements of a job as a line: `step 30, test_accuracy 0.5`; what is None is left out."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items() if item is not None)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

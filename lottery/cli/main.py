@@ -1,0 +1,298 @@
+"""The command line: parse, call, print. Nothing here imports torch or pandas until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottery.analysis.views import VIEWS
+from lottery.cli import terminal
+from lottery.cli.bench import bench
+from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
+from lottery.cli.options import (
+    DataDir,
+    Json,
+    NumberOfJobs,
+    Plugins,
+    RecipeName,
+    Sets,
+    StoreDir,
+    load,
+    number_of_jobs,
+    plug_in,
+    studied,
+)
+from lottery.cli.plan import plan
+from lottery.cli.plot import plot
+from lottery.cli.replicate import replicate
+from lottery.cli.report import report
+from lottery.cli.ticket import ticket
+from lottery.cli.verify import verify
+from lottery.errors import Interrupted, LotteryError, UsageError
+from lottery.paths import store_root
+from lottery.recipe.readings import READINGS
+
+if TYPE_CHECKING:
+    from lottery.runner.events import Outcome
+
+app = typer.Typer(
+    help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+app.add_typer(plot, name="plot")
+app.add_typer(ticket, name="ticket")
+app.command()(bench)
+app.command()(replicate)
+app.command()(report)
+
+
+def main() -> None:
+    """Entry point: errors become one line on stderr and an exit code."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # until a run has something to save
+    try:
+        app()
+    except LotteryError as error:
+        print(f"lottery: {error}" if not hasattr(error, "problems") else str(error), file=sys.stderr)
+        if isinstance(error, Interrupted):
+            print(f"continue with: {shlex.join(['lottery', *sys.argv[1:]])}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+    except MemoryError:
+        print("lottery: out of memory; close other programs, or run with fewer --jobs", file=sys.stderr)
+        sys.exit(3)
+    except OSError as error:
+        print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        sys.exit(3)
+    except Exception as error:
+        import tempfile
+
+        from lottery import registry
+        from lottery.plugins.load import blamed
+
+        handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
+        with open(handle, "w", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+        theirs = blamed(error, registry.plugins())
+        print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
+        sys.exit(2 if theirs else 70)
+
+
+@app.command("list")
+def list_entries(
+    what: Annotated[str | None, typer.Argument(metavar="[CATALOGUE]", help="recipes, optimizers, models, ...")] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """List the shipped recipes and what recipes can name, with its keys and sources."""
+    plug_in(plugin)
+    listing = {name: entries(name) for name in ([what] if what else catalogue_names())}
+    if as_json:
+        print_json(listing[what] if what else listing)
+        return
+    for name, listed in listing.items():
+        print_table(name, listed)
+
+
+@app.command()
+def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new file.")]) -> None:
+    """Copy a recipe to a file of your own."""
+    from lottery.files.write import write_atomic
+    from lottery.recipe.load import find_recipe
+
+    path = path / f"{Path(recipe).stem}.yaml" if path.is_dir() else path
+    if path.exists():
+        raise UsageError(f"{path}: is there already; name another file")
+    source = find_recipe(recipe)
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    write_atomic(path, source.read_bytes())
+    print(path)
+
+
+@app.command()
+def check(recipe: RecipeName, sets: Sets = None, plugin: Plugins = None, as_json: Json = False) -> None:
+    """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
+    loaded = load(recipe, sets, plugin)
+    if as_json:
+        print_json(loaded.canonical())
+    else:
+        print(f"{recipe}: fine")
+
+
+app.command()(plan)
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    sets: Sets = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    jobs: NumberOfJobs = "1",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
+    ] = False,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
+    plugin: Plugins = None,
+) -> None:
+    """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
+    from lottery.analysis.provenance import roundings
+    from lottery.analysis.views import rows_of
+    from lottery.cli.progress import watched
+    from lottery.formats.render import render
+    from lottery.results.study import study
+    from lottery.verdicts.frontier import sentences as frontier
+    from lottery.verdicts.sentences import sentences
+
+    loaded = load(recipe, sets, plugin)
+    outcome = watched(
+        loaded,
+        data=data,
+        store=store,
+        device=device,
+        jobs=number_of_jobs(jobs),
+        deterministic=deterministic,
+        checkpoint_seconds=checkpoint_seconds,
+        plugins=plugin or (),
+    )
+    found = study(loaded, store=store, data=data)
+    terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
+    for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):
+        terminal.say(sentence)
+    _report(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def status(store: StoreDir = None, as_json: Json = False) -> None:
+    """Count the jobs in the store by kind and state."""
+    from lottery.store.store import Store
+
+    summary = Store(store_root(store)).summary()
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        print(summary.text())
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A job's key, or its first digits.")],
+    store: StoreDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show one finished job: what it is, how it ended, what was measured, where it ran."""
+    from lottery.store.store import Store
+
+    kept = Store(store_root(store))
+    full = kept.resolve(key)
+    manifest = kept.find(full)
+    if manifest is None:
+        raise UsageError(f"{full}: this job was damaged and has been put aside; run its recipe again")
+    metrics = kept.read_json(full, "metrics.json") if "metrics.json" in manifest.files else {}
+    about = {**manifest.as_dict(), "identity": kept.read_json(full, "job.json"), "metrics": metrics}
+    if as_json:
+        print_json(about)
+        return
+    for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
+        if about[name] is not None:
+            print(f"{name:<12} {about[name]}")
+    for name in ("environment", "files"):
+        print(name)
+        for item, value in about[name].items():
+            print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
+    for name in ("density", *READINGS, "diverged", "lr", "edge"):
+        if metrics.get(name) is not None:
+            terminal.say(f"{name:<12} {in_words(metrics[name])}", indent=13)
+    for trial in metrics.get("trials", []):
+        terminal.say(f"{'trial':<12} {in_words(trial)}", indent=13)
+    print("identity")
+    print(json.dumps(about["identity"], indent=2))
+
+
+@app.command()
+def table(
+    recipe: RecipeName,
+    sets: Sets = None,
+    form: Annotated[str, typer.Option("--format", help="text, csv, markdown, latex, json or parquet.")] = "text",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")] = None,
+    view: Annotated[str, typer.Option(help=f"Which table: {', '.join(VIEWS)}.")] = "means",
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
+    from lottery.analysis.provenance import roundings
+    from lottery.analysis.views import rows_of
+    from lottery.files.write import write_atomic
+    from lottery.formats.render import FORMATS, render
+
+    if form not in FORMATS:
+        raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
+    if form == "parquet" and output is None:
+        raise UsageError("--format parquet: is no text; name a file with -o")
+    found = studied(recipe, sets, plugin, store, data)
+    rows = rows_of(found, view)
+    if output is None:
+        terminal.write(render(rows, form, terminal.width()))
+    else:
+        write_atomic(output, render(rows, form))
+    for sentence in roundings(found):
+        print(sentence, file=sys.stderr)
+
+
+app.command()(verify)
+
+
+@app.command()
+def gc(
+    store: StoreDir = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without this they are only listed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List what can go (leftovers of killed processes, checkpoints of finished jobs, quarantine); never results."""
+    from lottery.store.store import Store
+
+    kept = Store(store_root(store))
+    items = kept.garbage()
+    if delete:
+        kept.collect(items)
+    if as_json:
+        print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
+        return
+    for path, size, reason in items:
+        print(f"{size:>12,}  {path}  ({reason})")
+    total = sum(size for _, size, _ in items) / 1e6
+    print(f"{total:,.1f} MB {'removed' if delete else 'can go; --delete removes them'}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from lottery.recipe.load import json_schema
+
+    print_json(json_schema())
+
+
+def _report(outcome: Outcome) -> None:
+    for message in outcome.messages:
+        print(message, file=sys.stderr)
+    ends = [
+        f"{outcome.count(kind)} {kind}" for kind in ("done", "diverged", "failed", "blocked") if outcome.count(kind)
+    ]
+    found = outcome.count("found")
+    print(", ".join([*ends, f"{found} done before"] if found else ends or ["nothing to do"]), file=sys.stderr)

@@ -1,0 +1,82 @@
+"""What the commands share: arguments and options, and the recipe they name."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lottery.errors import UsageError
+from lottery.words import counted
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import Recipe
+    from lottery.results.study import Study
+    from lottery.runner.events import Jobs
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable.")
+]
+Plugins = Annotated[
+    list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
+]
+StoreDir = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
+]
+NumberOfJobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs",
+        metavar="N|auto",
+        help="Processes; the threads are shared out among them. auto: one for each core that has work.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
+    from lottery.recipe.load import load_recipe
+
+    plug_in(plugins)
+    return load_recipe(recipe, sets or ())
+
+
+def studied(
+    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: Path | None, data: Path | None
+) -> Study:
+    """What is finished of a recipe; what is missing is said on stderr."""
+    from lottery.results.plugin_edits import other_sources
+    from lottery.results.study import study
+
+    found = study(load(recipe, sets, plugins), store=store, data=data)
+    if found.missing:
+        are, them = ("is", "it") if found.missing == 1 else ("are", "them")
+        missing = f"{counted(found.missing, 'training')} {are} missing"
+        print(f"{missing}; lottery run {shlex.quote(recipe)} runs {them}", file=sys.stderr)
+        for sentence in other_sources(found.plan, found.store):
+            print(sentence, file=sys.stderr)
+    return found
+
+
+def plug_in(plugins: Sequence[str] | None) -> None:
+    from lottery import registry
+
+    for plugin in plugins or ():
+        registry.plug_in(plugin)
+
+
+def number_of_jobs(given: str) -> Jobs:
+    """Raises UsageError for what is neither `auto` nor a number above 0."""
+    if given == "auto":
+        return "auto"
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"--jobs {given}: is a number of processes, 1 or more, or auto")
+    return int(given)

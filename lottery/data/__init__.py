@@ -1,0 +1,1 @@
+"""Data as tensors: splits, batches, images that stay in their files."""

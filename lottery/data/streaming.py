@@ -1,0 +1,190 @@
+"""Images that stay in their files: decoded by worker processes as training and evaluation ask for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lottery.data.random_crop import Crops, Window
+from lottery.errors import DataError, MachineError
+from lottery.files.progress import told
+
+DECODED_BYTES = 2**26  # at once, where all images are gone through in order
+
+Image = NDArray[np.uint8]  # (height, width, channels)
+Part = tuple[list[int], Crops | None]
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images in files, with as much of a uint8 tensor (n, 3, size, size) about them as tells what they are.
+
+    `names` are paths inside `folder`, in one array of bytes: worker processes share its memory. `decode(file, size,
+    resize, window)` takes the window, where there is one, and brings it to size x size pixels; else the centre, of the
+    image whose short side is brought to `resize`. It raises DataError for what is no image, and is a function of a
+    module, so that it can be sent to other processes. With `resize` windows may be asked for."""
+
+    folder: Path
+    names: NDArray[np.bytes_]
+    size: int
+    decode: Callable[[Path, int, int | None, Window | None], Image]
+    resize: int | None = None
+    dtype: torch.dtype = torch.uint8
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self.names), 3, self.size, self.size))
+
+    def dim(self) -> int:
+        return 4
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def image(self, number: int, crops: Crops | None = None) -> Image:
+        """One image, decoded: its centre, or its window among these."""
+        window = crops.window(number) if crops is not None else None
+        return self.decode(self.folder / os.fsdecode(bytes(self.names[number])), self.size, self.resize, window)
+
+    def split(self, most: int) -> Iterator[Tensor]:
+        """All images in order, decoded `most` at a time or fewer, in many threads; a line now and then of how far."""
+        some = min(most, max(1, DECODED_BYTES // (3 * self.size**2)))
+        yield from told(self._decoded(some), self.folder, len(self), "decoded")
+
+    def _decoded(self, some: int) -> Iterator[tuple[int, Tensor]]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for begin in range(0, len(self), some):
+                images = list(pool.map(self.image, range(begin, min(begin + some, len(self)))))
+                yield len(images), torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The examples in `files`, handed out on a device by rows, decoded by `workers` processes of its own.
+
+    Each pass that goes on beside another one has its own processes; they stay for the next pass."""
+
+    files: Files
+    device: torch.device
+    channels_last: bool
+    workers: int
+    _idle: list[DataLoader[Any]] = field(default_factory=list)
+
+    @property
+    def width(self) -> int:
+        """Values of an example."""
+        return int(self.files.shape[1:].numel())
+
+    def rows(self, order: Tensor, begin: int, size: int, crops: Crops | None = None) -> Iterator[Tensor]:
+        """uint8 (size, width): examples `order[begin]` and on, the last part smaller; nothing before is decoded.
+
+        Raises DataError for a file that is no image any more, MachineError where a worker process has died."""
+        numbers = order[begin:].tolist()
+        loader = self._idle.pop() if self._idle else self._loader()
+        passes = loader.batch_sampler
+        assert isinstance(passes, _Parts)
+        passes.parts = [(numbers[i : i + size], crops) for i in range(0, len(numbers), size)]
+        try:
+            with self._workers_alive():
+                decoded = _started(loader)
+            while True:
+                with self._workers_alive():
+                    part = next(decoded, None)
+                if part is None:
+                    return
+                if isinstance(part, str):
+                    raise DataError(part)
+                yield part.to(self.device, non_blocking=True)
+        finally:  # a pass that is left early is made to start afresh by the next one
+            self._idle.append(loader)
+
+    @contextmanager
+    def _workers_alive(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:  # torch's word for a worker that is gone
+            raise MachineError(
+                f"{self.files.folder}: a process that decodes images has died ({error}); out of memory, or of shared "
+                "memory in /dev/shm? Make room and run again: it goes on where it was"
+            ) from error
+
+    def _loader(self) -> DataLoader[Any]:
+        return DataLoader(
+            _Rows(self.files, self.channels_last),  # type: ignore[arg-type]
+            batch_sampler=_Parts(),  # type: ignore[arg-type]
+            num_workers=self.workers,
+            collate_fn=_itself,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=True,
+            generator=torch.Generator(),  # else the loader draws a seed from the process-wide one, which is dropout's
+        )
+
+
+class _Parts:
+    """What DataLoader takes for a batch sampler: the numbers of the examples of each part of this pass, and the pass's
+    windows."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+
+    def __iter__(self) -> Iterator[Part]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What DataLoader takes for a data set that gives several examples at once."""
+
+    files: Files
+    channels_last: bool
+
+    def __getitems__(self, part: Part) -> Tensor | str:
+        """(n, values) in the order in memory that batches have, or what is wrong with a file: torch would wrap an error
+        into a traceback."""
+        numbers, crops = part
+        try:
+            images = np.stack([self.files.image(number, crops) for number in numbers])
+        except DataError as error:
+            return str(error)
+        rows = images if self.channels_last else images.transpose(0, 3, 1, 2)
+        return torch.from_numpy(np.ascontiguousarray(rows).reshape(len(numbers), -1))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def _itself(part: Any) -> Any:
+    return part
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Tensor | str]:
+    """The loader's iterator, its processes deaf to signals and ours without torch's handler of SIGCHLD.
+
+    Signals to the whole group of processes are for the main one: it saves what needs the images, then ends the others,
+    which are forked while the signals are blocked and stay so. Torch's handler raises wherever the main process is when
+    one of them dies, in the midst of an optimizer's step; without it, the next fetch does."""
+    main = threading.current_thread() is threading.main_thread()  # torch sets no handler elsewhere
+    before = signal.getsignal(signal.SIGCHLD)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+    try:
+        return iter(loader)
+    finally:
+        if main:
+            signal.signal(signal.SIGCHLD, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -1,1 +1,0 @@
-"""Datasets: one function adds one; `f(root, **args) -> lottery.data.Splits`."""

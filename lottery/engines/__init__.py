@@ -1,0 +1,1 @@
+"""What computes the training steps: torch, CUDA graphs, compiled kernels; which is used where."""

@@ -1,0 +1,228 @@
+"""Which engine computes a training's steps: torch with one matrix library or another, kernels that skip pruned weights
+or background, or a CUDA graph."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lottery.catalogue.models._perceptron import Perceptron
+from lottery.device import Machine
+from lottery.engines import cuda_graph
+from lottery.errors import MachineError, UsageError
+from lottery.network.build import prunable
+from lottery.pruning.mask import Mask, masked
+from lottery.training.engine import DenseEngine, Engine, OneDnnEngine, onednn_is_exact
+from lottery.training.objective import Batch, Objective
+
+Rule = Literal["sgd", "momentum", "nesterov", "adam"]
+Wanted = Literal["auto", "dense", "onednn", "sparse", "background", "graph"]
+Candidate = Literal["onednn", "sparse", "background"]
+LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
+TIMED_STEPS = 6  # of each engine
+WORTH_IT = 1.1  # times as fast, for another matrix library: sums have another order for it
+SPARSE_ENOUGH = 0.5  # density, where nothing may be decided by the clock
+
+
+def engine_for(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask | None,
+    wanted: Wanted,
+    machine: Machine,
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    steps: int,
+    background: Tensor | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Engine:
+    """What computes the `steps` of a training. `mask` is None where it changes on the way; `background` is what black
+    images give as inputs, None where examples are no images. An engine whose arithmetic has to be compiled is ready
+    when this returns; raises Stopped where it is told to stop before that.
+
+    A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
+    sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
+    fastest; with `deterministic`, the sparse engine where a density of 0.5 or less lets expect it, else the dense one.
+    Where an engine is asked for by name, raises UsageError as `refuse` does, and where nothing can be compiled here,
+    MachineError; `auto` takes the dense engine then, with a warning."""
+    dense = DenseEngine(objective, optimizer)
+    refuse(objective, optimizer, wanted, background)
+    if wanted == "dense" or mask is None:
+        return dense
+    if wanted == "graph":
+        return cuda_graph.GraphEngine(objective, optimizer, cuda_graph.CudaGraphs(machine.device))
+    if wanted == "sparse" and mask.density == 1:
+        return dense
+    make = partial(_made, mask=mask, machine=machine, background=background, stopped=stopped)
+    if wanted == "auto":
+        try:
+            chosen = _chosen(objective, optimizer, mask, machine, batches, steps, background, make)
+            return dense if chosen is None else make(chosen, objective, optimizer)
+        except MachineError as error:
+            warnings.warn(f"{error}; dense steps in its place", stacklevel=2)
+            return dense
+    return make(wanted, objective, optimizer)
+
+
+def refuse(
+    objective: Objective, optimizer: torch.optim.Optimizer, wanted: Wanted, background: Tensor | None = None
+) -> None:
+    """Raises UsageError where the engine cannot train this network with this optimizer on examples of this kind."""
+    if wanted in ("auto", "dense"):
+        return
+    judges = {"graph": cuda_graph.unsupported, "onednn": _no_other_library}
+    why = judges.get(wanted, unsupported)(objective, optimizer)
+    if wanted == "background" and why is None:
+        why = _no_background(objective, background)
+    if why is not None:
+        raise UsageError(f"train.engine: {wanted} {why}; write auto, which takes another engine here")
+
+
+def _chosen(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask,
+    machine: Machine,
+    batches: Callable[[], Iterable[Batch]],
+    steps: int,
+    background: Tensor | None,
+    make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
+) -> Candidate | None:
+    """The engine that is the fastest; None where it is the dense one."""
+    if steps < LEAST_STEPS:
+        return None
+    able = unsupported(objective, optimizer) is None
+    if machine.deterministic:
+        return "sparse" if able and mask.density <= SPARSE_ENOUGH else None
+    names: list[Candidate] = ["sparse"] if able and mask.density < 1 else []
+    names += ["background"] if able and _no_background(objective, background) is None else []
+    names += ["onednn"] if _no_other_library(objective, optimizer) is None else []
+    if not names:
+        return None
+    (copied, its_optimizer), *others = (copy.deepcopy((objective, optimizer)) for _ in (None, *names))
+    with masked(copied.model, mask, its_optimizer):
+        engines: dict[Candidate | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
+        for candidate, other in zip(names, others, strict=True):
+            engines[candidate] = make(candidate, *other)
+        seconds: dict[Candidate | None, float] = dict.fromkeys(engines, math.inf)
+        for x, y in islice(batches(), TIMED_STEPS):
+            for name, engine in engines.items():
+                began = time.perf_counter()
+                engine.step(x, y)
+                taken = (time.perf_counter() - began) * (WORTH_IT if name == "onednn" else 1)
+                seconds[name] = min(seconds[name], taken)
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def _made(
+    name: Candidate,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask,
+    machine: Machine,
+    background: Tensor | None,
+    stopped: Callable[[], bool],
+) -> Engine:
+    if name == "onednn":
+        return OneDnnEngine(objective, optimizer)
+    try:
+        from lottery.engines.compiled.background import BackgroundEngine
+        from lottery.engines.compiled.base import stoppable
+        from lottery.engines.compiled.sparse import SparseEngine
+    except (ImportError, RuntimeError, OSError) as error:  # or it may keep nothing that it compiled
+        raise MachineError(
+            f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
+        ) from error
+    with stoppable(stopped):
+        _ready(name)
+    if name == "sparse":
+        return SparseEngine(objective, optimizer, mask, machine.threads)
+    assert background is not None
+    return BackgroundEngine(objective, optimizer, mask, machine.threads, background)
+
+
+@cache
+def _ready(name: Candidate) -> None:
+    """Compile all that an engine runs, or load it, by having it train a network of two inputs."""
+    from lottery.engines.compiled.background import BackgroundEngine
+    from lottery.engines.compiled.sparse import SparseEngine
+
+    with torch.random.fork_rng(devices=[]):
+        model = Perceptron((2,), 2, (2,), "none", "relu", 0.0, False)
+    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
+    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), 1
+    engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
+    engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
+    engine.outputs(torch.ones(2, 2))
+
+
+def _no_other_library(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
+    """Why another library for matrix products is not tried, in words; convolutions are oneDNN's anyway."""
+    if not isinstance(objective.model, Perceptron) or objective.precision != "fp32":
+        return "is for fully connected networks in fp32 only"
+    if any(p.device.type != "cpu" for p in objective.model.parameters()):
+        return "works on a CPU only"
+    if rule(optimizer) is None:
+        return "knows the optimizers sgd, momentum, nesterov, adam and adamw only"
+    return None if onednn_is_exact() else "rounds to bfloat16 on this processor"
+
+
+def _no_background(objective: Objective, background: Tensor | None) -> str | None:
+    if background is None:
+        return "trains on images only"
+    assert isinstance(objective.model, Perceptron)
+    if objective.model.depth == 0:
+        return "trains networks with a hidden layer only"
+    return "trains no residual connections" if objective.model.residual else None
+
+
+def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
+    """Why no compiled engine can train this network with this optimizer, in words; None where the sparse one can."""
+    model, loss = objective.model, objective.loss
+    if not isinstance(model, Perceptron):
+        return "trains fully connected networks only"
+    if any(not _plain(after) for name, after in model.named_children() if name.startswith("after")):
+        return "trains networks of rectifiers without normalization and dropout only"
+    if any(type(layer) is not nn.Linear for layer in layers(model).values()):
+        return "trains plain layers only"
+    if len({id(layer.weight) for layer in layers(model).values()}) < len(layers(model)):
+        return "trains layers with a weight of their own only"
+    if not all(p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad for p in model.parameters()):
+        return "trains float32 weights on a CPU only"
+    if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None or loss.reduction != "mean":
+        return "knows no loss but cross-entropy"
+    if objective.clip is not None or objective.accumulate > 1 or objective.precision != "fp32":
+        return "knows no train.clip, no train.accumulate and no precision but fp32"
+    if rule(optimizer) is None:
+        return "knows the optimizers sgd, momentum, nesterov, adam and adamw only"
+    return None
+
+
+def layers(model: Perceptron) -> dict[str, nn.Linear]:
+    """The linear layers by name, in the order that an example passes them."""
+    names = [*(f"fc{i}" for i in range(1, model.depth + 1)), "output"]
+    return {name: getattr(model, name) for name in names}
+
+
+def rule(optimizer: torch.optim.Optimizer) -> Rule | None:
+    """What the compiled kernels call an optimizer; None for one that they do not have."""
+    kind, groups = type(optimizer), optimizer.param_groups
+    if len(groups) != 1 or groups[0].get("maximize") or groups[0].get("dampening") or groups[0].get("amsgrad"):
+        return None
+    if kind is torch.optim.SGD:
+        return "nesterov" if groups[0]["nesterov"] else "momentum" if groups[0]["momentum"] else "sgd"
+    return "adam" if kind in (torch.optim.Adam, torch.optim.AdamW) else None
+
+
+def _plain(after: nn.Module) -> bool:
+    """What follows a layer is a rectifier and nothing else."""
+    return [type(part) for part in after.children()] == [nn.Identity, nn.ReLU]

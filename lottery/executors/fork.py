@@ -1,0 +1,88 @@
+"""Workers forked from a process that has imported torch and read the data: they begin at once and share both.
+
+A fork takes along the memory and one thread. A pool of threads that torch's OpenMP had started would be waited for in
+vain (pytorch issue 17199), so the process that forks runs no kernel on more than one thread, and does not fork where it
+finds that it has other threads: those of a plugin, say."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lottery.runner.parallelism import fit_memory
+
+if TYPE_CHECKING:
+    from lottery.runner.context import Bench
+
+FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of them at a fork
+
+
+def hold_threads() -> int:
+    """Have torch compute on one thread until `release_threads` is given what this returns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return threads
+
+
+def release_threads(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+
+def ready(bench: Bench, *, fitting: bool) -> bool:
+    """Whether this process can fork the workers of the bench; where it can, everything they would do alike is done.
+
+    With `fitting` they are made as few as fit into the memory."""
+    if sys.platform != "linux" or bench.jobs == 1 or bench.machine.device.type != "cpu":
+        return False
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
+    if not _alone():
+        return False
+    if fitting:
+        fit_memory(bench)
+    return bench.jobs > 1
+
+
+def _alone() -> bool:
+    """Whether no other thread minds a fork. Those of OpenBLAS do not: it ends them at a fork, hence this one."""
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    others = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
+    return all((task / "comm").read_text().strip() in FORK_SAFE for task in others)
+
+
+def fork(count: int, channel: socket.socket, begin: Callable[[socket.socket], None]) -> list[int]:
+    """Fork so many workers and wait for them; each begins with a socket that comes in on the channel.
+
+    Their exit codes, -9 of one that signal 9 killed. Fewer are forked where the channel is closed."""
+    gc.collect()
+    gc.freeze()  # a collection writes to every object, and a page that is written to is shared no more
+    workers = []
+    for _ in range(count):
+        _, received, _, _ = socket.recv_fds(channel, 1, 1)
+        if not received:
+            break
+        if (worker := os.fork()) == 0:
+            _be_worker(socket.socket(fileno=received[0]), begin)
+        os.close(received[0])
+        workers.append(worker)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
+    gc.unfreeze()  # what is not given back at the end is told of on stderr by a library
+    return codes
+
+
+def _be_worker(own: socket.socket, begin: Callable[[socket.socket], None]) -> None:
+    try:
+        os.setsid()  # Ctrl-C in the terminal reaches the first process only, which passes it on once
+        begin(own)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)  # an exit in order would touch, and so copy, all that is shared

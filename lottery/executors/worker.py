@@ -1,0 +1,136 @@
+"""The process that `lottery run --jobs N` starts: it takes part in the run, or makes ready and forks those who do.
+
+Its stdin is a socket: the request comes in on it, and the events go out, a line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottery.errors import Interrupted, LotteryError
+from lottery.signals import Stop
+
+if TYPE_CHECKING:
+    from lottery.runner.context import Bench
+
+
+class Line:
+    """The connection to the process that started the run."""
+
+    def __init__(self, channel: socket.socket, stop: Stop):
+        self.channel, self._stop = channel, stop
+        self._out = channel.makefile("w", encoding="utf-8")
+
+    def say(self, message: dict[str, Any]) -> None:
+        try:
+            self._out.write(json.dumps(message) + "\n")
+            self._out.flush()
+        except ConnectionError:  # nobody is there to be told
+            self._stop.signal = self._stop.signal or signal.SIGTERM
+
+    def listen(self) -> None:
+        """Note in `stop` each signal that is passed on, a byte; a worker whose parent is gone stops as if told to."""
+        try:
+            while number := self.channel.recv(1):
+                self._stop.signal = number[0]
+        except ConnectionError:
+            pass
+        self._stop.signal = self._stop.signal or signal.SIGTERM
+
+    def another(self, channel: socket.socket) -> Line:
+        """A line of this process's own, in place of the one that it was forked with."""
+        self._out.close()
+        self.channel.close()
+        return Line(channel, self._stop)
+
+
+def main() -> int:
+    """Take part in one run. Exit code 0 also when jobs failed: the events say so."""
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, frame: setattr(stop, "signal", received))
+    with open(0, "rb", buffering=0, closefd=False) as stdin:  # not a byte more than the line: fork takes the rest
+        request = json.loads(stdin.readline())
+    line = Line(socket.socket(fileno=os.dup(0)), stop)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what a model starts must not hold the line open
+    os.dup2(2, 1)
+    line.say(_last_words(lambda: _serve(request, stop, line)))
+    return 0
+
+
+def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
+    """What is to be said at the end beside that it is the end: how each forked worker ended."""
+    first = request.pop("first")
+    from lottery import registry
+
+    for plugin in request.pop("plugins"):
+        registry.plug_in(plugin)
+    if not first:
+        _take_part(_bench(request, stop), line)
+        return {}
+    from lottery.executors import fork
+    from lottery.results.mixed_environments import foreseen
+
+    threads = fork.hold_threads()
+    bench = _bench(request, stop)
+
+    def begin(own: Line) -> None:
+        fork.release_threads(threads)
+        own.say(_last_words(lambda: _take_part(bench, own)))
+
+    able = fork.ready(bench, fitting=request["jobs"] == "auto")
+    about = {"fingerprint": bench.plan.fingerprint, "others": dict(bench.plan.others), "jobs": bench.jobs}
+    mixed = foreseen(bench.plan, bench.store, bench.machine.environment())
+    line.say({"prepared": {**about, "forks": able, "mixed": mixed}})
+    if able:
+        return {"exit_codes": fork.fork(bench.jobs, line.channel, lambda own: begin(line.another(own)))}
+    fork.release_threads(threads)
+    _take_part(bench, line)
+    return {}
+
+
+def _bench(request: dict[str, Any], stop: Stop) -> Bench:
+    from lottery.recipe.load import restore_recipe
+    from lottery.runner.events import Request
+    from lottery.runner.run import prepare
+
+    about = {name: value for name, value in request.items() if name not in ("recipe", "data", "store")}
+    recipe = restore_recipe(request["recipe"])
+    return prepare(Request(recipe, Path(request["data"]), Path(request["store"]), **about), stop)
+
+
+def _take_part(bench: Bench, line: Line) -> None:
+    from lottery.runner.run import work
+
+    threading.Thread(target=line.listen, daemon=True).start()
+    for event in work(bench):
+        line.say(event.as_dict())
+
+
+def _last_words(serve: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    try:
+        return {"end": "done", **(serve() or {})}
+    except Interrupted as interrupted:
+        return {"end": "interrupted", "message": str(interrupted), "exit_code": interrupted.exit_code}
+    except LotteryError as error:
+        kind = type(error).__name__
+        return {"end": "error", "kind": kind, "message": str(error), "exit_code": error.exit_code}
+    except Exception as error:
+        from lottery import registry
+        from lottery.plugins.load import blamed
+
+        if (theirs := blamed(error, registry.plugins())) is not None:
+            return {"end": "error", "kind": "UsageError", "message": theirs, "exit_code": 2}
+        return {"end": "bug", "message": traceback.format_exc(), "exit_code": 70}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Figures. matplotlib is imported when one is drawn, without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottery import registry
+from lottery.catalogue.schedules import multiplier
+from lottery.errors import UsageError
+from lottery.figures import drawn
+from lottery.figures.style import DASHES
+from lottery.files.write import write_atomic
+from lottery.values import Component, Duration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lottery.recipe.schema import Recipe
+
+FORMATS = (".png", ".svg", ".pdf")
+POINTS = 20_000  # of a curve: more than a figure has pixels across
+REWINDS = {"weights": "rewind", "lr": "lr rewind", "finetune": "fine-tune from"}
+MOST_NAMES = 4  # optimizers that one line of the legend names
+LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as at zero
+
+
+def image(path: Path, draw: Callable[[], Figure]) -> None:
+    """Draw a figure into a file, all or nothing; the same bytes for the same figure.
+
+    Raises UsageError before drawing where the name says no format that there is."""
+    form = checked(path).suffix.lower()[1:]
+    write_atomic(path, drawn(draw(), form))
+
+
+def checked(path: Path) -> Path:
+    """The path, if its name says a format that there is. Raises UsageError."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: no picture is called so; end the name in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    return path
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The learning rate over a training, its lengths in steps: `rates[i]` is that of step `steps[i]`.
+
+    `relative` where the recipe tunes: the rates are then parts of the one that will be chosen."""
+
+    optimizer: str
+    rate: float
+    relative: bool
+    steps: list[int]
+    rates: list[float]
+    warmup: int
+    rewinds: list[tuple[int, str]]  # step and what to call it
+    per_epoch: int | None
+
+
+def curves(recipe: Recipe, data: Path) -> list[Curve]:
+    """One for each optimizer. Reads the data only where a length is in epochs; raises UsageError or DataError there."""
+    sizes = [component.args.get("batch_size", recipe.train.batch_size) for component in recipe.train.optimizer]
+    per_epoch = _steps_per_epoch(recipe, data, sizes) if any(d.unit == "ep" for d in _lengths(recipe)) else None
+    return [
+        _curve(recipe, component, per_epoch[place] if per_epoch else None)
+        for place, component in enumerate(recipe.train.optimizer)
+    ]
+
+
+def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
+    """The learning rate of each optimizer over the steps, with warm-up and rewind points."""
+    from matplotlib.figure import Figure
+
+    drawn = curves(recipe, data)
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    groups: dict[tuple[float, ...], list[Curve]] = {}
+    for curve in drawn:
+        groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(curve)
+    for place, group in enumerate(groups.values()):
+        names = list(dict.fromkeys(curve.optimizer for curve in group))
+        label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        label += "" if group[0].relative else f" (lr {group[0].rate:g})"
+        style = {"color": f"C{place % 10}", "linestyle": DASHES[place // 10 % len(DASHES)]}
+        axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.8, **style)  # type: ignore[arg-type]
+    _mark(axes, drawn)
+    schedule = recipe.train.schedule
+    said = ", ".join([schedule.name, *(f"{key} {_said(value)}" for key, value in schedule.component.args.items())])
+    warm = f", after a warm-up of {schedule.warmup}" if schedule.warmup else ""
+    axes.set_title(f"{recipe.name}: {said}{warm}", fontsize="medium")
+    axes.set_xlabel("training step")
+    axes.set_ylabel("learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
+    _scale(axes, [rate for curve in drawn for rate in curve.rates], log)
+    axes.set_xlim(0, max(curve.steps[-1] for curve in drawn) + 1)
+    axes.grid(alpha=0.25)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    if len({curve.per_epoch for curve in drawn}) == 1 and drawn[0].per_epoch:
+        scale: Any = drawn[0].per_epoch
+        above = axes.secondary_xaxis("top", functions=(lambda step: step / scale, lambda epoch: epoch * scale))
+        above.set_xlabel("epoch")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return figure
+
+
+def _scale(axes: Axes, rates: list[float], log: bool) -> None:
+    """The learning rate's axis, with room above the curves for the names of rewind points."""
+    highest = max(rates)
+    if not log:
+        axes.set_ylim(0, 1.3 * highest)
+        return
+    lowest = max(min(rate for rate in rates if rate > 0), LOG_RANGE * highest)
+    axes.set_yscale("log")
+    axes.set_ylim(lowest / 1.5, highest * 1.5 * (1.5 * highest / lowest) ** 0.3)
+
+
+def _mark(axes: Axes, drawn: list[Curve]) -> None:
+    """The warm-up as a band, rewind points as lines with their names."""
+    warm = sorted({curve.warmup for curve in drawn if curve.warmup})
+    for place, end in enumerate(warm):
+        axes.axvspan(0, end, color="tab:gray", alpha=0.12, linewidth=0, label=None if place else "warm-up")
+    points: dict[int, list[str]] = {}
+    for curve in drawn:
+        for step, name in curve.rewinds:
+            if name not in points.setdefault(step, []):
+                points[step].append(name)
+    for step, names in sorted(points.items()):
+        axes.axvline(step, color="black", linewidth=1, linestyle=(0, (2, 2)))
+        axes.annotate(
+            ", ".join(names),
+            (step, 0.98),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            rotation=90,
+            fontsize="x-small",
+            va="top",
+        )
+
+
+def _curve(recipe: Recipe, optimizer: Component, per_epoch: int | None) -> Curve:
+    def steps(length: Duration) -> int:
+        return length.value if length.unit == "it" else length.steps(per_epoch or 1)
+
+    schedule, total = recipe.train.schedule, steps(recipe.train.length)
+    warmup = steps(schedule.warmup) if schedule.warmup else 0
+    given = {**registry.optimizers[optimizer.name].defaults, **optimizer.args}.get("lr")
+    rate = 1.0 if recipe.tune is not None or given is None else float(given)
+    at = multiplier(schedule.component, warmup, total, steps)
+    stride = -(-total // POINTS)
+    shown = [*range(0, total - 1, stride), total - 1]
+    return Curve(
+        optimizer.name,
+        rate,
+        recipe.tune is not None,
+        shown,
+        [rate * at(step) for step in shown],
+        warmup,
+        [(steps(r.to), f"{REWINDS[r.mode]} {'init' if r.to.value == 0 else r.to}") for r in recipe.rewind],
+        per_epoch,
+    )
+
+
+def _lengths(recipe: Recipe) -> Iterator[Duration]:
+    """Each length that the figure shows."""
+
+    def inside(value: Any) -> Iterator[Duration]:
+        if isinstance(value, Duration):
+            yield value
+        for item in value if isinstance(value, (list, tuple)) else ():
+            yield from inside(item)
+
+    schedule = recipe.train.schedule
+    yield from inside([recipe.train.length, schedule.warmup, *schedule.component.args.values()])
+    yield from (rewind.to for rewind in recipe.rewind if rewind.to.value)
+
+
+def _steps_per_epoch(recipe: Recipe, root: Path, sizes: list[int | str]) -> list[int]:
+    """Batches of one pass over the training part, for each batch size."""
+    import torch
+
+    from lottery.data.splits import Data, load
+
+    spec = recipe.data
+    data = Data(
+        load(spec.component, root),
+        seed=recipe.seeds[0],
+        validation=spec.validation,
+        limit=spec.limit,
+        stratify=spec.stratify,
+        device=torch.device("cpu"),
+    )
+    return [data.steps_per_epoch(data.train_size if size == "all" else int(size)) for size in sizes]
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

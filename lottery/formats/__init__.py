@@ -1,0 +1,1 @@
+"""Tables of any view as text, Markdown, LaTeX, CSV, JSON and Parquet."""

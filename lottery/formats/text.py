@@ -1,0 +1,209 @@
+"""A table as text: aligned columns with numbered notes below it, in blocks where it is wider than the terminal."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, zip_longest
+
+from lottery.analysis.accuracy import Row
+from lottery.formats.readable_columns import for_programs_only
+
+Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same names
+
+GAP = "  "
+KEY_DIGITS = 12  # of a job's key on a terminal: `lottery show` takes as many
+NOTES = ("note", "reason")  # columns of sentences, which stand below the table
+ALWAYS = ("optimizer", "found_with", "rewind", "density", "verdict")  # columns that stay, though all rows say the same
+FIRST = ("verdict", *NOTES)  # columns that the first block has, wherever they stand in the table
+REPEATED = (  # columns that say what a row is, which each block repeats; those named last make room first
+    *("optimizer", "found_with", "density", "rewind", "seed", "kind", "layer", "branch", "sample", "against", "claim"),
+    *("field", "between", "other", "retrained_with"),
+)
+TALL = 20  # rows of a block at most, where there are several blocks
+MOST = 0.75  # of the width, for what is repeated
+
+
+def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
+    """The rows, whose `cells` are what is read of them, with their notes below.
+
+    Without a width every column stands in one line, as files and pipes want it. With one nothing is wider: columns that
+    are empty, the same in all rows or for programs only are left out, the others fall into blocks that repeat what a
+    row is, and many rows into bands, so that the blocks of a row are not far from one another."""
+    if width is None:
+        cells, below = _with_numbers(cells)
+        return "".join(f"{line}\n" for line in [*_aligned(cells, cells), *below])
+    cells, shared = _varying(table, cells)
+    cells, below = _with_numbers(cells)
+    parts = list(_parts(table, cells, width))
+    bands = list(_bands(cells)) if len(parts) > 1 else [cells]
+    blocks = [_fitting(_only(part, band), width, _only(part, cells)) for band in bands for part in parts]
+    under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
+    return "\n\n".join("\n".join(lines) for lines in [*blocks, under] if lines) + "\n"
+
+
+def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:
+    """The cells with numbers in place of the NOTES, and the lines that say what they mean.
+
+    What all of several rows say needs no number."""
+    said = {name: [_statements(name, row[name]) for row in cells] for name in NOTES if cells and name in cells[0]}
+    everywhere = {
+        name: [each for each in rows[0] if len(rows) > 1 and all(each in row for row in rows)]
+        for name, rows in said.items()
+    }
+    numbers: dict[str, int] = {}
+    numbered: list[dict[str, str]] = []
+    for place, row in enumerate(cells):
+        new = dict(row)
+        for name, rows in said.items():
+            own = [each for each in rows[place] if each not in everywhere[name]]
+            marks = [numbers.setdefault(each, len(numbers) + 1) for each in own]
+            new[name] = f"[{','.join(map(str, sorted(marks)))}]" if marks else ""
+        numbered.append(new)
+    empty = {name for name in said if not any(row[name] for row in numbered)}
+    below = [f"[{number}] {note}" for note, number in numbers.items()]
+    below += [f"all rows: {note}" for notes in everywhere.values() for note in notes]
+    return [{name: cell for name, cell in row.items() if name not in empty} for row in numbered], below
+
+
+def _statements(name: str, cell: str) -> list[str]:
+    """A note is a list of statements that stand for themselves, a reason is one."""
+    return list(dict.fromkeys(cell.split("; ") if name == "note" else [cell])) if cell else []
+
+
+def _varying(table: Sequence[Row], cells: Cells) -> tuple[Cells, list[str]]:
+    """The cells without the columns that are for programs only, empty in all rows, or the same word in all of several;
+    keys in short.
+
+    The lines say the words. Numbers stay, beside those that they are to be compared with."""
+    kept, shared, left_out = [], [], for_programs_only(table)
+    for name in cells[0] if cells else ():
+        if name in left_out:
+            continue
+        column, values = [row[name] for row in cells], [row.get(name) for row in table]
+        if not any(column):
+            continue
+        words = len(column) > 1 and isinstance(values[0], (str, bool)) and len(set(column)) == 1
+        if words and name not in (*ALWAYS, *NOTES):
+            shared.append(f"{name} {_short(name, column[0])}")
+        else:
+            kept.append(name)
+    lines = [f"all rows: {', '.join(shared)}"] if shared else []
+    return [{name: _short(name, row[name]) for name in kept} for row in cells], lines
+
+
+def _short(name: str, cell: str) -> str:
+    return cell[:KEY_DIGITS] if name == "key" else cell
+
+
+def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]]:
+    """The names of the columns in parts that fit the width, each with those that say what a row is.
+
+    What is said of one network stays together, where a part has room for it."""
+    names = list(cells[0]) if cells else []
+    widths = {name: len(GAP) + _width(name, [row[name] for row in cells]) for name in names}
+    lead = [name for name in REPEATED if name in names]
+    while len(lead) > 1 and sum(widths[name] for name in lead) > MOST * width:
+        lead.pop()
+    first = sum(widths[name] for name in lead) - len(GAP)
+    part, used = list(lead), first
+    others = sorted((name for name in names if name not in lead), key=lambda name: name not in FIRST)
+    for group in _groups(table, others):
+        together = sum(widths[name] for name in group)
+        for chunk in [group] if first + together <= width else [[name] for name in group]:
+            wanted = sum(widths[name] for name in chunk)
+            if used + wanted > width and len(part) > len(lead):
+                yield [name for name in names if name in part]
+                part, used = list(lead), first
+            part += chunk
+            used += wanted
+    yield [name for name in names if name in part]
+
+
+def _bands(cells: Cells) -> Iterator[Cells]:
+    """The rows in bands of TALL at most, which begin with a new optimizer where there is one."""
+    band: list[Mapping[str, str]] = []
+    for _, group in groupby(cells, lambda row: next(iter(row.values()))):
+        rows = list(group)
+        if len(band) + len(rows) > TALL and band:
+            yield band
+            band = []
+        band += rows
+        while len(band) > TALL:
+            yield band[:TALL]
+            band = band[TALL:]
+    if band or not cells:
+        yield band
+
+
+def _groups(table: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
+    """The columns of each network together, every other one for itself."""
+    networks = {name: name.replace("_", " ") for name in table[0] if f"{name}_n" in table[0]} if table else {}
+    of = {f"{said}{end}": name for name, said in networks.items() for end in (" step", " diff")}
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(of.get(name, name), []).append(name)
+    return list(groups.values())
+
+
+def _only(names: Sequence[str], cells: Cells) -> Cells:
+    return [{name: row[name] for name in names} for row in cells]
+
+
+def _aligned(cells: Cells, whole: Cells) -> list[str]:
+    """Lines of columns as narrow as they can be for the whole table, with a rule below their names."""
+    names, rows = list(cells[0]) if cells else [], [list(row.values()) for row in cells]
+    heads = [_folded(name, [row[name] for row in whole]) for name in names]
+    widths = [_width(name, [row[name] for row in whole]) for name in names]
+    lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return [GAP.join(line).rstrip() for line in padded]
+
+
+def _fitting(cells: Cells, width: int, whole: Cells) -> list[str]:
+    """The lines of a part; where even that is too wide, its widest cells are broken into lines."""
+    lines = _aligned(cells, whole)
+    if max(map(len, lines)) <= width:
+        return lines
+    from rich.console import Console
+    from rich.rule import Rule
+    from rich.table import Table
+
+    names = list(cells[0])
+    grid = Table.grid(padding=(0, len(GAP)))
+    for _ in names:
+        grid.add_column(overflow="fold")
+    grid.add_row(*("\n".join(_folded(name, [row[name] for row in whole])) for name in names))
+    grid.add_row(*(Rule(characters="-", style="none") for _ in names))
+    for row in cells:
+        grid.add_row(*row.values())
+    console = Console(width=width, color_system=None, force_terminal=False, markup=False, highlight=False, emoji=False)
+    with console.capture() as drawn:
+        console.print(grid)
+    return [line.rstrip() for line in drawn.get().splitlines()]
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    return max(map(len, (*_folded(name, cells), *cells)))
+
+
+def _folded(name: str, cells: Sequence[str]) -> list[str]:
+    """A column's name in lines that are no wider than its cells or its longest word, broken at spaces and after
+    underscores."""
+    first, *words = re.split("(?<=[_ ])(?=.)", name)
+    width = max(len(text.rstrip()) for text in (first, *words, *cells))
+    lines = [first]
+    for word in words:
+        if len(lines[-1]) + len(word.rstrip()) <= width:
+            lines[-1] += word
+        else:
+            lines.append(word)
+    return [line.rstrip() for line in lines]
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """A line below the table in lines of this width, the later ones set in below the words of a numbered note."""
+    mark = re.match(r"\[\d+\] |", line)
+    indent = len(mark[0]) if mark and mark[0] else 2
+    return textwrap.wrap(line, width, subsequent_indent=" " * min(indent, width // 2), break_on_hyphens=False)

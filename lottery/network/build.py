@@ -1,0 +1,189 @@
+"""From a recipe's model to a network at initialization, and which of its weights may be pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized, register_parametrization, remove_parametrizations
+
+from lottery import registry
+from lottery.errors import UsageError
+from lottery.network.layout import Layout, choose, prunable_weights
+from lottery.network.weights import originals, places, weight_parameter
+from lottery.seed import generator, stream
+from lottery.values import Component
+
+Batch = tuple[Tensor, Tensor]  # inputs and targets
+
+
+def build_model(
+    component: Component,
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    init: Component,
+    seed: int,
+    batch: Batch | None = None,
+    embeddings: bool = False,
+) -> nn.Module:
+    """The seed's network for inputs of this shape (without the batch), on the CPU: see `initialized`."""
+    construct, draws = stream(seed, "construct"), generator(seed, "init")
+    return initialized(component, input_shape, classes, init, construct, draws, batch, embeddings)
+
+
+def initialized(
+    component: Component,
+    input_shape: tuple[int, ...],
+    classes: int,
+    init: Component,
+    construct: int,
+    draws: torch.Generator,
+    batch: Batch | None = None,
+    embeddings: bool = False,
+) -> nn.Module:
+    """A network whose weights the init draws; what an init leaves alone is drawn by the seed `construct`.
+
+    `batch` are training examples on the CPU, for an init with the trait `batch`. `embeddings` are prunable where this
+    is said; what else is, the network says itself (`lottery.network.layout`). Leaves the process-wide generator as
+    it was. Raises UsageError where the model does not take such inputs, the init asks for a batch and there is none,
+    or it leaves a parameter that is not finite."""
+    entry = registry.inits[init.name]
+    if entry.traits.get("batch") and batch is None:
+        raise UsageError(f"init {init.name}: it looks at training examples, and none are given here")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(construct)
+        model = registry.models[component.name].make(input_shape, classes, **component.args)
+    assert isinstance(model, nn.Module)
+    entry.make(model, draws, *([batch] if entry.traits.get("batch") else []), **init.args)
+    settle(model)
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UsageError(f"init {init.name}: {name} of {component.name} is not finite")
+    only = registry.models[component.name].traits.get("prunable", ())
+    choose(model, input_shape, empty=partial(on_device, model, "meta"), only=only, embeddings=embeddings)
+    return model
+
+
+def prunable(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that can be pruned, by name, in the order of the modules: each that multiplies an input.
+
+    Those of linear and convolutional, recurrent and attention layers, and those of a module's own code, as the network
+    was seen to use them when it was made; not biases, normalizations and positions, and embeddings on request only.
+    A name is that in the state dict, but attention's packed projections are three weights, `attention.q.weight`. Under
+    a weight normalization the parameter is the one that is normalized: `fc1.parametrizations.weight.original`
+    (spectral) or `fc1.parametrizations.weight.original1` (the direction v). A shared weight counts once."""
+    return prunable_weights(model)
+
+
+def effective(model: nn.Module) -> dict[str, Tensor]:
+    """The weight that each prunable layer computes with, by the names of `prunable`, detached, as in evaluation mode.
+
+    A layer without weight normalization gives its parameter itself: the memory is shared."""
+    with torch.no_grad(), evaluating(model):
+        return {
+            name: place.rows_of(getattr(model.get_submodule(place.path), place.attribute)).detach()
+            for name, place in Layout.of(model).weights.items()
+        }
+
+
+def lent(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of the model whose parameters and buffers are the tensors of the state themselves, to look at only."""
+    tensors = model.state_dict(keep_vars=True)
+    memory = {
+        id(tensor): nn.Parameter(state[name], requires_grad=False) if isinstance(tensor, nn.Parameter) else state[name]
+        for name, tensor in tensors.items()
+    }
+    return deepcopy(model, memory)
+
+
+def on_device(model: nn.Module, device: str) -> nn.Module:
+    """A copy of the model whose state has shapes but no values, and on the device "meta" takes no memory either."""
+    memory: dict[int, Tensor] = {}
+    for tensor in model.state_dict(keep_vars=True).values():
+        empty = torch.empty_like(tensor, device=device, requires_grad=False)
+        memory[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return deepcopy(model, memory)
+
+
+@torch.no_grad()
+def set_weight(layer: nn.Module, value: Tensor) -> None:
+    """Make `value` the layer's weight; a weight normalization takes it apart into its own parameters.
+
+    Spectral normalization keeps it as the weight that it divides by the norm."""
+    if is_parametrized(layer, "weight"):
+        layer.weight = value.clone()  # the parametrization keeps the tensor that it is given
+    else:
+        weight_parameter(layer)[1].copy_(value)
+
+
+def own_parameters(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """Give each of these weights a plain parameter of its own, of the value that its layer computes with.
+
+    Weight normalizations are taken off the layers, packed weights apart. Names are those of `prunable` before, or of
+    whole parameters, and the keys of what is returned: the parameters now in their place."""
+    layout, weights = Layout.of(model), dict[str, nn.Parameter]()
+    for name in names:
+        place = layout.place(name)
+        module = model.get_submodule(place.path)
+        if place.rows is None and is_parametrized(module, place.attribute):
+            kind = type(module)  # torch takes the weight off this class, which copies of the model share
+            module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
+            with torch.enable_grad():  # torch leaves a parameter only where the weight has a gradient
+                remove_parametrizations(module, place.attribute, leave_parametrized=True)
+        elif place.rows is not None and not is_parametrized(module, place.attribute):
+            sizes = [part.rows[1] - part.rows[0] for part in layout.parts[place.parameter] if part.rows]
+            register_parametrization(module, place.attribute, _Packed(sizes), unsafe=True)
+        weight = getattr(module, place.attribute)
+        if place.rows is not None:
+            number = layout.parts[place.parameter].index(place)
+            weight = getattr(originals(module, place.attribute), f"original{number}")
+        assert isinstance(weight, nn.Parameter)
+        weights[name] = weight
+    return weights
+
+
+class _Packed(nn.Module):
+    """Several weights as one, row below row."""
+
+    def __init__(self, sizes: list[int]):
+        super().__init__()
+        self.sizes = sizes
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return torch.cat(parts)
+
+    def right_inverse(self, whole: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.clone() for part in torch.split(whole, self.sizes))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode while the `with` block runs; afterwards each module is in its own mode again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@torch.no_grad()
+def settle(model: nn.Module, iterations: int = 15) -> None:
+    """Bring the power iterations of spectral normalization up to the weights of now, with as many as torch starts with.
+
+    Nothing else changes, and nothing at all in a model without it."""
+    for place in places(model):
+        layer = model.get_submodule(place.path)
+        if place.attribute == "weight" and is_parametrized(layer, "weight"):
+            held = originals(layer)
+            training = held.training
+            held.train()
+            for _ in range(iterations):
+                held()
+            held.train(training)

@@ -1,0 +1,185 @@
+"""How a network's state is laid out for the method: one entry for each weight that can be pruned, and which those are.
+
+A network's own state dict is turned into this form, and back, where it passes between the network and the method."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from lottery.errors import UsageError
+from lottery.network.tracing import Traced, trace
+from lottery.network.weights import Place, Value, layer_name, places
+
+EXAMPLES = 2  # of a pass that is followed
+_CHOICE = "_lottery_choice"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides beside the kinds of layers which weights of a network are prunable.
+
+    `multiplied` are the parameters that multiply what depends on the input, `computed` those from which such a factor
+    is computed, as one pass has shown; `embeddings` are on request. The patterns `only` of layers, where there are
+    any, decide alone."""
+
+    multiplied: frozenset[str] = frozenset()
+    computed: frozenset[str] = frozenset()
+    embeddings: bool = False
+    only: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The weights of a network as the method has them: attention's queries, keys and values apart, what is shared once.
+
+    `weights` are the prunable ones by name, in the order of the modules; `names` those of the state dict; `parts` of
+    each parameter that holds several weights, or goes by another name, which these are; `same` says of each further
+    name of a shared parameter which it is. `left` are the weights that multiply inputs, or look them up, and are never
+    pruned, by layer: how many there are."""
+
+    names: tuple[str, ...]
+    weights: Mapping[str, Place]
+    parts: Mapping[str, Sequence[Place]]
+    same: Mapping[str, str]
+    left: Mapping[str, int]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Layout:
+        """The layout of a network, by what `choose` has noted of it; by its kinds of layers alone where it has not."""
+        choice: Choice = getattr(model, _CHOICE, Choice())
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        multiplied, computed = (
+            {id(parameters[name]) for name in names if name in parameters}
+            for names in (choice.multiplied, choice.computed)
+        )
+        every, found = list(places(model)), dict[str, Place]()
+        owners: dict[int, str] = {}  # of each tensor the name that it goes by
+        others: list[Place] = []
+        of_layers = {id(parameters[place.parameter]) for place in every if place.kind == "layer"}
+        for place in every:
+            parameter = parameters[place.parameter]
+            if not choice.only and place.kind != "layer" and id(parameter) in of_layers:
+                continue  # it goes by the name of the layer that it multiplies in
+            multiplies = place.kind == "layer" or id(parameter) in multiplied
+            if choice.only:
+                wanted = any(fnmatchcase(layer_name(place.name), pattern) for pattern in choice.only)
+            else:
+                wanted = multiplies or (choice.embeddings and place.kind == "embedding")
+            if wanted and owners.setdefault(id(parameter), place.parameter) == place.parameter:
+                found[place.name] = place
+            elif multiplies or place.kind == "embedding" or id(parameter) in computed:
+                others.append(place)
+        counted = {(id(parameters[place.parameter]), place.rows) for place in found.values()}
+        left: dict[str, int] = {}
+        for place in others:
+            parameter = parameters[place.parameter]
+            if (id(parameter), place.rows) not in counted:
+                counted.add((id(parameter), place.rows))
+                left[layer_name(place.name)] = place.rows_of(parameter).numel()
+        apart = {place.parameter for place in found.values() if place.name != place.parameter}
+        parts = {name: [place for place in every if place.parameter == name] for name in apart}
+        names, same = [], {}
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            names.append(name)
+            if isinstance(tensor, Tensor) and (owner := owners.setdefault(id(tensor), name)) != name:
+                same[name] = owner
+        return cls(tuple(names), found, parts, same, left)
+
+    def split(self, state: Mapping[str, Value]) -> dict[str, Value]:
+        """The state as the method has it, from the network's own, or a part of one; the memory is shared."""
+        weights: dict[str, Value] = {}
+        for name, value in state.items():
+            if name in self.same:
+                continue
+            for place in self.parts.get(name, [Place(name, name, "", name, "other")]):
+                weights[place.name] = place.rows_of(value)
+        return weights
+
+    def join(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The network's own state: the inverse of `split`. What is in no parts shares its memory."""
+        joined: dict[str, Tensor] = {}
+        for name, parts in self.parts.items():
+            pieces = [weights[place.name] for place in parts if place.name in weights]
+            if pieces:
+                joined[name] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        inner = {place.name for parts in self.parts.values() for place in parts}
+        joined |= {name: value for name, value in weights.items() if name not in inner}
+        joined |= {name: joined[owner] for name, owner in self.same.items() if owner in joined}
+        return {name: joined[name] for name in dict.fromkeys((*self.names, *joined)) if name in joined}
+
+    def place(self, name: str) -> Place:
+        """Where the weight of this name is; any other name is that of a whole parameter."""
+        return self.weights.get(name) or Place(name, name, *_apart(name), "other")
+
+
+def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The prunable weights of a network by name: its parameters, and views of those that hold several weights."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return {name: place.rows_of(parameters[place.parameter]) for name, place in Layout.of(model).weights.items()}
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """A network's state as the method has it."""
+    return Layout.of(model).split(model.state_dict())
+
+
+def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy a state as the method has it into a network."""
+    model.load_state_dict(Layout.of(model).join(weights))
+
+
+def choose(
+    model: nn.Module,
+    shape: Sequence[int],
+    *,
+    empty: Callable[[], nn.Module],
+    only: Sequence[str] = (),
+    embeddings: bool = False,
+) -> None:
+    """Note on a model, whose copies keep it, what decides which of its weights are prunable.
+
+    Inputs have this shape, without the batch. `empty` makes a copy of the model on the device "meta", where a pass
+    costs nothing; it is made with the values where it has to be. Where the model's code takes neither, the kinds of
+    layers decide alone. Raises UsageError for a pattern of `only` that no layer has."""
+    found = Traced()
+    if any(place.kind != "layer" for place in places(model)):  # else the kinds of layers say it all
+        found = traced(model, shape, empty) or found
+    choice = Choice(frozenset(found.multiplied), frozenset(found.computed), embeddings, tuple(only))
+    model.__dict__[_CHOICE] = choice
+    layers = [layer_name(place.name) for place in places(model)]
+    for pattern in only:
+        if not any(fnmatchcase(layer, pattern) for layer in layers):
+            raise UsageError(
+                f"model: its trait `prunable` names {pattern!r}, which no weight of two or more dimensions is called; "
+                f"there are {', '.join(layers)}"
+            )
+
+
+def traced(model: nn.Module, shape: Sequence[int], empty: Callable[[], nn.Module]) -> Traced | None:
+    """What a pass of two examples shows; None where the model's code takes none."""
+    why = ""
+    for dtype in (torch.float32, torch.int64):  # numbers, or places in an embedding
+        for device, copied in (("meta", empty), ("cpu", lambda: deepcopy(model).cpu())):
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    return trace(copied(), torch.zeros(EXAMPLES, *shape, dtype=dtype, device=device))
+            except Exception as error:  # whatever a user's code raises where it meets no values, or unexpected ones
+                why = why or str(error).partition("\n")[0]
+    warnings.warn(
+        f"{type(model).__name__}: its code cannot be followed ({why}); only the weights of known kinds of layers are "
+        "prunable, a model's trait `prunable` names others",
+        stacklevel=2,
+    )
+    return None
+
+
+def _apart(name: str) -> tuple[str, str]:
+    path, _, attribute = name.rpartition(".")
+    return path, attribute

@@ -1,0 +1,37 @@
+"""What a recipe asks of the network's weights that this network cannot give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lottery import registry
+from lottery.errors import UsageError
+from lottery.network.layout import Layout
+from lottery.network.weights import PRUNABLE, layer_name, places
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lottery.recipe.schema import Recipe
+
+
+def check_weights(recipe: Recipe, network: nn.Module) -> None:
+    """Raises UsageError where there is nothing to prune, no embedding where some are asked for, or where a mask is to
+    be learned of weights that are not one layer's own."""
+    layout = Layout.of(network)
+    if not layout.weights:
+        raise UsageError(f"model: {recipe.model.name} has no weight that can be pruned; name another model")
+    if recipe.prune.embeddings and not any(place.kind == "embedding" for place in places(network)):
+        raise UsageError(f"prune.embeddings: {recipe.model.name} has none; leave it out")
+    shared = set(layout.same.values())
+    foreign = [
+        layer_name(name)
+        for name, place in layout.weights.items()
+        if place.parameter in shared or not isinstance(network.get_submodule(place.path), PRUNABLE)
+    ]
+    for branch in recipe.branches:
+        if foreign and registry.branches[branch.name].traits.get("learned"):
+            raise UsageError(
+                f"branches: {branch.name} learns masks of linear and convolutional layers with a weight of their own, "
+                f"and {', '.join(foreign)} of {recipe.model.name} is no such layer's; leave the control out"
+            )

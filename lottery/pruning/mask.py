@@ -1,0 +1,293 @@
+"""Masks of pruned networks: immutable, a bit a weight, held on a model by two hooks while it trains."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lottery.errors import BrokenMask, DamagedFile, UsageError
+from lottery.network.build import settle
+from lottery.network.layout import Layout
+from lottery.pruning.top_k import Bits, finite, highest
+
+
+class Mask(Mapping[str, Tensor]):
+    """Which weights are alive: a bool tensor a prunable weight, by its name (`fc1.weight`), as `network.layout` has it.
+
+    Immutable: the tensors handed out are made anew each time. It takes a bit a weight, in memory as on disk. Two masks
+    are equal when names, shapes and bits are."""
+
+    def __init__(self, alive: Mapping[str, Tensor]):
+        self._packed: dict[str, Bits] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for name, bits in alive.items():
+            if bits.dtype != torch.bool:
+                raise UsageError(f"mask of {name}: {bits.dtype} is no bool")
+            self._packed[name] = np.packbits(bits.detach().cpu().numpy())
+            self._shapes[name] = tuple(bits.shape)
+
+    @classmethod
+    def _of(cls, packed: Mapping[str, Bits], shapes: Mapping[str, tuple[int, ...]]) -> Mask:
+        """The mask of these bits, which nobody changes any more."""
+        mask = cls({})
+        mask._packed, mask._shapes = dict(packed), {name: shapes[name] for name in packed}
+        return mask
+
+    @classmethod
+    def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
+        """All weights alive, in the shapes of `weights`."""
+        return cls.full({name: tuple(weight.shape) for name, weight in weights.items()})
+
+    @classmethod
+    def full(cls, shapes: Mapping[str, tuple[int, ...]]) -> Mask:
+        """All weights alive, in these shapes."""
+        return cls._of({name: np.packbits(np.ones(math.prod(shape), bool)) for name, shape in shapes.items()}, shapes)
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape = self._shapes[name]
+        bits = np.unpackbits(self._packed[name], count=math.prod(shape)).view(np.bool_)
+        return torch.from_numpy(bits).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return self._alike(other) and all(np.array_equal(bits, other._packed[n]) for n, bits in self._packed.items())
+
+    def __le__(self, other: Mask) -> bool:
+        """Every weight alive here is alive there."""
+        return self._alike(other) and not any((bits & ~other._packed[n]).any() for n, bits in self._packed.items())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _alike(self, other: Mask) -> bool:
+        """Of the same layers in the same order."""
+        return list(self._shapes.items()) == list(other._shapes.items())
+
+    def of(self, names: Iterable[str]) -> Mask:
+        """The mask of these layers only."""
+        return Mask._of({name: self._packed[name] for name in names}, self._shapes)
+
+    def alive(self) -> dict[str, int]:
+        """Number of surviving weights of each layer."""
+        return {name: int(np.bitwise_count(bits).sum(dtype=np.int64)) for name, bits in self._packed.items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer's weight."""
+        return dict(self._shapes)
+
+    def sizes(self) -> dict[str, int]:
+        """Number of weights of each layer, pruned ones too."""
+        return {name: math.prod(shape) for name, shape in self._shapes.items()}
+
+    @property
+    def density(self) -> float:
+        """Surviving / prunable weights."""
+        return sum(self.alive().values()) / max(1, sum(self.sizes().values()))
+
+    def collapsed(self) -> list[str]:
+        """Names of the layers with no weight left: nothing passes them any more."""
+        return [name for name, count in self.alive().items() if count == 0]
+
+    def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
+        return {
+            name: torch.where(self[name].to(weight.device), weight, torch.zeros_like(weight))
+            if name in self
+            else weight.clone()
+            for name, weight in weights.items()
+        }
+
+    def pack(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Eight weights a byte (uint8 tensors by name) and the shapes as safetensors metadata."""
+        packed = {name: torch.from_numpy(bits.copy()) for name, bits in self._packed.items()}
+        return packed, {"shapes": json.dumps([[name, list(shape)] for name, shape in self._shapes.items()])}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Mask:
+        """The mask that `pack` took apart. Raises DamagedFile where bytes and shapes disagree."""
+        found: dict[str, Bits] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        try:
+            for name, shape in json.loads(metadata["shapes"]):
+                shapes[name], count = tuple(shape), int(np.prod(shape, dtype=np.int64))
+                found[name] = packed[name].numpy().copy()
+                if found[name].dtype != np.uint8 or found[name].shape != ((count + 7) // 8,):
+                    raise DamagedFile(f"mask of {name}: {found[name].shape} bytes cannot be {count} bits")
+                if count % 8 and found[name][-1] & (0xFF >> count % 8):
+                    raise DamagedFile(f"mask of {name}: bits are set beyond the {count} of its shape")
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedFile(f"no mask can be read: {error!r}") from error
+        return cls._of(found, shapes)
+
+
+def pruned_count(alive: int, fraction: Fraction) -> int:
+    """How many of `alive` weights a fraction is: the nearest whole number, half rounded down."""
+    exact = alive * fraction
+    return -((Fraction(1, 2) - exact) // 1) if exact > 0 else 0
+
+
+def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] | int) -> Mask:
+    """The mask that keeps the highest scores among the surviving weights: the one place where weights are selected.
+
+    `keep` is the number of weights to keep of each layer in `scores`, or one number over all of them together
+    (global pruning); layers without scores stay as they are. Counts are exact: among equal scores, the weight that
+    comes first is kept, in the order of layers and then of the flattened weight.
+    Raises UsageError for scores that are not finite or of another shape, and for counts above what survives."""
+    alive, kinds = mask.alive(), {name: _checked(name, scores[name], mask) for name in scores}
+    if isinstance(keep, int):
+        groups = [([name for name in mask if name in scores], keep)]
+    else:
+        groups = [([name], count) for name, count in keep.items()]
+    kept = dict(mask._packed)
+    for names, count in groups:
+        total = sum(alive[name] for name in names)
+        if not 0 <= count <= total:
+            raise UsageError(f"cannot keep {count} of {total} surviving weights")
+        layers = [(partial(scores.__getitem__, name), mask._packed[name]) for name in names]
+        kind = reduce(torch.promote_types, (kinds[name] for name in names), torch.bool)
+        kept |= zip(names, highest(layers, count, kind), strict=True)
+    return Mask._of(kept, mask._shapes)
+
+
+def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
+    """The type of a layer's scores. Raises UsageError where `keep_top` cannot take them."""
+    if score.shape != mask.shapes().get(name):
+        raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
+    if not finite(score, mask._packed[name]):
+        raise UsageError(f"scores of {name}: not all of them are finite")
+    return score.dtype
+
+
+def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:
+    """For each parameter of a model that the mask names, or of which it names parts, which of its elements are alive.
+
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    layout, parameters = Layout.of(model), dict(model.named_parameters(remove_duplicate=False))
+    found: dict[str, list[str]] = {}
+    for name, shape in mask.shapes().items():
+        place = layout.place(name)
+        parameter = parameters.get(place.parameter)
+        if parameter is None or place.rows_of(parameter).shape != shape:
+            raise UsageError(f"the mask has {name} of shape {shape}, the model has not")
+        found.setdefault(layout.same.get(place.parameter, place.parameter), []).append(name)
+    for parameter_name, names in found.items():
+        alive = torch.ones(parameters[parameter_name].shape, dtype=torch.bool)
+        for name in names:
+            layout.place(name).rows_of(alive).logical_and_(mask[name])
+        yield parameter_name, alive
+
+
+class Held:
+    """A mask held on a model by hooks; `tighten` prunes more in the course of a training."""
+
+    def __init__(self, model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer):
+        self.mask = mask
+        self._model = model
+        self._parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._optimizer = optimizer
+        self._weights: list[Tensor] = []
+        self._factors: list[Tensor] = []
+        self._handles: list[Any] = []
+        self.tighten(mask)
+
+    def tighten(self, mask: Mask) -> None:
+        """Hold this mask, which lies within the one before: what is newly pruned is zero from now on."""
+        assert mask <= self.mask
+        self.release()
+        self.mask = mask
+        self._weights, self._factors = [], []
+        for name, bits in whole(self._model, mask):
+            if not bits.all():
+                self._weights.append(self._parameters[name])
+                self._factors.append(torch.empty_like(self._parameters[name]).copy_(bits))
+        self._mask_weights()
+        self._mask_state()
+        self._tell(dict(zip(self._weights, self._factors, strict=True)))
+        self._handles = [
+            weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
+            for weight, factor in zip(self._weights, self._factors, strict=True)
+        ]
+        if self._weights:
+            self._handles.append(self._optimizer.register_step_post_hook(lambda *_: self._mask_weights()))
+
+    def release(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._tell({})
+
+    def check(self) -> None:
+        """Make each pruned weight +0.0. Raises BrokenMask where one is not zero."""
+        for name, bits in whole(self._model, self.mask):
+            weight = self._parameters[name]
+            if not any(weight is held for held in self._weights):
+                continue
+            revived = int(torch.count_nonzero(weight.detach()[~bits.to(weight.device)]))
+            if revived:
+                raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
+            weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
+
+    def _tell(self, factors: dict[Tensor, Tensor]) -> None:
+        """Optimizers that work on the problem restricted to the mask are told what it is."""
+        if hasattr(self._optimizer, "restrict"):
+            self._optimizer.restrict(factors)
+
+    def _mask_weights(self) -> None:
+        if self._weights:
+            with torch.no_grad():
+                torch._foreach_mul_(self._weights, self._factors)
+
+    def _mask_state(self) -> None:
+        """Momenta and their like, loaded with a rewound state, forget what is pruned."""
+        for weight, factor in zip(self._weights, self._factors, strict=True):
+            _mask_values(self._optimizer.state.get(weight, {}), factor)
+
+
+def _mask_values(values: Mapping[Any, Any], factor: Tensor) -> None:
+    for value in values.values():
+        if isinstance(value, Mapping):
+            _mask_values(value, factor)
+        elif isinstance(value, Tensor) and value.shape == factor.shape:
+            value.mul_(factor)
+
+
+@contextmanager
+def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[Held]:
+    """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
+
+    On entering, pruned weights and their entries in the optimizer's state are set to zero. Inside, the gradient is
+    masked when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step.
+    On leaving, each pruned weight is exactly +0.0, or BrokenMask is raised.
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    held = Held(model, mask, optimizer)
+    if mask.density < 1:
+        settle(model)  # a spectral norm is that of the masked weight from the start
+    try:
+        yield held
+    finally:
+        held.release()
+    held.check()
+
+
+def _gradient_hook(factor: Tensor) -> Callable[[Tensor], None]:
+    def hook(weight: Tensor) -> None:
+        if weight.grad is not None:
+            weight.grad.mul_(factor)
+
+    return hook

@@ -1,0 +1,157 @@
+"""Reading recipes: a file with `--set` overrides, and all that is wrong with it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from lottery.errors import RecipeError
+from lottery.recipe import components, consistency, finetuning, yaml
+from lottery.recipe.schema import (
+    BranchSpec,
+    CompareSpec,
+    DataSpec,
+    DuringSpec,
+    FrontierSpec,
+    PruneSpec,
+    Recipe,
+    ScheduleSpec,
+    TrainSpec,
+    TransferSpec,
+    TuneSpec,
+)
+from lottery.recipe.types import AugmentSpec, ClaimSpec, FinetuneSpec, ReplicatesSpec, ResizedCropSpec, RewindSpec
+from lottery.registry import Problem, explain, suggest
+from lottery.values import ONE_ENTRY
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe, for editors that complete and check YAML."""
+    return Recipe.model_json_schema()
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    package = Path(__file__).parents[1]
+    folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
+    return {path.stem: path for path in sorted([*folder.glob("*.yaml"), *folder.glob("papers/*.yaml")])}
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe: of the shipped one of that name, else the path itself (./name for a file so called).
+
+    Raises RecipeError where there is no such file."""
+    known = shipped() if isinstance(source, str) else {}
+    path = known.get(str(source), Path(source))
+    if "\0" not in str(path) and path.exists():
+        return path
+    near = get_close_matches(str(source), known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise RecipeError([f"{source}: neither a file nor a shipped recipe{hint} (lottery list recipes)"])
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
+
+    Raises RecipeError with all that is wrong."""
+    path = find_recipe(source)
+    try:
+        with path.open("rb") as file:
+            text = file.read(yaml.MOST_BYTES + 1)
+    except OSError as error:
+        raise RecipeError([f"{source}: cannot be read: {error.strerror}"]) from None
+    return parse_recipe(text, str(path), overrides)
+
+
+def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from text; `name` is what messages call it. Raises RecipeError with all that is wrong."""
+    draft = yaml.Draft(yaml.parse(text, name), name, _SHORT)
+    for override in overrides:
+        draft.set(override)
+    return _checked(draft)
+
+
+def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
+    """The recipe of a canonical form. Raises RecipeError where it is none, such as one of another version."""
+    document = yaml.Document(deepcopy(dict(canonical)), {(): yaml.Place((1, 1), (1, 1))})
+    return _checked(yaml.Draft(document, "recipe", _SHORT))
+
+
+def _checked(draft: yaml.Draft) -> Recipe:
+    draft.note(components.components(draft.data, _OWN_KEYS))
+    draft.note(consistency.exclusions(draft.data))
+    recipe, valid = None, dict[str, Any]()
+    try:
+        recipe = Recipe.model_validate(draft.data, context=valid)
+    except ValidationError as error:
+        draft.note(_misfit(each) for each in error.errors() if not _consequence(each))
+    draft.note(consistency.contradictions(valid))
+    draft.note(finetuning.contradictions(draft.data, valid))
+    if problems := draft.problems():
+        raise RecipeError(problems)
+    assert recipe is not None  # every misfit is among the problems
+    return recipe
+
+
+def _keys(spec: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in spec.model_fields.items()]
+
+
+_OWN_KEYS: dict[yaml.Path, list[str]] = {
+    ("data",): _keys(DataSpec),
+    ("train", "schedule"): _keys(ScheduleSpec),
+    ("branches",): _keys(BranchSpec),
+}
+_SHORT: dict[yaml.Path, str] = {
+    **dict.fromkeys(components.CATALOGUES, "name"),
+    ("branches", "optimizer"): "name",
+    ("branches", "schedule"): "name",
+    ("rewind",): "to",
+}
+_SECTIONS: dict[yaml.Path, type[BaseModel]] = {
+    (): Recipe,
+    ("data", "augment"): AugmentSpec,
+    ("data", "augment", "random_resized_crop"): ResizedCropSpec,
+    ("train",): TrainSpec,
+    ("prune",): PruneSpec,
+    ("prune", "during"): DuringSpec,
+    ("prune", "frontier"): FrontierSpec,
+    ("rewind",): RewindSpec,
+    ("finetune",): FinetuneSpec,
+    ("tune",): TuneSpec,
+    ("transfer",): TransferSpec,
+    ("compare",): CompareSpec,
+    ("replicates",): ReplicatesSpec,
+    ("replicates", "claims"): ClaimSpec,
+}
+
+_WANTED = {  # where pydantic speaks of Python's types
+    "model_type": "write keys and values, {key: value}",
+    "dict_type": "write keys and values, {key: value}",
+    "tuple_type": "write a list, [a, b]",
+}
+
+
+def _consequence(error: Any) -> bool:
+    """Whether pydantic says this only because of another problem it reports."""
+    return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
+
+
+def _misfit(error: Any) -> Problem:
+    """What pydantic says, in the words of the catalogues, at the place of the mapping where a key is missing."""
+    path, kind = error["loc"], error["type"]
+    if kind == "missing":
+        return path[:-1], f"the key {path[-1]!r} is missing"
+    if kind == "extra_forbidden":
+        section = tuple(step for step in path[:-1] if isinstance(step, str))
+        return path, f"there is no key {path[-1]!r} here{suggest(str(path[-1]), _keys(_SECTIONS[section]))}"
+    if kind == "too_short":
+        return path, "the list is empty; write at least one item"
+    one = path in components.CATALOGUES and isinstance(error["input"], list)
+    message = ONE_ENTRY if one and kind == "model_type" else _WANTED.get(kind, error["msg"])
+    return path, explain({**error, "msg": message})

@@ -1,0 +1,323 @@
+"""The schema of a recipe: its sections, their keys, types and defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from lottery.recipe.criterion_rules import Scope, own_rounds, own_scope
+from lottery.recipe.readings import Reading
+from lottery.recipe.types import (
+    AugmentSpec,
+    BatchSize,
+    Count,
+    Entry,
+    FinetuneSpec,
+    Flag,
+    Label,
+    Length,
+    Metrics,
+    Natural,
+    Number,
+    Point,
+    ReplicatesSpec,
+    RewindSpec,
+    Section,
+    Share,
+    listed,
+)
+from lottery.values import Component, Duration, plain
+
+LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said
+MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_NODES
+
+
+def _named(value: object) -> object:
+    """A name stands for an entry without arguments."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _rewinds(value: object) -> object:
+    """A length stands for weight rewinding to it."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [{"to": item} if isinstance(item, str) else item for item in items]
+
+
+def _seeds(value: object) -> object:
+    """A number n stands for the seeds 0 to n-1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 1 <= value <= MOST_SEEDS:
+        raise ValueError(f"{value} seeds; write a number from 1 to {MOST_SEEDS:,}, or a list of seeds")
+    return tuple(range(value))
+
+
+def _transfers(value: object) -> object:
+    """`all` stands for all levels."""
+    return {} if value == "all" else value
+
+
+Levels = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=1, le=200)], ...],
+    Field(min_length=1),
+    BeforeValidator(listed, json_schema_input_type=int | list[int]),
+]
+
+
+class DataSpec(Entry):
+    """Which data; `validation` examples are held out, `limit` of the rest trained on; `stratify`: by class."""
+
+    validation: Natural = 0
+    stratify: Flag = False
+    augment: AugmentSpec | None = None
+    limit: Count | None = None
+
+
+class ScheduleSpec(Entry):
+    """How the learning rate goes, after a linear warm-up."""
+
+    warmup: Duration | None = None
+
+
+class TrainSpec(Section):
+    """How every network of the recipe trains; `clip` is the largest norm of the gradient.
+
+    An optimizer may have a batch size of its own. With `accumulate` a batch goes through the network in so many parts,
+    which saves memory and changes nothing else but the statistics of batch normalization. `engine` says what computes
+    the steps: torch, with one matrix library or another, compiled kernels that skip pruned weights or the background of
+    images, or a CUDA graph."""
+
+    optimizer: Annotated[
+        tuple[Component, ...],
+        Field(min_length=1, max_length=100),
+        BeforeValidator(listed, json_schema_input_type=Component | list[Component]),
+    ]
+    schedule: Annotated[
+        ScheduleSpec,
+        Field(default_factory=lambda: ScheduleSpec(name="constant")),
+        BeforeValidator(_named, json_schema_input_type=str | ScheduleSpec),
+    ]
+    batch_size: BatchSize
+    accumulate: Count = 1
+    length: Length
+    evaluate_every: Length = Duration(1, "ep")
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    clip: Annotated[float, Field(strict=True, gt=0)] | None = None
+    label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    engine: Literal["auto", "dense", "onednn", "sparse", "background", "graph"] = "auto"
+
+
+class TuneSpec(Section):
+    """A fair learning rate for each optimizer: the same number of trials for each, over its range, on seeds of its own.
+
+    Each trial trains the dense network; the best mean on the validation split at the recipe's `report` is chosen."""
+
+    trials: Annotated[int, Field(strict=True, ge=2, le=1000)] = 8
+    search: Literal["grid", "log_uniform"] = "grid"
+    by: Literal["accuracy", "loss"] = "accuracy"
+    seeds: Annotated[
+        tuple[Natural, ...],
+        Field(min_length=1, max_length=1000),
+        BeforeValidator(listed, json_schema_input_type=int | list[int]),
+    ] = (1_000_000,)
+
+
+class TransferSpec(Section):
+    """Each optimizer's ticket is retrained with each other optimizer: at these levels, all where none are given."""
+
+    levels: Levels | None = None
+
+
+class DuringSpec(Section):
+    """Pruning in the course of training: at every so many steps from one step to another (Zhu & Gupta 2017)."""
+
+    start: Point = Duration(0, "it")
+    end: Length
+    every: Length
+
+
+class FrontierSpec(Section):
+    """How `levels: auto` looks for the sparsest matching density: with the recipe's seeds as the pool, in their order.
+
+    Each level is looked at with `first_seeds` of them, then with `add_seeds` more at a time. The walk ends at
+    `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density."""
+
+    first_seeds: Annotated[int, Field(strict=True, ge=3, le=100)] = 4
+    add_seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    most_levels: Annotated[int, Field(strict=True, ge=1, le=200)] | None = None
+
+
+class PruneSpec(Section):
+    """What is pruned at each level; with `one_shot`, `levels` is the number of its densities.
+
+    With `levels: auto` the results decide how many levels and seeds there are, see FrontierSpec.
+    `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
+    point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
+    the scores are computed anew so many times on the way to a level. `densities` are those of each layer at the last
+    level, instead of a fraction. `scope` is the criterion's own where none is given. `embeddings` are on request."""
+
+    model_config = ConfigDict(json_schema_extra={"required": []})  # levels or one_shot
+
+    criterion: Component = Field(default_factory=lambda: Component("magnitude"))
+    when: Literal["trained", "init", "training"] = "trained"
+    rounds: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
+    during: DuringSpec | None = None
+    densities: Annotated[dict[str, Share], Field(min_length=1)] | None = None
+    scope: Scope = Field(default_factory=own_scope)
+    fraction: Share = 0.2
+    rates: dict[str, Number] = Field(default_factory=dict)
+    embeddings: Flag = False
+    levels: Annotated[int, Field(strict=True, ge=0, le=200)] | Literal["auto"]
+    frontier: FrontierSpec | None = None
+    one_shot: Annotated[tuple[Share, ...], Field(min_length=1, max_length=200)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _level_per_density(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "levels" not in value and isinstance(value.get("one_shot"), (list, tuple)):
+            return {**value, "levels": len(value["one_shot"])}
+        return value
+
+    @property
+    def auto(self) -> FrontierSpec | None:
+        """How the levels are found, where they are not given."""
+        return (self.frontier or FrontierSpec()) if self.levels == "auto" else None
+
+    @property
+    def alone(self) -> bool:
+        """Whether each level is pruned from the dense network, or the rewind point, and not from the level before."""
+        return self.one_shot is not None or self.when != "trained"
+
+    @property
+    def rounds_of_criterion(self) -> int:
+        """How often the scores are computed anew on the way to a level."""
+        return self.rounds or own_rounds(self.criterion.name)
+
+    @property
+    def deepest(self) -> int:
+        """The last level that there may be."""
+        if self.auto is None:
+            assert self.levels != "auto"
+            return self.levels
+        sparse_enough = math.floor(math.log(LEAST_DENSITY) / math.log1p(-self.fraction))
+        return self.auto.most_levels or max(1, min(200, sparse_enough))
+
+
+class BranchSpec(Entry):
+    """A control at `levels` of the trunk, `samples` times; `as` is its column in the table.
+
+    With `trunk: own` it leaves its own training of the level above, not the ticket, see docs/recipes.md."""
+
+    samples: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
+    as_: Annotated[Label | None, Field(alias="as")] = None
+    levels: Levels | None = None
+    trunk: Literal["ticket", "own"] = "ticket"
+
+    @property
+    def label(self) -> str:
+        """Its column in the table."""
+        return self.as_ or (f"{self.name}_own" if self.trunk == "own" else self.name)
+
+
+class CompareSpec(Section):
+    """What may be said of tickets against dense networks, and how sure of it one has to be.
+
+    A ticket matches where its accuracy is shown to be less than `margin` percentage points below the dense network's
+    (of r2 likewise), and wins where it also stops early no later, or at most `later` times as late more (0.1: 10 %).
+    Each family of claims over the densities of one optimizer errs with probability 1 - `confidence` at most: against
+    dense networks by the procedure `densities`, against a control by `controls`, whose fixed sequence goes in `order`;
+    with `families: all` the probability is that of all families together. `power` is that of the number of seeds asked
+    for. `allow` names what may differ between ticket and dense network."""
+
+    margin: Annotated[float, Field(strict=True, gt=0, le=100)]
+    later: Number = 0.0
+    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
+    power: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.8
+    densities: Literal["fixed_sequence", "holm", "fallback"] = "fixed_sequence"
+    controls: Literal["step_down", "holm", "fixed_sequence"] = "step_down"
+    order: Literal["dense_to_sparse", "sparse_to_dense"] | None = None  # from dense to sparse where not given
+    families: Literal["each", "all"] = "each"
+    allow: tuple[Label, ...] = ()
+
+    @property
+    def alpha(self) -> float:
+        """The chance of an error that is allowed: 1 - `confidence`, as it is written in decimals."""
+        return round(1 - self.confidence, 12)
+
+    @property
+    def points(self) -> str:
+        """The margin in words."""
+        return f"{self.margin:g} point{'' if self.margin == 1 else 's'}"
+
+
+def _report_of(data: DataSpec, rewinds: tuple[RewindSpec, ...]) -> Reading:
+    """Return where accuracy is read if a recipe does not say: where the validation split chooses, at its best accuracy.
+
+    Not at its lowest loss: dense networks grow overconfident and are stopped by it long before their accuracy peaks.
+    Tickets that go on from trained weights are read at the end."""
+    rewound = all(rewind.mode == "weights" for rewind in rewinds)
+    return "best_accuracy" if data.validation and rewound else "end"
+
+
+class Recipe(Section):
+    """An experiment, from the data to the controls. Read one with `load_recipe`, which checks it as a whole."""
+
+    name: Label
+    question: str = ""
+    data: Annotated[DataSpec, BeforeValidator(_named, json_schema_input_type=str | DataSpec)]
+    model: Component
+    init: Component
+    train: TrainSpec
+    prune: PruneSpec
+    rewind: Annotated[
+        tuple[RewindSpec, ...],
+        Field(min_length=1, max_length=100),
+        BeforeValidator(_rewinds, json_schema_input_type=str | RewindSpec | list[str | RewindSpec]),
+    ]
+    seeds: Annotated[
+        tuple[Natural, ...],
+        Field(min_length=1, max_length=MOST_SEEDS),
+        BeforeValidator(_seeds, json_schema_input_type=int | list[int]),
+    ]
+    branches: Annotated[
+        tuple[Annotated[BranchSpec, BeforeValidator(_named, json_schema_input_type=str | BranchSpec)], ...],
+        Field(max_length=100),
+    ] = ()
+    finetune: FinetuneSpec | None = None
+    tune: TuneSpec | None = None
+    transfer: Annotated[
+        TransferSpec | None, BeforeValidator(_transfers, json_schema_input_type=Literal["all"] | TransferSpec)
+    ] = None
+    compare: CompareSpec | None = None
+    replicates: ReplicatesSpec | None = None
+    metrics: Metrics = ()
+    report: Reading = Field(default_factory=lambda fields: _report_of(fields["data"], fields["rewind"]))
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _collect(cls, value: Any, info: ValidationInfo) -> Any:
+        """Hand each valid section to the caller, who looks for contradictions even where others are not valid."""
+        if info.context is not None:
+            info.context[info.field_name] = value
+        return value
+
+    def canonical(self) -> dict[str, Any]:
+        """The full form in plain JSON values, defaults written out; `restore_recipe` makes an equal recipe of it."""
+        return dict(_written(self))
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        keys = {field.alias or name: getattr(value, name) for name, field in fields.items()}
+        if isinstance(value, PruneSpec) and value.one_shot is not None:
+            del keys["levels"], keys["fraction"]
+        if isinstance(value, PruneSpec) and value.densities is not None:
+            del keys["fraction"], keys["rates"], keys["scope"]
+        return {key: _written(item) for key, item in {**keys, **(value.model_extra or {})}.items()}
+    if isinstance(value, tuple):
+        return [_written(item) for item in value]
+    return plain(value)

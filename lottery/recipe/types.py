@@ -1,0 +1,140 @@
+"""What the sections of a recipe are made of: the kinds of their values, and what all of them have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lottery.values import Component, Duration
+
+
+def listed(value: object) -> object:
+    """One value stands for a list of one."""
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _init_is_step_0(value: object) -> object:
+    return "0it" if value == "init" else value
+
+
+def _not_empty(duration: Duration) -> Duration:
+    if duration.value == 0:
+        raise ValueError(f"{duration} is no training at all; write at least 1it")
+    return duration
+
+
+Flag = Annotated[bool, Field(strict=True)]
+Natural = Annotated[int, Field(strict=True, ge=0, lt=10**9)]
+Count = Annotated[int, Field(strict=True, ge=1, lt=10**9)]
+Number = Annotated[float, Field(strict=True, ge=0)]
+BatchSize = Count | Literal["all"]  # all: the whole training set
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+Length = Annotated[Duration, AfterValidator(_not_empty)]
+Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+Metric = Literal["balanced_accuracy", "top5"]  # what may be measured beside accuracy
+Metrics = Annotated[tuple[Metric, ...], BeforeValidator(listed, json_schema_input_type=Metric | list[Metric])]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+def _switch(value: object) -> object:
+    """`true` stands for a section of defaults, `false` for none."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"goes from {pair[0]:g} down to {pair[1]:g}; write the smaller one first")
+    return pair
+
+
+_Area = Annotated[float, Field(strict=True, gt=0, le=1)]
+_Ratio = Annotated[float, Field(strict=True, ge=0.01, le=100)]
+
+
+class ResizedCropSpec(Section):
+    """Random windows of images in their files: their share of the area, their width over height (Szegedy 2015)."""
+
+    scale: Annotated[tuple[_Area, _Area], AfterValidator(_rising)] = (0.08, 1.0)
+    ratio: Annotated[tuple[_Ratio, _Ratio], AfterValidator(_rising)] = (3 / 4, 4 / 3)
+
+
+class AugmentSpec(Section):
+    """Random changes of each training image: a crop after padding by `crop` pixels, or a window of the image in its
+    file, scaled to the size of the others; a horizontal flip."""
+
+    crop: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
+    flip: Flag = False
+    random_resized_crop: Annotated[
+        ResizedCropSpec | None, BeforeValidator(_switch, json_schema_input_type=bool | ResizedCropSpec)
+    ] = None
+
+
+class RewindSpec(Section):
+    """Where a trunk's tickets go back to, and what goes back: weights and all, the learning rate only, nothing."""
+
+    to: Point
+    mode: Literal["weights", "lr", "finetune"] = "weights"
+
+
+class FinetuneSpec(Section):
+    """At which learning rate `mode: finetune` trains throughout, as a share of the highest: where it is not given, at
+    the schedule's last."""
+
+    rate: Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+class Entry(Section):
+    """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def component(self) -> Component:
+        """The entry and its arguments."""
+        return Component(self.name, dict(self.model_extra or {}))
+
+
+class ClaimSpec(Section):
+    """One published claim as a statement that can be checked, in words and in numbers.
+
+    What is compared is the accuracy of `column` minus that of `against`, in percentage points, paired by seed; without
+    `against` the accuracy itself. With `measure: early_stop_step` it is the ratio of the two steps. It is claimed to
+    be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
+    `rewind` where that is given, else of each of the recipe's."""
+
+    text: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    column: Label = "ticket"
+    against: Label | None = "dense"
+    measure: Literal["accuracy", "early_stop_step"] = "accuracy"
+    densities: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
+    rewind: Point | None = None
+    where: Literal["all", "any"] = "all"
+    least: Annotated[float, Field(strict=True)] | None = None
+    most: Annotated[float, Field(strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ClaimSpec:
+        if self.least is None and self.most is None:
+            raise ValueError("claims nothing; write least, most or both")
+        if self.measure == "early_stop_step" and self.against is None:
+            raise ValueError("a ratio of steps needs `against`, a column of the table")
+        return self
+
+
+class ReplicatesSpec(Section):
+    """What of the literature the recipe sets out to see again, for `lottery replicate`."""
+
+    source: Annotated[str, Field(min_length=1)]
+    needs_gpu: Flag = False
+    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
+    claims: Annotated[tuple[ClaimSpec, ...], Field(min_length=1, max_length=100)]

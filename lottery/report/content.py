@@ -1,0 +1,346 @@
+"""What a report says: the question, the answer, tables, figures and where each number comes from, in plain values.
+
+`collect` makes it of a study; `lottery.report.export` writes it in the formats that people and programs read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, TypeVar
+
+import yaml
+
+from lottery.analysis.accuracy import Row
+from lottery.analysis.provenance import environments, keys_of, lacking, newest, roundings, software
+from lottery.analysis.views import rows_of
+from lottery.audit import disclosures
+from lottery.environment import essence, mixed
+from lottery.errors import DamagedFile, UsageError
+from lottery.figures import FIGURES, draw, drawn
+from lottery.plan.jobs import MEASURED
+from lottery.recipe.readings import IN_WORDS
+from lottery.results import coverage
+from lottery.results.families import acting, counted
+from lottery.verdicts import frontier, superiority
+from lottery.verdicts.sentences import sentences
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lottery.recipe.schema import Recipe
+    from lottery.results.study import Study
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a view, or of the report's own; `keys[i]` are the full keys of the trainings behind `rows[i]`.
+
+    An `appendix` is for programs and for looking something up: too long for a page of a paper."""
+
+    name: str
+    caption: str
+    rows: list[Row]
+    keys: list[list[str]]
+    appendix: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its name, one of `lottery.figures`, and its caption."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The drawing, which both HTML and Markdown show."""
+        return drawn(self.figure, "svg")
+
+    @property
+    def pdf(self) -> bytes:
+        """The drawing that LaTeX shows."""
+        return drawn(self.figure, "pdf")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report; `absent` says in a line each what is not there and why."""
+
+    name: str
+    title: str
+    explanation: str
+    sentences: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """`warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so
+    that the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals."""
+
+    name: str
+    question: str
+    warnings: list[str]
+    sections: list[Section]
+    lacking: Table
+    recipe: str
+    fingerprints: dict[str, str]  # of the data sets, by name
+    software: str
+    date: str | None
+    confidence: float
+
+    @property
+    def tables(self) -> list[Table]:
+        """All of them, in order."""
+        return [*(table for section in self.sections for table in section.tables), self.lacking]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """All of them, in order."""
+        return [picture for section in self.sections for picture in section.pictures]
+
+
+def collect(study: Study) -> Report:
+    """The report on what is finished of a study. What the study cannot say is said to be absent, with the reason."""
+    recipe = study.recipe
+    sections = [_section(study, part) for part in _parts(recipe)]
+    missing = lacking(study)
+    return Report(
+        recipe.name,
+        recipe.question,
+        list(_warnings(study, sections, missing)),
+        sections,
+        Table(
+            "missing",
+            "Trainings that are missing, diverged or blocked",
+            missing,
+            keys_of(study, "missing", missing),
+            True,
+        ),
+        written(recipe),
+        dict(disclosures.fingerprints(study)),
+        software(),
+        newest(study),
+        compare.confidence if (compare := acting(recipe)) else 0.95,
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table to be made: a view, or of `make` where that is given."""
+
+    name: str
+    caption: str
+    appendix: bool = False
+    make: Callable[[Study], list[Row]] | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a section is made of; `figures` by name."""
+
+    name: str
+    title: str
+    explanation: str = ""
+    sentences: Callable[[Study], list[str]] | None = None
+    tables: tuple[_Rows, ...] = ()
+    figures: tuple[str, ...] = ()
+
+
+def _parts(recipe: Recipe) -> Iterator[_Part]:
+    yield _Part(
+        "verdicts",
+        "Verdicts",
+        _verdicts_explained(recipe),
+        sentences,
+        (
+            _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
+            _Rows("sparsest", "The sparsest matching density"),
+        ),
+        ("differences",) if recipe.compare else (),
+    )
+    if recipe.replicates is not None:
+        text = "What the literature claims, held against the trainings of this study."
+        yield _Part("replication", "Replication", text, tables=(_Rows("replication", "Published claims"),))
+    if recipe.prune.auto is not None:
+        text = "Which densities and seeds were trained in search of the sparsest matching density, and why no more."
+        decided = _Rows("frontier", "Adaptive frontier: the decision at each level")
+        yield _Part("frontier", "Adaptive frontier", text, frontier.sentences, (decided,))
+    yield _Part(
+        "claims",
+        "What wins",
+        "The ticket against each control, at equal density and paired by seed; samples of a control are averaged within"
+        " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
+        " parts do not add up to a whole. Cells without a verdict beside them show nothing either way."
+        f"{'' if (compare := acting(recipe)) is None else f' {superiority.explained(compare)}'}",
+        tables=(
+            _Rows("decomposition", "What wins, density by density: ticket less control, with intervals"),
+            _Rows("claims", "What wins: the tests behind it, paired by seed"),
+        ),
+    )
+    yield _Part(
+        "accuracy",
+        "Accuracy",
+        f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
+        f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
+        coverage.sentences,
+        tables=(
+            _Rows("means", "Test accuracy by density"),
+            _Rows("examples", "Test examples: intervals for other seeds and other examples, disagreement, classes"),
+        ),
+        figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
+    )
+    yield _Part(
+        "early-stopping",
+        "Early stopping",
+        "The early-stop step is the first minimum of the validation loss on the evaluation grid. It is censored where"
+        " the last step was the best: the true one may lie later.",
+        figures=("early_stop",),
+    )
+    yield _Part(
+        "costs",
+        "Costs",
+        "What was spent, search included: trainings, optimizer steps, and multiply-adds as dense hardware does them and"
+        " as ideal sparse hardware would.",
+        tables=(_Rows("costs", "Costs of finding the tickets"),),
+    )
+    yield _Part(
+        "genealogy",
+        "Genealogy",
+        "What the masks look like, layer by layer, and what those of different seeds and optimizers have in common,"
+        " against what chance would give.",
+        tables=(_Rows("layers", "Layers of the tickets", True), _Rows("overlaps", "Overlaps of masks", True)),
+        figures=("layers", "overlap", "weights"),
+    )
+    matrix = [_Rows("transfer", "Tickets found with one optimizer and retrained with another")] * bool(recipe.transfer)
+    tests = _Rows("transfer_tests", "Transferred tickets against what the optimizer that retrains them reaches itself")
+    matrix += [tests] * bool(recipe.transfer)
+    matrix += [_Rows("rates", "Learning rates tried")] * bool(recipe.tune)
+    if matrix:
+        yield _Part("optimizers", "Optimizers", tables=tuple(matrix), figures=("transfer",) if recipe.transfer else ())
+    yield _Part("curves", "Learning curves", figures=("curves",))
+    yield _Part(
+        "audit",
+        "Fairness audit",
+        "Tickets and dense networks compared field by field. A difference that the recipe does not allow withholds the"
+        " verdict.",
+        tables=(_Rows("audit", "Fairness audit"),),
+    )
+    yield _Part(
+        "provenance",
+        "Provenance",
+        "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
+        " it. Dates are in UTC.",
+        roundings,
+        tables=(
+            _Rows("environments", "Environments that the trainings ran in", make=environments),
+            _Rows("long", "Trainings", True),
+        ),
+    )
+
+
+def _metrics_explained(recipe: Recipe) -> str:
+    words = {
+        "balanced_accuracy": "Balanced accuracy is the mean of the classes' shares of recognized test examples.",
+        "top5": "Top-5 accuracy is the share of test examples whose class is among the five with the highest scores.",
+    }
+    return "".join(f" {words[metric]}" for metric in recipe.metrics)
+
+
+def _verdicts_explained(recipe: Recipe) -> str:
+    compare = acting(recipe)
+    if compare is None:
+        return ""
+    sure, margin = f"{100 * compare.confidence:g} %", compare.points
+    order = {
+        "fixed_sequence": "The densities of an optimizer are tested in a fixed sequence from dense to sparse",
+        "holm": "The densities of an optimizer are tested with Holm's correction",
+        "fallback": "The densities of an optimizer are tested by the fallback procedure from dense to sparse",
+    }[compare.densities]
+    later = f"at most {100 * compare.later:g} % later" if compare.later else "no later"
+    return (
+        f"A ticket matches where it is shown to be less than {margin} below the dense network (the one-sided {sure}"
+        f" lower bound of the mean difference, paired by seed, lies above −{margin}). It wins where it was rewound to"
+        f" initialization, matches, and its early-stop step is shown to be {later} than the dense"
+        f" network's. It is inconclusive where the seeds decide"
+        f" nothing: that is no sign of equality. Also said of tickets that match: better, where the difference is shown"
+        f" to be above 0, and equivalent, where it is shown to be less than {margin} away either way. {order}."
+        f" {counted(recipe)}"
+    )
+
+
+def _section(study: Study, part: _Part) -> Section:
+    section = Section(part.name, part.title, part.explanation)
+    if part.sentences is not None:
+        section.sentences.extend(_attempt(section, partial(part.sentences, study)))
+    for wanted in part.tables:
+        make = partial(wanted.make, study) if wanted.make else partial(rows_of, study, wanted.name)
+        rows = _attempt(section, make)
+        if rows:
+            keys = keys_of(study, wanted.name, rows)
+            section.tables.append(Table(wanted.name, wanted.caption, rows, keys, wanted.appendix))
+    for name in part.figures:
+        for figure in _attempt(section, partial(_figures, study, name)):
+            section.pictures.append(Picture(name, FIGURES[name].caption, figure))
+    if not (section.sentences or section.tables or section.pictures or section.absent):
+        section.absent.append("Nothing yet: the recipe asks for no training that this needs, or none is finished.")
+    return section
+
+
+def _figures(study: Study, name: str) -> list[Figure]:
+    return [draw(study, name)]
+
+
+def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
+    """What is made, or nothing and in the section the reason why it cannot be made of this study."""
+    try:
+        return make()
+    except (UsageError, DamagedFile) as error:
+        if str(error) not in section.absent:  # often one reason for a whole section
+            section.absent.append(str(error))
+        return []
+
+
+def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iterator[str]:
+    total = sum(job.kind in MEASURED for job in study.plan)
+    blocked = "cannot be, as one before them diverged"
+    for state, said in (("missing", "are missing"), ("diverged", "diverged"), ("blocked", blocked)):
+        rows = [row for row in missing if row["state"] == state]
+        if rows:
+            kinds = {
+                kind: sum(row["kind"] == kind for row in rows) for kind in dict.fromkeys(row["kind"] for row in rows)
+            }
+            yield f"{len(rows)} of {total} trainings {said}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items())
+    tables = {table.name: table.rows for section in sections for table in section.tables}
+    machines = [record.manifest.machines for record in study.found.values()]
+    if apart := mixed(machines):
+        unlike = {json.dumps(essence(session), sort_keys=True) for sessions in machines for session in sessions}
+        yield f"mixed environments ({', '.join(apart)}): the trainings ran in {len(unlike)}, see Provenance"
+    unfair = sum(row["ok"] is False and row["field"] != "compared" for row in tables.get("audit", []))
+    if unfair:
+        yield f"{unfair} differences of tickets from dense networks that the recipe does not allow, see Fairness audit"
+    yield from disclosures.sentences(study)
+
+
+def written(recipe: Recipe) -> str:
+    """The full recipe as YAML, defaults written out; reading it gives an equal recipe."""
+    return yaml.dump(recipe.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that our strict reader could take for a number: PyYAML writes that of an older YAML."""
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value[:1].isalpha() else '"')
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,69 @@
+"""A report as one HTML file: no network, no script; style and figures are inside it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from lottery.analysis.provenance import DIGITS
+from lottery.report.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
+from lottery.report.svg import inline_svg, pixels
+
+if TYPE_CHECKING:
+    from lottery.report.content import Report, Section, Table
+
+SHAPES = {  # before a verdict's word: no one has to tell colours apart
+    "winning": "▲",
+    "superior": "▲",
+    "matching": "●",
+    "losing": "▼",
+    "inconclusive": "○",
+    "inferior": "▼",
+    "withheld": "✕",
+}
+ANSWERS = ("frontier", "verdicts")  # sections whose sentences stand on top, the first that has some
+RESULT = "accuracy"  # the figure beside them
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def html(report: Report) -> bytes:
+    """The whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lottery.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    template = environment.get_template("report.html.jinja")
+    text = template.render(
+        report=report,
+        answer=_answer(report),
+        result=next((picture for picture in report.pictures if picture.name == RESULT), None),
+        is_long=is_sentence,
+        notes=NOTES,
+        layout=lambda table: _layout(table, report.confidence),
+        in_common=lambda table: in_common(table, report.confidence),
+        moment=moment,
+        drawing=inline_svg,
+        pixels=pixels,
+        digits=DIGITS,
+        shapes=SHAPES,
+        verdicts=VERDICTS,
+    )
+    return _CONTROL.sub("\ufffd", text).encode()
+
+
+def _answer(report: Report) -> Section | None:
+    """The section that answers the question in sentences."""
+    sections = {section.name: section for section in report.sections if section.sentences}
+    return next((sections[name] for name in ANSWERS if name in sections), None)
+
+
+def _layout(table: Table, confidence: float) -> tuple[Column, list[Column], list[Column]]:
+    """The column that names a row, those beside it, and those of sentences, which have the row below to themselves."""
+    first, *others = columns(table, confidence)
+    below = [column for column in others if is_sentence(column, table)]
+    return first, [column for column in others if column not in below], below

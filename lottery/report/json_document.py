@@ -1,0 +1,63 @@
+"""A report for programs: one JSON document, and the table of which row was made from which training."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lottery.formats.render import render
+from lottery.report.content import Table
+
+if TYPE_CHECKING:
+    from lottery.report.content import Report
+
+SCHEMA = 1
+
+
+def as_json(report: Report) -> bytes:
+    """All that the report says but the drawings. Rows are those of the views; a number that is not finite is null."""
+    document = {
+        "schema": SCHEMA,
+        "name": report.name,
+        "question": report.question,
+        "date": report.date,
+        "software": report.software,
+        "confidence": report.confidence,
+        "warnings": report.warnings,
+        "sections": [
+            {
+                "name": section.name,
+                "title": section.title,
+                "explanation": section.explanation,
+                "sentences": section.sentences,
+                "tables": [_table(table) for table in section.tables],
+                "figures": [{"name": picture.name, "caption": picture.caption} for picture in section.pictures],
+                "absent": section.absent,
+            }
+            for section in report.sections
+        ],
+        "lacking": _table(report.lacking),
+        "fingerprints": report.fingerprints,
+        "recipe": report.recipe,
+    }
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "caption": table.caption,
+        "rows": json.loads(render(table.rows, "json")),
+        "keys": table.keys,
+    }
+
+
+def sources_table(report: Report) -> Table:
+    """A row for each row of a table, counted from 0, and each training that it was made from."""
+    rows = [
+        {"table": table.name, "row": number, "key": key}
+        for table in report.tables
+        for number, keys in enumerate(table.keys)
+        for key in keys
+    ]
+    return Table("sources", "Which row was made from which training", rows, [], appendix=True)

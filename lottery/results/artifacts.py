@@ -1,0 +1,223 @@
+"""Finished jobs read back from the store: the levels of a trunk and the states to rewind to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lottery.errors import DamagedFile, UsageError
+from lottery.files.tensors import decode, part
+from lottery.network.build import prunable
+from lottery.network.layout import Layout, state_of
+from lottery.plan.keys import exact
+from lottery.pruning.iterative import Criterion, Pruning, Start, Weights, rewind
+from lottery.pruning.mask import Mask
+from lottery.recipe.readings import CHOSEN, READINGS, Reading
+from lottery.results.resolution import CORRECT
+from lottery.training.trainer import unflatten
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.runner.context import Bench
+    from lottery.store.store import Store
+    from lottery.training.trainer import Training
+    from lottery.values import Component
+
+WEIGHTS: dict[Reading, str] = {
+    "best_accuracy": "best_accuracy.safetensors",
+    "early_stop": "early_stop.safetensors",
+    "end": "weights.safetensors",
+}
+
+
+class StoredLevel:
+    """A finished level of the trunk (`pruning.iterative.Level`), each part read from the store when it is asked for.
+
+    One that is about to be trained has no mask there yet: it is `pruned`."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        job: Job,
+        partner: str | None = None,
+        criterion: Callable[[torch.Generator], Criterion] | None = None,
+        pruned: Mask | None = None,
+    ):
+        self.bench, self.job, self.number = bench, job, job.level
+        self._partner, self._criterion, self._pruned = partner, criterion, pruned
+        prune = bench.plan.recipe.prune
+        rates, densities = ({n: exact(v) for n, v in given.items()} for given in (prune.rates, job.densities))
+        self.pruning = Pruning(prune.scope, job.fraction, rates, job.times, densities)
+
+    @property
+    def model(self) -> Component:
+        return self.bench.plan.recipe.model
+
+    @property
+    def partner(self) -> StoredLevel:
+        assert self._partner is not None
+        return StoredLevel(self.bench, self.bench.plan.jobs[self._partner])
+
+    @cached_property
+    def mask(self) -> Mask:
+        if self._pruned is not None:
+            return self._pruned
+        if self.job.kind == "dense":
+            return Mask.dense(prunable(self.bench.blank()))
+        return read_mask(self.bench.store, self.job.key)
+
+    @property
+    def trained(self) -> Weights:
+        return read_trained(self.bench.store, self.job.key, None if self.job.kind == "dense" else self.mask)
+
+    @cached_property
+    def rewound(self) -> Start:
+        assert self.job.point is not None
+        tensors, values = read_state(self.bench.store, self.job.point)
+        weights = part(tensors, "model/")
+        spec = self.bench.spec(self.job, first=values["step"])
+        dense = Mask.dense({name: weights[name] for name in prunable(self.bench.blank())})
+        state = unflatten(values["optimizer"], tensors) if values["step"] else None
+        return Start(weights, dense, spec, state)
+
+    @cached_property
+    def start(self) -> Start:
+        trained = {} if self.mode == "weights" else self._ancestor(-2).trained
+        return rewind(self.rewound, trained, self.mask, self.mode)
+
+    @property
+    def mode(self) -> str:
+        assert self.job.rewind is not None
+        return self.job.rewind.mode
+
+    @property
+    def rounds(self) -> int:
+        return self.bench.plan.recipe.prune.rounds_of_criterion
+
+    def criterion(self, generator: torch.Generator) -> Criterion:
+        assert self._criterion is not None
+        return self._criterion(generator)
+
+    @property
+    def initial(self) -> Start:
+        network = self.bench.network(self.job.seed)
+        return Start(state_of(network), Mask.dense(prunable(network)), self.bench.spec(self.job))
+
+    @property
+    def searched(self) -> Fraction:
+        return self.bench.searched(self.job)
+
+    @cached_property
+    def dense(self) -> Weights:
+        return self._ancestor(0).trained
+
+    def _ancestor(self, index: int) -> StoredLevel:
+        return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
+
+    def effective(self, weights: Weights) -> Weights:
+        return self.bench.effective(weights)
+
+    def fresh(self, generator: torch.Generator) -> Weights:
+        return state_of(self.network(self.model, generator))
+
+    def network(self, model: Component, generator: torch.Generator) -> nn.Module:
+        return self.bench.fresh(self.job.seed, model, generator)
+
+
+def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The `Training.state()` that a rewind job committed."""
+    return store.read_tensors(key, "state.safetensors"), store.read_json(key, "state.json")
+
+
+def stored_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a `Training.state()` as a rewind job commits them: the weights as the method has them."""
+    return _with_weights(tensors, Layout.of(model).split(part(tensors, "model/")))
+
+
+def network_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `stored_state`: the tensors as a training of this model restores them."""
+    return _with_weights(tensors, Layout.of(model).join(part(tensors, "model/")))
+
+
+def _with_weights(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a `Training.state()` with these weights in place of its own."""
+    rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
+    return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
+
+
+def kept_states(training: Training) -> dict[str, dict[str, Tensor]]:
+    """Return the states that a finished trunk level keeps, by file: that of the end and of each chosen step before it.
+
+    Each step is kept once: `read_trained` knows whose file a reading shares."""
+    kept, seen = {WEIGHTS["end"]: state_of(training.model)}, {training.step}
+    for reading in CHOSEN:
+        row = training.chosen.rows.get(reading)
+        if row is not None and row["step"] not in seen:
+            seen.add(row["step"])
+            kept[WEIGHTS[reading]] = Layout.of(training.model).split(training.chosen.weights[row["step"]])
+    return kept
+
+
+def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "end") -> Weights:
+    """Return the weights of a finished trunk level at a reading, pruned ones 0; `mask` is None for a dense network.
+
+    Raises UsageError where the training has no such reading, as without a validation split."""
+    metrics = store.read_json(key, "metrics.json")
+    steps = {name: metrics[name]["step"] for name in READINGS if metrics.get(name)}
+    if reading not in steps:
+        raise UsageError(f"{key[:12]}: has no {reading}; there are {', '.join(steps) or 'none: it diverged'}")
+    name = next(each for each in ("end", *CHOSEN) if steps.get(each) == steps[reading])
+    packed = store.read_tensors(key, WEIGHTS[name])
+    return packed if mask is None else unpack(packed, mask)
+
+
+def pack_correct(correct: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a bit for each test example, eight in a byte, by reading, and how many examples there are."""
+    packed = {name: torch.from_numpy(np.packbits(each.numpy())) for name, each in correct.items()}
+    return packed, {"examples": str(len(next(iter(correct.values()))))}
+
+
+def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
+    """Return which test examples a finished training recognized at each reading, bools in the order of the test split.
+
+    Empty for regression, for a diverged training, and for a control that is measured as the mean of several networks.
+    Raises DamagedFile where the counts disagree."""
+    manifest = store.find(key)
+    if manifest is None or CORRECT not in manifest.files:
+        return {}
+    packed, head = decode(store.read(key, CORRECT))
+    examples = int(head.get("examples", -1))
+    if any(bits.dtype != torch.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):
+        raise DamagedFile(f"{key[:12]}: {CORRECT} has not a bit for each of {examples} examples")
+    found = {name: np.unpackbits(bits.numpy(), count=examples).astype(bool) for name, bits in packed.items()}
+    return {name: torch.from_numpy(found[name]) for name in READINGS if name in found}
+
+
+def read_mask(store: Store, key: str) -> Mask:
+    """The mask that a ticket or control committed."""
+    return Mask.unpack(*decode(store.read(key, "mask.safetensors")))
+
+
+def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """The weights with each masked one as the 1-D tensor of what survives, in the order of the flattened weight."""
+    return {name: value.cpu()[mask[name]] if name in mask else value for name, value in weights.items()}
+
+
+def unpack(packed: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """The inverse of `pack`. Raises DamagedFile where the counts disagree."""
+    weights: dict[str, Tensor] = {}
+    for name, value in packed.items():
+        weights[name] = value
+        if name in mask:
+            bits = mask[name]
+            if value.shape != (int(bits.sum()),):
+                raise DamagedFile(f"{name}: {tuple(value.shape)} kept weights for {int(bits.sum())} alive in the mask")
+            weights[name] = torch.zeros(bits.shape, dtype=value.dtype)
+            weights[name][bits] = value
+    return weights

@@ -1,0 +1,96 @@
+"""A recipe with what is finished of it: what every table, verdict, figure and report is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lottery.paths import data_root, store_root
+from lottery.plan.jobs import MEASURED
+from lottery.results.record import known_plan, records
+from lottery.store.store import Store
+
+if TYPE_CHECKING:
+    from lottery.audit.audit import Audit
+    from lottery.plan.jobs import Job, Plan
+    from lottery.recipe.schema import Recipe
+    from lottery.results.artifacts import StoredLevel
+    from lottery.results.record import Record
+    from lottery.runner.context import Bench
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The plan of a recipe, the records of its finished trainings by key, and the store they lie in.
+
+    `data` is the data root where one was named, `made` what functions under `once` gave."""
+
+    plan: Plan
+    found: Mapping[str, Record]
+    store: Store
+    data: Path | None = None
+    made: dict[Callable[[Study], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.plan.recipe
+
+    @property
+    def missing(self) -> int:
+        """Trainings that are not finished and still can be."""
+        return sum(job.kind in MEASURED for job in self.plan) - len(self.found) - len(self.blocked)
+
+    @cached_property
+    def blocked(self) -> frozenset[str]:
+        """The keys of trainings that cannot be, as one that they need diverged."""
+        bad: set[str] = set()
+        for job in self.plan:
+            record = self.found.get(job.key)
+            if (record is None and any(need in bad for need in job.needs)) or (record and record.diverged is not None):
+                bad.add(job.key)
+        return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind in MEASURED)
+
+    @cached_property
+    def bench(self) -> Bench:
+        """What networks are built with; loads the data. Raises DataError where they are not there."""
+        from lottery.runner.run import Request, look
+
+        return look(Request(self.recipe, data_root(self.data), self.store.root, "cpu"))
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Ticket, controls and dense network compared field by field, from what the store recorded of them."""
+        from lottery.audit.audit import audit
+
+        return audit(self)
+
+    def level(self, job: Job) -> StoredLevel:
+        """A finished dense network or ticket of the plan: its mask, its weights, where it started. Needs the data."""
+        from lottery.results.artifacts import StoredLevel
+
+        return StoredLevel(self.bench, job)
+
+
+def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
+    """A function that works once for each study; all who ask get the same object, which none of them may change."""
+
+    @wraps(make)
+    def known(study: Study) -> T:
+        if make not in study.made:
+            study.made[make] = make(study)
+        made: T = study.made[make]
+        return made
+
+    return known
+
+
+def study(recipe: Recipe, *, store: str | Path | None = None, data: str | Path | None = None) -> Study:
+    """What is finished of a recipe. Raises DataError where neither the store nor the data root knows its data."""
+    kept, root = Store(store_root(store)), Path(data) if data else None
+    planned = known_plan(recipe, kept, root)
+    return Study(planned, records(planned, kept), kept, root)

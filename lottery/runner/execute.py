@@ -1,0 +1,289 @@
+"""One job: find its starting point in the store, train, checkpoint between steps, commit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lottery.catalogue.branches._learned import masks
+from lottery.device import prepared
+from lottery.environment import agree
+from lottery.errors import DamagedFile, Interrupted
+from lottery.files.tensors import decode, encode
+from lottery.network.layout import Layout, state_of
+from lottery.pruning.iterative import Gradual
+from lottery.pruning.mask import Held, Mask, masked
+from lottery.recipe.tuning import choose
+from lottery.results.artifacts import kept_states, network_state, pack, pack_correct, read_state, stored_state
+from lottery.results.resolution import CORRECT
+from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.context import Bench
+from lottery.store.manifest import Status
+from lottery.training.running_statistics import finite
+from lottery.training.trainer import Diverged, Stopped, Training
+from lottery.values import Chosen
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.pruning.iterative import Start
+
+CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is: the step just done of `total`, and the last row of its curve."""
+
+    step: int
+    first: int
+    total: int
+    row: Mapping[str, Any]
+    seconds: float  # since step `first`
+    images_per_second: float
+
+
+def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Progress]:
+    """Run one job whose needs are done, and commit it; a diverged training is committed as that.
+
+    It starts at `start`, where the plan says if none is given. Goes on from the job's newest checkpoint where there is
+    one. Raises Interrupted after saving when `bench.stop` is
+    set."""
+    began = time.monotonic()
+    if job.kind == "choice":
+        files, status = _choice(bench, job)
+        _commit(bench, job, files, status, time.monotonic() - began, bench.machine.environment())
+        return
+    with prepared(bench.machine, bench.plan.recipe.train.precision):
+        start = start or starting_point(bench, job)
+        training = training_of(bench, job, start)
+        clock = _Clock(bench, job, training, began)
+        mask = start.mask
+        start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
+        try:
+            with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
+                clock.held = held if start.gradual else None
+                clock.past = _resume(bench, job, training, held)
+                if start.gradual is not None:
+                    training.after_step = _pruner(training, held, start.gradual)
+                yield from _advance(bench, training, clock)
+                _check_weights(training)
+            found = masks(training.model) if start.mold else [held.mask]
+            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, found)
+            status = "done"
+        except Stopped as stopped:
+            clock.save()
+            raise Interrupted(bench.stop.signal or 0) from stopped
+        except Diverged as diverged:
+            result = {"diverged": diverged.step, "curve": training.curve, **_shape(training, [mask])}
+            files, status = {"metrics.json": _json(result)}, "diverged"
+    if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
+        chosen = bench.store.read_json(rate.key, "metrics.json")
+        about = {"lr": chosen["lr"], "lr_edge": chosen["edge"]}
+        files["metrics.json"] = _json({**json.loads(files["metrics.json"]), **about})
+    _commit(bench, job, files, status, clock.seconds(), clock.environment())
+    bench.store.drop_checkpoints(job.key)
+
+
+def _commit(
+    bench: Bench, job: Job, files: dict[str, bytes], status: Status, seconds: float, environment: dict[str, Any]
+) -> None:
+    bench.store.commit(
+        job.key,
+        {"job.json": _json(job.identity), **files},
+        kind=job.kind,
+        status=status,
+        parent=job.parent,
+        label=job.label,
+        seconds=seconds,
+        environment=environment,
+    )
+
+
+def _choice(bench: Bench, job: Job) -> tuple[dict[str, bytes], Status]:
+    """The best of the learning rates that were tried; diverged where each of them did."""
+    measures: dict[float, list[dict[str, float] | None]] = {}
+    steps = []
+    for key in job.needs:
+        metrics = bench.store.read_json(key, "metrics.json")
+        rate = bench.plan.jobs[key].optimizer.args["lr"]
+        diverged = "diverged" in metrics
+        measures.setdefault(rate, []).append(None if diverged else metrics[bench.plan.recipe.report])
+        steps += [metrics["diverged"]] if diverged else []
+    tune = bench.plan.recipe.tune
+    assert tune is not None
+    chosen = choose(list(measures.items()), tune.by)
+    if chosen is None:
+        return {"metrics.json": _json({"diverged": min(steps), "rates": sorted(measures)})}, "diverged"
+    return {"metrics.json": _json(chosen)}, "done"
+
+
+def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
+    """Prunes after the steps at which it is due. Raises Diverged where weights are not finite then."""
+
+    def after_step(step: int) -> bool:
+        if not gradual.due(step):
+            return False
+        _check_weights(training)
+        held.tighten(gradual.mask(step, state_of(training.model), held.mask))
+        return True
+
+    return after_step
+
+
+@dataclass(frozen=True)
+class Past:
+    """What earlier sessions of a job took, and the environments they ran in where those were others than this one."""
+
+    seconds: float = 0.0
+    environments: tuple[dict[str, Any], ...] = ()
+
+
+def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
+    """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
+
+    The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
+    a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one."""
+    here = environment_of(bench, training)
+    states = []
+    saved = bench.store.load_checkpoint(job.key)
+    if saved is not None:
+        values = json.loads(saved[1]["state.json"])
+        past = Past(float(values["seconds"]), tuple(values["environments"]))
+        states.append((decode(saved[1]["state.safetensors"])[0], values["training"], past))
+    for key in job.needs if job.kind in ("rewind", "dense") else ():
+        manifest = bench.store.find(key) if bench.plan.jobs[key].kind == "rewind" else None
+        if manifest is not None and manifest.status == "done":
+            environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
+            past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
+            tensors, values = read_state(bench.store, key)
+            states.append((network_state(training.model, tensors), values, past))
+    states = [
+        (tensors, values, past)
+        for tensors, values, past in states
+        if training.step <= values["step"] <= training.stop
+        and not (bench.machine.deterministic and not all(agree(each, here) for each in past.environments))
+    ]
+    if not states:
+        return Past()
+    tensors, values, past = max(states, key=lambda state: state[1]["step"])
+    try:
+        if saved is not None and "mask.safetensors" in saved[1]:
+            held.tighten(Mask.unpack(*decode(saved[1]["mask.safetensors"])))
+        training.restore(tensors, values)
+    except DamagedFile:
+        bench.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
+        raise
+    return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
+
+
+def environment_of(bench: Bench, training: Training) -> dict[str, Any]:
+    """What beside the recipe may change a training in its last bits."""
+    return {**bench.machine.environment(), "engine": training.engine.name}
+
+
+class _Clock:
+    """What a job took over all its sessions and where they ran; saves a checkpoint when one is due."""
+
+    def __init__(self, bench: Bench, job: Job, training: Training, began: float):
+        self.bench, self.job, self.training = bench, job, training
+        self.began, self.past = began, Past()
+        self.held: Held | None = None  # where the mask changes in the course of the training
+        self._saved, self._every = time.monotonic(), bench.checkpoint_seconds
+
+    def seconds(self) -> float:
+        return self.past.seconds + time.monotonic() - self.began
+
+    def environment(self) -> dict[str, Any]:
+        """Of this session; with `earlier`, those of earlier ones where they differ: never mixed in silence."""
+        here = environment_of(self.bench, self.training)
+        return {**here, "earlier": list(self.past.environments)} if self.past.environments else here
+
+    def save_if_due(self, now: float) -> None:
+        if now - self._saved >= self._every:
+            self.save()
+
+    def save(self) -> None:
+        before = time.monotonic()
+        tensors, values = self.training.state()
+        environments = [environment_of(self.bench, self.training), *self.past.environments]
+        state = {"training": values, "seconds": self.seconds(), "environments": environments}
+        files = {"state.safetensors": encode(tensors), "state.json": _json(state)}
+        if self.held is not None:
+            files["mask.safetensors"] = encode(*self.held.mask.pack())
+        self.bench.store.save_checkpoint(self.job.key, self.training.step, files)
+        self._saved = time.monotonic()
+        self._every = max(self.bench.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
+
+
+def _advance(bench: Bench, training: Training, clock: _Clock) -> Iterator[Progress]:
+    first, shown, shown_step = training.step, time.monotonic(), training.step
+    began = shown
+    for step in training.steps():
+        if bench.stop.signal is not None:
+            raise Stopped
+        now = time.monotonic()
+        clock.save_if_due(now)
+        if now - shown >= 0.5:
+            speed = (step - shown_step) * training.batch_size / (now - shown)
+            yield Progress(step, first, training.stop, training.curve[-1], now - began, speed)
+            shown, shown_step = now, step
+
+
+def _check_weights(training: Training) -> None:
+    """NaN weights are never pruned from, and no statistics of them are kept. Raises Diverged."""
+    weights_are_finite = all(bool(torch.isfinite(p).all()) for p in training.model.parameters())
+    if not (weights_are_finite and finite(training.statistics)):
+        raise Diverged(training.step)
+
+
+def _state_files(training: Training) -> dict[str, bytes]:
+    tensors, values = training.state()
+    return {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": _json(values)}
+
+
+def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[str, bytes]:
+    """Return the files of a finished training by name.
+
+    Metrics of every job, of a trial without the test set; a bit for each test example that says whether it was
+    recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon."""
+    files = {"metrics.json": _json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
+    if training.correct:
+        files[CORRECT] = encode(*pack_correct(training.correct))
+    if job.kind in ("dense", "ticket", "retraining") or job.own_trunk:
+        mask = Mask({})
+        if job.kind != "dense":
+            (mask,) = found
+            files["mask.safetensors"] = encode(*mask.pack())
+        for name, state in kept_states(training).items():
+            files[name] = encode(pack(state, mask) if mask else state)
+    return files
+
+
+def _shape(training: Training, found: Sequence[Mask]) -> dict[str, Any]:
+    """Of one mask, or the means over those that were drawn; collapsed is a layer that is empty in any of them."""
+    left = Layout.of(training.model).left
+    return {**_counted(found), **({"never_pruned": left} if left else {})}
+
+
+def _counted(found: Sequence[Mask]) -> dict[str, Any]:
+    if len(found) == 1:
+        (mask,) = found
+        return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}
+    sizes, count = found[0].sizes(), len(found)
+    alive = {name: sum(mask.alive()[name] for mask in found) / count for name in sizes}
+    collapsed = [name for name in sizes if any(name in mask.collapsed() for mask in found)]
+    return {
+        "density": sum(mask.density for mask in found) / count,
+        "alive": alive,
+        "sizes": sizes,
+        "collapsed": collapsed,
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()

@@ -1,0 +1,102 @@
+"""`--jobs auto`: how many processes this machine can feed, and how many of them can shorten the run."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lottery.device import cores, machine, prepared
+from lottery.plan.agenda import width
+from lottery.pruning.mask import Mask, masked
+from lottery.runner.estimate import dense_training, missing_jobs, steps_of
+
+if TYPE_CHECKING:
+    from lottery.runner.context import Bench
+
+MEMORY_SHARE = 0.8  # of what is free: a training may need more than what is tried of it
+TRIED_STEPS = 2
+
+
+def share_out(bench: Bench) -> None:
+    """Give the bench its number of processes and the threads of each; one process where a GPU does the work.
+
+    Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
+    before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
+    is not where `levels: auto` may ask for more."""
+    if bench.machine.device.type != "cpu":
+        return
+    steps, grows = steps_of(bench), bench.plan.recipe.prune.auto is not None
+    if not bench.machine.deterministic:
+        bench.machine = machine("cpu", jobs=cores() if grows else min(cores(), width(bench.plan.needs, steps)))
+    most = cores() // bench.machine.threads
+    missing = {job.key: job.needs for job in missing_jobs(bench)}
+    bench.share_among(most if grows else max(1, min(most, width(missing, steps))))
+
+
+def fit_memory(bench: Bench) -> None:
+    """Lower the number of processes to those that fit into the free memory, as one that is forked here needs it."""
+    free = free_memory()
+    if bench.jobs > 1 and free is not None and (need := _need(bench)):
+        bench.share_among(max(1, min(bench.jobs, int(MEMORY_SHARE * free / need))))
+
+
+def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that processes may still take, of this machine or of its container; None where the system does not say."""
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return None
+    free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    with suppress(OSError, ValueError):  # no container, another kind, or one without a limit
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        cache = next(
+            int(line.split()[1])
+            for line in (group / "memory.stat").read_text().splitlines()
+            if line.startswith("inactive_file ")
+        )
+        free = min(limit - used + cache, free) if free is not None else limit - used + cache
+    return free
+
+
+def _need(bench: Bench) -> int:
+    """Bytes that a forked process takes for itself at most, from one that trains a little with each optimizer."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):  # it tells by its silence
+            _try(bench)
+            os.write(writing, json.dumps(_own_memory()).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as told:
+        answer = told.read()
+    os.waitpid(child, 0)
+    return int(answer or 0)
+
+
+def _try(bench: Bench) -> None:
+    with prepared(bench.machine, bench.plan.recipe.train.precision):
+        for place in {job.place for job in bench.plan if job.kind == "dense"}:
+            training = dense_training(bench, place)
+            with masked(training.model, Mask({}), training.optimizer):
+                for x, y in islice(training.data.epoch(0, training.batch_size), TRIED_STEPS):
+                    training.engine.step(x, y)
+            with torch.no_grad():
+                training.model(next(training.data.evaluation("test"))[0])
+
+
+def _own_memory() -> int:
+    """Bytes that only this process has, and what it gave back since its peak."""
+    sizes = {}
+    for path in ("/proc/self/smaps_rollup", "/proc/self/status"):
+        for line in Path(path).read_text().splitlines():
+            name, _, value = line.partition(":")
+            if value.endswith("kB"):
+                sizes[name] = 1024 * int(value.split()[0])
+    return sizes["Private_Dirty"] + sizes["VmHWM"] - sizes["VmRSS"]

@@ -1,0 +1,1 @@
+"""Tests and intervals of differences that are paired by seed; no torch, no store."""

@@ -1,0 +1,38 @@
+"""Tests of means over seeds, and over pairs of networks, where pairs that share a seed are not independent."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+from scipy import stats
+
+from lottery.statistics.paired import NO_SPREAD
+
+
+def seed_values(pairs: Mapping[tuple[int, int], float]) -> list[float]:
+    """Return one value for each seed, in rising order of seeds, whose mean is the mean over the pairs.
+
+    `pairs` has a value for each pair of seeds. Where both are the same seed (two optimizers), it is that seed's value.
+    Where all pairs of different seeds are given, a seed has the jackknife's pseudo-value: n times the mean over all
+    pairs less n - 1 times that over the pairs without this seed (Arvesen 1969, Jackknifing U-statistics). Empty for
+    fewer than 3 seeds, of which the pairs without one are none."""
+    seeds = sorted({seed for pair in pairs for seed in pair})
+    if all(one == other for one, other in pairs):
+        return [pairs[seed, seed] for seed in seeds]
+    n, mean = len(seeds), statistics.fmean(pairs.values())
+    assert len(pairs) == n * (n - 1) // 2
+    if n < 3:
+        return []
+    without = [statistics.fmean(value for pair, value in pairs.items() if seed not in pair) for seed in seeds]
+    return [n * mean - (n - 1) * left for left in without]
+
+
+def t_test(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return t and the two-sided p that the mean of independent values is 0; None for fewer than 2, or without spread
+    between them."""
+    if len(values) < 2 or max(values) - min(values) < NO_SPREAD * max(1.0, *map(abs, values)):
+        return None
+    found = stats.ttest_1samp(values, 0.0)
+    return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))

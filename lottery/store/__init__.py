@@ -1,0 +1,1 @@
+"""Finished jobs on disk: manifests, checkpoints, leases, maintenance."""

@@ -1,0 +1,109 @@
+"""What a store holds, counted, and what in it can go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lottery.files import write
+from lottery.files.read import names_in
+from lottery.store.manifest import KEY
+
+if TYPE_CHECKING:
+    from lottery.store.store import Store
+
+Garbage = list[tuple[Path, int, str]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of a store: `jobs` by kind and then status, `size` in bytes of what finished jobs committed.
+
+    `running` is holder by key; `interrupted` are keys with a checkpoint that nobody works on."""
+
+    root: str
+    jobs: dict[str, dict[str, int]]
+    size: int
+    running: dict[str, str]
+    interrupted: list[str]
+    failed: list[str]
+    quarantined: int
+
+    @property
+    def finished(self) -> int:
+        return sum(sum(counts.values()) for counts in self.jobs.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"finished": self.finished, **asdict(self)}
+
+    def text(self) -> str:
+        """A line a kind, the other counts, and a line a running job."""
+        lines = [f"{self.root}: {self.finished:,} jobs finished, {self.size / 1e6:,.1f} MB"]
+        for kind, counts in self.jobs.items():
+            lines.append(f"  {kind:<10} " + ", ".join(f"{count:,} {status}" for status, count in counts.items()))
+        counts = {"running": len(self.running), "interrupted": len(self.interrupted), "failed": len(self.failed)}
+        counts["quarantined"] = self.quarantined
+        lines.append(", ".join(f"{count:,} {name}" for name, count in counts.items()))
+        lines += [f"  {key[:12]}  {holder}" for key, holder in self.running.items()]
+        return "\n".join(lines)
+
+
+def summarize(store: Store) -> Summary:
+    """Count a store from its manifests; no file is hashed."""
+    counts: Counter[tuple[str, str]] = Counter()
+    size, finished = 0, set()
+    for manifest in store.manifests():
+        counts[manifest.kind, manifest.status] += 1
+        size += sum(record.size for record in manifest.files.values())
+        finished.add(manifest.key)
+    jobs: dict[str, dict[str, int]] = {}
+    for (kind, status), count in sorted(counts.items()):
+        jobs.setdefault(kind, {})[status] = count
+    running = {key: holder for key, holder in store.leases.held().items() if key not in finished}
+    failures = (name.removesuffix(".json") for name in names_in(store.root / "failures"))
+    return Summary(
+        root=str(store.root),
+        jobs=jobs,
+        size=size,
+        running=running,
+        interrupted=[key for key in store.checkpoints.jobs() if key not in finished and key not in running],
+        failed=[key for key in failures if KEY.fullmatch(key) and key not in finished and key not in running],
+        quarantined=len(names_in(store.root / "quarantine")),
+    )
+
+
+def garbage(store: Store, now: float) -> Garbage:
+    """(path, bytes, reason) of all that can go. What a finished job committed is never among it."""
+    found: Garbage = []
+    for path in _drafts(store.root):
+        if write.abandoned(path, now):
+            found.append((path, _size(path), "left by a process that is gone"))
+    for key in store.checkpoints.jobs():
+        if store.find(key) is not None:
+            folder = store.checkpoints.folder / key
+            found.append((folder, _size(folder), "checkpoints of a finished job"))
+    for name in names_in(store.root / "quarantine"):
+        path = store.root / "quarantine" / name
+        found.append((path, _size(path), "damaged, put aside"))
+    found += [(path, _size(path), "lease that has expired") for path in store.leases.expired(now)]
+    return found
+
+
+def _drafts(root: Path) -> Iterator[Path]:
+    for place in ("jobs/*", "partial/*", "failures", "data/*"):
+        yield from sorted(path for path in root.glob(f"{place}/*.tmp-*") if write.DRAFT.search(path.name))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    total = 0
+    for place in (path, *path.rglob("*")):
+        with suppress(FileNotFoundError):
+            about = place.lstat()
+            total += about.st_size if not place.is_dir() else 0
+    return total

@@ -1,0 +1,174 @@
+"""The manifest of a committed folder: what is in it, by name, size and hash, itself sealed by a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lottery.errors import DamagedFile, UsageError
+from lottery.files.read import file_sha256, parse_json, read_bytes, size_of
+from lottery.files.write import NAME
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+MOST_BYTES = 1 << 20
+KEY = re.compile(r"[0-9a-f]{64}")  # also the form of a sha256
+
+Status = Literal["done", "diverged"]
+
+_SEAL = re.compile(rb'\{"sha256": "([0-9a-f]{64})",')
+_FIELDS = {"schema", "key", "kind", "status", "parent", "label", "files", "seconds", "environment", "created"}
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size in bytes and sha256 in hex of a committed file."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> FileRecord:
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A finished job: `seconds` of work, `created` in UTC (ISO 8601), `environment` as JSON has it."""
+
+    schema: int
+    key: str
+    kind: str
+    status: Status
+    parent: str | None
+    label: str
+    files: dict[str, FileRecord]
+    seconds: float
+    environment: dict[str, Any]
+    created: str
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """The environment of each session that the work took, the last one first."""
+        last = {name: value for name, value in self.environment.items() if name != "earlier"}
+        return [last, *self.environment.get("earlier", ())]
+
+    @property
+    def engines(self) -> set[str]:
+        """What computed its training steps; a record that does not say is of the time when there was one engine."""
+        return {str(session.get("engine", "dense")) for session in self.sessions}
+
+    @property
+    def machines(self) -> list[dict[str, Any]]:
+        """As `sessions`, each without the engine."""
+        return [{k: v for k, v in session.items() if k != "engine"} for session in self.sessions]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as in the file."""
+        return asdict(self)
+
+    def encode(self) -> bytes:
+        """The bytes of `manifest.json`. Raises ValueError for an environment that JSON cannot hold."""
+        return seal(self.as_dict())
+
+    @classmethod
+    def read(cls, folder: str, key: str) -> Manifest:
+        """The manifest in a job's folder. Raises DamagedFile where it is missing, damaged or another job's,
+        UsageError where a newer version of this program wrote it."""
+        place = f"{folder}/{MANIFEST}"
+        found = unseal(read_bytes(place, most=MOST_BYTES), place)
+        schema = found.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise UsageError(f"{place}: was written by a newer version of lottery (schema {schema}); update lottery")
+        if schema != SCHEMA or found.keys() != _FIELDS or not _plausible(found, key):
+            raise DamagedFile(f"{place}: is no manifest of job {key}")
+        found["files"] = file_records(found["files"], place)
+        return cls(**found)
+
+
+def seal(body: Mapping[str, Any]) -> bytes:
+    """JSON whose first key is the sha256 of all that follows it: any flipped bit shows, without a second file."""
+    rest = json.dumps(body, sort_keys=True, indent=1, allow_nan=False)[1:].encode()
+    return b'{"sha256": "%s",%s' % (hashlib.sha256(rest).hexdigest().encode(), rest)
+
+
+def unseal(data: bytes, place: str) -> dict[str, Any]:
+    """What `seal` was given. Raises DamagedFile where any byte differs."""
+    match = _SEAL.match(data)
+    if match is None or hashlib.sha256(memoryview(data)[match.end() :]).hexdigest().encode() != match[1]:
+        raise DamagedFile(f"{place}: its bytes are not those that were written")
+    body = parse_json(data, place)
+    if not isinstance(body, dict):
+        raise DamagedFile(f"{place}: is no manifest")
+    del body["sha256"]
+    return body
+
+
+def file_records(files: Any, place: str) -> dict[str, FileRecord]:
+    """The files that a manifest lists. Raises DamagedFile for names that could lead out of the folder, and the rest."""
+    if not isinstance(files, dict):
+        raise DamagedFile(f"{place}: lists no files")
+    found = {}
+    for name, record in files.items():
+        if not NAME.fullmatch(name) or name == MANIFEST:
+            raise DamagedFile(f"{place}: {name!r} cannot be the name of a file")
+        if not isinstance(record, dict) or record.keys() != {"size", "sha256"}:
+            raise DamagedFile(f"{place}: {name}: size and sha256 are missing")
+        size, digest = record["size"], record["sha256"]
+        if type(size) is not int or size < 0 or not isinstance(digest, str) or not KEY.fullmatch(digest):
+            raise DamagedFile(f"{place}: {name}: has no valid size and sha256")
+        found[name] = FileRecord(size, digest)
+    return found
+
+
+def complete(folder: Path, key: str) -> Manifest:
+    """The manifest of a job whose files are all there with their sizes. Raises DamagedFile, UsageError."""
+    if folder.is_symlink():
+        raise DamagedFile(f"{folder}: is a link")
+    manifest = Manifest.read(str(folder), key)
+    for name, record in manifest.files.items():
+        size = size_of(folder / name)
+        if size != record.size:
+            raise DamagedFile(f"{folder / name}: has {size:,} bytes, {record.size:,} were committed")
+    return manifest
+
+
+def verified(folder: Path, name: str, record: FileRecord) -> bytes:
+    """The bytes of a committed file. Raises DamagedFile where they are not those that were committed."""
+    data = read_bytes(folder / name, size=record.size)
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        raise DamagedFile(f"{folder / name}: its bytes are not those that were committed")
+    return data
+
+
+def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Compare every file's hash, whatever its size. Raises DamagedFile."""
+    for name, record in files.items():
+        if file_sha256(folder / name, size=record.size) != record.sha256:
+            raise DamagedFile(f"{folder / name}: its bytes are not those that were committed")
+
+
+def check_key(key: str) -> str:
+    """The key, if it is 64 hexadecimal digits. Raises UsageError."""
+    if not isinstance(key, str) or not KEY.fullmatch(key):
+        raise UsageError(f"{key!r}: is no key of a job; a key is 64 digits from 0-9 and a-f")
+    return key
+
+
+def _plausible(found: Mapping[str, Any], key: str) -> bool:
+    parent, seconds = found["parent"], found["seconds"]
+    return (
+        found["key"] == key
+        and found["status"] in get_args(Status)
+        and (parent is None or (isinstance(parent, str) and KEY.fullmatch(parent) is not None))
+        and isinstance(seconds, (int, float))
+        and 0 <= seconds < math.inf
+        and isinstance(found["environment"], dict)
+        and all(isinstance(found[name], str) for name in ("kind", "label", "created"))
+    )

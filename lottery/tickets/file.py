@@ -1,0 +1,250 @@
+"""Ticket files: a ticket with all that its training needs, in one file that any machine can check and retrain.
+
+The tensors are the surviving weights where its training starts (`start/<name>`, those not pruned in full), the mask at
+eight weights a byte (`mask/<name>`), the optimizer's state at a rewind point after step 0, and the surviving weights
+that its accuracies belong to (`trained/<reading>/<name>`). The metadata hold, as JSON, the identities that the
+ticket's key is a hash of, a recipe that trains it, and the evidence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lottery.data.splits import Splits, fingerprint, load
+from lottery.errors import DamagedFile, DataError, RecipeError, UsageError
+from lottery.files.read import parse_json, read_bytes
+from lottery.files.tensors import decode, encode, part
+from lottery.network.build import build_model
+from lottery.network.layout import load as load_state
+from lottery.plan.keys import SCHEMA, digest
+from lottery.pruning.iterative import Spec, Start
+from lottery.pruning.mask import Mask
+from lottery.recipe.readings import READINGS
+from lottery.results.artifacts import unpack
+from lottery.tickets.recipe import check_sources, recipe_of
+from lottery.training.trainer import unflatten
+from lottery.values import Component
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lottery.plan.jobs import Job
+    from lottery.recipe.schema import Recipe
+
+FORMAT, VERSION = "lottery ticket", 2
+MOST_BYTES = 1 << 34
+Identity = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a ticket file holds.
+
+    Attributes:
+        chain: The identities from the ticket's to its dense network's.
+        choice: Where its learning rate was chosen, the identity of that choice and of a trial of the chosen rate.
+        recipe: The recipe of one seed that trains it, which follows from the identities, but for a chosen learning
+            rate and the engine.
+        stated: The recipe that stands in the file, in plain JSON values.
+        shape: That of an input, without the batch.
+        classes: The number of classes, or of targets.
+        step: Where its training starts.
+        values: The optimizer's state there, its tensors among `tensors`; None for a fresh optimizer.
+        evidence: What was measured, where and when; `trained_sha256` is the hash of the weights at the end of training
+            as the store keeps them.
+        tensors: All but the mask, by their names in the file.
+        mask: Which weights are alive.
+    """
+
+    chain: list[Identity]
+    choice: list[Identity]
+    recipe: Recipe
+    stated: dict[str, Any]
+    shape: tuple[int, ...]
+    classes: int
+    step: int
+    values: Any
+    evidence: dict[str, Any]
+    tensors: dict[str, Tensor]
+    mask: Mask
+
+    @property
+    def key(self) -> str:
+        return digest(self.chain[0])
+
+    @property
+    def training(self) -> Identity:
+        """What determined the dense network's training."""
+        training: Identity = self.chain[-1]["training"]
+        return training
+
+    @property
+    def mode(self) -> str:
+        return str(self.chain[0]["rewind"]["mode"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.training["seed"])
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The state where training starts, as the method has it (`lottery.network.layout`), pruned weights 0."""
+        return unpack(part(self.tensors, "start/"), self.mask)
+
+    def trained(self, reading: str) -> dict[str, Tensor]:
+        """Return the surviving weights at a reading, packed; empty where the file has none of their own for it."""
+        return part(self.tensors, f"trained/{reading}/")
+
+    def start(self) -> Start:
+        """Where its training starts, as the trunk makes it."""
+        recipe = self.recipe
+        schedule, optimizer = recipe.train.schedule, recipe.train.optimizer[0]
+        spec = Spec(
+            optimizer,
+            schedule.component,
+            schedule.warmup,
+            self.step,
+            last_rate=self.mode == "finetune",
+            finetune_rate=None if recipe.finetune is None else recipe.finetune.rate,
+            goes_on=self.mode != "weights",
+        )
+        return Start(self.weights, self.mask, spec, self.optimizer_state())
+
+    def optimizer_state(self) -> Any:
+        """The optimizer's state dict where training starts; None for a fresh optimizer."""
+        return None if self.values is None else unflatten(self.values, self.tensors)
+
+    def retraining(self, deterministic: bool) -> Job:
+        """Return the job that trains the file's ticket again.
+
+        Its key is one of its own, a hash of all that the file says. No study looks a result up under it, so that no
+        file, whatever it holds, can put a result where a study finds it."""
+        from lottery.plan.jobs import Job
+
+        file = hashlib.sha256(written(self)).hexdigest()
+        identity = {"schema": SCHEMA, "kind": "retraining", "file": file, "deterministic": deterministic}
+        optimizer, rewind = self.recipe.train.optimizer[0], self.recipe.rewind[0]
+        return Job("retraining", identity, None, self.seed, optimizer, level=len(self.chain) - 1, rewind=rewind)
+
+    def model(self) -> nn.Module:
+        """The network where training starts, pruned weights 0, on the CPU."""
+        network = self.blank()
+        load_state(network, self.weights)
+        return network
+
+    def blank(self) -> nn.Module:
+        """A network whose weights mean nothing, to load a state into, on the CPU."""
+        init, embeddings = Component("torch"), self.recipe.prune.embeddings
+        return build_model(self.recipe.model, self.shape, self.classes, init=init, seed=0, embeddings=embeddings)
+
+    def data(self, root: Path) -> Splits:
+        """The data it was trained on. Raises DataError where those under `root` are missing or others."""
+        splits = load(self.recipe.data.component, root)
+        found, wanted = fingerprint(splits), self.training["fingerprint"]
+        if found != wanted:
+            name = self.recipe.data.component.name
+            raise DataError(
+                f"{root}: {name} is not what the ticket was trained on: its hash is {found[:12]}, not {wanted[:12]}"
+            )
+        return splits
+
+
+def load_ticket(path: str | Path) -> tuple[nn.Module, Mask]:
+    """The network of a ticket file where its training starts, pruned weights 0, and its mask.
+
+    Hold the mask in a training of your own with `lottery.masked`. Raises UsageError for a file that is not there or no
+    ticket, DamagedFile for one that is not whole."""
+    ticket = read(path)
+    return ticket.model(), ticket.mask
+
+
+def written(ticket: Ticket) -> bytes:
+    """Return the file of a ticket: the same bytes for the same ticket."""
+    packed, shapes = ticket.mask.pack()
+    every = {**ticket.tensors, **{f"mask/{name}": bits for name, bits in packed.items()}}
+    about = {
+        "chain": ticket.chain,
+        "choice": ticket.choice,
+        "recipe": ticket.stated,
+        "shape": ticket.shape,
+        "classes": ticket.classes,
+        "step": ticket.step,
+        "optimizer": ticket.values,
+        "evidence": ticket.evidence,
+    }
+    text = json.dumps(about, sort_keys=True)
+    head = {"format": FORMAT, "version": str(VERSION), "about": text, **shapes}
+    return encode(every, {**head, "sha256": _hash(every, head)})
+
+
+def _hash(tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> str:
+    return hashlib.sha256(encode(tensors, head)).hexdigest()
+
+
+def read(path: str | Path) -> Ticket:
+    """A ticket file, its hash checked.
+
+    Raises UsageError for what is no ticket file or of another version, DamagedFile for one not whole."""
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: there is no such file")
+    content = read_bytes(path, most=MOST_BYTES)
+    try:
+        tensors, head = decode(content)
+    except DamagedFile as error:
+        raise DamagedFile(f"{path}: no whole ticket file: {error}; copy it again") from error
+    if head.get("format") != FORMAT:
+        raise UsageError(f"{path}: is no ticket file; lottery ticket export makes them")
+    if (version := head.get("version")) != str(VERSION):
+        older = version is not None and version.isdecimal() and int(version) < VERSION
+        way = "export the ticket again, from results of this version" if older else "update lottery"
+        raise UsageError(f"{path}: has format version {version}, this lottery reads {VERSION}; {way}")
+    said = head.pop("sha256", "")
+    if _hash(tensors, head) != said:
+        raise DamagedFile(f"{path}: its bytes are not those that were written; copy it again")
+    try:
+        return _ticket(tensors, head, str(path))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecipeError) as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DamagedFile(f"{path}: is no ticket that lottery ticket export has written ({what})") from error
+
+
+def printable(text: str) -> str:
+    """Return text of a file that anybody may have written as one line without control characters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -> Ticket:
+    about = parse_json(head["about"].encode(), path)
+    chain, stated = list(about["chain"]), dict(about["recipe"])
+    training, train = chain[-1]["training"], stated["train"]
+    check_sources(training, path)
+    recipe = recipe_of(training, chain[0]["rewind"], train["optimizer"][0].get("lr"), train["engine"])
+    return Ticket(
+        chain,
+        list(about["choice"]),
+        recipe,
+        stated,
+        tuple(int(size) for size in about["shape"]),
+        int(about["classes"]),
+        int(about["step"]),
+        about["optimizer"],
+        _evidence(about["evidence"]),
+        {name: value for name, value in tensors.items() if not name.startswith("mask/")},
+        Mask.unpack(part(tensors, "mask/"), head),
+    )
+
+
+def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file says was measured. Raises KeyError, TypeError or ValueError where it is of another form."""
+    for network in ("ticket", "dense"):
+        for reading in READINGS:
+            row = found[network].get(reading)
+            if row is not None and not (type(row["step"]) is int and type(row["test_loss"]) is float):
+                raise ValueError(f"{network} {reading} has no step and test loss")
+    return {**found, "environment": dict(found["environment"]), "created": str(found["created"])}

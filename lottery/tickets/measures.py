@@ -1,0 +1,82 @@
+"""Comparison of the measurements in a ticket file with those that its trained weights give on the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lottery.device import prepared
+from lottery.pruning.iterative import Start
+from lottery.recipe.readings import READINGS, Reading
+from lottery.results.artifacts import unpack
+from lottery.runner.assemble import training_of
+
+if TYPE_CHECKING:
+    from lottery.runner.context import Bench
+    from lottery.tickets.file import Ticket
+
+FEW_EXAMPLES, FEW_OF_ALL = 2, 0.001  # and share of all, that another processor may recognize otherwise
+LOSS_ROUNDING = 1e-2  # relative where it is above 1
+
+Found = tuple[bool | None, str]
+
+
+def dense_measures(ticket: Ticket, reading: Reading, bench: Bench | None) -> Found:
+    """Say what the dense network was measured as: the file does not have its weights."""
+    return None, f"{_said(ticket.evidence['dense'][reading])}: only training the dense network again proves it"
+
+
+def ticket_measures(ticket: Ticket, reading: Reading, bench: Bench | None) -> Found:
+    """Compare all that the file says of a reading with what its weights give on the bench's data, if there is one."""
+    row = ticket.evidence["ticket"][reading]
+    if bench is None:
+        return None, f"{_said(row)}: --again measures the weights that the file has of it"
+    kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
+    here = measured(ticket, bench, kept)
+    if other := here.keys() ^ {name for name in row if name.startswith(("test_", "validation_"))}:
+        return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
+    examples = {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
+    wrong = [
+        name
+        for name, value in here.items()
+        if not _near(name, row[name], value, examples[name.partition("_")[0]], ticket.classes)
+    ]
+    if wrong:
+        told = ", ".join(f"{_words(name)} {here[name]:.4f}, not {row[name]:.4f}" for name in wrong)
+        return False, f"step {row['step']}: these weights give {told}"
+    return True, f"{_said(row)}, measured again" + (", and on the validation split" if examples["validation"] else "")
+
+
+def measured(ticket: Ticket, bench: Bench, reading: Reading) -> dict[str, float]:
+    """Return what the file's trained weights of a reading give on the test and the validation split.
+
+    torch's own operations compute it, whatever engine trained them, which may not be there."""
+    recipe = bench.plan.recipe
+    train = recipe.train.model_copy(update={"engine": "dense"})
+    bench = replace(bench, plan=replace(bench.plan, recipe=recipe.model_copy(update={"train": train})))
+    (job,) = bench.plan
+    weights = unpack(ticket.trained(reading), ticket.mask)
+    with prepared(bench.machine, train.precision):
+        training = training_of(bench, job, Start(weights, ticket.mask, ticket.start().spec))
+        found = training.measure("test")
+        return found | (training.measure("validation") if training.data.validation_size else {})
+
+
+def _near(name: str, said: float, here: float, examples: int, classes: int) -> bool:
+    """True if the two are of one network, up to what another processor rounds otherwise."""
+    measure = name.partition("_")[2]
+    if measure in ("loss", "r2"):
+        return math.isclose(said, here, rel_tol=LOSS_ROUNDING, abs_tol=LOSS_ROUNDING)
+    few = max(FEW_EXAMPLES, FEW_OF_ALL * examples) * (classes if measure == "balanced_accuracy" else 1)
+    return abs(said - here) * examples <= few + 1e-6
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    measures = ", ".join(f"{_words(name)} {value:.4f}" for name, value in row.items() if name.startswith("test_"))
+    return f"step {row['step']}, {measures}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

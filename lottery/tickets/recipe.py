@@ -1,0 +1,69 @@
+"""Recipe that trains a ticket, made from the identities that its key is a hash of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lottery import registry
+from lottery.errors import UsageError
+from lottery.plan.keys import sources_in
+from lottery.recipe.load import parse_recipe
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import Recipe
+
+Identity = Mapping[str, Any]
+
+
+def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str) -> Recipe:
+    """Return a recipe of one seed that trains a dense network of this identity, and its tickets, with this engine.
+
+    `rate` is the learning rate where one was chosen."""
+    optimizer = _component(training["optimizer"])
+    if isinstance(optimizer.get("lr"), dict):
+        optimizer["lr"] = rate
+    data: dict[str, Any] = {k: training[k] for k in ("validation", "stratify", "limit", "augment") if k in training}
+    rest = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
+    train: dict[str, Any] = {name: training[name] for name in rest if name in training}
+    warmup: dict[str, Any] = {name: training[name] for name in ("warmup",) if name in training}
+    said = {
+        "name": "ticket",
+        "data": {**_component(training["data"]), **data},
+        "model": _component(training["model"]),
+        "init": _component(training["init"]),
+        "train": {
+            "optimizer": optimizer,
+            "schedule": {**_component(training["schedule"]), **warmup},
+            **train,
+            # a graph asks for a machine that a reader may not have
+            "engine": "auto" if engine == "graph" else engine,
+        },
+        **{name: training[name] for name in ("metrics",) if name in training},
+        "prune": {"levels": 1, "embeddings": training.get("embeddings", False)},
+        "rewind": {"to": rewind["to"], "mode": rewind["mode"]},
+        **({"finetune": {"rate": rewind["rate"]}} if "rate" in rewind else {}),
+        "seeds": [training["seed"]],
+    }
+    return parse_recipe(json.dumps(said), "ticket")
+
+
+def check_sources(training: Identity, place: str) -> None:
+    """Raises UsageError where a plugin that the training needs is not loaded, or was edited since."""
+    loaded = registry.plugins()
+    if lost := sorted(set(sources_in(training)) - set(loaded.values())):
+        now = ", ".join(f"{module} {code}" for module, code in loaded.items()) or "none"
+        raise UsageError(
+            f"{place}: was trained with a plugin whose source has the hash {', '.join(lost)}; name it as --plugin, its "
+            f"files as they were then (loaded: {now})"
+        )
+
+
+def _component(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity without its versions and sources."""
+    return {
+        name: _component(value) if isinstance(value, dict) and "name" in value else value
+        for name, value in identity.items()
+        if name not in ("version", "code") and not name.endswith(("_version", "_code"))
+    }

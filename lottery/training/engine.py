@@ -1,0 +1,102 @@
+"""What computes the training steps of a network: the one place that speed work changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lottery.training.objective import Objective, autocast
+
+
+class Engine(Protocol):
+    """Computes training steps, and outputs between them. It may hold weights and optimizer state in a form of its own:
+    between `load` and `flush` those of the model and its optimizer mean nothing."""
+
+    name: str
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """A training step on this batch; the mean loss before it, a 0-d tensor on the device. Nothing waits for it.
+
+        The next step may write its loss into the same tensor."""
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """What the network in evaluation mode computes of this batch, float32."""
+
+    def load(self) -> None:
+        """Take weights and optimizer state from the model and its optimizer, where they were changed from outside."""
+
+    def flush(self) -> None:
+        """Put weights and optimizer state back into the model and its optimizer."""
+
+
+class DenseEngine:
+    """torch's own operations on the weights where they are, pruned ones too."""
+
+    name = "dense"
+
+    def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer):
+        self._objective, self._optimizer = objective, optimizer
+        if hasattr(optimizer, "objective"):
+            optimizer.objective = objective
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        self._objective.x, self._objective.y = x, y
+        loss = self._optimizer.step(self._objective.closure)  # type: ignore[arg-type]
+        assert isinstance(loss, Tensor)
+        return loss.detach()
+
+    @torch.no_grad()
+    def outputs(self, x: Tensor) -> Tensor:
+        with autocast(self._objective.precision, x.device):
+            outputs: Tensor = self._objective.model(x)
+        return outputs.float()
+
+    def load(self) -> None:
+        """Nothing to do: the weights are where they are."""
+
+    def flush(self) -> None:
+        """Nothing to do: the weights are where they are."""
+
+
+class OneDnnEngine(DenseEngine):
+    """The dense engine on a CPU, its float32 matrix products by oneDNN where torch has it for this processor.
+
+    That is what torch's precision `medium` asks for, which may also round them to bfloat16: see `onednn_is_exact`."""
+
+    name = "onednn"
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        with _by_onednn():
+            return super().step(x, y)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        with _by_onednn():
+            return super().outputs(x)
+
+
+@cache
+def onednn_is_exact() -> bool:
+    """Whether oneDNN's products are as near to those in double precision, within four times, as the default library's:
+    on processors with instructions for bfloat16 they are not."""
+    draws = torch.Generator().manual_seed(0)
+    a, b = torch.randn(64, 512, generator=draws), torch.randn(512, 64, generator=draws)
+    right = a.double() @ b.double()
+    errors = [(a @ b - right).abs().max()]
+    with _by_onednn():
+        errors.append((a @ b - right).abs().max())
+    return bool(errors[1] <= 4 * errors[0])
+
+
+@contextmanager
+def _by_onednn() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

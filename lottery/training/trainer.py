@@ -1,0 +1,331 @@
+"""The training loop as a generator of steps; it knows nothing of masks or disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lottery.errors import DamagedFile
+from lottery.files.tensors import part
+from lottery.recipe.readings import CHOSEN, ChosenSteps
+from lottery.seed import stream
+from lottery.training.evaluation import Classes, Squares
+from lottery.training.running_statistics import finite, running_statistics
+
+if TYPE_CHECKING:
+    from lottery.data.splits import Data
+    from lottery.training.engine import Engine
+
+OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
+FINITE_EVERY = 50  # steps between looks at loss and statistics: each look waits for the device
+
+
+class Diverged(Exception):
+    """The loss, a weight or a running statistic is NaN or infinite; `step` is where that was seen."""
+
+    def __init__(self, step: int):
+        self.step = step
+        super().__init__(f"loss, weights or running statistics are not finite at step {step}")
+
+
+class Stopped(Exception):
+    """Told to stop in the middle of an evaluation; the training's state is that of the step before it."""
+
+
+class Training:
+    """One training of one network: steps `first` to `stop` of a schedule that ends at step `total`.
+
+    Iterate over `steps()`; between two of its steps, `state()` is all that is needed to go on elsewhere.
+    Data order, augmentation and dropout derive from (seed, purpose, epoch), so nothing has to be replayed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: Data,
+        engine: Engine,
+        *,
+        seed: int,
+        first: int,
+        stop: int,
+        total: int,
+        batch_size: int,
+        evaluate_every: int | Fraction,
+        multiplier: Callable[[int], float],
+        results_from: int = 0,
+        stopped: Callable[[], bool] = lambda: False,
+        after_step: Callable[[int], bool] = lambda step: False,
+        networks: Callable[[], Iterator[None]] = lambda: iter((None,)),
+        before_measuring: Callable[[], None] = lambda: None,
+        measures: Sequence[str] = (),
+    ):
+        self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
+        self.seed, self.stop, self.total = seed, stop, total
+        self.batch_size, self.evaluate_every = batch_size, evaluate_every
+        self.multiplier, self._stopped = multiplier, stopped
+        self.results_from = results_from  # the first step whose network is a result of this training
+        self.after_step = after_step  # says whether it has changed the network
+        self.networks = networks  # makes of the model each of those that it is measured as, one after the other
+        self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
+        self.measures = measures  # beside loss and accuracy
+        self.step = first
+        self.curve: list[dict[str, float | int | None]] = []
+        self.chosen = ChosenSteps()
+        self.correct: dict[str, Tensor] = {}  # by reading, a bit for each test example; filled by `metrics`
+        self._device = next(model.parameters()).device
+        self.statistics = running_statistics(model)
+        self._loss = self._summed(torch.zeros((), dtype=torch.float64))
+        self._losses = 0
+        self._rates = [group["lr"] for group in optimizer.param_groups]
+        self._per_epoch = data.steps_per_epoch(batch_size)
+        self._rng: dict[str, Tensor] | None = None
+
+    def steps(self) -> Iterator[int]:
+        """Train, yielding the number of the step just done. Raises Diverged, and Stopped where it is told to."""
+        self._seed_dropout()
+        if not self.curve or (self._on_grid() and self.curve[-1]["step"] != self.step):
+            self._evaluate()
+        self.model.train()
+        while self.step < self.stop:
+            epoch, batch = divmod(self.step, self._per_epoch)
+            if batch == 0:
+                self._seed_dropout()
+            for x, y in self.data.epoch(epoch, self.batch_size, batch):
+                multiplier = self.multiplier(self.step)
+                for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+                    group["lr"] = rate * multiplier
+                self._loss += self._run(x, y)
+                self._losses += 1
+                self.step += 1
+                if self.after_step(self.step):
+                    self.forget_best()
+                if self._on_grid():
+                    self._evaluate()
+                elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
+                    self._check_finite()
+                if self.step == self.stop:
+                    self.engine.flush()
+                yield self.step
+                if self.step == self.stop:
+                    return
+
+    def forget_best(self) -> None:
+        """The network is another one from here on: no earlier weights are the best of it."""
+        self.chosen.forget()
+
+    def metrics(self, *, test: bool = True) -> dict[str, Any]:
+        """Return losses and accuracies (fractions) at each reading (`lottery.recipe.readings`), and the curve.
+
+        The steps of `best_accuracy` and `early_stop` are chosen on the evaluation grid by the validation split; each is
+        censored where it is the last step. The test set is read here and nowhere else, once for each step that a
+        reading has; not where `test` is false. Fills `correct`."""
+        last, chosen = self.curve[-1], self.chosen
+        if not test:
+            return {"end": last, **{name: chosen.rows.get(name) for name in CHOSEN}, "curve": self.curve}
+        measured = {last["step"]: self.measure("test", keep="end")}
+        if not self.data.validation_size and not math.isfinite(measured[last["step"]]["test_loss"]):
+            raise Diverged(self.step)  # it is the first evaluation
+        trained = {name: value.clone() for name, value in self.model.state_dict().items()}
+        found: dict[str, Any] = {"end": {**last, **measured[last["step"]]}}
+        try:
+            for name in CHOSEN:
+                row = chosen.rows.get(name)
+                if row is not None and row["step"] not in measured:
+                    self._put(chosen.weights[row["step"]])
+                    measured[row["step"]] = self.measure("test", keep=name)
+                elif row is not None and self.correct:
+                    same = next(each for each, other in found.items() if other["step"] == row["step"])
+                    self.correct[name] = self.correct[same]
+                censored = {} if row is None else {"censored": row["step"] == last["step"]}
+                found[name] = None if row is None else {**row, **measured[row["step"]], **censored}
+        finally:
+            self._put(trained)
+        return {**found, "curve": self.curve}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything the rest of the training depends on, as tensors by name and plain JSON values.
+
+        The tensors are those of the training itself: they are to be used up before the next step."""
+        self.engine.flush()
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= self.chosen.tensors()
+        tensors |= {f"rng/{name}": value for name, value in _rng_state(self._device).items()}
+        tensors["loss"] = torch.as_tensor(self._loss, dtype=torch.float64)
+        optimizer = flatten(optimizer_state(self.optimizer), "optimizer", tensors)
+        values = {
+            "step": self.step,
+            "losses": self._losses,
+            "curve": self.curve,
+            "chosen": self.chosen.rows,
+            "optimizer": optimizer,
+        }
+        return {name: value.detach() for name, value in tensors.items()}, values
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from a `state()`. Raises DamagedFile where it is not one of this training."""
+        try:
+            self.model.load_state_dict(part(tensors, "model/"))
+            load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
+            self.chosen.restore(values["chosen"], {k: v.to(self._device) for k, v in tensors.items()})
+            self.engine.load()
+            self._loss = self._summed(tensors["loss"])
+            self.step, self._losses = values["step"], values["losses"]
+            self.curve = list(values["curve"])
+            self._rng = part(tensors, "rng/")  # put back last, when the next step is about to draw
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise DamagedFile(f"no state of this training: {error}") from error
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        self.model.load_state_dict(weights)
+        self.engine.load()
+
+    def _summed(self, loss: Tensor) -> Tensor | float:
+        """The sum of the losses so far as they are added to it: a number on a CPU, where an operator costs more, else a
+        tensor of the device, for which nobody waits."""
+        return loss.item() if self._device.type == "cpu" else loss.to(self._device, copy=True)
+
+    def _run(self, x: Tensor, y: Tensor) -> Tensor | float:
+        try:
+            loss = self.engine.step(x, y)
+            return loss.item() if self._device.type == "cpu" else loss
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
+
+    def _on_grid(self) -> bool:
+        every = self.evaluate_every  # of a fraction of a step: the first step at or after each of its multiples
+        return self.step // every > (self.step - 1) // every or self.step == self.total
+
+    def _seed_dropout(self) -> None:
+        """torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
+        torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
+        if self._rng is not None:
+            _set_rng_state(self._rng, self._device)
+            self._rng = None
+
+    def _check_finite(self) -> None:
+        if not (math.isfinite(float(self._loss)) and finite(self.statistics)):
+            raise Diverged(self.step)
+
+    def _evaluate(self) -> None:
+        """A row of the curve; keeps the weights where it is the best so far by validation accuracy or loss."""
+        self._check_finite()
+        measured = self.measure("validation") if self.data.validation_size else {}
+        row: dict[str, float | int | None] = {"step": self.step}
+        row["train_loss"] = float(self._loss) / self._losses if self._losses else None
+        self._loss = self._summed(torch.zeros((), dtype=torch.float64))
+        self._losses = 0
+        if measured:
+            row |= measured
+            loss = row["validation_loss"]
+            assert isinstance(loss, float)
+            if not math.isfinite(loss):
+                raise Diverged(self.step)
+            if self.step >= self.results_from:
+                self.chosen.offer(row, self._copied)
+        self.curve.append(row)
+
+    def _copied(self) -> dict[str, Tensor]:
+        self.engine.flush()
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    @torch.no_grad()
+    def measure(self, part: Literal["validation", "test"], keep: str | None = None) -> dict[str, float]:
+        """Mean loss, accuracy and `measures` over a whole split, in evaluation mode; for regression r2 in place of
+        accuracy.
+
+        Of a model that stands for several networks, such as one of masks that are drawn, the means over these. Which
+        examples were recognized is put into `correct` under the name `keep`, where there is one network."""
+        self.model.eval()
+        tallies = [self._tallied(part) for _ in self.networks()]
+        self.model.train()
+        if keep is not None and len(tallies) == 1 and isinstance(tallies[0], Classes):
+            self.correct[keep] = tallies[0].correct()
+        found = [tally.result() for tally in tallies]
+        return {f"{part}_{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
+
+    def _tallied(self, part: Literal["validation", "test"]) -> Classes | Squares:
+        """Of the network that the model is now."""
+        self.before_measuring()
+        if not finite(self.statistics):
+            raise Diverged(self.step)
+        regression, classes = self.data.regression, self.data.classes
+        tally = Squares(self._device) if regression else Classes(self._device, classes, self.measures)
+        for x, y in self.data.evaluation(part):
+            if self._stopped():
+                raise Stopped
+            tally.add(self.engine.outputs(x), y)
+        return tally
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The torch state dict without learning rates, which a schedule sets, and the options of the machine."""
+    state = optimizer.state_dict()
+    groups = [{k: v for k, v in group.items() if k not in OWN_OPTIONS} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Load an `optimizer_state`, its tensors laid out in memory as their weights are: fused kernels count on that.
+
+    The learning rates stay those the optimizer was made with, and so do the options that belong to the machine."""
+    groups = [
+        {**given, **{name: group[name] for name in OWN_OPTIONS if name in group}}
+        for given, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+    for weight, values in optimizer.state.items():
+        _lay_out(values, weight)
+
+
+def _lay_out(values: dict[Any, Any], weight: Tensor) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _lay_out(value, weight)
+        elif isinstance(value, Tensor) and value.shape == weight.shape:
+            values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """The nested value as JSON, its tensors moved into `tensors` under names that start with `place`."""
+    if isinstance(value, Tensor):
+        tensors[place] = value
+        return {"tensor": place}
+    if isinstance(value, dict):
+        return {"dict": [[key, flatten(item, f"{place}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [flatten(item, f"{place}/{i}", tensors) for i, item in enumerate(value)]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{place}: a {type(value).__name__} cannot be stored")
+
+
+def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of `flatten`."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content].clone()
+    if kind == "dict":
+        return {key: unflatten(item, tensors) for key, item in content}
+    items = [unflatten(item, tensors) for item in content]
+    return items if kind == "list" else tuple(items)
+
+
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

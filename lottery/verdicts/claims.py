@@ -1,0 +1,223 @@
+"""What wins: the gain of tickets split into mask, initialization, signs, magnitudes, iteration and capacity.
+
+Each part is the ticket against the control that lacks it, paired by seed; which control that is says the trait `claim`
+of its branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lottery import registry
+from lottery.analysis.accuracy import (
+    Place,
+    Row,
+    by_place,
+    density_label,
+    differences_by_seed,
+    finite,
+    head,
+    optimizer_labels,
+    rewind_label,
+)
+from lottery.analysis.cells import accuracies, declared, densities, diverged, floor
+from lottery.analysis.other_readings import with_other_readings
+from lottery.errors import UsageError
+from lottery.plan.origins import origin_of
+from lottery.results.families import only_by_families, stands_for_a_claim
+from lottery.results.study import once
+from lottery.statistics import paired
+from lottery.verdicts.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
+from lottery.words import counted
+
+if TYPE_CHECKING:
+    from lottery.audit.audit import Cell
+    from lottery.recipe.schema import BranchSpec, CompareSpec
+    from lottery.results.study import Study
+
+CLAIMS = ("mask", "initialization", "signs", "magnitudes", "iteration", "capacity")
+
+
+def claim_of(branch: str) -> str | None:
+    """The part of the gain that a control of this name lacks; None where it stands for none."""
+    claim = registry.branches[branch].traits.get("claim")
+    return None if claim is None else str(claim)
+
+
+@once
+def rows(study: Study) -> list[Row]:
+    """A row for each optimizer, rewind point, density and control that stands for a claim.
+
+    `difference` is the mean of ticket less control accuracy within a seed, a fraction, with its two-sided t interval
+    (`low`, `high`) and bootstrap interval (`bca_low`, `bca_high`); `p` that of the sign-flip test that the ticket is
+    better, `p_inferior` that it is worse, each also adjusted over the densities of its control by `correction`.
+    `verdict` is superior, inferior, inconclusive (then with the `seeds_needed`, see there), or withheld where the audit
+    found something. A density whose trainings all diverged has a row too: it is a test of its family. What it would be
+    at the other steps that could be read stands beside it, see `lottery.analysis.other_readings`.
+    Raises UsageError where the recipe has no `compare`, or no control that stands for a claim."""
+    return with_other_readings(study, _at_report(study), partial(_at_report, plans=False))
+
+
+def _at_report(study: Study, plans: bool = True) -> list[Row]:
+    """Return the rows at the recipe's reading; with `plans` it is simulated how many seeds would show a difference."""
+    recipe, compare = study.recipe, declared(study)
+    controls = sorted(
+        (branch for branch in recipe.branches if stands_for_a_claim(recipe, branch.name)),
+        key=lambda branch: CLAIMS.index(str(claim_of(branch.name))),
+    )
+    if not controls:
+        raise UsageError(f"{recipe.name}: has no control that stands for a claim; add `branches: [reinit, shuffle]`")
+    found = [row for branch in controls for row in _of_control(study, branch, compare, plans)]
+    found.sort(key=lambda placed: placed[0])  # stable: claims stay in their order
+    return [row for _, row in found]
+
+
+def decomposition(study: Study) -> list[Row]:
+    """The gain of tickets split: a row for each optimizer, rewind point and density, a column for each claim.
+
+    Under the claim's name (`mask`, or `mask_shuffle` by its control where several stand for it) is the mean difference,
+    with `_low`, `_high` and `_verdict`; `against` are the controls in the order of the columns, `n` the fewest pairs of
+    any. The parts do not add up to a whole: each control lacks its part and has all others. Raises as `rows` does."""
+    table = rows(study)
+    names = _columns(table)
+    grouped: dict[tuple[str, str, int], dict[str, Row]] = {}
+    for row in table:
+        here = (row["optimizer"], row.get("rewind", ""), row["level"])
+        grouped.setdefault(here, {})[row["against"]] = row
+    wide = []
+    for parts in grouped.values():
+        first = next(iter(parts.values()))
+        row = {key: first[key] for key in ("optimizer", "rewind", "level", "density") if key in first}
+        row |= {"n": min(part["n"] for part in parts.values()), "against": ", ".join(b for b in names if b in parts)}
+        for branch, name in names.items():
+            part = parts.get(branch, {})
+            row |= {name: part.get("difference"), f"{name}_low": part.get("low"), f"{name}_high": part.get("high")}
+            row[f"{name}_verdict"] = part.get("verdict")
+        wide.append(row)
+    return wide
+
+
+def _columns(table: Sequence[Row]) -> dict[str, str]:
+    """The name of each control's column, in the order of the claims."""
+    claims = dict(sorted({row["against"]: row["claim"] for row in table}.items(), key=lambda at: CLAIMS.index(at[1])))
+    several = {claim for claim in CLAIMS if list(claims.values()).count(claim) > 1}
+    return {branch: f"{claim}_{branch}" if claim in several else claim for branch, claim in claims.items()}
+
+
+def _of_control(
+    study: Study, branch: BranchSpec, compare: CompareSpec, plans: bool
+) -> list[tuple[tuple[int, int, int], Row]]:
+    """The rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
+    known, withheld = densities(study), study.audit.withheld()
+    families = _families(study, branch.label)
+    points = list(dict.fromkeys(place[1] for place in by_place(study)))
+    modes = {rewind_label(rewind): rewind.mode for rewind in study.recipe.rewind}
+    found = []
+    for family in families.values():
+        cells = list(family.values())
+        decisions = decide(cells, compare)
+        wanted = seeds_needed(cells, compare) if plans else [None] * len(cells)
+        for place, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
+            row = _row(study, place, branch, known[place])
+            row |= _figures(cell.values, decision, compare, floor(study))
+            stop = _ended(decision, cells, compare)
+            needed = needed if decision.verdict == "inconclusive" and stop is None else None
+            row |= {"seeds_needed": needed, "correction": _correction(compare), "verdict": decision.verdict}
+            at = None if stop is None else known[list(family)[stop]]
+            row["reason"] = _reason(cell, decision, compare, len(family), needed, at)
+            if decision.verdict == "inconclusive":
+                row["reason"] += only_by_families(study.recipe, min(decision.p, decision.p_inferior))
+            if why := _withheld(study, withheld, place, branch.label):
+                row |= {"verdict": "withheld", "seeds_needed": None, "reason": why}
+            row["reason"] = _labelled(branch, modes[place[1]]) + row["reason"]
+            found.append(((place[0], points.index(place[1]), place[2]), row))
+    return found
+
+
+def _ended(decision: Decision, cells: Sequence[Pairs], compare: CompareSpec) -> int | None:
+    """Return where the fixed sequence ended, if it is all that keeps a density from being shown."""
+    if decision.verdict != "inconclusive" or min(decision.p, decision.p_inferior) > compare.alpha:
+        return None
+    return ended(cells, compare, 1 if decision.p <= compare.alpha else -1)
+
+
+def _correction(compare: CompareSpec) -> str:
+    order = f", {compare.order or 'dense_to_sparse'}" if compare.controls == "fixed_sequence" else ""
+    return compare.controls + order
+
+
+def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pairs]]:
+    """For each optimizer and rewind point the densities at which both ticket and control have been trained."""
+    cells, known = accuracies(study), densities(study)
+    families: dict[tuple[int, str], dict[Place, Pairs]] = {}
+    for place, jobs in sorted(by_place(study).items(), key=lambda at: at[0][2]):  # by level: from dense to sparse
+        sides = [jobs.get(name, []) for name in ("ticket", label)]
+        if place[2] and place in known and all(any(record for _, record in side) for side in sides):
+            ticket, control = cells[place]["ticket"], cells[place][label]
+            gone = [diverged(record for _, record in side) for side in sides]
+            lost = gone[0] & control.keys(), gone[1] & ticket.keys()
+            pairs = Pairs(differences_by_seed(ticket, control), len(lost[0]), len(lost[1]))
+            families.setdefault((place[0], place[1]), {})[place] = pairs
+    return families
+
+
+def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Row:
+    row = head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])
+    return row | {"level": place[2], "density": density, "claim": claim_of(branch.name), "against": branch.label}
+
+
+def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec, least: float) -> Row:
+    row = paired.summary(differences, compare.confidence, least)
+    row |= {"p": decision.p, "p_adjusted": decision.p_adjusted}
+    row |= {"p_inferior": decision.p_inferior, "p_inferior_adjusted": decision.p_inferior_adjusted}
+    return finite(row)
+
+
+def _reason(
+    cell: Pairs, decision: Decision, compare: CompareSpec, family: int, needed: int | None, stop: float | None
+) -> str:
+    """Return the verdict in a sentence; `stop` is the density that ended the sequence, where only that hinders it."""
+    n, percent, alpha = len(cell.differences), f"{100 * compare.confidence:g} %", compare.alpha
+    if decision.verdict == "superior":
+        return f"the ticket is shown to be better, one-sided {percent}"
+    if decision.verdict == "inferior":
+        return f"the ticket is shown to be worse, one-sided {percent}"
+    diverged = counted(cell.tickets_diverged, "ticket"), counted(cell.controls_diverged, "control")
+    lost = [f"{diverged[0]} diverged whose controls did not"] * bool(cell.tickets_diverged)
+    lost += [f"{diverged[1]} diverged whose tickets did not"] * bool(cell.controls_diverged)
+    more = [f"the spread seen calls for {needed} seeds"] * (n > 1 and needed is not None and needed > n)
+    if not n:
+        why = "no seed has both ticket and control"
+    elif n < (least := least_seeds(compare, family)):
+        why = f"{counted(n, 'seed')} cannot show it: p of the sign-flip test is 1/{2**n} at least; "
+        why += f"it takes {least} seeds or more"
+    elif min(decision.p, decision.p_inferior) <= alpha:
+        word = "better" if decision.p <= alpha else "worse"
+        why = f"the ticket is shown to be {word} by itself, but not after the correction over densities"
+        if stop is not None:
+            order = (compare.order or "dense_to_sparse").replace("_", " ")
+            why += f": the sequence from {order} ended at {density_label(stop)}"
+    else:
+        why = f"{n} seeds do not show which of the two is better"
+    return "; ".join([why, *lost, *more])
+
+
+def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label: str) -> str:
+    """Why no verdict is given; empty where one is."""
+    if study.recipe.prune.auto is not None:
+        return "levels: auto adds seeds by what it sees: tests of a number of seeds fixed before do not hold"
+    reasons = [f"{column}: {why}" for column in ("ticket", label) for why in withheld.get((*place, column), ())]
+    return "; ".join(reasons)
+
+
+def _labelled(branch: BranchSpec, mode: str) -> str:
+    """What to know of a control that differs in more than its claim."""
+    if branch.trunk == "own":
+        return "the control has a trunk of its own, masks differ too: "
+    control, ticket = origin_of(branch.component, mode), origin_of(None, mode)
+    if ticket.goes_on and not control.goes_on:
+        return f"the ticket goes on from trained weights, the control does not ({control.weights}): "
+    if claim_of(branch.name) == "mask" and not control.goes_on and control.weights != ticket.weights:
+        return "sparse training from scratch, mask and weights differ: "
+    return ""

@@ -1,0 +1,148 @@
+"""What `levels: auto` decided and why, as a table and in words: the sparsest matching density, what it is sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lottery.analysis.accuracy import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
+from lottery.analysis.cells import densities, floor
+from lottery.errors import UsageError
+from lottery.plan.frontier import FUTILE, Step, over, rule, seeds_trained
+from lottery.results.record import walks
+from lottery.results.study import once
+
+if TYPE_CHECKING:
+    from lottery.plan.frontier import Rule
+    from lottery.results.study import Study
+
+Walks = Mapping[tuple[int, int], tuple[Step, ...]]  # by optimizer and rewind
+
+REASONS = {
+    "matching": "the lower bound is above the margin",
+    "losing": "the upper bound is below the margin",
+    "futile": f"the chance to be shown matching with the seeds that are left is below {FUTILE:.0%}",
+    "exhausted": "the seeds of the pool are used up",
+    "ticket diverged": "a ticket diverged",
+    "dense diverged": "the dense network diverges",
+    "open": "trainings are missing",
+}
+
+
+def rows(study: Study) -> list[Row]:
+    """A row for each level that the walk came to, and one that sums up, for each optimizer and rewind point.
+
+    Columns: `decision` (of `plan.frontier`, then `sparsest matching`), `n` differences at the last look, `looks`
+    taken, mean `difference` and its lower `bound` (fractions; of the repeated confidence interval, valid at all looks
+    together), the part of alpha `spent`, the `chance` that more seeds would show the level matching, and what it cost:
+    `trainings` of this level (in the last row of all, dense networks too), those of the fixed `grid` of the same pool
+    and levels, the share `saved`; controls are not counted. Raises UsageError without `levels: auto`."""
+    table: list[Row] = []
+    for (place, number), steps in decided(study).items():
+        own = _own(study, place, number)
+        trained = _trained(study, steps)
+        about = [(step, trained[step.level]) for step in steps]
+        for step, cost in about:
+            if (density := _density(study, place, number, step.level)) is not None:
+                table.append({**own, **_row(density, step, cost, len(study.recipe.seeds))})
+        last, whole = _last(steps), rule(study.recipe)
+        density = _density(study, place, number, last.level) or 1.0
+        summary = _row(density, last, sum(trained), whole.pool * (1 + whole.levels))
+        table.append({**own, **summary, "decision": "sparsest matching", "reason": _sure(whole)})
+    return table
+
+
+@once
+def decided(study: Study) -> Walks:
+    """The steps of each walk. Raises UsageError for a recipe whose levels are given."""
+    if study.recipe.prune.auto is None:
+        raise UsageError(f"{study.recipe.name}: its levels are given, nothing was looked for; write `levels: auto`")
+    return walks(study.plan, lambda job: study.found.get(job.key), floor(study))
+
+
+def sentences(study: Study) -> list[str]:
+    """What was found, for each optimizer and rewind point; nothing without `levels: auto`."""
+    if study.recipe.prune.auto is None:
+        return []
+    return [sentence(study, *where, steps) for where, steps in decided(study).items()]
+
+
+def sentence(study: Study, place: int, number: int, steps: Sequence[Step]) -> str:
+    """The sparsest matching density, how sure that is, why the walk ended, and what it cost."""
+    return " ".join(_said(study, place, number, steps))
+
+
+def _said(study: Study, place: int, number: int, steps: Sequence[Step]) -> Iterator[str]:
+    whole, last, found = rule(study.recipe), steps[-1], _last(steps)
+    points = f"{100 * whole.margin:g} point{'' if whole.margin == 0.01 else 's'}"
+    density, name = _density(study, place, number, found.level), whose(_own(study, place, number))
+    if found.level and density is not None:
+        yield f"{name}: the sparsest density shown to match the dense network is {density_label(density)}"
+        yield f"(level {found.level}), less than {points} below it, as is each denser level."
+    elif over(whole, steps):
+        yield f"{name}: no density is shown to match the dense network within {points}."
+    else:
+        yield f"{name}: no density is shown to match the dense network within {points} yet."
+    yield f"{_sure(whole)}."
+    if not over(whole, steps):
+        yield f"Level {last.level} is open: it wants {last.seeds} of the {whole.pool} seeds now; what follows, their"
+        yield "results decide."
+    elif last.decision == "matching":
+        yield f"The walk ended there: level {last.level} is the last that prune.frontier.most_levels allows."
+    else:
+        yield f"The walk ended at level {last.level} with {last.seeds} seeds: {REASONS[last.decision]}."
+    yield from _cost(study, whole, steps)
+
+
+def _sure(whole: Rule) -> str:
+    """The guarantee."""
+    return (
+        f"The chance that a density is called matching which is not is {100 * whole.alpha:g} % at most, "
+        "over all levels and looks, for independent normal differences"
+    )
+
+
+def _cost(study: Study, whole: Rule, steps: Sequence[Step]) -> Iterator[str]:
+    cost, grid = sum(_trained(study, steps)), whole.pool * (1 + whole.levels)
+    yield f"Trainings without controls: {cost}; the grid of {whole.pool} seeds and {whole.levels} levels has {grid}"
+    yield f"({1 - cost / grid:.0%} saved), down to level {len(steps)} {whole.pool * (1 + len(steps))}."
+
+
+def _row(density: float, step: Step, trainings: int, grid: int) -> Row:
+    row = {
+        "level": step.level,
+        "density": density,
+        "decision": step.decision,
+        "n": step.n,
+        "looks": step.looks,
+        "difference": step.difference,
+        "bound": step.bound,
+        "spent": step.spent,
+        "chance": step.chance,
+        "trainings": trainings,
+        "grid": grid,
+        "saved": 1 - trainings / grid,
+        "reason": REASONS[step.decision],
+    }
+    return finite(row)
+
+
+def _own(study: Study, place: int, number: int) -> Row:
+    """The columns that say whose walk it is."""
+    recipe = study.recipe
+    return head(recipe, rewind_label(recipe.rewind[number]), optimizer=optimizer_labels(recipe.train.optimizer)[place])
+
+
+def _trained(study: Study, steps: Sequence[Step]) -> list[int]:
+    return seeds_trained(steps, trunk=not study.recipe.prune.alone)
+
+
+def _last(steps: Sequence[Step]) -> Step:
+    """The sparsest level shown to match; the dense network where none is."""
+    shown = [step for step in steps if step.decision == "matching"]
+    return shown[-1] if shown else Step(0, "matching", 0)
+
+
+def _density(study: Study, place: int, number: int, level: int) -> float | None:
+    """That of the level, where a ticket of it is finished."""
+    return densities(study).get((place, rewind_label(study.recipe.rewind[number]), level))

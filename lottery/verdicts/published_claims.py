@@ -1,0 +1,140 @@
+"""Tests of one published claim on the values of a study, and the number of seeds that would decide it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from lottery.statistics import paired
+
+if TYPE_CHECKING:
+    from lottery.recipe.types import ClaimSpec
+
+Verdict = Literal["holds", "fails", "undecided"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Values by seed that a claim speaks of at one level, on the scale they are tested on.
+
+    `unbounded` says whether the values leave open how low, and how high, the true value is: where a censored step is
+    later than it says, or where a side diverged and is not shown to be the better one by the seeds that are left. What
+    `hindrances` names leaves all of it undecided; `notes` are told beside it. `floor` is the least spread that is
+    believed of the values."""
+
+    level: int
+    density: float
+    values: Sequence[float]  # percentage points, or logarithms of ratios of steps
+    unbounded: tuple[bool, bool] = (False, False)
+    hindrances: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one density, and the bounds that decide it: the true value is at least `low`, by a one-sided bound
+    of the first of the `confidences`, and at most `high`, by one of the second.
+
+    `kept` says whether the estimate keeps the claim's limits; None where nothing may be said. `seeds_needed` are those
+    with which its bounds would decide, where they do not: None where no number of seeds would."""
+
+    here: Verdict
+    low: float
+    high: float
+    confidences: tuple[float, float]
+    kept: bool | None
+    seeds_needed: int | None
+
+
+def judge(claim: ClaimSpec, seen: Seen, confidence: float, power: float) -> Judgement:
+    """Return whether a claim is shown to hold, or to fail, at one density."""
+    least, most = limits(claim)
+    sure = confidences(claim, confidence)
+    if seen.hindrances or not seen.values:
+        return Judgement("undecided", -math.inf, math.inf, sure, None, None)
+    low = -math.inf if seen.unbounded[0] else paired.lower_bound(seen.values, sure[0], seen.floor)
+    high = math.inf if seen.unbounded[1] else paired.upper_bound(seen.values, sure[1], seen.floor)
+    estimate = statistics.fmean(seen.values)
+    kept = (least is None or estimate >= least) and (most is None or estimate <= most)
+    here: Verdict = "undecided"
+    if (least is None or low >= least) and (most is None or high <= most):
+        here = "holds"
+    elif (least is not None and high < least) or (most is not None and low > most):
+        here = "fails"
+    needed = _seeds_needed(seen, (least, most), sure, power) if here == "undecided" else None
+    return Judgement(here, low, high, sure, kept, needed)
+
+
+def confidences(claim: ClaimSpec, confidence: float) -> tuple[float, float]:
+    """Return the one-sided confidences of the lower and the upper bound by which each of a claim's densities is judged.
+
+    At all densities it is shown to hold at each of them (intersection-union: no correction), and to fail at one of
+    them, with the error divided by their number (Bonferroni); at any of them the other way round. A claim with both
+    limits needs both bounds for either, and has both corrected."""
+    strict = round(1 - (1 - confidence) / len(claim.densities), 12)
+    if claim.least is not None and claim.most is not None:
+        return strict, strict
+    to_hold, to_fail = (confidence, strict) if claim.where == "all" else (strict, confidence)
+    return (to_hold, to_fail) if claim.least is not None else (to_fail, to_hold)
+
+
+def verdict(claim: ClaimSpec, found: Sequence[Judgement]) -> Verdict:
+    """Return the verdict on a claim as a whole, from those on each of its densities."""
+    here = [each.here for each in found]
+    one, other = _decisive(claim)
+    if one in here:
+        return one
+    return other if set(here) == {other} else "undecided"
+
+
+def seeds_needed(claim: ClaimSpec, found: Sequence[Judgement]) -> int | None:
+    """Return the fewest seeds that would decide an undecided claim, if means and spreads stay: those of the density
+    that can decide alone, else the most of any density. None where it is decided, or no number of seeds would."""
+    if verdict(claim, found) != "undecided":
+        return None
+    one, _ = _decisive(claim)
+    alone = [each.seeds_needed for each in found if each.kept is (one == "holds") and each.seeds_needed is not None]
+    if alone:
+        return min(alone)
+    wanted = [each.seeds_needed for each in found if each.here == "undecided"]
+    known = [n for n in wanted if n is not None]
+    return max(known) if known and len(known) == len(wanted) else None
+
+
+def limits(claim: ClaimSpec) -> tuple[float | None, float | None]:
+    """Return the least and the most that is claimed, on the scale that values are tested on."""
+    if claim.measure == "accuracy":
+        return claim.least, claim.most
+    least, most = (None if limit is None else math.log(limit) for limit in (claim.least, claim.most))
+    return least, most
+
+
+def _decisive(claim: ClaimSpec) -> tuple[Verdict, Verdict]:
+    """Return the verdict that one density is enough for, and that which needs all of them."""
+    return ("fails", "holds") if claim.where == "all" else ("holds", "fails")
+
+
+def _seeds_needed(
+    seen: Seen, limits: tuple[float | None, float | None], sure: tuple[float, float], power: float
+) -> int | None:
+    """Return the number for the bounds that would decide: those of a limit that is broken, else those of all limits."""
+    if len(seen.values) < 2:
+        return None
+    estimate, spread = statistics.fmean(seen.values), statistics.stdev(seen.values)
+    side = (1, -1)  # the estimate keeps a limit where it lies on this side of it
+    gaps = [None if limit is None else sign * (estimate - limit) for limit, sign in zip(limits, side, strict=True)]
+    broken = [place for place, gap in enumerate(gaps) if gap is not None and gap < 0]
+    bounds = [1 - place for place in broken] or [place for place, gap in enumerate(gaps) if gap is not None]
+    wanted = []
+    for bound in bounds:
+        gap = gaps[1 - bound] if broken else gaps[bound]
+        assert gap is not None
+        if seen.unbounded[bound]:
+            return None
+        wanted.append(paired.seeds_needed(spread, abs(gap), sure[bound], power, seen.floor))
+    known = [n for n in wanted if n is not None]
+    return max(known) if len(known) == len(wanted) else None

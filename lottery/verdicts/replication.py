@@ -1,0 +1,238 @@
+"""Published claims held against a study: which of them hold, with figures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lottery.analysis.accuracy import (
+    Place,
+    Row,
+    by_place,
+    density_label,
+    differences_by_seed,
+    finite,
+    optimizer_labels,
+    rewind_label,
+)
+from lottery.analysis.cells import Cells, accuracies, censored, dense, densities, diverged, floor, steps
+from lottery.analysis.other_readings import with_other_readings
+from lottery.errors import UsageError
+from lottery.recipe.readings import IN_WORDS, READINGS
+from lottery.results.study import once
+from lottery.verdicts import published_claims
+from lottery.verdicts.published_claims import Judgement, Seen
+
+if TYPE_CHECKING:
+    from lottery.audit.audit import Cell
+    from lottery.plan.jobs import Job
+    from lottery.recipe.types import ClaimSpec
+    from lottery.results.record import Record
+    from lottery.results.study import Study
+
+NEAR = 0.08  # a level stands for a density of a paper that is at most this part away from its own
+POWER = 0.8  # of the number of seeds asked for, where the recipe has no `compare`
+
+
+@once
+def rows(study: Study) -> list[Row]:
+    """Return a row for each claim, optimizer, rewind point and density, with the verdict on the claim as a whole.
+
+    `estimate` and its bounds `low` and `high` are percentage points of accuracy, or ratios of early-stop steps. The
+    bounds are those that decide, one-sided, each at the confidence that `bounds` names; `here` is the verdict at this
+    density. A claim on all of its densities holds where it holds at each, and fails where it fails at one of them; a
+    claim on any of them the other way round, see `judgement.confidences`. Where the audit withholds a side, or a seed
+    of the plan is not finished, nothing is decided and `note` says why. `seeds_needed` would decide this density,
+    `claim_seeds_needed` the claim. What would be seen at the other steps that could be read stands beside it
+    (`estimate_end`, `here_end`, see `lottery.analysis.other_readings`).
+    Raises UsageError where the recipe replicates nothing."""
+    return with_other_readings(study, _at_report(study), _at_report, "estimate", "here")
+
+
+def _at_report(study: Study) -> list[Row]:
+    recipe, replicates = study.recipe, study.recipe.replicates
+    if replicates is None:
+        raise UsageError(f"{recipe.name}: replicates nothing of the literature; its recipe has no `replicates`")
+    labels, table = optimizer_labels(recipe.train.optimizer), list[Row]()
+    known, power = densities(study), POWER if recipe.compare is None else recipe.compare.power
+    for claim in replicates.claims:
+        for place, label in enumerate(labels):
+            for rewind in [rewind_label(r) for r in recipe.rewind if claim.rewind in (None, r.to)]:
+                places = [_place(known, place, rewind, wanted) for wanted in claim.densities]
+                seen = [
+                    Seen(0, 0.0, (), hindrances=("not trained",)) if at is None else _seen(study, claim, at)
+                    for at in places
+                ]
+                found = [published_claims.judge(claim, each, replicates.confidence, power) for each in seen]
+                about: Row = {"claim": claim.text, "source": f"{replicates.source}, {claim.source}"}
+                about |= {"optimizer": label, "rewind": rewind, "verdict": published_claims.verdict(claim, found)}
+                needed = {"claim_seeds_needed": published_claims.seeds_needed(claim, found)}
+                for wanted, at, one, judged in zip(claim.densities, places, seen, found, strict=True):
+                    level = None if at is None else at[2]
+                    table.append({**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)})
+    return table
+
+
+def seeds_needed(table: Sequence[Row]) -> int | None:
+    """Return how many seeds would decide all undecided claims that more seeds can decide; None where there are none."""
+    return max((row["claim_seeds_needed"] for row in table if row["claim_seeds_needed"] is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim as it is told to a person: the verdict and a line of figures for each density."""
+
+    text: str
+    source: str
+    verdict: str
+    where: str  # optimizer and rewind point, where the study has several
+    figures: list[str]
+
+
+def claims(table: Sequence[Row]) -> list[Judged]:
+    """The claims of the rows of a replication, in their order."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in table:
+        groups.setdefault((row["claim"], row["optimizer"], row["rewind"]), []).append(row)
+    several = len({key[1:] for key in groups}) > 1
+    return [
+        Judged(
+            claim, mine[0]["source"], mine[0]["verdict"], f" ({optimizer}, {rewind})" if several else "", _told(mine)
+        )
+        for (claim, optimizer, rewind), mine in groups.items()
+    ]
+
+
+def _told(mine: Sequence[Row]) -> list[str]:
+    wanted = mine[0]["claim_seeds_needed"]
+    lines = [f"{mine[0]['compared']}, claimed {mine[0]['claimed']}"]
+    lines[0] += f"; {wanted} seeds would decide it" if wanted is not None else ""
+    for row in mine:
+        figures = row["note"]
+        if row["estimate"] is not None:
+            low, high = ("?" if row[name] is None else f"{row[name]:.4g}" for name in ("low", "high"))
+            figures = f"{row['estimate']:.4g} [{low}, {high}] {row['bounds']}, from {row['n']} seeds: {row['here']}"
+            more = f"; {row['seeds_needed']} seeds would decide" if row["seeds_needed"] is not None else ""
+            figures += f"{more} ({'; '.join(filter(None, (row['note'], _elsewhere(row))))})"
+        lines.append(f"at {density_label(row['density'])}: {figures}")
+    return lines
+
+
+def _elsewhere(row: Row) -> str:
+    """Return what would be decided at another step that could be read, where that is something else."""
+    there = [reading for reading in READINGS if row.get(f"here_{reading}") not in (None, row["here"])]
+    told = [f"{row[f'here_{reading}']} ({row[f'estimate_{reading}']:.4g}) {IN_WORDS[reading]}" for reading in there]
+    return f"read otherwise: {', '.join(told)}" if told else ""
+
+
+def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged: Judgement) -> Row:
+    compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
+    what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
+    estimate = statistics.fmean(seen.values) if seen.values else math.nan
+    figures = {"estimate": estimate, "low": judged.low, "high": judged.high}
+    if claim.measure == "early_stop_step":
+        figures = {name: math.exp(figure) if figure != -math.inf else figure for name, figure in figures.items()}
+    return {
+        "density": wanted,
+        "level": level,
+        "compared": f"{compared}: {what}",
+        "claimed": _claimed(claim),
+        **finite(figures),
+        "bounds": _bounds(judged),
+        "n": len(seen.values),
+        "here": judged.here,
+        "seeds_needed": judged.seeds_needed,
+    }
+
+
+def _bounds(judged: Judgement) -> str:
+    """Return at which confidence the bounds are."""
+    low, high = (f"{100 * confidence:.4g} %" for confidence in judged.confidences)
+    return f"one-sided {low}" if low == high else f"one-sided {low} and {high}"
+
+
+def _note(seen: Seen) -> str:
+    where = [f"level {seen.level} at {density_label(seen.density)}"] if seen.density else []
+    return "; ".join([*where, *seen.notes, *seen.hindrances])
+
+
+def _claimed(claim: ClaimSpec) -> str:
+    least = "" if claim.least is None else f"at least {claim.least:g}"
+    most = "" if claim.most is None else f"at most {claim.most:g}"
+    limits = " and ".join(filter(None, (least, most)))
+    return limits if len(claim.densities) == 1 else f"{limits}, at {claim.where} of {len(claim.densities)} densities"
+
+
+def _place(known: Mapping[Place, float], place: int, rewind: str, wanted: float) -> Place | None:
+    """The level nearest to a density, None where none is near."""
+    mine = {at: density for at, density in known.items() if at[:2] == (place, rewind)}
+    at = min(mine, key=lambda at: abs(math.log(mine[at] / wanted)), default=None)
+    return at if at is not None and abs(mine[at] / wanted - 1) <= NEAR else None
+
+
+def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
+    """Return what is seen at one place, and what stands in the way of a verdict."""
+    cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
+    names = [claim.column] if claim.against is None else [claim.column, claim.against]
+    values = [_column(cells, at, name) for name in names]
+    if claim.against is None:
+        pairs = {seed: 100 * value for seed, value in values[0].items()}
+    elif claim.measure == "accuracy":
+        pairs = {seed: 100 * difference for seed, difference in differences_by_seed(*values).items()}
+    else:
+        both = [seed for seed in values[0] if seed in values[1]]
+        pairs = {seed: math.log(max(1, values[0][seed]) / max(1, values[1][seed])) for seed in both}
+    lost = [diverged(record for _, record in _jobs(study, at, name)) for name in names]
+    if claim.against is not None:  # a seed that both have lost speaks for neither
+        lost = [lost[0] & values[1].keys(), lost[1] & values[0].keys()]
+    late = [censored(study, at, name) & pairs.keys() if claim.measure == "early_stop_step" else set() for name in names]
+    notes = [f"{name} censored: {len(seeds)}" for name, seeds in zip(names, late, strict=True) if seeds]
+    notes += [f"{name} diverged: {len(seeds)}" for name, seeds in zip(names, lost, strict=True) if seeds]
+    unbounded = _unbounded(
+        claim.measure == "accuracy", [bool(seeds) for seeds in lost], [bool(seeds) for seeds in late]
+    )
+    hindrances = [why for name in names for why in _hindrances(study, at, name)]
+    hindrances += ["no seed has both"] * (not pairs and not hindrances)
+    told = unbounded, tuple(hindrances), tuple(notes)
+    return Seen(at[2], densities(study)[at], list(pairs.values()), *told, _floor(study, claim))
+
+
+def _floor(study: Study, claim: ClaimSpec) -> float:
+    """Return the least spread that is believed of accuracies in points, of one network or of a difference; 0 of steps,
+    which are no counts of test examples."""
+    if claim.measure != "accuracy":
+        return 0.0
+    return 100 * floor(study) * (math.sqrt(0.5) if claim.against is None else 1.0)
+
+
+def _unbounded(accuracy: bool, lost: Sequence[bool], late: Sequence[bool]) -> tuple[bool, bool]:
+    """Return what the values leave open, see Seen, by the seeds of each side that diverged or are censored."""
+    ours_lost, ours_late, theirs_lost, theirs_late = lost[0], late[0], any(lost[1:]), any(late[1:])
+    if accuracy:  # ours is the better one where it is high
+        return ours_lost, theirs_lost
+    return theirs_lost or theirs_late, ours_lost or ours_late
+
+
+def _hindrances(study: Study, at: Place, name: str) -> list[str]:
+    """Return why nothing may be said of a side: what the audit withholds, and seeds that are not finished."""
+    if study.recipe.prune.auto is not None:
+        return ["levels: auto adds seeds by what it sees: bounds of a number of seeds fixed before do not hold"]
+    planned = _jobs(study, at, name)
+    done = {job.seed for job, _ in planned} - {job.seed for job, record in planned if record is None}
+    seeds = {job.seed for job, _ in planned}
+    why = [f"{name}: {len(done)} of {len(seeds)} seeds finished"] * (done != seeds)
+    cell: Cell = (at[0], at[1], 0 if name == "dense" else at[2], name)
+    return why + [f"{name}: {reason}" for reason in study.audit.withheld().get(cell, ())]
+
+
+def _jobs(study: Study, at: Place, name: str) -> Sequence[tuple[Job, Record | None]]:
+    """Return the trainings of a column at a place; those of the dense network stand at level 0."""
+    place = (at[0], at[1], 0) if name == "dense" else at
+    return by_place(study).get(place, {}).get(name, [])
+
+
+def _column(cells: Cells, at: Place, name: str) -> Mapping[int, float]:
+    return dense(cells, at) if name == "dense" else cells.get(at, {}).get(name, {})

@@ -1,0 +1,177 @@
+"""Tests of tickets against a control, density by density, and the number of seeds that they would need."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from lottery.statistics import paired, step_down
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import CompareSpec
+
+Verdict = Literal["superior", "inferior", "inconclusive"]
+Side = Literal[1, -1]  # that tickets are better, that they are worse
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Differences of ticket less control at one density by seed, as fractions.
+
+    Of the seeds without a value, in `tickets_diverged` the ticket diverged and the control did not, in
+    `controls_diverged` it is the other way round."""
+
+    differences: Mapping[int, float]
+    tickets_diverged: int = 0
+    controls_diverged: int = 0
+
+    @property
+    def values(self) -> list[float]:
+        """Return the differences without their seeds."""
+        return list(self.differences.values())
+
+    def open(self, side: Side) -> bool:
+        """True if the seeds that are left may show it: a side that diverged is not shown to be the better one."""
+        return not (self.tickets_diverged if side > 0 else self.controls_diverged)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict on one density, and the p-values behind it, as they are and corrected for the other densities."""
+
+    verdict: Verdict
+    p: float
+    p_adjusted: float
+    p_inferior: float
+    p_inferior_adjusted: float
+
+
+def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[Decision]:
+    """Return the verdicts on one control at several densities, given from dense to sparse.
+
+    Superior is what sign-flip permutation tests show to be above 0, inferior what they show to be below. Each of the
+    two is corrected over the densities by `compare.controls`, so that the chance of one false `superior` among them is
+    1 - confidence at most, and likewise that of one false `inferior`. A density at which a side diverged where the
+    other did not has p = 1 for that side being the better one; to the step-down test of the others it is no test."""
+    (above, above_adjusted), (below, below_adjusted) = _p_values(cells, compare, 1), _p_values(cells, compare, -1)
+    decisions = []
+    for p, adjusted, q, q_adjusted in zip(above, above_adjusted, below, below_adjusted, strict=True):
+        shown: Verdict = "inconclusive"
+        if min(adjusted, q_adjusted) <= compare.alpha:
+            shown = "superior" if adjusted <= q_adjusted else "inferior"
+        decisions.append(Decision(shown, p, adjusted, q, q_adjusted))
+    return decisions
+
+
+def ended(cells: Sequence[Pairs], compare: CompareSpec, side: Side) -> int | None:
+    """Return the place among the cells at which the fixed sequence ended; None where it did not, or there is none."""
+    if compare.controls != "fixed_sequence":
+        return None
+    p = _p_values(cells, compare, side)[0]
+    return next((place for place in _sequence(len(cells), compare) if p[place] > compare.alpha), None)
+
+
+def explained(compare: CompareSpec) -> str:
+    """Return a sentence on how controls are tested."""
+    order = (compare.order or "dense_to_sparse").replace("_", " ")
+    how = {
+        "step_down": "by the step-down maximum of t over all densities, flipping the signs of whole seeds",
+        "holm": "by sign flips at each density, with Holm's correction",
+        "fixed_sequence": f"by sign flips at each density, in a fixed sequence from {order}",
+    }[compare.controls]
+    sure = f"{100 * compare.confidence:g} %"
+    return f"Superior and inferior are each tested {how}, one-sided {sure} for all densities of a control together."
+
+
+def least_seeds(compare: CompareSpec, family: int) -> int:
+    """Return the fewest seeds with which anything can be shown at one of a `family` of densities.
+
+    The smallest p of sign flips is 2^-n. The step-down test and the fixed sequence can show all densities at that;
+    Holm's procedure asks for 1/family of 1 - confidence first."""
+    return math.ceil(round(-math.log2(_level(compare, family)), 9))
+
+
+def seeds_needed(cells: Sequence[Pairs], compare: CompareSpec) -> list[int | None]:
+    """Return for each density the fewest seeds that show a difference with the power of `compare`, if the true means
+    and spreads are those seen; None where there is no mean difference, where its better side diverged, and where
+    100,000 would not do.
+
+    With the step-down test of several densities by its own power, see `stepdown.seeds_needed`. Else of each density by
+    itself, by the power of the t test, which that of the sign-flip test comes near, at the level that so many flips can
+    attain: p is a multiple of 2^-n (1/32 in place of 0.05 with 5 seeds); with Holm's procedure at the level of its
+    first step, which is the worst case. One value has no spread: then the seeds with which anything can be shown."""
+    sides = [_side(cell) for cell in cells]
+    needed: list[int | None] = [None] * len(cells)
+    for side in (1, -1):
+        mine = [place for place, each in enumerate(sides) if each == side]
+        if mine and compare.controls == "step_down" and len(cells) > 1:
+            found = step_down.seeds_needed(_table(cells, side), compare.alpha, compare.power)
+        else:
+            found = [_alone(cell.values, compare, len(cells)) for cell in cells]
+        for place in mine:
+            single = len(cells[place].differences) == 1
+            needed[place] = least_seeds(compare, len(cells)) if single else found[place]
+    return [n if n is None else max(n, least_seeds(compare, len(cells))) for n in needed]
+
+
+def _side(cell: Pairs) -> Side | None:
+    """Return the side that the mean speaks for, where it may be shown."""
+    mean = statistics.fmean(cell.values) if cell.values else 0.0
+    side: Side = 1 if mean > 0 else -1
+    return side if mean and cell.open(side) else None
+
+
+def _p_values(cells: Sequence[Pairs], compare: CompareSpec, side: Side) -> tuple[list[float], list[float]]:
+    """Return the p-values of one side, each density by itself and adjusted."""
+    alternative: paired.Alternative = "greater" if side > 0 else "less"
+    p = [paired.sign_flip(cell.values, alternative) if cell.open(side) else 1.0 for cell in cells]
+    if compare.controls == "step_down":
+        found = step_down.adjusted(_table(cells, side))
+        return p, [max(pair) for pair in zip(p, found, strict=True)]  # drawn flips of fewer seeds are other ones
+    if compare.controls == "holm":
+        return p, paired.holm(p)
+    order = _sequence(len(p), compare)
+    found = paired.fixed_sequence([p[place] for place in order])
+    return p, [found[place] for place in order]  # reversed twice is as it was
+
+
+def _sequence(count: int, compare: CompareSpec) -> range:
+    """Return the places of densities, which lie from dense to sparse, in the order in which they are tested."""
+    places = range(count)
+    return places[::-1] if compare.order == "sparse_to_dense" else places
+
+
+def _table(cells: Sequence[Pairs], side: Side) -> step_down.Array:
+    """Return differences in favour of a side, (seeds, densities), nan where there is none or it may not be shown."""
+    seeds = sorted({seed for cell in cells for seed in cell.differences})
+    table = np.full((len(seeds), len(cells)), math.nan)
+    for column, cell in enumerate(cells):
+        if cell.open(side):
+            for row, seed in enumerate(seeds):
+                table[row, column] = side * cell.differences.get(seed, math.nan)
+    return table
+
+
+def _alone(differences: Sequence[float], compare: CompareSpec, family: int) -> int | None:
+    if len(differences) < 2:
+        return None
+    n, level = least_seeds(compare, family), _level(compare, family)
+    spread, distance = statistics.stdev(differences), abs(statistics.fmean(differences))
+    while n <= paired.EXACT:
+        attained = math.floor(level * 2**n * (1 + 1e-9)) / 2**n
+        wanted = paired.seeds_needed(spread, distance, 1 - attained, compare.power)
+        if wanted is None or wanted <= n:
+            return n if wanted is not None else None
+        n += 1
+    wanted = paired.seeds_needed(spread, distance, 1 - level, compare.power)
+    return max(n, wanted) if wanted is not None else None
+
+
+def _level(compare: CompareSpec, family: int) -> float:
+    """Return the level at which a density can be tested at the most, or with Holm's procedure has to be first."""
+    return compare.alpha / (family if compare.controls == "holm" else 1)

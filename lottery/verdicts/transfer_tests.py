@@ -1,0 +1,160 @@
+"""Tests of transferred tickets: one found with an optimizer and retrained with another, against what that other one
+reaches by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lottery.analysis.accuracy import (
+    SCORE,
+    Row,
+    by_seed,
+    differences_by_seed,
+    finite,
+    head,
+    optimizer_labels,
+    rewind_label,
+)
+from lottery.analysis.cells import accuracies, dense, densities, diverged, floor
+from lottery.analysis.transfer import declared_transfer
+from lottery.results.study import once
+from lottery.statistics import paired
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import CompareSpec
+    from lottery.results.record import Record
+    from lottery.results.study import Study
+
+AGAINST = ("dense", "own ticket")  # both of the optimizer that retrains
+Key = tuple[str, int, int, int]  # rewind point, level, places of the optimizers that found the ticket and retrained it
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One comparison: `differences` by seed, and of how many seeds only the one or the other side diverged."""
+
+    key: Key
+    against: str
+    differences: Mapping[int, float]
+    ours_diverged: int
+    theirs_diverged: int
+
+
+@once
+def rows(study: Study) -> list[Row]:
+    """Return two rows for each level and pair of optimizers: a ticket `found_with` the one and `retrained_with` the
+    other, `against` that other one's dense network, and against the ticket of this level that it found itself.
+
+    `difference` is the mean over `n` seeds of the transferred ticket's accuracy less the other one's, a fraction, with
+    its two-sided t interval (`low`, `high`); `p` that of the two-sided paired t test that they do not differ. Where the
+    recipe declares a margin there are `p_matching` (shown to be less than the margin below), `p_losing` (shown to be
+    more than that below), and the `verdict` matching, losing, inconclusive, or withheld where the audit found
+    something. Each p is `_adjusted` by Holm's procedure over all transferred tickets of the recipe that are held
+    against the same, be they trained yet or not.
+    Raises UsageError where the recipe retrains no ticket with another optimizer."""
+    declared_transfer(study)
+    compare, labels, known = study.recipe.compare, optimizer_labels(study.recipe.train.optimizer), densities(study)
+    transferred = _transferred(study)
+    table: list[Row] = []
+    tested = {against: _tested(study, transferred, against, compare) for against in AGAINST}
+    for number, (key, records) in enumerate(transferred.items()):
+        if not any(records):
+            continue
+        point, level, finder, retrainer = key
+        for against in AGAINST:
+            cell, p = tested[against][number]
+            row = head(study.recipe, point, found_with=labels[finder], retrained_with=labels[retrainer])
+            density = known.get((finder, point, level), next(r.density for r in records if r))
+            row |= {"level": level, "density": density, "against": against}
+            confidence = compare.confidence if compare else 0.95
+            interval = paired.t_interval(list(cell.differences.values()), confidence, floor(study))
+            row |= {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high, **p}
+            if compare is not None:
+                row |= _judged(cell, p, compare, _withheld(study, cell, labels))
+            table.append(finite(row))
+    return table
+
+
+def _transferred(study: Study) -> dict[Key, list[Record | None]]:
+    """Return every training of a ticket with another optimizer, by rewind point and level, in the transfer table's
+    order."""
+    cells: dict[Key, list[Record | None]] = {}
+    for job in study.plan:
+        if job.transfer is not None and job.rewind is not None:
+            key = (rewind_label(job.rewind), job.level, job.place, job.transfer)
+            cells.setdefault(key, []).append(study.found.get(job.key))
+    return dict(sorted(cells.items()))
+
+
+def _tested(
+    study: Study, transferred: Mapping[Key, Sequence[Record | None]], against: str, compare: CompareSpec | None
+) -> list[tuple[_Cell, dict[str, float]]]:
+    """Return each transferred ticket against one side, with its p-values as they are and adjusted over all."""
+    cells, least = [_cell(study, key, records, against) for key, records in transferred.items()], floor(study)
+
+    def p(cell: _Cell, lost: bool, null: float, alternative: paired.Alternative) -> float:
+        return 1.0 if lost else paired.t_pvalue(list(cell.differences.values()), null, alternative, least)
+
+    tests = {"p": [p(c, bool(c.ours_diverged or c.theirs_diverged), 0.0, "two-sided") for c in cells]}
+    if compare is not None:
+        margin = compare.margin / 100
+        tests["p_matching"] = [p(c, bool(c.ours_diverged), -margin, "greater") for c in cells]
+        tests["p_losing"] = [p(c, bool(c.theirs_diverged), -margin, "less") for c in cells]
+    adjusted = {name: paired.holm(values) for name, values in tests.items()}
+    return [
+        (cell, {f"{name}{end}": by[name][i] for name in tests for end, by in (("", tests), ("_adjusted", adjusted))})
+        for i, cell in enumerate(cells)
+    ]
+
+
+def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str) -> _Cell:
+    point, level, _, retrainer = key
+    cells, place = accuracies(study), (retrainer, point, level)
+    theirs = dense(cells, place) if against == "dense" else cells.get(place, {}).get("ticket", {})
+    ours = by_seed(records, study.recipe.report, SCORE)
+    kind = "dense" if against == "dense" else "ticket"
+    reference = [
+        study.found.get(job.key)
+        for job in study.plan
+        if (job.kind, job.place) == (kind, retrainer)
+        and (kind == "dense" or (job.level == level and job.rewind is not None and rewind_label(job.rewind) == point))
+    ]
+    lost = diverged(records) & theirs.keys(), diverged(reference) & ours.keys()
+    return _Cell(key, against, differences_by_seed(ours, theirs), len(lost[0]), len(lost[1]))
+
+
+def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Row:
+    n, margin = len(cell.differences), compare.points
+    other = "the dense network" if cell.against == "dense" else "the other optimizer's own ticket"
+    if withheld:
+        return {"verdict": "withheld", "reason": "; ".join(withheld)}
+    if p["p_matching_adjusted"] <= compare.alpha:
+        return {"verdict": "matching", "reason": f"shown to be less than {margin} below {other}"}
+    if p["p_losing_adjusted"] <= compare.alpha:
+        return {"verdict": "losing", "reason": f"shown to be more than {margin} below {other}"}
+    if not n and not cell.ours_diverged and not cell.theirs_diverged:
+        return {"verdict": "inconclusive", "reason": "no seed has a result on both sides"}
+    if cell.ours_diverged or cell.theirs_diverged:
+        sides = ((cell.ours_diverged, "transferred tickets"), (cell.theirs_diverged, "of the other side alone"))
+        return {"verdict": "inconclusive", "reason": "; ".join(f"{n} {side} diverged" for n, side in sides if n)}
+    if min(p["p_matching"], p["p_losing"]) <= compare.alpha:
+        why = "shown by itself, but not after the correction over all transferred tickets"
+    else:
+        why = f"{n} seeds do not show which side of -{margin} it is on"
+    return {"verdict": "inconclusive", "reason": why}
+
+
+def _withheld(study: Study, cell: _Cell, labels: Sequence[str]) -> list[str]:
+    """Why no verdict is given: what the audit found of either side."""
+    point, level, finder, retrainer = cell.key
+    found = study.audit.withheld()
+    theirs = (0, "dense") if cell.against == "dense" else (level, "ticket")
+    sides = ((finder, point, level, f"with {labels[retrainer]}"), (retrainer, point, *theirs))
+
+    def reasons() -> Iterator[str]:
+        for side in sides:
+            yield from found.get(side, ())
+
+    return list(dict.fromkeys(reasons()))

@@ -1,0 +1,254 @@
+"""What may be claimed of tickets: winning, matching, losing or inconclusive, from differences paired by seed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lottery.analysis.accuracy import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.analysis.cells import censored, declared, dense, densities, differences, floor, steps
+from lottery.analysis.other_readings import with_other_readings
+from lottery.audit.disclosures import of_cell
+from lottery.results.families import only_by_families
+from lottery.results.study import once
+from lottery.statistics import paired
+from lottery.verdicts.decisions import Cell, Decision, decide, ended, only_corrected
+from lottery.verdicts.frontier import decided
+from lottery.words import counted
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import CompareSpec
+    from lottery.results.study import Study
+
+DRAWS = 2_000  # of seeds, for the interval of the sparsest matching density
+
+
+@once
+def rows(study: Study) -> list[Row]:
+    """A row for each optimizer, rewind point and density with a finished pair of trainings: the verdict, its reason,
+    and the figures behind it.
+
+    `difference` is the mean of ticket less dense accuracy, a fraction, with its two-sided t interval (`low`, `high`)
+    and, of ten seeds or more, bootstrap interval (`bca_low`, `bca_high`); `bound` the one-sided lower bound. `also`
+    says where the ticket is shown to be better than the dense network, or equivalent to it, and `better_by` how much
+    better at least, at all densities together (Bonferroni). `steps_ratio` is the geometric mean of the ratio of
+    early-stop steps; `seeds_needed` how many seeds the seen spread calls for where a density by itself shows nothing.
+    The verdict is `withheld` where the audit found a difference that the recipe does not name. What it would be at the
+    other steps that could be read stands beside it, see `lottery.analysis.other_readings`.
+    Raises UsageError where the recipe declares no margin."""
+    return with_other_readings(study, _at_report(study), _at_report)
+
+
+def _at_report(study: Study) -> list[Row]:
+    compare, recipe = declared(study), study.recipe
+    table: list[Row] = []
+    labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), study.audit.withheld()
+    for (optimizer, rewind), places in _sequences(study).items():
+        first = next(each for each in recipe.rewind if rewind_label(each) == rewind)
+        may_win = first.to.value == 0 and first.mode == "weights" and bool(recipe.data.validation)
+        cells = [_cell(study, place) for place in places]
+        decisions = decide(cells, compare, may_win=may_win, floor=floor(study))
+        sequential = _sequential(study, optimizer, rewind)
+        for place, cell, decision in zip(places, cells, decisions, strict=True):
+            row = head(recipe, rewind, optimizer=labels[optimizer])
+            row |= {"level": place[2], "density": known[place]}
+            if sequential is not None:
+                row |= _sequential_row(sequential.get(place[2]), cell, decision, compare, floor(study))
+            else:
+                row |= _row(cell, decision, compare, len(cells), floor(study))
+                at = ended(decision, decisions, compare)
+                stopped = "" if at is None else density_label(known[places[at]])
+                row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
+                if decision.verdict == "inconclusive" and not cell.diverged:
+                    row["reason"] += only_by_families(recipe, min(decision.p_matching, decision.p_losing))
+            if why := withheld.get((*place, "ticket")):
+                row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
+            if told := of_cell(study, (*place, "ticket")):
+                row["reason"] += f"; {told}"
+            table.append(row)
+    return table
+
+
+def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, least: float) -> Row:
+    """The verdict on one of a `family` of densities with its figures; `least` is the spread that is believed."""
+    words = [word for word in ("better", "equivalent") if getattr(decision, word)]
+    row = {"verdict": decision.verdict, "also": ", ".join(words), **_figures(cell, decision, compare, least)}
+    if decision.better:
+        gain = paired.lower_bound(cell.differences, 1 - compare.alpha / family, least)
+        row["better_by"] = gain if gain > 0 else None
+    return row
+
+
+def _figures(cell: Cell, decision: Decision, compare: CompareSpec, least: float) -> Row:
+    values, confidence = cell.differences, compare.confidence
+    row = {
+        **paired.summary(values, confidence, least),
+        "bound": paired.lower_bound(values, confidence, least),
+    }
+    row["better_by"] = None
+    for name in ("matching", "losing", "better", "equivalent"):
+        row |= {column: getattr(decision, column) for column in (f"p_{name}", f"p_{name}_adjusted")}
+    ratios = [math.log(max(1, ticket) / max(1, other)) for ticket, other, _, _ in cell.early or ()]
+    row["steps_ratio"] = math.exp(statistics.fmean(ratios)) if ratios else None
+    row |= {"p_earlier": decision.p_earlier, "p_winning_adjusted": decision.p_winning_adjusted}
+    open_ = decision.verdict == "inconclusive" and not only_corrected(decision, compare)
+    row["seeds_needed"] = _seeds_needed(cell, compare, least) if open_ else None
+    return finite(row)
+
+
+def _seeds_needed(cell: Cell, compare: CompareSpec, least: float) -> int | None:
+    if len(cell.differences) < 2:
+        return None
+    distance = abs(statistics.fmean(cell.differences) + compare.margin / 100)
+    return paired.seeds_needed(statistics.stdev(cell.differences), distance, compare.confidence, compare.power, least)
+
+
+def _reason(row: Row, cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool, stopped: str) -> str:
+    """`stopped` is the density that ended the sequence, where that is all that keeps this one from being shown."""
+    n, margin, alpha = len(cell.differences), compare.points, compare.alpha
+    if cell.diverged:
+        return f"{counted(cell.diverged, 'ticket')} diverged whose dense networks did not: nothing is claimed"
+    if n < 2:
+        return f"{counted(n, 'seed')} can show nothing of the spread; at least 2 are needed"
+    if decision.verdict == "losing":
+        return f"shown to be more than {margin} below dense"
+    if decision.verdict in ("winning", "matching"):
+        shown = f"shown to be less than {margin} below dense"
+        if decision.verdict == "winning":
+            shown += ", and to reach its early-stop step no later"
+        elif may_win:
+            shown += "; not shown to reach its early-stop step no later"
+        by = "" if row["better_by"] is None else f", by {100 * row['better_by']:.2g} points at least"
+        shown += f"; shown to be better than dense{by}" if decision.better else ""
+        return shown + (f"; shown to be less than {margin} above it too" if decision.equivalent else "")
+    if only_corrected(decision, compare):
+        order = "dense to sparse" if decision.p_matching <= alpha else "sparse to dense"
+        how = f": the sequence from {order} ended at {stopped}" if stopped else f" ({compare.densities})"
+        return f"shown by itself, but not after the correction over densities{how}"
+    needed = row["seeds_needed"]
+    more = f"; the spread seen calls for {needed} seeds" if needed is not None and needed > n else ""
+    return f"{n} seeds do not show which side of -{margin} it is on{more}"
+
+
+def _sequential(study: Study, optimizer: int, rewind: str) -> dict[int, str] | None:
+    """The decisions of `levels: auto` by level: there the tests were taken as seeds came, with bounds of their own."""
+    if study.recipe.prune.auto is None:
+        return None
+    number = [rewind_label(each) for each in study.recipe.rewind].index(rewind)
+    return {step.level: step.decision for step in decided(study)[optimizer, number]}
+
+
+def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec, least: float) -> Row:
+    verdict = decision if decision in ("matching", "losing") else "inconclusive"
+    figures = _figures(cell, fixed, compare, least)
+    words = ("matching", "losing", "better", "equivalent")
+    unfit = ["bound", *(f"p_{word}" for word in words), *(f"p_{word}_adjusted" for word in words)]  # of a fixed n
+    row: Row = {"verdict": verdict, "also": "", **figures}
+    row |= dict.fromkeys((*unfit, "p_winning_adjusted", "seeds_needed"))
+    row["reason"] = f"sequential test: {decision or 'not reached'}"
+    return row
+
+
+@once
+def sparsest(study: Study) -> list[Row]:
+    """For each optimizer and rewind point the sparsest density with a verdict of matching (or winning) that all denser
+    ones share, and where the mean difference falls below -margin, with an interval.
+
+    `crossing` is found on the line through the mean differences against the logarithm of the density; its interval is
+    that of bootstrap draws of the seeds that have all levels, widened for their small number. `how` says where it is
+    censored: no crossing down to the sparsest level trained."""
+    table, known, compare = [], densities(study), declared(study)
+    grouped: dict[tuple[str, str], list[Row]] = {}
+    for row in rows(study):
+        grouped.setdefault((row["optimizer"], row.get("rewind", "")), []).append(row)
+    cells = differences(study)
+    for ((optimizer, rewind), mine), places in zip(grouped.items(), _sequences(study).values(), strict=True):
+        matched: float | None = None
+        for row in mine:
+            if row["verdict"] not in ("matching", "winning"):
+                break
+            matched = row["density"]
+        per_level = [cells[place]["ticket"] for place in places]
+        seeds = sorted(set.intersection(*(set(values) for values in per_level)))
+        row = {**head(study.recipe, rewind, optimizer=optimizer), "density": matched, "n": len(seeds)}
+        curve = [[values[seed] for seed in seeds] for values in per_level]
+        found = crossing_interval(curve, [known[place] for place in places], compare.margin / 100, compare.confidence)
+        table.append({**row, **found})
+    return table
+
+
+def crossing_interval(
+    curve: Sequence[Sequence[float]], at: Sequence[float], margin: float, confidence: float
+) -> dict[str, float | str | None]:
+    """Where the mean difference first falls below -margin: `crossing`, `low` and `high` density, and `how`.
+
+    `curve` has for each density in `at`, falling, a difference a seed, the same seeds in the same order. The interval
+    is the expanded percentile interval (Hesterberg 2015): each end leaves out of the draws what the t interval of so
+    many seeds leaves out of a normal distribution. With fewer than 5 seeds it is their range, still too narrow."""
+    import numpy as np
+    from scipy.stats import norm, t
+
+    values = np.asarray(curve, dtype=float)
+    if values.size == 0 or values.shape[1] < 2:
+        return {"crossing": None, "low": None, "high": None, "how": "fewer than 2 seeds have all levels"}
+    seen = _crossing(values.mean(axis=1), at, margin)
+    draws = np.random.default_rng(0).integers(0, values.shape[1], (DRAWS, values.shape[1]))
+    drawn = sorted(_crossing(values[:, seeds].mean(axis=1), at, margin) for seeds in draws)
+    n = values.shape[1]
+    tail = float(norm.sf(math.sqrt(n / (n - 1)) * t.isf((1 - confidence) / 2, n - 1)))
+    low, high = drawn[math.floor(tail * (DRAWS - 1))], drawn[math.ceil((1 - tail) * (DRAWS - 1))]
+    how = "bootstrap of seeds, expanded percentile"
+    if low < at[-1]:  # a mark for no crossing
+        often = "" if seen < at[-1] else " in some draws"
+        how += f"; no crossing down to {density_label(at[-1])}{often}"
+    figures = {"crossing": seen, "low": low, "high": high}
+    return {**{name: None if value < at[-1] else value for name, value in figures.items()}, "how": how}
+
+
+def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> float:
+    """The density where the line through the means first falls below -margin, 0 where it does not; 1 means dense."""
+    above, x = margin, 0.0  # the dense network differs from itself by nothing
+    for mean, density in zip(means, at, strict=True):
+        here = float(mean) + margin
+        if here < 0:
+            share = above / (above - here)
+            return math.exp(x + share * (math.log(density) - x))
+        above, x = here, math.log(density)
+    return 0.0
+
+
+@once
+def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
+    """The places with a finished pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
+    found, known = differences(study), densities(study)
+    sequences: dict[tuple[int, str], list[Place]] = {}
+    for place in sorted(by_place(study), key=lambda at: (at[0], at[2])):
+        if place[2] and place in known and found[place].get("ticket") is not None and _any(study, place):
+            sequences.setdefault((place[0], place[1]), []).append(place)
+    return sequences
+
+
+def _any(study: Study, place: Place) -> bool:
+    return any(record is not None for _, record in by_place(study)[place].get("ticket", ()))
+
+
+def _cell(study: Study, place: Place) -> Cell:
+    values = differences(study)[place]["ticket"]
+    dense_done = {
+        job.seed
+        for job, record in by_place(study)[place[0], place[1], 0].get("dense", ())
+        if record is not None and record.diverged is None
+    }
+    diverged = sum(
+        record is not None and record.diverged is not None and job.seed in dense_done
+        for job, record in by_place(study)[place]["ticket"]
+    )
+    if not study.recipe.data.validation:
+        return Cell(list(values.values()), diverged)
+    found = steps(study)
+    tickets, others = found[place]["ticket"], dense(found, place)
+    late, dense_late = censored(study, place, "ticket"), censored(study, place, "dense")
+    early = [(tickets[s], others[s], s in late, s in dense_late) for s in values if s in tickets and s in others]
+    return Cell(list(values.values()), diverged, early)

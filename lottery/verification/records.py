@@ -1,0 +1,145 @@
+"""Checks of the records of a study, each with the number of trainings it was made for and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lottery.analysis.provenance import DIGITS
+from lottery.audit import protocol_checks
+from lottery.audit.disclosures import sentences
+from lottery.audit.evidence import Evidence
+from lottery.errors import DamagedFile
+from lottery.results.artifacts import read_state
+from lottery.results.resolution import CORRECT
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.results.study import Study
+    from lottery.store.store import Store
+
+RECORDS = {  # fields of the audit's failed proofs, and what each check proves
+    "identity": "each record is what its key is a hash of, and its parents lead to a dense network",
+    "tuning": "each learning rate that was chosen is the best of its trials",
+    "learning_rate": "each learning rate is that of the identity or of the choice",
+    "stopping": "each reading stands at the row of the curve that its rule chooses, with its values",
+    "test_use": "test values stand at the readings and nowhere else",
+    "accuracy": "each accuracy is the share of the kept bits that say correct",
+    "mask": "masks and counts follow from identity and parent, and lie within the mask above",
+    "steps": "curves have the lengths and rewind points of the identity",
+    "evaluation_grid": "curves are on the grid of the identity",
+    "metrics": "all measures that were asked for are there",
+}
+FILES = "each file has the bytes that were committed"
+STATES = "states to rewind to are at their step, on the curve of their dense network"
+SAID = (
+    "that the code, the machine and the data behind a fingerprint are those recorded",
+    "weights of controls, which are not kept: their accuracies are held against their bits only",
+    "that no seed, level or training was removed from the store",
+)
+NOT_AGAIN = "that stored weights have the measures of their records, that states are those of the seeds (--again)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what it proves, of how many jobs, and what is `wrong`; `left` are jobs it could not be made for."""
+
+    name: str
+    proves: str
+    count: int
+    wrong: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        return not self.wrong
+
+
+def of_records(study: Study) -> Iterator[Check]:
+    """Yield the checks that need neither data nor a network, as they are made."""
+    yield _files(study)
+    found, audit = study.found, study.audit
+    own = [record for key, record in found.items() if record.manifest.key == key]
+    trained = [record for record in own if record.diverged is None]
+    counts = {
+        "accuracy": sum(CORRECT in record.manifest.files for record in own),
+        **dict.fromkeys(("stopping", "steps", "evaluation_grid", "metrics"), len(trained)),
+    }
+    labels = {job.key: job.label for job in study.plan}
+    for name, proves in RECORDS.items():
+        wrong = [
+            f"{finding.key[:DIGITS]} ({labels.get(finding.key, 'a training')}): {finding.note}"
+            for finding in audit.findings
+            if finding.field == name and not finding.dense and not finding.ours
+        ]
+        yield Check(name, proves, counts.get(name, len(own)), tuple(dict.fromkeys(wrong)))
+    yield _states(study)
+
+
+def said_only(study: Study, *, again: bool) -> list[str]:
+    """Return what is recorded without a proof, and what a reader must be told."""
+    unproven = dict.fromkeys(words for each in study.audit.unproven.values() for words in each)
+    return [*unproven, *SAID, *(() if again else (NOT_AGAIN,))]
+
+
+def notes(study: Study) -> list[str]:
+    """Return what a reader must be told beside the checks, such as withheld verdicts and left-out seeds."""
+    withheld = sum(not finding.named and bool(finding.ours or finding.dense) for finding in study.audit.findings)
+    unfair = (
+        f"{withheld} differences from dense networks are not named and withhold verdicts: --view audit of the table"
+    )
+    return [*([unfair] if withheld else []), *sentences(study)]
+
+
+def _files(study: Study) -> Check:
+    wrong, count = [], 0
+    for job in study.plan:
+        if (manifest := study.store.find(job.key)) is None:
+            continue
+        count += 1
+        try:
+            for name in manifest.files:
+                study.store.read(job.key, name)
+        except DamagedFile as damage:
+            wrong.append(f"{job.key[:DIGITS]} ({job.label}): {damage}")
+    return Check("files", FILES, count, tuple(wrong))
+
+
+def _states(study: Study) -> Check:
+    """Rewind states against the curve of the dense network that shares their training."""
+    evidence = Evidence(study.store, {key: record.metrics for key, record in study.found.items()})
+    dense = {(job.place, job.seed): job for job in study.plan if job.kind == "dense"}
+    wrong, count = [], 0
+    for job in study.plan:
+        manifest = study.store.find(job.key) if job.kind == "rewind" else None
+        if manifest is None or manifest.status != "done":
+            continue
+        count += 1
+        problems = list(_wrong_state(study.store, job, evidence, dense[job.place, job.seed]))
+        wrong += [f"{job.key[:DIGITS]} ({job.label}): {problem}" for problem in problems]
+    return Check("state", STATES, count, tuple(wrong))
+
+
+def _wrong_state(store: Store, job: Job, evidence: Evidence, dense: Job) -> Iterator[str]:
+    try:
+        tensors, values = read_state(store, job.key)
+        identity = evidence.identity(job.key) or {}
+        step, rows = int(values["step"]), list(values["curve"])
+        length = str(identity["training"]["length"])
+        curve = list(protocol_checks.curve_of(evidence.known.get(dense.key, {})))
+        to = protocol_checks.in_steps(str(identity["to"]), length, int(curve[-1]["step"])) if curve else None
+        shapes = store.shapes(dense.key, "weights.safetensors") if store.find(dense.key) else {}
+    except (DamagedFile, KeyError, TypeError, ValueError) as error:
+        yield f"it cannot be read: {error!r}"
+        return
+    if not evidence.genuine(job.key):
+        yield "its record is not what its key is a hash of"
+    if to is not None and step != to:
+        yield f"it is at step {step}, not at {identity['to']}"
+    own = {name.removeprefix("model/"): tuple(v.shape) for name, v in tensors.items() if name.startswith("model/")}
+    if shapes and own != shapes:
+        yield "it has other weights than its dense network"
+    upto: Sequence[object] = [row for row in curve if row["step"] <= step]
+    if curve and [row for row in rows if row["step"] <= step] != upto:
+        yield "its curve is not the beginning of the dense network's: it was trained anew, or replaced"

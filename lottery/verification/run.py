@@ -1,0 +1,87 @@
+"""A study verified again over one or several processes: the proofs of `lottery.verification.states`, with progress."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lottery import registry
+from lottery.analysis.provenance import DIGITS
+from lottery.cli.progress import duration
+from lottery.device import cores
+from lottery.runner.run import look
+from lottery.verification.records import Check
+from lottery.verification.states import CHECKS, Proof, jobs_of, proofs
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Plan
+    from lottery.runner.context import Bench
+    from lottery.runner.events import Request
+
+TOLD_EVERY = 10.0  # seconds between lines
+
+_bench: Bench | None = None  # of a worker process
+
+
+def checks(request: Request, plan: Plan, plugins: Sequence[str] = ()) -> Iterator[Check]:
+    """Check all that the finished jobs of a plan have kept; a line on stderr every few seconds says how far it is.
+
+    Ctrl-C ends it at once: nothing is written. Raises UsageError and DataError where the data are not there."""
+    processes = min(cores() if request.jobs == "auto" else request.jobs, max(1, len(plan)))
+    bench = look(replace(request, jobs=processes))
+    keys = [job.key for job in jobs_of(bench)]
+    made: list[Proof] = []
+    began = told = time.monotonic()
+    print(f"{len(keys)} jobs to evaluate again", file=sys.stderr)
+    for done, found in enumerate(_through(request, bench, keys, processes, plugins), start=1):
+        made += found
+        if (now := time.monotonic()) - told >= TOLD_EVERY and done < len(keys):
+            told = now
+            left = duration((now - began) / done * (len(keys) - done))
+            print(f"[{done}/{len(keys)}] jobs evaluated again, {left} left", file=sys.stderr)
+    for name, what in CHECKS.items():
+        mine = [proof for proof in made if proof.check == name]
+        wrong = [f"{_of(proof)}: {words}" for proof in mine for words in proof.wrong]
+        left_over = [f"{_of(proof)}: {proof.left}" for proof in mine if proof.left]
+        if mine:
+            checked = len(mine) - len(left_over)
+            yield Check(f"{name} again", what, checked, tuple(wrong), tuple(left_over))
+
+
+def _of(proof: Proof) -> str:
+    return f"{proof.key[:DIGITS]} ({proof.label})"
+
+
+def _through(
+    request: Request, bench: Bench, keys: Sequence[str], processes: int, plugins: Sequence[str]
+) -> Iterator[list[Proof]]:
+    if processes == 1 or len(keys) < 2:
+        yield from (list(proofs(bench, bench.plan.jobs[key])) for key in keys)
+        return
+    settings = (replace(request, jobs=processes), tuple(plugins))
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, settings)
+    try:
+        for future in as_completed([pool.submit(_one, key) for key in keys]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(request: Request, plugins: Sequence[str]) -> None:
+    """Prepare a worker process."""
+    global _bench
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing could be lost
+    for plugin in plugins:
+        registry.plug_in(plugin)
+    _bench = look(request)
+
+
+def _one(key: str) -> list[Proof]:
+    assert _bench is not None
+    return list(proofs(_bench, _bench.plan.jobs[key]))

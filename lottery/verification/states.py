@@ -1,0 +1,229 @@
+"""A study's stored states held against what made them: initial states drawn again, masks chosen again, stored weights
+evaluated again, and, on one machine, states to rewind to trained again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lottery import registry
+from lottery.device import prepared
+from lottery.environment import agree
+from lottery.errors import LotteryError, MachineError
+from lottery.files.tensors import part
+from lottery.network.initial_weights import ROUNDING, distance, elsewhere
+from lottery.network.layout import state_of
+from lottery.pruning.iterative import Start
+from lottery.pruning.mask import Mask, masked
+from lottery.recipe.readings import READINGS
+from lottery.results.artifacts import StoredLevel, read_correct, read_mask, read_state, read_trained, stored_state
+from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.execute import environment_of
+from lottery.tickets.measures import FEW_EXAMPLES, FEW_OF_ALL, LOSS_ROUNDING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lottery.plan.jobs import Job
+    from lottery.recipe.readings import Reading
+    from lottery.runner.context import Bench
+
+LOSS = {True: 1e-4, False: LOSS_ROUNDING}  # relative, of losses and r2, by whether the machine is the one that trained
+DRAWN_ON_DATA = 1e-3  # of a tensor's largest value: what an init that looks at data may draw otherwise elsewhere
+BY_WEIGHTS = {  # criteria that score weights without a pass of data through the network
+    *("magnitude", "random", "small_final", "large_init", "small_init", "large_init_large_final"),
+    *("small_init_small_final", "magnitude_increase", "movement"),
+}
+OTHERWISE = {True: 0.001, False: 0.01}  # share of kept weights that may be chosen otherwise elsewhere, by `BY_WEIGHTS`
+CHECKS = {
+    "initial state": "drawn again from the seed, each is the same bit for bit",
+    "rewind state": "trained again from the seed, each is the same bit for bit",
+    "mask": "chosen again from the weights above, each is the same",
+    "weights": "evaluated again on test and validation examples, each has the measures and bits of its readings",
+}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One check of one job: what is `wrong`, empty where it holds; `left` says why it could not be checked."""
+
+    check: str
+    key: str
+    label: str
+    wrong: tuple[str, ...] = ()
+    left: str = ""
+
+
+def jobs_of(bench: Bench) -> list[Job]:
+    """Return the finished jobs of a plan that have kept a state or weights, seed by seed."""
+    kept = [job for job in bench.plan if job.kind in ("rewind", "dense", "ticket") or job.own_trunk]
+    done = [job for job in kept if (m := bench.store.find(job.key)) is not None and m.status == "done"]
+    return sorted(done, key=lambda job: job.seed)
+
+
+def proofs(bench: Bench, job: Job) -> Iterator[Proof]:
+    """Check what one job has kept. What is damaged or does not fit together is wrong, and nothing is raised for it.
+
+    Raises MachineError."""
+    with prepared(bench.machine, bench.plan.recipe.train.precision):
+        if job.kind == "rewind":
+            checks = [_state]
+        else:
+            checks = [_weights] if job.kind == "dense" else [_mask, _weights]
+        for check in checks:
+            name = "mask" if check is _mask else "rewind state" if check is _state else "weights"
+            try:
+                yield check(bench, job)
+            except MachineError:
+                raise
+            except (LotteryError, RuntimeError, KeyError, ValueError) as error:
+                yield Proof(name, job.key, job.label, (str(error).partition("\n")[0] or type(error).__name__,))
+
+
+def _state(bench: Bench, job: Job) -> Proof:
+    """Check that a state to rewind to is bit for bit the one that the seed gives."""
+    stored, values = read_state(bench.store, job.key)
+    if values["step"] == 0:
+        return Proof("initial state", job.key, job.label, tuple(_other_draw(bench, job, part(stored, "model/"))))
+    if not (bench.machine.deterministic and _here(bench, job)):
+        why = f"at step {values['step']}: trained again with --deterministic only, on the machine that trained it so"
+        return Proof("rewind state", job.key, job.label, left=why)
+    training = training_of(bench, job)
+    with masked(training.model, Mask({}), training.optimizer):
+        for _ in training.steps():
+            pass
+    tensors, again = training.state()
+    found = {name: value.cpu() for name, value in stored_state(training.model, tensors).items()}
+    wrong = list(_differing(stored, found))
+    if {**values, "optimizer": None} != {**_as_json(again), "optimizer": None}:
+        wrong.append("its step or curve are not those of a training from the seed")
+    return Proof("rewind state", job.key, job.label, tuple(wrong))
+
+
+def _mask(bench: Bench, job: Job) -> Proof:
+    """Check that a ticket's mask is the one that its criterion leaves of the weights of the level above."""
+    recipe = bench.plan.recipe
+    if recipe.prune.when == "training":
+        return Proof("mask", job.key, job.label, left="pruned in the course of its training")
+    kept, again = read_mask(bench.store, job.key), starting_point(bench, job).mask
+    other = sum(int((kept[name] & ~again[name]).sum()) for name in kept)
+    total = sum(kept.alive().values())
+    by_weights = recipe.prune.criterion.name in BY_WEIGHTS
+    exact = _here(bench, job) and (by_weights or _deterministic(bench, job))
+    allowed = 0 if exact else OTHERWISE[by_weights] * total
+    wrong = [f"{other:,} of its {total:,} weights are not those that {recipe.prune.criterion.name} keeps"]
+    return Proof("mask", job.key, job.label, tuple(wrong if other > allowed else ()))
+
+
+def _weights(bench: Bench, job: Job) -> Proof:
+    """Weights at each reading: evaluated again they have the measures and the bits of the record."""
+    metrics = bench.store.read_json(job.key, "metrics.json")
+    mask = StoredLevel(bench, job).mask
+    correct, wrong = read_correct(bench.store, job.key), list[str]()
+    for reading in READINGS:
+        if metrics.get(reading):
+            weights = read_trained(bench.store, job.key, None if job.kind == "dense" else mask, reading)
+            found, bits, here = _measured(bench, job, weights, mask, reading)
+            sizes = {"test": len(bench.splits.test_x), "validation": bench.data(job.seed).validation_size}
+            wrong += _unlike(metrics[reading], found, sizes, reading, bench.splits.classes, exact=here)
+            wrong += _other_bits(correct.get(reading), bits, reading, exact=here)
+    return Proof("weights", job.key, job.label, tuple(wrong))
+
+
+def _measured(
+    bench: Bench, job: Job, weights: Mapping[str, Tensor], mask: Mask, reading: Reading
+) -> tuple[dict[str, float], Tensor | None, bool]:
+    """Measures of a network with these weights, the bits of its test examples, and whether this machine trained it."""
+    training = training_of(bench, job, Start(weights, mask, bench.spec(job)))
+    found = training.measure("test", keep=reading)
+    if bench.data(job.seed).validation_size:
+        found |= training.measure("validation")
+    here = environment_of(bench, training)
+    return found, training.correct.get(reading), _same(bench, job, here)
+
+
+def _unlike(
+    said: Mapping[str, Any],
+    found: Mapping[str, float],
+    sizes: Mapping[str, int],
+    reading: str,
+    classes: int,
+    *,
+    exact: bool,
+) -> Iterator[str]:
+    """Measures of the record that the network does not have, in words."""
+    for name, value in found.items():
+        recorded = said.get(name)
+        if recorded is None:
+            yield f"{name} at {reading} is not recorded"
+            continue
+        split, _, measure = name.partition("_")
+        if measure in ("loss", "r2"):
+            fine = math.isclose(value, recorded, rel_tol=LOSS[exact], abs_tol=LOSS[exact])
+        else:
+            counted = _few(sizes[split], exact) * (classes if measure == "balanced_accuracy" else 1)
+            fine = abs(value - recorded) * sizes[split] <= counted + 1e-6
+        if not fine:
+            yield f"{name} at {reading} is recorded as {recorded:.6g}, its weights have {value:.6g}"
+
+
+def _other_bits(kept: Tensor | None, found: Tensor | None, reading: str, *, exact: bool) -> Iterator[str]:
+    if kept is None or found is None:
+        return
+    others = int((kept != found).sum()) if kept.shape == found.shape else len(found)
+    if others > _few(len(found), exact):
+        yield f"{others:,} of {len(found):,} test examples are recognized otherwise than recorded at {reading}"
+
+
+def _few(examples: int, exact: bool) -> float:
+    """Examples that may come out otherwise: none on the machine that trained."""
+    return 0 if exact else max(FEW_EXAMPLES, FEW_OF_ALL * examples)
+
+
+def _here(bench: Bench, job: Job) -> bool:
+    return _same(bench, job, None)
+
+
+def _deterministic(bench: Bench, job: Job) -> bool:
+    manifest = bench.store.find(job.key)
+    return manifest is not None and all(session.get("deterministic") for session in manifest.sessions)
+
+
+def _same(bench: Bench, job: Job, here: dict[str, Any] | None) -> bool:
+    """True if all sessions of a job ran in the environment of this process, with the engine where it is given; but for
+    whether equal jobs were to give equal bytes."""
+    manifest = bench.store.find(job.key)
+    ours = here or bench.machine.environment()
+    sessions = [] if manifest is None else manifest.sessions if here else manifest.machines
+    engine = {"engine": here["engine"]} if here else {}
+    return bool(sessions) and all(
+        agree({**session, "deterministic": None}, {**ours, **engine, "deterministic": None}) for session in sessions
+    )
+
+
+def _other_draw(bench: Bench, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
+    """Say where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
+    manifest = bench.store.find(job.key)
+    other = elsewhere({} if manifest is None else manifest.environment, bench.machine)
+    on_data = registry.inits[bench.plan.recipe.init.name].traits.get("batch") and not _here(bench, job)
+    allowed = DRAWN_ON_DATA if on_data else ROUNDING if other else 0.0
+    if (apart := distance(state_of(bench.network(job.seed)), stored)) > allowed:
+        yield f"its weights are up to {apart:.2g} of the largest away from those that the seed gives"
+
+
+def _differing(stored: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:
+    """Tensors that are not bit for bit the same, in words."""
+    if stored.keys() != found.keys():
+        yield f"it has other tensors: {', '.join(sorted(stored.keys() ^ found.keys())[:3])}"
+        return
+    wrong = [name for name, value in stored.items() if distance({name: found[name].cpu()}, {name: value})]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        yield f"{wrong[0]}{more} are not those that the seed gives"
+
+
+def _as_json(values: Any) -> Any:
+    return json.loads(json.dumps(values))
