@@ -20,11 +20,13 @@ import torchvision.models
 from logbook import keep
 from PIL import Image
 
-from lottery.pruning.mask import masked
+from lottery.pruning.masking import masked
 from lottery.recipe.load import parse_recipe
-from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.assemble import training_of
 from lottery.runner.execute import execute
-from lottery.runner.run import Request, prepare
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request
+from lottery.runner.starting_point import starting_point
 
 RECIPE = """
 name: large

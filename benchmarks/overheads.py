@@ -16,11 +16,12 @@ from typing import Any
 
 from logbook import keep
 
-from lottery.data.splits import Data
+from lottery.data.loader import Data
 from lottery.paths import data_root
 from lottery.recipe.load import parse_recipe
 from lottery.runner import execute
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.trainer import Training

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lottery.catalogue import criteria
 from lottery.pruning.mask import Mask, keep_top
+from lottery.pruning.scoring import Context
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 LARGE = {f"layer{i}.weight": (1000, 2000) for i in range(50)}
@@ -46,7 +47,7 @@ def made(shapes: dict[str, tuple[int, ...]], density: float) -> tuple[dict[str, 
 
 def pruned(weights: dict[str, Tensor], alive: Mask) -> Mask:
     """A fifth of what is alive goes, over all layers together, as a job does it: scores, selection, packed bits."""
-    scores = criteria.magnitude(weights, criteria.Context(torch.Generator()))
+    scores = criteria.magnitude(weights, Context(torch.Generator()))
     kept = keep_top(scores, alive, round(0.8 * sum(alive.alive().values())))
     kept.pack()
     return kept

@@ -8,7 +8,8 @@ from lottery._version import __version__
 
 if TYPE_CHECKING:
     from lottery.api import run, table
-    from lottery.pruning.mask import Mask, masked
+    from lottery.pruning.mask import Mask
+    from lottery.pruning.masking import masked
     from lottery.recipe.load import load_recipe
 
 __all__ = ["Mask", "__version__", "load_compact", "load_recipe", "load_ticket", "masked", "run", "table"]

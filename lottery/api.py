@@ -40,8 +40,8 @@ def run(
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
     where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
     from lottery import registry
+    from lottery.results.planning import plan_with_walks
     from lottery.results.plugin_edits import other_sources
-    from lottery.results.record import asked_plan
     from lottery.runner.events import Outcome, Request
     from lottery.signals import Stop, noticed
     from lottery.store.store import Store
@@ -61,7 +61,7 @@ def run(
                 outcome.add(event)
                 on_event(event)
                 continue
-            longer = asked_plan(recipe, planned.fingerprint, planned.others, Store(request.store))
+            longer = plan_with_walks(recipe, planned.fingerprint, planned.others, Store(request.store))
             if longer.jobs.keys() != planned.jobs.keys():  # each process says so
                 planned = longer
                 outcome.total = len(planned)
@@ -84,7 +84,8 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 def _begun(request: Request, plugins: Sequence[str], stop: Stop) -> Iterator[tuple[Plan, Iterator[Event]]]:
     if request.jobs == 1:
         from lottery.results.mixed_environments import foreseen
-        from lottery.runner.run import prepare, work
+        from lottery.runner.prepare import prepare
+        from lottery.runner.run import work
 
         bench = prepare(request, stop)
         _warn(foreseen(bench.plan, bench.store, bench.machine.environment()))

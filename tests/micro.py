@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from lottery.data.splits import Data
+from lottery.data.loader import Data
 from lottery.errors import Interrupted
 from lottery.files.write import DRAFT
 from lottery.recipe.load import Recipe, parse_recipe
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.signals import Stop
 
 TEXT = """

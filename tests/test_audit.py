@@ -25,7 +25,8 @@ from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import CHOSEN, READINGS
 from lottery.results.record import records
 from lottery.results.study import Study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.manifest import Manifest
 from lottery.store.store import Store
 from lottery.values import Component
@@ -127,7 +128,7 @@ def violations(study: Study) -> dict[str, set[str]]:
 
 def test_a_study_as_it_ran_has_no_violation(fair: Finished) -> None:
     study = study_of(fair)
-    assert violations(study) == {} and study.audit.withheld() == {}
+    assert violations(study) == {} and audit(study).withheld() == {}
     named = {(row["branch"], row["field"]) for row in rows_of(study, "audit") if row["field"] != "compared"}
     longer = {("longer_dense", field) for field in ("steps", "own_steps", "evaluation_grid", "weights")}
     retrained = {(f"with {name}", field) for name in ("adam", "momentum") for field in ("weights", "optimizer_state")}
@@ -185,7 +186,7 @@ def test_a_ticket_of_a_dense_network_trained_otherwise_is_caught(fair: Finished,
     study = study_of(fair, from_elsewhere(fair, key, value))
     expected = {field, "identity", *follow}
     assert violations(study)["ticket"] == expected
-    reasons = study.audit.withheld()[0, "4it", 1, "ticket"]
+    reasons = audit(study).withheld()[0, "4it", 1, "ticket"]
     assert {reason.partition(":")[0] for reason in reasons} == expected
 
 
@@ -278,8 +279,8 @@ def test_what_was_not_recorded_withholds_nothing_and_is_said_to_be_open(fair: Fi
     assert manifest is not None
     recorded = {name: value for name, value in manifest.environment.items() if name not in names}
     study = study_of(fair, manifests={one.key: replace(manifest, environment=recorded)})
-    assert violations(study) == {} and study.audit.withheld() == {}
-    assert f"which {', '.join(names)} it ran on" in study.audit.unproven[0]
+    assert violations(study) == {} and audit(study).withheld() == {}
+    assert f"which {', '.join(names)} it ran on" in audit(study).unproven[0]
 
 
 def test_a_package_that_is_not_installed_differs_from_no_version(fair: Finished) -> None:
@@ -288,7 +289,7 @@ def test_a_package_that_is_not_installed_differs_from_no_version(fair: Finished)
     assert manifest is not None
     without = {one.key: replace(manifest, environment={**manifest.environment, "curvlinops": "not installed"})}
     study = study_of(fair, manifests=without)
-    assert violations(study) == {} and study.audit.unproven[0] == study_of(fair).audit.unproven[0]
+    assert violations(study) == {} and audit(study).unproven[0] == audit(study_of(fair)).unproven[0]
 
 
 @pytest.mark.parametrize("field", ROUNDING)
@@ -318,7 +319,7 @@ def test_a_dense_network_trained_elsewhere_withholds_every_verdict_on_its_optimi
     manifest = fair[1].find(one.key)
     assert manifest is not None
     planted = {one.key: replace(manifest, environment={**manifest.environment, "lottery": "0"})}
-    cells = study_of(fair, manifests=planted).audit.withheld()
+    cells = audit(study_of(fair, manifests=planted)).withheld()
     assert {cell[:1] + cell[3:] for cell in cells} == {
         *((0, name) for name in ("ticket", "shuffle", "one_shot", "random", "supermask", "longer_dense")),
         (1, "with adam"),
@@ -330,7 +331,7 @@ def test_a_seed_that_only_one_side_has_is_caught(fair: Finished) -> None:
     lost = job_of(fair, level=2, seed=1)
     study = study_of(fair, manifests={lost.key: None})
     assert violations(study) == {"ticket": {"seeds"}}
-    assert study.audit.withheld() == {(0, "4it", 2, "ticket"): ["seeds: 0, dense network 0, 1; seed 1: missing"]}
+    assert audit(study).withheld() == {(0, "4it", 2, "ticket"): ["seeds: 0, dense network 0, 1; seed 1: missing"]}
     dense_lost = job_of(fair, "dense", 0, seed=1)
     found = violations(study_of(fair, manifests={dense_lost.key: None}))
     assert found["ticket"] == found["shuffle"] == {"seeds"}
@@ -339,7 +340,7 @@ def test_a_seed_that_only_one_side_has_is_caught(fair: Finished) -> None:
 def test_a_diverged_ticket_is_a_seed_lost() -> None:
     planned = hand("seeds=3")
     found = everything(planned) | made(planned, ticket(2, 0.0, diverged=40))
-    cells = Study(planned, found, Recorded(planned)).audit.withheld()
+    cells = audit(Study(planned, found, Recorded(planned))).withheld()
     assert cells == {(0, "init", 1, "ticket"): ["seeds: 0, 1, dense network 0, 1, 2; seed 2: diverged at step 40"]}
 
 
@@ -475,7 +476,7 @@ def test_an_allowed_difference_is_listed_and_withholds_nothing_itself(fair: Fini
 
 def test_a_lost_seed_can_be_allowed(fair: Finished) -> None:
     study = study_of(fair, manifests={job_of(fair, level=2, seed=1).key: None}, allow=("seeds",))
-    assert study.audit.withheld() == {}
+    assert audit(study).withheld() == {}
 
 
 @pytest.mark.parametrize(
@@ -627,7 +628,7 @@ def test_thousands_of_trainings_are_audited_in_seconds() -> None:
     planned = hand("seeds=100", "prune.levels=9", "branches=[reinit, shuffle]")
     study = Study(planned, {job.key: record(job) for job in planned if job.kind != "rewind"}, Recorded(planned))
     began = time.monotonic()
-    assert study.audit.withheld() == {} and len(study.found) == 2800
+    assert audit(study).withheld() == {} and len(study.found) == 2800
     assert time.monotonic() - began < 10
 
 
@@ -642,5 +643,5 @@ def test_each_identity_is_read_once() -> None:
 
     study = Study(planned, everything(planned), Counting(planned))
     rows(study)
-    study.audit.withheld()
+    audit(study).withheld()
     assert sorted(read) == sorted(planned.jobs)

@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from lottery.catalogue.models._perceptron import Perceptron
-from lottery.data.splits import Data, Splits
+from lottery.data.loader import Data
+from lottery.data.splits import Splits
 from lottery.device import Machine
 from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.errors import UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.study import study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.data.splits import Data
+from lottery.data.loader import Data
 from lottery.errors import UsageError
 from lottery.recipe.load import parse_recipe
 from lottery.runner.assemble import training_of
 from lottery.runner.batch_sizes import check_other_model, refusal
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, look, work
+from lottery.runner.prepare import look
+from lottery.runner.run import Request, work
 
 TEXT = """
 name: batches

@@ -16,11 +16,13 @@ from lottery.files.tensors import decode
 from lottery.plan.keys import digest
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import Recipe, parse_recipe
-from lottery.results.record import Record, known_plan, records
+from lottery.results.planning import plan_from_store
+from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
 from lottery.runner.estimate import steps_of
-from lottery.runner.run import Request, look, prepare, work
+from lottery.runner.prepare import look, prepare
+from lottery.runner.run import Request, work
 from tests.micro import contents, run_until_stopped
 
 TEXT = """
@@ -110,7 +112,7 @@ def test_the_fingerprint_of_other_data_is_part_of_the_key(finished: Any) -> None
 
 def test_a_table_of_a_study_with_other_data_needs_no_data(finished: Any) -> None:
     bench, _ = finished
-    assert known_plan(study(), bench.store, None).jobs.keys() == bench.plan.jobs.keys()
+    assert plan_from_store(study(), bench.store, None).jobs.keys() == bench.plan.jobs.keys()
 
 
 def test_an_untrained_supermask_is_the_ticket_at_the_rewind_point(finished: Any) -> None:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.catalogue.branches._learned import Bernoulli, EdgePopup
 from lottery.network.build import initialized, prunable
-from lottery.pruning.iterative import Criterion, Pruning, Spec, Start, Weights
+from lottery.pruning.amounts import Pruning
 from lottery.pruning.mask import Mask, keep_top
+from lottery.pruning.scoring import Criterion, Weights
+from lottery.pruning.start import Spec, Start
 from lottery.registry import Entry
 from lottery.values import Component
 

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats as oracle
 from studies import HERE, Recorded, Sized, dense, hand, made, saying, view_of
 
-from lottery.analysis.accuracy import Row
+from lottery.analysis.labels import Row
 from lottery.analysis.provenance import keys_of
 from lottery.analysis.views import rows_of
 from lottery.errors import RecipeError, UsageError

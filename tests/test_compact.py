@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lottery.errors import DamagedFile, LotteryError, UsageError
 from lottery.files.tensors import decode, encode
 from lottery.network.build import build_model, prunable
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.structure.compact import Compacted, compact, load_compact, speed_up, written
 from lottery.values import Component
 

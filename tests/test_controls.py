@@ -12,22 +12,25 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from lottery import registry
-from lottery.analysis.accuracy import by_place
+from lottery.analysis.cells import by_place
+from lottery.audit.audit import audit
 from lottery.files.tensors import part
 from lottery.plan.jobs import Job, Plan
 from lottery.plan.origins import COLUMNS, Origin, origin_of, table
-from lottery.pruning.iterative import Start
 from lottery.pruning.mask import Mask
+from lottery.pruning.start import Start
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import read_mask, unpack
 from lottery.results.record import Record, records
 from lottery.results.study import Study
-from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
-from lottery.training.trainer import flatten, unflatten
+from lottery.training.state import flatten, unflatten
 
 DOCS = Path(__file__).parents[1] / "docs"
 FIRST, TOTAL, EVERY, RATE, FINETUNE = 4, 12, 4, 0.1, 0.02
@@ -355,7 +358,7 @@ def test_the_audit_lists_what_the_table_says_and_nothing_else(finished: Finished
     plan = Plan(recipe, bench.plan.fingerprint, bench.plan.jobs, bench.plan.others)
     study = Study(plan, records(plan, bench.store), bench.store)
     listed: dict[str, set[tuple[str, str]]] = {}
-    for finding in study.audit.findings:
+    for finding in audit(study).findings:
         listed.setdefault(finding.key, set()).add((finding.field, finding.against))
         if finding.field in ("weights", "schedule", "optimizer_state"):
             assert finding.named

@@ -14,8 +14,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lottery import registry
-from lottery.analysis.accuracy import Row
 from lottery.analysis.costs import rows
+from lottery.analysis.labels import Row
 from lottery.errors import DataError, RecipeError
 from lottery.plan.jobs import Job, plan
 from lottery.recipe.load import parse_recipe
@@ -25,7 +25,8 @@ from lottery.results.study import Study, study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
 from lottery.runner.estimate import _steps, estimate, missing_jobs
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step
 from lottery.training.engine import DenseEngine

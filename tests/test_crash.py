@@ -16,7 +16,8 @@ from faults import Crash, Disk, crash_after, crash_before, refuses
 from micro import contents, micro
 
 from lottery.errors import MachineError
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 
 STUDY = (
     "train.optimizer=[{name: adam, lr: 3e-3}]",

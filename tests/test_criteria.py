@@ -13,9 +13,9 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torchvision.ops import StochasticDepth
 
-from lottery.catalogue.criteria import Context
 from lottery.network.build import effective, prunable
 from lottery.pruning.mask import Mask, keep_top
+from lottery.pruning.scoring import Context
 from lottery.registry import criteria
 
 CROSS_ENTROPY = nn.CrossEntropyLoss()

@@ -16,8 +16,9 @@ from micro import contents, finish, start
 from PIL import Image
 from scipy import stats
 
+from lottery.data.loader import Augment, Data
 from lottery.data.random_crop import Crops, ResizedCrop
-from lottery.data.splits import Augment, Data, Splits, fingerprint, load
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.keys import training_identity
 from lottery.recipe.load import parse_recipe, restore_recipe

@@ -19,9 +19,10 @@ from torch.nn.utils.parametrizations import weight_norm
 from lottery import registry
 from lottery.catalogue.optimizers._hessian_free import GaussNewton, minimize_quadratic
 from lottery.errors import UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.training.objective import Objective
-from lottery.training.trainer import flatten, load_optimizer, optimizer_state, unflatten
+from lottery.training.state import flatten, load_optimizer, optimizer_state, unflatten
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import weights

@@ -24,7 +24,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lottery.data.splits import Augment, Data, Splits, fingerprint, load
+from lottery.data.loader import Augment, Data
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import DataError, UsageError
 from lottery.files.progress import told
 from lottery.registry import datasets
@@ -142,7 +143,7 @@ def test_the_last_batch_is_smaller() -> None:
 def test_batches_from_a_later_one_on_are_the_tail_of_the_pass(
     chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lottery.data.splits.CHUNK_BYTES", {"cpu": chunk_bytes})
+    monkeypatch.setattr("lottery.data.loader.CHUNK_BYTES", {"cpu": chunk_bytes})
     data = Data(images(), seed=0, augment=Augment(crop=2, flip=True), device=CPU, channels_last=True)
     whole = list(data.epoch(4, 5))
     for first in range(12):

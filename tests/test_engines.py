@@ -14,10 +14,12 @@ from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
 from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.errors import UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.recipe.load import parse_recipe
 from lottery.results.study import study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.training import engine as step
 from lottery.training.engine import DenseEngine, OneDnnEngine, onednn_is_exact
 from lottery.training.objective import Objective

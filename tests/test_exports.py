@@ -11,7 +11,8 @@ from torch.nn.utils import prune
 
 from lottery.errors import UsageError
 from lottery.network.build import build_model, prunable
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.tickets.forms import plain_state, prune_form
 from lottery.values import Component
 

@@ -11,10 +11,10 @@ from studies import TEXT, Recorded, dense, hand, made, ticket, view_of
 
 from lottery.analysis.cells import declared
 from lottery.plan.frontier import rule
+from lottery.recipe.families import acting, counted, families
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import CompareSpec
 from lottery.report.content import _parts
-from lottery.results.families import acting, alpha_of, counted, families
 from lottery.results.study import Study
 from lottery.verdicts.decisions import Cell, decide
 
@@ -59,8 +59,8 @@ def test_corrected_families_have_an_equal_share_of_what_may_be_wrong() -> None:
     each, together = (hand(TWO, compare) for compare in (MARGIN, ALL))
     for planned, alpha in ((each, 0.05), (together, 0.005)):
         study = Study(planned, {}, Recorded(planned))
-        assert alpha_of(study) == declared(study).alpha == pytest.approx(alpha, abs=1e-12)
-    assert acting(hand().recipe) is None and alpha_of(Study(hand(), {}, Recorded(hand()))) is None
+        assert declared(study).alpha == pytest.approx(alpha, abs=1e-12)
+    assert acting(hand().recipe) is None
 
 
 def test_the_walk_of_levels_auto_spends_its_share() -> None:

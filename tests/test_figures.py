@@ -15,7 +15,7 @@ import torch
 from scipy import stats as oracle
 from studies import Recorded, dense, everything, hand, made, ticket
 
-from lottery.analysis import layers
+from lottery.analysis import mask_overlap
 from lottery.analysis.layers import ALL
 from lottery.analysis.views import rows_of
 from lottery.cli.main import main
@@ -27,8 +27,10 @@ from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import read_state
 from lottery.results.record import records
 from lottery.results.study import Study
-from lottery.runner.assemble import starting_point
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.finished_study import level_of
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import starting_point
 
 ACCURACIES = {0: (0.80, 0.84, 0.79), 1: (0.82, 0.85, 0.83), 2: (0.75, 0.70, 0.78)}  # level -> a value a seed
 CONTROL = {1: (0.7, 0.72, 0.71), 2: (0.6, 0.5, 0.55)}
@@ -209,7 +211,7 @@ def test_the_matrix_shows_the_numbers_of_the_transfer_table(trained: Study) -> N
 def test_layers_are_drawn_at_their_densities_against_that_of_the_network(trained: Study) -> None:
     axes = draw(trained, "layers").axes[0]
     curves = {line.get_label(): line for line in axes.lines}
-    masks = [trained.level(job).mask for job in trained.plan if job.kind == "ticket" and job.place == 0]
+    masks = [level_of(trained, job).mask for job in trained.plan if job.kind == "ticket" and job.place == 0]
     last = [mask for mask in masks if mask.density < 0.3]
     expected = np.mean([float(mask["fc1.weight"].float().mean()) for mask in last])
     (fc1,) = [curve for label, curve in curves.items() if label.startswith("fc1")]
@@ -221,7 +223,7 @@ def test_overlap_between_seeds_is_the_share_of_weights_both_masks_kept_beside_th
     axes = draw(trained, "overlap").axes[0]
     assert axes.get_title() == "between seeds"
     curves = {line.get_label(): line for line in axes.lines}
-    one, other = [trained.level(j).mask for j in trained.plan if (j.kind, j.place, j.level) == ("ticket", 0, 2)]
+    one, other = [level_of(trained, j).mask for j in trained.plan if (j.kind, j.place, j.level) == ("ticket", 0, 2)]
     both = sum(int((one[name] & other[name]).sum()) for name in one)
     kept = sum(int(one[name].sum()) for name in one)
     assert curves["adam"].get_ydata()[-1] == pytest.approx(100 * both / kept)
@@ -249,7 +251,7 @@ def overlaps_of_three(seeds: int) -> Study:
             about = {"optimizer": one, "between": "optimizers" if other else "seeds", "other": other, "level": level}
             shares = {"overlap": 0.9 - 0.05 * place, "overlap_chance": 0.5**level - 0.01 * place}
             rows.append({**about, "density": 0.5**level, "layer": ALL, "pairs": 1, **shares})
-    held.made[layers.overlaps.__wrapped__] = rows  # type: ignore[attr-defined]
+    held.made[mask_overlap.overlaps.__wrapped__] = rows  # type: ignore[attr-defined]
     return held
 
 
@@ -297,13 +299,13 @@ def test_weights_are_those_that_survive_where_training_starts_and_ends(trained: 
     job = next(j for j in trained.plan if (j.kind, j.place, j.level, j.seed) == ("ticket", 0, 2, 0))
     point, _ = read_state(trained.store, str(job.point))
     starts = point["model/fc1.weight"]
-    shown(trained, job, starts, starts[~trained.level(job).mask["fc1.weight"]])
+    shown(trained, job, starts, starts[~level_of(trained, job).mask["fc1.weight"]])
 
 
 def shown(held: Study, job: Job, starts: Any, pruned: Any) -> None:
     """The first layer's histograms of this ticket, which is the one drawn, are of these weights."""
     axes = next(axes for axes in draw(held, "weights").axes if axes.get_title() == "fc1")
-    stored = held.level(job)
+    stored = level_of(held, job)
     mask, ends = stored.mask["fc1.weight"], stored.trained["fc1.weight"]
     parts = {"kept, at the start": starts[mask], "kept, at the end": ends[mask], "pruned, at the start": pruned}
     shapes = {patch.get_label(): patch.get_path().vertices for patch in axes.patches}
@@ -323,12 +325,12 @@ def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path
     held = Study(bench.plan, records(bench.plan, bench.store), bench.store, tmp_path)
     dense_job, above, job = (j for j in held.plan if j.kind in ("dense", "ticket"))
     for ticket_job, parent in ((job, above), (above, dense_job)):
-        starts = held.level(parent).trained["fc1.weight"]
+        starts = level_of(held, parent).trained["fc1.weight"]
         start = starting_point(bench, ticket_job)
         kept = start.mask["fc1.weight"]
         assert torch.equal(start.weights["fc1.weight"][kept], starts[kept])
-    gone = held.level(above).mask["fc1.weight"] & ~held.level(job).mask["fc1.weight"]
-    starts = held.level(above).trained["fc1.weight"]
+    gone = level_of(held, above).mask["fc1.weight"] & ~level_of(held, job).mask["fc1.weight"]
+    starts = level_of(held, above).trained["fc1.weight"]
     shown(held, job, starts, starts[gone])
 
 

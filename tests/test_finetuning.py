@@ -9,15 +9,17 @@ import pytest
 from studies import dense, everything, hand, made, ticket, view_of
 
 from lottery import registry
+from lottery.audit.audit import audit
 from lottery.errors import RecipeError, UsageError
-from lottery.pruning.iterative import Level, Spec, Start
 from lottery.pruning.mask import Mask
+from lottery.pruning.start import Level, Spec, Start
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, look, prepare, work
+from lottery.runner.prepare import look, prepare
+from lottery.runner.run import Request, work
 
 TEXT = """
 name: going-on
@@ -221,7 +223,7 @@ def test_the_audit_counts_the_steps_of_each_training_as_that_training_took_them(
     study = Study(bench.plan, records(bench.plan, bench.store), bench.store)
     found = {
         (bench.plan.jobs[f.key].rewind.mode, f.cell[2], f.field, f.against): (f.ours, f.dense)
-        for f in study.audit.findings
+        for f in audit(study).findings
         if f.cell[3] == "other_data" and f.field in ("steps", "weights")
     }
     other = next(job for job in bench.plan if job.branch is not None).branch.component.args["dataset"]
@@ -254,7 +256,7 @@ def test_a_control_of_a_plugin_that_declares_nothing_is_neither_blamed_nor_vouch
     found = records(bench.plan, bench.store)
     ticket, again = ([r.metrics for r in found.values() if r.job.kind == kind] for kind in ("ticket", "branch"))
     assert again == ticket
-    audit = Study(bench.plan, found, bench.store).audit
-    listed = [(each.field, each.ours, each.named) for each in audit.findings if each.cell[3] == "again"]
+    audited = audit(Study(bench.plan, found, bench.store))
+    listed = [(each.field, each.ours, each.named) for each in audited.findings if each.cell[3] == "again"]
     assert listed == [("weights", "not declared", "the branch again")]
-    assert "where again starts from: its entry declares no `origins`" in audit.unproven[0]
+    assert "where again starts from: its entry declares no `origins`" in audited.unproven[0]

@@ -21,7 +21,7 @@ from lottery.plan.frontier import Pair, Rule, Step, over, rule, seeds_trained, w
 from lottery.plan.jobs import MEASURED, Plan, plan
 from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.results import resolution
-from lottery.results.record import walks
+from lottery.results.planning import walks
 from lottery.results.study import Study
 from lottery.statistics.sequential import bounds, spent
 from lottery.store.store import Store

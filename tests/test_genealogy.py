@@ -16,7 +16,7 @@ from scipy.stats import hypergeom, ttest_1samp
 from studies import everything, hand, made
 from torch import Tensor
 
-from lottery.analysis.accuracy import Row
+from lottery.analysis.labels import Row
 from lottery.analysis.views import rows_of
 from lottery.files.tensors import encode
 from lottery.formats.render import render
@@ -26,7 +26,8 @@ from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import pack
 from lottery.results.record import Record, records
 from lottery.results.study import Study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 
 SHAPES = {"fc1.weight": (2, 3), "output.weight": (4,)}

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.device import Machine, prepared
 from lottery.engines.cuda_graph import WARM_UP, CudaGraphs, GraphEngine, unsupported
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.results.record import records
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective

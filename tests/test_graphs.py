@@ -18,13 +18,15 @@ from lottery.engines import cuda_graph
 from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.cuda_graph import WARM_UP, GraphEngine, capturable, unsupported
 from lottery.errors import UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.study import study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Objective
-from lottery.training.trainer import load_optimizer, optimizer_state
+from lottery.training.state import load_optimizer, optimizer_state
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import make

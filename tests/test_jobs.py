@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lottery.store.maintenance import summarize
+
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, micro
 
@@ -23,7 +25,8 @@ from lottery.errors import MachineError, UsageError
 from lottery.plan.agenda import BAD, Agenda, makespan, ranks, width
 from lottery.runner import parallelism
 from lottery.runner.events import Event
-from lottery.runner.run import Request, look, prepare, work
+from lottery.runner.prepare import look, prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 
 CHAIN = {"a1": (), "a2": ("a1",), "a3": ("a2",)}
@@ -267,4 +270,4 @@ def test_the_others_take_over_where_a_worker_dies(tmp_path: Path) -> None:
 def test_a_run_all_of_whose_workers_die_says_so(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"every worker process died \(exit codes -9, -9\).*Run again to go on"):
         lottery.run(micro(100_000, *LONG), store=tmp_path, device="cpu", jobs=2, on_event=_Killer(2))
-    assert not Store(tmp_path).summary().running
+    assert not summarize(Store(tmp_path)).running

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from lottery.store.maintenance import summarize
+
 sys.path.insert(0, str(Path(__file__).parent))
 from micro import contents, finish, start, write_micro
 
@@ -79,9 +81,9 @@ def test_a_run_killed_again_and_again_gets_there(
         process.kill()  # its workers notice that it is gone
         process.communicate()
     deadline = time.monotonic() + 15
-    while Store(store).summary().running and time.monotonic() < deadline:
+    while summarize(Store(store)).running and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not Store(store).summary().running
+    assert not summarize(Store(store)).running
     assert finish(recipe, store, "--jobs", "2") == table
     assert contents(store) == expected
 
@@ -106,7 +108,7 @@ def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_cont
     assert time.monotonic() - began < 10
     assert process.returncode == 128 + number
     assert err.splitlines()[-1].startswith(f"continue with: lottery run {recipe} --store {store}")
-    interrupted = Store(store).summary().interrupted  # each job in hand was saved at the step it had reached
+    interrupted = summarize(Store(store)).interrupted  # each job in hand was saved at the step it had reached
     assert len(interrupted) == (2 if options else 1)
     assert all((Store(store).checkpoint_step(key) or 0) > 15 for key in interrupted)
 

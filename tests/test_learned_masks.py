@@ -16,12 +16,14 @@ from lottery.catalogue.branches._learned import Bernoulli, EdgePopup, drawn, lea
 from lottery.errors import RecipeError
 from lottery.network.build import prunable
 from lottery.plan.jobs import Job, plan
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.seed import generator
 from lottery.training.trainer import Training
 from lottery.values import Component

@@ -15,6 +15,7 @@ import pytest
 from faults import Disk, refuses
 
 from lottery.errors import MachineError, UsageError
+from lottery.store.maintenance import collect, find_garbage
 from lottery.store.store import Store
 
 KEY = "ab" * 32
@@ -193,10 +194,10 @@ def test_where_names_cannot_be_exchanged_a_dead_holder_still_loses_its_lease(
 
 def test_files_of_holders_that_are_gone_are_garbage_after_a_minute(store: Store) -> None:
     path = fabricate(store, pid=os.getpid(), host="elsewhere")
-    assert store.garbage() == []
+    assert find_garbage(store) == []
     os.utime(path, (time.time() - 100, time.time() - 100))
-    assert [(item, reason) for item, _, reason in store.garbage()] == [(path, "lease that has expired")]
-    store.collect(store.garbage())
+    assert [(item, reason) for item, _, reason in find_garbage(store)] == [(path, "lease that has expired")]
+    collect(store, find_garbage(store))
     assert not path.exists()
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.catalogue.optimizers._closures import replayed
 from lottery.errors import UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.training.objective import Objective
 from lottery.values import Component
 

@@ -16,7 +16,8 @@ from torch import nn
 from lottery import registry
 from lottery.errors import BrokenMask, DamagedFile, UsageError
 from lottery.pruning import top_k
-from lottery.pruning.mask import Mask, keep_top, masked, pruned_count
+from lottery.pruning.mask import Mask, keep_top, pruned_count
+from lottery.pruning.masking import masked
 from lottery.training.engine import DenseEngine
 
 sys.path.insert(0, str(Path(__file__).parent))

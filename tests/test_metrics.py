@@ -25,11 +25,12 @@ from lottery.plan.keys import training_identity
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.report.content import collect
-from lottery.results.artifacts import StoredLevel
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.stored_level import StoredLevel
 from lottery.tickets.checks import checks
 from lottery.tickets.export import export
 from lottery.tickets.file import read

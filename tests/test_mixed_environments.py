@@ -12,8 +12,9 @@ import torch
 from studies import HERE, Recorded, dense, everything, hand, made, ticket
 
 from lottery import api, device
-from lottery.analysis.provenance import roundings
+from lottery.analysis.environments import roundings
 from lottery.analysis.views import rows_of
+from lottery.audit.audit import audit
 from lottery.cli.main import main
 from lottery.device import Machine
 from lottery.plan.jobs import Plan
@@ -22,7 +23,8 @@ from lottery.recipe.schema import Recipe
 from lottery.results.mixed_environments import foreseen
 from lottery.results.record import Record
 from lottery.results.study import Study, study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.manifest import Manifest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -92,7 +94,7 @@ def test_engines_that_differ_are_recorded_and_said_once() -> None:
     planned = hand("prune.levels=2", "seeds=3", "compare={margin: 1}", "train.engine=dense")
     found = everything(planned) | made(planned, ({"kind": "ticket"}, {"environment": {**HERE, "engine": "sparse"}}))
     held = Study(planned, found, Recorded(planned))
-    assert held.audit.withheld() == {}
+    assert audit(held).withheld() == {}
     assert [row["note"] for row in rows_of(held, "means")] == ["", ""]
     assert roundings(held) == [
         "Trainings differ in engine (dense and sparse): that changes rounding only, so they are compared all the same."
@@ -151,7 +153,7 @@ def test_rounding_withholds_nothing_before_or_after(then: dict[str, Any], now: d
     found = everything(planned, environment={**HERE, **then}) | made(
         planned, ({"kind": "ticket"}, {"environment": {**HERE, **now}})
     )
-    assert Study(planned, found, Recorded(planned)).audit.withheld() == {}
+    assert audit(Study(planned, found, Recorded(planned))).withheld() == {}
 
 
 def test_variables_that_change_precision_and_a_gpu_in_place_of_a_processor_withhold() -> None:
@@ -164,7 +166,7 @@ def test_variables_that_change_precision_and_a_gpu_in_place_of_a_processor_withh
         planned = hand("seeds=3")
         there = made(planned, ({"kind": "ticket"}, {"environment": {**HERE, **now}}))
         found = everything(planned, environment={**HERE, **then}) | there
-        (reasons,) = Study(planned, found, Recorded(planned)).audit.withheld().values()
+        (reasons,) = audit(Study(planned, found, Recorded(planned))).withheld().values()
         assert all(reason.startswith(f"{field}: ") for reason in reasons)
 
 
@@ -238,5 +240,5 @@ def test_an_ordinary_run_that_was_stopped_and_continued_on_one_machine_is_not_mi
     list(work(prepare(Request(recipe("rewind=5it"), Path("nowhere"), tmp_path, "cpu", jobs=2))))
     whole = study(recipe("rewind=5it"), store=tmp_path, data="nowhere")
     assert any("earlier" in record.manifest.environment for record in whole.found.values())
-    assert whole.audit.withheld() == {}
+    assert audit(whole).withheld() == {}
     assert not any("mixed" in row["note"] for row in rows_of(whole, "means"))

@@ -14,7 +14,7 @@ from torch import nn
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.build import build_model, on_device, prunable
-from lottery.pruning.iterative import layer_rate
+from lottery.pruning.amounts import layer_rate
 from lottery.pruning.mask import Mask
 from lottery.values import Component
 

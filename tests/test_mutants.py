@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.training.trainer import Training
 

@@ -15,8 +15,9 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.build import build_model, effective, evaluating, lent, prunable, set_weight, settle
-from lottery.pruning.iterative import layer_rate
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.amounts import layer_rate
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.values import Component
 
 NORMS = [entry.name for entry in registry.normalizations]

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.errors import UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.training.engine import DenseEngine
-from lottery.training.trainer import flatten, load_optimizer, optimizer_state, unflatten
+from lottery.training.state import flatten, load_optimizer, optimizer_state, unflatten
 
 sys.path.insert(0, str(Path(__file__).parent))
 from entries import OPTIMIZERS, Study, arguments, make, refuses, weights

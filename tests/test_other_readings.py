@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from studies import hand, made, view_of
 
-from lottery.analysis.other_readings import dependence
 from lottery.recipe.readings import ChosenSteps, first_best, under_its_best
+from lottery.verdicts.other_readings import dependence
 
 
 def row(step: int, loss: float, accuracy: float) -> dict[str, Any]:

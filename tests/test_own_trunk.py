@@ -17,8 +17,10 @@ from lottery.audit.audit import rows as audit_rows
 from lottery.errors import RecipeError
 from lottery.files.tensors import decode
 from lottery.plan.jobs import Job, Plan, plan
-from lottery.pruning.iterative import Start, Weights
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
+from lottery.pruning.scoring import Weights
+from lottery.pruning.start import Start
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.artifacts import unpack
 from lottery.results.record import Record, records
@@ -26,7 +28,8 @@ from lottery.results.study import study as study_of
 from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
 from lottery.runner.estimate import disk_bytes
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.seed import generator
 from tests.micro import contents, run_until_stopped
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from lottery.cli.main import main
-from lottery.data.splits import Data, load
+from lottery.data.loader import Data
+from lottery.data.splits import load
 from lottery.figures.schedule import POINTS, curves, schedule_figure
 from lottery.recipe.load import load_recipe, parse_recipe
 

@@ -13,14 +13,15 @@ from torchvision import models as zoo
 
 from lottery import registry
 from lottery.catalogue.models._perceptron import Perceptron
-from lottery.engines.choose import unsupported
+from lottery.engines.support import unsupported
 from lottery.errors import UsageError
 from lottery.network.build import build_model, effective, lent, on_device, own_parameters, prunable
 from lottery.network.layout import Layout, choose, load, state_of
 from lottery.network.tracing import trace
 from lottery.network.weights import layer_name
 from lottery.plan.jobs import Plan
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.structure.multiply_adds import per_layer
 from lottery.training.objective import Objective
 from lottery.values import Component

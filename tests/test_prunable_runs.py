@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from lottery.analysis.accuracy import means
-from lottery.analysis.layers import layers, overlaps
+from lottery.analysis.layers import layers
+from lottery.analysis.mask_overlap import overlaps
 from lottery.cli.main import main
 from lottery.errors import UsageError
 from lottery.files.tensors import part
@@ -26,12 +27,15 @@ from lottery.plan.jobs import Job
 from lottery.pruning.mask import pruned_count
 from lottery.recipe.load import parse_recipe
 from lottery.report.content import collect
-from lottery.results.artifacts import StoredLevel, read_mask, read_state, read_trained
+from lottery.results.artifacts import read_mask, read_state, read_trained
 from lottery.results.record import records
 from lottery.results.study import Study
-from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import starting_point
+from lottery.runner.stored_level import StoredLevel
 from lottery.tickets.checks import checks
 from lottery.tickets.export import export
 from lottery.tickets.file import load_ticket, read

@@ -11,14 +11,15 @@ from studies import hand, made, view_of
 from lottery import registry
 from lottery.errors import RecipeError
 from lottery.plan.jobs import Job
-from lottery.pruning.iterative import Start
+from lottery.pruning.start import Start
 from lottery.recipe.load import parse_recipe
-from lottery.results.artifacts import StoredLevel
-from lottery.runner.assemble import _criterion, starting_point
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import _criterion, starting_point
+from lottery.runner.stored_level import StoredLevel
 from lottery.seed import generator
-from lottery.training.trainer import flatten
+from lottery.training.state import flatten
 
 TEXT = """
 name: once

@@ -18,14 +18,15 @@ from lottery.errors import UsageError
 from lottery.files.tensors import decode
 from lottery.plan.jobs import Job, plan
 from lottery.plan.keys import branch_identity, keeps_statistics
-from lottery.pruning.iterative import Weights
 from lottery.pruning.mask import Mask
+from lottery.pruning.scoring import Weights
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.training import running_statistics as recalibration
 from lottery.training.objective import Batch
 from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics

@@ -18,7 +18,9 @@ from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import read_correct
 from lottery.results.record import records
 from lottery.results.study import Study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.finished_study import context_of
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.statistics.crossed import between_seeds, by_class, crossed
 
 TEXT = """
@@ -59,7 +61,7 @@ def right(study: Study, kind: str, level: int, seed: int) -> np.ndarray:
 
 
 def test_rows_are_those_of_loops_over_the_bits(trained: Study) -> None:
-    table, labels = rows_of(trained, "examples"), trained.bench.splits.test_y.numpy()
+    table, labels = rows_of(trained, "examples"), context_of(trained).splits.test_y.numpy()
     means = {row["density"]: row for row in rows_of(trained, "means")}
     shown = [(row["optimizer"], row["level"], row["network"]) for row in table]
     assert shown == [("adam", 1, "ticket"), ("adam", 1, "random"), ("adam", 2, "ticket")]
@@ -97,7 +99,7 @@ def test_without_the_data_there_are_no_classes_and_the_rest_stands(
         raise DataError("digits: not there")
 
     study = Study(trained.plan, trained.found, trained.store, trained.data)
-    monkeypatch.setattr(Study, "bench", property(lost))
+    monkeypatch.setattr("lottery.analysis.examples.context_of", lost)
     table = rows_of(study, "examples")
     assert {(row["worst_class"], row["worst_class_diff"], row["classes_lost"]) for row in table} == {(None,) * 3}
     assert all(row["disagreement"] > 0 for row in table)

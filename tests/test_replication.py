@@ -20,7 +20,8 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.results.record import Record, records
 from lottery.results.study import Study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.verdicts.replication import claims, seeds_needed
 
 SOURCE = "Frankle & Carbin 2019"

@@ -37,7 +37,8 @@ from lottery.report.html import html
 from lottery.report.latex import escaped, latex
 from lottery.report.markdown import markdown
 from lottery.results.study import Study, study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 
 QUESTION = "50 % of R&D_x > <script>alert('1')</script> \\ #1 {a} ~^ $x$ | * `b` [c] --set \"é\" ß 中 ħ −0,5?"
 TRAINED = f"""

@@ -21,8 +21,10 @@ from lottery.executors.processes import ENDED, _read
 from lottery.plan.jobs import plan
 from lottery.results.record import records
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.signals import Stop
+from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from lottery.training.trainer import Training
 
@@ -169,7 +171,7 @@ def stopped_at_step_5(store: Path, monkeypatch: pytest.MonkeyPatch, deterministi
         patch.setattr(Training, "steps", stopping)
         with pytest.raises(Interrupted):
             list(work(bench_of(store, stop=stop, deterministic=deterministic)))
-    assert Store(store).summary().interrupted
+    assert summarize(Store(store)).interrupted
 
 
 def test_weights_that_are_not_finite_at_the_end_are_a_divergence_not_a_failure(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from tests.entries import OPTIMIZERS, arguments, refuses
 from tests.micro import contents, micro, run_until_stopped
 

@@ -24,7 +24,9 @@ from lottery.recipe.schema import Recipe
 from lottery.results.artifacts import pack_correct, read_correct, read_mask, read_trained
 from lottery.results.record import records
 from lottery.runner.context import Bench
-from lottery.runner.run import Event, Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Event, Request, work
+from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -275,7 +277,7 @@ def test_a_damaged_job_is_put_aside_and_computed_again_to_the_same_bytes(tmp_pat
     list(Store(tmp_path).verify())
     run_here(tmp_path, recipe)
     assert contents(tmp_path) == before
-    assert Store(tmp_path).summary().quarantined >= 2
+    assert summarize(Store(tmp_path)).quarantined >= 2
 
 
 def test_damage_met_while_running_is_mended_in_the_same_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from lottery.catalogue.schedules import multiplier, warmed_up
+from lottery.recipe.learning_rate import multiplier, warmed_up
 from lottery.registry import schedules
 from lottery.values import Component, Duration
 

@@ -19,15 +19,17 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 from torchvision.models.swin_transformer import SwinTransformer
 
-from lottery.catalogue.criteria import Context
-from lottery.data.splits import Data, Splits
+from lottery.data.loader import Data
+from lottery.data.splits import Splits
 from lottery.errors import UsageError
 from lottery.network.build import effective
 from lottery.plan.jobs import plan
+from lottery.pruning.scoring import Context
 from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.registry import Entry, criteria, models
-from lottery.runner.assemble import starting_point
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
 
 INIT = "prune.when=init"

@@ -14,14 +14,17 @@ from torch import nn
 from lottery.errors import RecipeError, UsageError
 from lottery.files.tensors import decode
 from lottery.plan.jobs import Job, plan
-from lottery.pruning.iterative import Gradual, Pruning
+from lottery.pruning.amounts import Pruning
+from lottery.pruning.gradual import Gradual
 from lottery.pruning.layer_densities import erk
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import records
-from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import starting_point
 from lottery.training.objective import Objective
 from tests.micro import contents, run_until_stopped
 
@@ -399,7 +402,7 @@ def test_a_network_that_diverges_before_its_first_rewind_point_is_a_diverged_row
 
 
 def test_labels_of_optimizers_with_others_inside_are_readable() -> None:
-    from lottery.analysis.accuracy import optimizer_labels
+    from lottery.analysis.labels import optimizer_labels
 
     sams = "train.optimizer=[{name: sam, lr: 0.1, optimizer: momentum}, {name: sam, lr: 0.1, optimizer: {name: adam}}]"
     assert optimizer_labels(study(sams).train.optimizer) == ["sam(optimizer=momentum)", "sam(optimizer=adam)"]

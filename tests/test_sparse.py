@@ -17,18 +17,22 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.analysis.accuracy import means
-from lottery.analysis.provenance import roundings
+from lottery.analysis.environments import roundings
+from lottery.audit.audit import audit
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines.choose import LEAST_STEPS, engine_for, unsupported
+from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.engines.compiled.base import stoppable
 from lottery.engines.compiled.sparse import STRETCH, SparseEngine, by_source, compressed
+from lottery.engines.support import unsupported
 from lottery.errors import MachineError, UsageError
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.study import study
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
@@ -333,7 +337,7 @@ def test_records_and_tables_name_the_engine(finished: Path) -> None:
         assert "mixed" not in row["note"] and "engine" not in row["note"]
     (told,) = roundings(found)
     assert "engine (dense and sparse)" in told
-    assert {cell: why for cell, why in found.audit.withheld().items() if any("engine" in each for each in why)} == {}
+    assert {cell: why for cell, why in audit(found).withheld().items() if any("engine" in each for each in why)} == {}
 
 
 def test_the_engine_is_not_part_of_the_key_and_accuracies_agree(finished: Path, tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from lottery.data.holdout import shares, split
-from lottery.data.splits import Data, Splits, load
+from lottery.data.loader import Data
+from lottery.data.splits import Splits, load
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.jobs import plan
 from lottery.plan.keys import training_identity
 from lottery.recipe.load import Recipe, parse_recipe
-from lottery.runner.run import Request, prepare
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request
 from lottery.seed import generator
 from lottery.values import Component
 

@@ -22,6 +22,7 @@ from faults import Crash, Disk, contents, crash_after, crash_before, crash_withi
 
 from lottery.errors import DamagedFile, LotteryError, MachineError, Nondeterminism, UsageError
 from lottery.files.tensors import encode
+from lottery.store.maintenance import collect, find_garbage, summarize
 from lottery.store.manifest import seal
 from lottery.store.store import Manifest, Store
 
@@ -56,8 +57,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_store_creates_nothing_until_something_is_written(store: Store) -> None:
-    assert store.find(KEY) is None and list(store.manifests()) == [] and store.summary().finished == 0
-    assert store.garbage() == [] and store.state(KEY) == "missing" and store.holder(KEY) is None
+    assert store.find(KEY) is None and list(store.manifests()) == [] and summarize(store).finished == 0
+    assert find_garbage(store) == [] and store.state(KEY) == "missing" and store.holder(KEY) is None
     assert store.checkpoint_step(KEY) is None and store.remembered_data("x") == [] and store.failure(KEY) is None
     assert store.free_bytes() > 0 and list(store.verify()) == []
     store.drop_checkpoints(KEY)
@@ -370,7 +371,7 @@ def test_files_missing_swapped_between_jobs_or_replaced_by_links_are_found(store
             mine.mkdir()
         found = [key for key, problem in store.verify() if problem]
         assert found == ([] if other == "swapped" and name == "weights.safetensors" else bad), other
-        assert store.summary().quarantined == len(found)
+        assert summarize(store).quarantined == len(found)
         for key in found:
             assert store.find(key) is None
         shutil.rmtree(store.root)
@@ -547,7 +548,7 @@ def test_a_failure_is_kept_until_it_is_cleared(store: Store) -> None:
     failure = store.failure(KEY)
     assert failure is not None and failure["time"] >= before and failure["label"] == "dense"
     assert failure["message"].startswith("boom") and len(failure["message"]) == 100_000
-    assert store.state(KEY) == "failed" and store.summary().failed == [KEY]
+    assert store.state(KEY) == "failed" and summarize(store).failed == [KEY]
     store.clear_failure(KEY)
     assert store.failure(KEY) is None and store.state(KEY) == "missing"
 
@@ -580,18 +581,18 @@ def test_leftovers_are_listed_with_size_and_reason_and_results_never(store: Stor
     commit(store, "cd" * 32)
     (folder(store, "cd" * 32) / "metrics.json").unlink()
     assert store.find("cd" * 32) is None
-    items = {path: (size, reason) for path, size, reason in store.garbage()}
+    items = {path: (size, reason) for path, size, reason in find_garbage(store)}
     (aside,) = (store.root / "quarantine").iterdir()
     assert {path: reason for path, (_, reason) in items.items()} == {
         **dict.fromkeys(drafts, "left by a process that is gone"),
         store.root / "partial" / KEY: "checkpoints of a finished job",
         aside: "damaged, put aside",
     }
-    assert store.collect([(drafts[0], 3, "")]) == 3 and len(store.garbage()) == len(items) - 1
+    assert collect(store, [(drafts[0], 3, "")]) == 3 and len(find_garbage(store)) == len(items) - 1
     del items[drafts[0]]
     precious = [(folder(store), 1, "because"), (store.root, 1, "because")]
-    assert store.collect([*store.garbage(), *precious]) == sum(size for size, _ in items.values())
-    assert store.garbage() == [] and bytes_of(store) == FILES and store.checkpoint_step(OTHER) == 1
+    assert collect(store, [*find_garbage(store), *precious]) == sum(size for size, _ in items.values())
+    assert find_garbage(store) == [] and bytes_of(store) == FILES and store.checkpoint_step(OTHER) == 1
 
 
 # Counting
@@ -605,7 +606,7 @@ def test_a_summary_counts_jobs_by_kind_and_state(store: Store) -> None:
     store.record_failure(key_of(9), label="x", message="y")
     with store.lease(key_of(8)) as mine:
         assert mine
-        summary = store.summary()
+        summary = summarize(store)
     assert summary.jobs == {"dense": {"done": 1}, "ticket": {"diverged": 1, "done": 1}}
     assert (summary.finished, summary.size, summary.quarantined) == (3, 15, 0)
     assert list(summary.running) == [key_of(8)] and summary.interrupted == [key_of(7)]
@@ -634,7 +635,7 @@ def test_ten_thousand_finished_jobs_are_counted_in_little_more_than_their_readin
         call()
         return time.process_time() - began
 
-    summary = store.summary()
+    summary = summarize(store)
     assert summary.jobs == {"ticket": {"done": 10_000}} and summary.size == 40_000_000 and read() == 40_000
     turns = [(seconds(store.summary), seconds(read)) for _ in range(3)]
     assert min(taken for taken, _ in turns) < 5 * min(least for _, least in turns)

@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from lottery.catalogue.datasets import _streamed
-from lottery.data.splits import Augment, Data, Splits, fingerprint, load
+from lottery.data.loader import Augment, Data
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.data.streaming import Files, Stream
 from lottery.errors import DataError, MachineError
 from lottery.registry import datasets
@@ -102,7 +103,7 @@ def test_streamed_passes_equal_those_from_memory_to_the_byte(
 
 def test_a_pass_beside_another_and_one_left_early_change_neither(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of one batch, so that most of the pass is still to be decoded when the others begin."""
-    monkeypatch.setattr("lottery.data.splits.CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr("lottery.data.loader.CHUNK_BYTES", {"cpu": 1})
     memory, streamed = both(root)
     for _ in range(2):
         begun, expected = streamed.epoch(0, 2), memory.epoch(0, 2)
@@ -119,7 +120,7 @@ def test_a_pass_beside_another_and_one_left_early_change_neither(root: Path, mon
 def test_a_pass_that_goes_on_at_a_step_decodes_nothing_before_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lottery.data.splits.CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr("lottery.data.loader.CHUNK_BYTES", {"cpu": 1})
     seen, decode = tmp_path / "seen", _streamed.pixels
 
     def noted(file: Path, *how: Any, **rule: Any) -> np.ndarray:
@@ -168,7 +169,7 @@ def test_signals_to_the_whole_group_of_processes_leave_the_workers_at_work(root:
 def test_a_killed_worker_is_told_with_the_way_out_and_where_its_images_are_fetched(
     root: Path, within: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lottery.data.splits.CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr("lottery.data.loader.CHUNK_BYTES", {"cpu": 1})
     data = both(root)[1]
     known = set(multiprocessing.active_children())
     batches = data.epoch(0, 2)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from studies import HERE, dense, everything, hand, is_of, made, record, ticket, view_of
 
-from lottery.analysis.accuracy import optimizer_labels
+from lottery.analysis.labels import optimizer_labels
 from lottery.errors import UsageError
 from lottery.formats.render import FORMATS, frame, render
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as oracle
 from studies import Recorded, hand, record, view_of
 
-from lottery.analysis.accuracy import Row
+from lottery.analysis.labels import Row
 from lottery.analysis.provenance import keys_of
 from lottery.analysis.views import rows_of
 from lottery.errors import UsageError

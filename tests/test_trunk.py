@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from lottery import registry
-from lottery.catalogue.criteria import Context
 from lottery.errors import UsageError
-from lottery.pruning.iterative import Criterion, Pruning, Spec, Start, Weights, layer_rate, next_start, under
+from lottery.pruning.amounts import Pruning, layer_rate
+from lottery.pruning.iterative import next_start, under
 from lottery.pruning.mask import Mask
+from lottery.pruning.scoring import Context, Criterion, Weights
+from lottery.pruning.start import Spec, Start
 from lottery.values import Component
 
 LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}

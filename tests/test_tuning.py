@@ -12,8 +12,8 @@ import torch
 from studies import view_of
 
 import lottery
-from lottery.analysis.transfer import DENSE
-from lottery.data.splits import Data
+from lottery.analysis.labels import DENSE
+from lottery.data.loader import Data
 from lottery.errors import RecipeError
 from lottery.formats.render import render
 from lottery.plan.jobs import Plan, plan
@@ -21,7 +21,8 @@ from lottery.recipe.load import Recipe, parse_recipe
 from lottery.recipe.schema import TuneSpec
 from lottery.recipe.tuning import choose, learning_rates
 from lottery.results.record import Record, records
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.values import Component
 from tests.micro import contents, run_until_stopped

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from lottery.analysis.cells import SCORE, by_place, by_seed, column_of, differences_by_seed, measured_cell
+from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.environment import mixed
-from lottery.plan.jobs import MEASURED
 from lottery.plan.origins import origin_of
 from lottery.recipe.finetuning import trains_as_lr
 from lottery.recipe.readings import CHOSEN, READINGS, under_its_best
 from lottery.results import coverage
-from lottery.results.study import once
-from lottery.values import Component
 
 if TYPE_CHECKING:
-    from lottery.plan.jobs import Job
     from lottery.recipe.schema import Recipe
-    from lottery.recipe.types import RewindSpec
     from lottery.results.record import Record
     from lottery.results.study import Study
-
-SCORE = "test_accuracy"
-
-Row = dict[str, Any]
-Place = tuple[int, str, int]  # optimizer's place in the recipe, rewind point, level
 
 
 def means(study: Study) -> list[Row]:
@@ -92,67 +83,6 @@ def long(study: Study) -> list[Row]:
     return table
 
 
-def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
-    """The optimizers' names; those that share one also say in what they differ."""
-    labels = []
-    for optimizer in optimizers:
-        twins = [other for other in optimizers if other.name == optimizer.name]
-        keys = sorted({key for twin in twins for key in twin.args})
-        differing = [key for key in keys if len({str(twin.args.get(key)) for twin in twins}) > 1]
-        given = ", ".join(f"{key}={said(optimizer.args[key])}" for key in differing if key in optimizer.args)
-        labels.append(f"{optimizer.name}({given})" if given else optimizer.name)
-    return labels
-
-
-def said(value: Any) -> str:
-    """An entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as it is."""
-    if not isinstance(value, Component):
-        return str(value)
-    given = ", ".join(f"{key}={said(item)}" for key, item in value.args.items())
-    return f"{value.name}({given})" if given else value.name
-
-
-@once
-def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
-    """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
-    cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
-    for job in study.plan:
-        if job.kind in MEASURED and job.transfer is None:
-            for point in points(study.recipe, job):
-                named = cells.setdefault((job.place, point, job.level), {})
-                named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
-    return cells
-
-
-def column_of(job: Job) -> str:
-    """Its column in the table of means: dense, ticket or the control's label."""
-    return job.branch.label if job.branch else job.kind
-
-
-def points(recipe: Recipe, job: Job) -> list[str]:
-    """The labels of the rewind points beside which a training stands: its own, a dense network beside each."""
-    return [rewind_label(rewind) for rewind in ([job.rewind] if job.rewind else recipe.rewind)]
-
-
-def head(recipe: Recipe, rewind: str | None, **first: Any) -> Row:
-    """The columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
-    return {**first, "rewind": rewind} if len(recipe.rewind) > 1 else first
-
-
-def whose(row: Row) -> str:
-    """The optimizer of a row, and the rewind point where it says one."""
-    return ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
-
-
-def density_label(density: float) -> str:
-    return f"{100 * density:.4g} %"
-
-
-def rewind_label(rewind: RewindSpec) -> str:
-    to = str(rewind.to) if rewind.to.value else "init"
-    return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
-
-
 def _row(recipe: Recipe, optimizer: str, rewind: str, columns: Mapping[str, Sequence[Record | None]]) -> Row:
     first: Row = {"optimizer": optimizer}
     if recipe.tune is not None:
@@ -177,39 +107,6 @@ def _edge(columns: Mapping[str, Sequence[Record | None]]) -> list[str]:
     """A chosen learning rate that no trial lies beyond: a better one may."""
     edges = {record.metrics.get("lr_edge") for column in columns.values() for record in column if record}
     return [f"lr is the {edge} tried" for edge in sorted(filter(None, edges))]
-
-
-def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Row:
-    """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged.
-
-    The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`."""
-    diverged = min((r.diverged for r in column if r and r.diverged is not None), default=None)
-    cells: Row = {}
-    for cell, field in ((name, SCORE), *((f"{name}_{metric}", f"test_{metric}") for metric in metrics)):
-        values = list(by_seed(column, report, field).values())
-        cells[cell] = statistics.fmean(values) if values else None
-        cells[f"{cell}_std"] = statistics.stdev(values) if len(values) > 1 else None
-        cells |= {f"{cell}_n": len(values), f"{cell}_diverged": diverged}
-    return cells
-
-
-def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
-    """A seed's value: the mean over its samples, all of which must be there and none diverged.
-
-    The field SCORE is accuracy, or what stands in its place."""
-    values: dict[int, list[float]] = {}
-    for record in column:
-        measured = record.at(report) if record else None
-        if record and measured:
-            name = "test_r2" if field == SCORE and "test_r2" in measured else field
-            values.setdefault(record.job.seed, []).append(measured[name])
-    wanted = max((record.job.branch.samples for record in column if record and record.job.branch), default=1)
-    return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
-
-
-def differences_by_seed(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
-    """The differences of the seeds that both have."""
-    return {seed: value - others[seed] for seed, value in values.items() if seed in others}
 
 
 def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Iterator[str]:
@@ -259,8 +156,3 @@ def _stopped_first(record: Record, reading: str) -> bool:
     curve = record.metrics["curve"]
     goes_on = origin_of(job.branch.component if job.branch else None, job.rewind.mode).goes_on
     return goes_on and len(curve) > 1 and bool(stop["step"] == curve[1]["step"])
-
-
-def finite(row: Row) -> Row:
-    """The row with None for each number that is not finite."""
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}

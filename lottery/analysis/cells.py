@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import SCORE, Place, by_place, by_seed, differences_by_seed
+from lottery.analysis.labels import Row, rewind_label
 from lottery.errors import UsageError
-from lottery.results.families import acting
+from lottery.plan.jobs import MEASURED
+from lottery.recipe.families import acting
 from lottery.results.resolution import floor_of
 from lottery.results.study import once
 
 if TYPE_CHECKING:
-    from lottery.recipe.schema import CompareSpec
+    from lottery.plan.jobs import Job
+    from lottery.recipe.schema import CompareSpec, Recipe
     from lottery.results.record import Record
     from lottery.results.study import Study
 
+SCORE = "test_accuracy"
+Place = tuple[int, str, int]  # optimizer's place in the recipe, rewind point, level
 Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> value
 
 
@@ -95,3 +100,58 @@ def _values(study: Study, report: str, field: str) -> Cells:
         place: {name: by_seed([record for _, record in column], report, field) for name, column in named.items()}
         for place, named in by_place(study).items()
     }
+
+
+@once
+def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
+    """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
+    cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
+    for job in study.plan:
+        if job.kind in MEASURED and job.transfer is None:
+            for point in points(study.recipe, job):
+                named = cells.setdefault((job.place, point, job.level), {})
+                named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
+    return cells
+
+
+def column_of(job: Job) -> str:
+    """Its column in the table of means: dense, ticket or the control's label."""
+    return job.branch.label if job.branch else job.kind
+
+
+def points(recipe: Recipe, job: Job) -> list[str]:
+    """The labels of the rewind points beside which a training stands: its own, a dense network beside each."""
+    return [rewind_label(rewind) for rewind in ([job.rewind] if job.rewind else recipe.rewind)]
+
+
+def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Row:
+    """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged.
+
+    The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`."""
+    diverged = min((r.diverged for r in column if r and r.diverged is not None), default=None)
+    cells: Row = {}
+    for cell, field in ((name, SCORE), *((f"{name}_{metric}", f"test_{metric}") for metric in metrics)):
+        values = list(by_seed(column, report, field).values())
+        cells[cell] = statistics.fmean(values) if values else None
+        cells[f"{cell}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        cells |= {f"{cell}_n": len(values), f"{cell}_diverged": diverged}
+    return cells
+
+
+def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
+    """A seed's value: the mean over its samples, all of which must be there and none diverged.
+
+    The field SCORE is accuracy, or what stands in its place."""
+    values: dict[int, list[float]] = {}
+    for record in column:
+        measured = record.at(report) if record else None
+        if record and measured:
+            name = "test_r2" if field == SCORE and "test_r2" in measured else field
+            values.setdefault(record.job.seed, []).append(measured[name])
+    wanted = max((record.job.branch.samples for record in column if record and record.job.branch), default=1)
+    return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
+
+
+def differences_by_seed(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
+    """The differences of the seeds that both have."""
+    return {seed: value - others[seed] for seed, value in values.items() if seed in others}

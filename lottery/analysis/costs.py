@@ -8,18 +8,20 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.analysis.accuracy import Row, head, measured_cell, optimizer_labels, rewind_label
+from lottery.analysis.cells import measured_cell
+from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.environment import differing
 from lottery.recipe.readings import READINGS
+from lottery.runner.finished_study import context_of
 from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step, surviving
 
 if TYPE_CHECKING:
-    from lottery.data.splits import Data
+    from lottery.data.loader import Data
     from lottery.plan.jobs import Job
     from lottery.results.record import Record
     from lottery.results.study import Study
     from lottery.runner.context import Bench
-    from lottery.store.store import Manifest
+    from lottery.store.manifest import Manifest
     from lottery.values import Duration
 
 
@@ -154,7 +156,7 @@ class _Meter:
 
     @cached_property
     def bench(self) -> Bench:
-        return self.study.bench
+        return context_of(self.study)
 
     @cached_property
     def layers(self) -> dict[str, int]:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lottery.analysis.accuracy import Row, by_place, head, optimizer_labels
-from lottery.analysis.cells import densities
+from lottery.analysis.cells import by_place, densities
+from lottery.analysis.labels import Row, head, optimizer_labels
 from lottery.errors import DataError, UsageError
 from lottery.results.artifacts import read_correct
 from lottery.results.resolution import floor
 from lottery.results.study import once
+from lottery.runner.finished_study import context_of
 from lottery.statistics import paired
 from lottery.statistics.crossed import Crossed, between_seeds, by_class, crossed
 
@@ -106,7 +107,7 @@ class _Classes:
         self.alpha = alpha
         self.labels: Array | None = None
         try:
-            splits = study.bench.splits
+            splits = context_of(study).splits
             self.labels, self.classes = splits.test_y.numpy(), splits.classes
         except DataError as error:
             logging.getLogger("lottery").warning("%s; what single classes lose is left out", error)

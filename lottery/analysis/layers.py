@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from lottery.analysis.accuracy import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.errors import DataError
 from lottery.files.tensors import part
 from lottery.network.layout import state_of
@@ -23,7 +20,7 @@ from lottery.network.weights import layer_name
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask, read_state, unpack
 from lottery.results.study import once
-from lottery.statistics.network_pairs import seed_values, t_test
+from lottery.runner.finished_study import context_of, level_of
 from lottery.structure.connectivity import paths
 
 if TYPE_CHECKING:
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
     from lottery.structure.connectivity import Paths
 
-Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 ALL = "all"  # the layer that stands for all of them together
 
@@ -57,7 +53,7 @@ def layers(study: Study) -> list[Row]:
     structure = _Structure(study)
     labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
-    for (place, rewind), seeds in _trunks(study).items():
+    for (place, rewind), seeds in trunks(study).items():
         measured: dict[int, list[dict[str, _Counts]]] = {}
         for levels in seeds.values():
             for level, counts in _history(structure, levels):
@@ -69,46 +65,6 @@ def layers(study: Study) -> list[Row]:
                 if all(rewind.to.value == 0 for rewind in study.recipe.rewind):
                     del shares["init_sign_change_share"]  # it would say the same again
                 table.append({**about, "layer": layer, "n": len(found), **shares})
-    return table
-
-
-@once
-def overlaps(study: Study) -> list[Row]:
-    """A row for each level and layer, and one for all layers: what the masks of two tickets of that level share.
-
-    `between` says of which: two seeds of one optimizer, or one seed of the `optimizer` and the `other`; all means are
-    over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice), `jaccard`
-    that over the union. Beside them stands what masks with the same densities of layers, drawn at random, would share:
-    `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection of that size.
-    `t` and the two-sided `p` say how sure it is that `overlap` is not `overlap_chance`: the t test over the `n` seeds.
-    Pairs that share a seed are not independent, so the pairs of `n` seeds give one value for each seed, see
-    `pair_statistics.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
-    same. The spread is that of real masks: whole rows of a mask are kept or not, so that pairs spread more than the
-    hypergeometric variance says. Networks of one seed share their initialization and order of data."""
-    every, labels = _trunks(study), optimizer_labels(study.recipe.train.optimizer)
-    table: list[Row] = []
-    for rewind in dict.fromkeys(rewind for _, rewind in every):
-        seeds = {place: found for (place, own), found in every.items() if own == rewind}
-        for level in sorted({level for found in seeds.values() for jobs in found.values() for level in jobs} - {0}):
-            masks = {
-                place: {
-                    seed: _Packed.of(read_mask(study.store, jobs[level].key))
-                    for seed, jobs in found.items()
-                    if level in jobs
-                }
-                for place, found in seeds.items()
-            }
-            here = partial(head, study.recipe, rewind_label(rewind))
-            for place, own in masks.items():
-                pairs = {(a, b): (own[a], own[b]) for a, b in combinations(sorted(own), 2)}
-                about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, "level": level}
-                table += _overlap_rows(about, pairs)
-            for one, two in combinations(masks, 2):
-                both = sorted(masks[one].keys() & masks[two].keys())
-                pairs = {(seed, seed): (masks[one][seed], masks[two][seed]) for seed in both}
-                about = here(optimizer=labels[one])
-                about |= {"between": "optimizers", "other": labels[two], "level": level}
-                table += _overlap_rows(about, pairs)
     return table
 
 
@@ -171,7 +127,7 @@ class _Structure:
     def __init__(self, study: Study):
         self.study, self.known = study, True
         try:
-            bench = study.bench
+            bench = context_of(study)
             self._network, self._shape = bench.blank(), bench.data(study.recipe.seeds[0]).input_shape
         except DataError as error:
             logging.getLogger("lottery").warning("%s; what needs the shape of the input is left out", error)
@@ -187,11 +143,11 @@ class _Structure:
         state = mask.apply(state)
         if all(name in state and ".parametrizations." not in name for name in mask):
             return state
-        return self.study.level(job).effective(state) if self.known else None
+        return level_of(self.study, job).effective(state) if self.known else None
 
     def initial(self, job: Job) -> Mapping[str, Tensor] | None:
         """The network's state as its init draws it."""
-        return state_of(self.study.bench.network(job.seed)) if self.known else None
+        return state_of(context_of(self.study).network(job.seed)) if self.known else None
 
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts]]]:
@@ -266,7 +222,7 @@ def _changes(one: Tensor | None, other: Tensor | None) -> int | None:
     return None if one is None or other is None else int((one.sign() * other.sign() < 0).sum())
 
 
-def _trunks(study: Study) -> Trunks:
+def trunks(study: Study) -> Trunks:
     """The finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
     trunks: Trunks = {}
     for job in study.plan:
@@ -277,65 +233,3 @@ def _trunks(study: Study) -> Trunks:
             if record is not None and record.diverged is None:
                 trunks.setdefault((job.place, job.rewind), {}).setdefault(job.seed, {})[each.level] = each
     return trunks
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """A mask with eight weights a byte: what many of can be held at a time."""
-
-    bits: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]  # by the names of layers
-    kept: Mapping[str, int]
-    sizes: Mapping[str, int]
-
-    @classmethod
-    def of(cls, mask: Mask) -> _Packed:
-        bits = {layer_name(name): packed.numpy() for name, packed in mask.pack()[0].items()}
-        kept, sizes = ({layer_name(n): c for n, c in counts.items()} for counts in (mask.alive(), mask.sizes()))
-        return cls(bits, kept, sizes)
-
-    def shared(self, other: _Packed, layer: str) -> int:
-        return int(np.bitwise_count(self.bits[layer] & other.bits[layer]).sum())
-
-
-def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Row]:
-    """For each layer and all, from these pairs of masks by their seeds; none where there is no pair."""
-    if not pairs:
-        return
-    (some, _), *_ = pairs.values()
-    counts = {layer: np.array([_pair(a, b, layer) for a, b in pairs.values()]) for layer in some.bits}
-    counts[ALL] = np.stack([counts[layer] for layer in some.bits]).sum(0)
-    sizes = {**some.sizes, ALL: sum(some.sizes.values())}
-    for layer, (first, second, shared, expected) in ((layer, c.T) for layer, c in counts.items()):
-        t, p = _beyond_chance(pairs, shared - expected, (first + second) / 2)
-        yield {
-            **about,
-            "density": float((first + second).mean()) / 2 / sizes[layer],
-            "layer": layer,
-            "n": len({seed for pair in pairs for seed in pair}),
-            "pairs": len(pairs),
-            "overlap": _ratio(shared, (first + second) / 2),
-            "overlap_chance": _ratio(expected, (first + second) / 2),
-            "jaccard": _ratio(shared, first + second - shared),
-            "jaccard_chance": _ratio(expected, first + second - expected),
-            "t": t,
-            "p": p,
-        }
-
-
-def _beyond_chance(pairs: Iterable[tuple[int, int]], excess: Vector, sizes: Vector) -> Sequence[float | None]:
-    """t and p of the excess over chance as a share of the masks' mean size; None where a pair of masks is empty."""
-    if not (sizes > 0).all():
-        return None, None
-    return t_test(seed_values(dict(zip(pairs, (excess / sizes).tolist(), strict=True)))) or (None, None)
-
-
-def _pair(one: _Packed, two: _Packed, layer: str) -> tuple[float, ...]:
-    """Kept by one, by two, by both, and the hypergeometric mean of what chance would give both."""
-    first, second = one.kept[layer], two.kept[layer]
-    return first, second, one.shared(two, layer), first * second / one.sizes[layer]
-
-
-def _ratio(parts: Vector, wholes: Vector) -> float | None:
-    """The mean of the ratios of those pairs that have one."""
-    known = wholes > 0
-    return float((parts[known] / wholes[known]).mean()) if known.any() else None

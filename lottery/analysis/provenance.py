@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery import _version, registry
-from lottery.analysis.accuracy import Row, column_of, optimizer_labels, rewind_label
-from lottery.environment import Session, rounding, said
+from lottery import registry
+from lottery.analysis.cells import column_of
+from lottery.analysis.environments import by_environment
+from lottery.analysis.labels import Row, optimizer_labels, rewind_label
 from lottery.plan.jobs import MEASURED
 from lottery.results.study import once
 
@@ -22,8 +17,6 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.results.record import Record
     from lottery.results.study import Study
-
-DIGITS = 12  # of a key, where a person reads it
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,7 @@ def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:
     if view == "rates":
         return [_trials(study, row["optimizer"], row["lr"]) for row in rows]
     if view == "environments":
-        return [[record.job.key for record in group] for group in _environments(study)]
+        return [[record.job.key for record in group] for group in by_environment(study)]
     every, behind = sources(study), _TRANSFERRED.get(view) or _Behind(study, view)
     made = [[source.key for source in every if behind(row, source)] for row in rows]
     if view == "costs":
@@ -141,7 +134,7 @@ _PAIR = ("dense", "ticket")
 
 def _retrained(row: Row, source: Source) -> bool:
     """A row of the found-with x retrained-with table: dense networks, or tickets and what was retrained of them."""
-    from lottery.analysis.transfer import DENSE
+    from lottery.analysis.labels import DENSE
 
     if row["found_with"] == DENSE:
         return source.column == "dense"
@@ -203,81 +196,3 @@ def lacking(study: Study) -> list[Row]:
 
 def _state(study: Study, job: Job, record: Record | None) -> str:
     return "diverged" if record is not None else "blocked" if job.key in study.blocked else "missing"
-
-
-def environments(study: Study) -> list[Row]:
-    """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
-    what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines."""
-    rows = []
-    for records in _environments(study):
-        manifests = [record.manifest for record in records]
-        dates = sorted(manifest.created for manifest in manifests)
-        rows.append(
-            {
-                "trainings": len(manifests),
-                "first": dates[0],
-                "last": dates[-1],
-                "seconds": sum(manifest.seconds for manifest in manifests),
-                **_recorded([session for manifest in manifests for session in manifest.machines]),
-                "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
-            }
-        )
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in rows]
-
-
-def _recorded(sessions: Sequence[Session]) -> Row:
-    """What sessions recorded, by field: the value, or `a and b` in words where they differ."""
-    values: dict[str, Row] = {}
-    for session in sessions:
-        for name, value in session.items():
-            values.setdefault(name, {})[said(value)] = value
-    return {
-        name: " and ".join(sorted(found)) if len(found) > 1 else next(iter(found.values()))
-        for name, found in values.items()
-    }
-
-
-def _environments(study: Study) -> list[list[Record]]:
-    """The finished trainings of each environment, a set of machines, that of the most trainings first."""
-    groups: dict[frozenset[str], list[Record]] = {}
-    for record in study.found.values():
-        machines = frozenset(json.dumps(machine, sort_keys=True) for machine in record.manifest.machines)
-        groups.setdefault(machines, []).append(record)
-    return sorted(groups.values(), key=len, reverse=True)
-
-
-def roundings(study: Study) -> list[str]:
-    """Return one sentence on what differs between the trainings of a study and changes nothing but rounding; none where
-    nothing does."""
-    found = rounding(record.manifest.sessions for record in study.found.values())
-    if not found:
-        return []
-    parts = ", ".join(f"{name} ({' and '.join(values)})" for name, values in found.items())
-    return [f"Trainings differ in {parts}: that changes rounding only, so they are compared all the same."]
-
-
-def newest(study: Study) -> str | None:
-    """When the last of the finished trainings was committed, in UTC (ISO 8601): the date of what is made of them."""
-    return max((record.manifest.created for record in study.found.values()), default=None)
-
-
-def software() -> str:
-    """This installation: its version, and its commit where that is known; for trainings see `environments`."""
-    commit = next(_commits(), None)
-    return f"lottery {_version.__version__}" + (f", commit {commit}" if commit else "")
-
-
-def _commits() -> Iterator[str]:
-    """From what pip recorded (PEP 610), or from the git repository that this package is the source tree of."""
-    with suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
-        recorded = metadata.distribution("lottery").read_text("direct_url.json")
-        yield str(json.loads(recorded or "")["vcs_info"]["commit_id"])
-    root = Path(_version.__file__).resolve().parent.parent
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():  # a repository above an installed copy is not ours
-        return
-    describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with changes"]
-    done = subprocess.run([git, "--no-optional-locks", "-C", str(root), *describe], capture_output=True, text=True)
-    if done.returncode == 0:
-        yield done.stdout.strip()

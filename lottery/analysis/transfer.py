@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Row, head, measured_cell, notes, optimizer_labels, rewind_label
+from lottery.analysis.accuracy import notes
+from lottery.analysis.cells import measured_cell
+from lottery.analysis.labels import DENSE, Row, head, optimizer_labels, rewind_label
 from lottery.errors import UsageError
 from lottery.results.study import once
 
 if TYPE_CHECKING:
-    from lottery.plan.jobs import Job, Plan
     from lottery.recipe.schema import TransferSpec
     from lottery.results.record import Record
     from lottery.results.study import Study
-    from lottery.store.store import Store
-
-DENSE = "(dense)"
 
 
 def declared_transfer(study: Study) -> TransferSpec:
@@ -75,35 +73,3 @@ def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, 
         yield f"the others go on from weights trained with {labels[place]} to the end"
     elif rewind.to.value:
         yield f"the others go on from weights trained with {labels[place]} for {rewind.to}"
-
-
-def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
-    """The trials of a choice that found no rate: how many seeds of each diverged."""
-    diverged: dict[float, int] = {}
-    for key in choice.needs:
-        rate = plan.jobs[key].optimizer.args["lr"]
-        diverged[rate] = diverged.get(rate, 0) + ("diverged" in store.read_json(key, "metrics.json"))
-    return ({"lr": rate, "diverged": count} for rate, count in sorted(diverged.items()))
-
-
-def rates(study: Study) -> list[Row]:
-    """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
-    tuning seeds, how many of them diverged, and which rate was chosen."""
-    plan, store = study.plan, study.store
-    if plan.recipe.tune is None:
-        raise UsageError(f"{plan.recipe.name}: tunes no learning rate; add `tune: {{}}`")
-    labels = optimizer_labels(plan.recipe.train.optimizer)
-    table: list[Row] = []
-    for job in plan:
-        if job.kind != "choice" or store.find(job.key) is None:
-            continue
-        chosen = store.read_json(job.key, "metrics.json")
-        trials = chosen.get("trials") or list(_all_ruled_out(plan, store, job))
-        for trial in trials:
-            measures = {name: value for name, value in trial.items() if name.startswith("validation_")}
-            note = ["chosen"] if trial["lr"] == chosen.get("lr") else []
-            note += [f"the {chosen['edge']} tried"] if note and chosen["edge"] else []
-            row = {"optimizer": labels[job.place], "lr": trial["lr"], **measures, "diverged": trial["diverged"]}
-            table.append({**row, "note": ", ".join(note)})
-    keys = dict.fromkeys(key for row in table for key in row if key != "note")
-    return [{**{key: row.get(key) for key in keys}, "note": row["note"]} for row in table]

@@ -15,7 +15,7 @@ VIEWS = {  # the function that makes the rows of each; imported when it is asked
     "long": "lottery.analysis.accuracy:long",
     "transfer": "lottery.analysis.transfer:transfer",
     "transfer_tests": "lottery.verdicts.transfer_tests:rows",
-    "rates": "lottery.analysis.transfer:rates",
+    "rates": "lottery.analysis.learning_rates:rates",
     "costs": "lottery.analysis.costs:rows",
     "frontier": "lottery.verdicts.frontier:rows",
     "verdicts": "lottery.verdicts.verdicts:rows",
@@ -25,7 +25,7 @@ VIEWS = {  # the function that makes the rows of each; imported when it is asked
     "audit": "lottery.audit.audit:rows",
     "examples": "lottery.analysis.examples:rows",
     "layers": "lottery.analysis.layers:layers",
-    "overlaps": "lottery.analysis.layers:overlaps",
+    "overlaps": "lottery.analysis.mask_overlap:overlaps",
     "replication": "lottery.verdicts.replication:rows",
 }
 

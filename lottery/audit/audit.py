@@ -6,16 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Row, column_of, head, optimizer_labels, points, rewind_label
-from lottery.analysis.provenance import DIGITS, roundings
+from lottery.analysis.cells import column_of, points
+from lottery.analysis.environments import roundings
+from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.audit.accuracy_checks import Accuracies
 from lottery.audit.disclosures import Disclosure, disclosures
 from lottery.audit.evidence import Evidence, Facts, changes_of, facts_of
 from lottery.audit.last_rates import causes, with_last_rate
 from lottery.audit.mask_evidence import Masks
 from lottery.plan.jobs import MEASURED
+from lottery.plan.keys import DIGITS
 from lottery.plan.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.recipe.audit_fields import FIELDS, FIXED
+from lottery.results.study import once
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -81,7 +84,7 @@ def rows(study: Study) -> list[Row]:
     of the row `compared` says what the records cannot prove."""
     labels = optimizer_labels(study.recipe.train.optimizer)
     alike: dict[tuple[object, ...], list[Finding]] = {}
-    for finding in sorted(study.audit.findings, key=lambda each: bool(each.named)):  # violations first
+    for finding in sorted(audit(study).findings, key=lambda each: bool(each.named)):  # violations first
         place, point, _, column = finding.cell
         kind = (finding.named, place, point, column, finding.field, finding.ours, finding.dense, finding.note)
         alike.setdefault((*kind, finding.against), []).append(finding)
@@ -90,6 +93,7 @@ def rows(study: Study) -> list[Row]:
     return [*table, *told, *(_summary(study, place, label) for place, label in enumerate(labels))]
 
 
+@once
 def audit(study: Study) -> Audit:
     """Compare each finished training of a study with the dense network of its seed.
 
@@ -332,12 +336,12 @@ def _trainings(same: list[Finding]) -> str:
 
 def _summary(study: Study, place: int, label: str) -> Row:
     """What was compared of an optimizer, and what its records cannot prove."""
-    audit = study.audit
-    note = f"{audit.compared.get(place, 0)} trainings, {len({*FIELDS, *FIXED})} fields"
-    if opened := audit.unproven.get(place):
+    found = audit(study)
+    note = f"{found.compared.get(place, 0)} trainings, {len({*FIELDS, *FIXED})} fields"
+    if opened := found.unproven.get(place):
         note += f"; the records do not prove {' and '.join(opened)}"
     note += "".join(f"; {sentence}" for sentence in roundings(study))
     row = head(study.recipe, None, optimizer=label)
     row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
-    fair = all(finding.named for finding in audit.findings if finding.cell[0] == place)
+    fair = all(finding.named for finding in found.findings if finding.cell[0] == place)
     return row | {"field": "compared", "ticket": None, "dense": None, "allowed": None, "ok": fair, "note": note}

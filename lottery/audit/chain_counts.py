@@ -10,7 +10,7 @@ from typing import Any
 
 from lottery.errors import UsageError
 from lottery.plan.keys import exact
-from lottery.pruning.iterative import Pruning
+from lottery.pruning.amounts import Pruning
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.analysis.accuracy import by_place, by_seed, optimizer_labels
+from lottery.analysis.cells import by_place, by_seed
+from lottery.analysis.labels import optimizer_labels
 from lottery.audit import repeated
 from lottery.audit.left_out import Cell, left_out
 from lottery.data.duplicates import remembered, sentence

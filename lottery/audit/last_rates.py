@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.audit.protocol_checks import in_steps
-from lottery.catalogue.schedules import multiplier, peak
 from lottery.plan.origins import LAST, UNTRAINED, Origin
+from lottery.recipe.learning_rate import multiplier, peak
 from lottery.values import Component, Duration
 
 if TYPE_CHECKING:

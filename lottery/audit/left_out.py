@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.accuracy import column_of, density_label, optimizer_labels, points
+from lottery.analysis.cells import column_of, points
+from lottery.analysis.labels import density_label, optimizer_labels
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.jobs import MEASURED
 from lottery.results.other_jobs import Family, Kin, family, kin_of

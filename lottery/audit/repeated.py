@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.accuracy import by_place, density_label
+from lottery.analysis.cells import by_place
+from lottery.analysis.labels import density_label
 from lottery.audit.left_out import Cell
 from lottery.audit.protocol_checks import curve_of
 from lottery.results.study import once

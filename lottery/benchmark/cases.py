@@ -25,7 +25,8 @@ from lottery.errors import MachineError, UsageError
 from lottery.files.write import write_atomic
 from lottery.network.build import build_model
 from lottery.recipe.load import parse_recipe
-from lottery.runner.run import Request, prepare, work
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from lottery.pruning.scoring import Context, Lazy, Scores
 from lottery.registry import criteria
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 Examples = Annotated[int, Field(ge=1)]
-Scores = Mapping[str, "Tensor"]
-
-
-@dataclass(frozen=True)
-class Lazy(Mapping[str, "Tensor"]):
-    """Tensors by name that are made each time they are asked for and held by nobody: `make` gives the same each time.
-
-    Scores that cost little more than looking at the weights need no memory beside them."""
-
-    names: Collection[str]
-    make: Callable[[str], Tensor]
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self.names:
-            raise KeyError(name)
-        return self.make(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-@dataclass(frozen=True)
-class Context:
-    """What a criterion may look at beside the weights it scores.
-
-    `initial` are the weights at the rewind point, by the names of the scored ones, and `alive` which of them have not
-    been pruned, all where it has none; `network()` is a new copy of the network with the scored weights in it, in
-    evaluation mode, on the device; `loss(outputs, targets)` is the training loss, the mean over a batch; `examples(n)`
-    are the first n of the training set, all where None, and `balanced(n)` the first n of each class, in a random order
-    that is the seed's and without augmentation. What draws from torch's global generator while a criterion scores draws
-    from a stream of the seed's."""
-
-    generator: torch.Generator  # the seed's stream for this level
-    initial: Mapping[str, Tensor] = field(default_factory=dict)
-    network: Callable[[], nn.Module] | None = None
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    examples: Callable[[int | None], Iterator[tuple[Tensor, Tensor]]] | None = None
-    balanced: Callable[[int], Iterator[tuple[Tensor, Tensor]]] | None = None
-    alive: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @criteria.register("magnitude", source="Han et al. 2015; Frankle & Carbin 2019")

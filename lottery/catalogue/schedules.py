@@ -6,13 +6,12 @@ warm-up included."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from lottery.registry import schedules
-from lottery.values import Component, Duration
+from lottery.values import Duration
 
 
 def _not_empty(duration: Duration) -> Duration:
@@ -125,32 +124,3 @@ def one_cycle(
         here, there, way = 1.0, 1 / (start_div * final_div), (step - peak) / (last - peak)
     way = min(way, 1.0)
     return there + (here - there) * (0.5 * (1 + math.cos(math.pi * way)) if anneal == "cosine" else 1 - way)
-
-
-def warmed_up(multiplier: float, step: int, warmup: int) -> float:
-    """The multiplier times a linear ramp: (step + 1)/warmup before step `warmup`, 1 from there (Goyal et al. 2017).
-
-    Composes with each schedule: the schedule itself still counts from step 0."""
-    return multiplier * min(1.0, (step + 1) / warmup) if warmup else multiplier
-
-
-def peak(rate: Callable[[int], float], total: int) -> float:
-    """The highest multiplier of a training of `total` steps: of each of them, or of 20,000 spread over more."""
-    return max(rate(step) for step in {*range(0, total, -(-total // 20_000)), total - 1})
-
-
-def multiplier(
-    schedule: Component, warmup: int, total: int, steps: Callable[[Duration], int]
-) -> Callable[[int], float]:
-    """The multiplier at each step of a training of `total` steps, the first `warmup` of them warming up.
-
-    `steps` says how many steps a length is."""
-
-    def resolved(value: Any) -> Any:
-        if isinstance(value, Duration):
-            return Duration(steps(value), "it")
-        return tuple(resolved(item) for item in value) if isinstance(value, (list, tuple)) else value
-
-    args = {name: resolved(value) for name, value in schedule.args.items()}
-    policy: Callable[..., float] = schedules[schedule.name].make
-    return lambda step: warmed_up(policy(step, total, **args), step, warmup)

@@ -27,7 +27,7 @@ def bench(
 ) -> None:
     """Measure trainings of LeNet and ResNet-20 against a bare loop, in turns; needs MNIST and CIFAR-10."""
     from lottery.benchmark import cases
-    from lottery.figures.schedule import checked, image
+    from lottery.figures.save import checked, image
     from lottery.paths import data_root
 
     if output is not None:

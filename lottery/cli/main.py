@@ -150,7 +150,7 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
-    from lottery.analysis.provenance import roundings
+    from lottery.analysis.environments import roundings
     from lottery.analysis.views import rows_of
     from lottery.cli.progress import watched
     from lottery.formats.render import render
@@ -180,9 +180,10 @@ def run(
 @app.command()
 def status(store: StoreDir = None, as_json: Json = False) -> None:
     """Count the jobs in the store by kind and state."""
+    from lottery.store.maintenance import summarize
     from lottery.store.store import Store
 
-    summary = Store(store_root(store)).summary()
+    summary = summarize(Store(store_root(store)))
     if as_json:
         print_json(summary.as_dict())
     else:
@@ -236,7 +237,7 @@ def table(
     plugin: Plugins = None,
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
-    from lottery.analysis.provenance import roundings
+    from lottery.analysis.environments import roundings
     from lottery.analysis.views import rows_of
     from lottery.files.write import write_atomic
     from lottery.formats.render import FORMATS, render
@@ -265,12 +266,13 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """List what can go (leftovers of killed processes, checkpoints of finished jobs, quarantine); never results."""
+    from lottery.store.maintenance import collect, find_garbage
     from lottery.store.store import Store
 
     kept = Store(store_root(store))
-    items = kept.garbage()
+    items = find_garbage(kept)
     if delete:
-        kept.collect(items)
+        collect(kept, items)
     if as_json:
         print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
         return

@@ -42,7 +42,8 @@ def plan(
     from lottery.results.record import records
     from lottery.results.study import Study
     from lottery.runner.estimate import estimate
-    from lottery.runner.run import Request, look
+    from lottery.runner.prepare import look
+    from lottery.runner.run import Request
     from lottery.verdicts.frontier import sentences
 
     bench = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
@@ -62,8 +63,8 @@ def plan(
         about = {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
         print_json({"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)} | about)
         return
-    from lottery.cli.progress import duration
     from lottery.formats.render import render
+    from lottery.words import duration
 
     if every:
         for job in bench.plan:
@@ -86,7 +87,7 @@ def grouped(plan: Plan, states: Mapping[str, str], seconds: Mapping[str, float])
     """A row for each seed, or for each level where there is one seed: the jobs, how many of each state, the time left.
 
     More than LINES of them share a row with their neighbours."""
-    from lottery.cli.progress import duration
+    from lottery.words import duration
 
     by_seed = len(plan.recipe.seeds) > 1
     rates = [job for job in plan if job.kind in ("trial", "choice")]

@@ -35,7 +35,8 @@ def schedule(
     """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points.
 
     Reads the data only where a length of the recipe is in epochs."""
-    from lottery.figures.schedule import image, schedule_figure
+    from lottery.figures.save import image
+    from lottery.figures.schedule import schedule_figure
 
     loaded = load(recipe, sets, plugin)
     for path in output or [Path(f"{loaded.name}-schedule.png")]:
@@ -79,7 +80,7 @@ def _draw(
     name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: Path | None, **options: Any
 ) -> None:
     from lottery.figures import draw
-    from lottery.figures.schedule import checked, image
+    from lottery.figures.save import checked, image
     from lottery.results.study import study
 
     paths = [checked(path) for path in output or [Path(f"{recipe.name}-{name}.png")]]

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lottery.api import run
+from lottery.words import duration
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -121,15 +122,3 @@ def _figures(event: Event) -> dict[str, str]:
         "images/s": f"{speed:,.0f}",
         "time left": duration(about["seconds"] / steps * (about["total"] - about["step"])),
     }
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`, `1 d 4 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -81,7 +81,7 @@ def show(file: File, plugin: Plugins = None) -> None:
 
 
 def _about(found: Ticket) -> list[tuple[str, str]]:
-    from lottery.analysis.accuracy import density_label, said
+    from lottery.analysis.labels import density_label, said
 
     recipe, evidence = found.recipe, found.evidence
     train = recipe.train

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
 from lottery.engines import cuda_graph
+from lottery.engines.support import no_background, no_other_library, unsupported
 from lottery.errors import MachineError, UsageError
 from lottery.network.build import prunable
-from lottery.pruning.mask import Mask, masked
-from lottery.training.engine import DenseEngine, Engine, OneDnnEngine, onednn_is_exact
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
+from lottery.training.engine import DenseEngine, Engine, OneDnnEngine
 from lottery.training.objective import Batch, Objective
 
-Rule = Literal["sgd", "momentum", "nesterov", "adam"]
 Wanted = Literal["auto", "dense", "onednn", "sparse", "background", "graph"]
 Candidate = Literal["onednn", "sparse", "background"]
 LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
@@ -79,10 +80,10 @@ def refuse(
     """Raises UsageError where the engine cannot train this network with this optimizer on examples of this kind."""
     if wanted in ("auto", "dense"):
         return
-    judges = {"graph": cuda_graph.unsupported, "onednn": _no_other_library}
+    judges = {"graph": cuda_graph.unsupported, "onednn": no_other_library}
     why = judges.get(wanted, unsupported)(objective, optimizer)
     if wanted == "background" and why is None:
-        why = _no_background(objective, background)
+        why = no_background(objective, background)
     if why is not None:
         raise UsageError(f"train.engine: {wanted} {why}; write auto, which takes another engine here")
 
@@ -104,8 +105,8 @@ def _chosen(
     if machine.deterministic:
         return "sparse" if able and mask.density <= SPARSE_ENOUGH else None
     names: list[Candidate] = ["sparse"] if able and mask.density < 1 else []
-    names += ["background"] if able and _no_background(objective, background) is None else []
-    names += ["onednn"] if _no_other_library(objective, optimizer) is None else []
+    names += ["background"] if able and no_background(objective, background) is None else []
+    names += ["onednn"] if no_other_library(objective, optimizer) is None else []
     if not names:
         return None
     (copied, its_optimizer), *others = (copy.deepcopy((objective, optimizer)) for _ in (None, *names))
@@ -163,66 +164,3 @@ def _ready(name: Candidate) -> None:
     engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
     engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
     engine.outputs(torch.ones(2, 2))
-
-
-def _no_other_library(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
-    """Why another library for matrix products is not tried, in words; convolutions are oneDNN's anyway."""
-    if not isinstance(objective.model, Perceptron) or objective.precision != "fp32":
-        return "is for fully connected networks in fp32 only"
-    if any(p.device.type != "cpu" for p in objective.model.parameters()):
-        return "works on a CPU only"
-    if rule(optimizer) is None:
-        return "knows the optimizers sgd, momentum, nesterov, adam and adamw only"
-    return None if onednn_is_exact() else "rounds to bfloat16 on this processor"
-
-
-def _no_background(objective: Objective, background: Tensor | None) -> str | None:
-    if background is None:
-        return "trains on images only"
-    assert isinstance(objective.model, Perceptron)
-    if objective.model.depth == 0:
-        return "trains networks with a hidden layer only"
-    return "trains no residual connections" if objective.model.residual else None
-
-
-def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
-    """Why no compiled engine can train this network with this optimizer, in words; None where the sparse one can."""
-    model, loss = objective.model, objective.loss
-    if not isinstance(model, Perceptron):
-        return "trains fully connected networks only"
-    if any(not _plain(after) for name, after in model.named_children() if name.startswith("after")):
-        return "trains networks of rectifiers without normalization and dropout only"
-    if any(type(layer) is not nn.Linear for layer in layers(model).values()):
-        return "trains plain layers only"
-    if len({id(layer.weight) for layer in layers(model).values()}) < len(layers(model)):
-        return "trains layers with a weight of their own only"
-    if not all(p.device.type == "cpu" and p.dtype == torch.float32 and p.requires_grad for p in model.parameters()):
-        return "trains float32 weights on a CPU only"
-    if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None or loss.reduction != "mean":
-        return "knows no loss but cross-entropy"
-    if objective.clip is not None or objective.accumulate > 1 or objective.precision != "fp32":
-        return "knows no train.clip, no train.accumulate and no precision but fp32"
-    if rule(optimizer) is None:
-        return "knows the optimizers sgd, momentum, nesterov, adam and adamw only"
-    return None
-
-
-def layers(model: Perceptron) -> dict[str, nn.Linear]:
-    """The linear layers by name, in the order that an example passes them."""
-    names = [*(f"fc{i}" for i in range(1, model.depth + 1)), "output"]
-    return {name: getattr(model, name) for name in names}
-
-
-def rule(optimizer: torch.optim.Optimizer) -> Rule | None:
-    """What the compiled kernels call an optimizer; None for one that they do not have."""
-    kind, groups = type(optimizer), optimizer.param_groups
-    if len(groups) != 1 or groups[0].get("maximize") or groups[0].get("dampening") or groups[0].get("amsgrad"):
-        return None
-    if kind is torch.optim.SGD:
-        return "nesterov" if groups[0]["nesterov"] else "momentum" if groups[0]["momentum"] else "sgd"
-    return "adam" if kind in (torch.optim.Adam, torch.optim.AdamW) else None
-
-
-def _plain(after: nn.Module) -> bool:
-    """What follows a layer is a rectifier and nothing else."""
-    return [type(part) for part in after.children()] == [nn.Identity, nn.ReLU]

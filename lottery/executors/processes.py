@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lottery import errors
 from lottery.errors import Interrupted, LotteryError, MachineError
-from lottery.results.record import asked_plan
+from lottery.results.planning import plan_with_walks
 from lottery.runner.events import Event, Request
 from lottery.store.store import Store
 
@@ -39,7 +39,7 @@ def processes(
     crew = _Crew(request, plugins, stop)
     try:
         prepared = crew.prepared()
-        planned = asked_plan(request.recipe, prepared["fingerprint"], prepared["others"], Store(request.store))
+        planned = plan_with_walks(request.recipe, prepared["fingerprint"], prepared["others"], Store(request.store))
         yield planned, prepared["mixed"], crew.run(prepared["jobs"], prepared["forks"])
     finally:
         crew.close()

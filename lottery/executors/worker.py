@@ -100,7 +100,7 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
 def _bench(request: dict[str, Any], stop: Stop) -> Bench:
     from lottery.recipe.load import restore_recipe
     from lottery.runner.events import Request
-    from lottery.runner.run import prepare
+    from lottery.runner.prepare import prepare
 
     about = {name: value for name, value in request.items() if name not in ("recipe", "data", "store")}
     recipe = restore_recipe(request["recipe"])

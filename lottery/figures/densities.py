@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Place, head, optimizer_labels, rewind_label, whose
-from lottery.analysis.cells import Cells, accuracies, censored, dense, densities, steps
+from lottery.analysis.cells import Cells, Place, accuracies, censored, dense, densities, steps
+from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, finish, line_style, panels, percent_axis
 from lottery.statistics.paired import Interval, t_interval
@@ -71,7 +71,7 @@ def overlap(study: Study) -> Figure:
     from matplotlib.lines import Line2D
 
     from lottery.analysis.layers import ALL
-    from lottery.analysis.layers import overlaps as rows
+    from lottery.analysis.mask_overlap import overlaps as rows
 
     by_panel: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     for row in rows(study):

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.accuracy import Place, head, optimizer_labels, rewind_label, whose
-from lottery.analysis.cells import Cells, densities, differences, floor
+from lottery.analysis.cells import Cells, Place, densities, differences, floor
+from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, line_style, panels
 from lottery.statistics.paired import t_interval

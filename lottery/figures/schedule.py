@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.catalogue.schedules import multiplier
-from lottery.errors import UsageError
-from lottery.figures import drawn
 from lottery.figures.style import DASHES
-from lottery.files.write import write_atomic
+from lottery.recipe.learning_rate import multiplier
 from lottery.values import Component, Duration
 
 if TYPE_CHECKING:
@@ -21,26 +18,10 @@ if TYPE_CHECKING:
 
     from lottery.recipe.schema import Recipe
 
-FORMATS = (".png", ".svg", ".pdf")
 POINTS = 20_000  # of a curve: more than a figure has pixels across
 REWINDS = {"weights": "rewind", "lr": "lr rewind", "finetune": "fine-tune from"}
 MOST_NAMES = 4  # optimizers that one line of the legend names
 LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as at zero
-
-
-def image(path: Path, draw: Callable[[], Figure]) -> None:
-    """Draw a figure into a file, all or nothing; the same bytes for the same figure.
-
-    Raises UsageError before drawing where the name says no format that there is."""
-    form = checked(path).suffix.lower()[1:]
-    write_atomic(path, drawn(draw(), form))
-
-
-def checked(path: Path) -> Path:
-    """The path, if its name says a format that there is. Raises UsageError."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: no picture is called so; end the name in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    return path
 
 
 @dataclass(frozen=True)
@@ -180,7 +161,8 @@ def _steps_per_epoch(recipe: Recipe, root: Path, sizes: list[int | str]) -> list
     """Batches of one pass over the training part, for each batch size."""
     import torch
 
-    from lottery.data.splits import Data, load
+    from lottery.data.loader import Data
+    from lottery.data.splits import load
 
     spec = recipe.data
     data = Data(

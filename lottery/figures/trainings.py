@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.accuracy import head, optimizer_labels, points, whose
+from lottery.analysis.cells import points
+from lottery.analysis.labels import head, optimizer_labels, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, FONT, finish, panels
 from lottery.plan.jobs import Job
@@ -132,7 +133,7 @@ def transfer(study: Study) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    from lottery.analysis.transfer import DENSE
+    from lottery.analysis.labels import DENSE
     from lottery.analysis.transfer import transfer as rows
 
     labels, table = optimizer_labels(study.recipe.train.optimizer), rows(study)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.recipe.readings import READINGS
 
 if TYPE_CHECKING:
-    from lottery.analysis.accuracy import Row
+    from lottery.analysis.labels import Row
 
 DECIDED_BY = {  # the p-values of a word that is said of rows in the column `verdict` or `also`
     "losing": ("p_losing",),

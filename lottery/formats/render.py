@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Row, density_label, finite
+from lottery.analysis.labels import Row, density_label, finite
 from lottery.errors import UsageError
 from lottery.formats.text import text
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
 
-from lottery.analysis.accuracy import Row
+from lottery.analysis.labels import Row
 from lottery.formats.readable_columns import for_programs_only
 
 Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same names

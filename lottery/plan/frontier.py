@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from lottery.results.families import acting
+from lottery.recipe.families import acting
 from lottery.statistics.sequential import bounds, chance, spent
 
 if TYPE_CHECKING:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lottery.errors import BrokenMask, DamagedFile, UsageError
-from lottery.network.build import settle
+from lottery.errors import DamagedFile, UsageError
 from lottery.network.layout import Layout
 from lottery.pruning.top_k import Bits, finite, highest
 
@@ -190,104 +187,3 @@ def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:
         for name in names:
             layout.place(name).rows_of(alive).logical_and_(mask[name])
         yield parameter_name, alive
-
-
-class Held:
-    """A mask held on a model by hooks; `tighten` prunes more in the course of a training."""
-
-    def __init__(self, model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer):
-        self.mask = mask
-        self._model = model
-        self._parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._optimizer = optimizer
-        self._weights: list[Tensor] = []
-        self._factors: list[Tensor] = []
-        self._handles: list[Any] = []
-        self.tighten(mask)
-
-    def tighten(self, mask: Mask) -> None:
-        """Hold this mask, which lies within the one before: what is newly pruned is zero from now on."""
-        assert mask <= self.mask
-        self.release()
-        self.mask = mask
-        self._weights, self._factors = [], []
-        for name, bits in whole(self._model, mask):
-            if not bits.all():
-                self._weights.append(self._parameters[name])
-                self._factors.append(torch.empty_like(self._parameters[name]).copy_(bits))
-        self._mask_weights()
-        self._mask_state()
-        self._tell(dict(zip(self._weights, self._factors, strict=True)))
-        self._handles = [
-            weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
-            for weight, factor in zip(self._weights, self._factors, strict=True)
-        ]
-        if self._weights:
-            self._handles.append(self._optimizer.register_step_post_hook(lambda *_: self._mask_weights()))
-
-    def release(self) -> None:
-        """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        self._tell({})
-
-    def check(self) -> None:
-        """Make each pruned weight +0.0. Raises BrokenMask where one is not zero."""
-        for name, bits in whole(self._model, self.mask):
-            weight = self._parameters[name]
-            if not any(weight is held for held in self._weights):
-                continue
-            revived = int(torch.count_nonzero(weight.detach()[~bits.to(weight.device)]))
-            if revived:
-                raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
-            weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
-
-    def _tell(self, factors: dict[Tensor, Tensor]) -> None:
-        """Optimizers that work on the problem restricted to the mask are told what it is."""
-        if hasattr(self._optimizer, "restrict"):
-            self._optimizer.restrict(factors)
-
-    def _mask_weights(self) -> None:
-        if self._weights:
-            with torch.no_grad():
-                torch._foreach_mul_(self._weights, self._factors)
-
-    def _mask_state(self) -> None:
-        """Momenta and their like, loaded with a rewound state, forget what is pruned."""
-        for weight, factor in zip(self._weights, self._factors, strict=True):
-            _mask_values(self._optimizer.state.get(weight, {}), factor)
-
-
-def _mask_values(values: Mapping[Any, Any], factor: Tensor) -> None:
-    for value in values.values():
-        if isinstance(value, Mapping):
-            _mask_values(value, factor)
-        elif isinstance(value, Tensor) and value.shape == factor.shape:
-            value.mul_(factor)
-
-
-@contextmanager
-def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[Held]:
-    """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
-
-    On entering, pruned weights and their entries in the optimizer's state are set to zero. Inside, the gradient is
-    masked when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step.
-    On leaving, each pruned weight is exactly +0.0, or BrokenMask is raised.
-    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
-    held = Held(model, mask, optimizer)
-    if mask.density < 1:
-        settle(model)  # a spectral norm is that of the masked weight from the start
-    try:
-        yield held
-    finally:
-        held.release()
-    held.check()
-
-
-def _gradient_hook(factor: Tensor) -> Callable[[Tensor], None]:
-    def hook(weight: Tensor) -> None:
-        if weight.grad is not None:
-            weight.grad.mul_(factor)
-
-    return hook

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.catalogue.schedules import multiplier, peak
 from lottery.errors import UsageError
+from lottery.recipe.learning_rate import multiplier, peak
 from lottery.registry import Problem
 from lottery.values import Component, Duration
 

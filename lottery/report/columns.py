@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.provenance import DIGITS
 from lottery.formats.readable_columns import for_programs_only
+from lottery.plan.keys import DIGITS
 
 if TYPE_CHECKING:
-    from lottery.analysis.accuracy import Row
+    from lottery.analysis.labels import Row
     from lottery.report.content import Report, Table
 
 VERDICTS = ("verdict",)

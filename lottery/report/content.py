@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery.analysis.accuracy import Row
-from lottery.analysis.provenance import environments, keys_of, lacking, newest, roundings, software
+from lottery.analysis.environments import environments, newest, roundings, software
+from lottery.analysis.labels import Row
+from lottery.analysis.provenance import keys_of, lacking
 from lottery.analysis.views import rows_of
 from lottery.audit import disclosures
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
 from lottery.plan.jobs import MEASURED
+from lottery.recipe.families import acting, counted
 from lottery.recipe.readings import IN_WORDS
 from lottery.results import coverage
-from lottery.results.families import acting, counted
 from lottery.verdicts import frontier, superiority
 from lottery.verdicts.sentences import sentences
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lottery.analysis.provenance import DIGITS
+from lottery.plan.keys import DIGITS
 from lottery.report.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
 from lottery.report.svg import inline_svg, pixels
 

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.provenance import DIGITS
+from lottery.plan.keys import DIGITS
 from lottery.report.columns import PLACE, Column, colophon, columns, in_common, is_sentence
 
 if TYPE_CHECKING:

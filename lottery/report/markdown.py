@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from lottery.analysis.provenance import DIGITS
+from lottery.plan.keys import DIGITS
 from lottery.report.columns import colophon, columns, in_common
 
 if TYPE_CHECKING:

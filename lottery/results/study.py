@@ -8,18 +8,16 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lottery.paths import data_root, store_root
+from lottery.paths import store_root
 from lottery.plan.jobs import MEASURED
-from lottery.results.record import known_plan, records
+from lottery.results.planning import plan_from_store
+from lottery.results.record import records
 from lottery.store.store import Store
 
 if TYPE_CHECKING:
-    from lottery.audit.audit import Audit
-    from lottery.plan.jobs import Job, Plan
+    from lottery.plan.jobs import Plan
     from lottery.recipe.schema import Recipe
-    from lottery.results.artifacts import StoredLevel
     from lottery.results.record import Record
-    from lottery.runner.context import Bench
 
 T = TypeVar("T")
 
@@ -55,26 +53,6 @@ class Study:
                 bad.add(job.key)
         return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind in MEASURED)
 
-    @cached_property
-    def bench(self) -> Bench:
-        """What networks are built with; loads the data. Raises DataError where they are not there."""
-        from lottery.runner.run import Request, look
-
-        return look(Request(self.recipe, data_root(self.data), self.store.root, "cpu"))
-
-    @cached_property
-    def audit(self) -> Audit:
-        """Ticket, controls and dense network compared field by field, from what the store recorded of them."""
-        from lottery.audit.audit import audit
-
-        return audit(self)
-
-    def level(self, job: Job) -> StoredLevel:
-        """A finished dense network or ticket of the plan: its mask, its weights, where it started. Needs the data."""
-        from lottery.results.artifacts import StoredLevel
-
-        return StoredLevel(self.bench, job)
-
 
 def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
     """A function that works once for each study; all who ask get the same object, which none of them may change."""
@@ -92,5 +70,5 @@ def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
 def study(recipe: Recipe, *, store: str | Path | None = None, data: str | Path | None = None) -> Study:
     """What is finished of a recipe. Raises DataError where neither the store nor the data root knows its data."""
     kept, root = Store(store_root(store)), Path(data) if data else None
-    planned = known_plan(recipe, kept, root)
+    planned = plan_from_store(recipe, kept, root)
     return Study(planned, records(planned, kept), kept, root)

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.data.loader import Augment, Data
 from lottery.data.random_crop import ResizedCrop
-from lottery.data.splits import Augment, Data, Splits
+from lottery.data.splits import Splits
 from lottery.device import Machine, cores
 from lottery.errors import UsageError
 from lottery.network.build import build_model, effective, initialized, lent, on_device
 from lottery.network.layout import Layout
 from lottery.plan.keys import digest
-from lottery.pruning.iterative import Spec
+from lottery.pruning.start import Spec
 from lottery.signals import Stop
+from lottery.training.objective import Batch
 from lottery.values import Chosen, Component, Duration
 
 if TYPE_CHECKING:
@@ -186,3 +188,9 @@ class Bench:
 def _augmentation(spec: AugmentSpec) -> Augment:
     crop = spec.random_resized_crop
     return Augment(spec.crop, spec.flip, ResizedCrop(crop.scale, crop.ratio) if crop else None)
+
+
+def loss_of(bench: Bench, data: Data) -> nn.Module:
+    """Mean squared error for targets that are numbers, else cross-entropy."""
+    smoothing = bench.plan.recipe.train.label_smoothing
+    return nn.MSELoss() if data.regression else nn.CrossEntropyLoss(label_smoothing=smoothing)

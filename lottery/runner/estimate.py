@@ -13,7 +13,8 @@ from lottery.device import prepared
 from lottery.network.build import prunable
 from lottery.plan.jobs import MEASURED
 from lottery.plan.origins import origin_of
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
 from lottery.recipe.tuning import default_range
 from lottery.runner.assemble import training_of

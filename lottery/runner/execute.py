@@ -12,17 +12,19 @@ import torch
 
 from lottery.catalogue.branches._learned import masks
 from lottery.device import prepared
-from lottery.environment import agree
-from lottery.errors import DamagedFile, Interrupted
-from lottery.files.tensors import decode, encode
+from lottery.errors import Interrupted
+from lottery.files.tensors import encode
 from lottery.network.layout import Layout, state_of
-from lottery.pruning.iterative import Gradual
-from lottery.pruning.mask import Held, Mask, masked
+from lottery.pruning.gradual import Gradual
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import Held, masked
 from lottery.recipe.tuning import choose
-from lottery.results.artifacts import kept_states, network_state, pack, pack_correct, read_state, stored_state
+from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.results.resolution import CORRECT
-from lottery.runner.assemble import starting_point, training_of
+from lottery.runner.assemble import training_of
 from lottery.runner.context import Bench
+from lottery.runner.resume import Clock, as_json, resume
+from lottery.runner.starting_point import starting_point
 from lottery.store.manifest import Status
 from lottery.training.running_statistics import finite
 from lottery.training.trainer import Diverged, Stopped, Training
@@ -30,9 +32,7 @@ from lottery.values import Chosen
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
-    from lottery.pruning.iterative import Start
-
-CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
+    from lottery.pruning.start import Start
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Prog
     with prepared(bench.machine, bench.plan.recipe.train.precision):
         start = start or starting_point(bench, job)
         training = training_of(bench, job, start)
-        clock = _Clock(bench, job, training, began)
+        clock = Clock(bench, job, training, began)
         mask = start.mask
         start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
         try:
             with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
                 clock.held = held if start.gradual else None
-                clock.past = _resume(bench, job, training, held)
+                clock.past = resume(bench, job, training, held)
                 if start.gradual is not None:
                     training.after_step = _pruner(training, held, start.gradual)
                 yield from _advance(bench, training, clock)
@@ -80,11 +80,11 @@ def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Prog
             raise Interrupted(bench.stop.signal or 0) from stopped
         except Diverged as diverged:
             result = {"diverged": diverged.step, "curve": training.curve, **_shape(training, [mask])}
-            files, status = {"metrics.json": _json(result)}, "diverged"
+            files, status = {"metrics.json": as_json(result)}, "diverged"
     if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
         chosen = bench.store.read_json(rate.key, "metrics.json")
         about = {"lr": chosen["lr"], "lr_edge": chosen["edge"]}
-        files["metrics.json"] = _json({**json.loads(files["metrics.json"]), **about})
+        files["metrics.json"] = as_json({**json.loads(files["metrics.json"]), **about})
     _commit(bench, job, files, status, clock.seconds(), clock.environment())
     bench.store.drop_checkpoints(job.key)
 
@@ -94,7 +94,7 @@ def _commit(
 ) -> None:
     bench.store.commit(
         job.key,
-        {"job.json": _json(job.identity), **files},
+        {"job.json": as_json(job.identity), **files},
         kind=job.kind,
         status=status,
         parent=job.parent,
@@ -118,8 +118,8 @@ def _choice(bench: Bench, job: Job) -> tuple[dict[str, bytes], Status]:
     assert tune is not None
     chosen = choose(list(measures.items()), tune.by)
     if chosen is None:
-        return {"metrics.json": _json({"diverged": min(steps), "rates": sorted(measures)})}, "diverged"
-    return {"metrics.json": _json(chosen)}, "done"
+        return {"metrics.json": as_json({"diverged": min(steps), "rates": sorted(measures)})}, "diverged"
+    return {"metrics.json": as_json(chosen)}, "done"
 
 
 def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
@@ -135,92 +135,7 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
     return after_step
 
 
-@dataclass(frozen=True)
-class Past:
-    """What earlier sessions of a job took, and the environments they ran in where those were others than this one."""
-
-    seconds: float = 0.0
-    environments: tuple[dict[str, Any], ...] = ()
-
-
-def _resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
-    """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
-
-    The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
-    a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one."""
-    here = environment_of(bench, training)
-    states = []
-    saved = bench.store.load_checkpoint(job.key)
-    if saved is not None:
-        values = json.loads(saved[1]["state.json"])
-        past = Past(float(values["seconds"]), tuple(values["environments"]))
-        states.append((decode(saved[1]["state.safetensors"])[0], values["training"], past))
-    for key in job.needs if job.kind in ("rewind", "dense") else ():
-        manifest = bench.store.find(key) if bench.plan.jobs[key].kind == "rewind" else None
-        if manifest is not None and manifest.status == "done":
-            environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
-            past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
-            tensors, values = read_state(bench.store, key)
-            states.append((network_state(training.model, tensors), values, past))
-    states = [
-        (tensors, values, past)
-        for tensors, values, past in states
-        if training.step <= values["step"] <= training.stop
-        and not (bench.machine.deterministic and not all(agree(each, here) for each in past.environments))
-    ]
-    if not states:
-        return Past()
-    tensors, values, past = max(states, key=lambda state: state[1]["step"])
-    try:
-        if saved is not None and "mask.safetensors" in saved[1]:
-            held.tighten(Mask.unpack(*decode(saved[1]["mask.safetensors"])))
-        training.restore(tensors, values)
-    except DamagedFile:
-        bench.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
-        raise
-    return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
-
-
-def environment_of(bench: Bench, training: Training) -> dict[str, Any]:
-    """What beside the recipe may change a training in its last bits."""
-    return {**bench.machine.environment(), "engine": training.engine.name}
-
-
-class _Clock:
-    """What a job took over all its sessions and where they ran; saves a checkpoint when one is due."""
-
-    def __init__(self, bench: Bench, job: Job, training: Training, began: float):
-        self.bench, self.job, self.training = bench, job, training
-        self.began, self.past = began, Past()
-        self.held: Held | None = None  # where the mask changes in the course of the training
-        self._saved, self._every = time.monotonic(), bench.checkpoint_seconds
-
-    def seconds(self) -> float:
-        return self.past.seconds + time.monotonic() - self.began
-
-    def environment(self) -> dict[str, Any]:
-        """Of this session; with `earlier`, those of earlier ones where they differ: never mixed in silence."""
-        here = environment_of(self.bench, self.training)
-        return {**here, "earlier": list(self.past.environments)} if self.past.environments else here
-
-    def save_if_due(self, now: float) -> None:
-        if now - self._saved >= self._every:
-            self.save()
-
-    def save(self) -> None:
-        before = time.monotonic()
-        tensors, values = self.training.state()
-        environments = [environment_of(self.bench, self.training), *self.past.environments]
-        state = {"training": values, "seconds": self.seconds(), "environments": environments}
-        files = {"state.safetensors": encode(tensors), "state.json": _json(state)}
-        if self.held is not None:
-            files["mask.safetensors"] = encode(*self.held.mask.pack())
-        self.bench.store.save_checkpoint(self.job.key, self.training.step, files)
-        self._saved = time.monotonic()
-        self._every = max(self.bench.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
-
-
-def _advance(bench: Bench, training: Training, clock: _Clock) -> Iterator[Progress]:
+def _advance(bench: Bench, training: Training, clock: Clock) -> Iterator[Progress]:
     first, shown, shown_step = training.step, time.monotonic(), training.step
     began = shown
     for step in training.steps():
@@ -243,7 +158,7 @@ def _check_weights(training: Training) -> None:
 
 def _state_files(training: Training) -> dict[str, bytes]:
     tensors, values = training.state()
-    return {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": _json(values)}
+    return {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": as_json(values)}
 
 
 def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[str, bytes]:
@@ -251,7 +166,7 @@ def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[s
 
     Metrics of every job, of a trial without the test set; a bit for each test example that says whether it was
     recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon."""
-    files = {"metrics.json": _json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
+    files = {"metrics.json": as_json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
     if training.correct:
         files[CORRECT] = encode(*pack_correct(training.correct))
     if job.kind in ("dense", "ticket", "retraining") or job.own_trunk:
@@ -283,7 +198,3 @@ def _counted(found: Sequence[Mask]) -> dict[str, Any]:
         "sizes": sizes,
         "collapsed": collapsed,
     }
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode()

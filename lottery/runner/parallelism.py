@@ -13,7 +13,8 @@ import torch
 
 from lottery.device import cores, machine, prepared
 from lottery.plan.agenda import width
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
 from lottery.runner.estimate import dense_training, missing_jobs, steps_of
 
 if TYPE_CHECKING:

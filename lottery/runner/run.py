@@ -3,184 +3,28 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 
 import torch
 
-from lottery import registry
-from lottery.data import duplicates
-from lottery.data.holdout import lost_class
-from lottery.data.splits import fingerprint, load
-from lottery.device import computes_bf16, machine
-from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError, UsageError
-from lottery.network.build import prunable
-from lottery.network.suitability import check_weights
+from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError
 from lottery.plan.agenda import BAD, Agenda, ranks
-from lottery.plan.jobs import Job, other_data
-from lottery.plan.keys import data_identity, digest
-from lottery.pruning.mask import Mask
-from lottery.recipe import finetuning
-from lottery.results.artifacts import StoredLevel
-from lottery.results.record import asked_plan
-from lottery.runner.assemble import check_engine
-from lottery.runner.batch_sizes import check_batches
+from lottery.plan.jobs import Job
+from lottery.results.planning import plan_with_walks
+from lottery.runner.checks import check
 from lottery.runner.context import Bench
-from lottery.runner.criterion_check import check_criterion
-from lottery.runner.estimate import disk_bytes, missing_jobs, steps_of
+from lottery.runner.estimate import steps_of
 from lottery.runner.events import ENDS, Event, Outcome, Request
 from lottery.runner.execute import execute
-from lottery.runner.parallelism import share_out
-from lottery.signals import Stop
-from lottery.store.store import Store
-from lottery.values import Component
+from lottery.runner.prepare import check_disk, look, prepare
 
 __all__ = ["Event", "Outcome", "Request", "check", "look", "prepare", "work"]
 
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 WAIT_SECONDS = 0.1  # before looking again whether other processes have finished what the rest waits for
-
-
-def look(request: Request, stop: Stop | None = None) -> Bench:
-    """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
-    jobs = 1 if request.jobs == "auto" else request.jobs
-    where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
-    splits = load(request.recipe.data.component, request.data)
-    others = {_name(dataset): load(dataset, request.data) for dataset in other_data(request.recipe)}
-    store = Store(request.store)
-    bench = Bench(
-        asked_plan(
-            request.recipe, fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}, store
-        ),
-        store,
-        where,
-        splits,
-        request.checkpoint_seconds,
-        jobs,
-        stop or Stop(),
-        load=lambda dataset: others[_name(dataset)],
-    )
-    check(bench)
-    if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
-        logging.getLogger("lottery").warning(
-            "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
-        )
-    if request.jobs == "auto":
-        share_out(bench)
-    return bench
-
-
-def _name(dataset: Component) -> str:
-    return digest(registry.datasets.identity(dataset))
-
-
-def prepare(request: Request, stop: Stop | None = None) -> Bench:
-    """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
-    bench = look(request, stop)
-    _check_disk(bench)
-    bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
-    for identity, seen in bench.plan.others.items():
-        bench.store.remember_data(identity, seen)
-    duplicates.look(bench.store, bench.plan.fingerprint, bench.splits)
-    for dataset in other_data(request.recipe):
-        assert bench.load is not None
-        duplicates.look(bench.store, bench.plan.others[_name(dataset)], bench.load(dataset))
-    return bench
-
-
-def _check_disk(bench: Bench) -> None:
-    need, free = disk_bytes(bench, missing_jobs(bench)), bench.store.free_bytes()
-    if need > free:
-        raise MachineError(
-            f"{bench.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
-            "make room or name another place with --store"
-        )
-
-
-def check(bench: Bench) -> None:
-    """What only the model and the data can tell: layers that rates name, lengths in steps. Raises UsageError."""
-    recipe, seed = bench.plan.recipe, bench.plan.recipe.seeds[0]
-    network = bench.blank()
-    mask = Mask.dense(prunable(network))
-    check_weights(recipe, network)
-    for job in bench.plan:
-        if job.kind == "ticket" and job.seed == seed:
-            StoredLevel(bench, job).pruning.check(mask)
-    for dataset in other_data(recipe):
-        bench.data(seed, dataset)
-    if recipe.train.label_smoothing and bench.data(seed).regression:
-        raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")
-    _check_metrics(bench, seed)
-    _check_classes(bench)
-    for optimizer in recipe.train.optimizer:
-        check_engine(bench, optimizer)
-    check_criterion(bench)
-    _check_lengths(bench, seed)
-    check_batches(bench, seed)
-
-
-def _check_metrics(bench: Bench, seed: int) -> None:
-    """What is measured beside accuracy has a meaning for these data."""
-    data, metrics = bench.data(seed), bench.plan.recipe.metrics
-    if metrics and data.regression:
-        raise UsageError(f"metrics: {metrics[0]} is of classes, the targets of these data are numbers; leave it out")
-    if "top5" in metrics and data.classes < 6:
-        raise UsageError(f"metrics: top5 of {data.classes} classes is always 1; leave it out")
-
-
-def _check_classes(bench: Bench) -> None:
-    """Say it where the split of a seed leaves nothing of a class to train on."""
-    recipe, data = bench.plan.recipe, bench.plan.recipe.data
-    if data.stratify or not (data.validation or data.limit):  # where there are all, or some of each
-        return
-    if lost := lost_class(bench.splits.train_y, recipe.seeds, data.validation, data.limit):
-        logging.getLogger("lottery").warning(
-            "data: the split of seed %d leaves no training example of class %d; `stratify: true` keeps some of each",
-            *lost,
-        )
-
-
-def _check_lengths(bench: Bench, seed: int) -> None:
-    """Points of the training that the recipe names, in steps of each optimizer it trains with."""
-    recipe = bench.plan.recipe
-    inside = [branch.component.args.get("optimizer") for branch in recipe.branches]
-    for optimizer in [*recipe.train.optimizer, *(each for each in inside if isinstance(each, Component))]:
-        total = bench.steps(recipe.train.length, seed, optimizer)
-        points = [bench.steps(rewind.to, seed, optimizer) for rewind in recipe.rewind]
-        for rewind, point in zip(recipe.rewind, points, strict=True):
-            if point >= total:
-                raise UsageError(
-                    f"rewind: {rewind.to} is not before the end of training at step {total} ({optimizer.name})"
-                )
-        _check_other_data(bench, seed, optimizer)
-        finetuning.check(recipe, partial(bench.steps, seed=seed, optimizer=optimizer))
-        if (during := recipe.prune.during) is not None:
-            start, end = (bench.steps(length, seed, optimizer) for length in (during.start, during.end))
-            if not max(start, *points) < end <= total:
-                raise UsageError(
-                    f"prune.during: from step {start}, or the rewind point, to {end} is no stretch of the {total} "
-                    f"steps ({optimizer.name})"
-                )
-
-
-def _check_other_data(bench: Bench, seed: int, optimizer: Component) -> None:
-    """A rewind point, or a length, in epochs is another step on other data: something must be left to train."""
-    recipe = bench.plan.recipe
-    for index, branch in enumerate(recipe.branches):
-        if (dataset := branch.component.args.get("dataset")) is None:
-            continue
-        total = bench.steps(recipe.train.length, seed, optimizer, dataset)
-        for rewind in recipe.rewind:
-            if (point := bench.steps(rewind.to, seed, optimizer, dataset)) >= total:
-                raise UsageError(
-                    f"branches.{index}.dataset: on {dataset.name} the rewind point {rewind.to} is step {point} and "
-                    f"train.length {recipe.train.length} ends at step {total}: nothing is left to train "
-                    f"({optimizer.name}); give both in the same unit"
-                )
 
 
 def work(bench: Bench) -> Iterator[Event]:
@@ -252,12 +96,12 @@ def _goes_on(bench: Bench, ended: dict[str, str]) -> bool:
     """Whether there are jobs to run after those that have ended; gives the bench the plan that has them."""
     if bench.plan.recipe.prune.auto is None:
         return False
-    planned = asked_plan(bench.plan.recipe, bench.plan.fingerprint, bench.plan.others, bench.store)
+    planned = plan_with_walks(bench.plan.recipe, bench.plan.fingerprint, bench.plan.others, bench.store)
     for key in [key for key, end in ended.items() if end in ("found", "done") and bench.store.find(key) is None]:
         del ended[key]  # quarantined while the results were read
     if planned.jobs.keys() - bench.plan.jobs.keys():
         bench.plan = planned
-        _check_disk(bench)
+        check_disk(bench)
     return len(ended) < len(bench.plan)
 
 

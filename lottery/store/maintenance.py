@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,8 +78,10 @@ def summarize(store: Store) -> Summary:
     )
 
 
-def garbage(store: Store, now: float) -> Garbage:
-    """(path, bytes, reason) of all that can go. What a finished job committed is never among it."""
+def find_garbage(store: Store) -> Garbage:
+    """Return (path, bytes, reason) of all that can go: leftovers of dead processes, checkpoints of finished jobs, what
+    was put aside as damaged, expired leases. What a finished job committed is never among it."""
+    now = time.time()
     found: Garbage = []
     for path in _drafts(store.root):
         if write.abandoned(path, now):
@@ -92,6 +95,16 @@ def garbage(store: Store, now: float) -> Garbage:
         found.append((path, _size(path), "damaged, put aside"))
     found += [(path, _size(path), "lease that has expired") for path in store.leases.expired(now)]
     return found
+
+
+def collect(store: Store, items: Sequence[tuple[Path, int, str]]) -> int:
+    """Remove what is on the list and is still garbage. Return the bytes freed."""
+    asked, freed = {path for path, _, _ in items}, 0
+    for path, size, _ in find_garbage(store):
+        if path in asked:
+            write.remove(path)
+            freed += size
+    return freed
 
 
 def _drafts(root: Path) -> Iterator[Path]:

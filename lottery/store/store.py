@@ -17,7 +17,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,6 @@ from lottery.files import write
 from lottery.files.read import identity, names_in, parse_json, read_bytes, read_start
 from lottery.store.checkpoints import Checkpoints
 from lottery.store.leases import Leases
-from lottery.store.maintenance import Garbage, Summary, garbage, summarize
 from lottery.store.manifest import (
     KEY,
     MANIFEST,
@@ -45,7 +44,6 @@ from lottery.store.manifest import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FileRecord", "Manifest", "Store", "Summary"]
 
 ATTEMPTS = 5  # to commit a job whose folder turns out damaged
 MOST_FAILURE_BYTES = 1 << 20
@@ -297,23 +295,6 @@ class Store:
         with suppress(MachineError, UsageError):
             write.make_folder(path.parent)
             write.append(path, json.dumps(line, default=str).encode() + b"\n")
-
-    def summary(self) -> Summary:
-        """Counts of finished, running, interrupted, failed and damaged jobs."""
-        return summarize(self)
-
-    def garbage(self) -> Garbage:
-        """(path, bytes, reason) of leftovers, checkpoints of finished jobs and the quarantine; never of results."""
-        return garbage(self, time.time())
-
-    def collect(self, items: Sequence[tuple[Path, int, str]]) -> int:
-        """Remove what is on the list and is still garbage. Returns bytes freed."""
-        asked, freed = {path for path, _, _ in items}, 0
-        for path, size, _ in self.garbage():
-            if path in asked:
-                write.remove(path)
-                freed += size
-        return freed
 
     def free_bytes(self) -> int:
         """Bytes free where the store is, or is going to be."""

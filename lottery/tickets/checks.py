@@ -31,7 +31,8 @@ from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, unpack
 from lottery.runner.assemble import optimizer_of
 from lottery.tickets.measures import Found, dense_measures, ticket_measures
-from lottery.training.trainer import Diverged, load_optimizer
+from lottery.training.state import load_optimizer
+from lottery.training.trainer import Diverged
 from lottery.values import Duration
 
 if TYPE_CHECKING:

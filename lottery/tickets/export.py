@@ -12,12 +12,12 @@ from lottery.data.splits import load
 from lottery.errors import DamagedFile, UsageError
 from lottery.files.tensors import part
 from lottery.plan.keys import SCHEMA, digest
-from lottery.pruning.iterative import Weights
+from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, read_mask, read_state, read_trained
 from lottery.tickets.file import Identity, Ticket, written
 from lottery.tickets.recipe import check_sources, recipe_of
-from lottery.training.trainer import flatten, unflatten
+from lottery.training.state import flatten, unflatten
 
 if TYPE_CHECKING:
     from lottery.pruning.mask import Mask

@@ -23,12 +23,12 @@ from lottery.files.tensors import decode, encode, part
 from lottery.network.build import build_model
 from lottery.network.layout import load as load_state
 from lottery.plan.keys import SCHEMA, digest
-from lottery.pruning.iterative import Spec, Start
 from lottery.pruning.mask import Mask
+from lottery.pruning.start import Spec, Start
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import unpack
 from lottery.tickets.recipe import check_sources, recipe_of
-from lottery.training.trainer import unflatten
+from lottery.training.state import unflatten
 from lottery.values import Component
 
 if TYPE_CHECKING:

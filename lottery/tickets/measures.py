@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lottery.device import prepared
-from lottery.pruning.iterative import Start
+from lottery.pruning.start import Start
 from lottery.recipe.readings import READINGS, Reading
 from lottery.results.artifacts import unpack
 from lottery.runner.assemble import training_of

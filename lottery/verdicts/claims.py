@@ -10,24 +10,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.analysis.accuracy import (
+from lottery.analysis.cells import (
     Place,
-    Row,
+    accuracies,
     by_place,
-    density_label,
+    declared,
+    densities,
     differences_by_seed,
-    finite,
-    head,
-    optimizer_labels,
-    rewind_label,
+    diverged,
+    floor,
 )
-from lottery.analysis.cells import accuracies, declared, densities, diverged, floor
-from lottery.analysis.other_readings import with_other_readings
+from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.audit.audit import audit
 from lottery.errors import UsageError
 from lottery.plan.origins import origin_of
-from lottery.results.families import only_by_families, stands_for_a_claim
+from lottery.recipe.families import only_by_families, stands_for_a_claim
 from lottery.results.study import once
 from lottery.statistics import paired
+from lottery.verdicts.other_readings import with_other_readings
 from lottery.verdicts.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
 from lottery.words import counted
 
@@ -54,7 +54,7 @@ def rows(study: Study) -> list[Row]:
     better, `p_inferior` that it is worse, each also adjusted over the densities of its control by `correction`.
     `verdict` is superior, inferior, inconclusive (then with the `seeds_needed`, see there), or withheld where the audit
     found something. A density whose trainings all diverged has a row too: it is a test of its family. What it would be
-    at the other steps that could be read stands beside it, see `lottery.analysis.other_readings`.
+    at the other steps that could be read stands beside it, see `lottery.verdicts.other_readings`.
     Raises UsageError where the recipe has no `compare`, or no control that stands for a claim."""
     return with_other_readings(study, _at_report(study), partial(_at_report, plans=False))
 
@@ -109,7 +109,7 @@ def _of_control(
     study: Study, branch: BranchSpec, compare: CompareSpec, plans: bool
 ) -> list[tuple[tuple[int, int, int], Row]]:
     """The rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
-    known, withheld = densities(study), study.audit.withheld()
+    known, withheld = densities(study), audit(study).withheld()
     families = _families(study, branch.label)
     points = list(dict.fromkeys(place[1] for place in by_place(study)))
     modes = {rewind_label(rewind): rewind.mode for rewind in study.recipe.rewind}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
 from lottery.analysis.cells import densities, floor
+from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
 from lottery.plan.frontier import FUTILE, Step, over, rule, seeds_trained
-from lottery.results.record import walks
+from lottery.results.planning import walks
 from lottery.results.study import once
 
 if TYPE_CHECKING:

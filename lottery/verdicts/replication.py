@@ -8,22 +8,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import (
+from lottery.analysis.cells import (
+    Cells,
     Place,
-    Row,
+    accuracies,
     by_place,
-    density_label,
+    censored,
+    dense,
+    densities,
     differences_by_seed,
-    finite,
-    optimizer_labels,
-    rewind_label,
+    diverged,
+    floor,
+    steps,
 )
-from lottery.analysis.cells import Cells, accuracies, censored, dense, densities, diverged, floor, steps
-from lottery.analysis.other_readings import with_other_readings
+from lottery.analysis.labels import Row, density_label, finite, optimizer_labels, rewind_label
+from lottery.audit.audit import audit
 from lottery.errors import UsageError
 from lottery.recipe.readings import IN_WORDS, READINGS
 from lottery.results.study import once
 from lottery.verdicts import published_claims
+from lottery.verdicts.other_readings import with_other_readings
 from lottery.verdicts.published_claims import Judgement, Seen
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ def rows(study: Study) -> list[Row]:
     claim on any of them the other way round, see `judgement.confidences`. Where the audit withholds a side, or a seed
     of the plan is not finished, nothing is decided and `note` says why. `seeds_needed` would decide this density,
     `claim_seeds_needed` the claim. What would be seen at the other steps that could be read stands beside it
-    (`estimate_end`, `here_end`, see `lottery.analysis.other_readings`).
+    (`estimate_end`, `here_end`, see `lottery.verdicts.other_readings`).
     Raises UsageError where the recipe replicates nothing."""
     return with_other_readings(study, _at_report(study), _at_report, "estimate", "here")
 
@@ -225,7 +229,7 @@ def _hindrances(study: Study, at: Place, name: str) -> list[str]:
     seeds = {job.seed for job, _ in planned}
     why = [f"{name}: {len(done)} of {len(seeds)} seeds finished"] * (done != seeds)
     cell: Cell = (at[0], at[1], 0 if name == "dense" else at[2], name)
-    return why + [f"{name}: {reason}" for reason in study.audit.withheld().get(cell, ())]
+    return why + [f"{name}: {reason}" for reason in audit(study).withheld().get(cell, ())]
 
 
 def _jobs(study: Study, at: Place, name: str) -> Sequence[tuple[Job, Record | None]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Row, by_place, density_label, head, optimizer_labels, rewind_label
-from lottery.analysis.cells import declared
+from lottery.analysis.cells import by_place, declared
+from lottery.analysis.labels import Row, density_label, head, optimizer_labels, rewind_label
 from lottery.verdicts.verdicts import rows, sparsest
 from lottery.words import counted
 

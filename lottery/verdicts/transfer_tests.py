@@ -7,18 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import (
-    SCORE,
-    Row,
-    by_seed,
-    differences_by_seed,
-    finite,
-    head,
-    optimizer_labels,
-    rewind_label,
-)
-from lottery.analysis.cells import accuracies, dense, densities, diverged, floor
+from lottery.analysis.cells import SCORE, accuracies, by_seed, dense, densities, differences_by_seed, diverged, floor
+from lottery.analysis.labels import Row, finite, head, optimizer_labels, rewind_label
 from lottery.analysis.transfer import declared_transfer
+from lottery.audit.audit import audit
 from lottery.results.study import once
 from lottery.statistics import paired
 
@@ -149,7 +141,7 @@ def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld:
 def _withheld(study: Study, cell: _Cell, labels: Sequence[str]) -> list[str]:
     """Why no verdict is given: what the audit found of either side."""
     point, level, finder, retrainer = cell.key
-    found = study.audit.withheld()
+    found = audit(study).withheld()
     theirs = (0, "dense") if cell.against == "dense" else (level, "ticket")
     sides = ((finder, point, level, f"with {labels[retrainer]}"), (retrainer, point, *theirs))
 

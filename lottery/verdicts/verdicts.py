@@ -7,15 +7,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import Place, Row, by_place, density_label, finite, head, optimizer_labels, rewind_label
-from lottery.analysis.cells import censored, declared, dense, densities, differences, floor, steps
-from lottery.analysis.other_readings import with_other_readings
+from lottery.analysis.cells import Place, by_place, censored, declared, dense, densities, differences, floor, steps
+from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.audit.audit import audit
 from lottery.audit.disclosures import of_cell
-from lottery.results.families import only_by_families
+from lottery.recipe.families import only_by_families
 from lottery.results.study import once
 from lottery.statistics import paired
 from lottery.verdicts.decisions import Cell, Decision, decide, ended, only_corrected
 from lottery.verdicts.frontier import decided
+from lottery.verdicts.other_readings import with_other_readings
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def rows(study: Study) -> list[Row]:
     better at least, at all densities together (Bonferroni). `steps_ratio` is the geometric mean of the ratio of
     early-stop steps; `seeds_needed` how many seeds the seen spread calls for where a density by itself shows nothing.
     The verdict is `withheld` where the audit found a difference that the recipe does not name. What it would be at the
-    other steps that could be read stands beside it, see `lottery.analysis.other_readings`.
+    other steps that could be read stands beside it, see `lottery.verdicts.other_readings`.
     Raises UsageError where the recipe declares no margin."""
     return with_other_readings(study, _at_report(study), _at_report)
 
@@ -44,7 +45,7 @@ def rows(study: Study) -> list[Row]:
 def _at_report(study: Study) -> list[Row]:
     compare, recipe = declared(study), study.recipe
     table: list[Row] = []
-    labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), study.audit.withheld()
+    labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), audit(study).withheld()
     for (optimizer, rewind), places in _sequences(study).items():
         first = next(each for each in recipe.rewind if rewind_label(each) == rewind)
         may_win = first.to.value == 0 and first.mode == "weights" and bool(recipe.data.validation)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery.analysis.provenance import DIGITS
 from lottery.audit import protocol_checks
+from lottery.audit.audit import audit
 from lottery.audit.disclosures import sentences
 from lottery.audit.evidence import Evidence
 from lottery.errors import DamagedFile
+from lottery.plan.keys import DIGITS
 from lottery.results.artifacts import read_state
 from lottery.results.resolution import CORRECT
 
@@ -59,7 +60,7 @@ class Check:
 def of_records(study: Study) -> Iterator[Check]:
     """Yield the checks that need neither data nor a network, as they are made."""
     yield _files(study)
-    found, audit = study.found, study.audit
+    found, audited = study.found, audit(study)
     own = [record for key, record in found.items() if record.manifest.key == key]
     trained = [record for record in own if record.diverged is None]
     counts = {
@@ -70,7 +71,7 @@ def of_records(study: Study) -> Iterator[Check]:
     for name, proves in RECORDS.items():
         wrong = [
             f"{finding.key[:DIGITS]} ({labels.get(finding.key, 'a training')}): {finding.note}"
-            for finding in audit.findings
+            for finding in audited.findings
             if finding.field == name and not finding.dense and not finding.ours
         ]
         yield Check(name, proves, counts.get(name, len(own)), tuple(dict.fromkeys(wrong)))
@@ -79,13 +80,13 @@ def of_records(study: Study) -> Iterator[Check]:
 
 def said_only(study: Study, *, again: bool) -> list[str]:
     """Return what is recorded without a proof, and what a reader must be told."""
-    unproven = dict.fromkeys(words for each in study.audit.unproven.values() for words in each)
+    unproven = dict.fromkeys(words for each in audit(study).unproven.values() for words in each)
     return [*unproven, *SAID, *(() if again else (NOT_AGAIN,))]
 
 
 def notes(study: Study) -> list[str]:
     """Return what a reader must be told beside the checks, such as withheld verdicts and left-out seeds."""
-    withheld = sum(not finding.named and bool(finding.ours or finding.dense) for finding in study.audit.findings)
+    withheld = sum(not finding.named and bool(finding.ours or finding.dense) for finding in audit(study).findings)
     unfair = (
         f"{withheld} differences from dense networks are not named and withhold verdicts: --view audit of the table"
     )

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.analysis.provenance import DIGITS
-from lottery.cli.progress import duration
 from lottery.device import cores
-from lottery.runner.run import look
+from lottery.plan.keys import DIGITS
+from lottery.runner.prepare import look
 from lottery.verification.records import Check
 from lottery.verification.states import CHECKS, Proof, jobs_of, proofs
+from lottery.words import duration
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan

@@ -16,12 +16,15 @@ from lottery.errors import LotteryError, MachineError
 from lottery.files.tensors import part
 from lottery.network.initial_weights import ROUNDING, distance, elsewhere
 from lottery.network.layout import state_of
-from lottery.pruning.iterative import Start
-from lottery.pruning.mask import Mask, masked
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
+from lottery.pruning.start import Start
 from lottery.recipe.readings import READINGS
-from lottery.results.artifacts import StoredLevel, read_correct, read_mask, read_state, read_trained, stored_state
-from lottery.runner.assemble import starting_point, training_of
-from lottery.runner.execute import environment_of
+from lottery.results.artifacts import read_correct, read_mask, read_state, read_trained, stored_state
+from lottery.runner.assemble import training_of
+from lottery.runner.resume import environment_of
+from lottery.runner.starting_point import starting_point
+from lottery.runner.stored_level import StoredLevel
 from lottery.tickets.measures import FEW_EXAMPLES, FEW_OF_ALL, LOSS_ROUNDING
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from lottery.values import Component
 if TYPE_CHECKING:
     import torch
 
-    from lottery.pruning.iterative import Level, Start, Weights
     from lottery.pruning.mask import Mask
+    from lottery.pruning.scoring import Weights
+    from lottery.pruning.start import Level, Start
 
 Positive = Annotated[float, Field(gt=0)]
 Kept = Literal["mode", "rewound"]  # weights as the mode of rewinding has them, or those of the rewind point
@@ -89,8 +90,8 @@ def random(
 
     With `weights: rewound` or `weights: mode` the mask is random but the weights are the dense network's own, which is
     `shuffle` with another draw."""
-    from lottery.catalogue.criteria import Context
     from lottery.pruning.mask import Mask, keep_top
+    from lottery.pruning.scoring import Context
 
     mask = level.mask
     dense = Mask.dense(mask)

@@ -11,7 +11,7 @@ from lottery.registry import branches
 if TYPE_CHECKING:
     import torch
 
-    from lottery.pruning.iterative import Level, Start
+    from lottery.pruning.start import Level, Start
 
 
 @branches.register(

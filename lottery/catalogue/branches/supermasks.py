@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from lottery.pruning.iterative import Level, Start, Weights
+    from lottery.pruning.scoring import Weights
+    from lottery.pruning.start import Level, Start
 
 Frozen = Literal["rewound", "constant"]
 WEIGHTS = {"rewound": REWOUND, "constant": "one absolute value a layer, original signs"}  # by the key `weights`

@@ -14,7 +14,7 @@ from numba.core import event
 from torch import Tensor
 
 from lottery.catalogue.models._perceptron import Perceptron
-from lottery.engines.choose import Rule, layers, rule
+from lottery.engines.support import Rule, layers, rule
 from lottery.pruning.mask import Mask
 from lottery.training.objective import Objective
 from lottery.training.trainer import Stopped

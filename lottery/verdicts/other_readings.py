@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lottery.audit.audit import audit
 from lottery.recipe.readings import IN_WORDS, READINGS, Reading
 from lottery.results.study import Study
 
 if TYPE_CHECKING:
-    from lottery.analysis.accuracy import Row
+    from lottery.analysis.labels import Row
     from lottery.recipe.schema import Recipe
 
 _NAMES = ("optimizer", "rewind", "level", "against", "claim")  # what tells rows apart
@@ -27,7 +28,7 @@ def read_at(study: Study, reading: Reading) -> Study:
     The audit is the study's own: it holds for every reading."""
     recipe = study.recipe.model_copy(update={"report": reading})
     other = Study(replace(study.plan, recipe=recipe), study.found, study.store, study.data)
-    vars(other)["audit"] = study.audit
+    other.made[audit.__wrapped__] = audit(study)  # type: ignore[attr-defined]
     return other
 
 

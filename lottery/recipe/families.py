@@ -8,7 +8,6 @@ from lottery import registry
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec, Recipe
-    from lottery.results.study import Study
 
 
 def families(recipe: Recipe) -> int:
@@ -41,12 +40,6 @@ def acting(recipe: Recipe) -> CompareSpec | None:
     if compare is None or compare.families == "each":
         return compare
     return compare.model_copy(update={"confidence": 1 - compare.alpha / max(1, families(recipe))})
-
-
-def alpha_of(study: Study) -> float | None:
-    """Return the level at which each family of claims of a study is tested; None where nothing is compared."""
-    compare = acting(study.recipe)
-    return None if compare is None else compare.alpha
 
 
 def only_by_families(recipe: Recipe, p: float) -> str:

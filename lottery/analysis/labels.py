@@ -1,0 +1,60 @@
+"""Labels of rows: optimizers, densities, rewind points and learning rates as tables show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lottery.values import Component
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import Recipe
+    from lottery.recipe.types import RewindSpec
+
+Row = dict[str, Any]
+DENSE = "(dense)"
+
+
+def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
+    """The optimizers' names; those that share one also say in what they differ."""
+    labels = []
+    for optimizer in optimizers:
+        twins = [other for other in optimizers if other.name == optimizer.name]
+        keys = sorted({key for twin in twins for key in twin.args})
+        differing = [key for key in keys if len({str(twin.args.get(key)) for twin in twins}) > 1]
+        given = ", ".join(f"{key}={said(optimizer.args[key])}" for key in differing if key in optimizer.args)
+        labels.append(f"{optimizer.name}({given})" if given else optimizer.name)
+    return labels
+
+
+def said(value: Any) -> str:
+    """An entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as it is."""
+    if not isinstance(value, Component):
+        return str(value)
+    given = ", ".join(f"{key}={said(item)}" for key, item in value.args.items())
+    return f"{value.name}({given})" if given else value.name
+
+
+def head(recipe: Recipe, rewind: str | None, **first: Any) -> Row:
+    """The columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
+    return {**first, "rewind": rewind} if len(recipe.rewind) > 1 else first
+
+
+def whose(row: Row) -> str:
+    """The optimizer of a row, and the rewind point where it says one."""
+    return ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
+
+
+def density_label(density: float) -> str:
+    return f"{100 * density:.4g} %"
+
+
+def rewind_label(rewind: RewindSpec) -> str:
+    to = str(rewind.to) if rewind.to.value else "init"
+    return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
+
+
+def finite(row: Row) -> Row:
+    """The row with None for each number that is not finite."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}

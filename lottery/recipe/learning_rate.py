@@ -1,0 +1,38 @@
+"""The multiplier of the learning rate at each step of a training, from a recipe's schedule and warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lottery.registry import schedules
+from lottery.values import Component, Duration
+
+
+def warmed_up(multiplier: float, step: int, warmup: int) -> float:
+    """The multiplier times a linear ramp: (step + 1)/warmup before step `warmup`, 1 from there (Goyal et al. 2017).
+
+    Composes with each schedule: the schedule itself still counts from step 0."""
+    return multiplier * min(1.0, (step + 1) / warmup) if warmup else multiplier
+
+
+def peak(rate: Callable[[int], float], total: int) -> float:
+    """The highest multiplier of a training of `total` steps: of each of them, or of 20,000 spread over more."""
+    return max(rate(step) for step in {*range(0, total, -(-total // 20_000)), total - 1})
+
+
+def multiplier(
+    schedule: Component, warmup: int, total: int, steps: Callable[[Duration], int]
+) -> Callable[[int], float]:
+    """The multiplier at each step of a training of `total` steps, the first `warmup` of them warming up.
+
+    `steps` says how many steps a length is."""
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, Duration):
+            return Duration(steps(value), "it")
+        return tuple(resolved(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+    args = {name: resolved(value) for name, value in schedule.args.items()}
+    policy: Callable[..., float] = schedules[schedule.name].make
+    return lambda step: warmed_up(policy(step, total, **args), step, warmup)

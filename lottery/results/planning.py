@@ -1,0 +1,103 @@
+"""The plan of a recipe whose levels depend on results, and whose data the store may know."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lottery import registry
+from lottery.errors import DataError
+from lottery.plan.frontier import Pair, Step, rule, walk
+from lottery.plan.jobs import Asked, Plan, other_data, plan
+from lottery.results.record import Record, record_of
+from lottery.results.resolution import floor_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from lottery.plan.jobs import Job
+    from lottery.recipe.schema import Recipe
+    from lottery.recipe.types import RewindSpec
+    from lottery.store.store import Store
+    from lottery.values import Component
+
+
+def plan_from_store(recipe: Recipe, store: Store, data: Path | None) -> Plan:
+    """The plan on the data that the recipe and its branches name, see `known_fingerprint`."""
+    from lottery.plan.keys import digest
+
+    def known(dataset: Component) -> str:
+        return known_fingerprint(recipe.name, dataset, store, data)
+
+    others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
+    return plan_with_walks(recipe, known(recipe.data.component), others, store)
+
+
+def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str], store: Store) -> Plan:
+    """The plan of a recipe; with `levels: auto` as much of it as the rule asks for, after what the store holds."""
+    if recipe.prune.auto is None:
+        return plan(recipe, fingerprint, others)
+    grid = plan(recipe.model_copy(update={"branches": ()}), fingerprint)
+    read: dict[str, Record | None] = {}
+
+    def find(job: Job) -> Record | None:
+        if job.key not in read:
+            read[job.key] = record_of(grid, store, job)
+        return read[job.key]
+
+    dense = (record for job in grid if job.kind == "dense" and (record := find(job)) is not None)
+    walked = walks(grid, find, floor_of(dense, store))
+    asked: Asked = {place: [step.seeds for step in steps] for place, steps in walked.items()}
+    return plan(recipe, fingerprint, others, asked)
+
+
+def walks(
+    plan: Plan, find: Callable[[Job], Record | None], floor: float = 0.0
+) -> dict[tuple[int, int], tuple[Step, ...]]:
+    """The decisions of a recipe with `levels: auto`, by optimizer and rewind, from the records that `find` knows.
+
+    `floor` is the least spread of differences that is believed, see `resolution`."""
+    recipe = plan.recipe
+    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind == "ticket"}
+
+    def pair(place: int, rewind: RewindSpec, level: int, index: int) -> Pair:
+        job = tickets.get((place, rewind, level, recipe.seeds[index]))
+        trunk = [find(each) for each in plan.trunk(job)] if job is not None else [None]
+        dense, ticket = trunk[0], trunk[-1]
+        if dense is not None and dense.diverged is not None:
+            return "dense diverged"
+        if any(record is not None and record.diverged is not None for record in trunk):
+            return "ticket diverged"
+        if dense is None or ticket is None:
+            return None
+        accuracy, reference = ticket.score(recipe.report), dense.score(recipe.report)
+        assert accuracy is not None and reference is not None
+        return accuracy - reference
+
+    return {
+        (place, number): walk(rule(recipe, floor), partial(pair, place, rewind))
+        for place in range(len(recipe.train.optimizer))
+        for number, rewind in enumerate(recipe.rewind)
+    }
+
+
+def known_fingerprint(name: str, dataset: Component, store: Store, data: Path | None) -> str:
+    """The fingerprint of a data set in the folder `data`; where None is named, the one the store has seen, so that a
+    table needs no data, else that of the data in the usual place. `name` is the recipe's.
+
+    Raises DataError where the store knows none and the data is not there either."""
+    from lottery.plan.keys import digest
+
+    seen = store.remembered_data(digest(registry.datasets.identity(dataset)))
+    if len(seen) == 1 and data is None:
+        return seen[0]
+    from lottery.data.splits import fingerprint, load
+    from lottery.paths import data_root
+
+    try:
+        return fingerprint(load(dataset, data_root(data)))
+    except DataError as error:
+        if not seen:
+            raise DataError(f"{store.root}: nothing of {name} has been run in this store, and {error}") from error
+        raise DataError(f"{store.root}: has runs of {name} on {len(seen)} versions of the data, and {error}") from error

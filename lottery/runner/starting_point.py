@@ -1,0 +1,150 @@
+"""The starting point of a job: weights, mask and how it trains, from what is finished in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.network.layout import load
+from lottery.pruning.gradual import Gradual
+from lottery.pruning.iterative import next_start, prune
+from lottery.pruning.mask import Mask
+from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights
+from lottery.pruning.start import Start
+from lottery.runner.context import loss_of
+from lottery.runner.stored_level import StoredLevel
+from lottery.seed import generator, stream
+from lottery.training.objective import without_a_last_one_alone
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.runner.context import Bench
+
+SCORING_BATCH = 128  # examples, where a criterion counts them by class: a second derivative takes memory
+
+
+def starting_point(bench: Bench, job: Job) -> Start:
+    """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
+    if job.kind in ("trial", "rewind", "dense"):
+        return StoredLevel(bench, job).initial
+    trunk = bench.plan.trunk(job)
+    depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
+    if job.kind == "branch":
+        own = _own_mask(bench, trunk) if job.own_trunk else None
+        level = StoredLevel(bench, trunk[-1], job.partner, lambda draws: _criterion(bench, trunk[-1], draws), own)
+        return _acted(job, depth, level)
+    assert job.rewind is not None
+    prune, above, pruning = bench.plan.recipe.prune, StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning
+    if prune.when == "training":
+        assert prune.during is not None
+        during = (prune.during.start, prune.during.end, prune.during.every)
+        start, end, every = (bench.steps(point, job.seed, job.optimizer) for point in during)
+        target = pruning.keep(above.mask)
+        names = pruning.takes_part(above.mask)
+
+        def during_training(step: int) -> Criterion:
+            return _criterion(bench, job, generator(job.seed, f"mask/{step}", depth))
+
+        gradual = Gradual(start, end, every, target, names, during_training)
+        return replace(above.rewound, gradual=gradual)
+    criterion = _criterion(bench, job, generator(job.seed, "mask", depth))
+    rounds = prune.rounds_of_criterion
+    return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
+
+
+def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
+    """What the job's branch makes of this level."""
+    assert job.branch is not None
+    component = job.branch.component
+    draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
+    start = registry.branches[component.name].make(level, draws, **component.args)
+    assert isinstance(start, Start)
+    return start
+
+
+def _own_mask(bench: Bench, trunk: Sequence[Job]) -> Mask:
+    """The mask at the end of a control's own trunk: what the level above it trained, pruned once more.
+
+    What a criterion takes as initial weights are those which that training started from."""
+    job, depth = trunk[-1], len(trunk) - 1
+    above = StoredLevel(bench, trunk[-2])
+
+    def initial() -> Weights:
+        return _acted(above.job, depth - 1, above).weights if depth > 1 else above.rewound.weights
+
+    criterion = _criterion(bench, job, generator(job.seed, "mask", depth), initial)
+    rounds = bench.plan.recipe.prune.rounds_of_criterion
+    return prune(above.trained, above.mask, StoredLevel(bench, job).pruning, criterion, rounds)
+
+
+def _criterion(
+    bench: Bench, job: Job, draws: torch.Generator, initial: Callable[[], Weights] | None = None
+) -> Criterion:
+    """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`.
+
+    Without `initial` the initial weights are those at the rewind point."""
+    prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
+    entry = registry.criteria[prune.criterion.name]
+    level = StoredLevel(bench, job)
+
+    def of(state: Weights) -> nn.Module:
+        network = bench.blank()
+        load(network, state)
+        return network.to(device).eval()
+
+    def examples(count: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        left = data.train_size if count is None else count
+        for x, y in data.evaluation("train"):
+            if left > 0:
+                yield x[:left], y[:left]
+            left -= len(y)
+
+    def balanced(per_class: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return without_a_last_one_alone(data.balanced(per_class, SCORING_BATCH))
+
+    def scored(state: Weights) -> dict[str, Tensor]:
+        return bench.effective({name: value.to(device) for name, value in state.items()})
+
+    @cache
+    def first() -> dict[str, Tensor]:
+        return scored(level.rewound.weights if initial is None else initial())
+
+    def criterion(state: Weights, mask: Mask) -> Scores:
+        weights = scored(state)
+        context = Context(
+            draws,
+            initial=Lazy(mask, lambda name: first()[name]),
+            alive=mask,
+            network=lambda: of(state),
+            loss=loss_of(bench, data),
+            examples=examples,
+            balanced=balanced,
+        )
+        with _scoring(bench.blank(), device, stream(draws.initial_seed(), "score")):
+            scores: Scores = entry.make({name: weights[name] for name in mask}, context, **prune.criterion.args)
+        return scores
+
+    return criterion
+
+
+@contextmanager
+def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """While the `with` block runs, what asks torch's global generators for a draw gets this seed's.
+
+    Recurrent layers do without cuDNN, whose own have no gradient in evaluation mode, and no second one in any."""
+    cudnn = torch.backends.cudnn
+    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    flags = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        cudnn.flags(enabled=False, **flags) if recurrent else nullcontext(),
+    ):
+        torch.manual_seed(seed)
+        yield

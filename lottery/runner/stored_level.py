@@ -1,0 +1,122 @@
+"""A finished level of the trunk, each part read from the store when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from lottery.files.tensors import part
+from lottery.network.build import prunable
+from lottery.network.layout import state_of
+from lottery.plan.keys import exact
+from lottery.pruning.amounts import Pruning
+from lottery.pruning.iterative import rewind
+from lottery.pruning.mask import Mask
+from lottery.pruning.scoring import Criterion, Weights
+from lottery.pruning.start import Start
+from lottery.results.artifacts import read_mask, read_state, read_trained
+from lottery.training.state import unflatten
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.runner.context import Bench
+    from lottery.values import Component
+
+
+class StoredLevel:
+    """A finished level of the trunk (`pruning.iterative.Level`), each part read from the store when it is asked for.
+
+    One that is about to be trained has no mask there yet: it is `pruned`."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        job: Job,
+        partner: str | None = None,
+        criterion: Callable[[torch.Generator], Criterion] | None = None,
+        pruned: Mask | None = None,
+    ):
+        self.bench, self.job, self.number = bench, job, job.level
+        self._partner, self._criterion, self._pruned = partner, criterion, pruned
+        prune = bench.plan.recipe.prune
+        rates, densities = ({n: exact(v) for n, v in given.items()} for given in (prune.rates, job.densities))
+        self.pruning = Pruning(prune.scope, job.fraction, rates, job.times, densities)
+
+    @property
+    def model(self) -> Component:
+        return self.bench.plan.recipe.model
+
+    @property
+    def partner(self) -> StoredLevel:
+        assert self._partner is not None
+        return StoredLevel(self.bench, self.bench.plan.jobs[self._partner])
+
+    @cached_property
+    def mask(self) -> Mask:
+        if self._pruned is not None:
+            return self._pruned
+        if self.job.kind == "dense":
+            return Mask.dense(prunable(self.bench.blank()))
+        return read_mask(self.bench.store, self.job.key)
+
+    @property
+    def trained(self) -> Weights:
+        return read_trained(self.bench.store, self.job.key, None if self.job.kind == "dense" else self.mask)
+
+    @cached_property
+    def rewound(self) -> Start:
+        assert self.job.point is not None
+        tensors, values = read_state(self.bench.store, self.job.point)
+        weights = part(tensors, "model/")
+        spec = self.bench.spec(self.job, first=values["step"])
+        dense = Mask.dense({name: weights[name] for name in prunable(self.bench.blank())})
+        state = unflatten(values["optimizer"], tensors) if values["step"] else None
+        return Start(weights, dense, spec, state)
+
+    @cached_property
+    def start(self) -> Start:
+        trained = {} if self.mode == "weights" else self._ancestor(-2).trained
+        return rewind(self.rewound, trained, self.mask, self.mode)
+
+    @property
+    def mode(self) -> str:
+        assert self.job.rewind is not None
+        return self.job.rewind.mode
+
+    @property
+    def rounds(self) -> int:
+        return self.bench.plan.recipe.prune.rounds_of_criterion
+
+    def criterion(self, generator: torch.Generator) -> Criterion:
+        assert self._criterion is not None
+        return self._criterion(generator)
+
+    @property
+    def initial(self) -> Start:
+        network = self.bench.network(self.job.seed)
+        return Start(state_of(network), Mask.dense(prunable(network)), self.bench.spec(self.job))
+
+    @property
+    def searched(self) -> Fraction:
+        return self.bench.searched(self.job)
+
+    @cached_property
+    def dense(self) -> Weights:
+        return self._ancestor(0).trained
+
+    def _ancestor(self, index: int) -> StoredLevel:
+        return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
+
+    def effective(self, weights: Weights) -> Weights:
+        return self.bench.effective(weights)
+
+    def fresh(self, generator: torch.Generator) -> Weights:
+        return state_of(self.network(self.model, generator))
+
+    def network(self, model: Component, generator: torch.Generator) -> nn.Module:
+        return self.bench.fresh(self.job.seed, model, generator)
