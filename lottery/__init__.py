@@ -16,7 +16,7 @@ __all__ = ["Mask", "__version__", "load_compact", "load_recipe", "load_ticket", 
 
 _HOMES = {
     "Mask": "pruning.mask",
-    "masked": "pruning.mask",
+    "masked": "pruning.masking",
     "load_recipe": "recipe.load",
     "run": "api",
     "table": "api",

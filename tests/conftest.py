@@ -18,7 +18,13 @@ def real_data() -> Path:
     return root
 
 
-LONGEST = ("test_kill", "test_jobs", "test_shipped", "test_run", "test_cli")  # files, in seconds and not in tests
+LONGEST = (
+    "test_kill",
+    "test_processes",
+    "test_shipped",
+    "test_run",
+    "test_commands",
+)  # files, in seconds
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

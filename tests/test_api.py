@@ -14,11 +14,10 @@ from torch import nn
 
 import lottery
 from lottery.signals import Stop, noticed
+from tests.support import ROOT
+from tests.support.micro import micro
 
-sys.path.insert(0, str(Path(__file__).parent))
-from micro import micro
-
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 
 
 def test_the_readmes_training_loop_runs_as_it_stands() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from studies import HERE, dense, everything, hand, made, view_of
 
 from lottery.device import machine, prepared
 from lottery.environment import FIELDS, agree, differing, variables, versions
 from lottery.recipe.audit_fields import FIELDS as AUDITED
+from tests.support.studies import HERE, dense, everything, hand, made, view_of
 
 NOW = {**HERE, "numpy": "2.4", "pillow": "2.4", "curvlinops": "3.0", "plugin mine": "a" * 16}
 

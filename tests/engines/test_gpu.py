@@ -1,0 +1,170 @@
+"""On a CUDA device: the same study, twice the same bytes, killed masks nowhere; steps replayed from CUDA graphs.
+
+Run with `pytest -m gpu`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.device import Machine, prepared
+from lottery.engines.cuda_graph import WARM_UP, CudaGraphs, GraphEngine, unsupported
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
+from lottery.results.record import records
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.store.store import Store
+from lottery.training.engine import DenseEngine
+from lottery.training.objective import Objective
+from tests.support.micro import contents, micro, run_until_stopped
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+SMALL = ("seeds=1", "prune.levels=2")
+
+
+@pytest.mark.parametrize("model", ["{name: lenet, widths: [24, 12], norm: batch}", "{name: conv2, norm: batch}"])
+def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, model: str) -> None:
+    for name in ("a", "b"):
+        request = Request(micro(40, *SMALL, f"model={model}"), Path(), tmp_path / name, "cuda", deterministic=True)
+        events = list(work(prepare(request)))
+        assert {event.kind for event in events} <= {"start", "progress", "done"}
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
+    losses = {}
+    for device in ("cpu", "cuda"):
+        recipe = micro(200, *SMALL, f"train.precision={precision}")
+        bench = prepare(Request(recipe, Path(), tmp_path / device, device))
+        list(work(bench))
+        found = records(bench.plan, Store(tmp_path / device))
+        losses[device] = [record.metrics["end"]["validation_loss"] for record in found.values()]
+    mean = {device: sum(values) / len(values) for device, values in losses.items()}
+    assert mean["cuda"] == pytest.approx(mean["cpu"], rel=0.15)
+
+
+def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
+    from lottery.runner.assemble import training_of
+
+    bench = prepare(Request(micro(40, *SMALL), Path(), tmp_path, "cuda"))
+    list(work(bench))
+    training = training_of(bench, next(job for job in bench.plan if job.kind == "dense"))
+    x, y = next(bench.data(0).epoch(0, 32))
+    training.engine.step(x, y)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.engine.step(x, y)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+CUDA = torch.device("cuda")
+LENET = ("lenet", {"widths": (24, 12), "norm": "batch", "activation": "relu", "dropout": 0.2}, "fp32", 1e-4)
+RESNET = ("resnet20", {"norm": "batch", "activation": "relu"}, "bf16", 3e-2)
+
+
+def batch(step: int) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(step)
+    size = 64 if step % 5 else 24  # the last batch of a pass is a smaller one
+    x, y = torch.randn(size, 3, 32, 32, generator=draws), torch.randint(10, (size,), generator=draws)
+    return x.to(CUDA, memory_format=torch.channels_last), y.to(CUDA)
+
+
+def network(
+    name: str, args: dict[str, object], precision: str, optimizer: str
+) -> tuple[Objective, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = registry.models[name].make((3, 32, 32), 10, **args).to(CUDA, memory_format=torch.channels_last)
+    made = registry.optimizers[optimizer].make(model, lr=2**-9)
+    loss = nn.CrossEntropyLoss()
+    return Objective(model, loss, lambda: iter(()), steps_per_epoch=5, precision=precision, clip=1.0), made
+
+
+def losses(objective: Objective, optimizer: torch.optim.Optimizer, engine: GraphEngine | DenseEngine) -> list[float]:
+    """Of 30 steps under a mask, with a schedule, and with dropout seeded anew at each pass."""
+    found = []
+    weights = {name: p for name, p in objective.model.named_parameters() if p.dim() > 1}
+    draws = torch.Generator().manual_seed(3)
+    mask = Mask({name: torch.rand(weight.shape, generator=draws) < 0.3 for name, weight in weights.items()})
+    with masked(objective.model, mask, optimizer):
+        for step in range(30):
+            if step % 5 == 0:
+                torch.manual_seed(step)
+            optimizer.param_groups[0]["lr"] = 2**-9 * 0.5 ** (step // 10)
+            found.append(engine.step(*batch(step)).item())
+    return found
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw", "rmsprop", "nadam"])
+@pytest.mark.parametrize("kind", [LENET, RESNET], ids=lambda kind: kind[0])
+def test_replayed_steps_agree_with_dense_ones(kind: tuple[str, dict[str, object], str, float], optimizer: str) -> None:
+    name, args, precision, tolerance = kind
+    with prepared(Machine(CUDA, 1, True), precision):
+        dense, graph = (network(name, args, precision, optimizer) for _ in range(2))
+        assert unsupported(*graph) is None
+        wanted = losses(*dense, DenseEngine(*dense))
+        found = losses(*graph, GraphEngine(*graph, CudaGraphs(CUDA)))
+    assert found == pytest.approx(wanted, rel=tolerance)
+    assert wanted[-1] != wanted[-6]
+
+
+def test_a_step_that_reads_a_value_is_launched_with_a_warning() -> None:
+    class Reads(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * (1 + 0 * x.abs().max().item())
+
+    name, args, precision, tolerance = LENET
+    with prepared(Machine(CUDA, 1, True), precision):
+        dense, graph = (network(name, args, precision, "adam") for _ in range(2))
+        for objective, _ in (dense, graph):
+            objective.model.get_submodule("after1").append(Reads())  # type: ignore[operator]
+        wanted = losses(*dense, DenseEngine(*dense))
+        with pytest.warns(UserWarning, match="cannot be recorded as a graph"):
+            found = losses(*graph, GraphEngine(*graph, CudaGraphs(CUDA)))
+        assert found == pytest.approx(wanted, rel=tolerance)
+        again = network(name, args, precision, "adam")  # the device is as it was: another graph can be recorded
+        losses(*again, GraphEngine(*again, CudaGraphs(CUDA)))
+
+
+def test_a_replay_waits_for_nothing() -> None:
+    name, args, precision, _ = RESNET
+    objective, optimizer = network(name, args, precision, "momentum")
+    engine = GraphEngine(objective, optimizer, CudaGraphs(CUDA))
+    x, y = batch(1)
+    for _ in range(WARM_UP + 1):
+        engine.step(x, y)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(3):
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+            engine.step(x, y)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("model", ["{name: lenet, widths: [24, 12], norm: batch, dropout: 0.2}", "{name: conv2}"])
+def test_a_study_by_graph_gives_the_same_bytes_twice_and_when_it_is_stopped_and_continued(
+    tmp_path: Path, model: str
+) -> None:
+    recipe = micro(40, *SMALL, f"model={model}", "train.batch_size=256", "train.engine=graph")
+    for name in ("a", "b"):
+        list(work(prepare(Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True))))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    stopped = Request(recipe, Path(), tmp_path / "c", "cuda", deterministic=True, checkpoint_seconds=0)
+    for steps in (5, 44, 61):
+        run_until_stopped(stopped, steps)
+    list(work(prepare(Request(recipe, Path(), tmp_path / "c", "cuda", deterministic=True))))
+    assert contents(tmp_path / "c") == contents(tmp_path / "a")
+    store = Store(tmp_path / "c")
+    assert {e for r in records(prepare(stopped).plan, store).values() for e in r.manifest.engines} == {"graph"}

@@ -1,0 +1,356 @@
+"""The sparse engine: the dense one's steps within rounding, at a cost that follows the density."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numba
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.analysis.accuracy import means
+from lottery.analysis.environments import roundings
+from lottery.audit.audit import audit
+from lottery.catalogue.models._perceptron import Perceptron
+from lottery.device import Machine
+from lottery.engines.choose import LEAST_STEPS, engine_for
+from lottery.engines.compiled.background import BackgroundEngine
+from lottery.engines.compiled.base import stoppable
+from lottery.engines.compiled.sparse import STRETCH, SparseEngine, by_source, compressed
+from lottery.engines.support import unsupported
+from lottery.errors import MachineError, UsageError
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
+from lottery.recipe.load import Recipe, parse_recipe
+from lottery.results.study import study
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.store.store import Store
+from lottery.training.engine import DenseEngine
+from lottery.training.objective import Objective
+from lottery.training.trainer import Stopped
+from tests.support import ROOT
+from tests.support.micro import contents, run_until_stopped
+
+OPTIMIZERS = {
+    "sgd": {"lr": 0.1, "weight_decay": 1e-3},
+    "momentum": {"lr": 0.05, "weight_decay": 1e-3},
+    "nesterov": {"lr": 0.05, "weight_decay": 1e-3},
+    "adam": {"lr": 1e-3, "weight_decay": 1e-3},
+    "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
+}
+INPUTS, CLASSES, BATCH = 50, 7, 33
+Trained = tuple[Perceptron, torch.optim.Optimizer, Objective]
+
+
+def network(optimizer: str, residual: bool, dtype: torch.dtype = torch.float32, **objective: Any) -> Trained:
+    """A network that is the same at each call, its optimizer from the catalogue, and its smoothed loss."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        widths = (60, 60, 60) if residual else (60, 40)
+        model = Perceptron((INPUTS,), CLASSES, widths, "none", "relu", 0.0, residual).to(dtype)
+    made = registry.optimizers[optimizer].make(model, **OPTIMIZERS[optimizer])
+    assert isinstance(made, torch.optim.Optimizer)
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    return model, made, Objective(model, loss, lambda: iter(()), steps_per_epoch=1, **objective)
+
+
+def mask_of(model: nn.Module, density: float = 0.3) -> Mask:
+    """A random mask under which one hidden unit has no input and one no output."""
+    draws = torch.Generator().manual_seed(3)
+    weights = {name: p for name, p in model.named_parameters() if name.endswith("weight")}
+    bits = {name: torch.rand(weight.shape, generator=draws) < density for name, weight in weights.items()}
+    bits["fc1.weight"][4], bits["output.weight"][:, 9] = False, False
+    return Mask(bits)
+
+
+def batch(step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(step)
+    size = BATCH if step % 5 else 11  # the last batch of a pass is a smaller one
+    x = torch.randn(size, INPUTS, generator=draws, dtype=torch.float64)
+    return x.to(dtype), torch.randint(CLASSES, (size,), generator=draws)
+
+
+def values(trained: Trained) -> list[Tensor]:
+    """All parameters and what the optimizer keeps of each."""
+    model, optimizer, _ = trained
+    kept = [value for p in model.parameters() for _, value in sorted(optimizer.state.get(p, {}).items())]
+    return [value.detach().double() for value in (*model.parameters(), *kept)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_sparse_steps_are_as_close_to_double_precision_as_dense_ones(
+    optimizer: str, residual: bool, threads: int
+) -> None:
+    dense, sparse = network(optimizer, residual), network(optimizer, residual)
+    exact = network(optimizer, residual, torch.float64)
+    mask = mask_of(dense[0])
+    with masked(dense[0], mask, dense[1]), masked(sparse[0], mask, sparse[1]), masked(exact[0], mask, exact[1]):
+        engine = SparseEngine(sparse[2], sparse[1], mask, threads)
+        plain, reference = DenseEngine(dense[2], dense[1]), DenseEngine(exact[2], exact[1])
+        for step in range(20):
+            for group in (dense[1].param_groups[0], sparse[1].param_groups[0], exact[1].param_groups[0]):
+                group["lr"] = OPTIMIZERS[optimizer]["lr"] * (1 - step / 40)  # as a schedule does
+            losses = [each.step(*batch(step)).item() for each in (plain, engine)]
+            assert losses == pytest.approx([reference.step(*batch(step, torch.float64)).item()] * 2, abs=2e-6)
+        outputs = [each.outputs(batch(99)[0]).double() for each in (plain, engine)]
+        right = exact[0](batch(99, torch.float64)[0])
+        engine.flush()
+    assert (outputs[1] - right).abs().max() <= 4 * (outputs[0] - right).abs().max() + 1e-7
+    for here, there, wanted in zip(values(sparse), values(dense), values(exact), strict=True):
+        assert (here - wanted).abs().max() <= 4 * (there - wanted).abs().max() + 1e-7
+        assert torch.equal(here == 0, there == 0) or here.ndim == 1  # pruned is zero, in the state as well
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_flushed_and_loaded_again_an_engine_goes_on_to_the_same_bits(optimizer: str) -> None:
+    whole, broken = network(optimizer, True), network(optimizer, True)
+    mask = mask_of(whole[0])
+    engines = []
+    for trained in (whole, broken):
+        with masked(trained[0], mask, trained[1]):
+            engine = SparseEngine(trained[2], trained[1], mask, 1)
+            for step in range(12):
+                engine.step(*batch(step))
+                if trained is broken and step in (0, 6):
+                    engine.flush()
+                    engine = SparseEngine(trained[2], trained[1], mask, 1)
+            engine.flush()
+        engines.append(values(trained))
+    assert all(torch.equal(one, other) for one, other in zip(*engines, strict=True))
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """In a process of its own: only the first use of numba's threads changes it."""
+    program = """
+import torch
+torch.set_num_threads(1)
+from tests.engines.test_sparse import SparseEngine, batch, mask_of, network
+model, optimizer, objective = network("sgd", False)
+engine = SparseEngine(objective, optimizer, mask_of(model), 1)
+engine.step(*batch(1))
+assert torch.get_num_threads() == 1, torch.get_num_threads()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_compilation_ends_when_it_is_told_to_and_can_begin_again() -> None:
+    looks = iter([False] * 5 + [True])
+    compiled = numba.njit(lambda x: x + 1)
+    with pytest.raises(Stopped), stoppable(lambda: next(looks)):
+        compiled(1)
+    with stoppable(lambda: False):
+        assert compiled(1) == 2
+    assert numba.njit(lambda x: x - 1)(1) == 0  # nobody looks any more
+
+
+@pytest.mark.parametrize("inputs", [5, 3 * STRETCH])
+def test_compressed_rows_are_those_of_scipy(inputs: int) -> None:
+    from scipy.sparse import csr_array
+
+    draws = torch.Generator().manual_seed(0)
+    alive = [(torch.rand(shape, generator=draws) < 0.4).numpy() for shape in ((6, inputs), (4, 6), (3, 4))]
+    (first, parts, owners, starts, units), rows, kept = compressed(alive)
+    whole = torch.zeros(13, inputs + 13, dtype=torch.bool).numpy()  # a row a unit, a column a unit below
+    for bits, row, column in zip(alive, (0, 6, 10), (0, inputs, inputs + 6), strict=True):
+        whole[row : row + bits.shape[0], column : column + bits.shape[1]] = bits
+    assert first.tolist() == [0, 6, 10, 13]
+    assert len(owners) == parts[-1] and starts[-1] == len(units) and parts[1] == (5 if inputs == 5 else 18)
+    for layer in range(3):
+        of_layer = owners[parts[layer] : parts[layer + 1]]
+        assert first[layer] <= of_layer.min() and of_layer.max() < first[layer + 1]
+    assert rows.tolist() == owners.repeat(starts[1:] - starts[:-1]).tolist()
+    assert csr_array((units >= 0, (rows, units)), shape=whole.shape).toarray().tolist() == whole.tolist()
+    for segment in range(len(owners)):  # neighbours come from one stretch, in order
+        of_segment = units[starts[segment] : starts[segment + 1]]
+        assert (of_segment[1:] > of_segment[:-1]).all() and of_segment[-1] - of_segment[0] <= STRETCH
+    tptr, trows, tplaces = by_source(units, rows, inputs, inputs, 10)
+    columns = csr_array(whole[:, inputs : inputs + 10].T)
+    assert tptr.tolist() == columns.indptr.tolist()
+    assert all(units[place] == inputs + unit for unit in range(10) for place in tplaces[tptr[unit] : tptr[unit + 1]])
+    assert (rows[tplaces] + inputs).tolist() == trows.tolist()
+    lengths = [int(bits.sum()) for bits in alive]
+    for bits, places in zip(alive, kept, strict=True):
+        assert sorted(places) == bits.reshape(-1).nonzero()[0].tolist()
+    assert [len(places) for places in kept] == lengths
+    (places, *_), width = kept, alive[0].shape[1]
+    assert (places // width).tolist() == rows[: lengths[0]].tolist()
+    assert (places % width).tolist() == units[: lengths[0]].tolist()
+
+
+@pytest.mark.parametrize("pruned", [("fc2.weight",), ("fc1.weight", "fc2.weight", "output.weight")])
+@pytest.mark.parametrize("kind", ["sparse", "background"])
+def test_a_layer_without_weights_trains_its_biases_as_the_dense_engine_does(kind: str, pruned: tuple[str, ...]) -> None:
+    ends = []
+    for name in (kind, "dense"):
+        trained = network("momentum", False)
+        mask = mask_of(trained[0])
+        mask = Mask({each: mask[each] & (each not in pruned) for each in mask})
+        with masked(trained[0], mask, trained[1]):
+            about = trained[2], trained[1], mask, 2
+            engine: Any = DenseEngine(trained[2], trained[1])
+            if name != "dense":
+                engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(INPUTS))
+            for step in range(5):
+                engine.step(*batch(step))
+            engine.flush()
+            ends.append([*values(trained), engine.outputs(batch(9)[0])])
+    for here, there in zip(*ends, strict=True):
+        assert torch.allclose(here, there, atol=1e-6)
+
+
+def test_a_training_that_diverges_shows_it() -> None:
+    trained = network("sgd", False)
+    trained[1].param_groups[0]["lr"] = 1e20
+    mask = mask_of(trained[0])
+    with masked(trained[0], mask, trained[1]):
+        engine = SparseEngine(trained[2], trained[1], mask, 1)
+        losses = [engine.step(*batch(step)).item() for step in range(8)]
+    assert not math.isfinite(losses[-1])
+
+
+def test_what_the_engine_cannot_train_is_told() -> None:
+    model, optimizer, objective = network("adam", False)
+    assert unsupported(objective, optimizer) is None
+    assert "optimizers" in str(unsupported(objective, torch.optim.RMSprop(model.parameters())))
+    amsgrad = torch.optim.Adam(model.parameters(), amsgrad=True)
+    assert "optimizers" in str(unsupported(objective, amsgrad))
+    groups = torch.optim.SGD([{"params": [p], "lr": 0.1} for p in model.parameters()])
+    assert "optimizers" in str(unsupported(objective, groups))
+    for name, value in (("clip", 1.0), ("accumulate", 2), ("precision", "bf16")):
+        assert f"train.{name}" in str(unsupported(network("adam", False, **{name: value})[2], optimizer)) or value
+    double = network("adam", False, torch.float64)
+    assert "float32" in str(unsupported(double[2], double[1]))
+    squares = Objective(model, nn.MSELoss(), lambda: iter(()), steps_per_epoch=1)
+    assert "loss" in str(unsupported(squares, optimizer))
+    for norm, activation, dropout in (("batch", "relu", 0.0), ("none", "tanh", 0.0), ("none", "relu", 0.5)):
+        other = Perceptron((INPUTS,), CLASSES, (8,), norm, activation, dropout, False)
+        assert "rectifiers" in str(
+            unsupported(Objective(other, nn.CrossEntropyLoss(), iter, steps_per_epoch=1), optimizer)
+        )
+    convolution = Objective(nn.Conv2d(1, 1, 3), nn.CrossEntropyLoss(), iter, steps_per_epoch=1)
+    assert "fully connected" in str(unsupported(convolution, optimizer))
+
+
+def wide(density: float, deterministic: bool, wanted: Any, steps: int = LEAST_STEPS) -> str:
+    """The engine taken for a network on which the sparse one is faster by far where the density is low."""
+    model = Perceptron((800,), 10, (800,), "none", "relu", 0.0, False)
+    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
+    mask = Mask({"fc1.weight": torch.rand(800, 800, generator=torch.Generator().manual_seed(0)) < density})
+    batches = [(torch.randn(128, 800), torch.randint(10, (128,))) for _ in range(8)]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    machine = Machine(torch.device("cpu"), 1, deterministic)
+    engine = engine_for(objective, optimizer, mask, wanted, machine, lambda: batches, steps=steps)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not optimizer.state
+    return engine.name
+
+
+def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster() -> None:
+    assert wide(0.01, False, "auto") == "sparse"
+    assert wide(0.99, False, "auto") in ("dense", "onednn")
+
+
+def test_auto_takes_no_clock_where_bytes_must_come_out_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clock() -> float:
+        raise AssertionError("a clock was read")
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    assert wide(0.49, True, "auto") == "sparse"
+    assert wide(0.52, True, "auto") == "dense"
+    assert wide(0.29, True, "auto", steps=LEAST_STEPS - 1) == "dense"
+
+
+def test_without_numba_auto_is_dense_with_a_warning_and_sparse_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lottery.engines.compiled.sparse", None)  # importing it is an ImportError
+    for deterministic in (False, True):
+        with pytest.warns(UserWarning, match="numba cannot work here.*dense steps"):
+            assert wide(0.01, deterministic, "auto") == "dense"
+    with pytest.raises(MachineError, match="NUMBA_CACHE_DIR"):
+        wide(0.01, True, "sparse")
+
+
+def test_the_recipe_may_name_the_engine() -> None:
+    assert wide(0.01, False, "dense") == "dense"
+    assert wide(0.99, False, "sparse", steps=1) == "sparse"
+
+
+TEXT = """
+name: engines
+data: {name: digits, validation: 200}
+model: {name: lenet, widths: [24, 12]}
+init: glorot_normal
+train:
+  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]
+  batch_size: 32
+  length: 40it
+  evaluate_every: 10it
+  label_smoothing: 0.1
+  engine: sparse
+prune: {scope: layer, fraction: 0.4, levels: 2}
+rewind: 15it
+seeds: 1
+branches: [reinit]
+"""
+
+
+def recipe(*overrides: str) -> Recipe:
+    return parse_recipe(TEXT, "engines.yaml", overrides)
+
+
+def run(store: Path, *overrides: str) -> None:
+    list(work(prepare(Request(recipe(*overrides), Path("nowhere"), store, device="cpu", deterministic=True))))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("sparse")
+    run(store)
+    return store
+
+
+def test_a_sparse_study_stopped_anywhere_continues_to_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    request = Request(recipe(), Path("nowhere"), tmp_path, device="cpu", deterministic=True, checkpoint_seconds=0)
+    for steps in (1, 37, 18, 44, 61, 90):
+        run_until_stopped(request, steps)
+    run(tmp_path)
+    assert contents(tmp_path) == contents(finished)
+
+
+def test_records_and_tables_name_the_engine(finished: Path) -> None:
+    found = study(recipe(), store=finished)
+    engines = {(record.job.kind, *record.manifest.engines) for record in found.found.values()}
+    assert engines == {("dense", "dense"), ("ticket", "sparse"), ("branch", "sparse")}
+    for row in means(found):
+        assert "mixed" not in row["note"] and "engine" not in row["note"]
+    (told,) = roundings(found)
+    assert "engine (dense and sparse)" in told
+    assert {cell: why for cell, why in audit(found).withheld().items() if any("engine" in each for each in why)} == {}
+
+
+def test_the_engine_is_not_part_of_the_key_and_accuracies_agree(finished: Path, tmp_path: Path) -> None:
+    run(tmp_path, "train.engine=dense")
+    sparse, dense = (study(recipe(), store=store) for store in (finished, tmp_path))
+    assert sparse.found.keys() == dense.found.keys()
+    for key, record in sparse.found.items():
+        curves = [json.loads(Store(store).read(key, "metrics.json"))["curve"] for store in (finished, tmp_path)]
+        assert [row["step"] for row in curves[0]] == [row["step"] for row in curves[1]]
+        losses = [[row["validation_loss"] for row in curve] for curve in curves]
+        exact = record.job.kind == "dense"
+        assert losses[0] == losses[1] if exact else losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_network_that_the_engine_cannot_train_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"train.engine: sparse .*rectifiers.*write auto"):
+        run(tmp_path, "model.norm=batch")

@@ -1,0 +1,369 @@
+"""`lottery plot` of a study: the numbers behind the marks, the axes, and what a figure refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats as oracle
+
+from lottery.analysis import mask_overlap
+from lottery.analysis.layers import ALL
+from lottery.analysis.views import rows_of
+from lottery.cli.main import main
+from lottery.errors import UsageError
+from lottery.figures import FIGURES, draw, drawn
+from lottery.figures.style import density_axis, line_style, panels
+from lottery.plan.jobs import Job, Plan
+from lottery.recipe.load import parse_recipe
+from lottery.results.artifacts import read_state
+from lottery.results.record import records
+from lottery.results.study import Study
+from lottery.runner.finished_study import level_of
+from lottery.runner.prepare import prepare
+from lottery.runner.run import Request, work
+from lottery.runner.starting_point import starting_point
+from tests.support.studies import Recorded, dense, everything, hand, made, ticket
+
+ACCURACIES = {0: (0.80, 0.84, 0.79), 1: (0.82, 0.85, 0.83), 2: (0.75, 0.70, 0.78)}  # level -> a value a seed
+CONTROL = {1: (0.7, 0.72, 0.71), 2: (0.6, 0.5, 0.55)}
+BOTH = "train.optimizer=[adam, {name: sgd, lr: 0.1}]"
+REINIT = ("prune.levels=2", "seeds=3", "branches=[reinit]")
+TRAINED = """
+name: drawn
+data: {name: digits, validation: 100, limit: 300}
+model: {name: lenet, widths: [8, 6]}
+init: glorot_normal
+train:
+  optimizer: [{name: adam, lr: 1e-2}, {name: sgd, lr: 0.1}]
+  batch_size: 50
+  length: 12it
+  evaluate_every: 4it
+prune: {scope: global, fraction: 0.5, levels: 2}
+rewind: 4it
+seeds: 2
+transfer: {levels: 1}
+"""
+
+
+def study(planned: Plan, found: Any) -> Study:
+    return Study(planned, found, Recorded(planned))
+
+
+def hand_made(*overrides: str) -> Study:
+    planned = hand(*REINIT, *overrides)
+    trainings = [dense(seed, value, step=60) for seed, value in enumerate(ACCURACIES[0])]
+    for level in (1, 2):
+        for seed, value in enumerate(ACCURACIES[level]):
+            place, what = ticket(seed, value, step=20 * level, censored=level == 2 and seed == 0)
+            trainings.append(({**place, "level": level}, what))
+        for seed, value in enumerate(CONTROL[level]):
+            trainings.append(({"kind": "reinit", "seed": seed, "level": level}, {"accuracy": value, "step": 90}))
+    return study(planned, made(planned, *trainings))
+
+
+def lines(axes: Any) -> dict[str, Any]:
+    """The curves with error bars by their label."""
+    return {container.get_label(): container for container in axes.containers}
+
+
+def test_accuracies_are_means_over_seeds_in_percent_at_the_densities_trained() -> None:
+    (axes,) = draw(hand_made(), "accuracy").axes
+    curves = lines(axes)
+    assert list(curves) == ["ticket", "reinit"]
+    for label, values in (("ticket", ACCURACIES), ("reinit", CONTROL)):
+        line = curves[label].lines[0]
+        assert list(line.get_xdata()) == [0.5, 0.25]
+        assert list(line.get_ydata()) == pytest.approx([100 * np.mean(values[level]) for level in (1, 2)])
+    (level,) = [line for line in axes.lines if line.get_label() == "dense"]
+    assert list(level.get_ydata()) == pytest.approx([100 * np.mean(ACCURACIES[0])] * 2)
+
+
+def test_bars_and_band_are_t_intervals_of_the_means() -> None:
+    (axes,) = draw(hand_made(), "accuracy").axes
+    bars = lines(axes)["ticket"].lines[2][0].get_segments()
+    for level, bar in zip((1, 2), bars, strict=True):
+        expected = 100 * np.asarray(oracle.ttest_1samp(ACCURACIES[level], 0).confidence_interval(0.95))
+        assert bar[:, 1] == pytest.approx(expected)
+    (band,) = axes.patches
+    expected = 100 * np.asarray(oracle.ttest_1samp(ACCURACIES[0], 0).confidence_interval(0.95))
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx(tuple(expected))
+
+
+def test_density_falls_to_the_right_on_a_logarithmic_axis_with_percent_labels() -> None:
+    (axes,) = draw(hand_made(), "accuracy").axes
+    left, right = axes.get_xlim()
+    assert axes.get_xscale() == "log" and left > 1 and right < 0.25
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["100", "50", "25"]
+    assert axes.get_xlabel() == "weights left (%)"
+
+
+def test_labels_of_twenty_levels_do_not_touch() -> None:
+    figure, (axes,) = panels(["adam"])
+    density_axis(axes, [0.8**level for level in range(21)])
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.get_xticklabels()]
+    assert len(boxes) >= 5
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+
+
+def test_a_mean_early_stop_step_with_a_censored_training_is_hollow() -> None:
+    (axes,) = draw(hand_made(), "early_stop").axes
+    assert list(lines(axes)["ticket"].lines[0].get_ydata()) == [20, 40]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in hollow] == [([0.25], [40.0])]
+    assert axes.get_ylim()[0] == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_equal_values_of_few_seeds_have_no_bar_and_no_band() -> None:
+    planned = hand(*REINIT)
+    (axes,) = draw(study(planned, everything(planned)), "early_stop").axes
+    bars = lines(axes)["ticket"].lines[2][0].get_segments()
+    assert [bar[1, 1] - bar[0, 1] for bar in bars] == [0, 0] and not axes.patches
+
+
+def test_without_a_validation_split_there_is_no_early_stop_step_to_draw() -> None:
+    planned = hand("data.validation=0", "report=end")
+    with pytest.raises(UsageError, match=r"has no validation split to stop early by; set data\.validation"):
+        draw(study(planned, everything(planned)), "early_stop")
+
+
+def test_each_optimizer_and_rewind_point_has_a_panel() -> None:
+    planned = hand(BOTH, "rewind=[init, 10it]")
+    figure = draw(study(planned, everything(planned)), "accuracy")
+    assert [axes.get_title() for axes in figure.axes] == ["adam, init", "adam, 10it", "sgd, init", "sgd, 10it"]
+
+
+def test_curves_are_means_over_the_seeds_with_the_dense_network_in_black() -> None:
+    (axes,) = draw(hand_made(), "curves").axes
+    curves = {line.get_label(): line for line in axes.lines}
+    assert list(curves) == ["dense", "50 % of the weights", "25 % of the weights"]
+    assert curves["dense"].get_color() == "black"
+    assert list(curves["dense"].get_xdata()) == list(range(0, 101, 10))
+    assert list(curves["25 % of the weights"].get_ydata()) == pytest.approx([80 if at == 4 else 75 for at in range(11)])
+
+
+def test_an_optimizer_that_no_learning_rate_was_left_for_has_no_curve() -> None:
+    """What stands for its dense network is the choice of the rate, which was not trained itself."""
+    planned = hand(BOTH)
+    found = everything(planned)
+    for job in planned:
+        if job.kind == "dense" and job.place == 1:
+            found[job.key] = replace(found[job.key], metrics={"diverged": 3, "density": 1.0})
+    first, second = draw(study(planned, found), "curves").axes
+    assert list(first.lines[0].get_xdata()) == list(range(0, 101, 10))
+    assert list(second.lines[0].get_xdata()) == []
+
+
+def test_no_two_of_the_first_curves_look_alike_even_without_colour() -> None:
+    styles = [line_style(place) for place in range(28)]
+    assert len({(s["color"], s["marker"], s["linestyle"]) for s in styles}) == 28
+    assert len({(s["marker"], s["linestyle"]) for s in styles}) == 28
+
+
+@pytest.mark.parametrize(
+    "name", ["accuracy", "differences", "curves", "transfer", "weights", "overlap", "layers", "early_stop"]
+)
+def test_a_study_without_results_is_told_what_to_do(name: str) -> None:
+    planned = hand(BOTH, "transfer=all")
+    with pytest.raises(UsageError) as caught:
+        draw(study(planned, {}), name)
+    assert "\n" not in str(caught.value) and any(word in str(caught.value) for word in ("yet", "lottery run"))
+
+
+def test_diverged_cells_of_the_matrix_are_hatched_and_have_no_number() -> None:
+    planned = hand(BOTH, "transfer=all")
+    found = everything(planned)
+    for job in planned:
+        if job.transfer == 1:
+            found |= {key: r for key, r in everything(planned, diverged=7).items() if key == job.key}
+    axes = draw(study(planned, found), "transfer").axes[0]
+    assert [patch.get_hatch() for patch in axes.patches] == ["////"]
+    assert len(axes.texts) == 2 * 3 - 1  # dense and two tickets, retrained with two optimizers
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("drawn")
+    bench = prepare(Request(parse_recipe(TRAINED, "drawn.yaml"), folder, folder / "store", device="cpu"))
+    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
+    return Study(bench.plan, records(bench.plan, bench.store), bench.store, folder)
+
+
+def test_the_matrix_shows_the_numbers_of_the_transfer_table(trained: Study) -> None:
+    axes = draw(trained, "transfer").axes[0]
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    rows = rows_of(trained, "transfer")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["(dense)", "adam", "sgd"]
+    for y, row in enumerate(rows):
+        for x, optimizer in enumerate(("adam", "sgd")):
+            assert texts[x, y] == f"{100 * row[optimizer]:.1f}"
+
+
+def test_layers_are_drawn_at_their_densities_against_that_of_the_network(trained: Study) -> None:
+    axes = draw(trained, "layers").axes[0]
+    curves = {line.get_label(): line for line in axes.lines}
+    masks = [level_of(trained, job).mask for job in trained.plan if job.kind == "ticket" and job.place == 0]
+    last = [mask for mask in masks if mask.density < 0.3]
+    expected = np.mean([float(mask["fc1.weight"].float().mean()) for mask in last])
+    (fc1,) = [curve for label, curve in curves.items() if label.startswith("fc1")]
+    assert fc1.get_ydata()[-1] == pytest.approx(100 * expected)
+    assert fc1.get_xdata()[-1] == pytest.approx(last[0].density)
+
+
+def test_overlap_between_seeds_is_the_share_of_weights_both_masks_kept_beside_that_of_chance(trained: Study) -> None:
+    axes = draw(trained, "overlap").axes[0]
+    assert axes.get_title() == "between seeds"
+    curves = {line.get_label(): line for line in axes.lines}
+    one, other = [level_of(trained, j).mask for j in trained.plan if (j.kind, j.place, j.level) == ("ticket", 0, 2)]
+    both = sum(int((one[name] & other[name]).sum()) for name in one)
+    kept = sum(int(one[name].sum()) for name in one)
+    assert curves["adam"].get_ydata()[-1] == pytest.approx(100 * both / kept)
+    chance = sum(int(one[name].sum()) * int(other[name].sum()) / one[name].numel() for name in one)
+    (dotted,) = [line for line in chances(axes) if line.get_color() == curves["adam"].get_color()]
+    assert dotted.get_ydata()[-1] == pytest.approx(100 * chance / kept)
+
+
+def chances(axes: Any) -> list[Any]:
+    return [line for line in axes.lines if line.get_linestyle() == ":"]
+
+
+THREE = ["adam", "momentum", "nesterov"]
+OPTIMIZERS = "train.optimizer=[adam, {name: momentum, lr: 0.1}, {name: nesterov, lr: 0.1}]"
+
+
+def overlaps_of_three(seeds: int) -> Study:
+    """Tickets of three optimizers, whose rows of overlaps are made up: a share and a chance for each pair."""
+    planned = hand(OPTIMIZERS, "prune.levels=2", f"seeds={seeds}")
+    held, rows = study(planned, {}), []
+    pairs = [(name, None) for name in THREE] if seeds > 1 else []
+    pairs += [("adam", "momentum"), ("adam", "nesterov"), ("momentum", "nesterov")]
+    for place, (one, other) in enumerate(pairs):
+        for level in (1, 2):
+            about = {"optimizer": one, "between": "optimizers" if other else "seeds", "other": other, "level": level}
+            shares = {"overlap": 0.9 - 0.05 * place, "overlap_chance": 0.5**level - 0.01 * place}
+            rows.append({**about, "density": 0.5**level, "layer": ALL, "pairs": 1, **shares})
+    held.made[mask_overlap.overlaps.__wrapped__] = rows  # type: ignore[attr-defined]
+    return held
+
+
+def test_a_colour_means_one_pair_in_all_panels_and_no_panel_is_without_a_pair() -> None:
+    figure = draw(overlaps_of_three(2), "overlap")
+    shown = {axes.get_title(): [line for line in axes.lines if line.get_linestyle() != ":"] for axes in figure.axes}
+    names = {title: [str(line.get_label()) for line in curves] for title, curves in shown.items()}
+    between = ["adam and momentum", "adam and nesterov", "momentum and nesterov"]
+    assert names == {"between seeds": THREE, "between optimizers": between}
+    colours = [line.get_color() for curves in shown.values() for line in curves]
+    assert len(set(colours)) == len(colours) == 6
+    assert [axes.get_title() for axes in draw(overlaps_of_three(1), "overlap").axes] == ["between optimizers"]
+
+
+def test_each_pair_has_the_chance_of_its_own_densities() -> None:
+    figure = draw(overlaps_of_three(2), "overlap")
+    place = 0
+    for axes in figure.axes:
+        solid = [line for line in axes.lines if line.get_linestyle() != ":"]
+        for curve, dotted in zip(solid, chances(axes), strict=True):
+            assert dotted.get_color() == curve.get_color()
+            assert list(dotted.get_ydata()) == pytest.approx([100 * (0.5 - 0.01 * place), 100 * (0.25 - 0.01 * place)])
+            place += 1
+        low, high = axes.get_ylim()
+        assert low == 0 and all(max(line.get_ydata()) < high for line in axes.lines)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][-1] == "by chance"
+
+
+@pytest.mark.parametrize(("optimizers", "levels"), [("train.optimizer=adam", 20), (OPTIMIZERS, 8)])
+def test_no_legend_is_cut_off_or_covers_a_panel(optimizers: str, levels: int) -> None:
+    planned = hand(optimizers, f"prune.levels={levels}", "prune.fraction=0.2")
+    figure = draw(study(planned, everything(planned)), "curves")
+    drawn(figure, "png")
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == levels + 1
+    box, canvas = legend.get_window_extent(), figure.bbox
+    assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
+    for axes in figure.axes:
+        assert axes.get_tightbbox().y0 >= box.y1 - 1
+        assert axes.bbox.height >= 0.6 * 2.6 * figure.dpi  # of a panel's height is left
+
+
+def test_weights_are_those_that_survive_where_training_starts_and_ends(trained: Study) -> None:
+    job = next(j for j in trained.plan if (j.kind, j.place, j.level, j.seed) == ("ticket", 0, 2, 0))
+    point, _ = read_state(trained.store, str(job.point))
+    starts = point["model/fc1.weight"]
+    shown(trained, job, starts, starts[~level_of(trained, job).mask["fc1.weight"]])
+
+
+def shown(held: Study, job: Job, starts: Any, pruned: Any) -> None:
+    """The first layer's histograms of this ticket, which is the one drawn, are of these weights."""
+    axes = next(axes for axes in draw(held, "weights").axes if axes.get_title() == "fc1")
+    stored = level_of(held, job)
+    mask, ends = stored.mask["fc1.weight"], stored.trained["fc1.weight"]
+    parts = {"kept, at the start": starts[mask], "kept, at the end": ends[mask], "pruned, at the start": pruned}
+    shapes = {patch.get_label(): patch.get_path().vertices for patch in axes.patches}
+    reach = max(float(values.abs().max()) for values in parts.values())
+    for label, values in parts.items():
+        expected, _ = np.histogram(values.double().numpy(), bins=60, range=(-reach, reach), density=True)
+        assert shapes[label][:, 1].max() == pytest.approx(expected.max()), label
+
+
+@pytest.mark.parametrize("mode", ["lr", "finetune"])
+def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path: Path, mode: str) -> None:
+    settings = [f"rewind={{to: 4it, mode: {mode}}}", "train.optimizer=[{name: adam, lr: 1e-2}]", "seeds=1"]
+    settings += ["train.schedule={name: cosine}", "finetune={rate: 0.2}"] if mode == "finetune" else []
+    recipe = parse_recipe(TRAINED.replace("transfer: {levels: 1}\n", ""), "drawn.yaml", settings)
+    bench = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu"))
+    list(work(bench))
+    held = Study(bench.plan, records(bench.plan, bench.store), bench.store, tmp_path)
+    dense_job, above, job = (j for j in held.plan if j.kind in ("dense", "ticket"))
+    for ticket_job, parent in ((job, above), (above, dense_job)):
+        starts = level_of(held, parent).trained["fc1.weight"]
+        start = starting_point(bench, ticket_job)
+        kept = start.mask["fc1.weight"]
+        assert torch.equal(start.weights["fc1.weight"][kept], starts[kept])
+    gone = level_of(held, above).mask["fc1.weight"] & ~level_of(held, job).mask["fc1.weight"]
+    starts = level_of(held, above).trained["fc1.weight"]
+    shown(held, job, starts, starts[gone])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("form", ["svg", "pdf", "png"])
+def test_the_same_study_gives_the_same_bytes(trained: Study, name: str, form: str) -> None:
+    assert drawn(draw(trained, name), form) == drawn(draw(trained, name), form)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *argv: str) -> int:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["lottery", "plot", *argv])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_the_command_draws_one_figure_into_several_files(
+    trained: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drawn.yaml").write_text(TRAINED)
+    argv = ["early-stop", "drawn.yaml", "--store", str(trained.store.root), "-o", "a.svg", "-o", "a.pdf"]
+    assert run(monkeypatch, tmp_path, *argv) == 0
+    assert capsys.readouterr().out == "a.svg\na.pdf\n"
+    assert (tmp_path / "a.svg").read_bytes() == drawn(draw(trained, "early_stop"), "svg")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_a_wrong_name_is_refused_before_anything_is_written(
+    trained: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "drawn.yaml").write_text(json.dumps(trained.recipe.canonical()))
+    argv = ["accuracy", "drawn.yaml", "--store", str(trained.store.root), "-o", "a.svg", "-o", "b.gif"]
+    assert run(monkeypatch, tmp_path, *argv) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["drawn.yaml"]
