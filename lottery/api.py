@@ -38,7 +38,8 @@ def run(
     each event. With `jobs` other than 1 they are trained in other processes, `auto` as many as there are cores with
     work, and this one need not even import torch. In the main thread, signals are noticed: raises
     Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
-    where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome."""
+    where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome.
+    """
     from lottery import registry
     from lottery.results.planning import plan_with_walks
     from lottery.results.plugin_edits import other_sources
@@ -107,7 +108,8 @@ def table(
 ) -> pd.DataFrame:
     """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.analysis.views.VIEWS`.
 
-    Raises UsageError for another, and where the recipe has no such table."""
+    Raises UsageError for another, and where the recipe has no such table.
+    """
     from lottery.analysis.views import rows_of
     from lottery.formats.render import frame
     from lottery.results.study import study

@@ -46,7 +46,8 @@ class Machine:
 def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False) -> Machine:
     """The machine for one of `jobs` processes: threads are shared out among them, one each when deterministic.
 
-    Raises UsageError for a device that is not there."""
+    Raises UsageError for a device that is not there.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device}: there are auto, cpu and cuda")
     if device == "cuda" and not torch.cuda.is_available():
@@ -59,7 +60,7 @@ def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False)
 
 @contextmanager
 def prepared(machine: Machine, precision: str) -> Iterator[None]:
-    """torch's process-wide switches set for one job and put back after it."""
+    """Torch's process-wide switches set for one job and put back after it."""
     _hand_back()
     if machine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use

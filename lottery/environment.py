@@ -47,7 +47,8 @@ Session = Mapping[str, Any]
 def versions() -> dict[str, str]:
     """Of each package in PACKAGES, from what is installed; none is imported, one that does not fit torch cannot be.
 
-    They are those at the first question: what is installed later is not what this process has imported."""
+    They are those at the first question: what is installed later is not what this process has imported.
+    """
     return {name: _version(distribution) for name, distribution in PACKAGES.items()}
 
 
@@ -71,7 +72,8 @@ def said(value: Any) -> str:
 def described(sessions: Sequence[Session]) -> dict[str, str]:
     """What the sessions of one training recorded, by field: `a and b` where they differ.
 
-    Only what was recorded from the start is there in any case; that another field was not recorded says nothing."""
+    Only what was recorded from the start is there in any case; that another field was not recorded says nothing.
+    """
     names = dict.fromkeys([*MACHINE, *(name for session in sessions for name in session)])
     return {
         name: " and ".join(sorted({said(s.get(name)) for s in sessions if name in MACHINE or name in s}))
@@ -83,7 +85,8 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
     """The fields in which the sessions of several trainings are known to differ.
 
     A field that one of them did not record is compared among the others; a package that is not installed where a
-    training ran, or a plugin that was not loaded, took no part in it."""
+    training ran, or a plugin that was not loaded, took no part in it.
+    """
     known = [described(sessions) for sessions in trainings]
     names = dict.fromkeys(name for each in known for name in each)
     return [name for name in names if len({each[name] for each in known if name in each} - {ABSENT}) > 1]
@@ -112,7 +115,8 @@ def rounding(trainings: Iterable[Sequence[Session]]) -> dict[str, list[str]]:
 
 def essence(session: Session) -> dict[str, Any]:
     """Return what a session recorded without that which changes rounding only: fields of ROUNDING, which processor
-    it was, and variables that choose instructions."""
+    it was, and variables that choose instructions.
+    """
     kept = {name: value for name, value in session.items() if name not in ROUNDING}
     if _PROCESSOR.search(str(kept.get("device", ""))):
         kept["device"] = "a processor"

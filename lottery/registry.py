@@ -31,7 +31,8 @@ class Entry(Generic[F]):
 
     `version` goes into the keys of jobs: raise it when the entry's results change. Where only those with some arguments
     do, the trait `version_of` takes the arguments and gives the version that counts. Of an entry from outside this
-    package `code` goes into the keys as well."""
+    package `code` goes into the keys as well.
+    """
 
     name: str
     make: F
@@ -61,7 +62,8 @@ class Entry(Generic[F]):
     @cached_property
     def schema(self) -> type[BaseModel]:
         """The keys a recipe may give, as a pydantic model made from the signature. Raises UsageError where a plugin's
-        signature does not do for that."""
+        signature does not do for that.
+        """
         try:
             return signature.schema(self.name, self.make)
         except ValueError as error:
@@ -88,7 +90,7 @@ class Entry(Generic[F]):
 
 
 def explain(error: Any) -> str:
-    """pydantic's message with the offending value, on one line."""
+    """Pydantic's message with the offending value, on one line."""
     message = str(error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = repr(as_given(error.get("input")))
@@ -110,7 +112,8 @@ class Registry(Generic[F]):
 
     def __init__(self, singular: str, plural: str, called: str = "", taken: str = ""):
         """`called` names the positional arguments of an entry, `taken` the keys of a recipe that stand beside its own
-        and are not for it."""
+        and are not for it.
+        """
         self.singular, self.plural = singular, plural
         self.called, self.taken = called.split(), taken.split()
         self._entries: dict[str, Entry[F]] = {}
@@ -119,7 +122,8 @@ class Registry(Generic[F]):
     def register(self, name: str, *, source: str, version: int = 1, **traits: Any) -> Callable[[F], F]:
         """Decorator that adds a function under `name`. `source` names the authors and the year.
 
-        Raises UsageError where the name is taken, or where the source of the module that calls is in no file."""
+        Raises UsageError where the name is taken, or where the source of the module that calls is in no file.
+        """
         module = sys._getframe(1).f_globals.get("__name__", "")
 
         def add(function: F) -> F:
@@ -204,7 +208,8 @@ class Registry(Generic[F]):
 
     def identity(self, component: Component) -> dict[str, Any]:
         """What of a component can change a result: name, version, hash of a plugin's source, arguments that differ from
-        their default."""
+        their default.
+        """
         entry = self[component.name]
         how = entry.traits.get("how", ())  # arguments that say how a result is come by, and change none
         given = {
@@ -247,7 +252,8 @@ def plugins() -> dict[str, str]:
 
 def plug_in(module: str) -> None:
     """Import a module that adds entries. Raises UsageError where that fails; what it has added until then is taken away
-    again. Whether an entry can be of use is looked at when it is named."""
+    again. Whether an entry can be of use is looked at when it is named.
+    """
     before = {plural: set(registry._entries) for plural, registry in catalogues.items()}
     try:
         import_plugin(module)
@@ -261,7 +267,8 @@ def plug_in(module: str) -> None:
 
 def _plug_in_installed() -> None:
     """Load the plugins of installed packages, once. One that fails breaks nothing but a recipe that names its entries:
-    it is told of, and left out."""
+    it is told of, and left out.
+    """
     if GROUP in _seen:
         return
     _seen.add(GROUP)

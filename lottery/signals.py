@@ -22,7 +22,8 @@ class Stop:
 def noticed(stop: Stop) -> Iterator[None]:
     """Note SIGTERM, SIGINT and SIGUSR1 (what Slurm sends before its time limit) in `stop` instead of dying of them.
 
-    In another thread than the main one, which alone can have handlers, nothing is noted."""
+    In another thread than the main one, which alone can have handlers, nothing is noted.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

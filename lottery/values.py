@@ -103,7 +103,8 @@ def as_given(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """The value as JSON has it: components and lengths written out, tuples as lists, nothing but finite numbers.
 
-    Raises ValueError for a value that JSON cannot hold."""
+    Raises ValueError for a value that JSON cannot hold.
+    """
     if isinstance(value, Duration):
         return str(value)
     if isinstance(value, Component):

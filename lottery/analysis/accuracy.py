@@ -30,7 +30,8 @@ def means(study: Study) -> list[Row]:
     dense, paired by seed); samples of a control are averaged within their seed first. What the recipe asks for under
     `metrics` stands in columns of its own, `ticket_top5` and so on, with `_std`, `_n` and `_diverged`. `note` says what
     a reader must know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop
-    steps, a learning rate at the edge of its range."""
+    steps, a learning rate at the edge of its range.
+    """
     recipe, cells = study.recipe, by_place(study)
     labels = optimizer_labels(recipe.train.optimizer)
     names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]

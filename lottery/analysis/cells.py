@@ -27,7 +27,8 @@ Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> v
 def declared(study: Study) -> CompareSpec:
     """What the recipe calls matching, and how sure each family has to be.
 
-    Raises UsageError where it has no `compare`."""
+    Raises UsageError where it has no `compare`.
+    """
     compare = acting(study.recipe)
     if compare is None:
         name = study.recipe.name
@@ -127,7 +128,8 @@ def points(recipe: Recipe, job: Job) -> list[str]:
 def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Row:
     """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged.
 
-    The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`."""
+    The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`.
+    """
     diverged = min((r.diverged for r in column if r and r.diverged is not None), default=None)
     cells: Row = {}
     for cell, field in ((name, SCORE), *((f"{name}_{metric}", f"test_{metric}") for metric in metrics)):
@@ -141,7 +143,8 @@ def measured_cell(name: str, column: Sequence[Record | None], report: str, metri
 def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
     """A seed's value: the mean over its samples, all of which must be there and none diverged.
 
-    The field SCORE is accuracy, or what stands in its place."""
+    The field SCORE is accuracy, or what stands in its place.
+    """
     values: dict[int, list[float]] = {}
     for record in column:
         measured = record.at(report) if record else None

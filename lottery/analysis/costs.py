@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Cost:
     """Of one training or several: multiply-adds of the training as executed (`madds_dense`), of the surviving weights
-    alone (`madds_sparse`), and as executed on validation and test set (`evaluation_madds`); `seconds` of work."""
+    alone (`madds_sparse`), and as executed on validation and test set (`evaluation_madds`); `seconds` of work.
+    """
 
     trainings: int = 0
     steps: int = 0
@@ -55,7 +56,8 @@ def rows(study: Study) -> list[Row]:
     costs two forward passes (Kaplan et al. 2020, section 2.1; Evci et al. 2020, appendix), and one in layers that read
     the input, see `multiply_adds.per_layer_and_step`.
     Raises DataError where the data are not there: how many examples a step has, and of what shape, is only known with
-    them."""
+    them.
+    """
     meter, table = _Meter(study), list[Row]()
     labels = optimizer_labels(study.recipe.train.optimizer)
     tickets: dict[tuple[int, str | None, int], list[Job]] = {}
@@ -244,7 +246,8 @@ class _Meter:
 
     def _executed(self, job: Job, first: int, last: int, each: int) -> float:
         """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
-        data may be smaller."""
+        data may be smaller.
+        """
         size = self.bench.batch_size(job.optimizer, self._seed)
         per_epoch = self._data.steps_per_epoch(size)
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 def environments(study: Study) -> list[Row]:
     """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
-    what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines."""
+    what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines.
+    """
     rows = []
     for records in by_environment(study):
         manifests = [record.manifest for record in records]
@@ -64,7 +65,8 @@ def by_environment(study: Study) -> list[list[Record]]:
 
 def roundings(study: Study) -> list[str]:
     """Return one sentence on what differs between the trainings of a study and changes nothing but rounding; none where
-    nothing does."""
+    nothing does.
+    """
     found = rounding(record.manifest.sessions for record in study.found.values())
     if not found:
         return []

@@ -40,7 +40,8 @@ def rows(study: Study) -> list[Row]:
     yardstick. Where the data are there: `worst_class` is the class that loses most, `worst_class_diff` what it loses
     (Hooker et al. 2019), and `classes_lost` the number of classes whose accuracy is shown to be lower, by one-sided
     paired t tests over seeds, corrected over the classes by Holm's procedure. Samples of a control are averaged within
-    their seed. Raises UsageError where no training kept its examples: regression, or nothing finished."""
+    their seed. Raises UsageError where no training kept its examples: regression, or nothing finished.
+    """
     recipe, known, labels = study.recipe, densities(study), optimizer_labels(study.recipe.train.optimizer)
     confidence, alpha = (recipe.compare.confidence, recipe.compare.alpha) if recipe.compare else (0.95, 0.05)
     classes, cells = _Classes(study, alpha), by_place(study)

@@ -49,7 +49,8 @@ def layers(study: Study) -> list[Row]:
     that is exactly 0 at either has not changed); `start_magnitude` and `end_magnitude` are their mean absolute values
     at both. Where some rewind point is not the initialization, `init_sign_change_share` counts from there (None
     without the data). Under a weight normalization all these are of the weights that the layers compute with. None
-    where a layer has nothing left to take a share of."""
+    where a layer has nothing left to take a share of.
+    """
     structure = _Structure(study)
     labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
@@ -122,7 +123,8 @@ def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
 class _Structure:
     """What needs the network itself: paths, initializations, weights behind a weight normalization.
 
-    Nothing without the data."""
+    Nothing without the data.
+    """
 
     def __init__(self, study: Study):
         self.study, self.known = study, True

@@ -25,7 +25,8 @@ def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
 
 def rates(study: Study) -> list[Row]:
     """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
-    tuning seeds, how many of them diverged, and which rate was chosen."""
+    tuning seeds, how many of them diverged, and which rate was chosen.
+    """
     plan, store = study.plan, study.store
     if plan.recipe.tune is None:
         raise UsageError(f"{plan.recipe.name}: tunes no learning rate; add `tune: {{}}`")

@@ -36,7 +36,8 @@ def overlaps(study: Study) -> list[Row]:
     Pairs that share a seed are not independent, so the pairs of `n` seeds give one value for each seed, see
     `pair_statistics.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
     same. The spread is that of real masks: whole rows of a mask are kept or not, so that pairs spread more than the
-    hypergeometric variance says. Networks of one seed share their initialization and order of data."""
+    hypergeometric variance says. Networks of one seed share their initialization and order of data.
+    """
     every, labels = trunks(study), optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
     for rewind in dict.fromkeys(rewind for _, rewind in every):
@@ -108,7 +109,7 @@ def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Pa
 
 
 def _beyond_chance(pairs: Iterable[tuple[int, int]], excess: Vector, sizes: Vector) -> Sequence[float | None]:
-    """t and p of the excess over chance as a share of the masks' mean size; None where a pair of masks is empty."""
+    """T and p of the excess over chance as a share of the masks' mean size; None where a pair of masks is empty."""
     if not (sizes > 0).all():
         return None, None
     return t_test(seed_values(dict(zip(pairs, (excess / sizes).tolist(), strict=True)))) or (None, None)

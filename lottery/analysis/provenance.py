@@ -65,7 +65,8 @@ def keys_of(study: Study, view: str, rows: list[Row]) -> list[list[str]]:
 
     What a row does not say does not count: one without a seed is made from all seeds, one without a level or density
     from all levels. Only networks that a row compares are behind it: dense networks and tickets for verdicts, tickets
-    and the control for claims. A ticket's cost is that of the trunk above it and of the tuning as well."""
+    and the control for claims. A ticket's cost is that of the trunk above it and of the tuning as well.
+    """
     if view in ("long", "missing"):
         return [[row["key"]] if row["key"] in study.found else [] for row in rows]
     if view == "rates":
@@ -170,7 +171,8 @@ def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str
 
 def lacking(study: Study) -> list[Row]:
     """A row for each training that is missing, diverged, or blocked because one that it needs diverged: its place in
-    the study, its key, `state`, and the `step` at which its loss was seen not to be finite."""
+    the study, its key, `state`, and the `step` at which its loss was seen not to be finite.
+    """
     labels = optimizer_labels(study.recipe.train.optimizer)
     rows: list[Row] = []
     for job in study.plan:

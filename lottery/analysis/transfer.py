@@ -31,7 +31,8 @@ def transfer(study: Study) -> list[Row]:
     A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
     retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
     where a training did), and the recipe's `metrics`. The rows found with "(dense)" are the dense networks of each, for
-    comparison."""
+    comparison.
+    """
     plan, found, recipe = study.plan, study.found, study.recipe
     declared_transfer(study)
     labels = optimizer_labels(recipe.train.optimizer)

@@ -42,7 +42,8 @@ class Accuracies:
 
     def wrong(self, record: Record) -> Iterator[str]:
         """Say what is wrong with the accuracies of a finished training; nothing where the bits give them, and for
-        regression, which keeps none. A record that is in no store is passed."""
+        regression, which keeps none. A record that is in no store is passed.
+        """
         files, metrics = record.manifest.files, record.metrics
         if not files or record.diverged is not None or self.evidence.store.find(record.manifest.key) is None:
             return
@@ -67,7 +68,8 @@ class Accuracies:
 
     def _of_several(self, key: str) -> bool:
         """True for a control that may be measured as the mean of several drawn networks, which keeps no bits: one that
-        draws masks, or of a plugin."""
+        draws masks, or of a plugin.
+        """
         branch = (self.evidence.identity(key) or {}).get("branch") or {}
         entry = registry.branches[branch["name"]] if branch.get("name") in registry.branches else None
         return int(branch.get("draws", 1)) > 1 or (bool(branch) and (entry is None or bool(entry.code)))

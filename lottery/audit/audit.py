@@ -81,7 +81,8 @@ def rows(study: Study) -> list[Row]:
     the table), `key` of the training, `field` (of `audit_fields`), its value in `ticket` (or control) and in `dense`,
     whether it is `allowed`, whether all is `ok`, and a `note`: what allows it, or what is wrong. What is the same for
     several trainings of a column is one row, with their seeds and levels in the note and the key of the first. The note
-    of the row `compared` says what the records cannot prove."""
+    of the row `compared` says what the records cannot prove.
+    """
     labels = optimizer_labels(study.recipe.train.optimizer)
     alike: dict[tuple[object, ...], list[Finding]] = {}
     for finding in sorted(audit(study).findings, key=lambda each: bool(each.named)):  # violations first
@@ -98,7 +99,8 @@ def audit(study: Study) -> Audit:
     """Compare each finished training of a study with the dense network of its seed.
 
     A ticket retrained with another optimizer of the recipe is compared with that one's dense network. Controls are
-    compared with their ticket as well, in the steps trained. Reads each job's identity from the store once."""
+    compared with their ticket as well, in the steps trained. Reads each job's identity from the store once.
+    """
     metrics = {record.manifest.key: record.metrics for record in study.found.values()}
     evidence, report = Evidence(study.store, metrics), study.recipe.report
     masks, accuracies = Masks(evidence), Accuracies(evidence)

@@ -20,7 +20,8 @@ class Proven:
     """Numbers of weights alive that follow from identities.
 
     `layers` are those of single layers. Where weights are pruned over all layers together, only the `total` of the
-    layers `together` follows: which of them lose weights, the scores decide."""
+    layers `together` follows: which of them lose weights, the scores decide.
+    """
 
     layers: Mapping[str, int]
     together: tuple[str, ...] = ()
@@ -33,7 +34,8 @@ class Proven:
 
     def problems(self, alive: Mapping[str, int]) -> Iterator[str]:
         """Yield what is wrong with the numbers `alive` of a mask, in words: layer or layers, what is there, what must
-        be."""
+        be.
+        """
         if alive.keys() != {*self.layers, *self.together}:
             yield f"it has the layers {', '.join(alive)}, the network {', '.join([*self.layers, *self.together])}"
             return

@@ -53,7 +53,8 @@ def wide_margins(study: Study) -> dict[int, str]:
     """Say where the margin is above three times the spread of an optimizer's dense networks over their seeds.
 
     Within such a margin a ticket may lie outside all that was seen of dense networks and still match them. Dense
-    networks that are all equal have no spread to compare with."""
+    networks that are all equal have no spread to compare with.
+    """
     compare, recipe = study.recipe.compare, study.recipe
     told: dict[int, str] = {}
     for (place, _, level), columns in by_place(study).items() if compare is not None else ():

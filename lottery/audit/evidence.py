@@ -35,7 +35,8 @@ class Facts:
     """What is known of one training: `values` as text by field, to be compared; `problems` where a proof failed.
 
     `steps` counts those shared with another training before its own. Both are None where it diverged or has no curve.
-    `unproven` are sentences on what its records leave open; `origin` is where a ticket or control comes from."""
+    `unproven` are sentences on what its records leave open; `origin` is where a ticket or control comes from.
+    """
 
     values: dict[str, str]
     problems: tuple[Problem, ...] = ()
@@ -63,7 +64,8 @@ class Choice:
 class Evidence:
     """Identities of jobs and the training that each stands for, read from a store once each.
 
-    `known` are the metrics of finished trainings by key, as far as somebody has read them already."""
+    `known` are the metrics of finished trainings by key, as far as somebody has read them already.
+    """
 
     store: Store
     known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -227,7 +229,8 @@ def _is_ticket(identity: Mapping[str, Any]) -> bool:
 
 def _environment(record: Record) -> dict[str, str]:
     """Each part of the environment that changes more than rounding, over all the sessions that a training took, as
-    far as it was recorded."""
+    far as it was recorded.
+    """
     found = described([essence(session) for session in record.manifest.machines])
     compared = [name for name in FIELDS if name not in ROUNDING]
     return {name: value for name in compared if (value := found.get(name, ABSENT)) != ABSENT}

@@ -1,7 +1,8 @@
 """Seeds, levels and controls that the store has under the identities of a study and its recipe leaves out.
 
 A choice of seeds after their results are seen makes any claim; nothing in the records of the seeds that are left tells.
-What the store has, it tells: with the differences over all of it beside those of the recipe."""
+What the store has, it tells: with the differences over all of it beside those of the recipe.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class LeftOut:
     """Seeds, levels and controls of a store that a recipe leaves out.
 
     `seeds` by the optimizer's place; `cells` have the differences over all seeds; `others` are the levels and controls
-    in words, by the optimizer's place."""
+    in words, by the optimizer's place.
+    """
 
     seeds: Mapping[int, Sequence[int]]
     cells: Mapping[Cell, Over]
@@ -84,7 +86,8 @@ def left_out(study: Study) -> LeftOut:
 
     Seeds are those of the same training, optimizer by optimizer; levels those pruned in the same way by other amounts;
     controls those off a ticket of the recipe. Reads the identities of the store's jobs (`results.other_jobs`) and the
-    metrics of what is left out."""
+    metrics of what is left out.
+    """
     stored = family(study.store).jobs
     planned = {job.key: kin for job in study.plan if (kin := kin_of(plain(job.identity))) is not None}
     paths = Family({**stored, **planned}).paths

@@ -1,7 +1,8 @@
 """Checks of masks by the identities of a chain of prunings: exact counts, nesting, and what a record says of a mask.
 
 Nothing is read here: identities are those that keys are hashes of, masks and counts are handed in. Each proof yields a
-sentence for each thing that is wrong, and nothing where all of it holds."""
+sentence for each thing that is wrong, and nothing where all of it holds.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ CLOSE = 1e-12  # relative: of a density that is a mean over drawn masks
 
 def wrong_counts(alive: Alive, above: Mask, prune: Prune) -> Iterator[str]:
     """Compare surviving weights with those that an identity leaves of the mask above: each layer's, or over all where
-    pruning is global; layers that are not pruned keep theirs."""
+    pruning is global; layers that are not pruned keep theirs.
+    """
     pruning = pruning_of(prune)
     wanted, before, part = pruning.keep(above), above.alive(), pruning.takes_part(above)
     by_layer = {name: count for name, count in before.items() if name not in part}
@@ -81,7 +83,8 @@ def differing(wanted: Mapping[str, float], alive: Alive, said: str) -> Iterator[
 def wrong_sizes(packed: Shapes, mask: Mask, every: Iterable[str] | None = None) -> Iterator[str]:
     """Compare the shapes of kept weights, packed as `results.artifacts.pack` does, with the mask they were kept by.
 
-    `every` are the names of the whole state where they are known."""
+    `every` are the names of the whole state where they are known.
+    """
     alive = mask.alive()
     wrong = [name for name, count in alive.items() if packed.get(name) != (count,)]
     if wrong:

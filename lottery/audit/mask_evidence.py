@@ -33,7 +33,8 @@ class Masks:
     def wrong(self, record: Record) -> Iterator[str]:
         """Say what is wrong with the mask of a finished training, or with what its metrics say of one; nothing where
         its identity, its parent and its own files agree. A record that is in no store, and one whose
-        identity is not what its key says proves nothing, which is said elsewhere: both are passed."""
+        identity is not what its key says proves nothing, which is said elsewhere: both are passed.
+        """
         manifest, metrics = record.manifest, record.metrics
         identity = self.evidence.identity(manifest.key)
         if identity is None or not manifest.files or not self.evidence.genuine(manifest.key):

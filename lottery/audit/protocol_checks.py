@@ -26,7 +26,8 @@ def stopping(metrics: Metrics, report: str, validated: bool, results_from: int =
     first row with the highest validation accuracy and the lowest validation loss, of those at step `results_from` or
     later (a network that is pruned in training is another one before, and what goes on from trained weights has no
     result before its first step), and censored where that is the last; without one there are none. `report` is what a
-    table reads."""
+    table reads.
+    """
     curve = curve_of(metrics)
     if not curve:
         yield "there is no curve to prove the chosen step with"
@@ -67,7 +68,8 @@ def _chosen(
 def leaks(metrics: Metrics, *, trial: bool = False) -> Iterator[str]:
     """Where test values stand that must not be there, in words: anywhere but at the end and the chosen steps.
 
-    In a trial anywhere; and two different ones for one step."""
+    In a trial anywhere; and two different ones for one step.
+    """
     allowed = () if trial else READINGS
     for name, value in metrics.items():
         if "test" in name or (name not in allowed and _has_test(value)):

@@ -24,7 +24,8 @@ def repeated(study: Study) -> dict[Cell, str]:
     Seeds differ in the first weights, the split and the order, so curves differ in some digit: equal ones are one
     training, copied, or a study in which nothing depends on the seed. Either way they count as one seed and not as
     several. Curves without any movement, as of a network that is collapsed, say nothing and are passed, and so are
-    records of no store."""
+    records of no store.
+    """
     told: dict[Cell, str] = {}
     for (place, point, level), columns in by_place(study).items():
         for column, jobs in columns.items():
@@ -38,7 +39,8 @@ def repeated(study: Study) -> dict[Cell, str]:
 
 def sentences(study: Study) -> list[tuple[int, str]]:
     """Return a sentence for each column that has repeated trainings, with the optimizer's place: the dense networks
-    once, the densities of tickets and controls together."""
+    once, the densities of tickets and controls together.
+    """
     levels: dict[tuple[int, str, str], list[str]] = {}
     cells, several = by_place(study), len(study.recipe.rewind) > 1
     for (place, point, level, column), words in repeated(study).items():

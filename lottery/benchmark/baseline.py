@@ -30,7 +30,8 @@ def train(
     evaluate_every: int = 0,
 ) -> None:
     """`steps` steps over float inputs that are normalized beforehand, in a new order at each pass; loss and accuracy on
-    what is held out before the first step and at every `evaluate_every`."""
+    what is held out before the first step and at every `evaluate_every`.
+    """
     x, y = training
     if held_out is not None:
         evaluate(model, held_out)

@@ -1,6 +1,7 @@
 """How much faster this machine trains with the framework than with a bare loop: the cases of `lottery bench`.
 
-Ratios of two times taken in one run, one after the other and again: other work on the machine slows both."""
+Ratios of two times taken in one run, one after the other and again: other work on the machine slows both.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
     """Those named; where none is all, but not bf16 where the processor has no instructions for it. ResNet-20 trains on
     `images`, a data set as a recipe names it.
 
-    Raises UsageError for a case that is not there."""
+    Raises UsageError for a case that is not there.
+    """
     adam = ("train.optimizer={name: adam, lr: 1.2e-3}", "train.batch_size=60")
     fp32 = (f"data={images}", "data.validation=1000")
     bf16 = (*fp32, "train.precision=bf16")

@@ -25,7 +25,7 @@ def relu() -> nn.Module:
 
 @activations.register("leaky_relu", source="Maas, Hannun & Ng 2013")
 def leaky_relu() -> nn.Module:
-    """x for x > 0, else 0.01 x."""
+    """X for x > 0, else 0.01 x."""
     from torch import nn
 
     return nn.LeakyReLU()
@@ -57,7 +57,7 @@ def softplus() -> nn.Module:
 
 @activations.register("elu", source="Clevert, Unterthiner & Hochreiter 2016")
 def elu() -> nn.Module:
-    """x for x > 0, else exp(x) - 1."""
+    """X for x > 0, else exp(x) - 1."""
     from torch import nn
 
     return nn.ELU()
@@ -65,7 +65,7 @@ def elu() -> nn.Module:
 
 @activations.register("silu", source="Hendrycks & Gimpel 2016; Elfwing et al. 2018")
 def silu() -> nn.Module:
-    """x sigmoid(x)."""
+    """X sigmoid(x)."""
     from torch import nn
 
     return nn.SiLU()
@@ -73,7 +73,7 @@ def silu() -> nn.Module:
 
 @activations.register("gelu", source="Hendrycks & Gimpel 2016")
 def gelu() -> nn.Module:
-    """x Phi(x), Phi the normal distribution function."""
+    """X Phi(x), Phi the normal distribution function."""
     from torch import nn
 
     return nn.GELU()

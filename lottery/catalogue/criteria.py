@@ -20,7 +20,8 @@ Examples = Annotated[int, Field(ge=1)]
 def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
     """Absolute value of the trained weight, `large_final` in Zhou et al. 2019.
 
-    With `same_sign` a weight that changed its sign since the rewind point counts 0, as in Zhou et al. 2019."""
+    With `same_sign` a weight that changed its sign since the rewind point counts 0, as in Zhou et al. 2019.
+    """
     scores = Lazy(weights, lambda name: weights[name].abs())
     return _same_sign(scores, weights, context) if same_sign else scores
 
@@ -56,7 +57,8 @@ def large_init_large_final(weights: Mapping[str, Tensor], context: Context) -> S
     """Large at the rewind point and after training: min(a |w_f|, |w_i|).
 
     The factor a makes the quantiles of both meet at the threshold, as in the authors' code: each weight is scored by
-    the lower of its two ranks in its layer, from 0 to 1."""
+    the lower of its two ranks in its layer, from 0 to 1.
+    """
     return {
         name: _lower_rank(weight.abs(), context.initial[name].abs(), _alive(name, weight, context))
         for name, weight in weights.items()
@@ -76,7 +78,8 @@ def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> S
 def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
     """How much the absolute value has grown since the rewind point: |w_f| - |w_i|.
 
-    With `same_sign` a weight that changed its sign counts 0, as in the authors' code: more than one that shrank."""
+    With `same_sign` a weight that changed its sign counts 0, as in the authors' code: more than one that shrank.
+    """
     scores = Lazy(weights, lambda name: weights[name].abs() - context.initial[name].abs())
     return _same_sign(scores, weights, context) if same_sign else scores
 
@@ -85,7 +88,8 @@ def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_
 def movement(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """How far the weight has moved since the rewind point: |w_f - w_i|.
 
-    Another method than the movement pruning of Sanh et al. 2020."""
+    Another method than the movement pruning of Sanh et al. 2020.
+    """
     return Lazy(weights, lambda name: (weights[name] - context.initial[name]).abs())
 
 
@@ -93,7 +97,8 @@ def movement(weights: Mapping[str, Tensor], context: Context) -> Scores:
 def gradient_weight(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """|g w|, the change of the loss to first order when the weight goes; g is the gradient over the training set.
 
-    In evaluation mode. At a minimum g vanishes and what is left is noise (LeCun et al. 1989 on second order)."""
+    In evaluation mode. At a minimum g vanishes and what is left is noise (LeCun et al. 1989 on second order).
+    """
     return _sensitivity(weights, context, None)
 
 
@@ -102,7 +107,8 @@ def snip(weights: Mapping[str, Tensor], context: Context, *, examples: Examples 
     """Connection sensitivity |g w| on the first `examples` of the training set, meant for `when: init`.
 
     In evaluation mode, as in the authors' code: at initialization batch normalization has mean 0 and variance 1. The
-    authors prune biases too."""
+    authors prune biases too.
+    """
     return _sensitivity(weights, context, examples)
 
 
@@ -119,7 +125,8 @@ def grasp(
     H and g are those of the scored weights that survive, over the first `per_class` training examples of each class,
     with outputs divided by the temperature. Normalizations use the statistics of the batch, as in training; all else
     is in evaluation mode. The authors draw linear layers anew by Glorot's rule before they score, and not here; they
-    augment the examples, and sort them by class into two batches. For `when: init`."""
+    augment the examples, and sort them by class into two batches. For `when: init`.
+    """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -156,7 +163,8 @@ def synflow(weights: Mapping[str, Tensor], context: Context) -> Scores:
     bias stay, statistics do not) and activations neutral. Paths begin at inputs and at biases; of a window of max
     pooling the largest sum goes on, as in the authors' code. Needs no targets and is meant for `when: init`; the counts
     fall exponentially in 100 rounds. In float64, since products over many layers leave the range of float32. Networks
-    that multiply what they compute, by gates or attention, are refused."""
+    that multiply what they compute, by gates or attention, are refused.
+    """
     import torch
 
     from lottery.pruning.path_sums import path_sum
@@ -202,7 +210,8 @@ def _lower_rank(first: Tensor, second: Tensor, alive: Tensor) -> Tensor:
 def _scored(context: Context, names: Collection[str] | None = None) -> tuple[nn.Module, dict[str, nn.Parameter]]:
     """The network in evaluation mode and its weights by name (all where None), each what its layer computes with.
 
-    Weight normalizations of these are taken off, so that gradients are those of the normalized weight."""
+    Weight normalizations of these are taken off, so that gradients are those of the normalized weight.
+    """
     from lottery.network.build import own_parameters, prunable
 
     assert context.network is not None
@@ -214,7 +223,8 @@ def _scored(context: Context, names: Collection[str] | None = None) -> tuple[nn.
 def _use_batch_statistics(network: nn.Module) -> None:
     """Normalizations with running statistics take those of the batch; what draws (dropout, stochastic depth) stays off.
 
-    So do functions of torch that a module calls with its own mode."""
+    So do functions of torch that a module calls with its own mode.
+    """
     from lottery.training.running_statistics import PREFIX
 
     for module in network.modules():

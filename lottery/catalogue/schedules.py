@@ -1,7 +1,8 @@
 """Learning-rate policies: the multiplier of the learning rate at a step.
 
 The recipe's rate is the highest of each policy. Lengths arrive resolved to steps, and count from the start of training,
-warm-up included."""
+warm-up included.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def constant(step: int, total: int) -> float:
 def multi_step(step: int, total: int, *, at: tuple[Duration, ...], factor: Factor = 0.1) -> float:
     """Times `factor` at each of the steps `at`.
 
-    The lengths arrive resolved to steps; `at` counts from the start of training, warm-up included."""
+    The lengths arrive resolved to steps; `at` counts from the start of training, warm-up included.
+    """
     return float(factor ** sum(step >= milestone.value for milestone in at))
 
 
@@ -88,7 +90,8 @@ def triangular(
 ) -> float:
     """Up from `floor` to 1 in a straight line and down again, each in a `half_cycle`.
 
-    The height is halved after each cycle in `triangular2`, and times `gamma` at each step in `exp_range`."""
+    The height is halved after each cycle in `triangular2`, and times `gamma` at each step in `exp_range`.
+    """
     cycle, place = divmod(step / half_cycle.value, 2)
     height = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": gamma**step}[mode]
     return float(floor + (1 - floor) * height * (1 - abs(place - 1)))
@@ -116,7 +119,8 @@ def one_cycle(
 ) -> float:
     """From 1/start_div up to 1 in the share `up` of training, then down to 1/(start_div final_div) at its last step.
 
-    The momentum stays as it is; the paper lowers it where the rate is high."""
+    The momentum stays as it is; the paper lowers it where the rate is high.
+    """
     peak, last = up * total - 1, total - 1
     if step <= peak:
         here, there, way = 1 / start_div, 1.0, step / peak if peak > 0 else 1.0

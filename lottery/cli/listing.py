@@ -23,7 +23,8 @@ def entries(what: str) -> list[dict[str, Any]]:
 
     Of criteria, also what they say of `prune` where a recipe does not.
 
-    Raises UsageError where there is no such catalogue."""
+    Raises UsageError where there is no such catalogue.
+    """
     from lottery.recipe.load import shipped
     from lottery.registry import catalogues, suggest
 

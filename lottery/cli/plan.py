@@ -86,7 +86,8 @@ def plan(
 def grouped(plan: Plan, states: Mapping[str, str], seconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row for each seed, or for each level where there is one seed: the jobs, how many of each state, the time left.
 
-    More than LINES of them share a row with their neighbours."""
+    More than LINES of them share a row with their neighbours.
+    """
     from lottery.words import duration
 
     by_seed = len(plan.recipe.seeds) > 1

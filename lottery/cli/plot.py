@@ -34,7 +34,8 @@ def schedule(
 ) -> None:
     """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points.
 
-    Reads the data only where a length of the recipe is in epochs."""
+    Reads the data only where a length of the recipe is in epochs.
+    """
     from lottery.figures.save import image
     from lottery.figures.schedule import schedule_figure
 

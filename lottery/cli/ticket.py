@@ -121,7 +121,8 @@ def verify(
 ) -> None:
     """Check a ticket file without training: say of each part whether it is ok, WRONG, or only said.
 
-    Exit code 1 where something is WRONG."""
+    Exit code 1 where something is WRONG.
+    """
     from lottery.data.splits import load
     from lottery.device import machine
     from lottery.tickets.checks import findings

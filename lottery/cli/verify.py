@@ -42,7 +42,8 @@ def verify(
     """Check a store, or all that is recorded of a study; exit code 1 where something is wrong.
 
     Without a recipe: compare the hash of every stored file, and put damaged jobs aside. With one: hold its records
-    against each other, check by check; with --again against its networks and data as well."""
+    against each other, check by check; with --again against its networks and data as well.
+    """
     if recipe is None:
         if again or sets or deterministic:
             raise UsageError("lottery verify --again: name the recipe whose networks are to be evaluated again")

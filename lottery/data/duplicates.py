@@ -26,7 +26,8 @@ class Duplicates:
 
     `test_in_training` test examples are training examples too, `other_class` of these with another target. Of
     `training` examples there is another copy among the training examples, from which each seed draws its validation
-    examples; of `test` examples another among the test examples."""
+    examples; of `test` examples another among the test examples.
+    """
 
     test_in_training: int
     other_class: int

@@ -17,7 +17,8 @@ def split(labels: Tensor, seed: int, validation: int, limit: int | None, stratif
     Of a permutation drawn by the seed the first `validation` are held out, and the next `limit` (all where None) are
     trained on. With `stratify` these are the first of each class, so many that the classes have their shares of the
     training set among those held out, and their shares of the rest among those trained on. Raises UsageError where a
-    class would have none in either."""
+    class would have none in either.
+    """
     shuffled = torch.randperm(len(labels), generator=generator(seed, "split"))
     if not stratify:
         return shuffled[:validation], shuffled[validation:][:limit]

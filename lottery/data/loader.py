@@ -33,7 +33,8 @@ class Augment:
 
     crop: a random window of the image's size after padding by so many black pixels; flip: left and right exchanged for
     every second image on average. Source: He et al. 2016.
-    random_resized_crop: a random window of the image as it is in its file, brought to the size of the others."""
+    random_resized_crop: a random window of the image as it is in its file, brought to the size of the others.
+    """
 
     crop: int = 0
     flip: bool = False
@@ -64,7 +65,8 @@ class Data:
     the augmentation, does not fit the data.
 
     Images stay uint8, on the device or in their files; those are decoded by `workers` processes, to the same batches.
-    Order and augmentation derive from (seed, epoch) on the CPU: the same on every device."""
+    Order and augmentation derive from (seed, epoch) on the CPU: the same on every device.
+    """
 
     def __init__(
         self,
@@ -139,7 +141,8 @@ class Data:
     def balanced(self, per_class: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The first so many training examples of each class, in the order in which they are handed out for evaluation.
 
-        Of a class that has fewer, all."""
+        Of a class that has fewer, all.
+        """
         x, y, chosen = self._parts["train"]
         first = places_in_class(y[chosen.to(y.device)].cpu()) < per_class
         return self._batches(x, y, chosen[first], batch_size)

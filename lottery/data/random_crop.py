@@ -20,14 +20,16 @@ TRIES = 10
 class ResizedCrop:
     """Windows of `scale` of an image's area, between these two, and a width over height within `ratio`.
 
-    The area is uniform, the logarithm of the ratio too. Szegedy et al. 2015."""
+    The area is uniform, the logarithm of the ratio too. Szegedy et al. 2015.
+    """
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def box(self, height: int, width: int, draws: torch.Generator) -> Box:
         """The box that torchvision draws from the same generator: after TRIES that do not fit, the largest at the
-        centre whose ratio is allowed."""
+        centre whose ratio is allowed.
+        """
         low, high = torch.log(torch.tensor(self.ratio)).tolist()
         for _ in range(TRIES):
             area = height * width * torch.empty(1).uniform_(*self.scale, generator=draws).item()

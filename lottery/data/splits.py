@@ -27,7 +27,8 @@ class Splits:
     y: int64 (n,) classes, or float32 (n, classes) targets of a regression.
     mean, std: of each channel of images scaled to [0, 1]; empty for features.
     known: the fingerprint, where finding it would mean to read all images once more.
-    content: a hash of the files, where training may look at more of an image than there is in x."""
+    content: a hash of the files, where training may look at more of an image than there is in x.
+    """
 
     train_x: Tensor | Files
     train_y: Tensor
@@ -48,7 +49,8 @@ class Splits:
 def load(component: Component, root: Path) -> Splits:
     """The data set a recipe names, from the folder of data sets.
 
-    Raises DataError where it is missing, damaged or not what training needs."""
+    Raises DataError where it is missing, damaged or not what training needs.
+    """
     splits: Splits = registry.datasets[component.name].make(root, **component.args)
     for problem in _problems(splits):
         raise DataError(f"data set {component.name}: {problem}")
@@ -57,7 +59,8 @@ def load(component: Component, root: Path) -> Splits:
 
 def fingerprint(splits: Splits) -> str:
     """sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean, std, content; not where they came
-    from."""
+    from.
+    """
     if splits.known:
         return splits.known
     tensors = {name: getattr(splits, name) for name in ("train_x", "train_y", "test_x", "test_y")}

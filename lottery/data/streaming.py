@@ -35,7 +35,8 @@ class Files:
     `names` are paths inside `folder`, in one array of bytes: worker processes share its memory. `decode(file, size,
     resize, window)` takes the window, where there is one, and brings it to size x size pixels; else the centre, of the
     image whose short side is brought to `resize`. It raises DataError for what is no image, and is a function of a
-    module, so that it can be sent to other processes. With `resize` windows may be asked for."""
+    module, so that it can be sent to other processes. With `resize` windows may be asked for.
+    """
 
     folder: Path
     names: NDArray[np.bytes_]
@@ -75,7 +76,8 @@ class Files:
 class Stream:
     """The examples in `files`, handed out on a device by rows, decoded by `workers` processes of its own.
 
-    Each pass that goes on beside another one has its own processes; they stay for the next pass."""
+    Each pass that goes on beside another one has its own processes; they stay for the next pass.
+    """
 
     files: Files
     device: torch.device
@@ -91,7 +93,8 @@ class Stream:
     def rows(self, order: Tensor, begin: int, size: int, crops: Crops | None = None) -> Iterator[Tensor]:
         """uint8 (size, width): examples `order[begin]` and on, the last part smaller; nothing before is decoded.
 
-        Raises DataError for a file that is no image any more, MachineError where a worker process has died."""
+        Raises DataError for a file that is no image any more, MachineError where a worker process has died.
+        """
         numbers = order[begin:].tolist()
         loader = self._idle.pop() if self._idle else self._loader()
         passes = loader.batch_sampler
@@ -135,7 +138,8 @@ class Stream:
 
 class _Parts:
     """What DataLoader takes for a batch sampler: the numbers of the examples of each part of this pass, and the pass's
-    windows."""
+    windows.
+    """
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -156,7 +160,8 @@ class _Rows:
 
     def __getitems__(self, part: Part) -> Tensor | str:
         """(n, values) in the order in memory that batches have, or what is wrong with a file: torch would wrap an error
-        into a traceback."""
+        into a traceback.
+        """
         numbers, crops = part
         try:
             images = np.stack([self.files.image(number, crops) for number in numbers])
@@ -178,7 +183,8 @@ def _started(loader: DataLoader[Any]) -> Iterator[Tensor | str]:
 
     Signals to the whole group of processes are for the main one: it saves what needs the images, then ends the others,
     which are forked while the signals are blocked and stay so. Torch's handler raises wherever the main process is when
-    one of them dies, in the midst of an optimizer's step; without it, the next fetch does."""
+    one of them dies, in the midst of an optimizer's step; without it, the next fetch does.
+    """
     main = threading.current_thread() is threading.main_thread()  # torch sets no handler elsewhere
     before = signal.getsignal(signal.SIGCHLD)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))

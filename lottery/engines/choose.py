@@ -1,5 +1,6 @@
 """Which engine computes a training's steps: torch with one matrix library or another, kernels that skip pruned weights
-or background, or a CUDA graph."""
+or background, or a CUDA graph.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def engine_for(
     sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
     fastest; with `deterministic`, the sparse engine where a density of 0.5 or less lets expect it, else the dense one.
     Where an engine is asked for by name, raises UsageError as `refuse` does, and where nothing can be compiled here,
-    MachineError; `auto` takes the dense engine then, with a warning."""
+    MachineError; `auto` takes the dense engine then, with a warning.
+    """
     dense = DenseEngine(objective, optimizer)
     refuse(objective, optimizer, wanted, background)
     if wanted == "dense" or mask is None:

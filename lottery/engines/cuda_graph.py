@@ -3,7 +3,8 @@
 Small networks leave a GPU idle while the host launches a few hundred kernels for each step. A graph has forward pass,
 loss, backward pass, masking hooks, clipping and optimizer in one, on the addresses that they had when it was recorded:
 batches are copied into buffers that stay, and the learning rate is a tensor. Source: the notes on CUDA graphs in
-PyTorch's documentation ("whole-network capture")."""
+PyTorch's documentation ("whole-network capture").
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Recorder(Protocol):
     def record(self, call: Callable[[], None]) -> Callable[[], None]:
         """What does again all that the function does on the device; now, nothing is done there.
 
-        Raises RuntimeError, as torch does, where that cannot be recorded."""
+        Raises RuntimeError, as torch does, where that cannot be recorded.
+        """
 
 
 class CudaGraphs:
@@ -86,7 +88,8 @@ class GraphEngine:
     epoch has a recording of its own: with few batches an epoch, launching its kernels one by one would cost as much as
     all replays together. Where recording fails, a warning says why, and the same operations are launched one by one:
     the results are the same bits, so that a training may be stopped and go on either way.
-    The optimizer must be one that `unsupported` has nothing to say against."""
+    The optimizer must be one that `unsupported` has nothing to say against.
+    """
 
     name = "graph"
 
@@ -187,7 +190,8 @@ def capturable(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a step does the same operations each time, with all that changes from step to step on the device.
 
     Not radam: its form for graphs computes the rectification in float32, by cancellation, and is off by up to 0.6 % in
-    the first steps. Not adagrad, which counts on the host, nor torch's SGD unless fused, which reads the rate there."""
+    the first steps. Not adagrad, which counts on the host, nor torch's SGD unless fused, which reads the rate there.
+    """
     if type(optimizer) in FUSED:
         return all(bool(group["fused"]) for group in optimizer.param_groups)
     return type(optimizer) in CAPTURABLE

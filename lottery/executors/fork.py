@@ -2,7 +2,8 @@
 
 A fork takes along the memory and one thread. A pool of threads that torch's OpenMP had started would be waited for in
 vain (pytorch issue 17199), so the process that forks runs no kernel on more than one thread, and does not fork where it
-finds that it has other threads: those of a plugin, say."""
+finds that it has other threads: those of a plugin, say.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def release_threads(threads: int) -> None:
 def ready(bench: Bench, *, fitting: bool) -> bool:
     """Whether this process can fork the workers of the bench; where it can, everything they would do alike is done.
 
-    With `fitting` they are made as few as fit into the memory."""
+    With `fitting` they are made as few as fit into the memory.
+    """
     if sys.platform != "linux" or bench.jobs == 1 or bench.machine.device.type != "cpu":
         return False
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
@@ -61,7 +63,8 @@ def _alone() -> bool:
 def fork(count: int, channel: socket.socket, begin: Callable[[socket.socket], None]) -> list[int]:
     """Fork so many workers and wait for them; each begins with a socket that comes in on the channel.
 
-    Their exit codes, -9 of one that signal 9 killed. Fewer are forked where the channel is closed."""
+    Their exit codes, -9 of one that signal 9 killed. Fewer are forked where the channel is closed.
+    """
     gc.collect()
     gc.freeze()  # a collection writes to every object, and a page that is written to is shared no more
     workers = []

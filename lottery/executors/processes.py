@@ -35,7 +35,8 @@ def processes(
     The first process reads the data and checks the plan; then it forks the workers, or takes part itself beside others
     like it, where it cannot (a GPU, another system than Linux, threads that a plugin started). Raises what it met. A
     signal noted in `stop` is passed on, and Interrupted raised when all have saved and left. A worker that dies is not
-    replaced: the others take over its job; MachineError is raised where none is left to do so."""
+    replaced: the others take over its job; MachineError is raised where none is left to do so.
+    """
     crew = _Crew(request, plugins, stop)
     try:
         prepared = crew.prepared()

@@ -1,6 +1,7 @@
 """The process that `lottery run --jobs N` starts: it takes part in the run, or makes ready and forks those who do.
 
-Its stdin is a socket: the request comes in on it, and the events go out, a line of JSON each."""
+Its stdin is a socket: the request comes in on it, and the events go out, a line of JSON each.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,8 @@ FIGURES = {
 def draw(study: Study, name: str, **options: Any) -> Figure:
     """Draw one of FIGURES; `options` are those of its function beside the study.
 
-    Raises UsageError for another, and where the study has nothing to draw in it."""
+    Raises UsageError for another, and where the study has nothing to draw in it.
+    """
     if name not in FIGURES:
         raise UsageError(f"figure {name!r}: there are {', '.join(FIGURES)}")
     module, _, function = FIGURES[name].function.partition(":")

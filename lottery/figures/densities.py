@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def accuracy(study: Study) -> Figure:
     """Mean test accuracy over seeds against density, with two-sided 95 % t intervals of each mean (not paired).
 
-    The dense network is a band over all densities. A panel for each optimizer and rewind point."""
+    The dense network is a band over all densities. A panel for each optimizer and rewind point.
+    """
     regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
     figure, every = _compared(study, accuracies(study), scale=1.0 if regression else 100.0)
     finish(figure, every, "test r2" if regression else "test accuracy (%)")
@@ -31,7 +32,8 @@ def accuracy(study: Study) -> Figure:
 
 def early_stop(study: Study) -> Figure:
     """Mean early-stop step over seeds against density, as `accuracy`; hollow where a training was still improving at
-    its last step, so that the mean is too early. Raises UsageError without a validation split."""
+    its last step, so that the mean is too early. Raises UsageError without a validation split.
+    """
     if not study.recipe.data.validation:
         raise UsageError(f"{study.recipe.name}: has no validation split to stop early by; set data.validation")
     figure, every = _compared(study, steps(study), scale=1.0, mark_censored=True)
@@ -67,7 +69,8 @@ def overlap(study: Study) -> Figure:
     density.
 
     A panel for the masks of different seeds, a curve an optimizer, and one for those of different optimizers within a
-    seed, a curve a pair; a colour is that of one pair in all panels. Raises UsageError where there is no pair."""
+    seed, a curve a pair; a colour is that of one pair in all panels. Raises UsageError where there is no pair.
+    """
     from matplotlib.lines import Line2D
 
     from lottery.analysis.layers import ALL

@@ -40,7 +40,8 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
     that matching is judged by, and the verdict as the mark of the mean.
 
     A panel for each optimizer and rewind point. `controls` are columns whose mean difference to the dense network is
-    drawn beside it. Raises UsageError for one that the recipe has not."""
+    drawn beside it. Raises UsageError for one that the recipe has not.
+    """
     recipe, labels = study.recipe, optimizer_labels(study.recipe.train.optimizer)
     known_controls = [branch.label for branch in recipe.branches]
     for name in controls:

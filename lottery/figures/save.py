@@ -20,7 +20,8 @@ FORMATS = (".png", ".svg", ".pdf")
 def image(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw a figure into a file, all or nothing; the same bytes for the same figure.
 
-    Raises UsageError before drawing where the name says no format that there is."""
+    Raises UsageError before drawing where the name says no format that there is.
+    """
     form = checked(path).suffix.lower()[1:]
     write_atomic(path, drawn(draw(), form))
 

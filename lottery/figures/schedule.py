@@ -28,7 +28,8 @@ LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as a
 class Curve:
     """The learning rate over a training, its lengths in steps: `rates[i]` is that of step `steps[i]`.
 
-    `relative` where the recipe tunes: the rates are then parts of the one that will be chosen."""
+    `relative` where the recipe tunes: the rates are then parts of the one that will be chosen.
+    """
 
     optimizer: str
     rate: float

@@ -95,7 +95,8 @@ def finish(figure: Figure, axes: Sequence[Axes], y_label: str, also: Sequence[Ar
     """Give the figure one label of the y axis and one legend for all panels, with `also` what stands for many curves.
 
     The legend stands below the panels, in as many columns as fit beside one another, and the figure grows by it: it
-    covers nothing and nothing of it is cut off."""
+    covers nothing and nothing of it is cut off.
+    """
     title = figure.supylabel(y_label, fontsize=8)
     handles: dict[str, Any] = {}
     for each in axes:

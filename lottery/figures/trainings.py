@@ -29,7 +29,8 @@ MEASURES = (  # the first that the curves have is drawn
 
 def curves(study: Study) -> Figure:
     """Validation accuracy (without a validation split the training loss) over the steps, mean over the seeds that got
-    to each step; the dense network black, levels from dark to light."""
+    to each step; the dense network black, levels from dark to light.
+    """
     import matplotlib
 
     found: dict[tuple[int, str], dict[int, list[Mapping[int, float]]]] = {}
@@ -70,7 +71,8 @@ def weights(study: Study, level: int | None = None) -> Figure:
     where it ends: surviving weights at start and end, and those pruned, as they were at the start.
 
     A ticket that goes on from trained weights (modes lr and finetune) starts from those of the level above; pruned are
-    then the weights that this level pruned, as the others were 0 there."""
+    then the weights that this level pruned, as the others were 0 there.
+    """
     tickets = [job for job in study.plan if job.kind == "ticket" and job.key in study.found]
     whole = [job for job in tickets if study.found[job.key].diverged is None]
     levels = {job.level for job in whole}
@@ -108,7 +110,8 @@ def _states(
     study: Study, job: Job
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Weights at the start and end of a ticket's training by mask name, which of them are alive, and which have a value
-    at the start, being alive in what it starts from."""
+    at the start, being alive in what it starts from.
+    """
     from lottery.pruning.mask import Mask
     from lottery.results.artifacts import read_mask, read_state, read_trained
 
@@ -128,7 +131,8 @@ def _states(
 
 def transfer(study: Study) -> Figure:
     """Test accuracy of each optimizer's ticket retrained with each, as a heat map with its numbers; dense networks on
-    top, diverged cells hatched. A panel for each density and rewind point."""
+    top, diverged cells hatched. A panel for each density and rewind point.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle

@@ -15,7 +15,8 @@ T = TypeVar("T")
 
 def told(parts: Iterable[tuple[int, T]], place: Path, total: int, doing: str) -> Iterator[T]:
     """The parts, each with the number of files in it; every half a minute a line of how many are done and how long the
-    rest will take."""
+    rest will take.
+    """
     began = last = monotonic()
     done = 0
     for count, part in parts:

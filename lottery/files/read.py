@@ -60,7 +60,8 @@ def names_in(folder: Path | str) -> list[str]:
 
 def read_bytes(path: Path | str, *, size: int | None = None, most: int = MOST_JSON_BYTES) -> bytes:
     """The bytes of a regular file, links refused. Raises DamagedFile where it is missing, no file, not of `size` bytes
-    or, when no size is given, larger than `most`; MachineError where the machine cannot read."""
+    or, when no size is given, larger than `most`; MachineError where the machine cannot read.
+    """
     with _opened(path, size, most) as (fd, length):
         data = os.read(fd, length + 1)
         while 0 < len(data) < length and (more := os.read(fd, length + 1 - len(data))):

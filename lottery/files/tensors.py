@@ -34,7 +34,8 @@ _ITEM_BYTES = {
 def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """The tensors as a safetensors file; -0.0 becomes +0.0, so that equal values are equal bytes.
 
-    Any device and memory layout. Raises ValueError for the one name that the format keeps to itself."""
+    Any device and memory layout. Raises ValueError for the one name that the format keeps to itself.
+    """
     if METADATA in tensors:
         raise ValueError(f"no tensor can be named {METADATA!r} in safetensors")
     # the library, which copies all tensors three times and metadata in random order, says how they lie in the file
@@ -66,7 +67,8 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def header_bytes(start: bytes) -> int:
     """Length of the header of a file of tensors, with the number before it, from its first eight bytes. Raises
-    DamagedFile."""
+    DamagedFile.
+    """
     if len(start) < 8 or (length := struct.unpack_from("<Q", start)[0]) > MOST_HEADER_BYTES:
         raise _damaged("its header is cut off or too long")
     return 8 + int(length)

@@ -31,7 +31,8 @@ _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 def perform(operation: str, path: Path, action: Callable[[], T]) -> T:
     """Do one primitive operation: mkdir, write, fsync, fsync folder, rename, replace, append, remove, link or
-    lease."""
+    lease.
+    """
     return action()
 
 
@@ -92,7 +93,8 @@ def make_folder(path: Path) -> None:
 def drafted(target: Path, files: Mapping[str, bytes], last: tuple[str, bytes]) -> Iterator[Path]:
     """Write the files, then the one that makes them valid, to a new folder beside `target`; `publish` names it so.
 
-    After an error in the block no draft is left; what a killed process leaves is told by `abandoned`."""
+    After an error in the block no draft is left; what a killed process leaves is told by `abandoned`.
+    """
     need = sum(len(data) for data in files.values()) + len(last[1])
     draft = _new_folder(target)
     try:

@@ -24,7 +24,8 @@ def for_programs_only(table: Sequence[Row]) -> set[str]:
 
     These are p-values before their correction, where the corrected ones stand beside them; p-values of a word that no
     row says; and what `reason` says in words: the verdicts at the other steps that could be read where they are others,
-    and the seeds that are needed."""
+    and the seeds that are needed.
+    """
     names = {name for row in table for name in row}
     left_out = {name for name in names if f"{name}_adjusted" in names}
     if "p_winning_adjusted" in names:

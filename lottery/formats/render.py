@@ -20,7 +20,8 @@ FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 def render(table: Sequence[Row], form: str, width: int | None = None) -> bytes:
     """The table in one of FORMATS; text fits a terminal of this width where one is given.
 
-    Raises UsageError for another format, or where parquet lacks pyarrow."""
+    Raises UsageError for another format, or where parquet lacks pyarrow.
+    """
     if form == "json":
         return (json.dumps([finite(row) for row in table], indent=1) + "\n").encode()
     # what a run prints at its end: without the time and memory that pandas takes
@@ -43,7 +44,8 @@ def render(table: Sequence[Row], form: str, width: int | None = None) -> bytes:
 
 def frame(table: Sequence[Row]) -> pd.DataFrame:
     """Return the rows as a data frame. A column of integers stays one where a row has none: pandas would make it one of
-    fractions, 130.0 for 130."""
+    fractions, 130.0 for 130.
+    """
     import pandas as pd
 
     made = pd.DataFrame(list(table))

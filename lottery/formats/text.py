@@ -30,7 +30,8 @@ def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
 
     Without a width every column stands in one line, as files and pipes want it. With one nothing is wider: columns that
     are empty, the same in all rows or for programs only are left out, the others fall into blocks that repeat what a
-    row is, and many rows into bands, so that the blocks of a row are not far from one another."""
+    row is, and many rows into bands, so that the blocks of a row are not far from one another.
+    """
     if width is None:
         cells, below = _with_numbers(cells)
         return "".join(f"{line}\n" for line in [*_aligned(cells, cells), *below])
@@ -46,7 +47,8 @@ def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
 def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:
     """The cells with numbers in place of the NOTES, and the lines that say what they mean.
 
-    What all of several rows say needs no number."""
+    What all of several rows say needs no number.
+    """
     said = {name: [_statements(name, row[name]) for row in cells] for name in NOTES if cells and name in cells[0]}
     everywhere = {
         name: [each for each in rows[0] if len(rows) > 1 and all(each in row for row in rows)]
@@ -76,7 +78,8 @@ def _varying(table: Sequence[Row], cells: Cells) -> tuple[Cells, list[str]]:
     """The cells without the columns that are for programs only, empty in all rows, or the same word in all of several;
     keys in short.
 
-    The lines say the words. Numbers stay, beside those that they are to be compared with."""
+    The lines say the words. Numbers stay, beside those that they are to be compared with.
+    """
     kept, shared, left_out = [], [], for_programs_only(table)
     for name in cells[0] if cells else ():
         if name in left_out:
@@ -100,7 +103,8 @@ def _short(name: str, cell: str) -> str:
 def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]]:
     """The names of the columns in parts that fit the width, each with those that say what a row is.
 
-    What is said of one network stays together, where a part has room for it."""
+    What is said of one network stays together, where a part has room for it.
+    """
     names = list(cells[0]) if cells else []
     widths = {name: len(GAP) + _width(name, [row[name] for row in cells]) for name in names}
     lead = [name for name in REPEATED if name in names]
@@ -190,7 +194,8 @@ def _width(name: str, cells: Sequence[str]) -> int:
 
 def _folded(name: str, cells: Sequence[str]) -> list[str]:
     """A column's name in lines that are no wider than its cells or its longest word, broken at spaces and after
-    underscores."""
+    underscores.
+    """
     first, *words = re.split("(?<=[_ ])(?=.)", name)
     width = max(len(text.rstrip()) for text in (first, *words, *cells))
     lines = [first]

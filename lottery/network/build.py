@@ -51,7 +51,8 @@ def initialized(
     `batch` are training examples on the CPU, for an init with the trait `batch`. `embeddings` are prunable where this
     is said; what else is, the network says itself (`lottery.network.layout`). Leaves the process-wide generator as
     it was. Raises UsageError where the model does not take such inputs, the init asks for a batch and there is none,
-    or it leaves a parameter that is not finite."""
+    or it leaves a parameter that is not finite.
+    """
     entry = registry.inits[init.name]
     if entry.traits.get("batch") and batch is None:
         raise UsageError(f"init {init.name}: it looks at training examples, and none are given here")
@@ -76,14 +77,16 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
     was seen to use them when it was made; not biases, normalizations and positions, and embeddings on request only.
     A name is that in the state dict, but attention's packed projections are three weights, `attention.q.weight`. Under
     a weight normalization the parameter is the one that is normalized: `fc1.parametrizations.weight.original`
-    (spectral) or `fc1.parametrizations.weight.original1` (the direction v). A shared weight counts once."""
+    (spectral) or `fc1.parametrizations.weight.original1` (the direction v). A shared weight counts once.
+    """
     return prunable_weights(model)
 
 
 def effective(model: nn.Module) -> dict[str, Tensor]:
     """The weight that each prunable layer computes with, by the names of `prunable`, detached, as in evaluation mode.
 
-    A layer without weight normalization gives its parameter itself: the memory is shared."""
+    A layer without weight normalization gives its parameter itself: the memory is shared.
+    """
     with torch.no_grad(), evaluating(model):
         return {
             name: place.rows_of(getattr(model.get_submodule(place.path), place.attribute)).detach()
@@ -114,7 +117,8 @@ def on_device(model: nn.Module, device: str) -> nn.Module:
 def set_weight(layer: nn.Module, value: Tensor) -> None:
     """Make `value` the layer's weight; a weight normalization takes it apart into its own parameters.
 
-    Spectral normalization keeps it as the weight that it divides by the norm."""
+    Spectral normalization keeps it as the weight that it divides by the norm.
+    """
     if is_parametrized(layer, "weight"):
         layer.weight = value.clone()  # the parametrization keeps the tensor that it is given
     else:
@@ -125,7 +129,8 @@ def own_parameters(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Param
     """Give each of these weights a plain parameter of its own, of the value that its layer computes with.
 
     Weight normalizations are taken off the layers, packed weights apart. Names are those of `prunable` before, or of
-    whole parameters, and the keys of what is returned: the parameters now in their place."""
+    whole parameters, and the keys of what is returned: the parameters now in their place.
+    """
     layout, weights = Layout.of(model), dict[str, nn.Parameter]()
     for name in names:
         place = layout.place(name)
@@ -177,7 +182,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def settle(model: nn.Module, iterations: int = 15) -> None:
     """Bring the power iterations of spectral normalization up to the weights of now, with as many as torch starts with.
 
-    Nothing else changes, and nothing at all in a model without it."""
+    Nothing else changes, and nothing at all in a model without it.
+    """
     for place in places(model):
         layer = model.get_submodule(place.path)
         if place.attribute == "weight" and is_parametrized(layer, "weight"):

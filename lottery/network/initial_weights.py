@@ -19,7 +19,8 @@ CHANGES_BITS = ("torch", "platform", "device", "variables")  # of what an enviro
 
 def alike(environment: Mapping[str, Any]) -> Machine:
     """Return this machine's processor with as many threads as an environment records: how sums are split changes
-    bits."""
+    bits.
+    """
     threads = environment.get("threads")
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         threads = 1
@@ -35,7 +36,8 @@ def elsewhere(environment: Mapping[str, Any], here: Machine) -> list[str]:
 def distance(drawn: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> float:
     """Return the largest difference as a share of the largest value of its tensor.
 
-    0 where all values are equal, infinite where names, shapes, or values that are no floating point numbers differ."""
+    0 where all values are equal, infinite where names, shapes, or values that are no floating point numbers differ.
+    """
     if drawn.keys() != held.keys() or any(value.shape != held[name].shape for name, value in drawn.items()):
         return math.inf
     return max((_apart(value, held[name]) for name, value in drawn.items()), default=0.0)

@@ -1,6 +1,7 @@
 """How a network's state is laid out for the method: one entry for each weight that can be pruned, and which those are.
 
-A network's own state dict is turned into this form, and back, where it passes between the network and the method."""
+A network's own state dict is turned into this form, and back, where it passes between the network and the method.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Choice:
 
     `multiplied` are the parameters that multiply what depends on the input, `computed` those from which such a factor
     is computed, as one pass has shown; `embeddings` are on request. The patterns `only` of layers, where there are
-    any, decide alone."""
+    any, decide alone.
+    """
 
     multiplied: frozenset[str] = frozenset()
     computed: frozenset[str] = frozenset()
@@ -42,7 +44,8 @@ class Layout:
     `weights` are the prunable ones by name, in the order of the modules; `names` those of the state dict; `parts` of
     each parameter that holds several weights, or goes by another name, which these are; `same` says of each further
     name of a shared parameter which it is. `left` are the weights that multiply inputs, or look them up, and are never
-    pruned, by layer: how many there are."""
+    pruned, by layer: how many there are.
+    """
 
     names: tuple[str, ...]
     weights: Mapping[str, Place]
@@ -147,7 +150,8 @@ def choose(
 
     Inputs have this shape, without the batch. `empty` makes a copy of the model on the device "meta", where a pass
     costs nothing; it is made with the values where it has to be. Where the model's code takes neither, the kinds of
-    layers decide alone. Raises UsageError for a pattern of `only` that no layer has."""
+    layers decide alone. Raises UsageError for a pattern of `only` that no layer has.
+    """
     found = Traced()
     if any(place.kind != "layer" for place in places(model)):  # else the kinds of layers say it all
         found = traced(model, shape, empty) or found

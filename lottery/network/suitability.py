@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def check_weights(recipe: Recipe, network: nn.Module) -> None:
     """Raises UsageError where there is nothing to prune, no embedding where some are asked for, or where a mask is to
-    be learned of weights that are not one layer's own."""
+    be learned of weights that are not one layer's own.
+    """
     layout = Layout.of(network)
     if not layout.weights:
         raise UsageError(f"model: {recipe.model.name} has no weight that can be pruned; name another model")

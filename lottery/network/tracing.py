@@ -30,7 +30,8 @@ _OF_INPUTS = {"mkldnn_rnn_layer": 1, "_native_multi_head_attention": 5, "_transf
 @dataclass(frozen=True)
 class Use:
     """A product with a stretch of a parameter, from element `first` to `last`, that took so many `multiply_adds`;
-    `reads_input` where the other factor follows from the input alone, so that no gradient is wanted of it."""
+    `reads_input` where the other factor follows from the input alone, so that no gradient is wanted of it.
+    """
 
     first: int
     last: int
@@ -45,7 +46,8 @@ class Traced:
     `multiplied` are the parameters that were themselves factors beside something that depends on the input, `uses` all
     products with a parameter. `computed` has the parameters from which such a factor was computed without the input,
     and the multiply-adds with that; `computed_reading` those of them that read the input. `outside` are those of
-    `multiplied` that were read while no module that owns them was running."""
+    `multiplied` that were read while no module that owns them was running.
+    """
 
     multiplied: set[str] = field(default_factory=set)
     uses: dict[str, list[Use]] = field(default_factory=dict)
@@ -180,7 +182,8 @@ def _factors(name: str, args: Sequence[Any], given: Sequence[Tensor]) -> list[Te
 
 def _beside(name: str, args: Sequence[Any], factors: Sequence[Tensor]) -> Callable[[Tensor], Sequence[Tensor]]:
     """The tensors that a factor of an operator multiplies, or is taken to multiply where the operator is a whole layer:
-    a weight of its inputs these, any other what weights have made."""
+    a weight of its inputs these, any other what weights have made.
+    """
     if name not in _WHOLE:
         return lambda factor: [other for other in factors if other is not factor]
     first = args[_OF_INPUTS[name]] if name in _OF_INPUTS else None

@@ -31,7 +31,8 @@ class Place:
     `name` is the weight's own, `parameter` that of the parameter in the state dict. `attribute` of the module at
     `path` is the tensor that the layer computes with, which is not the parameter under a weight normalization.
     `kind` is that of the weight: `layer` where the kind of its layer says that it multiplies an input, `embedding`, or
-    `other`, of which only the network's own code can tell."""
+    `other`, of which only the network's own code can tell.
+    """
 
     name: str
     parameter: str
@@ -48,7 +49,8 @@ class Place:
 def layer_name(name: str) -> str:
     """The layer of a weight: `fc1` of `fc1.weight` and of `fc1.parametrizations.weight.original1`.
 
-    Where a module has several weights each is a layer of its own, `rnn.weight_hh_l0`."""
+    Where a module has several weights each is a layer of its own, `rnn.weight_hh_l0`.
+    """
     layer, parametrized, _ = name.partition(".parametrizations.weight.original")
     return layer if parametrized else name.removesuffix(".weight")
 
@@ -82,7 +84,8 @@ def places(model: nn.Module) -> Iterator[Place]:
     """Each parameter of two or more dimensions, those of known kinds of layers first of their module, module by module.
 
     Attention's packed projections come as three; what a weight normalization is computed from comes once, as the
-    weight of its layer. A parameter under several names comes once for each module that has it."""
+    weight of its layer. A parameter under several names comes once for each module that has it.
+    """
     normalized: set[nn.Module] = set()  # what weights of known kinds are computed from
     for path, module in model.named_modules():
         if module in normalized:

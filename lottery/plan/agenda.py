@@ -17,7 +17,8 @@ def ranks(needs: Needs, lengths: Mapping[str, float]) -> dict[str, int]:
     """The place of each job in the order of starting: 0 begins the longest chain of jobs that need one another.
 
     The length of a chain is the sum of its jobs' lengths; equal ones keep the order of `needs`. Needs outside `needs`
-    count as done."""
+    count as done.
+    """
     waiting: dict[str, list[str]] = {key: [] for key in needs}
     for key, above in needs.items():
         for need in above:
@@ -33,7 +34,8 @@ def ranks(needs: Needs, lengths: Mapping[str, float]) -> dict[str, int]:
 class Agenda:
     """The jobs that can be attended to now, best first: all they need has ended, or something did so badly.
 
-    A pass over it costs what is ready, not what the plan has."""
+    A pass over it costs what is ready, not what the plan has.
+    """
 
     def __init__(self, needs: Needs, rank: Mapping[str, int], ended: Mapping[str, str]):
         self._rank = rank
@@ -81,7 +83,8 @@ def makespan(needs: Needs, lengths: Mapping[str, float], rank: Mapping[str, int]
     """When so many workers are through, and the most of them that were at work at once.
 
     Each takes the first ready job of the order, as soon as it is free. With `math.inf` workers the first figure is the
-    longest chain, and as many workers as the second one reach it: more cannot make it shorter."""
+    longest chain, and as many workers as the second one reach it: more cannot make it shorter.
+    """
     agenda, now, most = Agenda(needs, rank, {}), 0.0, 0
     running: list[tuple[float, int, str]] = []
     while True:

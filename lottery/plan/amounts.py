@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def amounts(prune: PruneSpec) -> list[tuple[Fraction, int, dict[str, float]]]:
     """For each level, what is pruned and how many times, or the densities of its layers.
 
-    Levels that stand alone are pruned as often as the same level of a trunk would have been."""
+    Levels that stand alone are pruned as often as the same level of a trunk would have been.
+    """
     if prune.densities is not None:
         shares = [level / prune.deepest for level in range(1, prune.deepest + 1)]
         return [(Fraction(0), 1, {name: density**x for name, density in prune.densities.items()}) for x in shares]

@@ -4,7 +4,8 @@ Levels are tested in a fixed sequence from dense to sparse, each for non-inferio
 first that is not shown to match ends the walk. So a level that does not match is called matching only if the first such
 one is, which happens with probability alpha at most, however the levels are correlated (Maurer, Hothorn & Lehmacher
 1995; Westfall & Krishen 2001). Within a level the t statistic is compared with the bounds of `statistics.sequential` at
-each look; they are fixed beforehand, so it does not matter which looks are taken, or why no more are."""
+each look; they are fixed beforehand, so it does not matter which looks are taken, or why no more are.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Rule:
     """What was fixed before the first training. `margin` is a fraction of accuracy; a look is a number of differences;
     `floor` is the least standard deviation that is believed of them, which the number of test examples gives.
 
-    A dense network that diverged leaves no difference: the next seed of the `pool` takes its place."""
+    A dense network that diverged leaves no difference: the next seed of the `pool` takes its place.
+    """
 
     margin: float
     alpha: float
@@ -55,7 +57,8 @@ class Step:
     `seeds` of the pool are asked for at this level, those at its front; the other fields say what was seen at the last
     look taken: at `n` differences the mean `difference`, its lower `bound` that holds at all looks together (a repeated
     confidence bound, Jennison & Turnbull 1989), the part of alpha `spent`, and the `chance` that going on would show
-    the level matching. Matching is where the bound is above -margin; `losing`, where the upper bound is below it."""
+    the level matching. Matching is where the bound is above -margin; `losing`, where the upper bound is below it.
+    """
 
     level: int
     decision: Decision
@@ -79,7 +82,8 @@ def rule(recipe: Recipe, floor: float = 0.0) -> Rule:
 def walk(rule: Rule, pair: Callable[[int, int], Pair]) -> tuple[Step, ...]:
     """The levels from 1 as far as they are known; the last is open, or not shown to match, or the last there may be.
 
-    `pair` gives the difference at a level, of a seed by its place in the pool."""
+    `pair` gives the difference at a level, of a seed by its place in the pool.
+    """
     steps: list[Step] = []
     for level in range(1, rule.levels + 1):
         steps.append(_step(rule, level, pair))
@@ -96,7 +100,8 @@ def over(rule: Rule, steps: Sequence[Step]) -> bool:
 def seeds_trained(steps: Sequence[Step], trunk: bool = True) -> list[int]:
     """At how many seeds the walk needs the dense network, then the ticket of each level it came to.
 
-    In a trunk the ticket of a level needs those of the levels before it, also where the walk asked for fewer."""
+    In a trunk the ticket of a level needs those of the levels before it, also where the walk asked for fewer.
+    """
     deeper = [max(step.seeds for step in steps[first:]) for first in range(len(steps))]
     return [deeper[0], *(deeper if trunk else [step.seeds for step in steps])]
 
@@ -124,7 +129,8 @@ def _step(rule: Rule, level: int, pair: Callable[[int, int], Pair]) -> Step:
 
 def _front(rule: Rule, look: int, pair: Callable[[int], Pair]) -> list[Pair]:
     """The pairs of as many seeds as it takes to have so many differences, unless the pool is too small or as many
-    dense networks diverged as the first look would have had."""
+    dense networks diverged as the first look would have had.
+    """
     pairs: list[Pair] = []
     lost = 0
     while len(pairs) < min(look + lost, rule.pool) and lost < rule.looks[0]:

@@ -42,7 +42,8 @@ class Job:
     that have to be done before it; `point` the rewind job it goes back to; `partner` the same ticket of another seed.
     `place` is the optimizer's in the recipe, `transfer` that of the one which retrains the ticket. `level` is 0 for
     the dense network; `fraction` of the weights is pruned so many `times` to reach it from the level it is pruned
-    from, or `densities` are those of its layers."""
+    from, or `densities` are those of its layers.
+    """
 
     kind: Kind
     identity: dict[str, Any]
@@ -119,7 +120,8 @@ class Plan:
     def trunk(self, job: Job) -> list[Job]:
         """The trunk from the dense network to this ticket or level of a control's own, or to what this branch leaves.
 
-        Each job carries this job's rewind point: trunks of several rewinds share their dense network."""
+        Each job carries this job's rewind point: trunks of several rewinds share their dense network.
+        """
         chain = [job] if job.kind == "ticket" or job.own_trunk else []
         above = job.parent
         while above is not None:
@@ -141,7 +143,8 @@ def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = No
     """All jobs of the recipe on data with this fingerprint, learning rates first, then seed by seed. No torch, no disk.
 
     `others` are the fingerprints of `other_data` by the digest of their identity. Where `asked` is given, only the
-    tickets and controls that it names, counted from the front of the recipe's seeds, and what they need."""
+    tickets and controls that it names, counted from the front of the recipe's seeds, and what they need.
+    """
     draft = _Draft(recipe, fingerprint, others or {}, asked)
     jobs: dict[str, Job] = {}
     for job in draft.jobs():

@@ -69,7 +69,8 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
 def with_versions(singular: str, component: Component) -> dict[str, Any]:
     """A component's identity, with that of each component, normalization and activation among its arguments.
 
-    Where one of them comes from outside this package, its source is part of it: see `lottery.plugins.source`."""
+    Where one of them comes from outside this package, its source is part of it: see `lottery.plugins.source`.
+    """
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
     arguments = {**catalogue[component.name].defaults, **component.args}
@@ -87,7 +88,8 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
 def rewind_identity(recipe: Recipe, rewind: RewindSpec) -> dict[str, Any]:
     """The rewind point and what goes back to it.
 
-    Version 2 of `lr` and `finetune`: what goes on from trained weights has no result before its first step."""
+    Version 2 of `lr` and `finetune`: what goes on from trained weights has no result before its first step.
+    """
     identity: dict[str, Any] = {"to": point_label(rewind.to), "mode": rewind.mode}
     if rewind.mode != "weights":
         identity["version"] = 2
@@ -102,7 +104,8 @@ def branch_identity(
     """Return what determines a control beside the ticket that it leaves, which is rewound to `rewind`.
 
     `others` are the fingerprints of other data sets by the digest of their identity. Some fields are there only where
-    they matter, so that the keys of other controls stay as they were."""
+    they matter, so that the keys of other controls stay as they were.
+    """
     identity, prune = with_versions("branch", branch), recipe.prune
     traits = registry.branches[branch.name].traits
     by_magnitude = prune.criterion == Component("magnitude") and prune.rounds_of_criterion == 1
@@ -124,7 +127,8 @@ def branch_identity(
 def keeps_statistics(model: Component) -> bool:
     """Return whether the model may have normalizations with running statistics, as far as its arguments tell.
 
-    True where they do not tell: a model or normalization from outside the package may have any layers."""
+    True where they do not tell: a model or normalization from outside the package may have any layers.
+    """
     entry = registry.models[model.name]
     norm = {**entry.defaults, **model.args}.get("norm")
     if norm is None or not entry.make.__module__.startswith("lottery."):

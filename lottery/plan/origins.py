@@ -1,7 +1,8 @@
 """Where a training of each kind comes from in each mode of rewinding: weights, mask, schedule, optimizer state, steps.
 
 The table of `docs/controls.md` is made from these, and the audit lists the differences that follow from them. T is the
-length of the whole training, k the rewind point, both in steps."""
+length of the whole training, k the rewind point, both in steps.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ DENSE = "trained, of the dense network"
 class Origin:
     """Where one training comes from, in the words of the documentation and the audit.
 
-    `state` is the optimizer's: "rewound" (that of step k; fresh where k is 0), "fresh" or "none"."""
+    `state` is the optimizer's: "rewound" (that of step k; fresh where k is 0), "fresh" or "none".
+    """
 
     weights: str
     mask: str
@@ -83,7 +85,8 @@ NETWORK = in_any_mode("initial", "none")
 def origin_of(branch: Component | None, mode: str) -> Origin:
     """The origin of a control, or of a ticket where `branch` is None.
 
-    Of a plugin's control without the trait `origins` nothing is known."""
+    Of a plugin's control without the trait `origins` nothing is known.
+    """
     if branch is None:
         return TICKET[_mode(mode)]
     if branch.name not in registry.branches:
@@ -98,7 +101,8 @@ def carries_state(optimizer: Mapping[str, Any]) -> bool:
     """True if the optimizer keeps one state value per weight, so that a mask can restrict a state rewound with it.
 
     Otherwise a rewound state is that of the dense problem only, and a ticket starts with a fresh one. `optimizer` is
-    its name with its arguments, those inside it likewise."""
+    its name with its arguments, those inside it likewise.
+    """
     names = [
         value["name"] for value in (optimizer, *optimizer.values()) if isinstance(value, Mapping) and "name" in value
     ]
@@ -113,7 +117,8 @@ def _mode(mode: str) -> Mode:
 def table() -> Iterator[tuple[str, ...]]:
     """The rows of the documentation: control, its key `weights`, mode, and the parts of its origin.
 
-    Modes of the same origin share a row."""
+    Modes of the same origin share a row.
+    """
     kinds: list[tuple[str, str, Origins]] = [("dense", "", NETWORK), ("ticket", "", TICKET)]
     for entry in registry.branches:
         kinds += [(entry.name, option, origins) for option, origins in entry.traits.get("origins", {}).items()]

@@ -112,7 +112,8 @@ def positional(called: Sequence[str], traits: Mapping[str, Any]) -> list[str]:
 def faults(function: Callable[..., Any], called: Sequence[str], taken: Sequence[str]) -> Iterator[str]:
     """Why a function cannot be called with these positional arguments, and keys of a recipe that never reach it.
 
-    `taken` are keys that stand beside an entry's own in a recipe and mean something else."""
+    `taken` are keys that stand beside an entry's own in a recipe and mean something else.
+    """
     form = f"it is called as f({', '.join([*called, '*, key=value'])})"
     try:
         every = list(inspect.signature(function).parameters.values())

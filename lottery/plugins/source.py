@@ -2,7 +2,8 @@
 
 A function is not all that decides what it does. With it counts each module of its package, or its file where that is in
 none, and in the same way what these import, directly or not, that is neither Python's own nor installed: an edit of any
-of these files may change results. Not seen are imports under a name made up at run time, and files that are read."""
+of these files may change results. Not seen are imports under a name made up at run time, and files that are read.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def is_ours(module: str) -> bool:
 def code_of(module: str, *others: str) -> str:
     """The hash of all source that counts for entries of this module, which has been imported, and of others; the same
     wherever it lies, whatever it is called, and with either kind of line ends. Raises ValueError where it is in no
-    file."""
+    file.
+    """
     first = _unit(module)
     if first is None:
         raise ValueError("its source is in no file, so that an edit of it could not be seen; put it into a module")

@@ -24,7 +24,8 @@ Counts = dict[str, int] | int  # weights to keep: of each layer, or over all tha
 class Pruning:
     """How much to prune of what: `fraction` of the surviving weights, times the rate of the layer, so many `times`.
 
-    With `densities` each layer is pruned to its own instead; layers that they do not name stay dense."""
+    With `densities` each layer is pruned to its own instead; layers that they do not name stay dense.
+    """
 
     scope: str  # "layer", "global" or "erk"
     fraction: Fraction
@@ -101,7 +102,8 @@ def between(alive: Counts, target: Counts, mean: Callable[[int, int], int]) -> C
 def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fraction:
     """A layer's multiplier: that of its own name, else of the first pattern that fits, else 1.
 
-    `output` means the last layer, whatever its name."""
+    `output` means the last layer, whatever its name.
+    """
     layer = layer_name(name)
     if layer in rates:
         return rates[layer]

@@ -19,7 +19,8 @@ class Gradual:
     """Pruning in the course of a training, from step `start` to `end`, every so many steps, to `target` in the end.
 
     `names` are the layers pruned; `criterion(step)` scores the weights after that step.
-    Zhu & Gupta 2017: what is pruned grows with 1 - (1 - x)^3, x the part of the way."""
+    Zhu & Gupta 2017: what is pruned grows with 1 - (1 - x)^3, x the part of the way.
+    """
 
     start: int
     end: int

@@ -23,7 +23,8 @@ def next_start(
 
     With `when` "init" the weights at the rewind point are pruned instead (pruning at initialization). Renda, Frankle
     & Carbin 2020. The optimizer is fresh, but for weight rewinding past step 0, which puts back the optimizer's state
-    of that step as well."""
+    of that step as well.
+    """
     # each is read when it is needed and let go at once: together they would be two copies of a large network
     mask = prune(level.trained if when == "trained" else level.rewound.weights, level.mask, pruning, criterion, rounds)
     return rewind(level.rewound, {} if mode == "weights" else level.trained, mask, mode)
@@ -31,7 +32,8 @@ def next_start(
 
 def prune(weights: Weights, mask: Mask, pruning: Pruning, criterion: Criterion, rounds: int) -> Mask:
     """The mask that a criterion leaves, scored anew in each of `rounds`, with exponentially falling counts between
-    (Tanaka et al. 2020)."""
+    (Tanaka et al. 2020).
+    """
     return select(weights, mask, pruning.takes_part(mask), pruning.keep(mask), criterion, rounds)
 
 

@@ -18,7 +18,8 @@ def erk(shapes: Mapping[str, tuple[int, ...]], density: Fraction) -> dict[str, F
     """Erdos-Renyi-kernel densities: proportional to (n_out + n_in + kernel) / (n_out n_in kernel), `density` over all.
 
     Densities stop at 1, and what they would have above it is shared out among the other layers. No layer's density
-    falls where the overall one grows. Source: Mocanu et al. 2018, with kernels Evci et al. 2020."""
+    falls where the overall one grows. Source: Mocanu et al. 2018, with kernels Evci et al. 2020.
+    """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     raw = {name: Fraction(sum(shape), sizes[name]) for name, shape in shapes.items()}
     wanted = density * sum(sizes.values())
@@ -43,7 +44,8 @@ def counts(
     Each layer gets the whole part of its share, and the weights left over go one by one to the layers with the largest
     remainder, the first of them among equals. No layer gets more than `most` of it, its size where that is not given;
     what it cannot take goes to the others. Raises UsageError where all layers together cannot hold the total, or their
-    densities ask for more than it."""
+    densities ask for more than it.
+    """
     limits = {name: math.prod(shape) if most is None else most[name] for name, shape in shapes.items()}
     shares = {name: densities[name] * math.prod(shape) for name, shape in shapes.items()}
     kept = {name: min(math.floor(share), limits[name]) for name, share in shares.items()}

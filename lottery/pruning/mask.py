@@ -21,7 +21,8 @@ class Mask(Mapping[str, Tensor]):
     """Which weights are alive: a bool tensor a prunable weight, by its name (`fc1.weight`), as `network.layout` has it.
 
     Immutable: the tensors handed out are made anew each time. It takes a bit a weight, in memory as on disk. Two masks
-    are equal when names, shapes and bits are."""
+    are equal when names, shapes and bits are.
+    """
 
     def __init__(self, alive: Mapping[str, Tensor]):
         self._packed: dict[str, Bits] = {}
@@ -144,7 +145,8 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
     `keep` is the number of weights to keep of each layer in `scores`, or one number over all of them together
     (global pruning); layers without scores stay as they are. Counts are exact: among equal scores, the weight that
     comes first is kept, in the order of layers and then of the flattened weight.
-    Raises UsageError for scores that are not finite or of another shape, and for counts above what survives."""
+    Raises UsageError for scores that are not finite or of another shape, and for counts above what survives.
+    """
     alive, kinds = mask.alive(), {name: _checked(name, scores[name], mask) for name in scores}
     if isinstance(keep, int):
         groups = [([name for name in mask if name in scores], keep)]
@@ -173,7 +175,8 @@ def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
 def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:
     """For each parameter of a model that the mask names, or of which it names parts, which of its elements are alive.
 
-    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape.
+    """
     layout, parameters = Layout.of(model), dict(model.named_parameters(remove_duplicate=False))
     found: dict[str, list[str]] = {}
     for name, shape in mask.shapes().items():

@@ -96,7 +96,8 @@ def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> It
     On entering, pruned weights and their entries in the optimizer's state are set to zero. Inside, the gradient is
     masked when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step.
     On leaving, each pruned weight is exactly +0.0, or BrokenMask is raised.
-    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape.
+    """
     held = Held(model, mask, optimizer)
     if mask.density < 1:
         settle(model)  # a spectral norm is that of the masked weight from the start

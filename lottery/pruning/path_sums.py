@@ -1,7 +1,8 @@
 """The sum over all paths through a network of the product of the weights on each path, by one forward pass.
 
 With weights and inputs that are not negative a rectifier passes what it gets. Normalizations and other activations are
-made neutral here: what is left is linear in each weight, and its output is the sum."""
+made neutral here: what is left is linear in each weight, and its output is the sum.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ def path_sum(network: nn.Module, x: Tensor) -> Tensor:
     """The sum of the outputs for `x` of a network in evaluation mode, its normalizations and activations neutral.
 
     A normalization that torch's functions do not compute is neutral where it has a method `neutral(x)`, which is put
-    in the place of its `forward` for good. Max pooling passes on the largest sum of its window."""
+    in the place of its `forward` for good. Max pooling passes on the largest sum of its window.
+    """
     for module in network.modules():
         if callable(neutral := getattr(module, "neutral", None)):
             module.forward = neutral
@@ -86,7 +88,8 @@ def sums_paths(network: nn.Module, shape: tuple[int, ...]) -> bool:
     """True where `path_sum` of this network for inputs of this shape is a sum over paths: linear in its input.
 
     Gates, attention and activations with an implementation of their own are not. The network is used up: its
-    parameters are overwritten."""
+    parameters are overwritten.
+    """
     network.double().eval()
     draws = torch.Generator().manual_seed(0)
 

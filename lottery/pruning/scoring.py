@@ -22,7 +22,8 @@ Criterion = Callable[[Weights, "Mask"], Scores]
 class Lazy(Mapping[str, "Tensor"]):
     """Tensors by name that are made each time they are asked for and held by nobody: `make` gives the same each time.
 
-    Scores that cost little more than looking at the weights need no memory beside them."""
+    Scores that cost little more than looking at the weights need no memory beside them.
+    """
 
     names: Collection[str]
     make: Callable[[str], Tensor]
@@ -48,7 +49,8 @@ class Context:
     evaluation mode, on the device; `loss(outputs, targets)` is the training loss, the mean over a batch; `examples(n)`
     are the first n of the training set, all where None, and `balanced(n)` the first n of each class, in a random order
     that is the seed's and without augmentation. What draws from torch's global generator while a criterion scores draws
-    from a stream of the seed's."""
+    from a stream of the seed's.
+    """
 
     generator: torch.Generator  # the seed's stream for this level
     initial: Mapping[str, Tensor] = field(default_factory=dict)

@@ -40,7 +40,8 @@ class Start:
 
     `model` and `dataset` are others than the recipe's where they are given. `mold` changes the network once its
     weights are in it, for masks that are learned: then `mask` is dense, and what is alive in the end is read from what
-    was learned. `gradual` prunes in the course of the training."""
+    was learned. `gradual` prunes in the course of the training.
+    """
 
     weights: Weights
     mask: Mask

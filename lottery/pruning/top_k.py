@@ -25,7 +25,8 @@ def highest(layers: Sequence[Layer], count: int, kind: torch.dtype) -> Iterator[
     least `count` scores must take part, and none of those be NaN.
 
     The threshold is found digit by digit from the highest one: a pass over all scores counts, among those that agree
-    with it so far, how often each value of the next digit occurs. Scores are made anew for each pass."""
+    with it so far, how often each value of the next digit occurs. Scores are made anew for each pass.
+    """
 
     def scan() -> Iterator[Keys]:
         for scores, bits in layers:
@@ -85,7 +86,8 @@ def _chunks(scores: Tensor, bits: Bits) -> Iterator[tuple[Tensor, NDArray[np.boo
 def _keys(values: Tensor) -> Keys:
     """Unsigned integers in the order of the values, equal where these are.
 
-    Read as an integer, an IEEE number grows with its value where it is positive, and falls where it is negative."""
+    Read as an integer, an IEEE number grows with its value where it is positive, and falls where it is negative.
+    """
     if not values.is_floating_point():
         return values.to(torch.int64).numpy().view(np.uint64) ^ np.uint64(2**63)
     if values.dtype == torch.float64:

@@ -37,7 +37,8 @@ _INNER = {catalogue.singular: catalogue for catalogue in registry.catalogues.val
 def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...], Collection[str]]) -> Iterator[Problem]:
     """What is wrong with the components of a recipe's raw data; their arguments are brought to their types in place.
 
-    `own_keys` are the keys of a section that are not arguments of the entry it names."""
+    `own_keys` are the keys of a section that are not arguments of the entry it names.
+    """
     for path, catalogue in CATALOGUES.items():
         holder: Any = data
         for step in path[:-1]:
@@ -59,7 +60,8 @@ def _check(
 ) -> tuple[Any, list[Problem]]:
     """The value with the arguments that its entry makes of those given; itself where the schema will refuse it.
 
-    An optimizer that is `rated` gets its learning rate from elsewhere and need not have one."""
+    An optimizer that is `rated` gets its learning rate from elsewhere and need not have one.
+    """
     try:
         given = Component.parse(value)
     except ValueError:

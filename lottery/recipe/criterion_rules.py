@@ -14,7 +14,8 @@ Scope = Literal["layer", "global", "erk"]
 def own_scope(prune: dict[str, Any]) -> Scope:
     """The scope of a recipe that names none: its criterion's; `layer` where it gives the density of each layer.
 
-    `prune` are the fields of the section that come before."""
+    `prune` are the fields of the section that come before.
+    """
     if prune["densities"] is not None or prune["criterion"].name not in registry.criteria:
         return "layer"
     scope: Scope = registry.criteria[prune["criterion"].name].traits.get("scope", "layer")

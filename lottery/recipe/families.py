@@ -15,7 +15,8 @@ def families(recipe: Recipe) -> int:
 
     A family is all densities of one. The words are matching, losing, better, equivalent and, where it may be said,
     winning, against the dense network; superior and inferior against each control that stands for a claim. With
-    `levels: auto` matching and losing alone. Counted by the plan: what diverged or is missing was to be tested too."""
+    `levels: auto` matching and losing alone. Counted by the plan: what diverged or is missing was to be tested too.
+    """
     auto, deepest = recipe.prune.auto is not None, recipe.prune.deepest
     controls = 0 if auto else sum(stands_for_a_claim(recipe, branch.name) for branch in recipe.branches)
     words = 0
@@ -28,14 +29,16 @@ def families(recipe: Recipe) -> int:
 def stands_for_a_claim(recipe: Recipe, branch: str) -> bool:
     """Return whether a control of this name lacks a part of the gain of tickets.
 
-    Where tickets are not pruned step by step there is no gain of iteration to be shown."""
+    Where tickets are not pruned step by step there is no gain of iteration to be shown.
+    """
     claim = registry.branches[branch].traits.get("claim")
     return claim is not None and not (claim == "iteration" and recipe.prune.alone)
 
 
 def acting(recipe: Recipe) -> CompareSpec | None:
     """Return the recipe's `compare` as it acts within each family: with `families: all` at the confidence that leaves
-    each family its equal share of what may be wrong (Bonferroni)."""
+    each family its equal share of what may be wrong (Bonferroni).
+    """
     compare = recipe.compare
     if compare is None or compare.families == "each":
         return compare

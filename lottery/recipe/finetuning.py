@@ -86,7 +86,8 @@ def trains_as_lr(recipe: Recipe, rewind: RewindSpec) -> bool:
     """True if fine-tuning from this point has the learning rates that `mode: lr` has, as far as lengths tell alone.
 
     After the last step of a staircase both modes train at one rate: their tickets are equal, not two methods that
-    agree."""
+    agree.
+    """
     schedule, warmup, length = recipe.train.schedule.component, recipe.train.schedule.warmup, recipe.train.length
     if rewind.mode != "finetune" or not _in_one_unit(schedule, warmup, length, rewind.to):
         return False

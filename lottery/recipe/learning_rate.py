@@ -12,7 +12,8 @@ from lottery.values import Component, Duration
 def warmed_up(multiplier: float, step: int, warmup: int) -> float:
     """The multiplier times a linear ramp: (step + 1)/warmup before step `warmup`, 1 from there (Goyal et al. 2017).
 
-    Composes with each schedule: the schedule itself still counts from step 0."""
+    Composes with each schedule: the schedule itself still counts from step 0.
+    """
     return multiplier * min(1.0, (step + 1) / warmup) if warmup else multiplier
 
 
@@ -26,7 +27,8 @@ def multiplier(
 ) -> Callable[[int], float]:
     """The multiplier at each step of a training of `total` steps, the first `warmup` of them warming up.
 
-    `steps` says how many steps a length is."""
+    `steps` says how many steps a length is.
+    """
 
     def resolved(value: Any) -> Any:
         if isinstance(value, Duration):

@@ -45,7 +45,8 @@ def shipped() -> dict[str, Path]:
 def find_recipe(source: str | Path) -> Path:
     """The file of a recipe: of the shipped one of that name, else the path itself (./name for a file so called).
 
-    Raises RecipeError where there is no such file."""
+    Raises RecipeError where there is no such file.
+    """
     known = shipped() if isinstance(source, str) else {}
     path = known.get(str(source), Path(source))
     if "\0" not in str(path) and path.exists():
@@ -58,7 +59,8 @@ def find_recipe(source: str | Path) -> Path:
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
 
-    Raises RecipeError with all that is wrong."""
+    Raises RecipeError with all that is wrong.
+    """
     path = find_recipe(source)
     try:
         with path.open("rb") as file:

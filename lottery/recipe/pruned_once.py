@@ -17,7 +17,8 @@ def is_the_ticket(branch: BranchSpec, prune: PruneSpec, level: int) -> bool:
 
     So it is with a control that prunes the trained dense network once (trait `once`) where the ticket is pruned from
     the trained dense network as well: at level 1, and at every density of `prune.one_shot`. Rewind modes, scopes,
-    `rates`, `densities` and rounds are the same for both. A criterion that draws its scores draws others for each."""
+    `rates`, `densities` and rounds are the same for both. A criterion that draws its scores draws others for each.
+    """
     if branch.name not in registry.branches or not registry.branches[branch.name].traits.get("once"):
         return False
     if prune.criterion.name not in registry.criteria:

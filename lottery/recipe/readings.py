@@ -26,7 +26,8 @@ def rank(reading: Reading, row: Row) -> float:
     """Return what a row of a curve is chosen by: the first row with the highest rank is that of the reading.
 
     The validation accuracy (r2 for regression) for `best_accuracy`, minus the validation loss for `early_stop`, the
-    step for `end`."""
+    step for `end`.
+    """
     if reading == "end":
         return float(row["step"])
     if reading == "early_stop":
@@ -42,7 +43,8 @@ def first_best(reading: Reading, rows: Iterable[Row]) -> Row | None:
 def under_its_best(reading: str, metrics: Mapping[str, Any]) -> float | None:
     """Return how far a training's validation accuracy at a reading lies under its best on the curve, a fraction.
 
-    Of r2 for regression; None where nothing was measured, 0 for `best_accuracy`."""
+    Of r2 for regression; None where nothing was measured, 0 for `best_accuracy`.
+    """
     measured = metrics.get(reading) or {}
     name = next((each for each in ("validation_r2", "validation_accuracy") if each in measured), None)
     if name is None:
@@ -53,7 +55,8 @@ def under_its_best(reading: str, metrics: Mapping[str, Any]) -> float | None:
 class ChosenSteps:
     """The rows of a curve that the validation split chooses as it goes, and the weights of these steps.
 
-    `rows` are by reading, `weights` by step: two readings of one step share them."""
+    `rows` are by reading, `weights` by step: two readings of one step share them.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[Reading, dict[str, Any]] = {}

@@ -88,7 +88,8 @@ class TrainSpec(Section):
     An optimizer may have a batch size of its own. With `accumulate` a batch goes through the network in so many parts,
     which saves memory and changes nothing else but the statistics of batch normalization. `engine` says what computes
     the steps: torch, with one matrix library or another, compiled kernels that skip pruned weights or the background of
-    images, or a CUDA graph."""
+    images, or a CUDA graph.
+    """
 
     optimizer: Annotated[
         tuple[Component, ...],
@@ -113,7 +114,8 @@ class TrainSpec(Section):
 class TuneSpec(Section):
     """A fair learning rate for each optimizer: the same number of trials for each, over its range, on seeds of its own.
 
-    Each trial trains the dense network; the best mean on the validation split at the recipe's `report` is chosen."""
+    Each trial trains the dense network; the best mean on the validation split at the recipe's `report` is chosen.
+    """
 
     trials: Annotated[int, Field(strict=True, ge=2, le=1000)] = 8
     search: Literal["grid", "log_uniform"] = "grid"
@@ -143,7 +145,8 @@ class FrontierSpec(Section):
     """How `levels: auto` looks for the sparsest matching density: with the recipe's seeds as the pool, in their order.
 
     Each level is looked at with `first_seeds` of them, then with `add_seeds` more at a time. The walk ends at
-    `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density."""
+    `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density.
+    """
 
     first_seeds: Annotated[int, Field(strict=True, ge=3, le=100)] = 4
     add_seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
@@ -157,7 +160,8 @@ class PruneSpec(Section):
     `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
     point (pruning at initialization), or those of the training itself as it goes, on a cubic schedule. In `rounds`
     the scores are computed anew so many times on the way to a level. `densities` are those of each layer at the last
-    level, instead of a fraction. `scope` is the criterion's own where none is given. `embeddings` are on request."""
+    level, instead of a fraction. `scope` is the criterion's own where none is given. `embeddings` are on request.
+    """
 
     model_config = ConfigDict(json_schema_extra={"required": []})  # levels or one_shot
 
@@ -209,7 +213,8 @@ class PruneSpec(Section):
 class BranchSpec(Entry):
     """A control at `levels` of the trunk, `samples` times; `as` is its column in the table.
 
-    With `trunk: own` it leaves its own training of the level above, not the ticket, see docs/recipes.md."""
+    With `trunk: own` it leaves its own training of the level above, not the ticket, see docs/recipes.md.
+    """
 
     samples: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     as_: Annotated[Label | None, Field(alias="as")] = None
@@ -230,7 +235,8 @@ class CompareSpec(Section):
     Each family of claims over the densities of one optimizer errs with probability 1 - `confidence` at most: against
     dense networks by the procedure `densities`, against a control by `controls`, whose fixed sequence goes in `order`;
     with `families: all` the probability is that of all families together. `power` is that of the number of seeds asked
-    for. `allow` names what may differ between ticket and dense network."""
+    for. `allow` names what may differ between ticket and dense network.
+    """
 
     margin: Annotated[float, Field(strict=True, gt=0, le=100)]
     later: Number = 0.0
@@ -257,7 +263,8 @@ def _report_of(data: DataSpec, rewinds: tuple[RewindSpec, ...]) -> Reading:
     """Return where accuracy is read if a recipe does not say: where the validation split chooses, at its best accuracy.
 
     Not at its lowest loss: dense networks grow overconfident and are stopped by it long before their accuracy peaks.
-    Tickets that go on from trained weights are read at the end."""
+    Tickets that go on from trained weights are read at the end.
+    """
     rewound = all(rewind.mode == "weights" for rewind in rewinds)
     return "best_accuracy" if data.validation and rewound else "end"
 

@@ -21,7 +21,8 @@ def learning_rates(tune: TuneSpec, optimizer: Component) -> list[float]:
     """The rates that are tried, ascending, to four digits: over the optimizer's `rates`, else its entry's range.
 
     A grid is even on the log scale and holds both ends; draws are log-uniform, the first of them the same for any
-    number of trials."""
+    number of trials.
+    """
     low, high = optimizer.args.get("rates") or default_range(optimizer)
     if tune.search == "grid":
         places = [i / (tune.trials - 1) for i in range(tune.trials)]
@@ -35,7 +36,8 @@ def learning_rates(tune: TuneSpec, optimizer: Component) -> list[float]:
 def default_range(optimizer: Component) -> tuple[float, float]:
     """The range of its entry; of the optimizer inside, where that one takes the outer's rate.
 
-    Raises UsageError where the entry, one of a plugin, has none."""
+    Raises UsageError where the entry, one of a plugin, has none.
+    """
     traits = registry.optimizers[optimizer.name].traits
     inner = next((component for _, component in optimizer.within()), None)
     if inner is not None and not traits.get("inner_lr", True):
@@ -51,7 +53,8 @@ def choose(trials: Sequence[tuple[float, Sequence[Mapping[str, float] | None]]],
 
     `trials` are a rate and the validation measures of its seeds, None where a training diverged, which rules the rate
     out. With `by` "accuracy" the highest mean accuracy (or r2) counts and the lower mean loss among equals, with "loss"
-    the lowest mean loss; at last the smaller rate. None where every rate is ruled out."""
+    the lowest mean loss; at last the smaller rate. None where every rate is ruled out.
+    """
     rows, best = [], None
     for rate, measures in sorted(trials, key=lambda trial: trial[0]):
         row: dict[str, Any] = {"lr": rate, "diverged": sum(measured is None for measured in measures)}

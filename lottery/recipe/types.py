@@ -67,7 +67,8 @@ class ResizedCropSpec(Section):
 
 class AugmentSpec(Section):
     """Random changes of each training image: a crop after padding by `crop` pixels, or a window of the image in its
-    file, scaled to the size of the others; a horizontal flip."""
+    file, scaled to the size of the others; a horizontal flip.
+    """
 
     crop: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
     flip: Flag = False
@@ -85,7 +86,8 @@ class RewindSpec(Section):
 
 class FinetuneSpec(Section):
     """At which learning rate `mode: finetune` trains throughout, as a share of the highest: where it is not given, at
-    the schedule's last."""
+    the schedule's last.
+    """
 
     rate: Annotated[float, Field(strict=True, gt=0, le=1)]
 
@@ -109,7 +111,8 @@ class ClaimSpec(Section):
     What is compared is the accuracy of `column` minus that of `against`, in percentage points, paired by seed; without
     `against` the accuracy itself. With `measure: early_stop_step` it is the ratio of the two steps. It is claimed to
     be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
-    `rewind` where that is given, else of each of the recipe's."""
+    `rewind` where that is given, else of each of the recipe's.
+    """
 
     text: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]

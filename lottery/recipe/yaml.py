@@ -62,7 +62,8 @@ def parse(source: str | bytes, name: str) -> Document:
 def parse_value(text: str, name: str, path: Path = ()) -> Document:
     """Read a value given on a command line for `path`, empty for null.
 
-    Raises RecipeError with lines `name: key: message`."""
+    Raises RecipeError with lines `name: key: message`.
+    """
     return _Reader(lambda line, column: name, path).document(text or "~")
 
 
@@ -208,7 +209,8 @@ class _Reader:
 def scalar(text: str) -> bool | int | float | str | None:
     """What an unquoted scalar means: null, true or false, a decimal number, else text.
 
-    Raises ValueError for numbers that are not finite or have too many digits."""
+    Raises ValueError for numbers that are not finite or have too many digits.
+    """
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -244,7 +246,8 @@ class Draft:
     """A document that `--set` may still change; knows where each value was written, and collects what is wrong.
 
     `short` has the key that a text stands for where a path (without indices) may hold a text or a mapping.
-    Raises RecipeError where the document is no mapping."""
+    Raises RecipeError where the document is no mapping.
+    """
 
     def __init__(self, document: Document, name: str, short: Mapping[Path, str]):
         if not isinstance(document.value, dict):

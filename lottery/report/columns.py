@@ -59,7 +59,8 @@ class Column:
 def columns(table: Table, confidence: float) -> list[Column]:
     """The columns of a table that tell its rows apart; those in which all cells are empty are left out.
 
-    `confidence` is that of its intervals."""
+    `confidence` is that of its intervals.
+    """
     shared = [column.name for column in _shared(table, confidence)]
     return [column for column in _told(table, confidence) if column.name not in shared]
 

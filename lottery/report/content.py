@@ -41,7 +41,8 @@ T = TypeVar("T")
 class Table:
     """Rows of a view, or of the report's own; `keys[i]` are the full keys of the trainings behind `rows[i]`.
 
-    An `appendix` is for programs and for looking something up: too long for a page of a paper."""
+    An `appendix` is for programs and for looking something up: too long for a page of a paper.
+    """
 
     name: str
     caption: str
@@ -85,7 +86,8 @@ class Section:
 @dataclass(frozen=True)
 class Report:
     """`warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so
-    that the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals."""
+    that the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals.
+    """
 
     name: str
     question: str

@@ -35,7 +35,8 @@ def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> li
     """Write the report into a folder, made where there is none, and return its files in the order they were written.
 
     Each file is the old or the new one at any moment; the report itself is written last. Tables and figures of an
-    earlier export that the study no longer has are removed, as are drafts of killed exports."""
+    earlier export that the study no longer has are removed, as are drafts of killed exports.
+    """
     files = {name: make() for name, make in _files(report, formats)}
     make_folder(folder)
     for name, content in files.items():

@@ -1,7 +1,8 @@
 r"""A report in LaTeX, to \input in a paper: tables need the package booktabs, figures are there where graphicx is.
 
 Tables too wide for a page are cut into parts that repeat the columns which say what a row is, long ones into floats of
-a page each; sentences of a row stand below under a letter. The keys of a row's trainings follow it as a comment."""
+a page each; sentences of a row stand below under a letter. The keys of a row's trainings follow it as a comment.
+"""
 
 from __future__ import annotations
 
@@ -267,6 +268,6 @@ def _tabular(table: Table, rows: range, part: Sequence[Column], marks: Mapping[i
 
 
 def _letter(number: int) -> str:
-    """a to z, then aa, ab and so on."""
+    """A to z, then aa, ab and so on."""
     first, second = divmod(number, 26)
     return (_letter(first - 1) if first else "") + string.ascii_lowercase[second]

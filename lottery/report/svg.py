@@ -21,7 +21,8 @@ def pixels(picture: Picture) -> int:
 def inline_svg(picture: Picture) -> str:
     """The figure as an `svg` element for HTML: with a title for those who do not see it, as wide as it has room.
 
-    Names inside it begin with the figure's, since those of all drawings in a page are one set."""
+    Names inside it begin with the figure's, since those of all drawings in a page are one set.
+    """
     root = ElementTree.fromstring(picture.svg)
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag.endswith("}metadata")]:

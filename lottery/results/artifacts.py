@@ -52,7 +52,8 @@ def _with_weights(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
 def kept_states(training: Training) -> dict[str, dict[str, Tensor]]:
     """Return the states that a finished trunk level keeps, by file: that of the end and of each chosen step before it.
 
-    Each step is kept once: `read_trained` knows whose file a reading shares."""
+    Each step is kept once: `read_trained` knows whose file a reading shares.
+    """
     kept, seen = {WEIGHTS["end"]: state_of(training.model)}, {training.step}
     for reading in CHOSEN:
         row = training.chosen.rows.get(reading)
@@ -65,7 +66,8 @@ def kept_states(training: Training) -> dict[str, dict[str, Tensor]]:
 def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "end") -> Weights:
     """Return the weights of a finished trunk level at a reading, pruned ones 0; `mask` is None for a dense network.
 
-    Raises UsageError where the training has no such reading, as without a validation split."""
+    Raises UsageError where the training has no such reading, as without a validation split.
+    """
     metrics = store.read_json(key, "metrics.json")
     steps = {name: metrics[name]["step"] for name in READINGS if metrics.get(name)}
     if reading not in steps:
@@ -85,7 +87,8 @@ def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
     """Return which test examples a finished training recognized at each reading, bools in the order of the test split.
 
     Empty for regression, for a diverged training, and for a control that is measured as the mean of several networks.
-    Raises DamagedFile where the counts disagree."""
+    Raises DamagedFile where the counts disagree.
+    """
     manifest = store.find(key)
     if manifest is None or CORRECT not in manifest.files:
         return {}

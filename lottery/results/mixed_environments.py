@@ -19,7 +19,8 @@ def foreseen(plan: Plan, store: Store, here: Session) -> list[str]:
     same comparison, in a field that withholds verdicts; it says how to avoid that. Else an empty list.
 
     Compared are the trainings of one optimizer and seed: dense network, tickets and controls. Seeds that are trained
-    here from the beginning mix nothing, and neither does what differs in rounding only."""
+    here from the beginning mix nothing, and neither does what differs in rounding only.
+    """
     compare = plan.recipe.compare
     allowed = set(compare.allow) if compare is not None else set()
     there, elsewhere, missing = list[Session](), 0, 0
@@ -55,7 +56,8 @@ def _withholding(trainings: Sequence[Sequence[Session]], allowed: set[str]) -> l
 
 def _compared(plan: Plan) -> dict[tuple[int, int], list[Job]]:
     """Return the jobs whose trainings are compared with one another, by the place of the dense network's optimizer and
-    by seed; states to rewind to are among them, as the dense network goes on from these."""
+    by seed; states to rewind to are among them, as the dense network goes on from these.
+    """
     groups: dict[tuple[int, int], list[Job]] = {}
     for job in plan:
         if job.kind in ("dense", "rewind", "ticket", "branch"):

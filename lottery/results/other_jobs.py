@@ -1,7 +1,8 @@
 """Index of the finished jobs of a store by what they are, whatever their seed; finds jobs that a recipe does not name.
 
 Read from the identities that keys are hashes of. In a large store what was read is noted, and only jobs that came since
-are read again."""
+are read again.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ OF_THIS_JOB = ("parent", "partner", "sample")  # what the same job of another se
 class Kin:
     """A job and what it shares with the same job of other seeds: `own` hashes its identity without seed and parent.
 
-    `pruned` hashes how a ticket is pruned, but for how much; `seed` is a dense network's, `branch` a control's."""
+    `pruned` hashes how a ticket is pruned, but for how much; `seed` is a dense network's, `branch` a control's.
+    """
 
     kind: str
     parent: str | None
@@ -88,7 +90,8 @@ class Family:
 def family(store: Store, *, noted: bool = True) -> Family:
     """Return all dense networks, tickets and controls of a store whose keys are the hashes of their identities.
 
-    With `noted` false all are read, whatever was noted of them."""
+    With `noted` false all are read, whatever was noted of them.
+    """
     known = _recalled(store) if noted else {}
     keys = list(store.keys())
     new = [key for key in keys if key not in known]

@@ -57,7 +57,8 @@ def walks(
 ) -> dict[tuple[int, int], tuple[Step, ...]]:
     """The decisions of a recipe with `levels: auto`, by optimizer and rewind, from the records that `find` knows.
 
-    `floor` is the least spread of differences that is believed, see `resolution`."""
+    `floor` is the least spread of differences that is believed, see `resolution`.
+    """
     recipe = plan.recipe
     tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind == "ticket"}
 
@@ -86,7 +87,8 @@ def known_fingerprint(name: str, dataset: Component, store: Store, data: Path | 
     """The fingerprint of a data set in the folder `data`; where None is named, the one the store has seen, so that a
     table needs no data, else that of the data in the usual place. `name` is the recipe's.
 
-    Raises DataError where the store knows none and the data is not there either."""
+    Raises DataError where the store knows none and the data is not there either.
+    """
     from lottery.plan.keys import digest
 
     seen = store.remembered_data(digest(registry.datasets.identity(dataset)))

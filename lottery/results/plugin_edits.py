@@ -22,7 +22,8 @@ Bare = tuple[str, frozenset[str]]  # hash of an identity without the sources in 
 
 def other_sources(plan: Plan, store: Store) -> list[str]:
     """A sentence where the store has finished jobs that differ from missing ones of the plan only in the source of a
-    plugin: how many, and what to do."""
+    plugin: how many, and what to do.
+    """
     plugins = registry.plugins()
     if not plugins:
         return []

@@ -32,7 +32,8 @@ class Record:
     def at(self, report: str) -> dict[str, Any] | None:
         """Return losses and accuracies at a reading (`lottery.recipe.readings`); None where there is none.
 
-        Without a validation split there is the end only, of a diverged training nothing."""
+        Without a validation split there is the end only, of a diverged training nothing.
+        """
         if self.diverged is not None:
             return None
         found: dict[str, Any] | None = self.metrics.get(report)

@@ -22,14 +22,16 @@ def floor(examples: int) -> float:
 
     An accuracy is a count of test examples, so seeds that differ by less than one are all equal, or all but one. A
     count that is undecided between two neighbours has a spread of half an example, the difference of two such counts
-    one of half an example times the root of two."""
+    one of half an example times the root of two.
+    """
     return math.sqrt(0.5) / examples
 
 
 def floor_of(records: Iterable[Record], store: Store) -> float:
     """Return `floor` for the test split of finished trainings; 0 where none says how large it is, as for regression.
 
-    Raises DamagedFile where the file that says it does not."""
+    Raises DamagedFile where the file that says it does not.
+    """
     for record in records:
         if CORRECT in record.manifest.files:
             return floor(_examples(store.read(record.job.key, CORRECT), record.job.key))

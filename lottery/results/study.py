@@ -26,7 +26,8 @@ T = TypeVar("T")
 class Study:
     """The plan of a recipe, the records of its finished trainings by key, and the store they lie in.
 
-    `data` is the data root where one was named, `made` what functions under `once` gave."""
+    `data` is the data root where one was named, `made` what functions under `once` gave.
+    """
 
     plan: Plan
     found: Mapping[str, Record]

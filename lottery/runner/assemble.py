@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     """The job's training, from its starting point, without hooks or checkpoints. Raises Interrupted where the bench is
-    told to stop while something is compiled for it."""
+    told to stop while something is compiled for it.
+    """
     start = start or starting_point(bench, job)
     train, device = bench.plan.recipe.train, bench.machine.device
     data = bench.data(job.seed, start.dataset)

@@ -1,7 +1,8 @@
 """The sizes of the batches that a study puts through its network in training mode, and whether the network takes them.
 
 A normalization that looks at a batch has no spread of one value: torch's batch normalization refuses a batch of one
-example of feature vectors or of maps with one position, in the middle of a training. A pass before it tells."""
+example of feature vectors or of maps with one position, in the middle of a training. A pass before it tells.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ class Network:
         """Return why the network takes no batch of so many examples in training mode, None where it does.
 
         Two examples stand for any larger batch, and zeros in a network without values for what trains. Where they are
-        refused, training examples have the last word, as many as asked for in a network with values."""
+        refused, training examples have the last word, as many as asked for in a network with values.
+        """
         few = min(size, 2)
         if few not in self._tried:
             shape = self.bench.data(self.seed).input_shape
@@ -61,7 +63,8 @@ def check_batches(bench: Bench, seed: int) -> None:
     """Raise UsageError where a training would meet a batch that the network does not take.
 
     The sizes are those of any seed. The last batch of a pass counts where a training is long enough to meet it. Scoring
-    meets none: criteria see the network in evaluation mode, or examples of all classes and no last one alone."""
+    meets none: criteria see the network in evaluation mode, or examples of all classes and no last one alone.
+    """
     network, recipe = Network(bench, seed), bench.plan.recipe
     for key, optimizer, dataset, factor in _trainings(bench):
         data, size = bench.data(seed, dataset), bench.batch_size(optimizer, seed, dataset)
@@ -85,7 +88,8 @@ def check_other_model(model: nn.Module, shape: tuple[int, ...], name: str) -> No
 def refusal(model: nn.Module, x: Tensor) -> Refusal | None:
     """Return why the model does not take the batch x in training mode, None where it does.
 
-    Its statistics move, and its power iterations; the process-wide generators are left as they were."""
+    Its statistics move, and its power iterations; the process-wide generators are left as they were.
+    """
     inside: list[str] = []
     handles = []
     for name, layer in model.named_modules():
@@ -127,7 +131,8 @@ def _enter(inside: list[str], name: str, layer: nn.Module, inputs: tuple[Any, ..
 
 def _trainings(bench: Bench) -> Iterator[tuple[str, Component, Component | None, Fraction]]:
     """Each kind of training of the study: the key that sets its batches, its optimizer, data beside the recipe's, and
-    how many times as long as the recipe says it is at most."""
+    how many times as long as the recipe says it is at most.
+    """
     recipe = bench.plan.recipe
     longest = [Fraction(1)]
     longest += [

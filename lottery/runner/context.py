@@ -109,7 +109,8 @@ class Bench:
         """How many trainings of full length found this ticket, or the one that this branch leaves, its own included.
 
         The dense network is one; a ticket that goes back to step k of T trains (T - k)/T of one, and so do those above
-        it. A ticket pruned before or in the course of its training needs no other network than itself: it is one."""
+        it. A ticket pruned before or in the course of its training needs no other network than itself: it is one.
+        """
         recipe = self.plan.recipe
         if recipe.prune.when != "trained":
             return Fraction(1)
@@ -133,12 +134,14 @@ class Bench:
 
     def blank(self, model: Component | None = None) -> nn.Module:
         """A network whose weights mean nothing, on the CPU: for the names and shapes of its layers, and to load a state
-        into. Of the recipe's model where none is given."""
+        into. Of the recipe's model where none is given.
+        """
         return on_device(self._template, "cpu") if model is None else self._built(model)
 
     def effective(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weight that each prunable layer of the recipe's model computes with in this state, whose memory is shared
-        by those of layers without weight normalization: to look at only."""
+        by those of layers without weight normalization: to look at only.
+        """
         return effective(lent(self._template, Layout.of(self._template).join(weights)))
 
     def drawn(self) -> nn.Module:

@@ -39,7 +39,8 @@ TIMED_SECONDS = 3.0  # after which no further step is timed
 class Estimate:
     """Of a plan: jobs done and missing, seconds for the missing ones in one process, bytes they will take.
 
-    `by_job` has the seconds of each missing job by its key."""
+    `by_job` has the seconds of each missing job by its key.
+    """
 
     done: int
     missing: int

@@ -18,7 +18,8 @@ Jobs = int | Literal["auto"]
 class Request:
     """What to run and where; all that another process needs to take part.
 
-    `jobs` is the number of processes; `auto` chooses it, as `lottery.runner.parallelism` says."""
+    `jobs` is the number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
+    """
 
     recipe: Recipe
     data: Path

@@ -52,7 +52,8 @@ def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Prog
 
     It starts at `start`, where the plan says if none is given. Goes on from the job's newest checkpoint where there is
     one. Raises Interrupted after saving when `bench.stop` is
-    set."""
+    set.
+    """
     began = time.monotonic()
     if job.kind == "choice":
         files, status = _choice(bench, job)
@@ -165,7 +166,8 @@ def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[s
     """Return the files of a finished training by name.
 
     Metrics of every job, of a trial without the test set; a bit for each test example that says whether it was
-    recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon."""
+    recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon.
+    """
     files = {"metrics.json": as_json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
     if training.correct:
         files[CORRECT] = encode(*pack_correct(training.correct))

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 def context_of(study: Study) -> Bench:
     """Return what the networks of a study are built with, made once for each study; this loads the data.
 
-    Raises DataError where they are not there."""
+    Raises DataError where they are not there.
+    """
     return look(Request(study.recipe, data_root(study.data), study.store.root, "cpu"))
 
 
 def level_of(study: Study, job: Job) -> StoredLevel:
     """Return a finished dense network or ticket of a study's plan: its mask, its weights, where it started.
 
-    Raises DataError where the data are not there."""
+    Raises DataError where the data are not there.
+    """
     return StoredLevel(context_of(study), job)

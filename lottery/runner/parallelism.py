@@ -29,7 +29,8 @@ def share_out(bench: Bench) -> None:
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
     before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
-    is not where `levels: auto` may ask for more."""
+    is not where `levels: auto` may ask for more.
+    """
     if bench.machine.device.type != "cpu":
         return
     steps, grows = steps_of(bench), bench.plan.recipe.prune.auto is not None

@@ -34,7 +34,8 @@ def resume(bench: Bench, job: Job, training: Training, held: Held) -> Past:
     """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
-    a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one."""
+    a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one.
+    """
     here = environment_of(bench, training)
     states = []
     saved = bench.store.load_checkpoint(job.key)

@@ -32,7 +32,8 @@ def work(bench: Bench) -> Iterator[Event]:
 
     What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on
     it, nothing else. With `levels: auto` the plan then goes on with what the results ask for, and an event `planned`
-    says so. Raises Interrupted, and MachineError where that does not fit on the disk."""
+    says so. Raises Interrupted, and MachineError where that does not fit on the disk.
+    """
     ended: dict[str, str] = {}
     damages: dict[str, int] = {}
     began = time.time()

@@ -72,7 +72,8 @@ def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
 def _own_mask(bench: Bench, trunk: Sequence[Job]) -> Mask:
     """The mask at the end of a control's own trunk: what the level above it trained, pruned once more.
 
-    What a criterion takes as initial weights are those which that training started from."""
+    What a criterion takes as initial weights are those which that training started from.
+    """
     job, depth = trunk[-1], len(trunk) - 1
     above = StoredLevel(bench, trunk[-2])
 
@@ -89,7 +90,8 @@ def _criterion(
 ) -> Criterion:
     """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`.
 
-    Without `initial` the initial weights are those at the rewind point."""
+    Without `initial` the initial weights are those at the rewind point.
+    """
     prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
     entry = registry.criteria[prune.criterion.name]
     level = StoredLevel(bench, job)
@@ -138,7 +140,8 @@ def _criterion(
 def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
     """While the `with` block runs, what asks torch's global generators for a draw gets this seed's.
 
-    Recurrent layers do without cuDNN, whose own have no gradient in evaluation mode, and no second one in any."""
+    Recurrent layers do without cuDNN, whose own have no gradient in evaluation mode, and no second one in any.
+    """
     cudnn = torch.backends.cudnn
     recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
     flags = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class StoredLevel:
     """A finished level of the trunk (`pruning.iterative.Level`), each part read from the store when it is asked for.
 
-    One that is about to be trained has no mask there yet: it is `pruned`."""
+    One that is about to be trained has no mask there yet: it is `pruned`.
+    """
 
     def __init__(
         self,

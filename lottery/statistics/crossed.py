@@ -18,7 +18,8 @@ class Crossed:
     the shares of its variance that more seeds, or more test examples, would take away.
 
     What is left of the variance, 1 less both shares, falls with either: it is chance of a seed with an example. None
-    where there are fewer than 2 seeds or examples, or where all values are equal."""
+    where there are fewer than 2 seeds or examples, or where all values are equal.
+    """
 
     estimate: float
     low: float | None
@@ -35,7 +36,8 @@ def crossed(values: Array, confidence: float = 0.95) -> Crossed:
     is known in closed form, and how it errs: it counts c² about three times, and takes s² (n - 1)/n times. Here it is
     without this bias, from the mean squares of the table (components below 0 count as 0), with a t distribution whose
     degrees of freedom are those of the mean squares (Satterthwaite 1946): of few seeds the percentiles of draws know
-    too little."""
+    too little.
+    """
     n, examples = values.shape
     estimate = float(values.mean(dtype=float)) if values.size else math.nan
     if min(n, examples) < 2:
@@ -59,7 +61,8 @@ def crossed(values: Array, confidence: float = 0.95) -> Crossed:
 def between_seeds(correct: Array) -> float | None:
     """Return the mean share of test examples on which exactly one of two networks of different seeds is right.
 
-    `correct` are bools (seeds, test examples); None for fewer than 2 seeds."""
+    `correct` are bools (seeds, test examples); None for fewer than 2 seeds.
+    """
     n, examples = correct.shape
     if n < 2 or not examples:
         return None

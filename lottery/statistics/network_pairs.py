@@ -17,7 +17,8 @@ def seed_values(pairs: Mapping[tuple[int, int], float]) -> list[float]:
     `pairs` has a value for each pair of seeds. Where both are the same seed (two optimizers), it is that seed's value.
     Where all pairs of different seeds are given, a seed has the jackknife's pseudo-value: n times the mean over all
     pairs less n - 1 times that over the pairs without this seed (Arvesen 1969, Jackknifing U-statistics). Empty for
-    fewer than 3 seeds, of which the pairs without one are none."""
+    fewer than 3 seeds, of which the pairs without one are none.
+    """
     seeds = sorted({seed for pair in pairs for seed in pair})
     if all(one == other for one, other in pairs):
         return [pairs[seed, seed] for seed in seeds]
@@ -31,7 +32,8 @@ def seed_values(pairs: Mapping[tuple[int, int], float]) -> list[float]:
 
 def t_test(values: Sequence[float]) -> tuple[float, float] | None:
     """Return t and the two-sided p that the mean of independent values is 0; None for fewer than 2, or without spread
-    between them."""
+    between them.
+    """
     if len(values) < 2 or max(values) - min(values) < NO_SPREAD * max(1.0, *map(abs, values)):
         return None
     found = stats.ttest_1samp(values, 0.0)

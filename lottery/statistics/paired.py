@@ -2,7 +2,8 @@
 
 Where a function takes a `floor`, it is the least standard deviation that is believed of the values: those seen may be
 equal, or nearly so, only because they are counts of test examples. Values that are all equal are judged by their number
-as well, since without spread a t test shows anything: the sign test has to be as sure, 0.5^n."""
+as well, since without spread a t test shows anything: the sign test has to be as sure, 0.5^n.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95, floor: fl
 def lower_bound(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> float:
     """Return the one-sided lower t bound of the mean: the largest null value that `t_pvalue` rejects so surely.
 
-    -inf for fewer than 2 values, and where all are equal and a sign test of so many is not as sure."""
+    -inf for fewer than 2 values, and where all are equal and a sign test of so many is not as sure.
+    """
     n = len(differences)
     if n < 2 or (_tied(differences) and 0.5**n > 1 - confidence):
         return -math.inf
@@ -63,7 +65,8 @@ def bca_interval(
 ) -> Interval:
     """Bias-corrected and accelerated bootstrap interval for the mean (Efron 1987), by scipy.
 
-    Infinite for fewer than 2 values, the value itself where all are equal. Known to be too narrow for few seeds."""
+    Infinite for fewer than 2 values, the value itself where all are equal. Known to be too narrow for few seeds.
+    """
     n = len(differences)
     if n < 2:
         return Interval(_mean(differences), -math.inf, math.inf, confidence, "BCa", n)
@@ -82,7 +85,8 @@ def bca_interval(
 
 def summary(differences: Sequence[float], confidence: float, floor: float = 0.0) -> dict[str, Any]:
     """The columns of a mean difference: `n` values, `difference`, its two-sided t interval, and the bootstrap interval
-    where there are at least 10 values."""
+    where there are at least 10 values.
+    """
     interval = t_interval(differences, confidence, floor)
     row = {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high}
     bootstrap = bca_interval(differences, confidence) if interval.n >= FEWEST_FOR_BCA else None
@@ -94,7 +98,8 @@ def t_pvalue(
 ) -> float:
     """Of the one-sample t test of the mean against `null`; 1 for fewer than 2 values.
 
-    Where all values are equal it is at least that of the sign test."""
+    Where all values are equal it is at least that of the sign test.
+    """
     n = len(differences)
     if n < 2:
         return 1.0
@@ -112,7 +117,8 @@ def sign_flip(differences: Sequence[float], alternative: Alternative = "greater"
     """Paired permutation test of a symmetric difference around 0 by flipping signs, on the mean (Fisher 1935).
 
     Exact for up to 16 pairs: p is at least 2^-n (2^(1-n) two-sided). With more, 20,000 flips are drawn and p is
-    (count + 1) / (draws + 1). 1 without pairs."""
+    (count + 1) / (draws + 1). 1 without pairs.
+    """
     values = np.asarray(differences, dtype=float)
     if not len(values):
         return 1.0
@@ -137,7 +143,8 @@ def holm(pvalues: Sequence[float]) -> list[float]:
 def fixed_sequence(pvalues: Sequence[float]) -> list[float]:
     """Adjusted p-values where hypotheses are tested in this order, each only if all before it are rejected.
 
-    The largest so far (Maurer, Hothorn & Lehmacher 1995)."""
+    The largest so far (Maurer, Hothorn & Lehmacher 1995).
+    """
     return [max(pvalues[: place + 1]) for place in range(len(pvalues))]
 
 
@@ -148,7 +155,8 @@ def fallback(pvalues: Sequence[float], weights: Sequence[float] | None = None) -
     `weights` are the shares, 1 in all; without them each is half of the one before. Wiens 2003, "A fixed sequence
     Bonferroni procedure for testing multiple endpoints"; that the last one's share is not lost: Wiens & Dmitrienko
     2005. As a graph with adjusted p-values: Bretz, Maurer, Brannath & Posch 2009. With all weight on the first it is
-    the fixed sequence."""
+    the fixed sequence.
+    """
     halves = [0.5**place for place in range(len(pvalues))]
     shares = list(weights or [half / sum(halves) for half in halves])
     open_, adjusted, most = list(range(len(pvalues))), [1.0] * len(pvalues), 0.0
@@ -169,7 +177,8 @@ def seeds_needed(
     """Fewest seeds with which a one-sided paired t test has this power, by the noncentral t distribution.
 
     `sd` is of the differences, `distance` that of their true mean from the null value; None where it is not above 0,
-    and where 100,000 would not do. Without spread at least those with which the sign test can show anything."""
+    and where 100,000 would not do. Without spread at least those with which the sign test can show anything.
+    """
     if not distance > 0:
         return None
     spread, least = max(sd, floor), fewest_equal(confidence) if sd < NO_SPREAD else 2
@@ -214,7 +223,8 @@ def earlier(
     that counts; a censored ticket by an unknown factor, so the largest in the data; a pair with both censored says
     nothing. As the statistic is computed anew after each swap by the same rule, the test holds its level where ticket
     and dense network are exchangeable (`later` 0); a tolerance moves the ticket's steps before, which is approximate
-    where steps are censored. 1 for fewer than 2 pairs."""
+    where steps are censored. 1 for fewer than 2 pairs.
+    """
     if len(ticket_steps) < 2:
         return 1.0
     gains = np.log(np.maximum(dense_steps, 1)) - np.log(np.maximum(ticket_steps, 1)) + math.log1p(later)

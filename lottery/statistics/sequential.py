@@ -20,7 +20,8 @@ def spent(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     """The part of `alpha` that may be used up to each look: in proportion to the seeds, all of it at the last.
 
     Kim & DeMets 1987, "Design and analysis of group sequential tests based on the type I error spending rate function",
-    the power family with exponent 1."""
+    the power family with exponent 1.
+    """
     return tuple(alpha * (look / looks[-1]) for look in looks)
 
 
@@ -32,7 +33,8 @@ def bounds(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
     `spent` allows up to it, so alpha at any of them, whatever the unknown variance: the joint law of the statistics
     does not depend on it. Computed by recursive integration (Armitage, McPherson & Rowe 1969; for t statistics
     Jennison & Turnbull 1991, "Exact calculations for sequential t, chi-squared and F tests"), the chance right to
-    within 0.5 % of itself."""
+    within 0.5 % of itself.
+    """
     import numpy as np
     from scipy.optimize import brentq
     from scipy.special import ndtr, stdtrit
@@ -59,7 +61,8 @@ def chance(look: int, mean: float, deviation: float, last: int, bound: float) ->
     """The predicted chance that the t statistic, now that of `look` differences, reaches `bound` at `last` of them.
 
     `mean` is that of the differences less the null value, `deviation` their sample standard deviation, taken to stay.
-    Predictive with a flat prior for the mean; bounds reached on the way and not at the end are left out."""
+    Predictive with a flat prior for the mean; bounds reached on the way and not at the end are left out.
+    """
     from scipy.special import stdtr
 
     needed = bound * deviation / math.sqrt(last)
@@ -78,7 +81,8 @@ def _excess(n: int, below: Callable[[Array], Array], goal: float, score: float) 
 def _slopes(n: int, scores: Array) -> Array:
     """Standard normal scores -> t statistics of equal probability -> r = t / sqrt(n - 1 + t^2), between -1 and 1.
 
-    r = sum(x) / sqrt(n sum(x^2)) is a Markov chain in n, and independent of sum(x^2)."""
+    r = sum(x) / sqrt(n sum(x^2)) is a Markov chain in n, and independent of sum(x^2).
+    """
     import numpy as np
     from scipy.special import ndtr, stdtrit
 
@@ -110,7 +114,8 @@ def _carried(n: int, masses: Array, places: Array, table: tuple[Array, Array], e
     """P(r_n <= edge, no bound reached before), from the masses of r_{n-1} at its places.
 
     With the new difference as tan(phi) times the root of the old sum of squares, sqrt(n) r_n = a cos(phi) + sin(phi)
-    where a = sqrt(n - 1) r_{n-1}; phi, whose law `table` is, does not depend on r_{n-1}."""
+    where a = sqrt(n - 1) r_{n-1}; phi, whose law `table` is, does not depend on r_{n-1}.
+    """
     import numpy as np
 
     a = np.sqrt(n - 1) * places[:, None]

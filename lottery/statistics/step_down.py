@@ -1,6 +1,7 @@
 """The step-down maximum test: at which of several densities differences are above 0, by flipping whole seeds.
 
-No torch here; the tests of a single density are in `stats`."""
+No torch here; the tests of a single density are in `stats`.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def adjusted(differences: Array) -> list[float]:
     by simulation.) A seed without a value at a density counts for its other densities, and the statistic there is of
     the seeds that have one: that is as exact where values are missing whatever their sign would have been, as those of
     trainings not yet run. Where one side diverged it is not: the caller must not ask whether that side is the better
-    one. A density without values has p = 1 and is no test to the others."""
+    one. A density without values has p = 1 and is no test to the others.
+    """
     values = np.asarray(differences, dtype=float)
     tested = np.flatnonzero(~np.isnan(values).all(axis=0))
     found = [1.0] * values.shape[1]
@@ -55,7 +57,8 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
     The true means, spreads and correlations are taken to be those seen, the differences to be normal. Up to 16 seeds by
     400 simulated studies, with an error of 2 % in their power; beyond, by the t test at the level at which the density
     exceeds the largest statistic of those not yet shown. None where the mean is not above 0, where fewer than 2 values
-    say nothing of the spread, and where 100,000 seeds would not do."""
+    say nothing of the spread, and where 100,000 seeds would not do.
+    """
     values = np.asarray(differences, dtype=float)
     counts = (~np.isnan(values)).sum(axis=0)
     known = np.flatnonzero(counts >= 2)

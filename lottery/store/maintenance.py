@@ -24,7 +24,8 @@ Garbage = list[tuple[Path, int, str]]
 class Summary:
     """Counts of a store: `jobs` by kind and then status, `size` in bytes of what finished jobs committed.
 
-    `running` is holder by key; `interrupted` are keys with a checkpoint that nobody works on."""
+    `running` is holder by key; `interrupted` are keys with a checkpoint that nobody works on.
+    """
 
     root: str
     jobs: dict[str, dict[str, int]]
@@ -80,7 +81,8 @@ def summarize(store: Store) -> Summary:
 
 def find_garbage(store: Store) -> Garbage:
     """Return (path, bytes, reason) of all that can go: leftovers of dead processes, checkpoints of finished jobs, what
-    was put aside as damaged, expired leases. What a finished job committed is never among it."""
+    was put aside as damaged, expired leases. What a finished job committed is never among it.
+    """
     now = time.time()
     found: Garbage = []
     for path in _drafts(store.root):

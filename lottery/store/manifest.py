@@ -80,7 +80,8 @@ class Manifest:
     @classmethod
     def read(cls, folder: str, key: str) -> Manifest:
         """The manifest in a job's folder. Raises DamagedFile where it is missing, damaged or another job's,
-        UsageError where a newer version of this program wrote it."""
+        UsageError where a newer version of this program wrote it.
+        """
         place = f"{folder}/{MANIFEST}"
         found = unseal(read_bytes(place, most=MOST_BYTES), place)
         schema = found.get("schema")

@@ -67,7 +67,8 @@ class Store:
     def find(self, key: str) -> Manifest | None:
         """The manifest of a finished job whose files are there with the sizes they were committed with.
 
-        A damaged job is put into quarantine, and None is returned: it is missing and will be run again."""
+        A damaged job is put into quarantine, and None is returned: it is missing and will be run again.
+        """
         folder = self.folder(key)
         found = identity(folder)
         if found is None:
@@ -103,7 +104,8 @@ class Store:
         """Keep a job's files for good, all or none. Where another process was first, its job is kept and returned.
 
         Raises Nondeterminism where its files differ though the environments are the same and claim to be
-        deterministic; MachineError."""
+        deterministic; MachineError.
+        """
         if MANIFEST in files:
             raise UsageError(f"{MANIFEST}: is the store's own; name the file differently")
         target = self.folder(key)
@@ -181,7 +183,8 @@ class Store:
 
     def shapes(self, key: str, name: str) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor in a safetensors file, from its header alone: its hash is not looked at. Raises
-        DamagedFile."""
+        DamagedFile.
+        """
         from lottery.files.tensors import header_bytes, shapes
 
         path = self.folder(key) / name
@@ -247,7 +250,8 @@ class Store:
     def lease(self, key: str, *, duration: float = 30.0) -> AbstractContextManager[bool]:
         """Claim a job for the length of a `with` block; False where another process is at it. Never waits.
 
-        The claim of a process that is gone, or has not been heard of for `duration` seconds, is taken over."""
+        The claim of a process that is gone, or has not been heard of for `duration` seconds, is taken over.
+        """
         return self.leases.hold(check_key(key), duration)
 
     def holder(self, key: str) -> str | None:
@@ -317,7 +321,8 @@ class Store:
         """Put a damaged folder aside, unless another process has done so and the job is there anew.
 
         The place is named after the folder that was judged: of two processes that judged the same, the second finds
-        the name taken and leaves alone what was committed in between."""
+        the name taken and leaves alone what was committed in between.
+        """
         judged = judged or identity(folder)
         if judged is None or identity(folder) != judged:
             return

@@ -30,7 +30,8 @@ class Joint:
     """Layers whose units are one and the same, by their paths: `writers` make them, `readers` read them, and no other.
 
     Several writers are added or multiplied, unit by unit. Each of the batch normalizations `norms` acts on them, too. A
-    reader sees each unit as one of its channels, or, behind a flattening, as equally many neighbouring features."""
+    reader sees each unit as one of its channels, or, behind a flattening, as equally many neighbouring features.
+    """
 
     writers: list[str] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
@@ -52,7 +53,8 @@ def joints(model: nn.Module) -> list[Joint]:
     A layer whose outputs are joined with others, shuffled or normalized together writes none, nor does a layer that is
     called twice or whose weight the model uses by itself. The model is followed by torch.fx, as in PyTorch's own fusion
     of convolutions with batch normalizations. Raises UsageError where its code takes decisions that depend on its
-    inputs."""
+    inputs.
+    """
     try:
         graph = fx.Tracer().trace(model)
     except Exception as error:  # torch.fx raises what the model's code raises when it meets a symbol

@@ -34,7 +34,8 @@ ROUNDING = 1e-11  # relative, of sums in float64
 
 class Row(NamedTuple):
     """A layer's output units before and after; `kind` is linear or conv. `dead` are those that had to stay though they
-    do not connect input and output: see `compact`."""
+    do not connect input and output: see `compact`.
+    """
 
     layer: str
     kind: str
@@ -77,7 +78,8 @@ def compact(model: nn.Module, mask: Mask, shape: Sequence[int]) -> Compacted:
     dead. Dead units elsewhere stay: before a layer or group normalization, and the network's outputs. A layer keeps one
     unit at least. Weight normalizations are computed and gone. `shape` is that of an input without the batch; the model
     itself is not changed. Raises UsageError for a model that torch.fx cannot follow, and where the smaller network,
-    tried on random inputs, does not give the outputs of the masked one."""
+    tried on random inputs, does not give the outputs of the masked one.
+    """
     small = pruned(model, mask).cpu().eval()
     layers = {path: name for path, name in _layers(small).items() if name in mask}
     own_parameters(small, layers.values())
@@ -108,7 +110,8 @@ def compact(model: nn.Module, mask: Mask, shape: Sequence[int]) -> Compacted:
 def pruned(model: nn.Module, mask: Mask) -> nn.Module:
     """A copy of the model with each pruned weight 0, in layers that share a weight too.
 
-    Raises UsageError where the mask names a weight that the model lacks or has in another shape."""
+    Raises UsageError where the mask names a weight that the model lacks or has in another shape.
+    """
     copied = deepcopy(model)
     for name, bits in whole(copied, mask):
         weight = copied.get_parameter(name)
@@ -143,7 +146,8 @@ def _count(model: nn.Module) -> int:
 def _tried(model: nn.Module, shape: Sequence[int], last: Sequence[str]) -> tuple[list[Tensor], dict[str, Tensor]]:
     """The outputs for two random examples, and what these layers read for the first.
 
-    What a unit that receives nothing gives is the same for all examples; random ones make no layer divide by 0."""
+    What a unit that receives nothing gives is the same for all examples; random ones make no layer divide by 0.
+    """
     seen: dict[str, Tensor] = {}
 
     def note(path: str) -> Any:
@@ -184,7 +188,8 @@ def _fold(model: nn.Module, joint: Joint, units: Sequence[Units], seen: Mapping[
     """Move what constant units give the readers into their biases; which units must stay.
 
     `units` are those of each writer, `seen` an input of each reader. A unit that none of its writers makes depend on
-    the input, in a way that the output depends on, is constant for each reader that the output depends on by it."""
+    the input, in a way that the output depends on, is constant for each reader that the output depends on by it.
+    """
     kept = torch.stack([each.works for each in units]).any(0)
     idle = ~kept & torch.stack([each.reaches for each in units]).any(0)
     at_border = torch.zeros_like(kept)
@@ -293,7 +298,8 @@ def speed_up(
 
     In evaluation mode. Both run in turns, the first alternating, so that what else the machine does slows both; two
     turns that warm up are not counted. Ends early once it took so many `seconds`, not before five turns. On a busy
-    machine, a network against itself came out within 2 % in 201 turns, in 15 within 10 %."""
+    machine, a network against itself came out within 2 % in 201 turns, in 15 within 10 %.
+    """
     x = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0), dtype=next(small.parameters()).dtype)
     networks = [deepcopy(each).cpu().eval() for each in (masked, small)]
     times: list[list[float]] = [[], []]
@@ -311,7 +317,8 @@ def speed_up(
 def written(small: nn.Module, component: Component, shape: Sequence[int], classes: int) -> bytes:
     """A compacted network of a model of the catalogue as a safetensors file that `load_compact` reads.
 
-    The widths are those of the tensors; the metadata name the model, the shape of its inputs, and the classes."""
+    The widths are those of the tensors; the metadata name the model, the shape of its inputs, and the classes.
+    """
     about = {"model": component.as_dict(), "shape": list(shape), "classes": classes}
     head = {"format": FORMAT, "version": str(VERSION), "about": json.dumps(about, sort_keys=True)}
     return encode(small.state_dict(), head)
@@ -320,7 +327,8 @@ def written(small: nn.Module, component: Component, shape: Sequence[int], classe
 def load_compact(path: str | Path) -> nn.Module:
     """A network from a file of `written`, in evaluation mode: the model of the catalogue, its layers as wide as saved.
 
-    Raises UsageError for another file, DamagedFile for one that is not whole."""
+    Raises UsageError for another file, DamagedFile for one that is not whole.
+    """
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     tensors, head = decode(read_bytes(path, most=MOST_BYTES))

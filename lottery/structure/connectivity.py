@@ -26,7 +26,8 @@ class Units:
 
     `receives`: it depends on the input. `reaches`: the output depends on it. `works`: both, at one of its positions at
     least. A unit that does not is dead; one that only does not receive may still be a constant other than 0, by its
-    bias or a normalization's."""
+    bias or a normalization's.
+    """
 
     receives: Tensor
     reaches: Tensor
@@ -56,7 +57,8 @@ def paths(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Paths:
     itself: that layer, group and instance statistics let one channel see others is no path. The network's own weights
     do not matter, nor do its mode and device; it is not changed. What a network computes with operations that
     `structure.dependence` does not know counts as depending on everything, and so do recurrent layers and attention's
-    projections: then too much is called connected, and no unit dead, never too little."""
+    projections: then too much is called connected, and no unit dead, never too little.
+    """
     alive, layout = dict(whole(network, mask)), Layout.of(network)
     network = deepcopy(network).cpu().double().eval().requires_grad_()
     weights = own_parameters(network, alive)

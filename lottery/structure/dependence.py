@@ -22,7 +22,8 @@ class Notes:
 
     `outputs` are those of each layer, by its weight, and which of their dimensions is that of the units. Of a weight in
     `mixed` it is not known what it connects, of one in `used` which its units are. `lost` says that something was
-    computed of the input that could not be followed, such as a place in a list."""
+    computed of the input that could not be followed, such as a place in a list.
+    """
 
     outputs: dict[Tensor, list[tuple[Flow, int]]]
     mixed: set[Tensor] = field(default_factory=set)
@@ -47,7 +48,8 @@ class Flow(Tensor):
     biases and other constants carry nothing. What is not known to this module is taken to mix everything. The gradient
     is likewise 1 where the output of the network depends on a value and 0 where it does not: both are made 0 or 1
     after each operation, so that no depth overflows. `notes` are what was seen on the way. For one example: a batch
-    would be mixed where everything is."""
+    would be mixed where everything is.
+    """
 
     notes: Notes
 

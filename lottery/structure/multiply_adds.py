@@ -22,7 +22,8 @@ def per_layer(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     convolution is used once for each position of its output (transposed: of its input), those that padding reaches
     included, and each of a recurrent layer once for each place of a sequence, so every layer's count is a multiple of
     its number of weights. Biases, normalizations, activations, pooling and products of activations (attention) are
-    left out. All count 0 where the model's code cannot be followed."""
+    left out. All count 0 where the model's code cannot be followed.
+    """
     return {name: forward for name, (forward, _) in _counted(model, input_shape).items()}
 
 
@@ -31,7 +32,8 @@ def per_layer_and_step(model: nn.Module, input_shape: tuple[int, ...]) -> dict[s
 
     The gradient of a weight takes as many as its forward pass, and so does that of what it multiplies; this one is not
     wanted, and not computed, where it follows from the network's input alone. So a layer that reads the input takes two
-    forward passes, whichever it is and however many there are, and any other three."""
+    forward passes, whichever it is and however many there are, and any other three.
+    """
     return {name: 3 * forward - reading for name, (forward, reading) in _counted(model, input_shape).items()}
 
 
@@ -59,7 +61,8 @@ def surviving(counts: Mapping[str, int], metrics: Mapping[str, Any]) -> int:
 def passes(optimizer: Component) -> float | None:
     """Forward and backward passes over a step's examples that this optimizer makes in a step, on average.
 
-    None where the course of the training decides."""
+    None where the course of the training decides.
+    """
     entry = registry.optimizers[optimizer.name]
     made: float | None = entry.traits.get("passes", lambda args: 1)({**entry.defaults, **optimizer.args})
     return made

@@ -2,7 +2,8 @@
 
 The key of a ticket is a hash of identities, and from these follow a recipe, the numbers of weights alive, the step and,
 where it goes back to the initialization, the weights that its training starts from. Measures follow from weights and
-data. What follows is compared with what the file holds; what follows from a training alone is named as said."""
+data. What follows is compared with what the file holds; what follows from a training alone is named as said.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class Finding(NamedTuple):
 def findings(ticket: Ticket, bench: Bench | None = None, *, again: bool = False) -> Iterator[Finding]:
     """Yield what the file proves and what it says, compared with the data of a `bench_of` it where there is one.
 
-    With `again` the trained weights that the file has are measured on these data by the bench's machine."""
+    With `again` the trained weights that the file has are measured on these data by the bench's machine.
+    """
     data = Finding("data", *_tried(partial(_data, ticket, bench)))
     yield data
     bench = None if data.holds is False else bench  # other data prove nothing of this ticket

@@ -33,7 +33,8 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
     """Return a finished ticket of a store; `key` are the first digits of its key, `data` is the data root.
 
     Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training, DamagedFile
-    where a file of the store is."""
+    where a file of the store is.
+    """
     full = store.resolve(key)
     chain = _chain(store, full)
     identity, training = chain[0], chain[-1]["training"]

@@ -3,7 +3,8 @@
 The tensors are the surviving weights where its training starts (`start/<name>`, those not pruned in full), the mask at
 eight weights a byte (`mask/<name>`), the optimizer's state at a rewind point after step 0, and the surviving weights
 that its accuracies belong to (`trained/<reading>/<name>`). The metadata hold, as JSON, the identities that the
-ticket's key is a hash of, a recipe that trains it, and the evidence."""
+ticket's key is a hash of, a recipe that trains it, and the evidence.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +125,8 @@ class Ticket:
         """Return the job that trains the file's ticket again.
 
         Its key is one of its own, a hash of all that the file says. No study looks a result up under it, so that no
-        file, whatever it holds, can put a result where a study finds it."""
+        file, whatever it holds, can put a result where a study finds it.
+        """
         from lottery.plan.jobs import Job
 
         file = hashlib.sha256(written(self)).hexdigest()
@@ -159,7 +161,8 @@ def load_ticket(path: str | Path) -> tuple[nn.Module, Mask]:
     """The network of a ticket file where its training starts, pruned weights 0, and its mask.
 
     Hold the mask in a training of your own with `lottery.masked`. Raises UsageError for a file that is not there or no
-    ticket, DamagedFile for one that is not whole."""
+    ticket, DamagedFile for one that is not whole.
+    """
     ticket = read(path)
     return ticket.model(), ticket.mask
 
@@ -190,7 +193,8 @@ def _hash(tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> str:
 def read(path: str | Path) -> Ticket:
     """A ticket file, its hash checked.
 
-    Raises UsageError for what is no ticket file or of another version, DamagedFile for one not whole."""
+    Raises UsageError for what is no ticket file or of another version, DamagedFile for one not whole.
+    """
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     content = read_bytes(path, most=MOST_BYTES)

@@ -40,7 +40,8 @@ def prune_form(model: nn.Module, mask: Mask, shape: Sequence[int]) -> nn.Module:
     the plain network, pruned weights 0 (https://docs.pytorch.org/tutorials/intermediate/pruning_tutorial.html).
     A weight that several modules share is held in each. `shape` is that of an input without the batch. Raises
     UsageError for a model that reads a weight without calling its module, where torch.nn.utils.prune does not act, and
-    for one whose code cannot be followed so that nobody knows."""
+    for one whose code cannot be followed so that nobody knows.
+    """
     held, masks, name_of = pruned(model, mask), dict(whole(model, mask)), dict[int, str]()
     parameters = dict(held.named_parameters(remove_duplicate=False))
     for name in masks:

@@ -52,7 +52,8 @@ def ticket_measures(ticket: Ticket, reading: Reading, bench: Bench | None) -> Fo
 def measured(ticket: Ticket, bench: Bench, reading: Reading) -> dict[str, float]:
     """Return what the file's trained weights of a reading give on the test and the validation split.
 
-    torch's own operations compute it, whatever engine trained them, which may not be there."""
+    torch's own operations compute it, whatever engine trained them, which may not be there.
+    """
     recipe = bench.plan.recipe
     train = recipe.train.model_copy(update={"engine": "dense"})
     bench = replace(bench, plan=replace(bench.plan, recipe=recipe.model_copy(update={"train": train})))

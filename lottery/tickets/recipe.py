@@ -20,7 +20,8 @@ Identity = Mapping[str, Any]
 def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str) -> Recipe:
     """Return a recipe of one seed that trains a dense network of this identity, and its tickets, with this engine.
 
-    `rate` is the learning rate where one was chosen."""
+    `rate` is the learning rate where one was chosen.
+    """
     optimizer = _component(training["optimizer"])
     if isinstance(optimizer.get("lr"), dict):
         optimizer["lr"] = rate

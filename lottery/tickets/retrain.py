@@ -60,7 +60,8 @@ def retrain(
 
     What is trained is kept under a key of the file's own (`Ticket.retraining`), never under the ticket's.
     Raises LotteryError where a check of the file fails, DataError where the data are not those it was trained on,
-    Interrupted after saving when told to stop."""
+    Interrupted after saving when told to stop.
+    """
     splits, stop = ticket.data(data), Stop()
     bench = bench_of(ticket, splits, machine(device, deterministic=deterministic), store, stop)
     if wrong := [finding for finding in checks(ticket, bench) if not finding.holds]:

@@ -15,14 +15,16 @@ from lottery.training.objective import Objective, autocast
 
 class Engine(Protocol):
     """Computes training steps, and outputs between them. It may hold weights and optimizer state in a form of its own:
-    between `load` and `flush` those of the model and its optimizer mean nothing."""
+    between `load` and `flush` those of the model and its optimizer mean nothing.
+    """
 
     name: str
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """A training step on this batch; the mean loss before it, a 0-d tensor on the device. Nothing waits for it.
 
-        The next step may write its loss into the same tensor."""
+        The next step may write its loss into the same tensor.
+        """
 
     def outputs(self, x: Tensor) -> Tensor:
         """What the network in evaluation mode computes of this batch, float32."""
@@ -66,7 +68,8 @@ class DenseEngine:
 class OneDnnEngine(DenseEngine):
     """The dense engine on a CPU, its float32 matrix products by oneDNN where torch has it for this processor.
 
-    That is what torch's precision `medium` asks for, which may also round them to bfloat16: see `onednn_is_exact`."""
+    That is what torch's precision `medium` asks for, which may also round them to bfloat16: see `onednn_is_exact`.
+    """
 
     name = "onednn"
 
@@ -82,7 +85,8 @@ class OneDnnEngine(DenseEngine):
 @cache
 def onednn_is_exact() -> bool:
     """Whether oneDNN's products are as near to those in double precision, within four times, as the default library's:
-    on processors with instructions for bfloat16 they are not."""
+    on processors with instructions for bfloat16 they are not.
+    """
     draws = torch.Generator().manual_seed(0)
     a, b = torch.randn(64, 512, generator=draws), torch.randn(512, 64, generator=draws)
     right = a.double() @ b.double()

@@ -16,7 +16,8 @@ class Classes:
     `balanced_accuracy` is the mean over the classes that occur in the split of the share of their examples that is
     recognized (Brodersen et al. 2010). `top5` is the share of examples whose class is among the five with the highest
     scores; of equal scores that of the lower class is the higher, as it is for accuracy, which is top 1. A score that
-    is no number is never recognized, and higher than all others."""
+    is no number is never recognized, and higher than all others.
+    """
 
     def __init__(self, device: torch.device, classes: int, measures: Sequence[str] = ()):
         self._loss = torch.zeros((), dtype=torch.float64, device=device)

@@ -21,7 +21,8 @@ class Objective:
 
     An optimizer that needs more than a closure has an attribute `objective`, which the trainer sets before the first
     step; `x` and `y` are the batch of the current step. `loss(outputs, y)` is the mean over a batch. Gradients are
-    left in `.grad`, already masked where the network is."""
+    left in `.grad`, already masked where the network is.
+    """
 
     def __init__(
         self,
@@ -50,7 +51,8 @@ class Objective:
         """Gradients of the batch's mean loss, clipped where the recipe says so; the loss, detached.
 
         With `accumulate` above 1 the batch goes through the network in so many parts, of at least two examples, each
-        weighted by its size; batch normalization then sees the statistics of each part."""
+        weighted by its size; batch normalization then sees the statistics of each part.
+        """
         self._forget()
         loss: Tensor | None = None
         parts = max(1, min(self.accumulate, len(self.y) // 2))  # batch normalization takes no single examples
@@ -70,7 +72,8 @@ class Objective:
     def whole(self) -> Tensor:
         """Gradients of the mean loss over the whole training set, not augmented and not clipped; the loss, detached.
 
-        Statistics of normalizations are those of each part; running ones stay as they were."""
+        Statistics of normalizations are those of each part; running ones stay as they were.
+        """
         self._forget()
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         total, count = torch.zeros((), device=self.parameters[0].device), 0

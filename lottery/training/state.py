@@ -24,7 +24,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
     """Load an `optimizer_state`, its tensors laid out in memory as their weights are: fused kernels count on that.
 
-    The learning rates stay those the optimizer was made with, and so do the options that belong to the machine."""
+    The learning rates stay those the optimizer was made with, and so do the options that belong to the machine.
+    """
     groups = [
         {**given, **{name: group[name] for name in OWN_OPTIONS if name in group}}
         for given, group in zip(state["param_groups"], optimizer.param_groups, strict=True)

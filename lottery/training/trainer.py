@@ -41,7 +41,8 @@ class Training:
     """One training of one network: steps `first` to `stop` of a schedule that ends at step `total`.
 
     Iterate over `steps()`; between two of its steps, `state()` is all that is needed to go on elsewhere.
-    Data order, augmentation and dropout derive from (seed, purpose, epoch), so nothing has to be replayed."""
+    Data order, augmentation and dropout derive from (seed, purpose, epoch), so nothing has to be replayed.
+    """
 
     def __init__(
         self,
@@ -123,7 +124,8 @@ class Training:
 
         The steps of `best_accuracy` and `early_stop` are chosen on the evaluation grid by the validation split; each is
         censored where it is the last step. The test set is read here and nowhere else, once for each step that a
-        reading has; not where `test` is false. Fills `correct`."""
+        reading has; not where `test` is false. Fills `correct`.
+        """
         last, chosen = self.curve[-1], self.chosen
         if not test:
             return {"end": last, **{name: chosen.rows.get(name) for name in CHOSEN}, "curve": self.curve}
@@ -150,7 +152,8 @@ class Training:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything the rest of the training depends on, as tensors by name and plain JSON values.
 
-        The tensors are those of the training itself: they are to be used up before the next step."""
+        The tensors are those of the training itself: they are to be used up before the next step.
+        """
         self.engine.flush()
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= self.chosen.tensors()
@@ -186,7 +189,8 @@ class Training:
 
     def _summed(self, loss: Tensor) -> Tensor | float:
         """The sum of the losses so far as they are added to it: a number on a CPU, where an operator costs more, else a
-        tensor of the device, for which nobody waits."""
+        tensor of the device, for which nobody waits.
+        """
         return loss.item() if self._device.type == "cpu" else loss.to(self._device, copy=True)
 
     def _run(self, x: Tensor, y: Tensor) -> Tensor | float:
@@ -201,7 +205,7 @@ class Training:
         return self.step // every > (self.step - 1) // every or self.step == self.total
 
     def _seed_dropout(self) -> None:
-        """torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
+        """Torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
         torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
         if self._rng is not None:
             set_rng_state(self._rng, self._device)
@@ -239,7 +243,8 @@ class Training:
         accuracy.
 
         Of a model that stands for several networks, such as one of masks that are drawn, the means over these. Which
-        examples were recognized is put into `correct` under the name `keep`, where there is one network."""
+        examples were recognized is put into `correct` under the name `keep`, where there is one network.
+        """
         self.model.eval()
         tallies = [self._tallied(part) for _ in self.networks()]
         self.model.train()

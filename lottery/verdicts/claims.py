@@ -1,7 +1,8 @@
 """What wins: the gain of tickets split into mask, initialization, signs, magnitudes, iteration and capacity.
 
 Each part is the ticket against the control that lacks it, paired by seed; which control that is says the trait `claim`
-of its branch."""
+of its branch.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def rows(study: Study) -> list[Row]:
     `verdict` is superior, inferior, inconclusive (then with the `seeds_needed`, see there), or withheld where the audit
     found something. A density whose trainings all diverged has a row too: it is a test of its family. What it would be
     at the other steps that could be read stands beside it, see `lottery.verdicts.other_readings`.
-    Raises UsageError where the recipe has no `compare`, or no control that stands for a claim."""
+    Raises UsageError where the recipe has no `compare`, or no control that stands for a claim.
+    """
     return with_other_readings(study, _at_report(study), partial(_at_report, plans=False))
 
 
@@ -78,7 +80,8 @@ def decomposition(study: Study) -> list[Row]:
 
     Under the claim's name (`mask`, or `mask_shuffle` by its control where several stand for it) is the mean difference,
     with `_low`, `_high` and `_verdict`; `against` are the controls in the order of the columns, `n` the fewest pairs of
-    any. The parts do not add up to a whole: each control lacks its part and has all others. Raises as `rows` does."""
+    any. The parts do not add up to a whole: each control lacks its part and has all others. Raises as `rows` does.
+    """
     table = rows(study)
     names = _columns(table)
     grouped: dict[tuple[str, str, int], dict[str, Row]] = {}

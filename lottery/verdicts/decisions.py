@@ -26,7 +26,8 @@ class Cell:
     """Differences of accuracy to the dense network at one density, one value per seed, as fractions.
 
     `early` are the early-stop steps of ticket and dense network and which of them are censored, a tuple a seed; None
-    without a validation split. `diverged` is the number of tickets that diverged though their dense network did not."""
+    without a validation split. `diverged` is the number of tickets that diverged though their dense network did not.
+    """
 
     differences: Sequence[float]
     diverged: int = 0
@@ -36,7 +37,8 @@ class Cell:
 @dataclass(frozen=True)
 class Decision:
     """The verdict on one density, whether the ticket is shown to be `better` than the dense network, or `equivalent` to
-    it, and the p-values behind it, as they are and corrected for the other densities."""
+    it, and the p-values behind it, as they are and corrected for the other densities.
+    """
 
     verdict: Verdict
     better: bool
@@ -64,7 +66,8 @@ def decide(cells: Sequence[Cell], compare: CompareSpec, *, may_win: bool, floor:
     gain comes at any density, and only of densities that match: at one density superiority implies non-inferiority,
     so the two need no correction for each other there. Winning is matching and stopping early no later than the dense
     network; both must be shown (intersection-union), corrected by Holm's procedure. Of a density with a diverged ticket
-    nothing is shown."""
+    nothing is shown.
+    """
     margin, alpha, correct = compare.margin / 100, compare.alpha, CORRECTIONS[compare.densities]
 
     def p_values(null: float, side: Literal["greater", "less"]) -> list[float]:
@@ -93,7 +96,8 @@ def decide(cells: Sequence[Cell], compare: CompareSpec, *, may_win: bool, floor:
 
 def ended(decision: Decision, decisions: Sequence[Decision], compare: CompareSpec) -> int | None:
     """Return the place of the density that ended a fixed sequence, where that is all that keeps `decision` from being
-    shown; None elsewhere, and with the other corrections, which end nowhere."""
+    shown; None elsewhere, and with the other corrections, which end nowhere.
+    """
     if not only_corrected(decision, compare) or compare.densities != "fixed_sequence":
         return None
     if decision.p_matching <= compare.alpha:

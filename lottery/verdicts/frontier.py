@@ -36,7 +36,8 @@ def rows(study: Study) -> list[Row]:
     taken, mean `difference` and its lower `bound` (fractions; of the repeated confidence interval, valid at all looks
     together), the part of alpha `spent`, the `chance` that more seeds would show the level matching, and what it cost:
     `trainings` of this level (in the last row of all, dense networks too), those of the fixed `grid` of the same pool
-    and levels, the share `saved`; controls are not counted. Raises UsageError without `levels: auto`."""
+    and levels, the share `saved`; controls are not counted. Raises UsageError without `levels: auto`.
+    """
     table: list[Row] = []
     for (place, number), steps in decided(study).items():
         own = _own(study, place, number)

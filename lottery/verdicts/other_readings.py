@@ -25,7 +25,8 @@ def others(recipe: Recipe) -> tuple[Reading, ...]:
 def read_at(study: Study, reading: Reading) -> Study:
     """Return the same trainings with accuracy read at another step; learning rates stay those that were chosen.
 
-    The audit is the study's own: it holds for every reading."""
+    The audit is the study's own: it holds for every reading.
+    """
     recipe = study.recipe.model_copy(update={"report": reading})
     other = Study(replace(study.plan, recipe=recipe), study.found, study.store, study.data)
     other.made[audit.__wrapped__] = audit(study)  # type: ignore[attr-defined]

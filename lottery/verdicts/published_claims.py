@@ -23,7 +23,8 @@ class Seen:
     `unbounded` says whether the values leave open how low, and how high, the true value is: where a censored step is
     later than it says, or where a side diverged and is not shown to be the better one by the seeds that are left. What
     `hindrances` names leaves all of it undecided; `notes` are told beside it. `floor` is the least spread that is
-    believed of the values."""
+    believed of the values.
+    """
 
     level: int
     density: float
@@ -40,7 +41,8 @@ class Judgement:
     of the first of the `confidences`, and at most `high`, by one of the second.
 
     `kept` says whether the estimate keeps the claim's limits; None where nothing may be said. `seeds_needed` are those
-    with which its bounds would decide, where they do not: None where no number of seeds would."""
+    with which its bounds would decide, where they do not: None where no number of seeds would.
+    """
 
     here: Verdict
     low: float
@@ -74,7 +76,8 @@ def confidences(claim: ClaimSpec, confidence: float) -> tuple[float, float]:
 
     At all densities it is shown to hold at each of them (intersection-union: no correction), and to fail at one of
     them, with the error divided by their number (Bonferroni); at any of them the other way round. A claim with both
-    limits needs both bounds for either, and has both corrected."""
+    limits needs both bounds for either, and has both corrected.
+    """
     strict = round(1 - (1 - confidence) / len(claim.densities), 12)
     if claim.least is not None and claim.most is not None:
         return strict, strict
@@ -93,7 +96,8 @@ def verdict(claim: ClaimSpec, found: Sequence[Judgement]) -> Verdict:
 
 def seeds_needed(claim: ClaimSpec, found: Sequence[Judgement]) -> int | None:
     """Return the fewest seeds that would decide an undecided claim, if means and spreads stay: those of the density
-    that can decide alone, else the most of any density. None where it is decided, or no number of seeds would."""
+    that can decide alone, else the most of any density. None where it is decided, or no number of seeds would.
+    """
     if verdict(claim, found) != "undecided":
         return None
     one, _ = _decisive(claim)

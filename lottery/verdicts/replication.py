@@ -52,7 +52,8 @@ def rows(study: Study) -> list[Row]:
     of the plan is not finished, nothing is decided and `note` says why. `seeds_needed` would decide this density,
     `claim_seeds_needed` the claim. What would be seen at the other steps that could be read stands beside it
     (`estimate_end`, `here_end`, see `lottery.verdicts.other_readings`).
-    Raises UsageError where the recipe replicates nothing."""
+    Raises UsageError where the recipe replicates nothing.
+    """
     return with_other_readings(study, _at_report(study), _at_report, "estimate", "here")
 
 
@@ -206,7 +207,8 @@ def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
 
 def _floor(study: Study, claim: ClaimSpec) -> float:
     """Return the least spread that is believed of accuracies in points, of one network or of a difference; 0 of steps,
-    which are no counts of test examples."""
+    which are no counts of test examples.
+    """
     if claim.measure != "accuracy":
         return 0.0
     return 100 * floor(study) * (math.sqrt(0.5) if claim.against is None else 1.0)

@@ -25,7 +25,8 @@ DEPENDS = {"verdict": "the verdict", "sign": "the sign of the difference"}  # by
 def sentences(study: Study) -> list[str]:
     """Return one plain sentence for each optimizer and rewind point: what may be said, and where nothing may, why.
 
-    Raises UsageError where the recipe declares no margin."""
+    Raises UsageError where the recipe declares no margin.
+    """
     compare, table = declared(study), rows(study)
     how = f"within {compare.points}, one-sided {100 * compare.confidence:g} %"
     down_to = {_place(summary): summary["density"] for summary in sparsest(study)}

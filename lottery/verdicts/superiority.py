@@ -24,7 +24,8 @@ class Pairs:
     """Differences of ticket less control at one density by seed, as fractions.
 
     Of the seeds without a value, in `tickets_diverged` the ticket diverged and the control did not, in
-    `controls_diverged` it is the other way round."""
+    `controls_diverged` it is the other way round.
+    """
 
     differences: Mapping[int, float]
     tickets_diverged: int = 0
@@ -57,7 +58,8 @@ def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[Decision]:
     Superior is what sign-flip permutation tests show to be above 0, inferior what they show to be below. Each of the
     two is corrected over the densities by `compare.controls`, so that the chance of one false `superior` among them is
     1 - confidence at most, and likewise that of one false `inferior`. A density at which a side diverged where the
-    other did not has p = 1 for that side being the better one; to the step-down test of the others it is no test."""
+    other did not has p = 1 for that side being the better one; to the step-down test of the others it is no test.
+    """
     (above, above_adjusted), (below, below_adjusted) = _p_values(cells, compare, 1), _p_values(cells, compare, -1)
     decisions = []
     for p, adjusted, q, q_adjusted in zip(above, above_adjusted, below, below_adjusted, strict=True):
@@ -92,7 +94,8 @@ def least_seeds(compare: CompareSpec, family: int) -> int:
     """Return the fewest seeds with which anything can be shown at one of a `family` of densities.
 
     The smallest p of sign flips is 2^-n. The step-down test and the fixed sequence can show all densities at that;
-    Holm's procedure asks for 1/family of 1 - confidence first."""
+    Holm's procedure asks for 1/family of 1 - confidence first.
+    """
     return math.ceil(round(-math.log2(_level(compare, family)), 9))
 
 
@@ -104,7 +107,8 @@ def seeds_needed(cells: Sequence[Pairs], compare: CompareSpec) -> list[int | Non
     With the step-down test of several densities by its own power, see `stepdown.seeds_needed`. Else of each density by
     itself, by the power of the t test, which that of the sign-flip test comes near, at the level that so many flips can
     attain: p is a multiple of 2^-n (1/32 in place of 0.05 with 5 seeds); with Holm's procedure at the level of its
-    first step, which is the worst case. One value has no spread: then the seeds with which anything can be shown."""
+    first step, which is the worst case. One value has no spread: then the seeds with which anything can be shown.
+    """
     sides = [_side(cell) for cell in cells]
     needed: list[int | None] = [None] * len(cells)
     for side in (1, -1):

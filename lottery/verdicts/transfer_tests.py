@@ -1,5 +1,6 @@
 """Tests of transferred tickets: one found with an optimizer and retrained with another, against what that other one
-reaches by itself."""
+reaches by itself.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def rows(study: Study) -> list[Row]:
     more than that below), and the `verdict` matching, losing, inconclusive, or withheld where the audit found
     something. Each p is `_adjusted` by Holm's procedure over all transferred tickets of the recipe that are held
     against the same, be they trained yet or not.
-    Raises UsageError where the recipe retrains no ticket with another optimizer."""
+    Raises UsageError where the recipe retrains no ticket with another optimizer.
+    """
     declared_transfer(study)
     compare, labels, known = study.recipe.compare, optimizer_labels(study.recipe.train.optimizer), densities(study)
     transferred = _transferred(study)
@@ -71,7 +73,8 @@ def rows(study: Study) -> list[Row]:
 
 def _transferred(study: Study) -> dict[Key, list[Record | None]]:
     """Return every training of a ticket with another optimizer, by rewind point and level, in the transfer table's
-    order."""
+    order.
+    """
     cells: dict[Key, list[Record | None]] = {}
     for job in study.plan:
         if job.transfer is not None and job.rewind is not None:

@@ -38,7 +38,8 @@ def rows(study: Study) -> list[Row]:
     early-stop steps; `seeds_needed` how many seeds the seen spread calls for where a density by itself shows nothing.
     The verdict is `withheld` where the audit found a difference that the recipe does not name. What it would be at the
     other steps that could be read stands beside it, see `lottery.verdicts.other_readings`.
-    Raises UsageError where the recipe declares no margin."""
+    Raises UsageError where the recipe declares no margin.
+    """
     return with_other_readings(study, _at_report(study), _at_report)
 
 
@@ -159,7 +160,8 @@ def sparsest(study: Study) -> list[Row]:
 
     `crossing` is found on the line through the mean differences against the logarithm of the density; its interval is
     that of bootstrap draws of the seeds that have all levels, widened for their small number. `how` says where it is
-    censored: no crossing down to the sparsest level trained."""
+    censored: no crossing down to the sparsest level trained.
+    """
     table, known, compare = [], densities(study), declared(study)
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows(study):
@@ -187,7 +189,8 @@ def crossing_interval(
 
     `curve` has for each density in `at`, falling, a difference a seed, the same seeds in the same order. The interval
     is the expanded percentile interval (Hesterberg 2015): each end leaves out of the draws what the t interval of so
-    many seeds leaves out of a normal distribution. With fewer than 5 seeds it is their range, still too narrow."""
+    many seeds leaves out of a normal distribution. With fewer than 5 seeds it is their range, still too narrow.
+    """
     import numpy as np
     from scipy.stats import norm, t
 

@@ -32,7 +32,8 @@ _bench: Bench | None = None  # of a worker process
 def checks(request: Request, plan: Plan, plugins: Sequence[str] = ()) -> Iterator[Check]:
     """Check all that the finished jobs of a plan have kept; a line on stderr every few seconds says how far it is.
 
-    Ctrl-C ends it at once: nothing is written. Raises UsageError and DataError where the data are not there."""
+    Ctrl-C ends it at once: nothing is written. Raises UsageError and DataError where the data are not there.
+    """
     processes = min(cores() if request.jobs == "auto" else request.jobs, max(1, len(plan)))
     bench = look(replace(request, jobs=processes))
     keys = [job.key for job in jobs_of(bench)]

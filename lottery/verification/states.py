@@ -1,5 +1,6 @@
 """A study's stored states held against what made them: initial states drawn again, masks chosen again, stored weights
-evaluated again, and, on one machine, states to rewind to trained again."""
+evaluated again, and, on one machine, states to rewind to trained again.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def jobs_of(bench: Bench) -> list[Job]:
 def proofs(bench: Bench, job: Job) -> Iterator[Proof]:
     """Check what one job has kept. What is damaged or does not fit together is wrong, and nothing is raised for it.
 
-    Raises MachineError."""
+    Raises MachineError.
+    """
     with prepared(bench.machine, bench.plan.recipe.train.precision):
         if job.kind == "rewind":
             checks = [_state]
@@ -197,7 +199,8 @@ def _deterministic(bench: Bench, job: Job) -> bool:
 
 def _same(bench: Bench, job: Job, here: dict[str, Any] | None) -> bool:
     """True if all sessions of a job ran in the environment of this process, with the engine where it is given; but for
-    whether equal jobs were to give equal bytes."""
+    whether equal jobs were to give equal bytes.
+    """
     manifest = bench.store.find(job.key)
     ours = here or bench.machine.environment()
     sessions = [] if manifest is None else manifest.sessions if here else manifest.machines

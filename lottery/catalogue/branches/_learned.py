@@ -20,7 +20,8 @@ class Bernoulli(nn.Module):
     goes to the probability as if the mask were it. In evaluation mode a weight is there where its probability is above
     its `threshold`, in whose place `drawn` puts each of `others`. With `rescale` the weights that are there are
     multiplied by the layer's number of weights over that of those (the authors' dynamic weight rescaling), through
-    which the gradient goes as well."""
+    which the gradient goes as well.
+    """
 
     threshold: Tensor
     thresholds: Tensor
@@ -54,7 +55,8 @@ class Bernoulli(nn.Module):
 class EdgePopup(nn.Module):
     """The weights with the `count` largest absolute scores are there (Ramanujan et al. 2020).
 
-    The gradient goes straight through the choice to the absolute score."""
+    The gradient goes straight through the choice to the absolute score.
+    """
 
     def __init__(self, scores: Tensor, count: int):
         super().__init__()
@@ -76,7 +78,8 @@ class EdgePopup(nn.Module):
 def learn_masks(model: nn.Module, make: Callable[[str, Tensor], nn.Module]) -> None:
     """Freeze all parameters and put a parametrization with scores on each prunable layer's weight.
 
-    `make(name, weight)` gives the parametrization for the layer whose weight has this name in the mask."""
+    `make(name, weight)` gives the parametrization for the layer whose weight has this name in the mask.
+    """
     layers = {name: _layer(model, name) for name in prunable(model)}
     model.requires_grad_(False)
     for name, layer in layers.items():
@@ -89,7 +92,8 @@ def drawn(model: nn.Module) -> Iterator[None]:
     """The networks that a model with learned masks is evaluated as, one after the other: a mask of each draw.
 
     Between two of them, and after the last, whatever holds for one network only (statistics of batch normalization) is
-    to be made anew. The last to be there is that of the first draw again."""
+    to be made anew. The last to be there is that of the first draw again.
+    """
     learned = [module for module in model.modules() if isinstance(module, Bernoulli)]
     draws = max((len(module.thresholds) for module in learned), default=1)
     try:
@@ -105,7 +109,8 @@ def drawn(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def masks(model: nn.Module) -> list[Mask]:
     """The masks that were learned, one for each draw, by layer: read from the scores, so that weights that are 0 count
-    as kept where the mask keeps them."""
+    as kept where the mask keeps them.
+    """
     learned = {
         f"{path.partition('.parametrizations.')[0]}.weight": module
         for path, module in model.named_modules()

@@ -33,7 +33,8 @@ BISECTIONS = 20  # widths are whole numbers: a finer factor gives the same netwo
 def reinit(level: Level, generator: torch.Generator) -> Start:
     """Random reinitialization: the ticket's mask on newly drawn weights, trained from step 0.
 
-    With a rewind step k > 0 the control trains the full length, k steps more than the ticket."""
+    With a rewind step k > 0 the control trains the full length, k steps more than the ticket.
+    """
     return anew(level, level.mask, level.fresh(generator))
 
 
@@ -59,7 +60,8 @@ def shuffle(
 
     Over all layers means over all that are pruned: one with rate 0, or without a density where these are given, keeps
     its mask. The weights are those of the rewind point; in the modes `lr` and `finetune` the trained ones, and training
-    goes on as the mode has it. With `weights: rewound` it trains from the rewind point in any mode."""
+    goes on as the mode has it. With `weights: rewound` it trains from the rewind point in any mode.
+    """
     import torch
 
     from lottery.pruning.mask import Mask
@@ -89,7 +91,8 @@ def random(
     """A random mask with the ticket's layer densities, on newly drawn weights: sparse training from scratch.
 
     With `weights: rewound` or `weights: mode` the mask is random but the weights are the dense network's own, which is
-    `shuffle` with another draw."""
+    `shuffle` with another draw.
+    """
     from lottery.pruning.mask import Mask, keep_top
     from lottery.pruning.scoring import Context
 
@@ -113,7 +116,8 @@ def one_shot(level: Level, generator: torch.Generator) -> Start:
 
     The count is the ticket's in each layer, or over all layers together where the recipe prunes globally. In the modes
     `lr` and `finetune` the trained weights are kept, and training goes on as the mode has it. At level 1 it is the
-    ticket itself, and left out of the plan, unless the criterion draws its scores."""
+    ticket itself, and left out of the plan, unless the criterion draws its scores.
+    """
     from lottery.pruning.iterative import select
     from lottery.pruning.mask import Mask
 
@@ -151,7 +155,8 @@ def retrain(
 def same_sign(level: Level, generator: torch.Generator) -> Start:
     """The ticket's mask on newly drawn weights that have the sign of the original ones, trained from step 0.
 
-    The original weights are those at the rewind point; biases and normalizations are newly drawn too."""
+    The original weights are those at the rewind point; biases and normalizations are newly drawn too.
+    """
     original, drawn = level.rewound.weights, level.fresh(generator)
     signed = {name: drawn[name].abs() * sign_of(original[name]) for name in level.mask}
     return anew(level, level.mask, {**drawn, **signed})
@@ -168,7 +173,8 @@ def constant(level: Level, generator: torch.Generator, *, magnitude: Positive = 
     """The ticket with only the sign of each weight left, trained from step 0.
 
     All weights of a layer have one absolute value: the standard deviation of its weights at the rewind point, pruned
-    ones too, times `magnitude`. Biases and normalizations are those of the rewind point."""
+    ones too, times `magnitude`. Biases and normalizations are those of the rewind point.
+    """
     return anew(level, level.mask, signed_constant(level, magnitude))
 
 
@@ -182,7 +188,8 @@ def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) ->
 
     The noise has `scale` times the standard deviation of the layer's weights in the dense network, pruned ones too: at
     the rewind point, or at the end of training in the modes `lr` and `finetune`, whose tickets start from trained
-    weights."""
+    weights.
+    """
     import torch
 
     start = level.start
@@ -204,7 +211,8 @@ def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) ->
 def transplant(level: Level, generator: torch.Generator, *, weights: Kept = "mode") -> Start:
     """The mask that another seed's ticket of this level has, on weights of this seed's dense network.
 
-    Which weights these are, and how training goes on from them, is as in `shuffle`."""
+    Which weights these are, and how training goes on from them, is as in `shuffle`.
+    """
     return _under(level, level.partner.mask, weights)
 
 
@@ -217,7 +225,8 @@ def transplant(level: Level, generator: torch.Generator, *, weights: Kept = "mod
 def other_data(level: Level, generator: torch.Generator, *, dataset: Component) -> Start:
     """The ticket trained on another data set of the same shapes, from fresh optimizer state.
 
-    Lengths in epochs, the rewind point's too, are passes over the other data."""
+    Lengths in epochs, the rewind point's too, are passes over the other data.
+    """
     return replace(level.start, dataset=dataset, optimizer_state=None)
 
 
@@ -233,7 +242,8 @@ def small_dense(level: Level, generator: torch.Generator) -> Start:
     """A dense network of equal size: the recipe's model with all widths scaled by one factor, trained from step 0.
 
     Of all factors from 0 to 1 the one whose network's number of parameters is nearest to that of the ticket, its
-    surviving weights and all that cannot be pruned; the smaller network among equals."""
+    surviving weights and all that cannot be pruned; the smaller network among equals.
+    """
     from lottery.network.build import prunable
     from lottery.network.layout import state_of
     from lottery.pruning.mask import Mask
@@ -258,7 +268,8 @@ def longer_dense(level: Level, generator: torch.Generator) -> Start:
     These are the dense network's, those of the levels above, and the ticket's own; the trials of a learning rate are
     not among them, since dense networks need theirs as well. Schedule and evaluation grid are drawn out with the
     training: at step s of n times T the rate is the recipe's at step floor(s / n), and the early-stop step is chosen
-    from as many as in a training of T steps."""
+    from as many as in a training of T steps.
+    """
     start = level.initial
     return replace(start, spec=replace(start.spec, stretch=level.searched))
 
@@ -280,7 +291,8 @@ def signed_constant(level: Level, magnitude: float) -> Weights:
 def _under(level: Level, mask: Mask, weights: Kept) -> Start:
     """Weights of the dense network under another mask: at the rewind point, or as the mode of rewinding has them.
 
-    Never those of a pruned network: where another mask lets a pruned weight live it would start as 0."""
+    Never those of a pruned network: where another mask lets a pruned weight live it would start as 0.
+    """
     from lottery.pruning.iterative import rewind
 
     if weights == "rewound" or level.mode == "weights":

@@ -39,7 +39,8 @@ def supermask(
 ) -> Start:
     """The ticket measured as it is, without a step of training.
 
-    With `weights: constant` each weight is its sign times the standard deviation of its layer, times `magnitude`."""
+    With `weights: constant` each weight is its sign times the standard deviation of its layer, times `magnitude`.
+    """
     start = level.rewound
     spec = replace(start.spec, untrained=True)
     return replace(start, weights=_frozen(level, weights, magnitude), mask=level.mask, spec=spec, optimizer_state=None)
@@ -72,7 +73,8 @@ def learned_supermask(
     has a probability above 1/2. With `draws` losses, accuracies and density are the means over so many masks, each
     drawn once for the whole training; the authors take ten. With `rescale` the weights kept are multiplied by the
     layer's number of weights over that of those kept, in training as in evaluation (dynamic weight rescaling). Biases
-    and normalizations are frozen as well; density is what the mask ends with, not the ticket's."""
+    and normalizations are frozen as well; density is what the mask ends with, not the ticket's.
+    """
     import torch
 
     def draw() -> dict[str, Tensor]:
@@ -114,7 +116,8 @@ def edge_popup(
     With `weights: kaiming_constant` each weight is its sign times sqrt(2 / fan_in), the authors' signed Kaiming
     constant, times `magnitude`. With `scaled` weights are divided by sqrt(k), k the layer's density, as in their scaled
     variants: what a unit sums up has the variance that it would have with all weights, which are normal with variance
-    2 / (k fan_in) under the init kaiming_normal."""
+    2 / (k fan_in) under the init kaiming_normal.
+    """
     from lottery.catalogue.branches._learned import EdgePopup, kaiming_scores
 
     counts, sizes = level.mask.alive(), level.mask.sizes()

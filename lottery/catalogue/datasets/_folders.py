@@ -28,7 +28,8 @@ def scan(place: Path) -> tuple[int, Part, Part]:
     """Number of classes, training and test files; classes are those of train/, numbered by sorted name.
 
     A warning says which classes have no test images, and which files are left out.
-    Raises DataError naming a class without training images, and what else is missing."""
+    Raises DataError naming a class without training images, and what else is missing.
+    """
     other: Counter[str] = Counter()
     names = {part: _classes(place / part, other) for part in ("train", "test")}
     found = {part: {name: _images(place / part / name, other) for name in names[part]} for part in names}

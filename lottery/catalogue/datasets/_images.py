@@ -53,7 +53,8 @@ class Images:
 def read(root: Path, place: Path, size: int, resize: int | None, rule: Rule) -> Splits:
     """All images of a folder, from the cache in `root` where that has them.
 
-    Raises DataError for what `scan` and `pixels` find, naming the file or the class."""
+    Raises DataError for what `scan` and `pixels` find, naming the file or the class.
+    """
     classes, train, test = scan(place)
     files = [*train.files, *test.files]
     hashes = hashes_of(files, place)
@@ -82,7 +83,8 @@ def hashes_of(files: Sequence[Path], place: Path) -> list[str]:
 def together(files: Sequence[Path], hashes: Sequence[str], place: Path) -> str:
     """One hash of the files in their order, whatever their names.
 
-    A file that is turned upright is marked: the same bytes once stood for the image as it lies."""
+    A file that is turned upright is marked: the same bytes once stood for the image as it lies.
+    """
     turned = parallel(orientation, files, place, "looked at")
     marked = [each if way == 1 else f"{each} turned {way}" for each, way in zip(hashes, turned, strict=True)]
     return hashlib.sha256("\n".join(marked).encode()).hexdigest()
@@ -147,7 +149,8 @@ def _decoded(files: Sequence[Path], place: Path, size: int, resize: int | None, 
 
 def parallel(function: Callable[[A], B], items: Sequence[A], place: Path, doing: str) -> list[B]:
     """The function of each image of a folder, in many threads: reading and decoding let the others run. A line now and
-    then of how far it is."""
+    then of how far it is.
+    """
     workers = os.cpu_count() or 1
     some = max(1, min(MOST_OF_A_THREAD, -(-len(items) // (4 * workers))))
     parts = [items[begin : begin + some] for begin in range(0, len(items), some)]

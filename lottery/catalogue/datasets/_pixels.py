@@ -35,7 +35,8 @@ class Rule:
     """What a recipe says of images that do not say themselves how they are to be seen.
 
     transparent: the colour behind transparent pixels. bits: how many bits of deeper grey images are used, so that
-    2^bits - 1 is white. None of either: such images are refused."""
+    2^bits - 1 is white. None of either: such images are refused.
+    """
 
     transparent: Literal["black", "white"] | None = None
     bits: int | None = None
@@ -51,7 +52,8 @@ def pixels(
 
     With `window` that part of it is scaled to the square instead; with `resize` its short side is scaled to so many
     pixels, and the square cut at the centre: both to the pixels of torchvision's resized_crop, Resize and CenterCrop.
-    Raises DataError where it cannot be read, or how it is to be seen is not known."""
+    Raises DataError where it cannot be read, or how it is to be seen is not known.
+    """
     image = _opened(file, rule)
     if window is not None:
         top, left, height, width = window(image.height, image.width)

@@ -30,7 +30,8 @@ def read_stream(
     """The images of a folder as files. Mean, std and fingerprint are those of the same images in memory.
 
     They are kept under the names, sizes and modification times of all files; where those are new, all images are
-    decoded, once more for mean or std that is not given. Raises DataError as `_images.read` does."""
+    decoded, once more for mean or std that is not given. Raises DataError as `_images.read` does.
+    """
     classes, train, test = scan(place)
     files, how = [*train.files, *test.files], f"{view(size, resize, rule)} mean {mean} std {std}"
     cache = root / ".cache" / f"image_folder-{_key(place, files, how)}.json"

@@ -28,7 +28,8 @@ def read(
 ) -> Splits:
     """The data set that torchvision calls `name`, downloaded where one of its `files` (relative to `root`) is missing.
 
-    Raises DataError where it cannot be had or is damaged, UsageError where torchvision does not work."""
+    Raises DataError where it cannot be had or is damaged, UsageError where torchvision does not work.
+    """
     maker = _maker(name)
     missing = [file for file in files if not (root / file).is_file()]
     if missing:

@@ -57,7 +57,8 @@ def image_folder(
 
     With `stream` they are decoded by worker processes as training goes, to the same batches, for more images than
     memory holds. The first time all are gone through for mean, std and fingerprint; these are kept in root/.cache
-    until a name, size or modification time in the folder changes."""
+    until a name, size or modification time in the folder changes.
+    """
     from lottery.catalogue.datasets._images import normalized, read
     from lottery.catalogue.datasets._pixels import Rule
     from lottery.catalogue.datasets._streamed import read_stream

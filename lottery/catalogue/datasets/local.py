@@ -21,7 +21,8 @@ DIGITS_TEST = 360  # of 1797
 def digits(root: Path) -> Splits:
     """Digits of scikit-learn: 1,437 + 360 handwritten digits, 8x8 grey; always the same images are the test set.
 
-    The published values 0..16 are spread over 0..255. Mean and std are those of all images, so spread."""
+    The published values 0..16 are spread over 0..255. Mean and std are those of all images, so spread.
+    """
     import torch
     from sklearn.datasets import load_digits
 

@@ -1,7 +1,8 @@
 """Image data sets that torchvision reads and, where they are missing, downloads.
 
 Means and stds are those of each channel over all pixels of the training images, scaled to [0, 1], in the roundings that
-are customary: MNIST as in PyTorch's examples/mnist, CIFAR as in common WideResNet recipes, the like for others."""
+are customary: MNIST as in PyTorch's examples/mnist, CIFAR as in common WideResNet recipes, the like for others.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ def draw(
 ) -> None:
     """Set each linear and convolutional weight to what `fill(weight, layer)` makes of a tensor of its shape, in place.
 
-    `bias(values, weight)` fills the biases, which are zero without it. Normalizations start afresh."""
+    `bias(values, weight)` fills the biases, which are zero without it. Normalizations start afresh.
+    """
     for module in model.modules():
         if isinstance(module, PRUNABLE):
             weight = torch.empty_like(weight_parameter(module)[1], requires_grad=False)
@@ -39,7 +40,8 @@ def draw(
 def uniform_norms(model: nn.Module, generator: torch.Generator) -> None:
     """Draw the weights of all batch, group, instance and layer normalizations uniformly from [0, 1); biases 0.
 
-    In place and after all else, so that what is drawn before stays as it is."""
+    In place and after all else, so that what is drawn before stays as it is.
+    """
     for module in model.modules():
         if isinstance(module, NORMS) and module.weight is not None:
             assert isinstance(module.weight, Tensor) and isinstance(module.bias, Tensor)

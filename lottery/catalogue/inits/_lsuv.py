@@ -17,7 +17,8 @@ from lottery.network.weights import PRUNABLE
 def unit_variance(model: nn.Module, x: Tensor, tolerance: float, tries: int) -> None:
     """Scale each weight, in the order in which layers compute, until the layer's outputs on x have variance 1.
 
-    One pass does all: a layer is scaled while its own inputs are at hand. A layer used twice is scaled at its first."""
+    One pass does all: a layer is scaled while its own inputs are at hand. A layer used twice is scaled at its first.
+    """
     names: dict[nn.Module, str] = {m: name for name, m in model.named_modules() if isinstance(m, PRUNABLE)}
     done: set[nn.Module] = set()
 

@@ -19,7 +19,8 @@ def critical(activation: str, bias_var: float) -> tuple[float, float]:
     """The critical s_w^2 and its fixed point q, the variance of preactivations.
 
     Where the activation is 0 at 0 and there are no biases, q = 0 is the fixed point, reached in the limit.
-    Raises UsageError where no s_w is critical."""
+    Raises UsageError where no s_w is critical.
+    """
     start, slope = _moments(activation, VANISHING)
     if bias_var == 0 and start <= VANISHING:
         return 1 / slope, 0.0

@@ -23,7 +23,8 @@ def tune_norms(
 ) -> None:
     """Sign descent with momentum on the norm of each weight, from where they are, to a smaller gradient quotient.
 
-    A norm that passes 0 turns the weight's sign and grows again, as in the paper's code."""
+    A norm that passes 0 turns the weight's sign and grows again, as in the paper's code.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     weights = [_length(module) for module in model.modules() if isinstance(module, PRUNABLE)]
     velocity = [0.0] * len(weights)

@@ -29,7 +29,8 @@ def lsuv(
 
     At most `tries` times a layer. The variance is over all outputs of a layer on all examples. Dropout is off and
     batch normalization uses its fresh running statistics. Under spectral normalization nothing can be scaled.
-    Raises UsageError for a layer whose outputs are constant on the batch or not finite."""
+    Raises UsageError for a layer whose outputs are constant on the batch or not finite.
+    """
     from torch import nn
 
     from lottery.catalogue.inits._draw import draw
@@ -55,7 +56,8 @@ def metainit(
     Minimizes the mean over parameters of |(g - Hg) / (g + sign(g) epsilon) - 1|, the gradient quotient, with g and H
     the gradient and Hessian of the loss: sign descent with momentum on the norms. As in the paper, inputs are standard
     normal in the shape of the batch and labels random, drawn anew at each of `steps`, in evaluation mode; targets of a
-    regression are standard normal. Costs three backward passes a step."""
+    regression are standard normal. Costs three backward passes a step.
+    """
     from torch import nn
 
     from lottery.catalogue.inits._draw import draw

@@ -21,10 +21,11 @@ Positive = Annotated[float, Field(gt=0)]
 
 @inits.register("orthogonal", source="Saxe et al. 2014")
 def orthogonal(model: nn.Module, generator: torch.Generator, *, gain: Positive = 1.0, norms: Norms = "ones") -> None:
-    """gain * Q with orthonormal rows, or columns where there are fewer; kernels as matrices (outputs, inputs x size).
+    """Gain * Q with orthonormal rows, or columns where there are fewer; kernels as matrices (outputs, inputs x size).
 
     Uniform over such matrices (torch.nn.init.orthogonal_). sqrt(2) is the gain of ReLU. `norms` as in
-    `kaiming_normal`."""
+    `kaiming_normal`.
+    """
     from torch import nn
 
     from lottery.catalogue.inits._draw import draw, uniform_norms
@@ -38,7 +39,8 @@ def orthogonal(model: nn.Module, generator: torch.Generator, *, gain: Positive =
 def delta_orthogonal(model: nn.Module, generator: torch.Generator, *, gain: Positive = 1.0) -> None:
     """Kernels zero but for the centre tap, which is gain * Q as in `orthogonal`; linear layers orthogonal.
 
-    Norms are kept where there are as many outputs as inputs or more. Of a grouped convolution, each group by itself."""
+    Norms are kept where there are as many outputs as inputs or more. Of a grouped convolution, each group by itself.
+    """
     from torch import nn
 
     from lottery.catalogue.inits._draw import draw
@@ -67,7 +69,8 @@ def mean_field(
     Critical is chi = s_w^2 E[phi'(sqrt(q) z)^2] = 1 at the fixed point q = s_w^2 E[phi(sqrt(q) z)^2] + s_b^2 with
     s_b^2 = `bias_var`, the variance of the normal biases; z is standard normal. ReLU: s_w^2 = 2, `bias_var` 0; tanh
     with `bias_var` 0: s_w^2 = 1, q = 0. To be given the model's own activation.
-    Raises UsageError where no s_w is critical, such as for ReLU with biases."""
+    Raises UsageError where no s_w is critical, such as for ReLU with biases.
+    """
     from torch import nn
 
     from lottery.catalogue.inits._draw import draw, fans
@@ -92,7 +95,8 @@ def fixup(model: nn.Module, generator: torch.Generator) -> None:
     L^(-1/(2m-2)); the last and the classifier, the last layer of the model, are 0. Other layers have variance
     2 / fan_in. A block is a module with a list `branch` of its layers; its multipliers (1) and scalar biases (0) are
     the model's. Raises UsageError for a model without such blocks or with a normalization of weights, which has no
-    direction for a layer of zeros."""
+    direction for a layer of zeros.
+    """
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized
 

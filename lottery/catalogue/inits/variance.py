@@ -48,7 +48,8 @@ def kaiming_normal(
     """Normal, variance 2 / fan: the gain of ReLU.
 
     With `norms: uniform` the weights of normalizations are drawn as well, uniformly from [0, 1), where they are 1
-    else; biases stay 0: what OpenLTH does with batch normalization (`batchnorm_init`) in its residual networks."""
+    else; biases stay 0: what OpenLTH does with batch normalization (`batchnorm_init`) in its residual networks.
+    """
     from torch import nn
 
     from lottery.catalogue.inits._draw import draw, uniform_norms

@@ -16,7 +16,8 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 def scaling(*keys: str) -> Callable[[Mapping[str, Any], float], dict[str, Any]]:
     """The trait `scaled` of a model whose widths are set by these keys: `f(arguments, factor)` gives the arguments of
-    the same model with each width times the factor, rounded and at least 1."""
+    the same model with each width times the factor, rounded and at least 1.
+    """
 
     def scaled(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
         return {**args, **{key: _times(args[key], factor) for key in keys}}

@@ -30,7 +30,8 @@ def conv(n_in: int, n_out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
 def weight_normed(model: nn.Module, name: str) -> None:
     """Where the normalization is one of weights, apply it to each linear and convolutional layer of a finished model.
 
-    To be called last in a model's constructor; other normalizations are left to `norm`."""
+    To be called last in a model's constructor; other normalizations are left to `norm`.
+    """
     if is_weight_norm(name):
         for module in list(model.modules()):  # a weight norm adds modules while we walk
             if isinstance(module, PRUNABLE):

@@ -13,9 +13,10 @@ from lottery.registry import suggest
 
 
 def classifier(input_shape: tuple[int, ...], classes: int, arch: str) -> nn.Module:
-    """torchvision's `arch` without pretrained weights and auxiliary outputs.
+    """Torchvision's `arch` without pretrained weights and auxiliary outputs.
 
-    Raises UsageError where there is no such classifier, or it does not take such images."""
+    Raises UsageError where there is no such classifier, or it does not take such images.
+    """
     try:
         from torchvision import models as zoo
     except (ImportError, RuntimeError) as error:

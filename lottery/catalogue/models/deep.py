@@ -34,7 +34,8 @@ def deep_linear(
 
     Of depth 2 and fed with identity, as by the data set matrix_factorization, it is matrix factorization: the outputs
     are (output.weight fc1.weight)^T, of rank `width` at most. With a normalization of activations, which acts on the
-    hidden layers, it is no longer linear."""
+    hidden layers, it is no longer linear.
+    """
     from lottery.catalogue.models._deep import DeepLinear
 
     return DeepLinear(input_shape, classes, width, depth, norm)
@@ -52,7 +53,8 @@ def plain(
 ) -> nn.Module:
     """The paper's plain network for small images: the ResNet of the same `depth`, 6n + 2, without its shortcuts.
 
-    Layers have the names of the ResNet's; stages of `width`, 2 and 4 times as many channels."""
+    Layers have the names of the ResNet's; stages of `width`, 2 and 4 times as many channels.
+    """
     from lottery.catalogue.models._convolution import ResNet
 
     shape, blocks = image_shape(input_shape, 4, norm), (depth - 2) // 6
@@ -74,7 +76,8 @@ def highway(
 
     H is fc2, fc3, ... with normalization and activation; T is the sigmoid of gate2, gate3, ... plus `gate_bias`.
     That is a constant added to a bias that is learned: an init that makes biases zero leaves gates that carry, and
-    weight decay draws them back to it. Gates are prunable layers like the others."""
+    weight decay draws them back to it. Gates are prunable layers like the others.
+    """
     from lottery.catalogue.models._deep import Highway
 
     return Highway(input_shape, classes, width, depth, gate_bias, norm, activation)

@@ -35,7 +35,8 @@ def densenet(
     `bottleneck` behind a 1x1 convolution to 4 times as many (depth 6n + 4, else 3n + 4). Transitions keep the part
     `compression` of the channels. DenseNet-BC-100-12 is {depth: 100, bottleneck: true, compression: 0.5}. The first
     layer has 16 channels, in DenseNet-BC twice `growth`. The paper's `dropout` is 0.2 where data is not augmented.
-    Layers: conv, block1.layer1.conv1, ..., transition1.conv, ..., output."""
+    Layers: conv, block1.layer1.conv1, ..., transition1.conv, ..., output.
+    """
     from lottery.catalogue.models._densenet import DenseNet
 
     layers, rest = divmod(depth - 4, 6 if bottleneck else 3)

@@ -1,5 +1,6 @@
 """Normalizations: of activations, `f(channels, spatial) -> nn.Module` for feature maps (spatial) or feature vectors,
-and with the trait `weight` of weights, `f(layer) -> None` for each linear and convolutional layer of a model."""
+and with the trait `weight` of weights, `f(layer) -> None` for each linear and convolutional layer of a model.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ class KeepZeros(nn.Module):
     """A weight normalization whose result is 0, with gradient 0, where the parameter to be normalized is all zero.
 
     torch's own divides 0 by 0 there. All other values are torch's to the bit. `rows`: each row for itself, as the
-    norms are of rows; else the weight as a whole."""
+    norms are of rows; else the weight as a whole.
+    """
 
     def __init__(self, normalize: nn.Module, rows: bool):
         super().__init__()

@@ -10,7 +10,8 @@ class Switchable(nn.Module):
     """y = weight * (x - sum_k a_k mean_k) / sqrt(sum_k b_k var_k + eps) + bias, k of instance, layer and batch.
 
     a and b are softmaxes of the parameters `mean_mix` and `var_mix`, in this order of k; for vectors (n, channels),
-    not `spatial`, there is no instance in them. Statistics are at least float32, the result has the type of x."""
+    not `spatial`, there is no instance in them. Statistics are at least float32, the result has the type of x.
+    """
 
     running_mean: Tensor
     running_var: Tensor

@@ -56,7 +56,8 @@ def switchable(channels: int, spatial: bool) -> nn.Module:
     """A learned softmax mix of instance, layer and batch statistics, with weights of its own for mean and variance.
 
     Feature vectors have no positions: layer and batch statistics remain. Running batch statistics in evaluation mode,
-    averaged as batch normalization does it (0.1 of the new, unbiased variance)."""
+    averaged as batch normalization does it (0.1 of the new, unbiased variance).
+    """
     from lottery.catalogue.normalizations._switchable import Switchable
 
     return Switchable(channels, spatial)

@@ -2,7 +2,8 @@
 
 Models have no module where they would normalize an activation, and biases as without normalization. The parameter
 that a mask multiplies is the one that is normalized, so the norm is that of the masked weight: with a mask m,
-m*W / sigma(m*W) and g * m*v / ||m*v||, exactly 0 where m is. What is pruned as a whole stays 0, not 0/0."""
+m*W / sigma(m*W) and g * m*v / ||m*v||, exactly 0 where m is. What is pruned as a whole stays 0, not 0/0.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 def spectral(layer: nn.Module) -> None:
     """Weight divided by its largest singular value, a convolution's as the matrix (outputs, inputs x positions).
 
-    One power iteration at each use in training; the vectors are in the state dict, so evaluation and restarts agree."""
+    One power iteration at each use in training; the vectors are in the state dict, so evaluation and restarts agree.
+    """
     from torch.nn.utils.parametrizations import spectral_norm
 
     from lottery.catalogue.normalizations._alive import keep_zeros

@@ -15,7 +15,8 @@ def replayed(closure: Closure, model: nn.Module) -> Closure:
 
     Each call draws the dropout of the first one, and starts from the buffers that the first one found (spectral
     norms iterate on theirs). Buffers end as the first call leaves them: running statistics see the weights before the
-    step, once, as with any other optimizer."""
+    step, once, as with any other optimizer.
+    """
     buffers = list(model.buffers())
     before = [value.clone() for value in buffers]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -135,7 +135,8 @@ class GaussNewton:
     loss in the outputs.
 
     curvlinops' operator runs the network anew for each product inside torch.func, where batch normalization in
-    training mode cannot keep its running statistics; this is one run of it, differentiated twice (Pearlmutter 1994)."""
+    training mode cannot keep its running statistics; this is one run of it, differentiated twice (Pearlmutter 1994).
+    """
 
     def __init__(self, objective: Objective, weights: list[Tensor]):
         self._objective, self._weights = objective, weights
@@ -166,7 +167,8 @@ def minimize_quadratic(
 ) -> tuple[Tensor, float]:
     """Conjugate gradients on q(p) = g'p + p'Bp/2 from `start`, or from 0 where q(start) is no less; p and q(p).
 
-    Ends where the relative progress of Martens (2010) ends, at rounding, and after `max_iter` products."""
+    Ends where the relative progress of Martens (2010) ends, at rounding, and after `max_iter` products.
+    """
     p, residual = start, -gradient - product(start)  # q(p) = -p'(residual - g)/2
     values = [-0.5 * float(p.dot(residual - gradient))]
     if values[0] >= 0:

@@ -126,7 +126,8 @@ class KFAC(torch.optim.Optimizer):
 
     def _kept(self, layer: nn.Module) -> dict[str, Any]:
         """The state of the layer's weight. Its matrices lie in lists: masks and memory layouts are for what is of the
-        weight's shape, which a matrix may be by chance, and look for it outside of lists."""
+        weight's shape, which a matrix may be by chance, and look for it outside of lists.
+        """
         kept: dict[str, Any] = self.state[layer.weight]  # type: ignore[index]
         return kept
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def nested(component: Component, holder: nn.Module, *, lr: float, inside: str) -> torch.optim.Optimizer:
     """The optimizer over the holder's parameters, at the outer one's `lr` where it names none of its own.
 
-    Raises UsageError for one that needs more than the gradients it finds (trait `nests=False`)."""
+    Raises UsageError for one that needs more than the gradients it finds (trait `nests=False`).
+    """
     entry = optimizers[component.name]
     if not entry.traits.get("nests", True):
         raise UsageError(

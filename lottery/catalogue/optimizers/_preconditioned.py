@@ -68,7 +68,8 @@ class Shampoo(_Preconditioned, pytorch_optimizer.Shampoo):
 
 class SOAP(_Preconditioned, pytorch_optimizer.SOAP):
     """pytorch_optimizer.SOAP, with its state laid out in memory as a checkpoint brings it back: products of matrices
-    that lie otherwise round otherwise."""
+    that lie otherwise round otherwise.
+    """
 
     def __init__(self, parameters: Any, **options: Any):
         super().__init__(parameters, **options)

@@ -17,7 +17,8 @@ class SAM(torch.optim.Optimizer):
     """`base`, stepping from w by the gradient at w + rho g/|g|; parameter groups and state are the base's own.
 
     pytorch_optimizer.SAM makes its base itself from a class, wants a first gradient before `step`, and returns no
-    loss."""
+    loss.
+    """
 
     def __init__(self, model: nn.Module, base: torch.optim.Optimizer, *, rho: float, adaptive: bool):
         super().__init__(base.param_groups, {})

@@ -63,7 +63,8 @@ class SVRG(torch.optim.Optimizer):
 class BB(torch.optim.Optimizer):
     """SGD whose step is |s|^2 / (m |s'y|) from the third epoch on: algorithm 2 of Tan et al. 2016.
 
-    m steps are an epoch; s is what the weights moved in the last epoch, y what the gradients' moving average did."""
+    m steps are an epoch; s is what the weights moved in the last epoch, y what the gradients' moving average did.
+    """
 
     def __init__(
         self,

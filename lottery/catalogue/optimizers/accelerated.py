@@ -1,6 +1,7 @@
 """Provably accelerated and quasi-hyperbolic momentum, as pytorch_optimizer keeps them.
 
-`weight_decay` is an L2 penalty that is added to the gradient."""
+`weight_decay` is an L2 penalty that is added to the gradient.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def accsgd(
 
     `lr` is the short step, lr kappa / constant the long one, `xi` the statistical advantage, 1 to sqrt(kappa). The
     average is of weights, not of gradients: a step with a rate of 0 still moves the weights towards it.
-    Raises UsageError where xi is above sqrt(kappa)."""
+    Raises UsageError where xi is above sqrt(kappa).
+    """
     from pytorch_optimizer import AccSGD
 
     if xi**2 > kappa:
@@ -59,7 +61,8 @@ def qhm(
     """Quasi-hyperbolic momentum: w -= lr ((1 - nu) g + nu v), v the running mean of g (pytorch_optimizer.QHM).
 
     v is a mean, not a sum: a rate for heavy-ball momentum 0.9 corresponds to ten times as much here. momentum and nu
-    are what the paper recommends; the class has 0 and 1."""
+    are what the paper recommends; the class has 0 and 1.
+    """
     from pytorch_optimizer import QHM
 
     # foreach: the class's default is a loop over the parameters, slow on a GPU
@@ -79,7 +82,8 @@ def qhadam(
     """Adam with each moment mixed with the gradient's own, by `nus` (pytorch_optimizer.QHAdam).
 
     betas and nus are what the paper recommends; the class has (0.9, 0.999) and (1, 1), which is Adam. The class keeps
-    the bias corrections in float32 whatever the weights are."""
+    the bias corrections in float32 whatever the weights are.
+    """
     from pytorch_optimizer import QHAdam
 
     return QHAdam(model.parameters(), lr=lr, betas=betas, nus=nus, eps=eps, weight_decay=weight_decay)

@@ -1,6 +1,7 @@
 """Optimizers with a step size of its own for each weight, as torch.optim and pytorch_optimizer keep them.
 
-`weight_decay` is an L2 penalty that is added to the gradient, as in Adam, for all of them but `adamw`."""
+`weight_decay` is an L2 penalty that is added to the gradient, as in Adam, for all of them but `adamw`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def adagrad(
     """Adagrad: G += g^2; w -= lr g / (sqrt(G) + eps) (torch.optim.Adagrad).
 
     `initial_accumulator` is G before the first step. `lr_decay`, which is not in the paper, divides the rate by
-    1 + lr_decay (t - 1)."""
+    1 + lr_decay (t - 1).
+    """
     import torch
 
     return torch.optim.Adagrad(
@@ -56,7 +58,8 @@ def adadelta(
 ) -> torch.optim.Optimizer:
     """Adadelta: steps of RMS(earlier steps) / RMS(gradients) times the gradient (torch.optim.Adadelta).
 
-    The paper has no learning rate: 1 is its method. Its rho is 0.95; torch's default is 0.9."""
+    The paper has no learning rate: 1 is its method. Its rho is 0.95; torch's default is 0.9.
+    """
     import torch
 
     return torch.optim.Adadelta(model.parameters(), lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
@@ -76,7 +79,8 @@ def rmsprop(
     """RMSprop: the gradient over the root of its running mean square (torch.optim.RMSprop).
 
     alpha is 0.9 as in the lecture; torch's defaults are alpha 0.99 and lr 0.01. `centered` takes the variance in place
-    of the mean square."""
+    of the mean square.
+    """
     import torch
 
     return torch.optim.RMSprop(
@@ -101,7 +105,8 @@ def amsgrad(
 ) -> torch.optim.Optimizer:
     """Adam over the largest second moments so far (torch.optim.Adam with amsgrad).
 
-    torch corrects both moments for their bias, the second one after the maximum is taken; the paper corrects none."""
+    torch corrects both moments for their bias, the second one after the maximum is taken; the paper corrects none.
+    """
     import torch
 
     return torch.optim.Adam(
@@ -122,7 +127,8 @@ def nadam(
     """Adam with Nesterov momentum (torch.optim.NAdam).
 
     The momentum of step t is mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2). As torch has it, the running mean of the
-    gradients keeps beta1, and mu(t) only weighs it against the gradient; the paper's mean takes mu(t) too."""
+    gradients keeps beta1, and mu(t) only weighs it against the gradient; the paper's mean takes mu(t) too.
+    """
     import torch
 
     return torch.optim.NAdam(
@@ -141,7 +147,8 @@ def radam(
 ) -> torch.optim.Optimizer:
     """Rectified Adam: momentum alone until the variance of the step size is bounded (torch.optim.RAdam).
 
-    torch, like the authors' code, rectifies where the length of the moving average is above 5; the paper says 4."""
+    torch, like the authors' code, rectifies where the length of the moving average is above 5; the paper says 4.
+    """
     import torch
 
     # foreach: on a CPU at least twice as fast as the loop that is the class's default
@@ -159,7 +166,8 @@ def adamax(
 ) -> torch.optim.Optimizer:
     """Adam over a decaying maximum norm, u = max(beta2 u, abs(g) + eps) (torch.optim.Adamax).
 
-    The paper has no eps."""
+    The paper has no eps.
+    """
     import torch
 
     return torch.optim.Adamax(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
@@ -177,7 +185,8 @@ def adamw(
     """Adam with decoupled weight decay, w -= lr weight_decay w beside each step (torch.optim.AdamW).
 
     torch scales the decay by the learning rate; the paper by the schedule's multiplier alone, so its weight decay is
-    ours times lr."""
+    ours times lr.
+    """
     import torch
 
     return torch.optim.AdamW(model.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **fused(model))
@@ -197,7 +206,8 @@ def yogi(
 
     The class differs from the paper: both moments are corrected for bias, and the first one starts at
     `initial_accumulator` as the second does, so that a weight without gradient moves a little. Its own weight decay is
-    decoupled by default; this one is coupled."""
+    decoupled by default; this one is coupled.
+    """
     from pytorch_optimizer import Yogi
 
     return Yogi(
@@ -225,7 +235,8 @@ def padam(
 
     `partial` is the paper's 1/8; the class has 1/4. The class is the partially adaptive Adam: the paper's algorithm
     takes the largest second moments so far, as amsgrad does. The bias correction of the second moment keeps the power
-    1/2, as in the authors' code."""
+    1/2, as in the authors' code.
+    """
     from pytorch_optimizer import PAdam
 
     return PAdam(
@@ -255,7 +266,8 @@ def adabound(
 
     A schedule scales the band as it scales lr. `gamma` is how fast the band closes, `amsbound` takes the largest second
     moments so far. As in the authors' code, moments are corrected for bias and steps are not divided by sqrt(t), unlike
-    in the paper's algorithm. The class's own weight decay is decoupled by default; this one is coupled."""
+    in the paper's algorithm. The class's own weight decay is decoupled by default; this one is coupled.
+    """
     from pytorch_optimizer import AdaBound
 
     return AdaBound(
@@ -286,7 +298,8 @@ def adamod(
     The mean starts at 0, which warms the training up over about 1 / (1 - beta3) steps, and remembers the rates of a
     schedule. betas and beta3 are the paper's; the class has (0.9, 0.99, 0.9999). As in the authors' code, what is
     bounded includes both bias corrections; in the paper the first moment's stands outside. The class's own weight decay
-    is decoupled by default; this one is coupled."""
+    is decoupled by default; this one is coupled.
+    """
     from pytorch_optimizer import AdaMod
 
     return AdaMod(

@@ -60,7 +60,8 @@ def kfac(
     Mask: gradients are masked and activations are those of the masked network, but the factors do not know which
     weights are pruned, and the step fills them in; they are set back to zero after it. The step is a projection: on the
     surviving weights that of the full layer. Restricted to them, the factors' product is a product no more.
-    Raises UsageError where no layer is covered, `refresh` is no multiple of `every`, or curvlinops is missing."""
+    Raises UsageError where no layer is covered, `refresh` is no multiple of `every`, or curvlinops is missing.
+    """
     from lottery.catalogue.optimizers._kfac import KFAC
     from lottery.errors import UsageError
 
@@ -111,7 +112,8 @@ def hessian_free(
     and running statistics see the weights before it.
     Mask: the matrix is restricted to the surviving weights (rows and columns), and so are the gradient and CG's start:
     p, q and lambda are those of the physically smaller problem. The last p, masked, remains a start for CG under
-    another mask, also one that tightens in the course of training."""
+    another mask, also one that tightens in the course of training.
+    """
     from lottery.catalogue.optimizers._hessian_free import HessianFree
 
     return HessianFree(

@@ -18,9 +18,10 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 def fused(model: nn.Module, *devices: str) -> dict[str, Any]:
-    """torch's fused kernels where it has them: one pass over the weights for each step.
+    """Torch's fused kernels where it has them: one pass over the weights for each step.
 
-    `devices` are the types of device with such a kernel: cpu and cuda where none is named."""
+    `devices` are the types of device with such a kernel: cpu and cuda where none is named.
+    """
     supported = all(p.device.type in (devices or ("cpu", "cuda")) and p.is_floating_point() for p in model.parameters())
     return {"fused": True} if supported else {}
 
@@ -34,7 +35,8 @@ def fused(model: nn.Module, *devices: str) -> dict[str, Any]:
 def gd(model: nn.Module, *, lr: Positive, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
     """Gradient descent: each step takes the gradient of the mean loss over the whole training set (torch.optim.SGD).
 
-    `weight_decay` is an L2 penalty, added to the gradient."""
+    `weight_decay` is an L2 penalty, added to the gradient.
+    """
     import torch
 
     return torch.optim.SGD(model.parameters(), lr=lr, weight_decay=weight_decay, **fused(model))

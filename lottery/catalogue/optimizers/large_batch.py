@@ -1,6 +1,7 @@
 """Optimizers for large batches: steps in proportion to the norm of each layer's weights.
 
-Norms are over the weights that survive, since pruned ones and their gradients are 0."""
+Norms are over the weights that survive, since pruned ones and their gradients are 0.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def lars(
 
     eta is `trust_coefficient`. `weight_decay` is an L2 penalty inside that scaling (5e-4 in the paper's experiments).
     The class differs from the paper: biases and normalization parameters take plain momentum steps without scaling or
-    decay, and the learning rate stands outside the momentum, so that a schedule acts at once."""
+    decay, and the learning rate stands outside the momentum, so that a schedule acts at once.
+    """
     from pytorch_optimizer import LARS
 
     return LARS(
@@ -56,7 +58,8 @@ def lamb(
     none unless given (the class has 10, less than the norm of LeNet-300-100's first layer). The moments are not
     corrected for bias, as in the third version of the paper: but for eps and weight decay the scaling undoes that
     correction. The class's default leaves half of it in the learning rate, ten times as much at the first step; its
-    `adam_debias`, which is on here, takes that out. Biases are scaled as well, by a ratio of 1 where they are 0."""
+    `adam_debias`, which is on here, takes that out. Biases are scaled as well, by a ratio of 1 where they are 0.
+    """
     from pytorch_optimizer import Lamb
 
     optimizer = Lamb(

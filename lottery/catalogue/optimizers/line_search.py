@@ -49,7 +49,8 @@ def lbfgs(
     see the weights before it.
     Mask: gradients are masked, so the history, each direction and each inner product live in the subspace of the
     surviving weights, and the step is that of the physically smaller problem. A history of other weights is none of
-    that problem: under a new mask, also one that tightens in the course of training, it starts afresh."""
+    that problem: under a new mask, also one that tightens in the course of training, it starts afresh.
+    """
     from lottery.catalogue.optimizers._line_search import LBFGS
 
     return LBFGS(
@@ -88,7 +89,8 @@ def cg(
     from step to step. All evaluations of a step see the same dropout, and running statistics see the weights before it.
     Mask: gradients are masked, so directions and inner products live in the subspace of the surviving weights, and the
     step is that of the physically smaller problem. Under a new mask, also one that tightens in the course of training,
-    it starts afresh."""
+    it starts afresh.
+    """
     from lottery.catalogue.optimizers._line_search import CG
 
     return CG(model, lr=lr, max_iter=max_iter, curvature=curvature)

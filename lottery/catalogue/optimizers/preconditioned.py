@@ -39,7 +39,8 @@ def shampoo(
     Mask: the matrices sum products of masked gradients, but their roots fill pruned weights in, and these are set back
     to zero after the step. The step is a projection: on the surviving weights that of the full matrix, and that of the
     smaller problem where whole rows or columns are pruned. Sums over other weights are none of this problem: under a
-    new mask, also one that tightens in the course of training, it starts afresh."""
+    new mask, also one that tightens in the course of training, it starts afresh.
+    """
     from lottery.catalogue.optimizers._preconditioned import Shampoo
 
     return Shampoo(
@@ -72,7 +73,8 @@ def soap(
     Mask: moments and matrices are those of masked gradients, but the way back from the eigenbasis fills pruned weights
     in, and these are set back to zero after the step. The step is a projection: on the surviving weights that of the
     full matrix. Second moments belong to directions and not to weights, so that none can be masked: under a new mask,
-    also one that tightens in the course of training, it starts afresh."""
+    also one that tightens in the course of training, it starts afresh.
+    """
     from lottery.catalogue.optimizers._preconditioned import SOAP
 
     return SOAP(

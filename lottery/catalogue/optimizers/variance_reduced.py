@@ -37,7 +37,8 @@ def svrg(
     g(w~) is the mean over other batches and draws, without augmentation: a bias that does not vanish with w - w~.
     Mask: each of the three gradients is masked, so the step is that of the problem restricted to surviving weights. A
     snapshot of other weights is none of that problem: under a new mask it starts afresh, and one that tightens in the
-    course of training has a new snapshot taken."""
+    course of training has a new snapshot taken.
+    """
     from lottery.catalogue.optimizers._svrg import SVRG
 
     return SVRG(model, lr=lr, epochs=epochs, weight_decay=weight_decay)
@@ -71,7 +72,8 @@ def bb(
     `weight_decay` is an L2 penalty, part of the gradient.
     Mask: weights and gradients are masked, so s, y and the step are those of the restricted problem; sizes measured on
     other weights are not, and under a new mask it starts afresh. Where a mask tightens in the course of training it
-    goes on, with s and y masked."""
+    goes on, with s and y masked.
+    """
     from lottery.catalogue.optimizers._svrg import BB
 
     return BB(model.parameters(), lr=lr, beta=beta, smoothing=smoothing, weight_decay=weight_decay)

@@ -2,7 +2,8 @@
 
 Four fifths of MNIST's pixels are black, and the first layer is nine tenths of LeNet: what the background gives is
 computed once for all examples. The other layers are the sparse engine's, pruned or not. The arithmetic is compiled by
-numba, see `lottery.engines.compiled.background_kernels`."""
+numba, see `lottery.engines.compiled.background_kernels`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class BackgroundEngine(CompiledEngine):
 
     `background` (inputs,) is what most inputs of most examples equal; any values give right results. `threads` share
     the examples of a batch; with other numbers of threads sums have another order. The network has a hidden layer and
-    is one that `lottery.engines.choose.unsupported` has nothing to say against."""
+    is one that `lottery.engines.choose.unsupported` has nothing to say against.
+    """
 
     name = "background"
 

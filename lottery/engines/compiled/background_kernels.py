@@ -4,7 +4,8 @@ An example `x` is `background` but for some inputs: what it gives a unit of the 
 gives, the same for all examples, and what those few add. The first layer's weights lie in blocks of BLOCK units: a
 block has a row an input, so that each is one pass over neighbours in memory, and what a block needs fits into a cache.
 The other layers are those of `kernels`, whose inputs are the units of the first one, filled up to whole
-blocks."""
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _list(x: Any, background: Any, values: Any, places: Any, counts: Any) -> Non
 def _list_by_input(n: int, values: Any, places: Any, counts: Any, background: Any, last: int, by_input: Any) -> None:
     """What `_list` says of n examples, by input: i differs by `v[j]` in `p[j]`, for starts[i] <= j < starts[i + 1].
 
-    Each has one more: the background, in all examples together, which count as the example `last`."""
+    Each has one more: the background, in all examples together, which count as the example `last`.
+    """
     v, p, starts = by_input
     starts[:] = 0
     for e in range(n):
@@ -112,7 +114,8 @@ def step(
     is kept, empty where all are. For the backward pass, by `hidden` and `transposed`, the first layer's units are those
     of one more hidden layer and there are no inputs. All else is as in `kernels.step`, but that biases are those of the
     first layer, then of the others. A thread computes the activations of the same blocks of units that it updates, so
-    that their weights stay in its core's cache."""
+    that their weights stay in its core's cache.
+    """
     weights, m, v = first
     others, bias, wm, wv, bm, bv = state
     acts, grads, gates, sums, begins, chunks, scratch, losses, of_biases = work

@@ -33,7 +33,8 @@ class CompiledEngine:
     """Moves weights and optimizer state of a fully connected network between torch and flat arrays.
 
     Whoever inherits says in `_sizes` how many numbers it keeps of each layer's weight and bias, and in `_packed` and
-    `_unpacked` how they lie. The network must be one that `engines.choose.unsupported` has nothing to say against."""
+    `_unpacked` how they lie. The network must be one that `engines.choose.unsupported` has nothing to say against.
+    """
 
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, threads: int):
         model, kept_rule = objective.model, rule(optimizer)
@@ -118,7 +119,8 @@ class CompiledEngine:
 
 def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
     """The numbers of `kernels.update`, rounded once: lr, weight decay, decoupled decay, momentum or the two betas and
-    what is left of each to 1, epsilon, step size and root of the second correction of Adam."""
+    what is left of each to 1, epsilon, step size and root of the second correction of Adam.
+    """
     lr, decay = float(group["lr"]), float(group["weight_decay"])
     if kept_rule != "adam":
         return np.array([lr, decay, 0, group.get("momentum", 0), 0, 0, 0, 0, 0, 0], np.float32)
@@ -130,7 +132,8 @@ def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
 
 def zeros(*shape: int) -> Array:
     """float32, from the begin of a cache line on, as torch allocates: numpy's arrays begin anywhere, and each vector
-    would be read from two lines."""
+    would be read from two lines.
+    """
     values: Array = torch.zeros(shape).numpy()
     return values
 
@@ -165,7 +168,8 @@ def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
 def _launched(threads: int) -> int:
     """Start numba's threads; the number of them to use.
 
-    The first use of them in a process sets OpenMP's number of threads, which is torch's too, to that of all cores."""
+    The first use of them in a process sets OpenMP's number of threads, which is torch's too, to that of all cores.
+    """
     of_torch = torch.get_num_threads()
     usable = min(threads, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     numba.set_num_threads(usable)

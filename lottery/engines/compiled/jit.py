@@ -24,10 +24,11 @@ STAMP = _stamp()
 
 
 def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """numba's `njit` as all kernels have it: without the interpreter's lock, sums in any order but with NaN.
+    """Numba's `njit` as all kernels have it: without the interpreter's lock, sums in any order but with NaN.
 
     numba takes a kept function as long as its own file is what it was, though it has parts of other files in it: after
-    an upgrade it would compute what it did before. Those kept here are those of all these files."""
+    an upgrade it would compute what it did before. Those kept here are those of all these files.
+    """
 
     def decorate(function: Callable[..., Any]) -> Any:
         options = {"fastmath": set(FLAGS), "error_model": "numpy", "nogil": True, "cache": True}

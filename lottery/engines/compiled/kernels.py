@@ -9,7 +9,8 @@ by the unit that they come from. Activations `a` and gradients `d` have a row a 
 each weight is one pass over neighbours in memory; columns without an example have activations that mean nothing, and
 gradients of 0.
 
-No flag lets the compiler assume that there are no NaN: a training that diverges has to show it."""
+No flag lets the compiler assume that there are no NaN: a training that diverges has to show it.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def rectify(a: Any) -> None:
 def forward(a: Any, inputs: int, gates: Any, net: Any, weights: Any, bias: Any, residual: bool) -> None:
     """Activations from those of the `inputs`; with `residual`, hidden layers from the second on add their input.
 
-    `gates` are the outputs of the rectifiers, the activations themselves where nothing is added."""
+    `gates` are the outputs of the rectifiers, the activations themselves where nothing is added.
+    """
     layers, parts, owners, starts, units = net
     depth, n = len(layers) - 2, a.shape[1]
     for layer in range(depth + 1):
@@ -98,7 +100,8 @@ def backward(
 ) -> None:
     """`d` of the hidden units, from the last to the first, with respect to what enters their rectifiers.
 
-    With `residual`, `sums` keeps the gradient with respect to a unit's whole output, which its neighbour below adds."""
+    With `residual`, `sums` keeps the gradient with respect to a unit's whole output, which its neighbour below adds.
+    """
     tptr, trows, tplaces = transposed
     depth, n = len(layers) - 2, a.shape[1]
     for layer in range(depth - 1, -1, -1):
@@ -210,7 +213,8 @@ def step(
 
     A thread takes a tile of the examples, from `begins[t]` on, through the network and back; then each takes some of
     the segments, from `chunks[c]` on, sums their gradients over the tiles and updates them. So no two write to one
-    place, and no sum depends on how many threads there are beyond the tiles."""
+    place, and no sum depends on how many threads there are beyond the tiles.
+    """
     layers = net[0]
     weights, bias, wm, wv, bm, bv = state
     acts, grads, gates, sums, begins, chunks, scratch, losses, of_biases = work

@@ -2,7 +2,8 @@
 
 numba turns a loop over the columns of a row into vectors, but keeps no sum over several rows in them: it would write
 and read each partial sum. These two are therefore spelt out in the compiler's own language. What a processor lacks of
-the vectors is made up for by the compiler."""
+the vectors is made up for by the compiler.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def _add_rows(
     """out[row, :n] += the sum over first <= j < last of weights[places[j]] * matrix[rows[j], :n], of weights[j] where
     places is None.
 
-    n is a multiple of LANES; matrices lie in order."""
+    n is a multiple of LANES; matrices lie in order.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = _Arrays(context, builder, signature.args, arguments)
@@ -74,7 +76,8 @@ def _add_products(
 ) -> Any:
     """out[j - first] += the product of matrix[rows[j], :n] and other[row, :n] for first <= j < last.
 
-    n is a multiple of LANES; matrices lie in order."""
+    n is a multiple of LANES; matrices lie in order.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = _Arrays(context, builder, signature.args, arguments)

@@ -1,7 +1,8 @@
 """Training steps of a sparse fully connected network on a CPU, at a cost that follows the density.
 
 The surviving weights, and the optimizer's state of them, are held as compressed sparse rows; `flush` brings the dense
-tensors of model and optimizer up to date. The arithmetic is compiled by numba, see `kernels`."""
+tensors of model and optimizer up to date. The arithmetic is compiled by numba, see `kernels`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class SparseEngine(CompiledEngine):
     """An `Engine` for one network under one mask. Its steps are the dense ones within the rounding of float32.
 
     `threads` share the examples of a batch; with other numbers of threads sums have another order. The network must be
-    one that `lottery.engines.choose.unsupported` has nothing to say against."""
+    one that `lottery.engines.choose.unsupported` has nothing to say against.
+    """
 
     name = "sparse"
 
@@ -117,7 +119,8 @@ def work_space(net: Net, inputs: int, examples: int, threads: int, residual: boo
 
 def compressed(alive: Sequence[Array]) -> tuple[Net, Array, list[Array]]:
     """The surviving weights of consecutive layers, bool (out, in) each, by segment: (layers, parts, owners, starts,
-    units) of `kernels`; the row of each weight; and where the weights, in this order, lie in each layer."""
+    units) of `kernels`; the row of each weight; and where the weights, in this order, lie in each layer.
+    """
     layers = np.cumsum([0, *(len(bits) for bits in alive)])
     below = [0, *(alive[0].shape[1] + layers[:-2])]  # the first unit of the layer below
     parts, owners, counts, units, rows, kept = [0], [], [], [], [], []
@@ -140,7 +143,8 @@ def compressed(alive: Sequence[Array]) -> tuple[Net, Array, list[Array]]:
 
 def by_source(units: Array, rows: Array, inputs: int, first: int, count: int) -> tuple[Array, ...]:
     """(tptr, trows, tplaces) of `kernels`: the weights that come from the `count` units from `first` on, unit
-    by unit."""
+    by unit.
+    """
     chosen = np.nonzero((units >= first) & (units < first + count))[0]
     order = chosen[np.argsort(units[chosen], kind="stable")]
     ptr = np.concatenate([[0], np.cumsum(np.bincount(units[chosen] - first, minlength=count))])
