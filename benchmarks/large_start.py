@@ -77,20 +77,20 @@ def measured(root: Path, arch: str, kinds: set[str]) -> list[dict[str, object]]:
         )
 
     with phase("the plan and a blank network"):
-        bench = prepare(Request(recipe, root, root / "runs", device="cpu"))
-        weights = sum(value.nbytes for value in bench.blank().state_dict().values())
-    for job in bench.plan:
+        context = prepare(Request(recipe, root, root / "runs", device="cpu"))
+        weights = sum(value.nbytes for value in context.blank().state_dict().values())
+    for job in context.plan:
         if job.kind == "ticket" and "ticket" in kinds:
             with phase("ticket: starting point"):
-                start = starting_point(bench, job)
+                start = starting_point(context, job)
             with phase("ticket: network"):
-                training = training_of(bench, job, start)
+                training = training_of(context, job, start)
             with phase("ticket: masks"), masked(training.model, start.mask, training.optimizer):
                 pass
             del start, training
         if job.kind in kinds:
             with phase(f"{job.kind}: whole job"):
-                for _ in execute(bench, job):
+                for _ in execute(context, job):
                     pass
     return [{"arch": arch, "weights": weights, "base": base, **each} for each in phases]
 

@@ -107,11 +107,11 @@ def main() -> int:
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as store:
         recipe = parse_recipe(TEXT % given.steps, "overheads")
-        bench = prepare(Request(recipe, data_root(), Path(store), checkpoint_seconds=given.checkpoint_seconds))
-        for event in work(bench):
+        context = prepare(Request(recipe, data_root(), Path(store), checkpoint_seconds=given.checkpoint_seconds))
+        for event in work(context):
             if event.kind == "start":
                 meter.seconds, began = dict.fromkeys(meter.seconds, 0.0), time.perf_counter()
-            elif event.kind == "done" and bench.plan.jobs[event.key].kind == "ticket":
+            elif event.kind == "done" and context.plan.jobs[event.key].kind == "ticket":
                 whole = time.perf_counter() - began
                 training = sum(meter.seconds[part] for part in TRAINING)
                 beside = {part: seconds for part, seconds in meter.seconds.items() if part not in TRAINING}

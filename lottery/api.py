@@ -88,9 +88,9 @@ def _begun(request: Request, plugins: Sequence[str], stop: Stop) -> Iterator[tup
         from lottery.runner.prepare import prepare
         from lottery.runner.run import work
 
-        bench = prepare(request, stop)
-        _warn(foreseen(bench.plan, bench.store, bench.machine.environment()))
-        yield bench.plan, work(bench)
+        context = prepare(request, stop)
+        _warn(foreseen(context.plan, context.store, context.machine.environment()))
+        yield context.plan, work(context)
         return
     from lottery.executors.processes import processes
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.results.record import Record
     from lottery.results.study import Study
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
     from lottery.store.manifest import Manifest
     from lottery.values import Duration
 
@@ -157,18 +157,18 @@ class _Meter:
     study: Study
 
     @cached_property
-    def bench(self) -> Bench:
+    def context(self) -> RunContext:
         return context_of(self.study)
 
     @cached_property
     def layers(self) -> dict[str, int]:
         """Multiply-adds of one example's forward pass, by layer."""
-        return per_layer(self.bench.blank(), self.bench.data(self._seed).input_shape)
+        return per_layer(self.context.blank(), self.context.data(self._seed).input_shape)
 
     @cached_property
     def steps(self) -> dict[str, int]:
         """Multiply-adds of one example's share in a training step, by layer."""
-        return per_layer_and_step(self.bench.blank(), self.bench.data(self._seed).input_shape)
+        return per_layer_and_step(self.context.blank(), self.context.data(self._seed).input_shape)
 
     @property
     def forward(self) -> int:
@@ -231,7 +231,7 @@ class _Meter:
         sparse = self._executed(job, first, whole, each)
         sparse += self._executed(job, whole, last, surviving(self.steps, metrics))
         read = {metrics[name]["step"] for name in READINGS if metrics.get(name)}
-        tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.bench.splits.test_x)
+        tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.context.splits.test_x)
         examples = len(metrics["curve"]) * self._data.validation_size + tested
         dense = self._executed(job, first, last, each)
         return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)
@@ -248,7 +248,7 @@ class _Meter:
         """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
         data may be smaller.
         """
-        size = self.bench.batch_size(job.optimizer, self._seed)
+        size = self.context.batch_size(job.optimizer, self._seed)
         per_epoch = self._data.steps_per_epoch(size)
 
         def seen(step: int) -> int:
@@ -258,7 +258,7 @@ class _Meter:
 
     @property
     def _data(self) -> Data:
-        return self.bench.data(self._seed)
+        return self.context.data(self._seed)
 
     def _steps(self, length: Duration, job: Job) -> int:
-        return self.bench.steps(length, self._seed, job.optimizer)
+        return self.context.steps(length, self._seed, job.optimizer)

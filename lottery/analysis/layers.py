@@ -129,8 +129,8 @@ class _Structure:
     def __init__(self, study: Study):
         self.study, self.known = study, True
         try:
-            bench = context_of(study)
-            self._network, self._shape = bench.blank(), bench.data(study.recipe.seeds[0]).input_shape
+            context = context_of(study)
+            self._network, self._shape = context.blank(), context.data(study.recipe.seeds[0]).input_shape
         except DataError as error:
             logging.getLogger("lottery").warning("%s; what needs the shape of the input is left out", error)
             self.known = False

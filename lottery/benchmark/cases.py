@@ -230,12 +230,12 @@ def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
     """Seconds of each job by kind and level, commits included, in this process with all its threads."""
     seconds: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as store:
-        bench = prepare(Request(recipe, data, Path(store)))
-        for event in work(bench):
+        context = prepare(Request(recipe, data, Path(store)))
+        for event in work(context):
             if event.kind == "start":
                 began = time.perf_counter()
             elif event.kind != "progress":
-                job = bench.plan.jobs[event.key]
+                job = context.plan.jobs[event.key]
                 seconds[job.kind, job.level] = time.perf_counter() - began
     return seconds
 

@@ -46,18 +46,18 @@ def plan(
     from lottery.runner.run import Request
     from lottery.verdicts.frontier import sentences
 
-    bench = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
-    states = {job.key: bench.store.state(job.key) for job in bench.plan}
-    told = estimate(bench)
-    decided = sentences(Study(bench.plan, records(bench.plan, bench.store), bench.store))
-    mixed = foreseen(bench.plan, bench.store, bench.machine.environment())
-    layout = Layout.of(network := bench.blank())
-    found = remembered(bench.store, bench.plan.fingerprint) or duplicates(bench.splits)
+    context = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
+    states = {job.key: context.store.state(job.key) for job in context.plan}
+    told = estimate(context)
+    decided = sentences(Study(context.plan, records(context.plan, context.store), context.store))
+    mixed = foreseen(context.plan, context.store, context.machine.environment())
+    layout = Layout.of(network := context.blank())
+    found = remembered(context.store, context.plan.fingerprint) or duplicates(context.splits)
     if as_json:
         jobs = [
             {"key": job.key, "kind": job.kind, "label": job.label, "state": states[job.key]}
             | {"seconds": told.by_job.get(job.key)}
-            for job in bench.plan
+            for job in context.plan
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
         about = {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
@@ -67,10 +67,10 @@ def plan(
     from lottery.words import duration
 
     if every:
-        for job in bench.plan:
+        for job in context.plan:
             print(f"{job.key[:12]}  {states[job.key]:<12} {job.label}")
     else:
-        terminal.write(render(grouped(bench.plan, states, told.by_job), "text"))
+        terminal.write(render(grouped(context.plan, states, told.by_job), "text"))
     how = "from finished jobs" if told.measured else "from a few steps timed now"
     print(f"{told.done} jobs done, {told.missing} missing")
     if told.missing:
@@ -78,8 +78,8 @@ def plan(
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
     if layout.left:
         terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
-    copies = sentence_of(bench.plan.recipe.data.component.name, found)
-    for sentence in (*decided, *other_sources(bench.plan, bench.store), *mixed, *filter(None, [copies])):
+    copies = sentence_of(context.plan.recipe.data.component.name, found)
+    for sentence in (*decided, *other_sources(context.plan, context.store), *mixed, *filter(None, [copies])):
         terminal.say(sentence)
 
 

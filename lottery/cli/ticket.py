@@ -127,17 +127,17 @@ def verify(
     from lottery.device import machine
     from lottery.tickets.checks import findings
     from lottery.tickets.file import printable, read
-    from lottery.tickets.retrain import bench_of
+    from lottery.tickets.retrain import context_of_ticket
 
     plug_in(plugin)
-    found, bench = read(file), None
+    found, context = read(file), None
     print(f"ok     bytes: {file.stat().st_size:,}, as they were written")
     if data is not None or again:
         splits = load(found.recipe.data.component, data_root(data))
-        bench = bench_of(found, splits, machine(device), Path(os.devnull))
+        context = context_of_ticket(found, splits, machine(device), Path(os.devnull))
     words = {True: "ok", False: "WRONG", None: "said"}
     failed = 0
-    for name, holds, what in findings(found, bench, again=again):
+    for name, holds, what in findings(found, context, again=again):
         failed += holds is False
         print(f"{words[holds]:<6} {name}: {printable(what)}")
     if failed:

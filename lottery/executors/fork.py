@@ -20,7 +20,7 @@ import torch
 from lottery.runner.parallelism import fit_memory
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of them at a fork
 
@@ -36,19 +36,19 @@ def release_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def ready(bench: Bench, *, fitting: bool) -> bool:
-    """Whether this process can fork the workers of the bench; where it can, everything they would do alike is done.
+def ready(context: RunContext, *, fitting: bool) -> bool:
+    """Whether this process can fork the workers of the run; where it can, everything they would do alike is done.
 
     With `fitting` they are made as few as fit into the memory.
     """
-    if sys.platform != "linux" or bench.jobs == 1 or bench.machine.device.type != "cpu":
+    if sys.platform != "linux" or context.jobs == 1 or context.machine.device.type != "cpu":
         return False
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
     if not _alone():
         return False
     if fitting:
-        fit_memory(bench)
-    return bench.jobs > 1
+        fit_memory(context)
+    return context.jobs > 1
 
 
 def _alone() -> bool:

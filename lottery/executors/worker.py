@@ -20,7 +20,7 @@ from lottery.errors import Interrupted, LotteryError
 from lottery.signals import Stop
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 
 class Line:
@@ -75,30 +75,30 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
     for plugin in request.pop("plugins"):
         registry.plug_in(plugin)
     if not first:
-        _take_part(_bench(request, stop), line)
+        _take_part(_context(request, stop), line)
         return {}
     from lottery.executors import fork
     from lottery.results.mixed_environments import foreseen
 
     threads = fork.hold_threads()
-    bench = _bench(request, stop)
+    context = _context(request, stop)
 
     def begin(own: Line) -> None:
         fork.release_threads(threads)
-        own.say(_last_words(lambda: _take_part(bench, own)))
+        own.say(_last_words(lambda: _take_part(context, own)))
 
-    able = fork.ready(bench, fitting=request["jobs"] == "auto")
-    about = {"fingerprint": bench.plan.fingerprint, "others": dict(bench.plan.others), "jobs": bench.jobs}
-    mixed = foreseen(bench.plan, bench.store, bench.machine.environment())
+    able = fork.ready(context, fitting=request["jobs"] == "auto")
+    about = {"fingerprint": context.plan.fingerprint, "others": dict(context.plan.others), "jobs": context.jobs}
+    mixed = foreseen(context.plan, context.store, context.machine.environment())
     line.say({"prepared": {**about, "forks": able, "mixed": mixed}})
     if able:
-        return {"exit_codes": fork.fork(bench.jobs, line.channel, lambda own: begin(line.another(own)))}
+        return {"exit_codes": fork.fork(context.jobs, line.channel, lambda own: begin(line.another(own)))}
     fork.release_threads(threads)
-    _take_part(bench, line)
+    _take_part(context, line)
     return {}
 
 
-def _bench(request: dict[str, Any], stop: Stop) -> Bench:
+def _context(request: dict[str, Any], stop: Stop) -> RunContext:
     from lottery.recipe.load import restore_recipe
     from lottery.runner.events import Request
     from lottery.runner.prepare import prepare
@@ -108,11 +108,11 @@ def _bench(request: dict[str, Any], stop: Stop) -> Bench:
     return prepare(Request(recipe, Path(request["data"]), Path(request["store"]), **about), stop)
 
 
-def _take_part(bench: Bench, line: Line) -> None:
+def _take_part(context: RunContext, line: Line) -> None:
     from lottery.runner.run import work
 
     threading.Thread(target=line.listen, daemon=True).start()
-    for event in work(bench):
+    for event in work(context):
         line.say(event.as_dict())
 
 

@@ -29,33 +29,33 @@ from lottery.values import Component, Duration
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 
-def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
-    """The job's training, from its starting point, without hooks or checkpoints. Raises Interrupted where the bench is
-    told to stop while something is compiled for it.
+def training_of(context: RunContext, job: Job, start: Start | None = None) -> Training:
+    """The job's training, from its starting point, without hooks or checkpoints. Raises Interrupted where the context
+    is told to stop while something is compiled for it.
     """
-    start = start or starting_point(bench, job)
-    train, device = bench.plan.recipe.train, bench.machine.device
-    data = bench.data(job.seed, start.dataset)
-    model = bench.blank(start.model)
+    start = start or starting_point(context, job)
+    train, device = context.plan.recipe.train, context.machine.device
+    data = context.data(job.seed, start.dataset)
+    model = context.blank(start.model)
     load(model, start.weights)
     model.to(device)
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)
     if start.mold is not None:
         start.mold(model)
-    component = bench.optimizer(start.spec.optimizer)
+    component = context.optimizer(start.spec.optimizer)
     optimizer = optimizer_of(component, model)
     if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(component.as_dict())):
         load_optimizer(optimizer, start.optimizer_state)
-    batch_size = bench.batch_size(component, job.seed, start.dataset)
+    batch_size = context.batch_size(component, job.seed, start.dataset)
     if start.model is not None and job.branch is not None:
         check_other_model(model, data.input_shape, job.branch.label)
 
     def steps(length: Duration) -> int:
-        return bench.steps(length, job.seed, component, start.dataset)
+        return context.steps(length, job.seed, component, start.dataset)
 
     stretch, first = start.spec.stretch, start.spec.first
     total = int(steps(train.length) * stretch)  # a stretch is of whole steps
@@ -65,7 +65,7 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     stop = first if start.spec.untrained else stop
 
     def stopped() -> bool:
-        return bench.stop.signal is not None
+        return context.stop.signal is not None
 
     def training_examples() -> Iterator[Batch]:
         for batch in data.evaluation("train", max(2, batch_size)):
@@ -80,18 +80,18 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
     mask_alone = start.spec.untrained or start.mold is not None
     try:
         engine = engine_for(
-            _objective(bench, model, data, batch_size),
+            _objective(context, model, data, batch_size),
             optimizer,
             start.mask if start.mold is None and start.gradual is None else None,
             train.engine,
-            bench.machine,
+            context.machine,
             lambda: data.epoch(0, batch_size),
             steps=stop - first,
             background=data.background,
             stopped=stopped,
         )
     except Stopped as told:
-        raise Interrupted(bench.stop.signal or 0) from told
+        raise Interrupted(context.stop.signal or 0) from told
     return Training(
         model,
         optimizer,
@@ -108,24 +108,24 @@ def training_of(bench: Bench, job: Job, start: Start | None = None) -> Training:
         stopped=stopped,
         before_measuring=recalibrated if mask_alone else lambda: None,
         networks=partial(drawn, model),
-        measures=bench.plan.recipe.metrics if job.kind != "trial" else (),
+        measures=context.plan.recipe.metrics if job.kind != "trial" else (),
     )
 
 
-def check_engine(bench: Bench, optimizer: Component) -> None:
+def check_engine(context: RunContext, optimizer: Component) -> None:
     """Raises UsageError where the recipe wants an engine for a network that it cannot train."""
-    wanted = bench.plan.recipe.train.engine
+    wanted = context.plan.recipe.train.engine
     if wanted not in ("auto", "dense"):  # which train all
-        data, model = bench.data(bench.plan.recipe.seeds[0]), bench.blank().to(bench.machine.device)
+        data, model = context.data(context.plan.recipe.seeds[0]), context.blank().to(context.machine.device)
         component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
-        refuse(_objective(bench, model, data, 1), optimizer_of(component, model), wanted, data.background)
+        refuse(_objective(context, model, data, 1), optimizer_of(component, model), wanted, data.background)
 
 
-def _objective(bench: Bench, model: nn.Module, data: Data, batch_size: int) -> Objective:
-    train = bench.plan.recipe.train
+def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: int) -> Objective:
+    train = context.plan.recipe.train
     return Objective(
         model,
-        loss_of(bench, data),
+        loss_of(context, data),
         lambda: data.evaluation("train", batch_size),
         steps_per_epoch=data.steps_per_epoch(batch_size),
         precision=train.precision,

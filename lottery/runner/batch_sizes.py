@@ -23,7 +23,7 @@ from lottery.training.running_statistics import check_recalibration
 from lottery.values import Component
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Refusal:
 class Network:
     """The recipe's network as `check_batches` tries it."""
 
-    bench: Bench
+    context: RunContext
     seed: int
     _tried: dict[int, Refusal | None] = field(default_factory=dict)
 
@@ -50,32 +50,32 @@ class Network:
         """
         few = min(size, 2)
         if few not in self._tried:
-            shape = self.bench.data(self.seed).input_shape
-            self._tried[few] = refusal(self.bench.blank(), torch.zeros(few, *shape))
+            shape = self.context.data(self.seed).input_shape
+            self._tried[few] = refusal(self.context.blank(), torch.zeros(few, *shape))
         return self._tried[few] and self._certain(size)
 
     def _certain(self, size: int) -> Refusal | None:
-        x, _ = next(self.bench.data(self.seed).evaluation("train", size))
-        return refusal(self.bench.drawn().to(x.device), x)
+        x, _ = next(self.context.data(self.seed).evaluation("train", size))
+        return refusal(self.context.drawn().to(x.device), x)
 
 
-def check_batches(bench: Bench, seed: int) -> None:
+def check_batches(context: RunContext, seed: int) -> None:
     """Raise UsageError where a training would meet a batch that the network does not take.
 
     The sizes are those of any seed. The last batch of a pass counts where a training is long enough to meet it. Scoring
     meets none: criteria see the network in evaluation mode, or examples of all classes and no last one alone.
     """
-    network, recipe = Network(bench, seed), bench.plan.recipe
-    for key, optimizer, dataset, factor in _trainings(bench):
-        data, size = bench.data(seed, dataset), bench.batch_size(optimizer, seed, dataset)
-        steps = int(bench.steps(recipe.train.length, seed, optimizer, dataset) * factor)
+    network, recipe = Network(context, seed), context.plan.recipe
+    for key, optimizer, dataset, factor in _trainings(context):
+        data, size = context.data(seed, dataset), context.batch_size(optimizer, seed, dataset)
+        steps = int(context.steps(recipe.train.length, seed, optimizer, dataset) * factor)
         rest = data.train_size % size if steps >= data.steps_per_epoch(size) else 0
         # parts of a batch, where `accumulate` asks for them, are of two examples at least
         for length in sorted({min(size, data.train_size), rest} - {0}, reverse=True):
             if (refused := network.refusal(length)) is not None:
                 raise UsageError(_message(key, refused, length, size, data.train_size))
     if any(registry.branches[branch.name].traits.get("mask_alone") for branch in recipe.branches):
-        check_recalibration(bench.blank())
+        check_recalibration(context.blank())
 
 
 def check_other_model(model: nn.Module, shape: tuple[int, ...], name: str) -> None:
@@ -129,15 +129,15 @@ def _enter(inside: list[str], name: str, layer: nn.Module, inputs: tuple[Any, ..
         raise _OneValueAlone("normalizes each value by itself, which leaves 0 of any input")
 
 
-def _trainings(bench: Bench) -> Iterator[tuple[str, Component, Component | None, Fraction]]:
+def _trainings(context: RunContext) -> Iterator[tuple[str, Component, Component | None, Fraction]]:
     """Each kind of training of the study: the key that sets its batches, its optimizer, data beside the recipe's, and
     how many times as long as the recipe says it is at most.
     """
-    recipe = bench.plan.recipe
+    recipe = context.plan.recipe
     longest = [Fraction(1)]
     longest += [
-        bench.searched(job)
-        for job in bench.plan
+        context.searched(job)
+        for job in context.plan
         if job.seed == recipe.seeds[0]
         and job.branch is not None
         and registry.branches[job.branch.name].traits.get("longer")

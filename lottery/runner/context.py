@@ -35,7 +35,7 @@ INIT_BATCH = 256  # examples for an init that looks at data
 
 
 @dataclass
-class Bench:
+class RunContext:
     """The plan's common ground. `load` reads a data set that a branch names beside the recipe's."""
 
     plan: Plan
@@ -58,7 +58,7 @@ class Bench:
         return self._data[place]
 
     def share_among(self, jobs: int) -> None:
-        """So many processes work on this bench; those that decode images are shared out anew."""
+        """So many processes work on this context; those that decode images are shared out anew."""
         self.jobs = jobs
         self._data = {}
 
@@ -193,7 +193,7 @@ def _augmentation(spec: AugmentSpec) -> Augment:
     return Augment(spec.crop, spec.flip, ResizedCrop(crop.scale, crop.ratio) if crop else None)
 
 
-def loss_of(bench: Bench, data: Data) -> nn.Module:
+def loss_of(context: RunContext, data: Data) -> nn.Module:
     """Mean squared error for targets that are numbers, else cross-entropy."""
-    smoothing = bench.plan.recipe.train.label_smoothing
+    smoothing = context.plan.recipe.train.label_smoothing
     return nn.MSELoss() if data.regression else nn.CrossEntropyLoss(label_smoothing=smoothing)

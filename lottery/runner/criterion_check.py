@@ -14,36 +14,36 @@ from lottery.pruning.path_sums import sums_paths
 from lottery.recipe.criterion_rules import no_path_sum, too_few
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 
-def check_criterion(bench: Bench) -> None:
+def check_criterion(context: RunContext) -> None:
     """Raises UsageError where the criterion needs other examples than there are, or another network."""
-    recipe = bench.plan.recipe
+    recipe = context.plan.recipe
     given, entry = recipe.prune.criterion, registry.criteria[recipe.prune.criterion.name]
     if not recipe.prune.deepest:
         return
-    args, size = {**entry.defaults, **given.args}, bench.data(recipe.seeds[0]).train_size
+    args, size = {**entry.defaults, **given.args}, context.data(recipe.seeds[0]).train_size
     if (args.get("examples") or 0) > size:
         raise UsageError(f"prune.criterion: {too_few(given.name, args['examples'], size)}")
     if "per_class" in args:
-        _check_classes(bench, given.name, args["per_class"])
+        _check_classes(context, given.name, args["per_class"])
     if entry.traits.get("paths"):
-        network = bench.blank()
+        network = context.blank()
         own_parameters(network, prunable(network))
-        if not sums_paths(network.to(bench.machine.device), bench.data(recipe.seeds[0]).input_shape):
+        if not sums_paths(network.to(context.machine.device), context.data(recipe.seeds[0]).input_shape):
             raise UsageError(f"prune.criterion: {no_path_sum(given.name, recipe.model.name)}")
 
 
-def _check_classes(bench: Bench, criterion: str, wanted: int) -> None:
+def _check_classes(context: RunContext, criterion: str, wanted: int) -> None:
     """Each seed trains on so many examples of each class."""
-    data, splits = bench.plan.recipe.data, bench.splits
+    data, splits = context.plan.recipe.data, context.splits
     if splits.regression:
         raise UsageError(
             f"prune.criterion: {criterion} takes {wanted} examples of each class, and the targets of these data are "
             "numbers; name another criterion, such as snip"
         )
-    for seed in bench.plan.recipe.seeds:
+    for seed in context.plan.recipe.seeds:
         _, kept = split(splits.train_y, seed, data.validation, data.limit, data.stratify)
         counts = torch.bincount(splits.train_y[kept], minlength=splits.classes)
         least = int(counts.argmin())

@@ -22,7 +22,7 @@ from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
     from lottery.training.trainer import Training
     from lottery.values import Duration
 
@@ -51,41 +51,41 @@ class Estimate:
     by_job: Mapping[str, float]
 
 
-def estimate(bench: Bench) -> Estimate:
+def estimate(context: RunContext) -> Estimate:
     """What is left to do and what it takes. Times a few training steps where no finished job tells."""
-    missing = missing_jobs(bench)
-    at_level = _measured(bench, _network)
-    measured = _measured(bench, lambda job: job.place)
+    missing = missing_jobs(context)
+    at_level = _measured(context, _network)
+    measured = _measured(context, lambda job: job.place)
     per_step = dict(measured)
     for place in sorted({job.place for job in missing} - set(measured)):
-        per_step[place] = _timed(bench, place)
+        per_step[place] = _timed(context, place)
     # sparser networks may train faster: of the same level where one has finished
-    by_job = {job.key: at_level.get(_network(job), per_step[job.place]) * _steps(bench, job) for job in missing}
+    by_job = {job.key: at_level.get(_network(job), per_step[job.place]) * _steps(context, job) for job in missing}
     return Estimate(
-        done=len(bench.plan) - len(missing),
+        done=len(context.plan) - len(missing),
         missing=len(missing),
         seconds=sum(by_job.values()),
         measured=set(per_step) == set(measured),
-        need_bytes=disk_bytes(bench, missing),
-        free_bytes=bench.store.free_bytes(),
+        need_bytes=disk_bytes(context, missing),
+        free_bytes=context.store.free_bytes(),
         by_job=by_job,
     )
 
 
-def missing_jobs(bench: Bench) -> list[Job]:
-    return [job for job in bench.plan if bench.store.find(job.key) is None]
+def missing_jobs(context: RunContext) -> list[Job]:
+    return [job for job in context.plan if context.store.find(job.key) is None]
 
 
-def disk_bytes(bench: Bench, missing: list[Job]) -> int:
+def disk_bytes(context: RunContext, missing: list[Job]) -> int:
     """Bytes that the missing jobs of the plan will take, checkpoints included."""
     if not missing:
         return 0
-    network = bench.blank()
+    network = context.blank()
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     masks = sum(parameter.numel() for parameter in prunable(network).values()) // 8
-    train, seed = bench.plan.recipe.train, bench.plan.recipe.seeds[0]
+    train, seed = context.plan.recipe.train, context.plan.recipe.seeds[0]
     evaluations = (
-        bench.steps(train.length, seed, optimizer) // bench.steps(train.evaluate_every, seed, optimizer)
+        context.steps(train.length, seed, optimizer) // context.steps(train.evaluate_every, seed, optimizer)
         for optimizer in train.optimizer
     )
     rows = max(evaluations) + 2
@@ -93,34 +93,34 @@ def disk_bytes(bench: Bench, missing: list[Job]) -> int:
     kept = len(READINGS) * weights
     sizes = {"rewind": STATE_COPIES * weights, "dense": kept, "ticket": kept + masks}
     kinds = ("ticket" if job.own_trunk else job.kind for job in missing)
-    total: int = sum(fixed + sizes.get(kind, 0) for kind in kinds) + 3 * STATE_COPIES * weights * bench.jobs
+    total: int = sum(fixed + sizes.get(kind, 0) for kind in kinds) + 3 * STATE_COPIES * weights * context.jobs
     return total
 
 
-def steps_of(bench: Bench) -> dict[str, int]:
+def steps_of(context: RunContext) -> dict[str, int]:
     """Steps that each job of the plan trains itself, by its key."""
-    by_seed = sorted(bench.plan, key=lambda job: job.seed)  # the data of one seed are kept
-    return {job.key: _steps(bench, job) for job in by_seed}
+    by_seed = sorted(context.plan, key=lambda job: job.seed)  # the data of one seed are kept
+    return {job.key: _steps(context, job) for job in by_seed}
 
 
-def _steps(bench: Bench, job: Job) -> int:
+def _steps(context: RunContext, job: Job) -> int:
     if job.kind == "choice":
         return 0
     own = job.branch.component.args if job.branch is not None else {}
     optimizer, dataset = own.get("optimizer") or job.optimizer, own.get("dataset")
 
     def in_steps(length: Duration) -> int:
-        return bench.steps(length, job.seed, optimizer, dataset)
+        return context.steps(length, job.seed, optimizer, dataset)
 
-    total, to = in_steps(bench.plan.recipe.train.length), in_steps(job.rewind.to) if job.rewind else 0
+    total, to = in_steps(context.plan.recipe.train.length), in_steps(job.rewind.to) if job.rewind else 0
     if job.kind == "rewind":
         return to
     if job.branch is not None and job.rewind is not None:
         steps = origin_of(job.branch.component, job.rewind.mode).steps
         if steps in ("0", "T", "n T"):
-            return {"0": 0, "T": total, "n T": int(total * bench.searched(job))}[steps]
+            return {"0": 0, "T": total, "n T": int(total * context.searched(job))}[steps]
     if job.kind == "dense":
-        return total - max(bench.steps(rewind.to, job.seed, job.optimizer) for rewind in bench.plan.recipe.rewind)
+        return total - max(context.steps(rewind.to, job.seed, job.optimizer) for rewind in context.plan.recipe.rewind)
     return total - to
 
 
@@ -130,32 +130,32 @@ def _network(job: Job) -> tuple[int, int]:
     return job.place, 0 if longer else job.level
 
 
-def _measured(bench: Bench, group: Callable[[Job], Group]) -> dict[Group, float]:
+def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group, float]:
     """Seconds a step over the finished trainings of each group, evaluation and commits included."""
     seconds: dict[Group, float] = {}
     steps: dict[Group, int] = {}
-    for job in bench.plan:
-        manifest = bench.store.find(job.key) if job.kind in ("trial", *MEASURED) else None
+    for job in context.plan:
+        manifest = context.store.find(job.key) if job.kind in ("trial", *MEASURED) else None
         if manifest is not None and manifest.status == "done":
             here = group(job)
             seconds[here] = seconds.get(here, 0.0) + manifest.seconds
-            steps[here] = steps.get(here, 0) + _steps(bench, job)
+            steps[here] = steps.get(here, 0) + _steps(context, job)
     return {here: seconds[here] / steps[here] for here in seconds if steps[here]}
 
 
-def dense_training(bench: Bench, place: int) -> Training:
+def dense_training(context: RunContext, place: int) -> Training:
     """A dense training with this optimizer, to be tried and thrown away."""
-    job = next(job for job in bench.plan if job.kind == "dense" and job.place == place)
+    job = next(job for job in context.plan if job.kind == "dense" and job.place == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
         job = replace(job, optimizer=Component(job.optimizer.name, {**job.optimizer.args, "lr": (low * high) ** 0.5}))
-    return training_of(bench, job)
+    return training_of(context, job)
 
 
-def _timed(bench: Bench, place: int) -> float:
+def _timed(context: RunContext, place: int) -> float:
     """Seconds a step of an optimizer's dense training, from a few steps run now and thrown away."""
-    with prepared(bench.machine, bench.plan.recipe.train.precision):
-        training = dense_training(bench, place)
+    with prepared(context.machine, context.plan.recipe.train.precision):
+        training = dense_training(context, place)
         with masked(training.model, Mask({}), training.optimizer):
             passes = (training.data.epoch(epoch, training.batch_size) for epoch in count())
             batches = chain.from_iterable(passes)

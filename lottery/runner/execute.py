@@ -22,7 +22,7 @@ from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.results.resolution import CORRECT
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.resume import Clock, as_json, resume
 from lottery.runner.starting_point import starting_point
 from lottery.store.manifest import Status
@@ -47,53 +47,53 @@ class Progress:
     images_per_second: float
 
 
-def execute(bench: Bench, job: Job, start: Start | None = None) -> Iterator[Progress]:
+def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterator[Progress]:
     """Run one job whose needs are done, and commit it; a diverged training is committed as that.
 
     It starts at `start`, where the plan says if none is given. Goes on from the job's newest checkpoint where there is
-    one. Raises Interrupted after saving when `bench.stop` is
+    one. Raises Interrupted after saving when `context.stop` is
     set.
     """
     began = time.monotonic()
     if job.kind == "choice":
-        files, status = _choice(bench, job)
-        _commit(bench, job, files, status, time.monotonic() - began, bench.machine.environment())
+        files, status = _choice(context, job)
+        _commit(context, job, files, status, time.monotonic() - began, context.machine.environment())
         return
-    with prepared(bench.machine, bench.plan.recipe.train.precision):
-        start = start or starting_point(bench, job)
-        training = training_of(bench, job, start)
-        clock = Clock(bench, job, training, began)
+    with prepared(context.machine, context.plan.recipe.train.precision):
+        start = start or starting_point(context, job)
+        training = training_of(context, job, start)
+        clock = Clock(context, job, training, began)
         mask = start.mask
         start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
         try:
             with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
                 clock.held = held if start.gradual else None
-                clock.past = resume(bench, job, training, held)
+                clock.past = resume(context, job, training, held)
                 if start.gradual is not None:
                     training.after_step = _pruner(training, held, start.gradual)
-                yield from _advance(bench, training, clock)
+                yield from _advance(context, training, clock)
                 _check_weights(training)
             found = masks(training.model) if start.mold else [held.mask]
             files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, found)
             status = "done"
         except Stopped as stopped:
             clock.save()
-            raise Interrupted(bench.stop.signal or 0) from stopped
+            raise Interrupted(context.stop.signal or 0) from stopped
         except Diverged as diverged:
             result = {"diverged": diverged.step, "curve": training.curve, **_shape(training, [mask])}
             files, status = {"metrics.json": as_json(result)}, "diverged"
     if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
-        chosen = bench.store.read_json(rate.key, "metrics.json")
+        chosen = context.store.read_json(rate.key, "metrics.json")
         about = {"lr": chosen["lr"], "lr_edge": chosen["edge"]}
         files["metrics.json"] = as_json({**json.loads(files["metrics.json"]), **about})
-    _commit(bench, job, files, status, clock.seconds(), clock.environment())
-    bench.store.drop_checkpoints(job.key)
+    _commit(context, job, files, status, clock.seconds(), clock.environment())
+    context.store.drop_checkpoints(job.key)
 
 
 def _commit(
-    bench: Bench, job: Job, files: dict[str, bytes], status: Status, seconds: float, environment: dict[str, Any]
+    context: RunContext, job: Job, files: dict[str, bytes], status: Status, seconds: float, environment: dict[str, Any]
 ) -> None:
-    bench.store.commit(
+    context.store.commit(
         job.key,
         {"job.json": as_json(job.identity), **files},
         kind=job.kind,
@@ -105,17 +105,17 @@ def _commit(
     )
 
 
-def _choice(bench: Bench, job: Job) -> tuple[dict[str, bytes], Status]:
+def _choice(context: RunContext, job: Job) -> tuple[dict[str, bytes], Status]:
     """The best of the learning rates that were tried; diverged where each of them did."""
     measures: dict[float, list[dict[str, float] | None]] = {}
     steps = []
     for key in job.needs:
-        metrics = bench.store.read_json(key, "metrics.json")
-        rate = bench.plan.jobs[key].optimizer.args["lr"]
+        metrics = context.store.read_json(key, "metrics.json")
+        rate = context.plan.jobs[key].optimizer.args["lr"]
         diverged = "diverged" in metrics
-        measures.setdefault(rate, []).append(None if diverged else metrics[bench.plan.recipe.report])
+        measures.setdefault(rate, []).append(None if diverged else metrics[context.plan.recipe.report])
         steps += [metrics["diverged"]] if diverged else []
-    tune = bench.plan.recipe.tune
+    tune = context.plan.recipe.tune
     assert tune is not None
     chosen = choose(list(measures.items()), tune.by)
     if chosen is None:
@@ -136,11 +136,11 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
     return after_step
 
 
-def _advance(bench: Bench, training: Training, clock: Clock) -> Iterator[Progress]:
+def _advance(context: RunContext, training: Training, clock: Clock) -> Iterator[Progress]:
     first, shown, shown_step = training.step, time.monotonic(), training.step
     began = shown
     for step in training.steps():
-        if bench.stop.signal is not None:
+        if context.stop.signal is not None:
             raise Stopped
         now = time.monotonic()
         clock.save_if_due(now)

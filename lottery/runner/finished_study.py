@@ -13,11 +13,11 @@ from lottery.runner.stored_level import StoredLevel
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.results.study import Study
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 
 @once
-def context_of(study: Study) -> Bench:
+def context_of(study: Study) -> RunContext:
     """Return what the networks of a study are built with, made once for each study; this loads the data.
 
     Raises DataError where they are not there.

@@ -18,34 +18,34 @@ from lottery.pruning.masking import masked
 from lottery.runner.estimate import dense_training, missing_jobs, steps_of
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 MEMORY_SHARE = 0.8  # of what is free: a training may need more than what is tried of it
 TRIED_STEPS = 2
 
 
-def share_out(bench: Bench) -> None:
-    """Give the bench its number of processes and the threads of each; one process where a GPU does the work.
+def share_out(context: RunContext) -> None:
+    """Give the context its number of processes and the threads of each; one process where a GPU does the work.
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
     before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
     is not where `levels: auto` may ask for more.
     """
-    if bench.machine.device.type != "cpu":
+    if context.machine.device.type != "cpu":
         return
-    steps, grows = steps_of(bench), bench.plan.recipe.prune.auto is not None
-    if not bench.machine.deterministic:
-        bench.machine = machine("cpu", jobs=cores() if grows else min(cores(), width(bench.plan.needs, steps)))
-    most = cores() // bench.machine.threads
-    missing = {job.key: job.needs for job in missing_jobs(bench)}
-    bench.share_among(most if grows else max(1, min(most, width(missing, steps))))
+    steps, grows = steps_of(context), context.plan.recipe.prune.auto is not None
+    if not context.machine.deterministic:
+        context.machine = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))
+    most = cores() // context.machine.threads
+    missing = {job.key: job.needs for job in missing_jobs(context)}
+    context.share_among(most if grows else max(1, min(most, width(missing, steps))))
 
 
-def fit_memory(bench: Bench) -> None:
+def fit_memory(context: RunContext) -> None:
     """Lower the number of processes to those that fit into the free memory, as one that is forked here needs it."""
     free = free_memory()
-    if bench.jobs > 1 and free is not None and (need := _need(bench)):
-        bench.share_among(max(1, min(bench.jobs, int(MEMORY_SHARE * free / need))))
+    if context.jobs > 1 and free is not None and (need := _need(context)):
+        context.share_among(max(1, min(context.jobs, int(MEMORY_SHARE * free / need))))
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -66,13 +66,13 @@ def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/
     return free
 
 
-def _need(bench: Bench) -> int:
+def _need(context: RunContext) -> int:
     """Bytes that a forked process takes for itself at most, from one that trains a little with each optimizer."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         with suppress(BaseException):  # it tells by its silence
-            _try(bench)
+            _try(context)
             os.write(writing, json.dumps(_own_memory()).encode())
         os._exit(0)
     os.close(writing)
@@ -82,10 +82,10 @@ def _need(bench: Bench) -> int:
     return int(answer or 0)
 
 
-def _try(bench: Bench) -> None:
-    with prepared(bench.machine, bench.plan.recipe.train.precision):
-        for place in {job.place for job in bench.plan if job.kind == "dense"}:
-            training = dense_training(bench, place)
+def _try(context: RunContext) -> None:
+    with prepared(context.machine, context.plan.recipe.train.precision):
+        for place in {job.place for job in context.plan if job.kind == "dense"}:
+            training = dense_training(context, place)
             with masked(training.model, Mask({}), training.optimizer):
                 for x, y in islice(training.data.epoch(0, training.batch_size), TRIED_STEPS):
                     training.engine.step(x, y)

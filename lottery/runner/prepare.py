@@ -13,7 +13,7 @@ from lottery.plan.jobs import other_data
 from lottery.plan.keys import data_identity, digest
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.estimate import disk_bytes, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
@@ -22,14 +22,14 @@ from lottery.store.store import Store
 from lottery.values import Component
 
 
-def look(request: Request, stop: Stop | None = None) -> Bench:
+def look(request: Request, stop: Stop | None = None) -> RunContext:
     """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
     jobs = 1 if request.jobs == "auto" else request.jobs
     where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
     others = {_name(dataset): load(dataset, request.data) for dataset in other_data(request.recipe)}
     store = Store(request.store)
-    bench = Bench(
+    context = RunContext(
         plan_with_walks(
             request.recipe, fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}, store
         ),
@@ -41,38 +41,38 @@ def look(request: Request, stop: Stop | None = None) -> Bench:
         stop or Stop(),
         load=lambda dataset: others[_name(dataset)],
     )
-    check(bench)
+    check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
         logging.getLogger("lottery").warning(
             "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
         )
     if request.jobs == "auto":
-        share_out(bench)
-    return bench
+        share_out(context)
+    return context
 
 
 def _name(dataset: Component) -> str:
     return digest(registry.datasets.identity(dataset))
 
 
-def prepare(request: Request, stop: Stop | None = None) -> Bench:
+def prepare(request: Request, stop: Stop | None = None) -> RunContext:
     """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
-    bench = look(request, stop)
-    check_disk(bench)
-    bench.store.remember_data(digest(data_identity(request.recipe.data)), bench.plan.fingerprint)
-    for identity, seen in bench.plan.others.items():
-        bench.store.remember_data(identity, seen)
-    duplicates.look(bench.store, bench.plan.fingerprint, bench.splits)
+    context = look(request, stop)
+    check_disk(context)
+    context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
+    for identity, seen in context.plan.others.items():
+        context.store.remember_data(identity, seen)
+    duplicates.look(context.store, context.plan.fingerprint, context.splits)
     for dataset in other_data(request.recipe):
-        assert bench.load is not None
-        duplicates.look(bench.store, bench.plan.others[_name(dataset)], bench.load(dataset))
-    return bench
+        assert context.load is not None
+        duplicates.look(context.store, context.plan.others[_name(dataset)], context.load(dataset))
+    return context
 
 
-def check_disk(bench: Bench) -> None:
-    need, free = disk_bytes(bench, missing_jobs(bench)), bench.store.free_bytes()
+def check_disk(context: RunContext) -> None:
+    need, free = disk_bytes(context, missing_jobs(context)), context.store.free_bytes()
     if need > free:
         raise MachineError(
-            f"{bench.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            f"{context.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "make room or name another place with --store"
         )

@@ -15,7 +15,7 @@ from lottery.plan.agenda import BAD, Agenda, ranks
 from lottery.plan.jobs import Job
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.estimate import steps_of
 from lottery.runner.events import ENDS, Event, Outcome, Request
 from lottery.runner.execute import execute
@@ -27,7 +27,7 @@ DAMAGES = 10  # times a job's input may turn out damaged before the job counts a
 WAIT_SECONDS = 0.1  # before looking again whether other processes have finished what the rest waits for
 
 
-def work(bench: Bench) -> Iterator[Event]:
+def work(context: RunContext) -> Iterator[Event]:
     """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
 
     What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on
@@ -38,42 +38,42 @@ def work(bench: Bench) -> Iterator[Event]:
     damages: dict[str, int] = {}
     began = time.time()
     while True:
-        yield from _found(bench, ended)
-        rank = ranks(bench.plan.needs, steps_of(bench))
-        while len(ended) < len(bench.plan):
-            agenda = Agenda(bench.plan.needs, rank, ended)
-            for event in _through(bench, agenda, ended, began):
+        yield from _found(context, ended)
+        rank = ranks(context.plan.needs, steps_of(context))
+        while len(ended) < len(context.plan):
+            agenda = Agenda(context.plan.needs, rank, ended)
+            for event in _through(context, agenda, ended, began):
                 yield event
                 if event.kind == "damaged":
-                    yield from _damaged(bench, event, ended, damages)
-        if not _goes_on(bench, ended):
+                    yield from _damaged(context, event, ended, damages)
+        if not _goes_on(context, ended):
             return
         yield Event("planned")
 
 
-def _found(bench: Bench, ended: dict[str, str]) -> Iterator[Event]:
+def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
     """What is done already, in the order of the plan."""
-    for job in bench.plan:
-        if job.key not in ended and (found := _finished(bench, job)) is not None:
+    for job in context.plan:
+        if job.key not in ended and (found := _finished(context, job)) is not None:
             ended[job.key] = found.kind
             yield found
-        if bench.stop.signal is not None:
-            raise Interrupted(bench.stop.signal)
+        if context.stop.signal is not None:
+            raise Interrupted(context.stop.signal)
 
 
-def _through(bench: Bench, agenda: Agenda, ended: dict[str, str], began: float) -> Iterator[Event]:
+def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], began: float) -> Iterator[Event]:
     """Attend to the best of what is ready, again and again, until all has ended or some input was damaged."""
-    while len(ended) < len(bench.plan):
+    while len(ended) < len(context.plan):
         for key in agenda:
             kinds = []
-            for event in _attend(bench, bench.plan.jobs[key], ended, began):
+            for event in _attend(context, context.plan.jobs[key], ended, began):
                 kinds.append(event.kind)
                 if event.kind in ENDS:
                     ended[key] = event.kind
                     agenda.end(key, event.kind)
                 yield event
-            if bench.stop.signal is not None:
-                raise Interrupted(bench.stop.signal)
+            if context.stop.signal is not None:
+                raise Interrupted(context.stop.signal)
             if "damaged" in kinds:
                 return
             if kinds:
@@ -82,38 +82,38 @@ def _through(bench: Bench, agenda: Agenda, ended: dict[str, str], began: float) 
             time.sleep(WAIT_SECONDS)  # the rest is in the hands of other processes
 
 
-def _damaged(bench: Bench, event: Event, ended: dict[str, str], damages: dict[str, int]) -> Iterator[Event]:
+def _damaged(context: RunContext, event: Event, ended: dict[str, str], damages: dict[str, int]) -> Iterator[Event]:
     """An input of this job was damaged: it is tried again when that was computed again, but not for ever."""
     damages[event.key] = damages.get(event.key, 0) + 1
     if damages[event.key] >= DAMAGES:
         ended[event.key] = "failed"
         yield Event("failed", event.key, event.label, event.about)
     for key in [key for key, end in ended.items() if end in ("found", "done")]:
-        if bench.store.find(key) is None:
+        if context.store.find(key) is None:
             del ended[key]  # quarantined: it is missing again
 
 
-def _goes_on(bench: Bench, ended: dict[str, str]) -> bool:
-    """Whether there are jobs to run after those that have ended; gives the bench the plan that has them."""
-    if bench.plan.recipe.prune.auto is None:
+def _goes_on(context: RunContext, ended: dict[str, str]) -> bool:
+    """Whether there are jobs to run after those that have ended; gives the context the plan that has them."""
+    if context.plan.recipe.prune.auto is None:
         return False
-    planned = plan_with_walks(bench.plan.recipe, bench.plan.fingerprint, bench.plan.others, bench.store)
-    for key in [key for key, end in ended.items() if end in ("found", "done") and bench.store.find(key) is None]:
+    planned = plan_with_walks(context.plan.recipe, context.plan.fingerprint, context.plan.others, context.store)
+    for key in [key for key, end in ended.items() if end in ("found", "done") and context.store.find(key) is None]:
         del ended[key]  # quarantined while the results were read
-    if planned.jobs.keys() - bench.plan.jobs.keys():
-        bench.plan = planned
-        check_disk(bench)
-    return len(ended) < len(bench.plan)
+    if planned.jobs.keys() - context.plan.jobs.keys():
+        context.plan = planned
+        check_disk(context)
+    return len(ended) < len(context.plan)
 
 
-def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iterator[Event]:
+def _attend(context: RunContext, job: Job, ended: dict[str, str], began: float) -> Iterator[Event]:
     """What can be done for one job now: nothing while its needs are missing or another process runs it."""
-    if (found := _finished(bench, job)) is not None:
+    if (found := _finished(context, job)) is not None:
         yield found
         return
     needs = {key: ended.get(key) for key in job.needs}
     for key, end in needs.items():
-        kinds = (job.kind, bench.plan.jobs[key].kind)
+        kinds = (job.kind, context.plan.jobs[key].kind)
         # what trains the dense network can do without a rewind point, and says itself where it diverges
         if end in BAD and kinds in (("dense", "rewind"), ("rewind", "rewind")):
             needs[key] = "done"
@@ -122,54 +122,54 @@ def _attend(bench: Bench, job: Job, ended: dict[str, str], began: float) -> Iter
         return
     if any(end is None for end in needs.values()):
         return
-    with bench.store.lease(job.key) as mine:
+    with context.store.lease(job.key) as mine:
         if not mine:
             return
-        found = _finished(bench, job) or _failed_elsewhere(bench, job, began)
+        found = _finished(context, job) or _failed_elsewhere(context, job, began)
         if found is not None:
             yield found
             return
-        yield from _run_one(bench, job)
+        yield from _run_one(context, job)
 
 
-def _run_one(bench: Bench, job: Job) -> Iterator[Event]:
+def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     yield Event("start", job.key, job.label)
-    bench.store.log("start", key=job.key, label=job.label)
+    context.store.log("start", key=job.key, label=job.label)
     began = time.monotonic()
     try:
-        for progress in execute(bench, job):
+        for progress in execute(context, job):
             yield Event("progress", job.key, job.label, asdict(progress))
     except (Interrupted, MachineError):
         raise
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
         raise MachineError(f"{job.label}: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
     except DamagedFile as error:
-        bench.store.log("damaged", key=job.key, label=job.label, message=str(error))
+        context.store.log("damaged", key=job.key, label=job.label, message=str(error))
         yield Event("damaged", job.key, job.label, {"message": str(error)})
         return
     except Exception as error:
         if "can't allocate memory" in str(error):  # torch's own word for it on a CPU
             raise MachineError(f"{job.label}: out of memory: {str(error).partition(chr(10))[0]}") from error
         message = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
-        bench.store.record_failure(job.key, label=job.label, message=f"{message}\n{traceback.format_exc()}")
-        bench.store.log("failed", key=job.key, label=job.label, message=message)
+        context.store.record_failure(job.key, label=job.label, message=f"{message}\n{traceback.format_exc()}")
+        context.store.log("failed", key=job.key, label=job.label, message=message)
         yield Event("failed", job.key, job.label, {"message": message.partition("\n")[0]})
         return
-    ended = _finished(bench, job)
+    ended = _finished(context, job)
     assert ended is not None
-    bench.store.clear_failure(job.key)
+    context.store.clear_failure(job.key)
     about = {**ended.about, "session_seconds": time.monotonic() - began}
     kind = "done" if ended.kind == "found" else ended.kind
-    bench.store.log(kind, key=job.key, label=job.label, seconds=about["session_seconds"])
+    context.store.log(kind, key=job.key, label=job.label, seconds=about["session_seconds"])
     yield Event(kind, job.key, job.label, about)
 
 
-def _finished(bench: Bench, job: Job) -> Event | None:
-    manifest = bench.store.find(job.key)
+def _finished(context: RunContext, job: Job) -> Event | None:
+    manifest = context.store.find(job.key)
     if manifest is None:
         return None
     try:  # what the table will read is verified here, while it can still be computed again
-        metrics = bench.store.read(job.key, "metrics.json") if "metrics.json" in manifest.files else b""
+        metrics = context.store.read(job.key, "metrics.json") if "metrics.json" in manifest.files else b""
     except DamagedFile:
         return None
     if manifest.status == "diverged" and job.kind != "trial":  # that a rate diverges is what a trial finds out
@@ -179,9 +179,9 @@ def _finished(bench: Bench, job: Job) -> Event | None:
     return Event("found", job.key, job.label, {"seconds": manifest.seconds})
 
 
-def _failed_elsewhere(bench: Bench, job: Job, began: float) -> Event | None:
+def _failed_elsewhere(context: RunContext, job: Job, began: float) -> Event | None:
     """A failure that another process met since this one began; older ones are tried again."""
-    failure = bench.store.failure(job.key)
+    failure = context.store.failure(job.key)
     if failure is None or failure["time"] < began:
         return None
     return Event("failed", job.key, job.label, {"message": str(failure["message"]).partition("\n")[0]})

@@ -25,36 +25,40 @@ from lottery.training.objective import without_a_last_one_alone
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 SCORING_BATCH = 128  # examples, where a criterion counts them by class: a second derivative takes memory
 
 
-def starting_point(bench: Bench, job: Job) -> Start:
+def starting_point(context: RunContext, job: Job) -> Start:
     """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
     if job.kind in ("trial", "rewind", "dense"):
-        return StoredLevel(bench, job).initial
-    trunk = bench.plan.trunk(job)
+        return StoredLevel(context, job).initial
+    trunk = context.plan.trunk(job)
     depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
     if job.kind == "branch":
-        own = _own_mask(bench, trunk) if job.own_trunk else None
-        level = StoredLevel(bench, trunk[-1], job.partner, lambda draws: _criterion(bench, trunk[-1], draws), own)
+        own = _own_mask(context, trunk) if job.own_trunk else None
+        level = StoredLevel(context, trunk[-1], job.partner, lambda draws: _criterion(context, trunk[-1], draws), own)
         return _acted(job, depth, level)
     assert job.rewind is not None
-    prune, above, pruning = bench.plan.recipe.prune, StoredLevel(bench, trunk[-2]), StoredLevel(bench, job).pruning
+    prune, above, pruning = (
+        context.plan.recipe.prune,
+        StoredLevel(context, trunk[-2]),
+        StoredLevel(context, job).pruning,
+    )
     if prune.when == "training":
         assert prune.during is not None
         during = (prune.during.start, prune.during.end, prune.during.every)
-        start, end, every = (bench.steps(point, job.seed, job.optimizer) for point in during)
+        start, end, every = (context.steps(point, job.seed, job.optimizer) for point in during)
         target = pruning.keep(above.mask)
         names = pruning.takes_part(above.mask)
 
         def during_training(step: int) -> Criterion:
-            return _criterion(bench, job, generator(job.seed, f"mask/{step}", depth))
+            return _criterion(context, job, generator(job.seed, f"mask/{step}", depth))
 
         gradual = Gradual(start, end, every, target, names, during_training)
         return replace(above.rewound, gradual=gradual)
-    criterion = _criterion(bench, job, generator(job.seed, "mask", depth))
+    criterion = _criterion(context, job, generator(job.seed, "mask", depth))
     rounds = prune.rounds_of_criterion
     return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
 
@@ -69,35 +73,35 @@ def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
     return start
 
 
-def _own_mask(bench: Bench, trunk: Sequence[Job]) -> Mask:
+def _own_mask(context: RunContext, trunk: Sequence[Job]) -> Mask:
     """The mask at the end of a control's own trunk: what the level above it trained, pruned once more.
 
     What a criterion takes as initial weights are those which that training started from.
     """
     job, depth = trunk[-1], len(trunk) - 1
-    above = StoredLevel(bench, trunk[-2])
+    above = StoredLevel(context, trunk[-2])
 
     def initial() -> Weights:
         return _acted(above.job, depth - 1, above).weights if depth > 1 else above.rewound.weights
 
-    criterion = _criterion(bench, job, generator(job.seed, "mask", depth), initial)
-    rounds = bench.plan.recipe.prune.rounds_of_criterion
-    return prune(above.trained, above.mask, StoredLevel(bench, job).pruning, criterion, rounds)
+    criterion = _criterion(context, job, generator(job.seed, "mask", depth), initial)
+    rounds = context.plan.recipe.prune.rounds_of_criterion
+    return prune(above.trained, above.mask, StoredLevel(context, job).pruning, criterion, rounds)
 
 
 def _criterion(
-    bench: Bench, job: Job, draws: torch.Generator, initial: Callable[[], Weights] | None = None
+    context: RunContext, job: Job, draws: torch.Generator, initial: Callable[[], Weights] | None = None
 ) -> Criterion:
     """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`.
 
     Without `initial` the initial weights are those at the rewind point.
     """
-    prune, data, device = bench.plan.recipe.prune, bench.data(job.seed), bench.machine.device
+    prune, data, device = context.plan.recipe.prune, context.data(job.seed), context.machine.device
     entry = registry.criteria[prune.criterion.name]
-    level = StoredLevel(bench, job)
+    level = StoredLevel(context, job)
 
     def of(state: Weights) -> nn.Module:
-        network = bench.blank()
+        network = context.blank()
         load(network, state)
         return network.to(device).eval()
 
@@ -112,7 +116,7 @@ def _criterion(
         return without_a_last_one_alone(data.balanced(per_class, SCORING_BATCH))
 
     def scored(state: Weights) -> dict[str, Tensor]:
-        return bench.effective({name: value.to(device) for name, value in state.items()})
+        return context.effective({name: value.to(device) for name, value in state.items()})
 
     @cache
     def first() -> dict[str, Tensor]:
@@ -120,17 +124,17 @@ def _criterion(
 
     def criterion(state: Weights, mask: Mask) -> Scores:
         weights = scored(state)
-        context = Context(
+        seen = Context(
             draws,
             initial=Lazy(mask, lambda name: first()[name]),
             alive=mask,
             network=lambda: of(state),
-            loss=loss_of(bench, data),
+            loss=loss_of(context, data),
             examples=examples,
             balanced=balanced,
         )
-        with _scoring(bench.blank(), device, stream(draws.initial_seed(), "score")):
-            scores: Scores = entry.make({name: weights[name] for name in mask}, context, **prune.criterion.args)
+        with _scoring(context.blank(), device, stream(draws.initial_seed(), "score")):
+            scores: Scores = entry.make({name: weights[name] for name in mask}, seen, **prune.criterion.args)
         return scores
 
     return criterion

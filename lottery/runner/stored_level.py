@@ -24,7 +24,7 @@ from lottery.training.state import unflatten
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
     from lottery.values import Component
 
 
@@ -36,46 +36,46 @@ class StoredLevel:
 
     def __init__(
         self,
-        bench: Bench,
+        context: RunContext,
         job: Job,
         partner: str | None = None,
         criterion: Callable[[torch.Generator], Criterion] | None = None,
         pruned: Mask | None = None,
     ):
-        self.bench, self.job, self.number = bench, job, job.level
+        self.context, self.job, self.number = context, job, job.level
         self._partner, self._criterion, self._pruned = partner, criterion, pruned
-        prune = bench.plan.recipe.prune
+        prune = context.plan.recipe.prune
         rates, densities = ({n: exact(v) for n, v in given.items()} for given in (prune.rates, job.densities))
         self.pruning = Pruning(prune.scope, job.fraction, rates, job.times, densities)
 
     @property
     def model(self) -> Component:
-        return self.bench.plan.recipe.model
+        return self.context.plan.recipe.model
 
     @property
     def partner(self) -> StoredLevel:
         assert self._partner is not None
-        return StoredLevel(self.bench, self.bench.plan.jobs[self._partner])
+        return StoredLevel(self.context, self.context.plan.jobs[self._partner])
 
     @cached_property
     def mask(self) -> Mask:
         if self._pruned is not None:
             return self._pruned
         if self.job.kind == "dense":
-            return Mask.dense(prunable(self.bench.blank()))
-        return read_mask(self.bench.store, self.job.key)
+            return Mask.dense(prunable(self.context.blank()))
+        return read_mask(self.context.store, self.job.key)
 
     @property
     def trained(self) -> Weights:
-        return read_trained(self.bench.store, self.job.key, None if self.job.kind == "dense" else self.mask)
+        return read_trained(self.context.store, self.job.key, None if self.job.kind == "dense" else self.mask)
 
     @cached_property
     def rewound(self) -> Start:
         assert self.job.point is not None
-        tensors, values = read_state(self.bench.store, self.job.point)
+        tensors, values = read_state(self.context.store, self.job.point)
         weights = part(tensors, "model/")
-        spec = self.bench.spec(self.job, first=values["step"])
-        dense = Mask.dense({name: weights[name] for name in prunable(self.bench.blank())})
+        spec = self.context.spec(self.job, first=values["step"])
+        dense = Mask.dense({name: weights[name] for name in prunable(self.context.blank())})
         state = unflatten(values["optimizer"], tensors) if values["step"] else None
         return Start(weights, dense, spec, state)
 
@@ -91,7 +91,7 @@ class StoredLevel:
 
     @property
     def rounds(self) -> int:
-        return self.bench.plan.recipe.prune.rounds_of_criterion
+        return self.context.plan.recipe.prune.rounds_of_criterion
 
     def criterion(self, generator: torch.Generator) -> Criterion:
         assert self._criterion is not None
@@ -99,25 +99,25 @@ class StoredLevel:
 
     @property
     def initial(self) -> Start:
-        network = self.bench.network(self.job.seed)
-        return Start(state_of(network), Mask.dense(prunable(network)), self.bench.spec(self.job))
+        network = self.context.network(self.job.seed)
+        return Start(state_of(network), Mask.dense(prunable(network)), self.context.spec(self.job))
 
     @property
     def searched(self) -> Fraction:
-        return self.bench.searched(self.job)
+        return self.context.searched(self.job)
 
     @cached_property
     def dense(self) -> Weights:
         return self._ancestor(0).trained
 
     def _ancestor(self, index: int) -> StoredLevel:
-        return StoredLevel(self.bench, self.bench.plan.trunk(self.job)[index])
+        return StoredLevel(self.context, self.context.plan.trunk(self.job)[index])
 
     def effective(self, weights: Weights) -> Weights:
-        return self.bench.effective(weights)
+        return self.context.effective(weights)
 
     def fresh(self, generator: torch.Generator) -> Weights:
         return state_of(self.network(self.model, generator))
 
     def network(self, model: Component, generator: torch.Generator) -> nn.Module:
-        return self.bench.fresh(self.job.seed, model, generator)
+        return self.context.fresh(self.job.seed, model, generator)

@@ -37,7 +37,7 @@ from lottery.training.trainer import Diverged
 from lottery.values import Duration
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
     from lottery.tickets.file import Ticket
 
 F = TypeVar("F")
@@ -51,27 +51,27 @@ class Finding(NamedTuple):
     found: str
 
 
-def findings(ticket: Ticket, bench: Bench | None = None, *, again: bool = False) -> Iterator[Finding]:
-    """Yield what the file proves and what it says, compared with the data of a `bench_of` it where there is one.
+def findings(ticket: Ticket, context: RunContext | None = None, *, again: bool = False) -> Iterator[Finding]:
+    """Yield what the file proves and what it says, compared with the data of a `context_of_ticket` where there is one.
 
-    With `again` the trained weights that the file has are measured on these data by the bench's machine.
+    With `again` the trained weights that the file has are measured on these data by the context's machine.
     """
-    data = Finding("data", *_tried(partial(_data, ticket, bench)))
+    data = Finding("data", *_tried(partial(_data, ticket, context)))
     yield data
-    bench = None if data.holds is False else bench  # other data prove nothing of this ticket
+    context = None if data.holds is False else context  # other data prove nothing of this ticket
     for name, check in _CHECKS.items():
-        yield Finding(name, *_tried(partial(check, ticket, bench)))
+        yield Finding(name, *_tried(partial(check, ticket, context)))
     for network in ("ticket", "dense"):
         for reading in READINGS:
             if ticket.evidence[network].get(reading):
                 check = partial(dense_measures if network == "dense" else ticket_measures, ticket, reading)
-                yield Finding(f"{network} {reading}", *_tried(partial(check, bench if again else None)))
+                yield Finding(f"{network} {reading}", *_tried(partial(check, context if again else None)))
     yield from _said(ticket)
 
 
-def checks(ticket: Ticket, bench: Bench | None = None, *, again: bool = False) -> Iterator[Finding]:
+def checks(ticket: Ticket, context: RunContext | None = None, *, again: bool = False) -> Iterator[Finding]:
     """Yield the findings that hold or are wrong, without what is only said."""
-    return (finding for finding in findings(ticket, bench, again=again) if finding.holds is not None)
+    return (finding for finding in findings(ticket, context, again=again) if finding.holds is not None)
 
 
 def _tried(check: Callable[[], F]) -> F | Found:
@@ -84,7 +84,7 @@ def _tried(check: Callable[[], F]) -> F | Found:
         return False, f"cannot be checked, {type(error).__name__}: {error}".splitlines()[0]
 
 
-def _key(ticket: Ticket, bench: Bench | None) -> Found:
+def _key(ticket: Ticket, context: RunContext | None) -> Found:
     chain = ticket.chain
     linked = all(one["parent"] == digest(above) for one, above in pairwise(chain))
     kinds = [one["kind"] for one in chain] == ["ticket"] * (len(chain) - 1) + ["dense"] and len(chain) > 1
@@ -95,7 +95,7 @@ def _key(ticket: Ticket, bench: Bench | None) -> Found:
     return linked and kinds and alike, f"{ticket.key[:12]}, {levels}"
 
 
-def _recipe(ticket: Ticket, bench: Bench | None) -> Found:
+def _recipe(ticket: Ticket, context: RunContext | None) -> Found:
     """Compare the whole recipe with the key, but for a chosen learning rate, and the engine, which only rounds."""
     ours, theirs = ticket.recipe.canonical(), ticket.stated
     other = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
@@ -103,7 +103,7 @@ def _recipe(ticket: Ticket, bench: Bench | None) -> Found:
     return not other, said
 
 
-def _rate(ticket: Ticket, bench: Bench | None) -> Found:
+def _rate(ticket: Ticket, context: RunContext | None) -> Found:
     rate = ticket.recipe.train.optimizer[0].args.get("lr")
     chosen = ticket.training["optimizer"].get("lr")
     if not isinstance(chosen, dict):
@@ -119,7 +119,7 @@ def _rate(ticket: Ticket, bench: Bench | None) -> Found:
     return fine, f"{rate}, {'one' if fine else 'none'} of those tried in the {number} trials that it was chosen among"
 
 
-def _mask(ticket: Ticket, bench: Bench | None) -> Found:
+def _mask(ticket: Ticket, context: RunContext | None) -> Found:
     shapes = {name: tuple(weight.shape) for name, weight in prunable(ticket.blank()).items()}
     if list(shapes.items()) != list(ticket.mask.shapes().items()):
         return False, "its layers are not those of the model"
@@ -130,14 +130,14 @@ def _mask(ticket: Ticket, bench: Bench | None) -> Found:
     return not problems, problems[0] if problems else f"{proven.alive:,} of {total:,} weights, {what} from the key"
 
 
-def _density(ticket: Ticket, bench: Bench | None) -> Found:
+def _density(ticket: Ticket, context: RunContext | None) -> Found:
     alive, evidence = ticket.mask.alive(), ticket.evidence
     fine = evidence["alive"] == alive and math.isclose(evidence["density"], ticket.mask.density, rel_tol=1e-12)
     said = f"; the evidence says {evidence['density']:.6g}" if not fine else ""
     return fine, f"{ticket.mask.density:.6g} of the mask" + said
 
 
-def _weights(ticket: Ticket, bench: Bench | None) -> Found:
+def _weights(ticket: Ticket, context: RunContext | None) -> Found:
     """Check that the file has the tensors of the model, with values for the weights alive, and no others."""
     state = state_of(ticket.blank())
     expected = {name: (value.dtype, tuple(value.shape)) for name, value in pack(state, ticket.mask).items()}
@@ -165,19 +165,19 @@ def _unlike(expected: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _start(ticket: Ticket, bench: Bench | None) -> Found:
+def _start(ticket: Ticket, context: RunContext | None) -> Found:
     if ticket.mode != "weights":
         above = "dense network" if len(ticket.chain) == 2 else "level above"
         return None, f"the trained weights of the {above}; only training that again proves them"
     if ticket.chain[0]["rewind"]["to"] != "init":
         return None, f"the weights at step {ticket.step}; only training so far again proves them"
     recipe, looks = ticket.recipe, registry.inits[ticket.recipe.init.name].traits.get("batch")
-    if looks and bench is None:
+    if looks and context is None:
         return None, f"not checked without data: init {recipe.init.name} looks at training examples"
     here = alike(ticket.evidence["environment"])
     with prepared(here, "fp32"):
-        if looks and bench is not None:
-            network = bench.network(ticket.seed)
+        if looks and context is not None:
+            network = context.network(ticket.seed)
         else:
             network = build_model(
                 recipe.model,
@@ -199,13 +199,13 @@ def _start(ticket: Ticket, bench: Bench | None) -> Found:
     return False, f"are not those that the init draws from seed {ticket.seed}{where}"
 
 
-def _step(ticket: Ticket, bench: Bench | None) -> Found:
+def _step(ticket: Ticket, context: RunContext | None) -> Found:
     to, length = ticket.chain[0]["rewind"]["to"], ticket.training["length"]
     point = Duration.parse("0it" if to == "init" else to)
     if point.unit == "it" or point.value == 0:
         return ticket.step == point.value, f"{ticket.step}, {to} in the key"
-    if bench is not None:
-        steps = bench.steps(point, ticket.seed, ticket.recipe.train.optimizer[0])
+    if context is not None:
+        steps = context.steps(point, ticket.seed, ticket.recipe.train.optimizer[0])
         return ticket.step == steps, f"{ticket.step}, {to} in the key are {steps} steps on these data"
     steps_said = in_steps(to, length, ticket.evidence["ticket"]["end"]["step"])
     if steps_said is not None and steps_said != ticket.step:
@@ -213,12 +213,12 @@ def _step(ticket: Ticket, bench: Bench | None) -> Found:
     return None, f"{ticket.step} for {to}: data prove how many steps an epoch has"
 
 
-def _steps(ticket: Ticket, bench: Bench | None) -> Found:
+def _steps(ticket: Ticket, context: RunContext | None) -> Found:
     """Check that no reading lies before the start or after the end, which is that of the training."""
     length = Duration.parse(ticket.training["length"])
     total = length.value if length.unit == "it" else None
-    if bench is not None:
-        total = bench.steps(length, ticket.seed, ticket.recipe.train.optimizer[0])
+    if context is not None:
+        total = context.steps(length, ticket.seed, ticket.recipe.train.optimizer[0])
     for network, first in (("ticket", ticket.step), ("dense", 0)):
         rows = ticket.evidence[network]
         if "diverged" in rows:
@@ -232,7 +232,7 @@ def _steps(ticket: Ticket, bench: Bench | None) -> Found:
     return True, "measured at steps of these trainings"
 
 
-def _optimizer(ticket: Ticket, bench: Bench | None) -> Found:
+def _optimizer(ticket: Ticket, context: RunContext | None) -> Found:
     state = ticket.optimizer_state()
     if ticket.mode != "weights" or ticket.chain[0]["rewind"]["to"] == "init":
         extra = state is not None or any(name.startswith("optimizer/") for name in ticket.tensors)
@@ -243,7 +243,7 @@ def _optimizer(ticket: Ticket, bench: Bench | None) -> Found:
     return None, f"its state at step {ticket.step}, which fits it; only training so far again proves the values"
 
 
-def _trained(ticket: Ticket, bench: Bench | None) -> Found:
+def _trained(ticket: Ticket, context: RunContext | None) -> Found:
     packed = ticket.trained("end")
     unpack(packed, ticket.mask)
     steps = [ticket.evidence["ticket"][name]["step"] for name in READINGS if ticket.trained(name)]
@@ -256,11 +256,11 @@ def _trained(ticket: Ticket, bench: Bench | None) -> Found:
     return True, f"{found[:12]}, the hash in the evidence"
 
 
-def _data(ticket: Ticket, bench: Bench | None) -> Found:
+def _data(ticket: Ticket, context: RunContext | None) -> Found:
     wanted = ticket.training["fingerprint"]
-    if bench is None:
+    if context is None:
         return None, f"{wanted[:12]}, inputs of shape {list(ticket.shape)}: not compared without data"
-    splits = bench.splits
+    splits = context.splits
     found, shape = fingerprint(splits), tuple(splits.train_x.shape[1:])
     if found != wanted:
         return False, f"their hash is {found[:12]}, the key's {wanted[:12]}"
@@ -269,7 +269,7 @@ def _data(ticket: Ticket, bench: Bench | None) -> Found:
     return fine, f"{found[:12]}, {what}" + ("" if fine else f"; not {list(ticket.shape)}, {ticket.classes}")
 
 
-_CHECKS: dict[str, Callable[[Ticket, Bench | None], Found]] = {
+_CHECKS: dict[str, Callable[[Ticket, RunContext | None], Found]] = {
     "key": _key,
     "recipe": _recipe,
     "rate": _rate,

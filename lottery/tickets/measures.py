@@ -14,7 +14,7 @@ from lottery.results.artifacts import unpack
 from lottery.runner.assemble import training_of
 
 if TYPE_CHECKING:
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
     from lottery.tickets.file import Ticket
 
 FEW_EXAMPLES, FEW_OF_ALL = 2, 0.001  # and share of all, that another processor may recognize otherwise
@@ -23,21 +23,21 @@ LOSS_ROUNDING = 1e-2  # relative where it is above 1
 Found = tuple[bool | None, str]
 
 
-def dense_measures(ticket: Ticket, reading: Reading, bench: Bench | None) -> Found:
+def dense_measures(ticket: Ticket, reading: Reading, context: RunContext | None) -> Found:
     """Say what the dense network was measured as: the file does not have its weights."""
     return None, f"{_said(ticket.evidence['dense'][reading])}: only training the dense network again proves it"
 
 
-def ticket_measures(ticket: Ticket, reading: Reading, bench: Bench | None) -> Found:
-    """Compare all that the file says of a reading with what its weights give on the bench's data, if there is one."""
+def ticket_measures(ticket: Ticket, reading: Reading, context: RunContext | None) -> Found:
+    """Compare all that the file says of a reading with what its weights give on the context's data, if there is one."""
     row = ticket.evidence["ticket"][reading]
-    if bench is None:
+    if context is None:
         return None, f"{_said(row)}: --again measures the weights that the file has of it"
     kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
-    here = measured(ticket, bench, kept)
+    here = measured(ticket, context, kept)
     if other := here.keys() ^ {name for name in row if name.startswith(("test_", "validation_"))}:
         return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
-    examples = {"test": len(bench.splits.test_y), "validation": bench.data(ticket.seed).validation_size}
+    examples = {"test": len(context.splits.test_y), "validation": context.data(ticket.seed).validation_size}
     wrong = [
         name
         for name, value in here.items()
@@ -49,18 +49,18 @@ def ticket_measures(ticket: Ticket, reading: Reading, bench: Bench | None) -> Fo
     return True, f"{_said(row)}, measured again" + (", and on the validation split" if examples["validation"] else "")
 
 
-def measured(ticket: Ticket, bench: Bench, reading: Reading) -> dict[str, float]:
+def measured(ticket: Ticket, context: RunContext, reading: Reading) -> dict[str, float]:
     """Return what the file's trained weights of a reading give on the test and the validation split.
 
     torch's own operations compute it, whatever engine trained them, which may not be there.
     """
-    recipe = bench.plan.recipe
+    recipe = context.plan.recipe
     train = recipe.train.model_copy(update={"engine": "dense"})
-    bench = replace(bench, plan=replace(bench.plan, recipe=recipe.model_copy(update={"train": train})))
-    (job,) = bench.plan
+    context = replace(context, plan=replace(context.plan, recipe=recipe.model_copy(update={"train": train})))
+    (job,) = context.plan
     weights = unpack(ticket.trained(reading), ticket.mask)
-    with prepared(bench.machine, train.precision):
-        training = training_of(bench, job, Start(weights, ticket.mask, ticket.start().spec))
+    with prepared(context.machine, train.precision):
+        training = training_of(context, job, Start(weights, ticket.mask, ticket.start().spec))
         found = training.measure("test")
         return found | (training.measure("validation") if training.data.validation_size else {})
 

@@ -12,7 +12,7 @@ from lottery.environment import differing
 from lottery.errors import LotteryError
 from lottery.plan.jobs import Plan
 from lottery.recipe.readings import READINGS
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.execute import Progress, execute
 from lottery.signals import Stop, noticed
 from lottery.store.store import Store
@@ -40,11 +40,13 @@ class Comparison:
     environment: list[tuple[str, Any, Any]]
 
 
-def bench_of(ticket: Ticket, splits: Splits, machine: Machine, store: Path, stop: Stop | None = None) -> Bench:
+def context_of_ticket(
+    ticket: Ticket, splits: Splits, machine: Machine, store: Path, stop: Stop | None = None
+) -> RunContext:
     """Return what trainings and measurements of a ticket file need; nothing is written before one is trained."""
     job = ticket.retraining(machine.deterministic)
     plan = Plan(ticket.recipe, ticket.training["fingerprint"], {job.key: job})
-    return Bench(plan, Store(store), machine, splits, stop=stop or Stop())
+    return RunContext(plan, Store(store), machine, splits, stop=stop or Stop())
 
 
 def retrain(
@@ -63,16 +65,16 @@ def retrain(
     Interrupted after saving when told to stop.
     """
     splits, stop = ticket.data(data), Stop()
-    bench = bench_of(ticket, splits, machine(device, deterministic=deterministic), store, stop)
-    if wrong := [finding for finding in checks(ticket, bench) if not finding.holds]:
+    context = context_of_ticket(ticket, splits, machine(device, deterministic=deterministic), store, stop)
+    if wrong := [finding for finding in checks(ticket, context) if not finding.holds]:
         told = "; ".join(f"{finding.name}: {finding.found}" for finding in wrong)
         raise LotteryError(f"{ticket.key[:12]}: the file is not trained, it is not what its key stands for: {told}")
-    (job,) = bench.plan
-    if bench.store.find(job.key) is None:
+    (job,) = context.plan
+    if context.store.find(job.key) is None:
         with noticed(stop):
-            for progress in execute(bench, job, ticket.start()):
+            for progress in execute(context, job, ticket.start()):
                 on_progress(progress)
-    return _compared(ticket, job.key, bench.store)
+    return _compared(ticket, job.key, context.store)
 
 
 def _compared(ticket: Ticket, key: str, store: Store) -> Comparison:

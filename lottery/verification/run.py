@@ -21,12 +21,12 @@ from lottery.words import duration
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
     from lottery.runner.events import Request
 
 TOLD_EVERY = 10.0  # seconds between lines
 
-_bench: Bench | None = None  # of a worker process
+_context: RunContext | None = None  # of a worker process
 
 
 def checks(request: Request, plan: Plan, plugins: Sequence[str] = ()) -> Iterator[Check]:
@@ -35,12 +35,12 @@ def checks(request: Request, plan: Plan, plugins: Sequence[str] = ()) -> Iterato
     Ctrl-C ends it at once: nothing is written. Raises UsageError and DataError where the data are not there.
     """
     processes = min(cores() if request.jobs == "auto" else request.jobs, max(1, len(plan)))
-    bench = look(replace(request, jobs=processes))
-    keys = [job.key for job in jobs_of(bench)]
+    context = look(replace(request, jobs=processes))
+    keys = [job.key for job in jobs_of(context)]
     made: list[Proof] = []
     began = told = time.monotonic()
     print(f"{len(keys)} jobs to evaluate again", file=sys.stderr)
-    for done, found in enumerate(_through(request, bench, keys, processes, plugins), start=1):
+    for done, found in enumerate(_through(request, context, keys, processes, plugins), start=1):
         made += found
         if (now := time.monotonic()) - told >= TOLD_EVERY and done < len(keys):
             told = now
@@ -60,10 +60,10 @@ def _of(proof: Proof) -> str:
 
 
 def _through(
-    request: Request, bench: Bench, keys: Sequence[str], processes: int, plugins: Sequence[str]
+    request: Request, context: RunContext, keys: Sequence[str], processes: int, plugins: Sequence[str]
 ) -> Iterator[list[Proof]]:
     if processes == 1 or len(keys) < 2:
-        yield from (list(proofs(bench, bench.plan.jobs[key])) for key in keys)
+        yield from (list(proofs(context, context.plan.jobs[key])) for key in keys)
         return
     settings = (replace(request, jobs=processes), tuple(plugins))
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, settings)
@@ -76,13 +76,13 @@ def _through(
 
 def _begin(request: Request, plugins: Sequence[str]) -> None:
     """Prepare a worker process."""
-    global _bench
+    global _context
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing could be lost
     for plugin in plugins:
         registry.plug_in(plugin)
-    _bench = look(request)
+    _context = look(request)
 
 
 def _one(key: str) -> list[Proof]:
-    assert _bench is not None
-    return list(proofs(_bench, _bench.plan.jobs[key]))
+    assert _context is not None
+    return list(proofs(_context, _context.plan.jobs[key]))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from lottery.plan.jobs import Job
     from lottery.recipe.readings import Reading
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
 LOSS = {True: 1e-4, False: LOSS_ROUNDING}  # relative, of losses and r2, by whether the machine is the one that trained
 DRAWN_ON_DATA = 1e-3  # of a tensor's largest value: what an init that looks at data may draw otherwise elsewhere
@@ -61,19 +61,19 @@ class Proof:
     left: str = ""
 
 
-def jobs_of(bench: Bench) -> list[Job]:
+def jobs_of(context: RunContext) -> list[Job]:
     """Return the finished jobs of a plan that have kept a state or weights, seed by seed."""
-    kept = [job for job in bench.plan if job.kind in ("rewind", "dense", "ticket") or job.own_trunk]
-    done = [job for job in kept if (m := bench.store.find(job.key)) is not None and m.status == "done"]
+    kept = [job for job in context.plan if job.kind in ("rewind", "dense", "ticket") or job.own_trunk]
+    done = [job for job in kept if (m := context.store.find(job.key)) is not None and m.status == "done"]
     return sorted(done, key=lambda job: job.seed)
 
 
-def proofs(bench: Bench, job: Job) -> Iterator[Proof]:
+def proofs(context: RunContext, job: Job) -> Iterator[Proof]:
     """Check what one job has kept. What is damaged or does not fit together is wrong, and nothing is raised for it.
 
     Raises MachineError.
     """
-    with prepared(bench.machine, bench.plan.recipe.train.precision):
+    with prepared(context.machine, context.plan.recipe.train.precision):
         if job.kind == "rewind":
             checks = [_state]
         else:
@@ -81,22 +81,22 @@ def proofs(bench: Bench, job: Job) -> Iterator[Proof]:
         for check in checks:
             name = "mask" if check is _mask else "rewind state" if check is _state else "weights"
             try:
-                yield check(bench, job)
+                yield check(context, job)
             except MachineError:
                 raise
             except (LotteryError, RuntimeError, KeyError, ValueError) as error:
                 yield Proof(name, job.key, job.label, (str(error).partition("\n")[0] or type(error).__name__,))
 
 
-def _state(bench: Bench, job: Job) -> Proof:
+def _state(context: RunContext, job: Job) -> Proof:
     """Check that a state to rewind to is bit for bit the one that the seed gives."""
-    stored, values = read_state(bench.store, job.key)
+    stored, values = read_state(context.store, job.key)
     if values["step"] == 0:
-        return Proof("initial state", job.key, job.label, tuple(_other_draw(bench, job, part(stored, "model/"))))
-    if not (bench.machine.deterministic and _here(bench, job)):
+        return Proof("initial state", job.key, job.label, tuple(_other_draw(context, job, part(stored, "model/"))))
+    if not (context.machine.deterministic and _here(context, job)):
         why = f"at step {values['step']}: trained again with --deterministic only, on the machine that trained it so"
         return Proof("rewind state", job.key, job.label, left=why)
-    training = training_of(bench, job)
+    training = training_of(context, job)
     with masked(training.model, Mask({}), training.optimizer):
         for _ in training.steps():
             pass
@@ -108,46 +108,46 @@ def _state(bench: Bench, job: Job) -> Proof:
     return Proof("rewind state", job.key, job.label, tuple(wrong))
 
 
-def _mask(bench: Bench, job: Job) -> Proof:
+def _mask(context: RunContext, job: Job) -> Proof:
     """Check that a ticket's mask is the one that its criterion leaves of the weights of the level above."""
-    recipe = bench.plan.recipe
+    recipe = context.plan.recipe
     if recipe.prune.when == "training":
         return Proof("mask", job.key, job.label, left="pruned in the course of its training")
-    kept, again = read_mask(bench.store, job.key), starting_point(bench, job).mask
+    kept, again = read_mask(context.store, job.key), starting_point(context, job).mask
     other = sum(int((kept[name] & ~again[name]).sum()) for name in kept)
     total = sum(kept.alive().values())
     by_weights = recipe.prune.criterion.name in BY_WEIGHTS
-    exact = _here(bench, job) and (by_weights or _deterministic(bench, job))
+    exact = _here(context, job) and (by_weights or _deterministic(context, job))
     allowed = 0 if exact else OTHERWISE[by_weights] * total
     wrong = [f"{other:,} of its {total:,} weights are not those that {recipe.prune.criterion.name} keeps"]
     return Proof("mask", job.key, job.label, tuple(wrong if other > allowed else ()))
 
 
-def _weights(bench: Bench, job: Job) -> Proof:
+def _weights(context: RunContext, job: Job) -> Proof:
     """Weights at each reading: evaluated again they have the measures and the bits of the record."""
-    metrics = bench.store.read_json(job.key, "metrics.json")
-    mask = StoredLevel(bench, job).mask
-    correct, wrong = read_correct(bench.store, job.key), list[str]()
+    metrics = context.store.read_json(job.key, "metrics.json")
+    mask = StoredLevel(context, job).mask
+    correct, wrong = read_correct(context.store, job.key), list[str]()
     for reading in READINGS:
         if metrics.get(reading):
-            weights = read_trained(bench.store, job.key, None if job.kind == "dense" else mask, reading)
-            found, bits, here = _measured(bench, job, weights, mask, reading)
-            sizes = {"test": len(bench.splits.test_x), "validation": bench.data(job.seed).validation_size}
-            wrong += _unlike(metrics[reading], found, sizes, reading, bench.splits.classes, exact=here)
+            weights = read_trained(context.store, job.key, None if job.kind == "dense" else mask, reading)
+            found, bits, here = _measured(context, job, weights, mask, reading)
+            sizes = {"test": len(context.splits.test_x), "validation": context.data(job.seed).validation_size}
+            wrong += _unlike(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
             wrong += _other_bits(correct.get(reading), bits, reading, exact=here)
     return Proof("weights", job.key, job.label, tuple(wrong))
 
 
 def _measured(
-    bench: Bench, job: Job, weights: Mapping[str, Tensor], mask: Mask, reading: Reading
+    context: RunContext, job: Job, weights: Mapping[str, Tensor], mask: Mask, reading: Reading
 ) -> tuple[dict[str, float], Tensor | None, bool]:
     """Measures of a network with these weights, the bits of its test examples, and whether this machine trained it."""
-    training = training_of(bench, job, Start(weights, mask, bench.spec(job)))
+    training = training_of(context, job, Start(weights, mask, context.spec(job)))
     found = training.measure("test", keep=reading)
-    if bench.data(job.seed).validation_size:
+    if context.data(job.seed).validation_size:
         found |= training.measure("validation")
-    here = environment_of(bench, training)
-    return found, training.correct.get(reading), _same(bench, job, here)
+    here = environment_of(context, training)
+    return found, training.correct.get(reading), _same(context, job, here)
 
 
 def _unlike(
@@ -188,21 +188,21 @@ def _few(examples: int, exact: bool) -> float:
     return 0 if exact else max(FEW_EXAMPLES, FEW_OF_ALL * examples)
 
 
-def _here(bench: Bench, job: Job) -> bool:
-    return _same(bench, job, None)
+def _here(context: RunContext, job: Job) -> bool:
+    return _same(context, job, None)
 
 
-def _deterministic(bench: Bench, job: Job) -> bool:
-    manifest = bench.store.find(job.key)
+def _deterministic(context: RunContext, job: Job) -> bool:
+    manifest = context.store.find(job.key)
     return manifest is not None and all(session.get("deterministic") for session in manifest.sessions)
 
 
-def _same(bench: Bench, job: Job, here: dict[str, Any] | None) -> bool:
+def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
     """True if all sessions of a job ran in the environment of this process, with the engine where it is given; but for
     whether equal jobs were to give equal bytes.
     """
-    manifest = bench.store.find(job.key)
-    ours = here or bench.machine.environment()
+    manifest = context.store.find(job.key)
+    ours = here or context.machine.environment()
     sessions = [] if manifest is None else manifest.sessions if here else manifest.machines
     engine = {"engine": here["engine"]} if here else {}
     return bool(sessions) and all(
@@ -210,13 +210,13 @@ def _same(bench: Bench, job: Job, here: dict[str, Any] | None) -> bool:
     )
 
 
-def _other_draw(bench: Bench, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
+def _other_draw(context: RunContext, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
     """Say where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
-    manifest = bench.store.find(job.key)
-    other = elsewhere({} if manifest is None else manifest.environment, bench.machine)
-    on_data = registry.inits[bench.plan.recipe.init.name].traits.get("batch") and not _here(bench, job)
+    manifest = context.store.find(job.key)
+    other = elsewhere({} if manifest is None else manifest.environment, context.machine)
+    on_data = registry.inits[context.plan.recipe.init.name].traits.get("batch") and not _here(context, job)
     allowed = DRAWN_ON_DATA if on_data else ROUNDING if other else 0.0
-    if (apart := distance(state_of(bench.network(job.seed)), stored)) > allowed:
+    if (apart := distance(state_of(context.network(job.seed)), stored)) > allowed:
         yield f"its weights are up to {apart:.2g} of the largest away from those that the seed gives"
 
 

@@ -23,7 +23,7 @@ from lottery.recipe.schema import Recipe
 from lottery.results.record import Record
 from lottery.results.study import Study, study
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.estimate import _steps, estimate, missing_jobs
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -63,10 +63,10 @@ def recipe(*overrides: str) -> Recipe:
     return parse_recipe(TEXT, "costs.yaml", overrides)
 
 
-def run(folder: Path, *overrides: str) -> Bench:
-    bench = prepare(Request(recipe(*overrides), folder, folder, device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench
+def run(folder: Path, *overrides: str) -> RunContext:
+    context = prepare(Request(recipe(*overrides), folder, folder, device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context
 
 
 def costs(folder: Path, *overrides: str) -> list[Row]:
@@ -74,12 +74,12 @@ def costs(folder: Path, *overrides: str) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     return run(tmp_path_factory.mktemp("costs"))
 
 
 @pytest.fixture(scope="module")
-def table(finished: Bench) -> list[Row]:
+def table(finished: RunContext) -> list[Row]:
     return costs(finished.store.root)
 
 
@@ -240,7 +240,7 @@ def test_a_study_costs_what_is_counted_by_hand(table: list[Row]) -> None:
 
 
 def test_evaluations_are_counted_by_the_rows_of_the_curves_and_the_readings_of_the_test_set(
-    finished: Bench, table: list[Row]
+    finished: RunContext, table: list[Row]
 ) -> None:
     """Steps 0, 6, 12, 18, 20 of a dense network, and 3, 6, 12, 18, 20 of a ticket; tests at one to three steps."""
     expected: dict[tuple[str | None, int], float] = {}
@@ -260,7 +260,7 @@ def label(job: Job) -> str | None:
     return None if job.rewind is None else str(job.rewind.to) if job.rewind.to.value else "init"
 
 
-def test_seconds_are_those_of_the_jobs_with_the_rewind_points_once(finished: Bench, table: list[Row]) -> None:
+def test_seconds_are_those_of_the_jobs_with_the_rewind_points_once(finished: RunContext, table: list[Row]) -> None:
     spent: dict[tuple[str | None, int], float] = {}
     for job in finished.plan:
         if job.branch is None:
@@ -324,7 +324,7 @@ def test_an_optimizer_makes_as_many_passes_as_it_says(name: str) -> None:
         assert sum(seen) == pytest.approx(told * steps * problem.size)
 
 
-def test_an_optimizer_whose_passes_the_training_decides_is_noted(finished: Bench) -> None:
+def test_an_optimizer_whose_passes_the_training_decides_is_noted(finished: RunContext) -> None:
     planned = plan(recipe("train.optimizer=lbfgs", "rewind=init"), finished.plan.fingerprint)
     for row in rows(Study(planned, sized(planned), Store(Path("no-store")), finished.store.root)):
         assert "lbfgs makes more than one pass a step, counted as one" in row["note"]
@@ -344,7 +344,7 @@ def sized(planned: Any, **what: Any) -> dict[str, Record]:
     return found
 
 
-def test_one_shot_tickets_cost_two_trainings_each(finished: Bench) -> None:
+def test_one_shot_tickets_cost_two_trainings_each(finished: RunContext) -> None:
     one_shot = recipe("rewind=3it").model_copy(
         update={"prune": recipe().prune.model_copy(update={"one_shot": (0.5, 0.1), "levels": 2})}
     )
@@ -354,7 +354,7 @@ def test_one_shot_tickets_cost_two_trainings_each(finished: Bench) -> None:
 
 
 def test_pruning_at_initialization_costs_one_training_and_the_dense_network_to_the_rewind_point(
-    finished: Bench,
+    finished: RunContext,
 ) -> None:
     planned = plan(recipe("rewind=3it", "branches=[]", "prune.when=init"), finished.plan.fingerprint)
     table = rows(Study(planned, sized(planned), Store(Path("no-store")), finished.store.root))
@@ -365,7 +365,7 @@ def test_pruning_at_initialization_costs_one_training_and_the_dense_network_to_t
         assert row["madds_sparse"] == STEP[0] * SEEN[3] + STEP[row["level"]] * after
 
 
-def test_pruning_in_training_is_counted_as_dense_until_it_ends(finished: Bench) -> None:
+def test_pruning_in_training_is_counted_as_dense_until_it_ends(finished: RunContext) -> None:
     during = "prune.during={start: 1it, end: 10it, every: 2it}"
     planned = plan(recipe("rewind=init", "branches=[]", "prune.when=training", during), finished.plan.fingerprint)
     table = rows(Study(planned, sized(planned), Store(Path("no-store")), finished.store.root))
@@ -375,7 +375,7 @@ def test_pruning_in_training_is_counted_as_dense_until_it_ends(finished: Bench) 
         assert "counted as dense until pruning ends" in row["note"]
 
 
-def test_a_diverged_training_costs_what_it_took_until_then(finished: Bench) -> None:
+def test_a_diverged_training_costs_what_it_took_until_then(finished: RunContext) -> None:
     planned = plan(recipe("rewind=init", "branches=[]", "prune.levels=1", "seeds=1"), finished.plan.fingerprint)
     dense = {k: r for k, r in sized(planned).items() if r.job.kind == "dense"}
     ticket = {k: r for k, r in sized(planned, diverged=8).items() if r.job.kind == "ticket"}
@@ -385,7 +385,7 @@ def test_a_diverged_training_costs_what_it_took_until_then(finished: Bench) -> N
     assert row["ticket"] is None
 
 
-def test_unfinished_searches_and_mixed_environments_are_noted(finished: Bench) -> None:
+def test_unfinished_searches_and_mixed_environments_are_noted(finished: RunContext) -> None:
     whole = study(recipe(), store=finished.store.root, data=finished.store.root)
     found = dict(whole.found)
     first, second = [key for key, r in found.items() if r.job.kind == "ticket" and r.job.level == 2][:2]
@@ -405,15 +405,15 @@ def test_without_the_data_the_costs_are_not_guessed(tmp_path: Path) -> None:
         rows(Study(planned, everything(planned), Store(tmp_path), tmp_path))
 
 
-def longer(bench: Bench, level: int, rewind: str) -> Job:
-    return next(job for job in bench.plan if job.branch and (label(job), job.level, job.seed) == (rewind, level, 0))
+def longer(context: RunContext, level: int, rewind: str) -> Job:
+    return next(job for job in context.plan if job.branch and (label(job), job.level, job.seed) == (rewind, level, 0))
 
 
 @pytest.mark.parametrize(
     ("level", "rewind", "total"), [(1, "init", 40), (2, "init", 60), (1, "3it", 37), (2, "3it", 54)]
 )
 def test_longer_dense_trains_as_many_steps_as_the_search_on_a_schedule_drawn_out(
-    finished: Bench, level: int, rewind: str, total: int
+    finished: RunContext, level: int, rewind: str, total: int
 ) -> None:
     """The recipe: (s + 1)/4 of half a cosine for 4 steps, then the cosine, over 20 steps, measured every 6."""
     job = longer(finished, level, rewind)
@@ -429,7 +429,7 @@ def test_longer_dense_trains_as_many_steps_as_the_search_on_a_schedule_drawn_out
     assert metrics["density"] == 1
 
 
-def test_the_accuracy_at_equal_cost_stands_beside_ticket_and_dense(finished: Bench, table: list[Row]) -> None:
+def test_the_accuracy_at_equal_cost_stands_beside_ticket_and_dense(finished: RunContext, table: list[Row]) -> None:
     """And is None for the dense network itself, and where the recipe has no such branch."""
     for row in table:
         jobs = [job for job in finished.plan if job.branch and (label(job), job.level) == (row["rewind"], row["level"])]
@@ -478,9 +478,9 @@ def test_steps_that_take_long_are_timed_for_seconds_only(tmp_path: Path, monkeyp
             return compute(*given)
 
         monkeypatch.setattr(DenseEngine, "step", step)
-        bench = prepare(Request(recipe("seeds=1", "branches=[]"), tmp_path, tmp_path, device="cpu"))
-        left = sum(_steps(bench, job) for job in missing_jobs(bench))
-        assert (estimate(bench).seconds, clock["steps"]) == (pytest.approx(seconds * left), steps)
+        context = prepare(Request(recipe("seeds=1", "branches=[]"), tmp_path, tmp_path, device="cpu"))
+        left = sum(_steps(context, job) for job in missing_jobs(context))
+        assert (estimate(context).seconds, clock["steps"]) == (pytest.approx(seconds * left), steps)
 
 
 @pytest.mark.parametrize("when", ["init", "training"])

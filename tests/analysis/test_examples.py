@@ -45,9 +45,9 @@ compare: {margin: 1}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("bits")
     recipe = parse_recipe(TEXT, "bits.yaml")
-    bench = prepare(Request(recipe, folder, folder, device="cpu", deterministic=True, checkpoint_seconds=60))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done"}
-    return Study(bench.plan, records(bench.plan, bench.store), bench.store, folder)
+    context = prepare(Request(recipe, folder, folder, device="cpu", deterministic=True, checkpoint_seconds=60))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done"}
+    return Study(context.plan, records(context.plan, context.store), context.store, folder)
 
 
 def right(study: Study, kind: str, level: int, seed: int) -> np.ndarray:

@@ -283,9 +283,9 @@ seeds: 2
 
 
 def run(text: str, folder: Path) -> Study:
-    bench = prepare(Request(parse_recipe(text, "real.yaml"), folder, folder / "store", device="cpu"))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return Study(bench.plan, records(bench.plan, bench.store), bench.store, folder)
+    context = prepare(Request(parse_recipe(text, "real.yaml"), folder, folder / "store", device="cpu"))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return Study(context.plan, records(context.plan, context.store), context.store, folder)
 
 
 @pytest.fixture(scope="module")

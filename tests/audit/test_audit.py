@@ -72,9 +72,9 @@ Finished = tuple[Plan, Store]
 
 def ran(text: str, folder: Path) -> Finished:
     recipe = parse_recipe(text, "audited.yaml")
-    bench = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench.plan, bench.store
+    context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context.plan, context.store
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import CORRECT, pack_correct, read_correct, read_mask, read_state
 from lottery.results.other_jobs import family
 from lottery.results.study import Study, study
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
 from lottery.store.manifest import MANIFEST, FileRecord, Manifest
@@ -56,8 +56,8 @@ RECIPE = parse_recipe(TEXT, "forged.yaml")
 @pytest.fixture(scope="module")
 def genuine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("genuine") / "store"
-    bench = prepare(Request(RECIPE, root, root, device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
+    context = prepare(Request(RECIPE, root, root, device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
     return root
 
 
@@ -114,7 +114,7 @@ class Forger:
     def study(self, *overrides: str) -> Study:
         return study(parse_recipe(TEXT, "forged.yaml", overrides), store=self.store.root)
 
-    def bench(self) -> Bench:
+    def context(self) -> RunContext:
         root = self.store.root
         return look(Request(RECIPE, root, root, device="cpu", deterministic=True))
 
@@ -136,9 +136,9 @@ def found_by_records(study: Study) -> set[str]:
 
 def found_again(forger: Forger, *, every: bool = False) -> set[str]:
     """The checks of `lottery verify RECIPE --again --deterministic` that fail for what was edited."""
-    bench = forger.bench()
-    jobs = [job for job in jobs_of(bench) if every or job.key in forger.edited]
-    return {f"{proof.check} again" for job in jobs for proof in proofs(bench, job) if proof.wrong}
+    context = forger.context()
+    jobs = [job for job in jobs_of(context) if every or job.key in forger.edited]
+    return {f"{proof.check} again" for job in jobs for proof in proofs(context, job) if proof.wrong}
 
 
 # Each fraud edits a store; then the checks on records that find it, and those of --again.
@@ -503,8 +503,8 @@ def test_the_last_rate_is_that_of_the_last_step(
 def test_a_control_that_ends_at_another_rate_is_listed_with_what_it_follows_from(tmp_path: Path) -> None:
     branch = "{name: retrain, optimizer: {name: adam, lr: 1e-2}, schedule: polynomial}"
     recipe = parse_recipe(TEXT, "r", [f"branches=[{branch}]", "seeds=1", "prune.levels=1", "rewind=init"])
-    bench = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu", deterministic=True))
-    assert list(work(bench))
+    context = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu", deterministic=True))
+    assert list(work(context))
     rows = rows_of(study(recipe, store=tmp_path / "store"), "audit")
     (row,) = [row for row in rows if row["field"] == "last_rate"]
     assert (row["ticket"], row["dense"], row["branch"]) == (f"{0.01 / 12:.4g}", "0.01", "retrain")

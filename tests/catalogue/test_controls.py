@@ -24,7 +24,7 @@ from lottery.results.artifacts import read_mask, unpack
 from lottery.results.record import Record, records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
@@ -71,7 +71,7 @@ def branches(levels: int) -> Iterator[str]:
             yield f"  - {{name: {entry.name}, as: {entry.name}-{option or 'only'}, {', '.join(given)}}}\n"
 
 
-Finished = tuple[Bench, dict[str, Record]]
+Finished = tuple[RunContext, dict[str, Record]]
 
 
 @pytest.fixture(scope="module", params=["none", "batch"])
@@ -81,19 +81,19 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     levels = 2 if request.param == "none" else 1
     recipe = parse_recipe(TEXT % (request.param, levels, finetune, "end") + "".join(branches(levels)), "origins.yaml")
     folder = tmp_path_factory.mktemp(f"origins-{request.param}")
-    bench = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
-    every = bench.plan.jobs.items()
+    context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
+    every = context.plan.jobs.items()
     one_seed = {key: job for key, job in every if job.seed == 0 or job.kind != "branch"}  # partners have their tickets
-    bench.plan = Plan(recipe, bench.plan.fingerprint, one_seed, bench.plan.others)
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench, records(bench.plan, bench.store)
+    context.plan = Plan(recipe, context.plan.fingerprint, one_seed, context.plan.others)
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context, records(context.plan, context.store)
 
 
-def controls(bench: Bench) -> list[tuple[Job, Origin]]:
+def controls(context: RunContext) -> list[tuple[Job, Origin]]:
     """Tickets and controls of the first seed, each with its row of the table."""
     return [
         (job, origin_of(job.branch.component if job.branch else None, job.rewind.mode))
-        for job in bench.plan
+        for job in context.plan
         if job.kind in ("ticket", "branch") and job.seed == 0 and job.rewind is not None
     ]
 
@@ -101,9 +101,9 @@ def controls(bench: Bench) -> list[tuple[Job, Origin]]:
 class Stored:
     """What the jobs that a ticket or control comes from left in the store, read without the framework's own levels."""
 
-    def __init__(self, bench: Bench, job: Job):
-        self.bench, self.store, self.job = bench, bench.store, job
-        self.trunk = bench.plan.trunk(job)
+    def __init__(self, context: RunContext, job: Job):
+        self.context, self.store, self.job = context, context.store, job
+        self.trunk = context.plan.trunk(job)
         assert job.point is not None
         self.tensors = self.store.read_tensors(job.point, "state.safetensors")
         self.rewound = part(self.tensors, "model/")
@@ -132,7 +132,7 @@ class Stored:
         words = words.removesuffix(", with noise added").removesuffix(", frozen")
         base = {
             "rewound": lambda: self.rewound,
-            "initial": lambda: dict(self.bench.network(self.job.seed).state_dict()),
+            "initial": lambda: dict(self.context.network(self.job.seed).state_dict()),
             "trained, of the level above": lambda: self.trained(self.trunk[-2]),
             "trained, of the dense network": lambda: self.dense,
             "one absolute value a layer, original signs": self._one_size,
@@ -164,10 +164,10 @@ class Stored:
         if self.job.branch.name == "random":  # its mask is drawn first
             for shape in self.ticket.shapes().values():
                 torch.rand(shape, generator=draws)
-        return dict(self.bench.fresh(self.job.seed, self.bench.plan.recipe.model, draws).state_dict())
+        return dict(self.context.fresh(self.job.seed, self.context.plan.recipe.model, draws).state_dict())
 
     def _signed(self) -> dict[str, Tensor]:
-        drawn = self.bench.fresh(self.job.seed, self.bench.plan.recipe.model, self.draws()).state_dict()
+        drawn = self.context.fresh(self.job.seed, self.context.plan.recipe.model, self.draws()).state_dict()
         signs = {n: torch.where(self.rewound[n] < 0, -1.0, 1.0) for n in self.ticket}
         return {n: w.abs() * signs[n] if n in signs else w for n, w in drawn.items()}
 
@@ -187,7 +187,7 @@ class Stored:
         elif words == "that of the next seed's ticket":
             (partner,) = [
                 job
-                for job in self.bench.plan
+                for job in self.context.plan
                 if (job.kind, job.seed, job.level, job.rewind) == ("ticket", 1, self.job.level, self.job.rewind)
             ]
             assert mask == read_mask(self.store, partner.key)
@@ -232,19 +232,21 @@ def test_the_table_has_every_control_and_every_mode() -> None:
 
 
 def test_each_start_is_that_of_the_table_to_the_byte(finished: Finished) -> None:
-    bench, _ = finished
-    for job, origin in controls(bench):
-        start, stored = starting_point(bench, job), Stored(bench, job)
+    context, _ = finished
+    for job, origin in controls(context):
+        start, stored = starting_point(context, job), Stored(context, job)
         wanted = stored.expected_weights(origin.weights)
         assert wanted is None or same(dict(start.weights), wanted), job.label
         stored.check_mask(origin.mask, start.mask)
-        training = training_of(bench, job, start)
+        training = training_of(context, job, start)
         assert training.stop - training.step == counts(origin, job.level), job.label
         assert training.step == (
             FIRST if "step k" in origin.schedule or origin.schedule in ("none", "last rate") else 0
         )
         given = [training.multiplier(step) for step in range(training.step, training.stop)]
-        assert given == pytest.approx([rate(bench, origin, job.level, s) for s in range(training.step, training.stop)])
+        assert given == pytest.approx(
+            [rate(context, origin, job.level, s) for s in range(training.step, training.stop)]
+        )
         if origin.state == "rewound":
             assert flatten(start.optimizer_state, "o", {}) == flatten(stored.state, "o", {})
             buffers = [dict[str, Tensor](), dict[str, Tensor]()]
@@ -255,17 +257,17 @@ def test_each_start_is_that_of_the_table_to_the_byte(finished: Finished) -> None
             assert start.optimizer_state is None, job.label
 
 
-def rate(bench: Bench, origin: Origin, level: int, step: int) -> float:
+def rate(context: RunContext, origin: Origin, level: int, step: int) -> float:
     """The learning rate at a step, as a share of the highest."""
     if origin.schedule == "last rate":
-        return FINETUNE if bench.plan.recipe.finetune else 0.01
+        return FINETUNE if context.plan.recipe.finetune else 0.01
     stretch = Fraction(counts(origin, level), TOTAL) if origin.steps == "n T" else 1
     return float(0.1 ** sum(step // stretch >= milestone for milestone in MILESTONES))
 
 
-def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[int, float, float]]:
+def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list[tuple[int, float, float]]:
     """Steps, validation losses and test accuracies of the training, by a loop of its own over torch's SGD."""
-    model = bench.blank(start.model)
+    model = context.blank(start.model)
     model.load_state_dict(dict(start.weights))
     mask = {name: bits.float() for name, bits in start.mask.items()}
     weights = {name: parameter for name, parameter in model.named_parameters() if name in mask}
@@ -275,7 +277,7 @@ def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[
         groups = [{**group, **options} for group in start.optimizer_state["param_groups"]]
         optimizer.load_state_dict({**optimizer.state_dict(), "state": start.optimizer_state["state"]})
         assert len(groups) == len(optimizer.param_groups)
-    data, curve = bench.data(job.seed, start.dataset), list[tuple[int, float, float]]()
+    data, curve = context.data(job.seed, start.dataset), list[tuple[int, float, float]]()
     first = FIRST if origin.schedule in ("from step k", "last rate", "none") else 0
     last, every = first + counts(origin, job.level), EVERY
     if origin.steps == "n T":
@@ -307,7 +309,7 @@ def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[
         for name, weight in weights.items():
             weight.grad *= mask[name]
         for group in optimizer.param_groups:
-            group["lr"] = options["lr"] * rate(bench, origin, job.level, step)
+            group["lr"] = options["lr"] * rate(context, origin, job.level, step)
         optimizer.step()
         with torch.no_grad():
             for name, weight in weights.items():
@@ -319,11 +321,11 @@ def by_hand(bench: Bench, job: Job, origin: Origin, start: Start) -> list[tuple[
 
 
 def test_each_training_is_what_a_loop_by_hand_makes_of_its_start(finished: Finished) -> None:
-    bench, found = finished
-    for job, origin in controls(bench):
+    context, found = finished
+    for job, origin in controls(context):
         if origin.mask == "learned":  # see test_branches
             continue
-        hand = by_hand(bench, job, origin, starting_point(bench, job))
+        hand = by_hand(context, job, origin, starting_point(context, job))
         steps, losses, _ = zip(*hand, strict=True)
         curve, report = found[job.key].metrics["curve"], found[job.key].score
         counted = hand[1:] if origin.weights.startswith("trained") else hand
@@ -337,9 +339,9 @@ def test_each_training_is_what_a_loop_by_hand_makes_of_its_start(finished: Finis
 
 
 def test_no_row_before_the_first_step_of_what_goes_on_is_a_result(finished: Finished) -> None:
-    bench, found = finished
+    context, found = finished
     went_on = 0
-    for job, origin in controls(bench):
+    for job, origin in controls(context):
         metrics = found[job.key].metrics
         rows = metrics["curve"][1:] if origin.weights.startswith("trained") else metrics["curve"]
         best = min(rows, key=lambda row: row["validation_loss"])
@@ -347,36 +349,36 @@ def test_no_row_before_the_first_step_of_what_goes_on_is_a_result(finished: Fini
         most = max(rows, key=lambda row: row["validation_accuracy"])
         assert metrics["best_accuracy"]["step"] == most["step"], job.label
         went_on += rows is not metrics["curve"] and metrics["curve"][0]["validation_loss"] < best["validation_loss"]
-    norm = bench.plan.recipe.model.args.get("norm")
+    norm = context.plan.recipe.model.args.get("norm")
     assert went_on or norm == "batch"  # some of them would have been read before they were trained
 
 
 @pytest.mark.parametrize("report", READINGS)
 def test_the_audit_lists_what_the_table_says_and_nothing_else(finished: Finished, report: str) -> None:
-    bench, _ = finished
-    recipe = bench.plan.recipe.model_copy(update={"report": report})
-    plan = Plan(recipe, bench.plan.fingerprint, bench.plan.jobs, bench.plan.others)
-    study = Study(plan, records(plan, bench.store), bench.store)
+    context, _ = finished
+    recipe = context.plan.recipe.model_copy(update={"report": report})
+    plan = Plan(recipe, context.plan.fingerprint, context.plan.jobs, context.plan.others)
+    study = Study(plan, records(plan, context.store), context.store)
     listed: dict[str, set[tuple[str, str]]] = {}
     for finding in audit(study).findings:
         listed.setdefault(finding.key, set()).add((finding.field, finding.against))
         if finding.field in ("weights", "schedule", "optimizer_state"):
             assert finding.named
-    for job, origin in controls(bench):
-        other_rate = last_rate(bench, job, origin) not in (None, pytest.approx(RATE * 0.1 ** len(MILESTONES)))
+    for job, origin in controls(context):
+        other_rate = last_rate(context, job, origin) not in (None, pytest.approx(RATE * 0.1 ** len(MILESTONES)))
         expected = differences(job, origin) | ({("last_rate", "dense network")} if other_rate else set())
         assert listed.pop(job.key, set()) == expected, (job.label, job.rewind)
-    assert not {key for key in listed if bench.plan.jobs[key].seed == 0}
+    assert not {key for key in listed if context.plan.jobs[key].seed == 0}
     values = {name for named in by_place(study).values() for name in named}
     assert len(values) == 2 + len(recipe.branches)
 
 
-def last_rate(bench: Bench, job: Job, origin: Origin) -> float | None:
+def last_rate(context: RunContext, job: Job, origin: Origin) -> float | None:
     """The learning rate of a training's last step; None where there is no step."""
     highest = {"retrain": 0.05, "learned_supermask": 50.0}.get(job.branch.name if job.branch else "", RATE)
     first = FIRST if origin.schedule in ("from step k", "last rate") else 0
     steps = counts(origin, job.level)
-    return highest * rate(bench, origin, job.level, first + steps - 1) if steps else None
+    return highest * rate(context, origin, job.level, first + steps - 1) if steps else None
 
 
 def differences(job: Job, origin: Origin) -> set[tuple[str, str]]:

@@ -20,7 +20,7 @@ from lottery.pruning.masking import masked
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.seed import generator
@@ -55,19 +55,19 @@ def study(*overrides: str) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, dict[str, Record]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Record]]:
     folder = tmp_path_factory.mktemp("learned")
-    bench = prepare(Request(study(), folder, folder, device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench, records(bench.plan, bench.store)
+    context = prepare(Request(study(), folder, folder, device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context, records(context.plan, context.store)
 
 
-def job_of(bench: Bench, label: str) -> Job:
-    return next(job for job in bench.plan if job.branch is not None and job.branch.label == label)
+def job_of(context: RunContext, label: str) -> Job:
+    return next(job for job in context.plan if job.branch is not None and job.branch.label == label)
 
 
-def trained_again(bench: Bench, label: str) -> Training:
-    training = training_of(bench, job_of(bench, label))
+def trained_again(context: RunContext, label: str) -> Training:
+    training = training_of(context, job_of(context, label))
     with masked(training.model, Mask({}), training.optimizer):
         list(training.steps())
     return training
@@ -77,7 +77,7 @@ def parametrization(layer: nn.Module) -> Any:
     return layer.get_submodule("parametrizations.weight.0")
 
 
-def masks_by_hand(bench: Bench, model: nn.Module, draws: int) -> list[dict[str, Tensor]]:
+def masks_by_hand(context: RunContext, model: nn.Module, draws: int) -> list[dict[str, Tensor]]:
     """For each draw a uniform number for each weight, in the order of the layers; kept where it is below the
     probability."""
     draw = generator(0, "branch/learned_supermask/1", 0)
@@ -94,15 +94,15 @@ def masks_by_hand(bench: Bench, model: nn.Module, draws: int) -> list[dict[str, 
 def test_what_is_told_is_the_mean_over_networks_made_by_hand_of_each_draw(
     finished: Any, label: str, draws: int
 ) -> None:
-    bench, found = finished
+    context, found = finished
     with torch.enable_grad():
-        training = trained_again(bench, label)
-    by_hand = masks_by_hand(bench, training.model, draws)
-    metrics = found[job_of(bench, label).key].metrics
+        training = trained_again(context, label)
+    by_hand = masks_by_hand(context, training.model, draws)
+    metrics = found[job_of(context, label).key].metrics
     accuracies, losses = [], []
-    x, y = next(bench.data(0).evaluation("test"))
+    x, y = next(context.data(0).evaluation("test"))
     for each in by_hand:
-        network = bench.network(0).eval()
+        network = context.network(0).eval()
         for name, bits in each.items():
             weight = network.get_submodule(name).weight
             weight.mul_(bits)
@@ -120,15 +120,15 @@ def test_what_is_told_is_the_mean_over_networks_made_by_hand_of_each_draw(
 
 
 def test_the_first_of_several_draws_is_the_one_of_a_single_draw(finished: Any) -> None:
-    bench, _ = finished
-    one, three = (training_of(bench, job_of(bench, label)).model for label in ("one", "three"))
+    context, _ = finished
+    one, three = (training_of(context, job_of(context, label)).model for label in ("one", "three"))
     assert torch.equal(parametrization(one.output).threshold, parametrization(three.output).threshold)
     assert one.state_dict().keys() == three.state_dict().keys()
 
 
 def test_the_network_is_that_of_the_first_draw_again_after_an_evaluation(finished: Any) -> None:
-    bench, _ = finished
-    model = training_of(bench, job_of(bench, "three")).model
+    context, _ = finished
+    model = training_of(context, job_of(context, "three")).model
     first, seen = parametrization(model.fc1).threshold.clone(), []
     for _ in drawn(model):
         seen.append(parametrization(model.fc1).threshold.clone())
@@ -137,12 +137,12 @@ def test_the_network_is_that_of_the_first_draw_again_after_an_evaluation(finishe
 
 
 def test_masks_of_several_draws_stopped_anywhere_continue_to_the_same_bytes(finished: Any, tmp_path: Path) -> None:
-    bench, _ = finished
+    context, _ = finished
     request = Request(study(), tmp_path, tmp_path, device="cpu", deterministic=True, checkpoint_seconds=0)
     for steps in (85, 23):
         run_until_stopped(request, steps)
     list(work(prepare(request)))
-    assert contents(tmp_path) == contents(bench.store.root)
+    assert contents(tmp_path) == contents(context.store.root)
 
 
 def test_rescaling_is_size_over_count_in_training_and_in_evaluation_and_passes_the_gradient_through_it() -> None:
@@ -256,7 +256,7 @@ def test_random_signs_are_the_sizes_of_constant_with_signs_of_their_own() -> Non
 
 
 def test_the_table_tells_the_mean_of_the_draws(finished: Any) -> None:
-    bench, found = finished
-    (row,) = view_of("means", bench.plan, found)
+    context, found = finished
+    (row,) = view_of("means", context.plan, found)
     for label in ("one", "three", "rescaled"):
-        assert row[label] == found[job_of(bench, label).key].at("best_accuracy")["test_accuracy"]
+        assert row[label] == found[job_of(context, label).key].at("best_accuracy")["test_accuracy"]

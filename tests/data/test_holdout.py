@@ -109,8 +109,8 @@ def test_a_class_that_chance_leaves_nothing_of_is_told(tmp_path: Path, caplog: p
     prepare(Request(read("data={name: digits, validation: 200}"), tmp_path, tmp_path, device="cpu"))
     prepare(Request(read("data={name: digits, limit: 20, stratify: true}"), tmp_path, tmp_path, device="cpu"))
     assert caplog.messages == []
-    bench = prepare(Request(read("data={name: digits, limit: 20}"), tmp_path, tmp_path, device="cpu"))
-    (_, y) = next(bench.data(0).evaluation("train"))
+    context = prepare(Request(read("data={name: digits, limit: 20}"), tmp_path, tmp_path, device="cpu"))
+    (_, y) = next(context.data(0).evaluation("train"))
     first = min(set(range(10)) - set(y.tolist()))
     says = f"the split of seed 0 leaves no training example of class {first}; `stratify: true` keeps some of each"
     assert caplog.messages == [f"data: {says}"]
@@ -155,9 +155,9 @@ def test_it_is_part_of_a_key_only_where_it_is_asked_for(tmp_path: Path) -> None:
     assert asked == {**not_asked, "stratify": True}
     tuned = ("tune={trials: 2}", "train.optimizer=adam")
     assert all(job.identity["training"]["stratify"] for job in plan(read(*tuned), "f") if job.kind == "trial")
-    bench = prepare(Request(read(), tmp_path, tmp_path, device="cpu"))
-    (_, y) = next(bench.data(1).evaluation("validation"))
-    assert y.bincount().tolist() == shares(bench.splits.train_y.bincount().tolist(), 200)
+    context = prepare(Request(read(), tmp_path, tmp_path, device="cpu"))
+    (_, y) = next(context.data(1).evaluation("validation"))
+    assert y.bincount().tolist() == shares(context.splits.train_y.bincount().tolist(), 200)
 
 
 def test_without_anything_to_share_out_it_is_refused_at_its_line() -> None:
@@ -175,8 +175,8 @@ def test_other_data_are_split_by_their_own_classes(tmp_path: Path) -> None:
         "data={name: mnist1d, samples: 500, validation: 50, stratify: true}",
         "branches=[{name: other_data, dataset: {name: mnist1d, samples: 600, seed: 7}}]",
     )
-    bench = prepare(Request(recipe, tmp_path, tmp_path, device="cpu"))
+    context = prepare(Request(recipe, tmp_path, tmp_path, device="cpu"))
     (other,) = (branch.component.args["dataset"] for branch in recipe.branches)
-    (_, y) = next(bench.data(0, other).evaluation("validation"))
+    (_, y) = next(context.data(0, other).evaluation("validation"))
     splits = load(other, tmp_path)
     assert y.bincount().tolist() == shares(splits.train_y.bincount().tolist(), 50)

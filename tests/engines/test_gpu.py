@@ -44,9 +44,9 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
     losses = {}
     for device in ("cpu", "cuda"):
         recipe = micro(200, *SMALL, f"train.precision={precision}")
-        bench = prepare(Request(recipe, Path(), tmp_path / device, device))
-        list(work(bench))
-        found = records(bench.plan, Store(tmp_path / device))
+        context = prepare(Request(recipe, Path(), tmp_path / device, device))
+        list(work(context))
+        found = records(context.plan, Store(tmp_path / device))
         losses[device] = [record.metrics["end"]["validation_loss"] for record in found.values()]
     mean = {device: sum(values) / len(values) for device, values in losses.items()}
     assert mean["cuda"] == pytest.approx(mean["cpu"], rel=0.15)
@@ -55,10 +55,10 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
 def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
     from lottery.runner.assemble import training_of
 
-    bench = prepare(Request(micro(40, *SMALL), Path(), tmp_path, "cuda"))
-    list(work(bench))
-    training = training_of(bench, next(job for job in bench.plan if job.kind == "dense"))
-    x, y = next(bench.data(0).epoch(0, 32))
+    context = prepare(Request(micro(40, *SMALL), Path(), tmp_path, "cuda"))
+    list(work(context))
+    training = training_of(context, next(job for job in context.plan if job.kind == "dense"))
+    x, y = next(context.data(0).epoch(0, 32))
     training.engine.step(x, y)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

@@ -117,8 +117,8 @@ def test_auto_takes_a_process_for_each_core_that_has_work(
 ) -> None:
     monkeypatch.setattr("lottery.device.cores", lambda: machine_cores)
     monkeypatch.setattr("lottery.runner.parallelism.cores", lambda: machine_cores)
-    bench = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto"))
-    assert (bench.jobs, bench.machine.threads) == (processes, threads)
+    context = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto"))
+    assert (context.jobs, context.machine.threads) == (processes, threads)
     one_thread = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto", deterministic=True))
     assert one_thread.machine.threads == 1
 
@@ -130,24 +130,24 @@ def test_a_continued_run_computes_with_as_many_threads_as_before(
     monkeypatch.setattr("lottery.runner.parallelism.cores", lambda: 2)
     recipe = micro(2, "train.schedule={name: constant}", "rewind=init", "train.evaluate_every=2it", "branches=[]")
     request = Request(recipe, Path(), tmp_path, "cpu", "auto")
-    bench = prepare(request)
-    before = bench.machine.threads
+    context = prepare(request)
+    before = context.machine.threads
     ends = 0
-    for event in work(bench):
+    for event in work(context):
         ends += event.kind == "done"
-        if ends == len(bench.plan) - 1:
+        if ends == len(context.plan) - 1:
             break
     assert (look(request).jobs, look(request).machine.threads) == (1, before)
 
 
 def test_no_more_processes_than_fit_into_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = look(Request(micro(), Path(), tmp_path, "cpu", 4))
-    monkeypatch.setattr(parallelism, "_need", lambda bench: 300)
+    context = look(Request(micro(), Path(), tmp_path, "cpu", 4))
+    monkeypatch.setattr(parallelism, "_need", lambda context: 300)
     for free, jobs in ((10_000, 4), (1_000, 2), (700, 1), (10, 1)):
-        bench.share_among(4)
+        context.share_among(4)
         monkeypatch.setattr(parallelism, "free_memory", lambda free=free: free)
-        parallelism.fit_memory(bench)
-        assert bench.jobs == jobs
+        parallelism.fit_memory(context)
+        assert context.jobs == jobs
 
 
 def test_free_memory_is_the_container_s_where_that_is_less(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ fork.hold_threads()
 found = {}
 for width in (300, 2000):
     text = Path(sys.argv[1]).read_text().replace("[24, 12]", f"[{width}, {width}]")
-    bench = look(Request(parse_recipe(text, "micro"), Path(), Path(sys.argv[2]), "cpu", 2))
-    found[width] = min(parallelism._need(bench) for _ in range(2))  # what a busy system adds is not the training's
+    context = look(Request(parse_recipe(text, "micro"), Path(), Path(sys.argv[2]), "cpu", 2))
+    found[width] = min(parallelism._need(context) for _ in range(2))  # what a busy system adds is not the training's
 print(json.dumps(found))
 """
     from tests.support.micro import write_micro

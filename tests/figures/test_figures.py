@@ -193,9 +193,9 @@ def test_diverged_cells_of_the_matrix_are_hatched_and_have_no_number() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("drawn")
-    bench = prepare(Request(parse_recipe(TRAINED, "drawn.yaml"), folder, folder / "store", device="cpu"))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return Study(bench.plan, records(bench.plan, bench.store), bench.store, folder)
+    context = prepare(Request(parse_recipe(TRAINED, "drawn.yaml"), folder, folder / "store", device="cpu"))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return Study(context.plan, records(context.plan, context.store), context.store, folder)
 
 
 def test_the_matrix_shows_the_numbers_of_the_transfer_table(trained: Study) -> None:
@@ -320,13 +320,13 @@ def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path
     settings = [f"rewind={{to: 4it, mode: {mode}}}", "train.optimizer=[{name: adam, lr: 1e-2}]", "seeds=1"]
     settings += ["train.schedule={name: cosine}", "finetune={rate: 0.2}"] if mode == "finetune" else []
     recipe = parse_recipe(TRAINED.replace("transfer: {levels: 1}\n", ""), "drawn.yaml", settings)
-    bench = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu"))
-    list(work(bench))
-    held = Study(bench.plan, records(bench.plan, bench.store), bench.store, tmp_path)
+    context = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu"))
+    list(work(context))
+    held = Study(context.plan, records(context.plan, context.store), context.store, tmp_path)
     dense_job, above, job = (j for j in held.plan if j.kind in ("dense", "ticket"))
     for ticket_job, parent in ((job, above), (above, dense_job)):
         starts = level_of(held, parent).trained["fc1.weight"]
-        start = starting_point(bench, ticket_job)
+        start = starting_point(context, ticket_job)
         kept = start.mask["fc1.weight"]
         assert torch.equal(start.weights["fc1.weight"][kept], starts[kept])
     gone = level_of(held, above).mask["fc1.weight"] & ~level_of(held, job).mask["fc1.weight"]

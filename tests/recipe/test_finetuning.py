@@ -16,7 +16,7 @@ from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
 from tests.support.studies import dense, everything, hand, made, ticket, view_of
@@ -98,11 +98,11 @@ def test_one_rate_from_the_rewind_point_on_is_told_in_the_table() -> None:
 
 
 def test_the_rate_of_fine_tuning_is_a_share_of_what_the_schedule_reaches(tmp_path: Path) -> None:
-    bench = look(Request(read("{name: multi_step, at: [40it], factor: 10}", "lr"), tmp_path, tmp_path, "cpu"))
-    dense = next(job for job in bench.plan if job.kind == "dense")
-    schedule = bench.plan.recipe.train.schedule.component
+    context = look(Request(read("{name: multi_step, at: [40it], factor: 10}", "lr"), tmp_path, tmp_path, "cpu"))
+    dense = next(job for job in context.plan if job.kind == "dense")
+    schedule = context.plan.recipe.train.schedule.component
     spec = Spec(dense.optimizer, schedule, last_rate=True, finetune_rate=0.05)
-    training = training_of(bench, dense, Start(bench.network(0).state_dict(), Mask.dense({}), spec))
+    training = training_of(context, dense, Start(context.network(0).state_dict(), Mask.dense({}), spec))
     assert [training.multiplier(step) for step in (0, 100, 299)] == [0.5, 0.5, 0.5]  # of a peak of 10 times lr
 
 
@@ -188,20 +188,22 @@ branches: [{name: other_data, dataset: {name: mnist1d, samples: 200, seed: 3}}]
 """
 
 
-def ran(text: str, folder: Path, *overrides: str) -> Bench:
-    bench = prepare(Request(parse_recipe(text, "o", overrides), folder, folder, "cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench
+def ran(text: str, folder: Path, *overrides: str) -> RunContext:
+    context = prepare(Request(parse_recipe(text, "o", overrides), folder, folder, "cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context
 
 
 def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) -> None:
-    bench = ran(OTHER % "4ep", tmp_path)
-    (control,) = [job for job in bench.plan if job.kind == "branch"]
-    training = training_of(bench, control)
-    here, there = (bench.data(0, each).steps_per_epoch(20) for each in (None, control.branch.component.args["dataset"]))
+    context = ran(OTHER % "4ep", tmp_path)
+    (control,) = [job for job in context.plan if job.kind == "branch"]
+    training = training_of(context, control)
+    here, there = (
+        context.data(0, each).steps_per_epoch(20) for each in (None, control.branch.component.args["dataset"])
+    )
     assert (training.step, training.stop) == (2 * there, 4 * there) and here != there
     assert control.identity["branch"]["rewind"] == "2ep"
-    steps = [row["step"] for row in bench.store.read_json(control.key, "metrics.json")["curve"]]
+    steps = [row["step"] for row in context.store.read_json(control.key, "metrics.json")["curve"]]
     assert steps == [2 * there, 3 * there, 4 * there]
 
 
@@ -219,15 +221,15 @@ def test_other_data_on_which_nothing_is_left_to_train_are_refused_before_trainin
 
 def test_the_audit_counts_the_steps_of_each_training_as_that_training_took_them(tmp_path: Path) -> None:
     """An epoch of the other data has fewer steps than one of the recipe's."""
-    bench = ran(OTHER % "4ep", tmp_path, "rewind=[{to: 2ep}, {to: 2ep, mode: lr}]", "prune.levels=2")
-    study = Study(bench.plan, records(bench.plan, bench.store), bench.store)
+    context = ran(OTHER % "4ep", tmp_path, "rewind=[{to: 2ep}, {to: 2ep, mode: lr}]", "prune.levels=2")
+    study = Study(context.plan, records(context.plan, context.store), context.store)
     found = {
-        (bench.plan.jobs[f.key].rewind.mode, f.cell[2], f.field, f.against): (f.ours, f.dense)
+        (context.plan.jobs[f.key].rewind.mode, f.cell[2], f.field, f.against): (f.ours, f.dense)
         for f in audit(study).findings
         if f.cell[3] == "other_data" and f.field in ("steps", "weights")
     }
-    other = next(job for job in bench.plan if job.branch is not None).branch.component.args["dataset"]
-    here, there = (bench.data(0, each).steps_per_epoch(20) for each in (None, other))
+    other = next(job for job in context.plan if job.branch is not None).branch.component.args["dataset"]
+    here, there = (context.data(0, each).steps_per_epoch(20) for each in (None, other))
     dense, ticket, carried = "dense network", "ticket", "with the data that found the ticket"
     rest = 2 * there
     assert found == {
@@ -252,11 +254,11 @@ def test_a_control_of_a_plugin_that_declares_nothing_is_neither_blamed_nor_vouch
     registry.branches._load()
     monkeypatch.setattr(registry.branches, "_entries", dict(registry.branches._entries))
     registry.branches.register("again", source="-")(_again)
-    bench = ran(OTHER % "4ep", tmp_path, "rewind={to: 2ep, mode: lr}", "branches=[again]", "report=early_stop")
-    found = records(bench.plan, bench.store)
+    context = ran(OTHER % "4ep", tmp_path, "rewind={to: 2ep, mode: lr}", "branches=[again]", "report=early_stop")
+    found = records(context.plan, context.store)
     ticket, again = ([r.metrics for r in found.values() if r.job.kind == kind] for kind in ("ticket", "branch"))
     assert again == ticket
-    audited = audit(Study(bench.plan, found, bench.store))
+    audited = audit(Study(context.plan, found, context.store))
     listed = [(each.field, each.ours, each.named) for each in audited.findings if each.cell[3] == "again"]
     assert listed == [("weights", "not declared", "the branch again")]
     assert "where again starts from: its entry declares no `origins`" in audited.unproven[0]

@@ -12,7 +12,7 @@ from lottery.errors import RecipeError
 from lottery.plan.jobs import Job
 from lottery.pruning.start import Start
 from lottery.recipe.load import parse_recipe
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import _criterion, starting_point
@@ -40,19 +40,19 @@ finetune: {rate: 0.1}
 IN_GLOBAL = "prune={scope: global, fraction: 0.5, levels: 1}"
 
 
-def trained(folder: Path, *overrides: str) -> tuple[Bench, Job]:
+def trained(folder: Path, *overrides: str) -> tuple[RunContext, Job]:
     """A study with its dense network and the ticket of level 1 trained."""
     words = [*overrides, *([] if any("finetune" in each for each in overrides) else ["finetune=null"])]
     recipe = parse_recipe(TEXT, "once.yaml", words)
-    bench = prepare(Request(recipe, folder, folder, device="cpu", deterministic=True, checkpoint_seconds=60))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done"}
-    return bench, next(job for job in bench.plan if job.kind == "ticket")
+    context = prepare(Request(recipe, folder, folder, device="cpu", deterministic=True, checkpoint_seconds=60))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done"}
+    return context, next(job for job in context.plan if job.kind == "ticket")
 
 
-def at_once(bench: Bench, ticket: Job) -> Start:
+def at_once(context: RunContext, ticket: Job) -> Start:
     """Where the control of this ticket would start, which is in no plan at level 1."""
-    trunk = bench.plan.trunk(ticket)
-    level = StoredLevel(bench, ticket, criterion=lambda draws: _criterion(bench, trunk[-1], draws))
+    trunk = context.plan.trunk(ticket)
+    level = StoredLevel(context, ticket, criterion=lambda draws: _criterion(context, trunk[-1], draws))
     start = registry.branches["one_shot"].make(level, generator(ticket.seed, "branch/one_shot/1", 0))
     assert isinstance(start, Start)
     return start
@@ -78,8 +78,8 @@ def at_once(bench: Bench, ticket: Job) -> Start:
     ids=" ".join,
 )
 def test_at_level_1_it_starts_where_the_ticket_starts_to_the_byte(tmp_path: Path, overrides: list[str]) -> None:
-    bench, ticket = trained(tmp_path, *overrides)
-    own, control = starting_point(bench, ticket), at_once(bench, ticket)
+    context, ticket = trained(tmp_path, *overrides)
+    own, control = starting_point(context, ticket), at_once(context, ticket)
     assert control.mask == own.mask and 0 < own.mask.density < 1
     assert control.spec == own.spec and (control.model, control.dataset) == (own.model, own.dataset)
     assert control.weights.keys() == own.weights.keys()
@@ -91,8 +91,8 @@ def test_at_level_1_it_starts_where_the_ticket_starts_to_the_byte(tmp_path: Path
 
 
 def test_a_criterion_that_draws_draws_another_mask_and_keeps_the_control(tmp_path: Path) -> None:
-    bench, ticket = trained(tmp_path, "prune.criterion=random")
-    assert at_once(bench, ticket).mask != starting_point(bench, ticket).mask
+    context, ticket = trained(tmp_path, "prune.criterion=random")
+    assert at_once(context, ticket).mask != starting_point(context, ticket).mask
     assert labels("prune.criterion=random") == [(1, "one_shot"), (2, "one_shot"), (3, "one_shot")]
 
 

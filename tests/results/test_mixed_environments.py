@@ -75,9 +75,9 @@ def test_a_study_begun_in_one_process_and_continued_in_two_keeps_its_verdicts_an
     two_cores(monkeypatch)
     for jobs, levels in ((1, 1), (2, 2)):
         request = Request(recipe(f"prune.levels={levels}"), Path("nowhere"), tmp_path, device="cpu", jobs=jobs)
-        bench = prepare(request)
-        assert foreseen(bench.plan, bench.store, bench.machine.environment()) == []
-        list(work(bench))
+        context = prepare(request)
+        assert foreseen(context.plan, context.store, context.machine.environment()) == []
+        list(work(context))
     whole = of_study(tmp_path)
     assert {r.job.level: r.manifest.environment["threads"] for r in whole.found.values()} == {0: 2, 1: 2, 2: 1}
     assert {row["verdict"] for row in rows_of(whole, "verdicts")} <= {"winning", "matching"}
@@ -208,8 +208,8 @@ def test_a_training_that_would_go_on_from_a_checkpoint_of_elsewhere_is_said_as_w
     with monkeypatch.context() as patch:
         elsewhere(patch, torch=OLD)
         run_until_stopped(Request(recipe("seeds=1"), Path("nowhere"), tmp_path, "cpu", checkpoint_seconds=0), 5)
-    bench = prepare(Request(recipe("seeds=1"), Path("nowhere"), tmp_path, "cpu", deterministic=deterministic))
-    assert len(foreseen(bench.plan, bench.store, bench.machine.environment())) == said
+    context = prepare(Request(recipe("seeds=1"), Path("nowhere"), tmp_path, "cpu", deterministic=deterministic))
+    assert len(foreseen(context.plan, context.store, context.machine.environment())) == said
 
 
 def test_plan_shows_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from lottery.errors import UsageError
 from lottery.recipe.load import parse_recipe
 from lottery.runner.assemble import training_of
 from lottery.runner.batch_sizes import check_other_model, refusal
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import look
 from lottery.runner.run import Request, work
 
@@ -36,14 +36,14 @@ seeds: 1
 OWN = "{name: momentum, lr: 0.01, batch_size: 40}"
 
 
-def bench_of(folder: Path, *overrides: str) -> Bench:
+def context_of(folder: Path, *overrides: str) -> RunContext:
     request = Request(parse_recipe(TEXT, "batches.yaml", overrides), folder, folder, device="cpu", deterministic=True)
     return look(request)
 
 
 def refused(folder: Path, *overrides: str) -> str:
     with pytest.raises(UsageError) as caught:
-        bench_of(folder, *overrides)
+        context_of(folder, *overrides)
     return str(caught.value)
 
 
@@ -122,8 +122,8 @@ def test_maps_of_one_position_are_no_batch_of_one_example(tmp_path: Path, monkey
     message = refused(tmp_path, vgg, "data.limit=151")
     assert message.startswith(f"train.batch_size: {said} cannot take: Expected more than 1 value per channel")
     assert message.endswith("change it, or data.limit by one")
-    bench_of(tmp_path, vgg, "data.limit=152")
-    bench_of(tmp_path, vgg, "data.limit=151", "model.norm=layer")
+    context_of(tmp_path, vgg, "data.limit=152")
+    context_of(tmp_path, vgg, "data.limit=151", "model.norm=layer")
 
 
 LAST = "the last of the batches of {} would be one of {} examples alone, which after1.0 (BatchNorm1d) cannot take"
@@ -159,13 +159,13 @@ def test_a_training_with_one_example_alone_is_refused_with_its_key(
     message = refused(tmp_path, *overrides)
     assert message.startswith(f"{key}: {said}")
     assert message.endswith("write 2 or more" if "train.batch_size=1" in overrides else "data.limit by one")
-    bench_of(tmp_path, *overrides, "model.norm=none")
+    context_of(tmp_path, *overrides, "model.norm=none")
 
 
 def test_other_data_have_last_batches_of_their_own(tmp_path: Path) -> None:
     overrides = ("data={name: mnist1d, samples: 200, validation: 100}", "model.widths=[24]", "train.batch_size=51")
     branch = "branches=[reinit, {{name: other_data, dataset: {{name: mnist1d, samples: {}}}}}]"
-    bench_of(tmp_path, *overrides, branch.format(210))  # four in five of them are training examples
+    context_of(tmp_path, *overrides, branch.format(210))  # four in five of them are training examples
     message = refused(tmp_path, *overrides, branch.format(190))
     assert message.startswith(f"branches.1.dataset: {LAST.format(51, 52)}")
     assert message.endswith("change train.batch_size, or data.limit by one")
@@ -175,8 +175,8 @@ def test_a_training_that_ends_before_the_last_batch_does_not_meet_it(tmp_path: P
     """151 examples are batches 0 to 3 of 50; a training of three steps has seen no other than the first three."""
     short = ("data.limit=151", "train.evaluate_every=1it")
     assert "alone" in refused(tmp_path, *short, "train.length=4it")
-    bench = bench_of(tmp_path, *short, "train.length=3it")
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
+    context = context_of(tmp_path, *short, "train.length=3it")
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
     assert "alone" in refused(tmp_path, *short, "train.length=3it", "branches=[longer_dense]")
 
 
@@ -186,15 +186,15 @@ def test_a_training_that_ends_before_the_last_batch_does_not_meet_it(tmp_path: P
 def test_scores_meet_no_example_alone_in_training_mode(tmp_path: Path, criterion: str) -> None:
     """SNIP is scored in evaluation mode, GraSP on examples of all classes."""
     overrides = (f"prune.criterion={criterion}", "prune.when=init", "data.limit=600", "train.length=2it")
-    bench = bench_of(tmp_path, *overrides)
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
+    context = context_of(tmp_path, *overrides)
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
 
 
 def test_a_layer_that_normalizes_each_value_by_itself_is_refused_at_any_size(tmp_path: Path) -> None:
     """32 units are 32 groups of one: the network would compute one and the same for any input."""
     message = refused(tmp_path, "model.widths=[32]", "model.norm=group")
     assert message.startswith("model: after1.0 (GroupNorm) normalizes each value by itself")
-    bench_of(tmp_path, "model.widths=[64]", "model.norm=group")
+    context_of(tmp_path, "model.widths=[64]", "model.norm=group")
 
 
 def test_a_narrower_network_of_a_control_is_looked_at_when_it_is_known() -> None:
@@ -239,13 +239,13 @@ def test_a_network_that_looks_at_values_is_tried_with_training_examples(
     monkeypatch.setattr(Data, "evaluation", evaluation)
     assert LAST.format(50, 151).replace("after1.0", "norm") in refused(tmp_path, "model=looking", "data.limit=151")
     assert seen == [50, 1]
-    bench_of(tmp_path, "model={name: looking, norm: none}", "data.limit=151")
+    context_of(tmp_path, "model={name: looking, norm: none}", "data.limit=151")
 
 
 def test_what_is_not_refused_trains_to_the_end_with_every_norm(tmp_path: Path) -> None:
     """A last batch of two examples, in parts: no smaller one is ever made of it."""
     for norm in ("batch", "switchable"):
         overrides = (f"model.norm={norm}", "data.limit=152", "train.accumulate=4", "prune.levels=1")
-        bench = bench_of(tmp_path / norm, *overrides)
-        job = next(job for job in bench.plan if job.kind == "dense")
-        assert list(training_of(bench, job).steps()) == [1, 2, 3, 4]
+        context = context_of(tmp_path / norm, *overrides)
+        job = next(job for job in context.plan if job.kind == "dense")
+        assert list(training_of(context, job).steps()) == [1, 2, 3, 4]

@@ -18,7 +18,7 @@ from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.planning import plan_from_store
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.estimate import steps_of
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
@@ -61,11 +61,11 @@ def level(entry: registry.Entry[Any]) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, dict[str, Record]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Record]]:
     folder = tmp_path_factory.mktemp("controls")
-    bench = prepare(Request(study(), folder, folder, device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench, records(bench.plan, bench.store)
+    context = prepare(Request(study(), folder, folder, device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context, records(context.plan, context.store)
 
 
 def of(found: dict[str, Record], name: str, seed: int = 0) -> Record:
@@ -77,61 +77,61 @@ def ticket(found: dict[str, Record], seed: int) -> Record:
 
 
 def test_every_control_has_its_column_for_both_seeds(finished: Any) -> None:
-    bench, found = finished
-    rows = view_of("means", bench.plan, found)
+    context, found = finished
+    rows = view_of("means", context.plan, found)
     assert {rows[level(entry) - 1][f"{entry.name}_n"] for entry in registry.branches} == {2}
 
 
 def test_a_transplanted_mask_is_the_other_seeds_and_the_weights_are_ones_own(finished: Any) -> None:
-    bench, found = finished
+    context, found = finished
     record = of(found, "transplant")
     assert record.job.partner == ticket(found, 1).job.key
-    training = training_of(bench, record.job)
-    mask = Mask.unpack(*decode(bench.store.read(record.job.partner, "mask.safetensors")))
+    training = training_of(context, record.job)
+    mask = Mask.unpack(*decode(context.store.read(record.job.partner, "mask.safetensors")))
     assert record.metrics["alive"] == mask.alive()
-    point = bench.store.read_tensors(record.job.point, "state.safetensors")
+    point = context.store.read_tensors(record.job.point, "state.safetensors")
     for name, value in training.model.state_dict().items():
         assert torch.equal(value, point[f"model/{name}"])
 
 
 def test_other_data_trains_and_tests_on_the_other_data(finished: Any) -> None:
-    bench, found = finished
+    context, found = finished
     record = of(found, "other_data")
     other = record.job.branch.component.args["dataset"]
-    assert bench.plan.others == {digest(registry.datasets.identity(other)): fingerprint(bench.load(other))}
-    training = training_of(bench, record.job)
+    assert context.plan.others == {digest(registry.datasets.identity(other)): fingerprint(context.load(other))}
+    training = training_of(context, record.job)
     x, _ = next(training.data.evaluation("test"))
-    assert torch.equal(x, bench.load(other).test_x)
-    assert not torch.equal(x, bench.splits.test_x)
+    assert torch.equal(x, context.load(other).test_x)
+    assert not torch.equal(x, context.splits.test_x)
 
 
 def test_the_fingerprint_of_other_data_is_part_of_the_key(finished: Any) -> None:
-    bench, found = finished
-    assert of(found, "other_data").job.identity["branch"]["fingerprint"] in bench.plan.others.values()
+    context, found = finished
+    assert of(found, "other_data").job.identity["branch"]["fingerprint"] in context.plan.others.values()
 
 
 def test_a_table_of_a_study_with_other_data_needs_no_data(finished: Any) -> None:
-    bench, _ = finished
-    assert plan_from_store(study(), bench.store, None).jobs.keys() == bench.plan.jobs.keys()
+    context, _ = finished
+    assert plan_from_store(study(), context.store, None).jobs.keys() == context.plan.jobs.keys()
 
 
 def test_an_untrained_supermask_is_the_ticket_at_the_rewind_point(finished: Any) -> None:
-    bench, found = finished
+    context, found = finished
     record = of(found, "supermask")
     (only,) = record.metrics["curve"]
     assert only["train_loss"] is None
-    model = bench.network(0)
-    point = bench.store.read_tensors(record.job.point, "state.safetensors")
-    mask = Mask.unpack(*decode(bench.store.read(ticket(found, 0).job.key, "mask.safetensors")))
+    model = context.network(0)
+    point = context.store.read_tensors(record.job.point, "state.safetensors")
+    mask = Mask.unpack(*decode(context.store.read(ticket(found, 0).job.key, "mask.safetensors")))
     weights = {name: point[f"model/{name}"] for name in model.state_dict()}
     model.load_state_dict({name: w * mask[name] if name in mask else w for name, w in weights.items()})
-    x, y = next(bench.data(0).evaluation("test"))
+    x, y = next(context.data(0).evaluation("test"))
     assert record.metrics["end"]["test_accuracy"] == (model(x).argmax(1) == y).sum().item() / len(y)
 
 
 def test_an_untrained_supermask_takes_no_step_of_the_time_that_is_estimated(finished: Any) -> None:
-    bench, found = finished
-    steps = steps_of(bench)
+    context, found = finished
+    steps = steps_of(context)
     assert (steps[of(found, "supermask").job.key], steps[of(found, "noise").job.key]) == (0, 20)
 
 
@@ -159,12 +159,12 @@ def test_a_small_dense_network_has_as_many_parameters_as_the_ticket_has_left(fin
 
 
 def test_a_study_with_every_control_stopped_anywhere_continues_to_the_same_bytes(finished: Any, tmp_path: Path) -> None:
-    bench, _ = finished
+    context, _ = finished
     request = Request(study(), tmp_path, tmp_path, device="cpu", deterministic=True, checkpoint_seconds=0)
     for steps in (60, 37, 110):
         run_until_stopped(request, steps)
     list(work(prepare(request)))
-    assert contents(tmp_path) == contents(bench.store.root)
+    assert contents(tmp_path) == contents(context.store.root)
 
 
 def test_other_data_of_other_shapes_is_refused_before_any_training(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ TOLERATED = ("append", "lease", "remove")  # a log, a hint and a leftover: none 
 def run(store: Path) -> None:
     """Every checkpoint that may be written is."""
     request = Request(micro(6, *STUDY, "rewind=2it"), Path("nowhere"), store, "cpu", deterministic=True)
-    bench = prepare(request)
-    bench.checkpoint_seconds = 0
-    list(work(bench))
+    context = prepare(request)
+    context.checkpoint_seconds = 0
+    list(work(context))
 
 
 @pytest.fixture(scope="module")

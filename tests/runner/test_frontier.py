@@ -100,10 +100,10 @@ def test_a_damaged_result_is_computed_again(whole: tuple[Path, list[Plan], Outco
 def test_a_failing_ticket_leaves_the_walk_open_and_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(bench: Any, job: Any) -> Iterator[Any]:
+    def failing(context: Any, job: Any) -> Iterator[Any]:
         if job.kind == "ticket" and job.seed == 0:
             raise RuntimeError("no such luck")
-        return execute(bench, job)
+        return execute(context, job)
 
     monkeypatch.setattr("lottery.runner.run.execute", failing)
     outcome = run(tmp_path)

@@ -25,7 +25,7 @@ from lottery.results.artifacts import unpack
 from lottery.results.record import Record, records
 from lottery.results.study import study as study_of
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.estimate import disk_bytes
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -58,14 +58,14 @@ def study(*overrides: str, criterion: str = "magnitude") -> Recipe:
     return parse_recipe(TEXT % criterion, "own.yaml", overrides)
 
 
-def run(recipe: Recipe, folder: Path) -> tuple[Bench, dict[str, Record]]:
-    bench = prepare(Request(recipe, folder, folder, device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench, records(bench.plan, bench.store)
+def run(recipe: Recipe, folder: Path) -> tuple[RunContext, dict[str, Record]]:
+    context = prepare(Request(recipe, folder, folder, device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context, records(context.plan, context.store)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, dict[str, Record]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Record]]:
     return run(study(), tmp_path_factory.mktemp("own"))
 
 
@@ -77,9 +77,9 @@ def job_of(planned: Plan, kind: str) -> Job:
     return next(job for job in planned if job.kind == kind)
 
 
-def dense_and_rewound(bench: Bench) -> tuple[Weights, Weights]:
-    dense = bench.store.read_tensors(job_of(bench.plan, "dense").key, "weights.safetensors")
-    state = bench.store.read_tensors(job_of(bench.plan, "rewind").key, "state.safetensors")
+def dense_and_rewound(context: RunContext) -> tuple[Weights, Weights]:
+    dense = context.store.read_tensors(job_of(context.plan, "dense").key, "weights.safetensors")
+    state = context.store.read_tensors(job_of(context.plan, "rewind").key, "state.safetensors")
     return dense, {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
 
 
@@ -95,86 +95,86 @@ def pruned_by_hand(scores: Mapping[str, Tensor], alive: Mapping[str, Tensor]) ->
     return kept
 
 
-def trained_by_hand(bench: Bench, job: Job, weights: Weights, alive: Mapping[str, Tensor]) -> Weights:
-    start = Start(weights, Mask(alive), bench.spec(job, first=0))
-    training = training_of(bench, job, start)
+def trained_by_hand(context: RunContext, job: Job, weights: Weights, alive: Mapping[str, Tensor]) -> Weights:
+    start = Start(weights, Mask(alive), context.spec(job, first=0))
+    training = training_of(context, job, start)
     with masked(training.model, start.mask, training.optimizer):
         list(training.steps())
     return {name: value.clone() for name, value in training.model.state_dict().items()}
 
 
-def mask_of(bench: Bench, job: Job) -> Mask:
-    return Mask.unpack(*decode(bench.store.read(job.key, "mask.safetensors")))
+def mask_of(context: RunContext, job: Job) -> Mask:
+    return Mask.unpack(*decode(context.store.read(job.key, "mask.safetensors")))
 
 
 @pytest.mark.parametrize("sample", [0, 1])
 def test_an_own_trunk_is_train_prune_act_again_and_again_to_the_bit(finished: Any, sample: int) -> None:
-    bench, _ = finished
-    trained, rewound = dense_and_rewound(bench)
+    context, _ = finished
+    trained, rewound = dense_and_rewound(context)
     alive = {name: torch.ones(rewound[name].shape, dtype=torch.bool) for name in RATES}
-    for level, job in enumerate(jobs(bench.plan, "same_sign_own", sample), start=1):
+    for level, job in enumerate(jobs(context.plan, "same_sign_own", sample), start=1):
         alive = pruned_by_hand({name: trained[name].abs() for name in RATES}, alive)
         draws = generator(0, f"branch/same_sign/{level}", sample)
-        drawn = bench.fresh(0, bench.plan.recipe.model, draws).state_dict()
+        drawn = context.fresh(0, context.plan.recipe.model, draws).state_dict()
         signed = {name: drawn[name].abs() * torch.where(rewound[name] < 0, -1.0, 1.0) for name in RATES}
-        trained = trained_by_hand(bench, job, {**drawn, **signed}, alive)
-        assert mask_of(bench, job) == Mask(alive)
-        stored = unpack(bench.store.read_tensors(job.key, "weights.safetensors"), mask_of(bench, job))
+        trained = trained_by_hand(context, job, {**drawn, **signed}, alive)
+        assert mask_of(context, job) == Mask(alive)
+        stored = unpack(context.store.read_tensors(job.key, "weights.safetensors"), mask_of(context, job))
         assert all(torch.equal(stored[name], value + 0.0) for name, value in trained.items())
     assert level == 3
 
 
 def test_the_first_level_is_the_control_of_the_ticket_and_the_next_is_not(finished: Any) -> None:
-    bench, found = finished
-    own, other = jobs(bench.plan, "same_sign_own"), jobs(bench.plan, "same_sign")
+    context, found = finished
+    own, other = jobs(context.plan, "same_sign_own"), jobs(context.plan, "same_sign")
     same = [found[a.key].metrics["curve"] == found[b.key].metrics["curve"] for a, b in zip(own, other, strict=True)]
     assert same == [True, False, False]
 
 
 def test_layers_have_the_tickets_counts_where_pruning_goes_by_layer(finished: Any) -> None:
-    bench, found = finished
-    tickets = [job for job in bench.plan if job.kind == "ticket"]
+    context, found = finished
+    tickets = [job for job in context.plan if job.kind == "ticket"]
     for label in ("same_sign_own", "constant_own"):
-        for job, ticket in zip(jobs(bench.plan, label), tickets, strict=True):
+        for job, ticket in zip(jobs(context.plan, label), tickets, strict=True):
             assert found[job.key].metrics["alive"] == found[ticket.key].metrics["alive"]
             assert found[job.key].density == found[ticket.key].density
 
 
 def test_each_level_starts_from_its_own_level_above_and_needs_no_ticket(finished: Any) -> None:
-    bench, _ = finished
-    dense, tickets = job_of(bench.plan, "dense").key, {job.key for job in bench.plan if job.kind == "ticket"}
-    first, second, third = jobs(bench.plan, "constant_own")
+    context, _ = finished
+    dense, tickets = job_of(context.plan, "dense").key, {job.key for job in context.plan if job.kind == "ticket"}
+    first, second, third = jobs(context.plan, "constant_own")
     assert [first.parent, second.parent, third.parent] == [dense, first.key, second.key]
     assert not {*first.needs, *second.needs, *third.needs} & tickets
-    assert [job.key for job in bench.plan.trunk(third)] == [dense, first.key, second.key, third.key]
+    assert [job.key for job in context.plan.trunk(third)] == [dense, first.key, second.key, third.key]
 
 
 def test_a_criterion_looks_at_the_weights_that_the_own_training_started_from(tmp_path: Path) -> None:
-    bench, _ = run(study("branches=[{name: constant, trunk: own}]", criterion="magnitude_increase"), tmp_path)
-    trained, start = dense_and_rewound(bench)
+    context, _ = run(study("branches=[{name: constant, trunk: own}]", criterion="magnitude_increase"), tmp_path)
+    trained, start = dense_and_rewound(context)
     constants = {n: torch.where(start[n] < 0, -1.0, 1.0) * start[n].std(correction=0) for n in RATES}
     alive = {name: torch.ones(start[name].shape, dtype=torch.bool) for name in RATES}
-    for job in jobs(bench.plan, "constant_own"):
+    for job in jobs(context.plan, "constant_own"):
         alive = pruned_by_hand({name: trained[name].abs() - start[name].abs() for name in RATES}, alive)
-        assert mask_of(bench, job) == Mask(alive)
-        trained = unpack(bench.store.read_tensors(job.key, "weights.safetensors"), Mask(alive))
+        assert mask_of(context, job) == Mask(alive)
+        trained = unpack(context.store.read_tensors(job.key, "weights.safetensors"), Mask(alive))
         start = constants
 
 
 def test_an_own_trunk_stopped_anywhere_continues_to_the_same_bytes(finished: Any, tmp_path: Path) -> None:
-    bench, _ = finished
+    context, _ = finished
     request = Request(study(), tmp_path, tmp_path, device="cpu", deterministic=True, checkpoint_seconds=0)
     for steps in (130, 37, 61):
         run_until_stopped(request, steps)
     list(work(prepare(request)))
-    assert contents(tmp_path) == contents(bench.store.root)
+    assert contents(tmp_path) == contents(context.store.root)
 
 
 def test_the_table_has_a_column_of_its_own_with_one_value_a_seed(finished: Any) -> None:
-    bench, found = finished
-    rows = view_of("means", bench.plan, found)
+    context, found = finished
+    rows = view_of("means", context.plan, found)
     assert [(row["same_sign_own_n"], row["same_sign_n"], row["constant_own_n"]) for row in rows] == [(1, 1, 1)] * 3
-    expected = [found[job.key].at("best_accuracy")["test_accuracy"] for job in jobs(bench.plan, "constant_own")]
+    expected = [found[job.key].at("best_accuracy")["test_accuracy"] for job in jobs(context.plan, "constant_own")]
     assert [row["constant_own"] for row in rows] == expected
 
 
@@ -182,13 +182,13 @@ def test_the_table_has_a_column_of_its_own_with_one_value_a_seed(finished: Any) 
 def test_an_own_trunk_trains_from_step_0_in_each_mode_and_the_audit_names_it(mode: str, tmp_path: Path) -> None:
     both = "branches=[{name: constant, trunk: own}, constant]"
     recipe = study(both, "prune.levels=2", "train.length=10it", f"rewind={{to: 4it, mode: {mode}}}")
-    bench, found = run(recipe, tmp_path)
+    context, found = run(recipe, tmp_path)
     own, other = (
-        [found[job.key].metrics["curve"] for job in jobs(bench.plan, label)] for label in ("constant_own", "constant")
+        [found[job.key].metrics["curve"] for job in jobs(context.plan, label)] for label in ("constant_own", "constant")
     )
     assert [[row["step"] for row in curve] for curve in own] == [[0, 8, 10]] * 2
     assert own[0] == other[0] and own[1] != other[1]
-    table = audit_rows(study_of(recipe, store=bench.store.root, data=bench.store.root))
+    table = audit_rows(study_of(recipe, store=context.store.root, data=context.store.root))
     fields = {
         label: {(row["field"], row["ticket"], row["dense"], row["ok"]) for row in table if row["branch"] == label}
         for label in ("constant", "constant_own")
@@ -213,9 +213,9 @@ def test_fewer_levels_and_other_branches_leave_the_keys_of_an_own_trunk_as_they_
 
 
 def test_the_room_on_disk_counts_masks_and_weights_of_own_trunks(tmp_path: Path) -> None:
-    bench = prepare(Request(study(), tmp_path, tmp_path, device="cpu"))
-    own, control = (jobs(bench.plan, label)[0] for label in ("constant_own", "same_sign"))
-    sizes = [disk_bytes(bench, [job]) for job in (job_of(bench.plan, "ticket"), own, control)]
+    context = prepare(Request(study(), tmp_path, tmp_path, device="cpu"))
+    own, control = (jobs(context.plan, label)[0] for label in ("constant_own", "same_sign"))
+    sizes = [disk_bytes(context, [job]) for job in (job_of(context.plan, "ticket"), own, control)]
     assert sizes[0] == sizes[1] > sizes[2]
 
 

@@ -31,7 +31,7 @@ from lottery.results.artifacts import read_mask, read_state, read_trained
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
@@ -71,24 +71,24 @@ RATED = {"lstm": "rnn.weight_hh_l0*", "attention": "attention.q", "tied": "a", "
 
 @dataclass
 class Finished:
-    bench: Bench
+    context: RunContext
     folder: Path
 
     def tickets(self) -> list[Job]:
-        return [job for job in self.bench.plan if job.kind == "ticket"]
+        return [job for job in self.context.plan if job.kind == "ticket"]
 
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
-        network = self.bench.blank()
+        network = self.context.blank()
         load(network, weights)
         return network.eval()
 
 
 def finish(text: str, folder: Path, *overrides: str) -> Finished:
     recipe = parse_recipe(text, "brought.yaml", overrides)
-    bench = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
-    ends = {event.kind for event in work(bench)}
+    context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
+    ends = {event.kind for event in work(context)}
     assert ends <= {"start", "progress", "done", "found"}, ends
-    return Finished(bench, folder)
+    return Finished(context, folder)
 
 
 @pytest.fixture(scope="module", params=RATED)
@@ -99,29 +99,29 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_each_layer_is_pruned_at_its_own_rate_and_to_exact_zeros(finished: Finished) -> None:
-    sizes = {name: weight.numel() for name, weight in prunable(finished.bench.blank()).items()}
-    slow = RATED[finished.bench.plan.recipe.model.name].removesuffix("*")
+    sizes = {name: weight.numel() for name, weight in prunable(finished.context.blank()).items()}
+    slow = RATED[finished.context.plan.recipe.model.name].removesuffix("*")
     expected = dict(sizes)
     for job in finished.tickets():
         for name in expected:
             if not name.startswith("output"):
                 rate = "1/4" if name.startswith(slow) else "1/2"
                 expected[name] -= pruned_count(expected[name], Fraction(rate))
-        mask = read_mask(finished.bench.store, job.key)
-        metrics = finished.bench.store.read_json(job.key, "metrics.json")
+        mask = read_mask(finished.context.store, job.key)
+        metrics = finished.context.store.read_json(job.key, "metrics.json")
         assert mask.alive() == metrics["alive"] == expected and metrics["sizes"] == sizes
         assert metrics["density"] == sum(expected.values()) / sum(sizes.values())
-        trained = StoredLevel(finished.bench, job).trained
+        trained = StoredLevel(finished.context, job).trained
         for name, bits in mask.items():
             assert not trained[name][~bits].any() and torch.count_nonzero(trained[name][bits]) > 0
 
 
 def test_the_weights_that_survive_are_the_largest_of_their_layer(finished: Finished) -> None:
     dense, first = (
-        StoredLevel(finished.bench, finished.bench.plan.trunk(finished.tickets()[0])[0]),
+        StoredLevel(finished.context, finished.context.plan.trunk(finished.tickets()[0])[0]),
         finished.tickets()[0],
     )
-    mask = read_mask(finished.bench.store, first.key)
+    mask = read_mask(finished.context.store, first.key)
     network = finished.network(dict(dense.trained))
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, place in Layout.of(network).weights.items():
@@ -133,8 +133,8 @@ def test_the_weights_that_survive_are_the_largest_of_their_layer(finished: Finis
 def test_a_ticket_starts_at_the_stored_rewind_point_under_its_mask(finished: Finished) -> None:
     for job in finished.tickets():
         assert job.point is not None
-        stored = part(read_state(finished.bench.store, job.point)[0], "model/")
-        model = training_of(finished.bench, job).model
+        stored = part(read_state(finished.context.store, job.point)[0], "model/")
+        model = training_of(finished.context, job).model
         expected = finished.network(stored)
         for name, value in expected.state_dict().items():
             assert torch.equal(model.state_dict()[name], value), name
@@ -143,9 +143,9 @@ def test_a_ticket_starts_at_the_stored_rewind_point_under_its_mask(finished: Fin
 @pytest.mark.parametrize("control", ["noise", "same_sign", "constant", "reinit", "one_shot", "shuffle", "random"])
 def test_controls_train_what_they_say(finished: Finished, control: str) -> None:
     """In the network itself, under each name that a weight has there."""
-    job = next(job for job in finished.bench.plan if job.branch and job.branch.name == control and job.level == 2)
-    start, level = starting_point(finished.bench, job), StoredLevel(finished.bench, finished.tickets()[1])
-    model = training_of(finished.bench, job, start).model
+    job = next(job for job in finished.context.plan if job.branch and job.branch.name == control and job.level == 2)
+    start, level = starting_point(finished.context, job), StoredLevel(finished.context, finished.tickets()[1])
+    model = training_of(finished.context, job, start).model
     network = finished.network(dict(level.rewound.weights))
     before, after = (dict(each.named_parameters(remove_duplicate=False)) for each in (network, model))
     layout = Layout.of(network)
@@ -172,14 +172,14 @@ def test_controls_train_what_they_say(finished: Finished, control: str) -> None:
 
 
 def test_views_name_the_layers(finished: Finished) -> None:
-    bench = finished.bench
-    study = Study(bench.plan, records(bench.plan, bench.store), bench.store, finished.folder)
-    names = [name.removesuffix(".weight") for name in prunable(bench.blank())]
+    context = finished.context
+    study = Study(context.plan, records(context.plan, context.store), context.store, finished.folder)
+    names = [name.removesuffix(".weight") for name in prunable(context.blank())]
     rows = layers(study)
     assert [row["layer"] for row in rows if row["level"] == 2] == [*names, "all"]
     sizes, mask = (
-        [w.numel() for w in prunable(bench.blank()).values()],
-        read_mask(bench.store, finished.tickets()[1].key),
+        [w.numel() for w in prunable(context.blank()).values()],
+        read_mask(context.store, finished.tickets()[1].key),
     )
     kept = [row["kept"] for row in rows if row["level"] == 2]
     assert kept == [*mask.alive().values(), sum(mask.alive().values())]
@@ -190,25 +190,25 @@ def test_views_name_the_layers(finished: Finished) -> None:
         assert 0 < row["effective_density"] <= row["density"] and row["end_magnitude"] > 0
     assert overlaps(study) == []  # one seed
     said = [note for note in means(study)[0]["note"].split("; ") if note.startswith("never pruned")]
-    own = finished.bench.plan.recipe.model.name == "own"
+    own = finished.context.plan.recipe.model.name == "own"
     assert said == (["never pruned: 2.47 % of the weights (standardized)"] if own else [])
 
 
 def test_a_ticket_file_trains_the_same_ticket_again(finished: Finished, tmp_path: Path) -> None:
     job, path = finished.tickets()[1], tmp_path / "a.ticket"
-    path.write_bytes(export(finished.bench.store, job.key, finished.folder))
+    path.write_bytes(export(finished.context.store, job.key, finished.folder))
     ticket = read(path)
     assert all(fine for _, fine, _ in checks(ticket))
     assert retrain(ticket, finished.folder, tmp_path / "again", device="cpu", deterministic=True).identical
     model, mask = load_ticket(path)
-    assert mask == read_mask(finished.bench.store, job.key)
+    assert mask == read_mask(finished.context.store, job.key)
     assert all(not value[~mask[name]].any() for name, value in prunable(model).items())
 
 
 def reference(finished: Finished, job: Job) -> tuple[Tensor, Tensor]:
     """Inputs and the outputs of the trained ticket for them, where its validation accuracy is best."""
     x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(4))
-    store = finished.bench.store
+    store = finished.context.store
     return x, finished.network(dict(read_trained(store, job.key, read_mask(store, job.key), "best_accuracy")))(
         x
     ).detach()
@@ -216,21 +216,21 @@ def reference(finished: Finished, job: Job) -> tuple[Tensor, Tensor]:
 
 def test_the_dense_form_computes_what_the_ticket_does(finished: Finished) -> None:
     job = finished.tickets()[1]
-    content, _ = export_form(finished.bench.store, job.key, finished.folder, "dense")
-    model = MODELS[finished.bench.plan.recipe.model.name]()
+    content, _ = export_form(finished.context.store, job.key, finished.folder, "dense")
+    model = MODELS[finished.context.plan.recipe.model.name]()
     model.load_state_dict(load_tensors(content), strict=True)
     x, expected = reference(finished, job)
     assert torch.equal(model.eval()(x), expected)
 
 
 def test_the_form_of_torch_prune_computes_what_the_ticket_does_or_is_refused(finished: Finished) -> None:
-    job, name = finished.tickets()[1], finished.bench.plan.recipe.model.name
+    job, name = finished.tickets()[1], finished.context.plan.recipe.model.name
     if name == "attention":
         with pytest.raises(UsageError, match=r"cannot hold attention.out_proj.weight: .* export the form dense"):
-            export_form(finished.bench.store, job.key, finished.folder, "prune")
+            export_form(finished.context.store, job.key, finished.folder, "prune")
         return
-    content, _ = export_form(finished.bench.store, job.key, finished.folder, "prune")
-    state, model, mask = load_tensors(content), MODELS[name](), read_mask(finished.bench.store, job.key)
+    content, _ = export_form(finished.context.store, job.key, finished.folder, "prune")
+    state, model, mask = load_tensors(content), MODELS[name](), read_mask(finished.context.store, job.key)
     for key in [key.removesuffix("_orig") for key in state if key.endswith("_orig")]:
         path, _, attribute = key.rpartition(".")
         torch_prune.identity(model.get_submodule(path), attribute)  # type: ignore[no-untyped-call]
@@ -255,7 +255,7 @@ def test_the_compact_form_computes_what_the_ticket_does_or_is_refused(finished: 
 
     job = finished.tickets()[1]
     try:
-        content, _ = export_form(finished.bench.store, job.key, finished.folder, "compact")
+        content, _ = export_form(finished.context.store, job.key, finished.folder, "compact")
     except UsageError as error:
         assert "export another form" in str(error)
         return
@@ -279,12 +279,12 @@ def test_each_criterion_scores_parts_and_shared_weights(criterion: str, name: st
         text = TEXT % (name, "first*")
         changes = [f"prune.criterion={criterion}", f"prune.when={when}", "prune.levels=1", "branches=[]"]
         done = finish(text, tmp_path, *changes, "rewind=init", "prune.rates={}", "prune.rounds=1")
-        mask = read_mask(done.bench.store, done.tickets()[0].key)
+        mask = read_mask(done.context.store, done.tickets()[0].key)
         assert 0.49 < mask.density < 0.51
         if criterion != "gradient_weight":
             return
-        model = done.network(dict(StoredLevel(done.bench, done.tickets()[0]).rewound.weights))
-        data, total = done.bench.data(0), 0
+        model = done.network(dict(StoredLevel(done.context, done.tickets()[0]).rewound.weights))
+        data, total = done.context.data(0), 0
         for x, y in data.evaluation("train"):
             (nn.functional.cross_entropy(model(x), y) * len(x)).backward()  # type: ignore[no-untyped-call]
             total += len(x)
@@ -343,14 +343,14 @@ def test_embeddings_asked_for_are_pruned_and_their_networks_are_others(tmp_path:
         changes = ["branches=[]", "prune.rates={}", "prune.levels=1", "data.limit=100"]
         plain = finish(TEXT % ("words", "output*"), tmp_path, *changes)
         asked = finish(TEXT % ("words", "output*"), tmp_path, *changes, "prune.embeddings=true")
-        assert not plain.bench.plan.jobs.keys() & asked.bench.plan.jobs.keys()
-        mask = read_mask(asked.bench.store, asked.tickets()[0].key)
+        assert not plain.context.plan.jobs.keys() & asked.context.plan.jobs.keys()
+        mask = read_mask(asked.context.store, asked.tickets()[0].key)
         assert mask.alive()["embedding.weight"] == 51 and next(iter(mask)) == "embedding.weight"
         for done, note in ((plain, "never pruned: 51.5 % of the weights (embedding)"), (asked, "")):
-            found = records(done.bench.plan, done.bench.store)
-            assert means(Study(done.bench.plan, found, done.bench.store))[0]["note"] == note
-        found = records(plain.bench.plan, plain.bench.store)
-        told = collect(Study(plain.bench.plan, found, plain.bench.store, tmp_path))
+            found = records(done.context.plan, done.context.store)
+            assert means(Study(done.context.plan, found, done.context.store))[0]["note"] == note
+        found = records(plain.context.plan, plain.context.store)
+        told = collect(Study(plain.context.plan, found, plain.context.store, tmp_path))
         accuracy = next(section for section in told.sections if section.name == "accuracy")
         assert "Never pruned: 51.5 % of the weights (embedding); density counts the others." in accuracy.sentences
         with pytest.raises(UsageError, match=r"prune.embeddings: gru has none; leave it out"):

@@ -18,7 +18,7 @@ from lottery.errors import Interrupted
 from lottery.executors.processes import ENDED, _read
 from lottery.plan.jobs import plan
 from lottery.results.record import records
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.signals import Stop
@@ -31,7 +31,7 @@ from tests.support.studies import view_of
 STUDY = ("train.optimizer=[{name: momentum, lr: 0.05}]", "seeds=1", "prune.levels=1", "branches=[shuffle]")
 
 
-def bench_of(store: Path, *overrides: str, stop: Stop | None = None, deterministic: bool = True) -> Bench:
+def context_of(store: Path, *overrides: str, stop: Stop | None = None, deterministic: bool = True) -> RunContext:
     request = Request(micro(40, *STUDY, *overrides), Path("nowhere"), store, device="cpu", deterministic=deterministic)
     return prepare(request, stop)
 
@@ -50,8 +50,8 @@ def test_a_ticket_rewound_into_the_warm_up_has_the_dense_networks_learning_rates
             yield step
 
     monkeypatch.setattr(Training, "steps", noting)
-    bench = bench_of(tmp_path, "train.schedule={name: cosine, warmup: 30it}")
-    list(work(bench))
+    context = context_of(tmp_path, "train.schedule={name: cosine, warmup: 30it}")
+    list(work(context))
     rewind, dense, ticket, shuffle = used.values()
     rates = {**rewind, **dense}
     assert rates[0] == pytest.approx(0.05 / 30)
@@ -62,7 +62,7 @@ def test_a_ticket_rewound_into_the_warm_up_has_the_dense_networks_learning_rates
 def test_a_stop_in_the_middle_of_an_evaluation_continues_to_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(work(bench_of(tmp_path / "whole")))
+    list(work(context_of(tmp_path / "whole")))
     measure = Training.measure
     for count in range(1, 18):  # each session is told to stop at the start of its count-th evaluation
         stop, seen = Stop(), 0
@@ -77,18 +77,18 @@ def test_a_stop_in_the_middle_of_an_evaluation_continues_to_the_same_bytes(
         with monkeypatch.context() as patch:
             patch.setattr(Training, "measure", counting)
             try:
-                list(work(bench_of(tmp_path / "stopped", stop=stop)))
+                list(work(context_of(tmp_path / "stopped", stop=stop)))
                 break
             except Interrupted:
                 pass
-    list(work(bench_of(tmp_path / "stopped")))
+    list(work(context_of(tmp_path / "stopped")))
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
 def test_a_deterministic_run_does_not_go_on_from_another_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list(work(bench_of(tmp_path / "whole")))
+    list(work(context_of(tmp_path / "whole")))
     stopped_at_step_5(tmp_path / "moved", monkeypatch)
     here = device._processor()
     restored: list[int] = []
@@ -100,7 +100,7 @@ def test_a_deterministic_run_does_not_go_on_from_another_environment(
 
     monkeypatch.setattr(Training, "restore", noting)
     monkeypatch.setattr(device, "_processor", lambda: "another processor")
-    list(work(bench_of(tmp_path / "moved")))
+    list(work(context_of(tmp_path / "moved")))
     assert 5 not in restored
     monkeypatch.setattr(device, "_processor", lambda: here)
     assert contents(tmp_path / "moved") == contents(tmp_path / "whole")
@@ -130,28 +130,28 @@ def test_a_checkpoint_from_before_packages_were_recorded_is_gone_on_from_one_of_
         restore(self, tensors, values)
 
     monkeypatch.setattr(Training, "restore", noting)
-    bench = bench_of(tmp_path)
-    list(work(bench))
+    context = context_of(tmp_path)
+    list(work(context))
     assert (5 in restored) is goes_on
-    (dense,) = [job for job in bench.plan if job.kind == "dense"]
+    (dense,) = [job for job in context.plan if job.kind == "dense"]
     manifest = Store(tmp_path).find(dense.key)
     assert manifest is not None and set(newer) <= manifest.environment.keys()
     assert ("earlier" in manifest.environment) is goes_on  # that session did not say what it ran on: it is told of
-    note = view_of("means", bench.plan, records(bench.plan, Store(tmp_path)))[0]["note"]
+    note = view_of("means", context.plan, records(context.plan, Store(tmp_path)))[0]["note"]
     assert "mixed environments" not in note
 
 
 def test_a_job_that_moved_between_environments_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped_at_step_5(tmp_path, monkeypatch, deterministic=False)
     monkeypatch.setattr(device, "_processor", lambda: "another processor")
-    bench = bench_of(tmp_path, deterministic=False)
-    list(work(bench))
-    (dense,) = [job for job in bench.plan if job.kind == "dense"]
+    context = context_of(tmp_path, deterministic=False)
+    list(work(context))
+    (dense,) = [job for job in context.plan if job.kind == "dense"]
     manifest = Store(tmp_path).find(dense.key)
     assert manifest is not None
     (earlier,) = manifest.environment["earlier"]
     assert (manifest.environment["device"], earlier["device"] != "another processor") == ("another processor", True)
-    assert "mixed environments" in view_of("means", bench.plan, records(bench.plan, Store(tmp_path)))[0]["note"]
+    assert "mixed environments" in view_of("means", context.plan, records(context.plan, Store(tmp_path)))[0]["note"]
 
 
 def stopped_at_step_5(store: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool = True) -> None:
@@ -167,7 +167,7 @@ def stopped_at_step_5(store: Path, monkeypatch: pytest.MonkeyPatch, deterministi
     with monkeypatch.context() as patch:
         patch.setattr(Training, "steps", stopping)
         with pytest.raises(Interrupted):
-            list(work(bench_of(store, stop=stop, deterministic=deterministic)))
+            list(work(context_of(store, stop=stop, deterministic=deterministic)))
     assert summarize(Store(store)).interrupted
 
 
@@ -183,20 +183,20 @@ def test_weights_that_are_not_finite_at_the_end_are_a_divergence_not_a_failure(
             yield step
 
     monkeypatch.setattr(Training, "steps", spoiling)
-    bench = bench_of(tmp_path, "data.validation=0", "report=end")
-    ends = {event.key: event.kind for event in work(bench) if event.kind not in ("start", "progress")}
+    context = context_of(tmp_path, "data.validation=0", "report=end")
+    ends = {event.key: event.kind for event in work(context) if event.kind not in ("start", "progress")}
     assert sorted(ends.values()) == ["blocked", "blocked", "diverged", "done"]
 
 
 def test_a_damaged_record_of_a_divergence_is_computed_again_and_the_rest_stands(tmp_path: Path) -> None:
     wild = "branches=[{name: retrain, as: wild, optimizer: {name: sgd, lr: 1e30}}, shuffle]"
-    bench = bench_of(tmp_path, wild)
-    list(work(bench))
-    (branch,) = [job for job in bench.plan if job.branch and job.branch.label == "wild"]
+    context = context_of(tmp_path, wild)
+    list(work(context))
+    (branch,) = [job for job in context.plan if job.branch and job.branch.label == "wild"]
     path = tmp_path / "jobs" / branch.key[:2] / branch.key / "metrics.json"
     path.write_bytes(path.read_bytes().replace(b"diverged", b"diverger"))
     ends = {
-        event.key: event.kind for event in work(bench_of(tmp_path, wild)) if event.kind not in ("start", "progress")
+        event.key: event.kind for event in work(context_of(tmp_path, wild)) if event.kind not in ("start", "progress")
     }
     assert sorted(ends.values()) == ["diverged", "found", "found", "found", "found"]
 
@@ -204,8 +204,8 @@ def test_a_damaged_record_of_a_divergence_is_computed_again_and_the_rest_stands(
 def test_one_shot_tickets_are_the_same_whatever_other_densities_are_asked_for(tmp_path: Path) -> None:
     study = ("prune={one_shot: [0.2], criterion: random}", "branches=[reinit, shuffle]")
     more = ("prune={one_shot: [0.2, 0.5], criterion: random}", "branches=[reinit, shuffle]")
-    list(work(bench_of(tmp_path / "one", *study)))
-    list(work(bench_of(tmp_path / "two", *more)))
+    list(work(context_of(tmp_path / "one", *study)))
+    list(work(context_of(tmp_path / "two", *more)))
     assert contents(tmp_path / "one").items() <= contents(tmp_path / "two").items()
 
 
@@ -228,7 +228,7 @@ def test_out_of_memory_ends_the_run_as_the_machines_fault(tmp_path: Path, monkey
     def full(self: Training) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
 
-    bench = bench_of(tmp_path)
+    context = context_of(tmp_path)
     monkeypatch.setattr(Training, "steps", full)
     with pytest.raises(MachineError, match="out of memory"):
-        list(work(bench))
+        list(work(context))

@@ -21,7 +21,7 @@ from lottery.recipe.readings import READINGS
 from lottery.recipe.schema import Recipe
 from lottery.results.artifacts import pack_correct, read_correct, read_mask, read_trained
 from lottery.results.record import records
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Event, Request, work
 from lottery.store.maintenance import summarize
@@ -34,8 +34,8 @@ SMALL = ("train.optimizer=[{name: adam, lr: 3e-3}]", "seeds=1")
 
 
 def run_here(store: Path, recipe: Recipe, **options: Any) -> tuple[Plan, list[Event]]:
-    bench = prepare(Request(recipe, Path("nowhere"), store, device="cpu", deterministic=True, **options))
-    return bench.plan, list(work(bench))
+    context = prepare(Request(recipe, Path("nowhere"), store, device="cpu", deterministic=True, **options))
+    return context.plan, list(work(context))
 
 
 def kinds(events: list[Event]) -> dict[str, int]:
@@ -136,7 +136,7 @@ def test_kept_weights_and_bits_are_those_that_the_accuracy_was_measured_with(fin
     """Each reading's weights, put into a network made anew, recognize just the test examples whose bits are set."""
     planned, store = finished
     splits = load(planned.recipe.data.component, Path("nowhere"))
-    bench = Bench(planned, store, machine("cpu", deterministic=True), splits)
+    context = RunContext(planned, store, machine("cpu", deterministic=True), splits)
     several, found = 0, records(planned, store)
     for job in (job for job in planned if job.key in found):
         metrics, bits = found[job.key].metrics, read_correct(store, job.key)
@@ -148,7 +148,7 @@ def test_kept_weights_and_bits_are_those_that_the_accuracy_was_measured_with(fin
         mask = None if job.kind == "dense" else read_mask(store, job.key)
         several += len({metrics[reading]["step"] for reading in READINGS}) > 1
         for reading in READINGS:
-            network = bench.blank()
+            network = context.blank()
             load_weights(network, read_trained(store, job.key, mask, reading))
             network.eval()
             with torch.no_grad():
@@ -176,11 +176,11 @@ def test_serial_parallel_and_shuffled_runs_give_the_same_bytes(finished: tuple[P
     assert (outcome.exit_code, len(outcome.ended)) == (0, len(planned))
     assert contents(parallel) == expected
     backwards = tmp_path / "backwards"
-    bench = prepare(Request(micro(), Path("nowhere"), backwards, device="cpu", deterministic=True))
-    order = sorted(bench.plan, key=lambda job: (job.level, -job.seed, job.key))
-    bench.plan.jobs.clear()
-    bench.plan.jobs.update({job.key: job for job in order})
-    list(work(bench))
+    context = prepare(Request(micro(), Path("nowhere"), backwards, device="cpu", deterministic=True))
+    order = sorted(context.plan, key=lambda job: (job.level, -job.seed, job.key))
+    context.plan.jobs.clear()
+    context.plan.jobs.update({job.key: job for job in order})
+    list(work(context))
     assert contents(backwards) == expected
 
 

@@ -29,7 +29,7 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
-from tests.runner.test_settings import LAYERS, TEXT, bench_of, problems, study, tickets
+from tests.runner.test_settings import LAYERS, TEXT, context_of, problems, study, tickets
 from tests.support import ROOT
 
 INIT = "prune.when=init"
@@ -54,9 +54,11 @@ def test_other_criteria_keep_the_keys_of_each_layer() -> None:
 
 
 def test_a_scope_that_is_named_stays_whatever_the_criterion(tmp_path: Path) -> None:
-    bench = bench_of(tmp_path, INIT, "prune.criterion=snip", "prune.scope=layer", "prune.levels=1")
-    list(work(bench))
-    assert starting_point(bench, tickets(bench)[0]).mask.alive() == {f"{n}.weight": s // 2 for n, s in LAYERS.items()}
+    context = context_of(tmp_path, INIT, "prune.criterion=snip", "prune.scope=layer", "prune.levels=1")
+    list(work(context))
+    assert starting_point(context, tickets(context)[0]).mask.alive() == {
+        f"{n}.weight": s // 2 for n, s in LAYERS.items()
+    }
 
 
 def test_densities_of_each_layer_are_no_ranking_over_all() -> None:
@@ -100,8 +102,8 @@ def test_grasp_sees_so_many_examples_of_each_class(tmp_path: Path, monkeypatch: 
         return {name: weight.abs() for name, weight in weights.items()}
 
     monkeypatch.setitem(criteria._entries, "grasp", Entry("grasp", look, "here", 1, {}))
-    bench = bench_of(tmp_path, INIT, "prune.criterion={name: grasp, per_class: 13}", "prune.levels=1")
-    list(work(bench))
+    context = context_of(tmp_path, INIT, "prune.criterion={name: grasp, per_class: 13}", "prune.levels=1")
+    list(work(context))
     assert [len(y) for y in seen] == [128, 2]
     assert torch.cat(seen).bincount().tolist() == [13] * 10
 
@@ -115,21 +117,21 @@ def test_more_examples_than_there_are_is_refused_with_its_number(tmp_path: Path)
     (named,) = problems(INIT, "data.limit=100", "prune.criterion={name: snip, examples: 101}")
     assert "prune.criterion.examples: snip looks at 101 examples" in named
     with pytest.raises(UsageError, match=r"prune\.criterion: snip looks at 2000 examples, the seed trains on 1237;"):
-        bench_of(tmp_path, INIT, "prune.criterion={name: snip, examples: 2000}")
-    bench_of(tmp_path, INIT, "prune.criterion={name: snip, examples: 1237}")
+        context_of(tmp_path, INIT, "prune.criterion={name: snip, examples: 2000}")
+    context_of(tmp_path, INIT, "prune.criterion={name: snip, examples: 1237}")
 
 
 def test_more_examples_of_a_class_than_a_seed_trains_on_is_refused(tmp_path: Path) -> None:
     overrides = (INIT, "seeds=[0, 1, 2]", "data.limit=300", "prune.criterion={name: grasp, per_class: %d}")
-    splits = bench_of(tmp_path).splits
+    splits = context_of(tmp_path).splits
     counts = []
     for seed in range(3):
         order = torch.randperm(len(splits.train_y), generator=generator(seed, "split"))[200:][:300]
         counts.append(int(splits.train_y[order].bincount(minlength=10).min()))
     least = min(counts)
-    bench_of(tmp_path, *overrides[:3], overrides[3] % least)
+    context_of(tmp_path, *overrides[:3], overrides[3] % least)
     with pytest.raises(UsageError, match=rf"prune\.criterion: grasp takes {least + 1} .* write `per_class: {least}`"):
-        bench_of(tmp_path, *overrides[:3], overrides[3] % (least + 1))
+        context_of(tmp_path, *overrides[:3], overrides[3] % (least + 1))
 
 
 def test_examples_by_class_are_refused_where_targets_are_numbers(tmp_path: Path) -> None:
@@ -148,8 +150,8 @@ def test_networks_without_path_sums_are_refused_by_name(tmp_path: Path, monkeypa
     )
     stand_in(monkeypatch, Gated)
     with pytest.raises(UsageError, match=r"prune\.criterion: synflow scores sums over paths .* lenet multiplies"):
-        bench_of(tmp_path, INIT, "prune.criterion=synflow")
-    bench_of(tmp_path, INIT, "prune.criterion=snip")
+        context_of(tmp_path, INIT, "prune.criterion=synflow")
+    context_of(tmp_path, INIT, "prune.criterion=snip")
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, model: type[nn.Module]) -> None:
@@ -190,15 +192,15 @@ def test_what_draws_in_any_mode_draws_from_the_seed_while_it_is_scored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     stand_in(monkeypatch, Noisy)
-    bench = bench_of(tmp_path, INIT, f"prune.criterion={name}", "prune.levels=1")
-    for event in work(bench):
+    context = context_of(tmp_path, INIT, f"prune.criterion={name}", "prune.levels=1")
+    for event in work(context):
         if event.kind == "done" and event.label.endswith("dense"):
             break
     masks = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        masks.append(starting_point(bench, tickets(bench)[0]).mask)
+        masks.append(starting_point(context, tickets(context)[0]).mask)
         assert torch.equal(torch.get_rng_state(), before)
     assert masks[0] == masks[1]
 

@@ -21,7 +21,7 @@ from lottery.pruning.mask import Mask
 from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import records
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
@@ -55,29 +55,29 @@ def problems(*overrides: str) -> list[str]:
     return caught.value.problems
 
 
-def bench_of(folder: Path, *overrides: str) -> Bench:
+def context_of(folder: Path, *overrides: str) -> RunContext:
     return prepare(Request(study(*overrides), folder, folder, device="cpu", deterministic=True, checkpoint_seconds=0))
 
 
-def tickets(bench: Bench) -> list[Job]:
-    return [job for job in bench.plan if job.kind == "ticket"]
+def tickets(context: RunContext) -> list[Job]:
+    return [job for job in context.plan if job.kind == "ticket"]
 
 
-def mask_of(bench: Bench, job: Job) -> Mask:
-    return Mask.unpack(*decode(bench.store.read(job.key, "mask.safetensors")))
+def mask_of(context: RunContext, job: Job) -> Mask:
+    return Mask.unpack(*decode(context.store.read(job.key, "mask.safetensors")))
 
 
-def done(bench: Bench) -> Bench:
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench
+def done(context: RunContext) -> RunContext:
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context
 
 
 def test_pruning_at_initialization_scores_the_weights_of_the_rewind_point(tmp_path: Path) -> None:
     """The masks are the magnitudes of the initialization, at the densities that two prunings one after another give."""
-    bench = done(bench_of(tmp_path, "prune.when=init"))
-    initial = bench.network(0).state_dict()
-    for level, job in enumerate(tickets(bench), start=1):
-        mask = mask_of(bench, job)
+    context = done(context_of(tmp_path, "prune.when=init"))
+    initial = context.network(0).state_dict()
+    for level, job in enumerate(tickets(context), start=1):
+        mask = mask_of(context, job)
         for layer, size in LAYERS.items():
             keep = size // 2**level
             expected = torch.zeros(size, dtype=torch.bool)
@@ -93,10 +93,10 @@ def test_levels_at_initialization_stand_alone_and_need_no_trained_ticket(tmp_pat
 
 
 def test_a_ticket_found_at_initialization_trains_from_there(tmp_path: Path) -> None:
-    bench = done(bench_of(tmp_path, "prune.when=init", "prune.criterion=snip", "prune.scope=global"))
-    (job, _) = tickets(bench)
-    start = starting_point(bench, job)
-    for name, value in bench.network(0).state_dict().items():
+    context = done(context_of(tmp_path, "prune.when=init", "prune.criterion=snip", "prune.scope=global"))
+    (job, _) = tickets(context)
+    start = starting_point(context, job)
+    for name, value in context.network(0).state_dict().items():
         assert torch.equal(start.weights[name], value)
 
 
@@ -126,24 +126,24 @@ def test_pruning_in_the_course_of_training_follows_the_cubic_schedule() -> None:
 
 def test_a_network_pruned_in_training_ends_at_its_density_and_its_pruned_weights_are_zero(tmp_path: Path) -> None:
     during = "prune.during={start: 4it, end: 20it, every: 4it}"
-    bench = done(bench_of(tmp_path, "prune.when=training", during))
-    for level, job in enumerate(tickets(bench), start=1):
-        mask = mask_of(bench, job)
+    context = done(context_of(tmp_path, "prune.when=training", during))
+    for level, job in enumerate(tickets(context), start=1):
+        mask = mask_of(context, job)
         assert mask.alive() == {f"{layer}.weight": size // 2**level for layer, size in LAYERS.items()}
-        packed = bench.store.read_tensors(job.key, "weights.safetensors")
+        packed = context.store.read_tensors(job.key, "weights.safetensors")
         assert {name: len(packed[name]) for name in mask} == mask.alive()
 
 
 def test_the_early_stop_step_of_a_network_pruned_in_training_is_one_of_its_final_density(tmp_path: Path) -> None:
     during = "prune.during={start: 0it, end: 30it, every: 7it}"
-    bench = done(bench_of(tmp_path, "prune.when=training", during, "train.optimizer.lr=0.1"))
-    for job in tickets(bench):
-        assert bench.store.read_json(job.key, "metrics.json")["early_stop"]["step"] == 30
+    context = done(context_of(tmp_path, "prune.when=training", during, "train.optimizer.lr=0.1"))
+    for job in tickets(context):
+        assert context.store.read_json(job.key, "metrics.json")["early_stop"]["step"] == 30
 
 
 def test_pruning_in_training_stopped_anywhere_continues_to_the_same_bytes(tmp_path: Path) -> None:
     settings = ("prune.when=training", "prune.during={start: 2it, end: 20it, every: 3it}", "prune.criterion=random")
-    whole = done(bench_of(tmp_path / "whole", *settings))
+    whole = done(context_of(tmp_path / "whole", *settings))
     request = Request(
         study(*settings), tmp_path, tmp_path / "parts", device="cpu", deterministic=True, checkpoint_seconds=0
     )
@@ -161,12 +161,12 @@ def test_in_rounds_the_scores_are_computed_anew_of_what_survives(tmp_path: Path)
     masks = {}
     for rounds in (1, 100):
         recipe = parse_recipe(text, "s.yaml", [*cuts, f"prune.rounds={rounds}"])
-        bench = prepare(Request(recipe, tmp_path, tmp_path, device="cpu", deterministic=True))
-        (job,) = tickets(bench)
-        for event in work(bench):
+        context = prepare(Request(recipe, tmp_path, tmp_path, device="cpu", deterministic=True))
+        (job,) = tickets(context)
+        for event in work(context):
             if event.key == job.key:
                 assert event.kind in ("start", "progress", "done"), event
-        masks[rounds] = mask_of(bench, job)
+        masks[rounds] = mask_of(context, job)
     kept = round(0.02 * sum(LAYERS.values()))
     assert sum(masks[1].alive().values()) == sum(masks[100].alive().values()) == kept
     assert masks[1] != masks[100]
@@ -181,11 +181,11 @@ def test_the_criterions_own_number_of_rounds_counts_where_the_recipe_names_none(
 
 
 def test_erk_keeps_the_overall_density_and_the_formulas_share_of_each_layer(tmp_path: Path) -> None:
-    bench = done(bench_of(tmp_path, "prune.scope=erk"))
+    context = done(context_of(tmp_path, "prune.scope=erk"))
     total = sum(LAYERS.values())
     shapes = {"fc1.weight": (24, 64), "fc2.weight": (12, 24), "output.weight": (10, 12)}
-    for level, job in enumerate(tickets(bench), start=1):
-        alive = mask_of(bench, job).alive()
+    for level, job in enumerate(tickets(context), start=1):
+        alive = mask_of(context, job).alive()
         assert sum(alive.values()) == total // 2**level
         for name, density in erk(shapes, Fraction(total // 2**level, total)).items():
             assert abs(alive[name] - float(density) * LAYERS[name.removesuffix(".weight")]) <= 1
@@ -194,8 +194,8 @@ def test_erk_keeps_the_overall_density_and_the_formulas_share_of_each_layer(tmp_
 def test_given_densities_are_reached_layer_by_layer_at_the_last_level(tmp_path: Path) -> None:
     text = TEXT.replace("fraction: 0.5, levels: 2", "densities: {fc1: 0.25, 'fc*': 0.5}, levels: 2")
     recipe = parse_recipe(text, "s.yaml")
-    bench = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
-    first, last = (mask_of(bench, job).alive() for job in tickets(bench))
+    context = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
+    first, last = (mask_of(context, job).alive() for job in tickets(context))
     assert last == {"fc1.weight": 384, "fc2.weight": 144, "output.weight": 120}
     assert first == {"fc1.weight": 768, "fc2.weight": 204, "output.weight": 120}  # half; sqrt(1/2) of 288 is 203.6
 
@@ -240,15 +240,15 @@ def test_the_whole_gradient_is_the_mean_over_all_examples_and_leaves_running_sta
 
 
 def test_gd_takes_the_whole_training_set_at_each_step(tmp_path: Path) -> None:
-    bench = bench_of(tmp_path, "train.optimizer={name: gd, lr: 0.1}", "train.batch_size=all")
-    job = next(job for job in bench.plan if job.kind == "dense")
-    training = training_of(bench, job)
+    context = context_of(tmp_path, "train.optimizer={name: gd, lr: 0.1}", "train.batch_size=all")
+    job = next(job for job in context.plan if job.kind == "dense")
+    training = training_of(context, job)
     before = [p.detach().clone() for p in training.model.parameters()]
-    assert training.batch_size == bench.data(0).train_size == 1437 - 200
+    assert training.batch_size == context.data(0).train_size == 1437 - 200
     next(steps := training.steps())
     steps.close()
-    reference = bench.network(0)
-    x, y = (torch.cat(parts) for parts in zip(*bench.data(0).evaluation("train"), strict=True))
+    reference = context.network(0)
+    x, y = (torch.cat(parts) for parts in zip(*context.data(0).evaluation("train"), strict=True))
     grads = torch.autograd.grad(nn.functional.cross_entropy(reference(x), y), list(reference.parameters()))
     for p, start, g in zip(training.model.parameters(), before, grads, strict=True):
         torch.testing.assert_close(p.detach(), start - 0.1 * g, rtol=1e-5, atol=1e-7)
@@ -326,27 +326,27 @@ def test_what_a_package_is_needed_for_says_so_before_any_training(monkeypatch: p
 
 def test_a_batch_smaller_than_its_parts_and_batch_normalization_still_train(tmp_path: Path) -> None:
     for limit in (1002, 1005):  # last batches of 2 and of 5 examples
-        bench = bench_of(
+        context = context_of(
             tmp_path / str(limit),
             "train.accumulate=4",
             "model.norm=batch",
             "train.batch_size=50",
             f"data.limit={limit}",
         )
-        done(bench)
+        done(context)
 
 
 def test_a_last_batch_of_one_example_is_refused_where_batch_normalization_meets_it(tmp_path: Path) -> None:
     settings = ("model.norm=batch", "train.batch_size=50", "data.limit=1001")
     with pytest.raises(UsageError, match="the last of the batches of 50 would be one of 1001 examples alone"):
-        bench_of(tmp_path, *settings)
-    bench_of(tmp_path, "model.norm=layer", *settings[1:])
+        context_of(tmp_path, *settings)
+    context_of(tmp_path, "model.norm=layer", *settings[1:])
 
 
 def test_pruning_in_training_that_ends_before_the_rewind_point_is_refused(tmp_path: Path) -> None:
     during = "prune.during={start: 0it, end: 8it, every: 2it}"
     with pytest.raises(UsageError, match=r"prune\.during: from step 0, or the rewind point, to 8 is no stretch"):
-        bench_of(tmp_path, "prune.when=training", during, "rewind=10it")
+        context_of(tmp_path, "prune.when=training", during, "rewind=10it")
 
 
 def test_the_optimizers_of_controls_are_checked_like_those_of_the_training() -> None:
@@ -364,7 +364,7 @@ def test_the_optimizers_of_controls_are_checked_like_those_of_the_training() -> 
 def test_a_control_of_full_batches_is_held_to_the_rewind_point_in_its_own_steps(tmp_path: Path) -> None:
     control = "branches=[{name: retrain, optimizer: {name: gd, lr: 0.1, batch_size: all}}]"
     with pytest.raises(UsageError, match=r"rewind: 5it is not before the end of training at step 2 \(gd\)"):
-        bench_of(tmp_path, control, "train.length=2ep", "rewind=5it")
+        context_of(tmp_path, control, "train.length=2ep", "rewind=5it")
 
 
 def test_a_control_that_transfer_makes_too_is_refused() -> None:
@@ -387,17 +387,17 @@ def test_full_batches_on_other_data_are_all_of_that_data(tmp_path: Path) -> None
     text = TEXT.replace("{name: digits, validation: 200}", "{name: mnist1d, samples: 600, validation: 100}")
     control = "branches=[{name: other_data, dataset: {name: mnist1d, samples: 1000, seed: 7}}]"
     recipe = parse_recipe(text, "s.yaml", ["train.optimizer={name: gd, lr: 0.1, batch_size: all}", control])
-    bench = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
-    training = training_of(bench, next(job for job in bench.plan if job.kind == "branch"))
-    assert (bench.data(0).train_size, training.batch_size) == (380, 700)
+    context = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
+    training = training_of(context, next(job for job in context.plan if job.kind == "branch"))
+    assert (context.data(0).train_size, training.batch_size) == (380, 700)
 
 
 def test_a_network_that_diverges_before_its_first_rewind_point_is_a_diverged_row(tmp_path: Path) -> None:
     from tests.support.studies import view_of
 
-    bench = bench_of(tmp_path, "rewind=[5it, 10it]", "train.optimizer={name: sgd, lr: 1e30}")
-    list(work(bench))
-    table = view_of("means", bench.plan, records(bench.plan, bench.store))
+    context = context_of(tmp_path, "rewind=[5it, 10it]", "train.optimizer={name: sgd, lr: 1e30}")
+    list(work(context))
+    table = view_of("means", context.plan, records(context.plan, context.store))
     assert [row["dense_diverged"] is not None for row in table] == [True, True]
 
 
@@ -419,13 +419,13 @@ def test_bf16_on_a_processor_without_it_says_what_it_costs(
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         monkeypatch.setattr(platform, "machine", lambda: "x86_64")
         caplog.clear()
-        bench_of(tmp_path, "train.precision=bf16")
+        context_of(tmp_path, "train.precision=bf16")
         assert [record.getMessage().startswith("train.precision: this processor") for record in caplog.records] == (
             [True] * told
         )
     caplog.clear()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    bench_of(tmp_path)
+    context_of(tmp_path)
     assert not caplog.records
 
 

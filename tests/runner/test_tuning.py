@@ -59,9 +59,9 @@ def problems(*overrides: str) -> list[str]:
 
 
 def ran(folder: Path, *overrides: str) -> tuple[Plan, dict[str, Record], Store, list[Any]]:
-    bench = prepare(Request(study(*overrides), folder, folder, device="cpu", deterministic=True))
-    events = list(work(bench))
-    return bench.plan, records(bench.plan, bench.store), bench.store, events
+    context = prepare(Request(study(*overrides), folder, folder, device="cpu", deterministic=True))
+    events = list(work(context))
+    return context.plan, records(context.plan, context.store), context.store, events
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,9 @@ def test_the_chosen_rate_is_the_best_of_trainings_made_by_hand(finished: Any) ->
         text = TEXT.replace("tune: {trials: 3, seeds: [77, 78]}\ntransfer: {levels: 2}", "")
         sets = [f"train.optimizer={{name: momentum, lr: {rate}}}", "seeds=[77, 78]", "prune.levels=0"]
         alone = parse_recipe(text, "alone.yaml", sets)
-        bench = prepare(Request(alone, store.root, store.root / "alone", device="cpu", deterministic=True))
-        list(work(bench))
-        found = records(bench.plan, bench.store).values()
+        context = prepare(Request(alone, store.root, store.root / "alone", device="cpu", deterministic=True))
+        list(work(context))
+        found = records(context.plan, context.store).values()
         means[rate] = sum(record.metrics["best_accuracy"]["validation_accuracy"] for record in found) / 2
     stored = store.read_json(choice.key, "metrics.json")
     assert {row["lr"]: row["validation_accuracy"] for row in stored["trials"]} == pytest.approx(means, abs=1e-12)
@@ -141,9 +141,9 @@ def test_trials_never_read_the_test_set(tmp_path: Path, monkeypatch: pytest.Monk
         return original(self, part, *args)
 
     monkeypatch.setattr(Data, "evaluation", evaluation)
-    bench = prepare(Request(study(), tmp_path, tmp_path, device="cpu"))
-    for event in work(bench):
-        if event.kind == "done" and bench.plan.jobs[event.key].kind == "choice":
+    context = prepare(Request(study(), tmp_path, tmp_path, device="cpu"))
+    for event in work(context):
+        if event.kind == "done" and context.plan.jobs[event.key].kind == "choice":
             break
     assert set(read) == {"validation"}
 
@@ -177,14 +177,14 @@ def test_a_transfer_starts_from_the_ticket_with_a_fresh_other_optimizer(finished
     """Retrained by hand: adam's mask on the seed's initialization, trained with momentum in its own batches."""
     planned, _, store, _ = finished
     from lottery.runner.assemble import training_of
-    from lottery.runner.context import Bench
+    from lottery.runner.context import RunContext
 
-    bench = prepare(Request(study(), store.root, store.root, device="cpu", deterministic=True))
-    assert isinstance(bench, Bench)
+    context = prepare(Request(study(), store.root, store.root, device="cpu", deterministic=True))
+    assert isinstance(context, RunContext)
     job = next(job for job in planned if job.transfer == 2 and job.place == 0)
-    training = training_of(bench, job)
+    training = training_of(context, job)
     assert isinstance(training.optimizer, torch.optim.SGD)
-    assert training.batch_size == bench.data(0).train_size
+    assert training.batch_size == context.data(0).train_size
     assert training.optimizer.state_dict()["state"] == {}
 
 

@@ -25,7 +25,7 @@ from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, unpack
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.store.store import Store
@@ -35,7 +35,7 @@ from lottery.tickets.export import export
 from lottery.tickets.file import Ticket, read
 from lottery.tickets.forms import export as export_network
 from lottery.tickets.measures import measured
-from lottery.tickets.retrain import bench_of, retrain
+from lottery.tickets.retrain import context_of_ticket, retrain
 from lottery.values import Component
 
 TEXT = """
@@ -58,22 +58,22 @@ CPU = machine("cpu", deterministic=True)
 
 @dataclass(frozen=True)
 class Study:
-    bench: Bench
+    context: RunContext
     folder: Path
 
     @property
     def store(self) -> Store:
-        return self.bench.store
+        return self.context.store
 
     def ticket(self, level: int, to: str = "0it") -> Job:
-        jobs = [job for job in self.bench.plan if job.kind == "ticket" and job.level == level]
+        jobs = [job for job in self.context.plan if job.kind == "ticket" and job.level == level]
         return next(job for job in jobs if job.rewind is not None and str(job.rewind.to) == to)
 
 
 def run(text: str, folder: Path) -> Study:
-    bench = prepare(Request(parse_recipe(text, "r.yaml"), folder, folder / "store", device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return Study(bench, folder)
+    context = prepare(Request(parse_recipe(text, "r.yaml"), folder, folder / "store", device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return Study(context, folder)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,8 @@ def apart(content: bytes) -> File:
 
 
 def failed(ticket: Ticket, study: Study, *, again: bool = False, data: bool = False) -> set[str]:
-    bench = bench_of(ticket, study.bench.splits, CPU, study.folder / "nothing") if data or again else None
-    return {finding.name for finding in checks(ticket, bench, again=again) if not finding.holds}
+    context = context_of_ticket(ticket, study.context.splits, CPU, study.folder / "nothing") if data or again else None
+    return {finding.name for finding in checks(ticket, context, again=again) if not finding.holds}
 
 
 def accuracy(file: File) -> None:
@@ -375,8 +375,8 @@ def test_an_edit_that_only_training_the_chain_again_finds_is_named_as_said(
     file = opened(study)
     edit(file)
     ticket = file.seal(tmp_path)
-    bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
-    said = {finding.name for finding in findings(ticket, bench, again=True) if finding.holds is None}
+    context = context_of_ticket(ticket, study.context.splits, CPU, tmp_path)
+    said = {finding.name for finding in findings(ticket, context, again=True) if finding.holds is None}
     assert failed(ticket, study, data=True) == set() and name in said
 
 
@@ -403,8 +403,8 @@ def test_weights_that_cannot_be_measured_are_wrong(study: Study, tmp_path: Path)
 def test_data_that_are_others_are_wrong_and_prove_nothing_else(study: Study, tmp_path: Path) -> None:
     ticket = opened(study).seal(tmp_path)
     other = load(Component("matrix_factorization"), tmp_path)
-    bench = bench_of(ticket, other, CPU, tmp_path)
-    assert {finding.name for finding in checks(ticket, bench, again=True) if not finding.holds} == {"data"}
+    context = context_of_ticket(ticket, other, CPU, tmp_path)
+    assert {finding.name for finding in checks(ticket, context, again=True) if not finding.holds} == {"data"}
 
 
 EVIDENCE: list[dict[str, Any]] = [
@@ -479,8 +479,8 @@ def test_nothing_that_a_file_is_trained_to_can_stand_in_for_a_result_of_a_study(
     planted = retrain(ticket, study.folder, folder, device="cpu", deterministic=True)
     assert planted.identical and ticket.key == study.ticket(2).key
     assert {manifest.key for manifest in store.manifests()} - before == {planted.key}
-    bench = prepare(Request(study.bench.plan.recipe, study.folder, folder, device="cpu", deterministic=True))
-    assert [event.kind for event in work(bench) if event.kind in ("start", "done", "failed")] == ["start", "done"]
+    context = prepare(Request(study.context.plan.recipe, study.folder, folder, device="cpu", deterministic=True))
+    assert [event.kind for event in work(context) if event.kind in ("start", "done", "failed")] == ["start", "done"]
     for name in ("mask.safetensors", "weights.safetensors"):
         assert store.read(ticket.key, name) == study.store.read(ticket.key, name)
 
@@ -492,7 +492,7 @@ def test_a_retraining_has_the_key_of_all_that_the_file_says(study: Study, tmp_pa
         file = opened(study)
         edit(file)
         keys.append(file.seal(tmp_path).retraining(deterministic=True).key)
-    assert len(set(keys)) == len(keys) and not set(keys) & set(study.bench.plan.jobs)
+    assert len(set(keys)) == len(keys) and not set(keys) & set(study.context.plan.jobs)
 
 
 # Files as they were written
@@ -562,7 +562,7 @@ def of_a_kind(tmp_path_factory: pytest.TempPathFactory) -> OfAKind:
             assert old in text
             text = text.replace(old, new)
         study, found = run(text, folder), []
-        for job in study.bench.plan:
+        for job in study.context.plan:
             if job.kind == "ticket":
                 (folder / "a.ticket").write_bytes(export(study.store, job.key, folder))
                 found.append(read(folder / "a.ticket"))
@@ -576,8 +576,8 @@ def test_nothing_is_wrong_of_a_genuine_file(kind: str, of_a_kind: OfAKind, tmp_p
     study, tickets = of_a_kind(kind)
     assert tickets
     for ticket in tickets:
-        bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
-        found = list(findings(ticket, bench, again=True))
+        context = context_of_ticket(ticket, study.context.splits, CPU, tmp_path)
+        found = list(findings(ticket, context, again=True))
         assert [finding for finding in [*findings(ticket), *found] if finding.holds is False] == []
         proven = {finding.name for finding in found if finding.holds}
         assert {"key", "recipe", "rate", "mask", "density", "weights", "step", "steps", "trained weights"} <= proven
@@ -623,8 +623,8 @@ def test_start_weights_of_another_machine_may_differ_by_its_rounding(
     def holds(noise: float) -> bool | None:
         file.tensors[name][0] += noise
         ticket = file.seal(tmp_path)
-        bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
-        return next(finding.holds for finding in findings(ticket, bench) if finding.name == "start weights")
+        context = context_of_ticket(ticket, study.context.splits, CPU, tmp_path)
+        return next(finding.holds for finding in findings(ticket, context) if finding.name == "start weights")
 
     assert holds(0) is False
     file.about["evidence"]["environment"]["device"] = "another processor"
@@ -636,7 +636,9 @@ def test_exports_carry_the_weights_of_the_accuracy_that_is_told(of_a_kind: OfAKi
     study, (ticket, *_) = of_a_kind("three readings")
     rows = ticket.evidence["ticket"]
     assert len({rows[name]["step"] for name in READINGS}) > 1 and rows["best_accuracy"]["step"] < rows["end"]["step"]
-    ((x, y),) = bench_of(ticket, study.bench.splits, CPU, tmp_path).data(ticket.seed).evaluation("test", 10**6)
+    ((x, y),) = (
+        context_of_ticket(ticket, study.context.splits, CPU, tmp_path).data(ticket.seed).evaluation("test", 10**6)
+    )
     found = {}
     for at in (None, *READINGS):
         found[at], (told,) = export_network(study.store, ticket.key, study.folder, "dense", at=at)
@@ -662,12 +664,12 @@ def test_without_a_validation_split_exports_carry_the_weights_of_the_end(of_a_ki
 def test_the_measures_of_a_file_are_those_of_a_pass_over_the_test_split(study: Study, tmp_path: Path) -> None:
     """By hand: the network of the kept weights, all test examples in one batch."""
     ticket = opened(study).seal(tmp_path)
-    bench = bench_of(ticket, study.bench.splits, CPU, tmp_path)
+    context = context_of_ticket(ticket, study.context.splits, CPU, tmp_path)
     model = ticket.blank()
     model.load_state_dict(unpack(ticket.trained("end"), ticket.mask))
-    ((x, y),) = bench.data(0).evaluation("test", 10**6)
+    ((x, y),) = context.data(0).evaluation("test", 10**6)
     with torch.no_grad():
         accuracy = float((model.eval()(x).argmax(1) == y).double().mean())
-    here = measured(ticket, bench, "end")
+    here = measured(ticket, context, "end")
     assert set(here) == {f"{part}_{name}" for part in ("validation", "test") for name in ("loss", "accuracy")}
     assert here["test_accuracy"] == ticket.evidence["ticket"]["end"]["test_accuracy"] == pytest.approx(accuracy, 1e-12)

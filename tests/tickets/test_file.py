@@ -50,9 +50,9 @@ Finished = tuple[Plan, Store, Path]
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("made")
     recipe = parse_recipe(TEXT, "made.yaml")
-    bench = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench.plan, bench.store, folder
+    context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context.plan, context.store, folder
 
 
 def key_of(finished: Finished, kind: str = "ticket", **about: object) -> str:

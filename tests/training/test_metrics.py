@@ -26,7 +26,7 @@ from lottery.recipe.readings import READINGS
 from lottery.report.content import collect
 from lottery.results.record import records
 from lottery.results.study import Study
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.stored_level import StoredLevel
@@ -139,18 +139,18 @@ def test_what_is_not_asked_for_is_not_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
     folder = tmp_path_factory.mktemp("metrics")
-    bench = prepare(Request(recipe_of(), folder, folder / "store", device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done", "found"}
-    return bench
+    context = prepare(Request(recipe_of(), folder, folder / "store", device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
+    return context
 
 
-def study_of(bench: Bench) -> Study:
-    return Study(bench.plan, records(bench.plan, bench.store), bench.store)
+def study_of(context: RunContext) -> Study:
+    return Study(context.plan, records(context.plan, context.store), context.store)
 
 
-def test_they_are_measured_at_the_steps_of_accuracy_on_both_sets(finished: Bench) -> None:
+def test_they_are_measured_at_the_steps_of_accuracy_on_both_sets(finished: RunContext) -> None:
     (job,) = [job for job in finished.plan if job.kind == "ticket" and job.place == 0]
     metrics = finished.store.read_json(job.key, "metrics.json")
     model = finished.blank()
@@ -169,9 +169,9 @@ def test_they_are_measured_at_the_steps_of_accuracy_on_both_sets(finished: Bench
     assert all("validation_top5" in row and "test_top5" not in row for row in metrics["curve"])
 
 
-def test_they_change_no_other_number_and_no_trial(finished: Bench, tmp_path: Path) -> None:
+def test_they_change_no_other_number_and_no_trial(finished: RunContext, tmp_path: Path) -> None:
     plain = prepare(Request(recipe_of("metrics=[]"), tmp_path, tmp_path, device="cpu", deterministic=True))
-    trials = [[job.key for job in bench.plan if job.kind in ("trial", "choice")] for bench in (finished, plain)]
+    trials = [[job.key for job in context.plan if job.kind in ("trial", "choice")] for context in (finished, plain)]
     assert trials[0] == trials[1]
     list(work(plain))
     for asked, not_asked in zip(finished.plan, plain.plan, strict=True):
@@ -186,7 +186,7 @@ def test_they_change_no_other_number_and_no_trial(finished: Bench, tmp_path: Pat
             assert files[0] == files[1]
 
 
-def test_tables_have_a_column_for_each_network_and_measure(finished: Bench) -> None:
+def test_tables_have_a_column_for_each_network_and_measure(finished: RunContext) -> None:
     study = study_of(finished)
     (row, _) = rows_of(study, "means")
     for network in ("dense", "ticket", "shuffle"):
@@ -203,7 +203,7 @@ def test_tables_have_a_column_for_each_network_and_measure(finished: Bench) -> N
         assert b"top5" in render([row], form).replace(b"\\_", b"_")
 
 
-def test_the_report_says_what_they_are(finished: Bench) -> None:
+def test_the_report_says_what_they_are(finished: RunContext) -> None:
     section = next(each for each in collect(study_of(finished)).sections if each.name == "accuracy")
     assert "Top-5 accuracy is the share of test examples" in section.explanation
     assert "ticket_balanced_accuracy" in section.tables[0].rows[0]
@@ -216,7 +216,7 @@ def test_columns_are_those_that_are_asked_for() -> None:
     )
 
 
-def test_the_audit_is_content_and_reads_them_as_test_values(finished: Bench) -> None:
+def test_the_audit_is_content_and_reads_them_as_test_values(finished: RunContext) -> None:
     assert all(row["ok"] for row in rows_of(study_of(finished), "audit"))
     study = study_of(finished)
     record = next(record for record in study.found.values() if record.job.kind == "ticket")
@@ -237,7 +237,7 @@ def test_one_step_has_one_value_of_each_and_no_row_of_the_curve_a_test_value() -
     assert list(protocol_checks.leaks(metrics)) == ["test values stand in curve"]
 
 
-def test_a_ticket_file_trains_what_its_key_stands_for(finished: Bench, tmp_path: Path) -> None:
+def test_a_ticket_file_trains_what_its_key_stands_for(finished: RunContext, tmp_path: Path) -> None:
     (job,) = [job for job in finished.plan if job.kind == "ticket" and job.place == 0]
     (tmp_path / "a.ticket").write_bytes(export(finished.store, job.key, tmp_path))
     ticket = read(tmp_path / "a.ticket")

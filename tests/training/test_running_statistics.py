@@ -24,7 +24,7 @@ from lottery.recipe.load import Recipe, parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
-from lottery.runner.context import Bench
+from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.training import running_statistics as recalibration
@@ -63,19 +63,21 @@ def study(*overrides: str) -> Recipe:
     return parse_recipe(TEXT, "masks.yaml", overrides)
 
 
-def bench_of(folder: Path, *overrides: str) -> Bench:
+def context_of(folder: Path, *overrides: str) -> RunContext:
     return prepare(Request(study(*overrides), folder, folder, device="cpu", deterministic=True, checkpoint_seconds=0))
 
 
-def run(bench: Bench) -> dict[str, Record]:
-    list(work(bench))
-    return {r.job.branch.label if r.job.branch else r.job.kind: r for r in records(bench.plan, bench.store).values()}
+def run(context: RunContext) -> dict[str, Record]:
+    list(work(context))
+    return {
+        r.job.branch.label if r.job.branch else r.job.kind: r for r in records(context.plan, context.store).values()
+    }
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, dict[str, Record]]:
-    bench = bench_of(tmp_path_factory.mktemp("masks"))
-    return bench, run(bench)
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunContext, dict[str, Record]]:
+    context = context_of(tmp_path_factory.mktemp("masks"))
+    return context, run(context)
 
 
 def convolutional(*more: nn.Module) -> nn.Sequential:
@@ -254,25 +256,25 @@ def evaluated(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
     return float(functional.cross_entropy(scores, y)), float((scores.argmax(1) == y).sum()) / len(y)
 
 
-def by_hand(bench: Bench, weights: dict[str, Tensor]) -> dict[str, float]:
+def by_hand(context: RunContext, weights: dict[str, Tensor]) -> dict[str, float]:
     """Loss and accuracy of a network with statistics of its own."""
-    model = bench.blank()
+    model = context.blank()
     model.load_state_dict(weights)
-    x, y = (torch.cat(values) for values in zip(*bench.data(0).evaluation("train"), strict=True))
+    x, y = (torch.cat(values) for values in zip(*context.data(0).evaluation("train"), strict=True))
     assert len(x) == 330
     update_bn(list(zip(x.split(50), y.split(50), strict=True)), model)
     found: dict[str, float] = {}
     for part in ("validation", "test"):
-        x, y = (torch.cat(values) for values in zip(*bench.data(0).evaluation(part), strict=True))  # type: ignore[arg-type]
+        x, y = (torch.cat(values) for values in zip(*context.data(0).evaluation(part), strict=True))  # type: ignore[arg-type]
         found[f"{part}_loss"], found[f"{part}_accuracy"] = evaluated(model, x, y)
     return found
 
 
-def ticket_weights(bench: Bench, found: dict[str, Record], job: Job) -> dict[str, Tensor]:
+def ticket_weights(context: RunContext, found: dict[str, Record], job: Job) -> dict[str, Tensor]:
     """The ticket at the rewind point, read from the store."""
     assert job.point is not None
-    point = bench.store.read_tensors(job.point, "state.safetensors")
-    mask = Mask.unpack(*decode(bench.store.read(found["ticket"].job.key, "mask.safetensors")))
+    point = context.store.read_tensors(job.point, "state.safetensors")
+    mask = Mask.unpack(*decode(context.store.read(found["ticket"].job.key, "mask.safetensors")))
     weights = {name.removeprefix("model/"): value for name, value in point.items() if name.startswith("model/")}
     return {name: value * mask[name] if name in mask else value for name, value in weights.items()}
 
@@ -283,35 +285,35 @@ def assert_measured(row: dict[str, Any], expected: dict[str, float]) -> None:
 
 
 def test_a_supermask_is_measured_with_statistics_of_its_own(finished: Any) -> None:
-    bench, found = finished
+    context, found = finished
     job, metrics = found["supermask"].job, found["supermask"].metrics
-    weights = ticket_weights(bench, found, job)
-    expected = by_hand(bench, weights)
+    weights = ticket_weights(context, found, job)
+    expected = by_hand(context, weights)
     for when in READINGS:
         assert_measured(metrics[when], expected)
     assert_measured(metrics["curve"][0], {n: v for n, v in expected.items() if n.startswith("validation")})
-    stale = bench.blank()
+    stale = context.blank()
     stale.load_state_dict(weights)
-    x, y = next(bench.data(0).evaluation("test"))
+    x, y = next(context.data(0).evaluation("test"))
     assert evaluated(stale, x, y)[1] != expected["test_accuracy"]  # the test can fail
 
 
 @pytest.mark.parametrize("name", ["edge_popup", "learned_supermask"])
 def test_learned_masks_are_measured_with_statistics_of_the_evaluated_network(finished: Any, name: str) -> None:
-    bench, found = finished
+    context, found = finished
     job, metrics = found[name].job, found[name].metrics
-    training = training_of(bench, job)
+    training = training_of(context, job)
     seen: dict[int, dict[str, Tensor]] = {0: effective(training)}
     for step in training.steps():
         seen[step] = effective(training)
     assert training.metrics() == {key: metrics[key] for key in (*READINGS, "curve")}
     for row in [*metrics["curve"], *(metrics[reading] for reading in READINGS)]:
-        expected = by_hand(bench, seen[row["step"]])
+        expected = by_hand(context, seen[row["step"]])
         assert_measured(row, {name: value for name, value in expected.items() if name in row})
-    stale = bench.blank()
+    stale = context.blank()
     stale.load_state_dict(seen[23])  # the last step before which nothing was measured
-    x, y = next(bench.data(0).evaluation("test"))
-    assert evaluated(stale, x, y)[1] != by_hand(bench, seen[23])["test_accuracy"]  # the test can fail
+    x, y = next(context.data(0).evaluation("test"))
+    assert evaluated(stale, x, y)[1] != by_hand(context, seen[23])["test_accuracy"]  # the test can fail
 
 
 def effective(training: Training) -> dict[str, Tensor]:
@@ -329,10 +331,10 @@ def effective(training: Training) -> dict[str, Tensor]:
 
 
 def test_recalibration_leaves_the_training_of_a_mask_as_it_was_to_the_bit(finished: Any) -> None:
-    bench, found = finished
+    context, found = finished
     ends = []
     for recalibrated in (True, False):
-        training = training_of(bench, found["learned_supermask"].job)
+        training = training_of(context, found["learned_supermask"].job)
         if not recalibrated:
             training.before_measuring = lambda: None
         list(training.steps())
@@ -341,43 +343,43 @@ def test_recalibration_leaves_the_training_of_a_mask_as_it_was_to_the_bit(finish
 
 
 def test_a_study_of_masks_alone_stopped_anywhere_continues_to_the_same_bytes(finished: Any, tmp_path: Path) -> None:
-    bench, _ = finished
+    context, _ = finished
     request = Request(study(), tmp_path, tmp_path, device="cpu", deterministic=True, checkpoint_seconds=0)
     for steps in (53, 8, 11):  # the second and third sessions end where something is measured, and between
         run_until_stopped(request, steps)
     list(work(prepare(request)))
-    assert contents(tmp_path) == contents(bench.store.root)
+    assert contents(tmp_path) == contents(context.store.root)
 
 
 def test_controls_that_train_their_weights_are_not_recalibrated(finished: Any) -> None:
-    bench, found = finished
+    context, found = finished
     for kind in ("dense", "ticket"):
-        training = training_of(bench, found[kind].job)
+        training = training_of(context, found[kind].job)
         before = state(training.model)
         training.before_measuring()
         assert same(state(training.model), before)
 
 
 def test_statistics_of_its_own_need_no_validation_split(tmp_path: Path) -> None:
-    bench = bench_of(tmp_path, "data.validation=0", "branches=[supermask]")
-    found = run(bench)
+    context = context_of(tmp_path, "data.validation=0", "branches=[supermask]")
+    found = run(context)
     job, metrics = found["supermask"].job, found["supermask"].metrics
-    expected = by_hand_without_validation(bench, ticket_weights(bench, found, job))
+    expected = by_hand_without_validation(context, ticket_weights(context, found, job))
     assert metrics["end"]["test_accuracy"] == expected and metrics["early_stop"] is None
 
 
-def by_hand_without_validation(bench: Bench, weights: dict[str, Tensor]) -> float:
-    model = bench.blank()
+def by_hand_without_validation(context: RunContext, weights: dict[str, Tensor]) -> float:
+    model = context.blank()
     model.load_state_dict(weights)
-    update_bn([x for x, _ in bench.data(0).evaluation("train", 50)], model)
-    x, y = next(bench.data(0).evaluation("test"))
+    update_bn([x for x, _ in context.data(0).evaluation("train", 50)], model)
+    x, y = next(context.data(0).evaluation("test"))
     return evaluated(model, x, y)[1]
 
 
 def test_steps_of_one_example_are_recalibrated_in_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps of more than one position can be trained one example at a time; the statistics of a joined odd one too."""
     overrides = ("model={name: conv2, width: 4, hidden: 8, norm: batch}", "train.batch_size=1", "data.limit=5")
-    bench = bench_of(tmp_path, *overrides, "branches=[supermask]")
+    context = context_of(tmp_path, *overrides, "branches=[supermask]")
     sizes: list[list[int]] = []
     original = recalibration.without_a_last_one_alone
 
@@ -388,7 +390,7 @@ def test_steps_of_one_example_are_recalibrated_in_pairs(tmp_path: Path, monkeypa
             yield x, y
 
     monkeypatch.setattr(recalibration, "without_a_last_one_alone", joined)
-    run(bench)
+    run(context)
     assert sizes == [[2, 3], [2, 3]]  # before the validation and before the test split
 
 
@@ -403,7 +405,7 @@ def test_statistics_that_overflow_are_a_divergence_even_where_losses_are_finite(
     """An infinite variance normalizes to 0: the network is constant, its loss finite. Only with the statistics of the
     rewind point, before the first step, is the loss not finite."""
     branches = f"branches=[{{name: {control}, magnitude: 1e+25}}]"
-    found = run(bench_of(tmp_path, branches, f"data.validation={validation}"))
+    found = run(context_of(tmp_path, branches, f"data.validation={validation}"))
     (job,) = [record.job for record in found.values() if record.job.branch]
     record = next(record for record in found.values() if record.job is job)
     assert record.diverged == (4 if "supermask" in control else 0 if validation else 8)
@@ -414,9 +416,9 @@ def test_statistics_that_overflow_are_a_divergence_even_where_losses_are_finite(
 def test_statistics_that_leave_the_finite_between_evaluations_are_seen_before_anything_is_kept(
     tmp_path: Path, validation: int
 ) -> None:
-    bench = bench_of(tmp_path, f"data.validation={validation}", "rewind=3it")
-    job = next(job for job in bench.plan if job.kind == "rewind")
-    training = training_of(bench, job)
+    context = context_of(tmp_path, f"data.validation={validation}", "rewind=3it")
+    job = next(job for job in context.plan if job.kind == "rewind")
+    training = training_of(context, job)
     steps = training.steps()
     next(steps)
     training.statistics[-1][0] = torch.inf
@@ -429,4 +431,4 @@ def test_an_untrained_network_whose_outputs_overflow_is_diverged_without_a_valid
     branches = "branches=[{name: supermask, weights: constant, magnitude: 1e+25}]"
     for validation in (0, 200):
         overrides = (branches, f"data.validation={validation}", "model.norm=none")
-        assert run(bench_of(tmp_path / str(validation), *overrides))["supermask"].diverged == 4
+        assert run(context_of(tmp_path / str(validation), *overrides))["supermask"].diverged == 4

@@ -345,9 +345,9 @@ def test_nothing_hinders_claims_on_trainings_as_they_were_planned(tmp_path: Path
     settings = [f"branches=[{', '.join(branches)}]", "train.length=10it", "train.evaluate_every=5it"]
     settings.append(f"replicates={json.dumps({'source': 's', 'claims': written})}")
     recipe = parse_recipe(TEXT, "hand.yaml", settings)
-    bench = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu", deterministic=True))
-    assert {event.kind for event in work(bench)} <= {"start", "progress", "done"}
-    table = rows_of(Study(bench.plan, records(bench.plan, bench.store), bench.store), "replication")
+    context = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu", deterministic=True))
+    assert {event.kind for event in work(context)} <= {"start", "progress", "done"}
+    table = rows_of(Study(context.plan, records(context.plan, context.store), context.store), "replication")
     assert [(row["n"], row["note"]) for row in table] == [(2, "level 1 at 50 %")] * 4
 
 
