@@ -94,7 +94,7 @@ def test_without_a_part_of_the_state_the_bytes_differ(
 def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lottery.results import artifacts
+    from lottery.runner import stored_level
 
     def run(store: Path) -> dict[str, bytes]:
         overrides = (*STUDY[:2], "prune.levels=1", "branches=[]")
@@ -103,7 +103,7 @@ def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
         return {name: data for name, data in contents(store).items() if "metrics" in name}
 
     right = run(tmp_path / "right")
-    read = artifacts.read_state
+    read = stored_level.read_state
 
     def no_buffers(store: Store, key: str) -> Any:
         tensors, values = read(store, key)
@@ -114,7 +114,7 @@ def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
         return {n: torch.zeros_like(t) if "exp_avg" in n else t for n, t in tensors.items()}, values
 
     for name, mutant in (("buffers", no_buffers), ("moments", no_moments)):
-        monkeypatch.setattr(artifacts, "read_state", mutant)
+        monkeypatch.setattr(stored_level, "read_state", mutant)
         wrong = run(tmp_path / name)
         assert wrong.keys() == right.keys()
         assert wrong != right
