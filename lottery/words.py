@@ -1,11 +1,8 @@
-"""Numbers in sentences."""
+"""Numbers and keys in sentences."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+KEY_DIGITS = 12  # enough to tell the jobs of a store apart; `lottery show` takes as many
 
 
 def counted(number: int, thing: str) -> str:
@@ -23,3 +20,8 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def short(key: str) -> str:
+    """Return the first digits of a key or of another sha256, as everything that a person reads shows it."""
+    return key[:KEY_DIGITS]

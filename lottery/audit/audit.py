@@ -15,10 +15,10 @@ from lottery.audit.evidence import Evidence, Facts, changes_of, facts_of
 from lottery.audit.last_rates import causes, with_last_rate
 from lottery.audit.mask_evidence import Masks
 from lottery.plan.jobs import MEASURED
-from lottery.plan.keys import DIGITS
 from lottery.plan.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.results.study import once
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -303,7 +303,7 @@ def _row(study: Study, labels: list[str], same: list[Finding]) -> Row:
         "level": level if alone else None,
         "kind": kind,
         "branch": column if kind == "branch" else None,
-        "key": finding.key[:DIGITS] or None,
+        "key": short(finding.key) or None,
         "field": finding.field,
         "ticket": finding.ours or None,
         "dense": finding.dense or None,

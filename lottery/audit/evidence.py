@@ -15,6 +15,7 @@ from lottery.plan.keys import digest
 from lottery.plan.origins import Origin, carries_state, origin_of
 from lottery.recipe.tuning import choose
 from lottery.values import Component, Duration
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.results.record import Record
@@ -123,20 +124,20 @@ class Evidence:
     def _choice(self, key: str) -> Choice:
         identity, chosen = self.identity(key) or {}, self._json(key, "metrics.json")
         if chosen is None or not {"trials", "by", "report"} <= identity.keys():
-            return Choice(None, "chosen, how is not in the store", (("tuning", f"there is no choice {key[:12]}"),))
+            return Choice(None, "chosen, how is not in the store", (("tuning", f"there is no choice {short(key)}"),))
         measures: dict[float, list[Any]] = {}
         seeds, problems = set(), []
         for trial in identity["trials"]:
             training, metrics = self.training(trial), self._json(trial, "metrics.json")
             if training is None or metrics is None:
-                problems.append(("tuning", f"the trial {trial[:12]} is not in the store"))
+                problems.append(("tuning", f"the trial {short(trial)} is not in the store"))
                 continue
             seeds.add(training.get("seed"))
             measures.setdefault(_rate_of(training), []).append(metrics.get(identity["report"]))
             leaks = protocol_checks.leaks(metrics, trial=True)
-            problems += [("test_use", f"{leak} of the trial {trial[:12]}") for leak in leaks]
+            problems += [("test_use", f"{leak} of the trial {short(trial)}") for leak in leaks]
             if not self.genuine(trial):
-                problems.append(("identity", f"the record of the trial {trial[:12]} is not what its key says"))
+                problems.append(("identity", f"the record of the trial {short(trial)} is not what its key says"))
         best = choose(list(measures.items()), identity["by"]) or {}
         if not problems and chosen.get("lr") != best.get("lr"):
             problems.append(("tuning", f"{chosen.get('lr')} was chosen, the best of the trials is {best.get('lr')}"))

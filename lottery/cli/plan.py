@@ -11,6 +11,7 @@ from lottery.cli import terminal
 from lottery.cli.listing import print_json
 from lottery.cli.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load
 from lottery.paths import data_root, store_root
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job, Plan
@@ -68,7 +69,7 @@ def plan(
 
     if every:
         for job in context.plan:
-            print(f"{job.key[:12]}  {states[job.key]:<12} {job.label}")
+            print(f"{short(job.key)}  {states[job.key]:<12} {job.label}")
     else:
         terminal.write(render(grouped(context.plan, states, told.by_job), "text"))
     how = "from finished jobs" if told.measured else "from a few steps timed now"

@@ -13,6 +13,7 @@ from lottery.cli.options import DataDir, Plugins, StoreDir, plug_in
 from lottery.errors import LotteryError, UsageError
 from lottery.paths import data_root, store_root
 from lottery.recipe.readings import READINGS
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.runner.execute import Progress
@@ -177,7 +178,7 @@ def retrain(
     else:
         print("different: the trained weights are not those of the ticket's maker")
     if store is not None:
-        print(f"kept as {compared.key[:12]} in {store}, a key of the file's own that no study reads")
+        print(f"kept as {short(compared.key)} in {store}, a key of the file's own that no study reads")
     for when, name, there, here in compared.measures:
         if not name.startswith("train"):
             print(

@@ -9,11 +9,11 @@ from itertools import groupby, zip_longest
 
 from lottery.analysis.labels import Row
 from lottery.formats.readable_columns import for_programs_only
+from lottery.words import short
 
 Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same names
 
 GAP = "  "
-KEY_DIGITS = 12  # of a job's key on a terminal: `lottery show` takes as many
 NOTES = ("note", "reason")  # columns of sentences, which stand below the table
 ALWAYS = ("optimizer", "found_with", "rewind", "density", "verdict")  # columns that stay, though all rows say the same
 FIRST = ("verdict", *NOTES)  # columns that the first block has, wherever they stand in the table
@@ -89,15 +89,15 @@ def _varying(table: Sequence[Row], cells: Cells) -> tuple[Cells, list[str]]:
             continue
         words = len(column) > 1 and isinstance(values[0], (str, bool)) and len(set(column)) == 1
         if words and name not in (*ALWAYS, *NOTES):
-            shared.append(f"{name} {_short(name, column[0])}")
+            shared.append(f"{name} {_shown(name, column[0])}")
         else:
             kept.append(name)
     lines = [f"all rows: {', '.join(shared)}"] if shared else []
-    return [{name: _short(name, row[name]) for name in kept} for row in cells], lines
+    return [{name: _shown(name, row[name]) for name in kept} for row in cells], lines
 
 
-def _short(name: str, cell: str) -> str:
-    return cell[:KEY_DIGITS] if name == "key" else cell
+def _shown(name: str, cell: str) -> str:
+    return short(cell) if name == "key" else cell
 
 
 def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]]:

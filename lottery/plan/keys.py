@@ -161,6 +161,3 @@ def point_label(to: Duration) -> str:
 def exact(number: float) -> Fraction:
     """The decimal fraction that was written: 0.2 is 1/5, not the nearest binary number."""
     return Fraction(Decimal(repr(number)))
-
-
-DIGITS = 12  # of a key, where a person reads it

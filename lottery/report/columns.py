@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lottery.formats.readable_columns import for_programs_only
-from lottery.plan.keys import DIGITS
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.analysis.labels import Row
@@ -228,7 +228,7 @@ def plain(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "key":
-        return str(value)[:DIGITS]
+        return short(str(value))
     if name in ("first", "last"):
         return moment(value)
     if isinstance(value, int) and abs(value) < LARGE:

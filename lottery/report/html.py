@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from lottery.plan.keys import DIGITS
 from lottery.report.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
 from lottery.report.svg import inline_svg, pixels
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.report.content import Report, Section, Table
@@ -49,7 +49,7 @@ def html(report: Report) -> bytes:
         moment=moment,
         drawing=inline_svg,
         pixels=pixels,
-        digits=DIGITS,
+        short=short,
         shapes=SHAPES,
         verdicts=VERDICTS,
     )

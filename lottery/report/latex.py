@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.plan.keys import DIGITS
 from lottery.report.columns import PLACE, Column, colophon, columns, in_common, is_sentence
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.report.content import Picture, Report, Section, Table
@@ -117,7 +117,7 @@ def _blocks(report: Report) -> Iterator[str]:
         yield rf"\textbf{{Mind:}} {_line(warning)}."
     for section in report.sections:
         yield from _section(report, section)
-    data = ", ".join(rf"{_line(name)} (\texttt{{{value[:DIGITS]}}})" for name, value in report.fingerprints.items())
+    data = ", ".join(rf"{_line(name)} (\texttt{{{short(value)}}})" for name, value in report.fingerprints.items())
     yield rf"{{\raggedright Data: {data}. {_line(colophon(report))}\par}}"
 
 
@@ -249,7 +249,7 @@ def _tabular(table: Table, rows: range, part: Sequence[Column], marks: Mapping[i
     body = []
     for place in rows:
         cells = " & ".join(_line(column.text(table.rows[place])) for column in part)
-        keys = ", ".join(key[:DIGITS] for key in table.keys[place])
+        keys = ", ".join(short(key) for key in table.keys[place])
         body.append(cells + marks.get(place, "") + r" \\" + (f" % {keys}" if keys else ""))
     headers = [_header(column.header) for column in part]
     lines = [" & ".join(_line(header[line]) for header in headers) + r" \\" for line in (0, 1)]

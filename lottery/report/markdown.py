@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from lottery.plan.keys import DIGITS
 from lottery.report.columns import colophon, columns, in_common
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.report.content import Report, Section, Table
@@ -75,7 +75,7 @@ def _table(report: Report, table: Table) -> str:
     """A pipe table, the first digits of its trainings' keys in the last column."""
     shown = columns(table, report.confidence)
     cells = [
-        [*(_line(column.text(row)) for column in shown), ", ".join(f"`{key[:DIGITS]}`" for key in keys)]
+        [*(_line(column.text(row)) for column in shown), ", ".join(f"`{short(key)}`" for key in keys)]
         for row, keys in zip(table.rows, table.keys, strict=True)
     ]
     return str(

@@ -16,6 +16,7 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import CHOSEN, READINGS, Reading
 from lottery.results.resolution import CORRECT
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
@@ -71,7 +72,7 @@ def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "
     metrics = store.read_json(key, "metrics.json")
     steps = {name: metrics[name]["step"] for name in READINGS if metrics.get(name)}
     if reading not in steps:
-        raise UsageError(f"{key[:12]}: has no {reading}; there are {', '.join(steps) or 'none: it diverged'}")
+        raise UsageError(f"{short(key)}: has no {reading}; there are {', '.join(steps) or 'none: it diverged'}")
     name = next(each for each in ("end", *CHOSEN) if steps.get(each) == steps[reading])
     packed = store.read_tensors(key, WEIGHTS[name])
     return packed if mask is None else unpack(packed, mask)
@@ -95,7 +96,7 @@ def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
     packed, head = decode(store.read(key, CORRECT))
     examples = int(head.get("examples", -1))
     if any(bits.dtype != torch.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):
-        raise DamagedFile(f"{key[:12]}: {CORRECT} has not a bit for each of {examples} examples")
+        raise DamagedFile(f"{short(key)}: {CORRECT} has not a bit for each of {examples} examples")
     found = {name: np.unpackbits(bits.numpy(), count=examples).astype(bool) for name, bits in packed.items()}
     return {name: torch.from_numpy(found[name]) for name in READINGS if name in found}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NOTED, NAME = "identities", "index"
 WORTH_A_NOTE = 500  # jobs read: fewer are read in less time than a person notices
-DIGITS = 20  # of a hash: enough to tell the jobs of one store apart
+HASH_DIGITS = 20  # enough to tell the jobs of one store apart
 OF_THIS_JOB = ("parent", "partner", "sample")  # what the same job of another seed has otherwise
 
 
@@ -56,7 +56,7 @@ def kin_of(identity: Mapping[str, Any]) -> Kin | None:
 
 
 def _hash(value: Any) -> str:
-    return digest_of_json(value)[:DIGITS]
+    return digest_of_json(value)[:HASH_DIGITS]
 
 
 @dataclass(frozen=True)

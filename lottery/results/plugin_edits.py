@@ -10,12 +10,11 @@ from lottery import registry
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.keys import digest, is_code, sources_in
 from lottery.store.manifest import KEY
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
     from lottery.store.store import Store
-
-DIGITS = 12  # of a key, where a person reads it
 
 Bare = tuple[str, frozenset[str]]  # hash of an identity without the sources in it, and these
 
@@ -54,7 +53,7 @@ def other_sources(plan: Plan, store: Store) -> list[str]:
     return [
         f"plugin {now}: {len(keys)} finished job{'' if one else 's'} {'is' if one else 'are'} {then}, and what is "
         "missing here differs from them in nothing else; put back the files to use them, or run the recipe for results "
-        f"of the new source (the old stay: lottery show {keys[0][:DIGITS]})"
+        f"of the new source (the old stay: lottery show {short(keys[0])})"
     ]
 
 

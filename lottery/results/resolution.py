@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lottery.errors import DamagedFile
 from lottery.files.read import parse_json
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.results.record import Record
@@ -42,9 +43,9 @@ def _examples(data: bytes, key: str) -> int:
     """Return what the head of the file names; read without the library of the tensors, which takes a second to load."""
     try:
         (size,) = struct.unpack_from("<Q", data)
-        examples = int(parse_json(data[8 : 8 + size], f"{key[:12]}: {CORRECT}")["__metadata__"]["examples"])
+        examples = int(parse_json(data[8 : 8 + size], f"{short(key)}: {CORRECT}")["__metadata__"]["examples"])
     except (struct.error, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{key[:12]}: {CORRECT} does not say how many test examples there are") from error
+        raise DamagedFile(f"{short(key)}: {CORRECT} does not say how many test examples there are") from error
     if examples < 1:
-        raise DamagedFile(f"{key[:12]}: {CORRECT} is of {examples} test examples")
+        raise DamagedFile(f"{short(key)}: {CORRECT} is of {examples} test examples")
     return examples

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.files import write
 from lottery.files.read import names_in
 from lottery.store.manifest import KEY
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
@@ -51,7 +52,7 @@ class Summary:
         counts = {"running": len(self.running), "interrupted": len(self.interrupted), "failed": len(self.failed)}
         counts["quarantined"] = self.quarantined
         lines.append(", ".join(f"{count:,} {name}" for name, count in counts.items()))
-        lines += [f"  {key[:12]}  {holder}" for key, holder in self.running.items()]
+        lines += [f"  {short(key)}  {holder}" for key, holder in self.running.items()]
         return "\n".join(lines)
 
 

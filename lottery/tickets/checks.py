@@ -35,6 +35,7 @@ from lottery.tickets.measures import Found, dense_measures, ticket_measures
 from lottery.training.state import load_optimizer
 from lottery.training.trainer import Diverged
 from lottery.values import Duration
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.runner.context import RunContext
@@ -92,7 +93,7 @@ def _key(ticket: Ticket, context: RunContext | None) -> Found:
         one["rewind"] == chain[0]["rewind"] and one["prune"].get("when") != "training" for one in chain[:-1]
     )
     levels = f"{len(chain) - 1} ticket{'s'[: len(chain) > 2]} down from its dense network"
-    return linked and kinds and alike, f"{ticket.key[:12]}, {levels}"
+    return linked and kinds and alike, f"{short(ticket.key)}, {levels}"
 
 
 def _recipe(ticket: Ticket, context: RunContext | None) -> Found:
@@ -252,21 +253,21 @@ def _trained(ticket: Ticket, context: RunContext | None) -> Found:
         return False, f"there for the steps {steps}, measured were {sorted(wanted)}"
     found = hashlib.sha256(encode(packed)).hexdigest()
     if found != ticket.evidence["trained_sha256"]:
-        return False, f"their hash is {found[:12]}, the evidence says {str(ticket.evidence['trained_sha256'])[:12]}"
-    return True, f"{found[:12]}, the hash in the evidence"
+        return False, f"their hash is {short(found)}, the evidence says {short(str(ticket.evidence['trained_sha256']))}"
+    return True, f"{short(found)}, the hash in the evidence"
 
 
 def _data(ticket: Ticket, context: RunContext | None) -> Found:
     wanted = ticket.training["fingerprint"]
     if context is None:
-        return None, f"{wanted[:12]}, inputs of shape {list(ticket.shape)}: not compared without data"
+        return None, f"{short(wanted)}, inputs of shape {list(ticket.shape)}: not compared without data"
     splits = context.splits
     found, shape = fingerprint(splits), tuple(splits.train_x.shape[1:])
     if found != wanted:
-        return False, f"their hash is {found[:12]}, the key's {wanted[:12]}"
+        return False, f"their hash is {short(found)}, the key's {short(wanted)}"
     fine = (shape, splits.classes) == (ticket.shape, ticket.classes)
     what = f"inputs of shape {list(shape)}, {splits.classes} classes"
-    return fine, f"{found[:12]}, {what}" + ("" if fine else f"; not {list(ticket.shape)}, {ticket.classes}")
+    return fine, f"{short(found)}, {what}" + ("" if fine else f"; not {list(ticket.shape)}, {ticket.classes}")
 
 
 _CHECKS: dict[str, Callable[[Ticket, RunContext | None], Found]] = {

@@ -18,6 +18,7 @@ from lottery.results.artifacts import pack, read_mask, read_state, read_trained
 from lottery.tickets.file import Identity, Ticket, written
 from lottery.tickets.recipe import check_sources, recipe_of
 from lottery.training.state import flatten, unflatten
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.pruning.mask import Mask
@@ -42,9 +43,9 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
     assert manifest is not None
     if "diverged" in metrics:
         raise UsageError(
-            f"{full[:12]}: this ticket's training diverged at step {metrics['diverged']}; there is nothing to export"
+            f"{short(full)}: this ticket's training diverged at step {metrics['diverged']}; there is nothing to export"
         )
-    check_sources(training, full[:12])
+    check_sources(training, short(full))
     rate = metrics.get("lr")
     recipe = recipe_of(training, identity["rewind"], rate, manifest.sessions[0].get("engine", "dense"))
     splits = load(recipe.data.component, data)
@@ -99,10 +100,12 @@ def _chain(store: Store, key: str) -> list[Identity]:
     chain = [store.read_json(key, "job.json")]
     if chain[0]["kind"] != "ticket":
         raise UsageError(
-            f"{key[:12]}: is the job of a {chain[0]['kind']}, not of a ticket; lottery table --view long lists keys"
+            f"{short(key)}: is the job of a {chain[0]['kind']}, not of a ticket; lottery table --view long lists keys"
         )
     if chain[0]["prune"].get("when") == "training":
-        raise UsageError(f"{key[:12]}: was pruned in the course of its training: no training of this mask alone exists")
+        raise UsageError(
+            f"{short(key)}: was pruned in the course of its training: no training of this mask alone exists"
+        )
     while chain[-1].get("parent") is not None:
         chain.append(store.read_json(chain[-1]["parent"], "job.json"))
     return chain
@@ -118,7 +121,7 @@ def _choice(store: Store, training: Identity, rate: float | None) -> list[Identi
         trial: Identity = store.read_json(key, "job.json")
         if trial["training"]["optimizer"].get("lr") == rate:
             return [choice, trial]
-    raise DamagedFile(f"{chosen['chosen'][:12]}: chose the learning rate {rate}, which none of its trials has")
+    raise DamagedFile(f"{short(chosen['chosen'])}: chose the learning rate {rate}, which none of its trials has")
 
 
 def _measured(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from lottery.results.artifacts import unpack
 from lottery.tickets.recipe import check_sources, recipe_of
 from lottery.training.state import unflatten
 from lottery.values import Component
+from lottery.words import short
 
 if TYPE_CHECKING:
     from torch import nn
@@ -152,7 +153,7 @@ class Ticket:
         if found != wanted:
             name = self.recipe.data.component.name
             raise DataError(
-                f"{root}: {name} is not what the ticket was trained on: its hash is {found[:12]}, not {wanted[:12]}"
+                f"{root}: {name} is not what the ticket was trained on: its hash is {short(found)}, not {short(wanted)}"
             )
         return splits
 

@@ -17,6 +17,7 @@ from lottery.runner.execute import Progress, execute
 from lottery.signals import Stop, noticed
 from lottery.store.store import Store
 from lottery.tickets.checks import checks
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.data.splits import Splits
@@ -68,7 +69,7 @@ def retrain(
     context = context_of_ticket(ticket, splits, machine(device, deterministic=deterministic), store, stop)
     if wrong := [finding for finding in checks(ticket, context) if not finding.holds]:
         told = "; ".join(f"{finding.name}: {finding.found}" for finding in wrong)
-        raise LotteryError(f"{ticket.key[:12]}: the file is not trained, it is not what its key stands for: {told}")
+        raise LotteryError(f"{short(ticket.key)}: the file is not trained, it is not what its key stands for: {told}")
     (job,) = context.plan
     if context.store.find(job.key) is None:
         with noticed(stop):
@@ -83,7 +84,7 @@ def _compared(ticket: Ticket, key: str, store: Store) -> Comparison:
     metrics = store.read_json(key, "metrics.json")
     if "diverged" in metrics:
         raise LotteryError(
-            f"{ticket.key[:12]}: diverged here at step {metrics['diverged']}, where it was made it did not"
+            f"{short(ticket.key)}: diverged here at step {metrics['diverged']}, where it was made it did not"
         )
     measures: list[tuple[str, str, float, float]] = []
     for when in READINGS:

@@ -11,9 +11,9 @@ from lottery.audit.audit import audit
 from lottery.audit.disclosures import sentences
 from lottery.audit.evidence import Evidence
 from lottery.errors import DamagedFile
-from lottery.plan.keys import DIGITS
 from lottery.results.artifacts import read_state
 from lottery.results.resolution import CORRECT
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -70,7 +70,7 @@ def of_records(study: Study) -> Iterator[Check]:
     labels = {job.key: job.label for job in study.plan}
     for name, proves in RECORDS.items():
         wrong = [
-            f"{finding.key[:DIGITS]} ({labels.get(finding.key, 'a training')}): {finding.note}"
+            f"{short(finding.key)} ({labels.get(finding.key, 'a training')}): {finding.note}"
             for finding in audited.findings
             if finding.field == name and not finding.dense and not finding.ours
         ]
@@ -103,7 +103,7 @@ def _files(study: Study) -> Check:
             for name in manifest.files:
                 study.store.read(job.key, name)
         except DamagedFile as damage:
-            wrong.append(f"{job.key[:DIGITS]} ({job.label}): {damage}")
+            wrong.append(f"{short(job.key)} ({job.label}): {damage}")
     return Check("files", FILES, count, tuple(wrong))
 
 
@@ -118,7 +118,7 @@ def _states(study: Study) -> Check:
             continue
         count += 1
         problems = list(_wrong_state(study.store, job, evidence, dense[job.place, job.seed]))
-        wrong += [f"{job.key[:DIGITS]} ({job.label}): {problem}" for problem in problems]
+        wrong += [f"{short(job.key)} ({job.label}): {problem}" for problem in problems]
     return Check("state", STATES, count, tuple(wrong))
 
 

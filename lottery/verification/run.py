@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.device import cores
-from lottery.plan.keys import DIGITS
 from lottery.runner.prepare import look
 from lottery.verification.records import Check
 from lottery.verification.states import CHECKS, Proof, jobs_of, proofs
-from lottery.words import duration
+from lottery.words import duration, short
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -56,7 +55,7 @@ def checks(request: Request, plan: Plan, plugins: Sequence[str] = ()) -> Iterato
 
 
 def _of(proof: Proof) -> str:
-    return f"{proof.key[:DIGITS]} ({proof.label})"
+    return f"{short(proof.key)} ({proof.label})"
 
 
 def _through(
