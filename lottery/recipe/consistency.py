@@ -15,6 +15,7 @@ from lottery.recipe.entry_rules import about_entries
 from lottery.recipe.readings import CHOSEN
 from lottery.recipe.tuning import learning_rates
 from lottery.registry import Problem, suggest
+from lottery.traits import BranchTraits
 from lottery.values import Component, Duration, plain
 
 # the table's own: no branch may be called so
@@ -116,7 +117,7 @@ def _about_crops(data: Any) -> Iterator[Problem]:
         yield here, "cuts each image, and crop would do so once more; leave one of them out"
     if data.name not in registry.datasets:
         return
-    needed = registry.datasets[data.name].traits.get("crops")
+    needed = registry.datasets[data.name].traits.crops
     if needed is None:
         yield here, f"{data.name} has all its images at one size and nothing to cut from them; write `crop: 4`"
         return
@@ -154,7 +155,7 @@ def _about_frontier(valid: Mapping[str, Any]) -> Iterator[Problem]:
             "prune.levels auto tests one density after the other, from dense to sparse; write fixed_sequence",
         )
     for index, branch in enumerate(valid.get("branches", ())):
-        if branch.name in registry.branches and registry.branches[branch.name].traits.get("partner"):
+        if branch.name in registry.branches and registry.branches[branch.name].traits.partner:
             yield (
                 ("branches", index),
                 f"{branch.name} takes the mask of the next seed, which prune.levels auto may not reach; write a number",
@@ -190,16 +191,16 @@ def _about_optimizer(train: Any, here: Path, optimizer: Component) -> Iterator[P
         if component.name not in registry.optimizers:
             continue
         name, traits, place = component.name, registry.optimizers[component.name].traits, (*here, *path)
-        refused = traits.get("refuses", {})
+        refused = traits.refuses
         for setting, (given, key) in settings.items():
             if given and setting in refused:
                 yield key, f"{name} cannot work with this: {refused[setting]}"
-        package = traits.get("package")
+        package = traits.package
         if package and importlib.util.find_spec(package) is None:
             yield place, f"{name} needs {package}, not installed here: pip install 'lottery[curvature]'"
-        if path and not traits.get("nests", True):
+        if path and not traits.nests:
             yield place, f"{name} evaluates the loss itself and cannot work inside {optimizer.name}"
-        own_rate = path and not registry.optimizers[optimizer.name].traits.get("inner_lr", True)
+        own_rate = path and not registry.optimizers[optimizer.name].traits.inner_lr
         for argument in ("batch_size", "rates", *(["lr"] if own_rate else [])):
             if path and argument in component.args:
                 yield (*place, argument), f"is {optimizer.name}'s to have, not that of {name} inside it"
@@ -245,16 +246,16 @@ def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
     for index, branch in enumerate(valid.get("branches", ())):
         here = ("branches", index)
         yield from _too_deep((*here, "levels"), branch.levels, prune)
-        traits = registry.branches[branch.name].traits if branch.name in registry.branches else {}
-        if traits.get("partner") and seeds and len(seeds) == 1:
+        traits = registry.branches[branch.name].traits if branch.name in registry.branches else BranchTraits()
+        if traits.partner and seeds and len(seeds) == 1:
             yield here, f"{branch.name} takes the mask of another seed; give at least two seeds"
-        if traits.get("longer") and prune and prune.when != "trained":
+        if traits.longer and prune and prune.when != "trained":
             yield (
                 here,
                 f"with prune.when {prune.when} a ticket costs one training, as `dense` does; leave the branch out",
             )
         known = registry.models[model.name].traits if model and model.name in registry.models else None
-        if traits.get("scales") and model and known is not None and "scaled" not in known:
+        if traits.scales and model and known is not None and known.scaled is None:
             yield here, f"{branch.name} needs a model whose width can be scaled; {model.name} has none"
         dataset = branch.component.args.get("dataset")
         if data and dataset is not None and plain(dataset) == plain(data.component):

@@ -17,7 +17,7 @@ def about_entries(valid: Mapping[str, Any]) -> Iterator[Problem]:
     """What is wrong with settings of branches and of the init, looking only at sections that are valid themselves."""
     model, init = valid.get("model"), valid.get("init")
     norm = str(_norm(model)) if model is not None and model.name in registry.models else ""
-    traits = registry.normalizations[norm].traits if norm in registry.normalizations else {}
+    of_weights = norm in registry.normalizations and registry.normalizations[norm].traits.weight
     yield from _about_own_trunks(valid)
     yield from about_controls_that_are_tickets(valid)
     for index, branch in enumerate(valid.get("branches", ())):
@@ -25,10 +25,10 @@ def about_entries(valid: Mapping[str, Any]) -> Iterator[Problem]:
         if args.get("draws", 1) != 1 and args.get("evaluate") == "rounded":
             yield ("branches", index, "draws"), "evaluate: rounded knows one mask and draws none; leave draws out"
         sized = branch.name in ("constant", "random_signs") or "constant" in str(args.get("weights"))
-        if (sized or args.get("scaled")) and traits.get("weight"):
+        if (sized or args.get("scaled")) and of_weights:
             what = "weights of one size have" if sized else "a scale of weights has"
             yield ("branches", index), NO_SIZE.format(what, norm)
-    if init is not None and init.args.get("norms") == "uniform" and (norm == "none" or traits.get("weight")):
+    if init is not None and init.args.get("norms") == "uniform" and (norm == "none" or of_weights):
         yield ("init", "norms"), f"with norm: {norm} the model has no normalization whose weights can be drawn"
 
 
@@ -39,8 +39,8 @@ def _about_own_trunks(valid: Mapping[str, Any]) -> Iterator[Problem]:
         if branch.trunk != "own" or branch.name not in registry.branches:
             continue
         here = ("branches", index, "trunk")
-        if not registry.branches[branch.name].traits.get("own_trunk"):
-            able = ", ".join(entry.name for entry in registry.branches if entry.traits.get("own_trunk"))
+        if not registry.branches[branch.name].traits.own_trunk:
+            able = ", ".join(entry.name for entry in registry.branches if entry.traits.own_trunk)
             yield here, f"own is for controls that put other weights under the pruned mask ({able}); leave it out"
         elif prune is not None and (why := _without_levels(prune)):
             yield here, f"{why}, so that no level of its own is there to prune again; leave it out"

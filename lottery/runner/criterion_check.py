@@ -28,7 +28,7 @@ def check_criterion(bench: Bench) -> None:
         raise UsageError(f"prune.criterion: {too_few(given.name, args['examples'], size)}")
     if "per_class" in args:
         _check_classes(bench, given.name, args["per_class"])
-    if entry.traits.get("paths"):
+    if entry.traits.paths:
         network = bench.blank()
         own_parameters(network, prunable(network))
         if not sums_paths(network.to(bench.machine.device), bench.data(recipe.seeds[0]).input_shape):
