@@ -23,7 +23,7 @@ _CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
 def _rising(rates: tuple[float, float]) -> tuple[float, float]:
     if rates[0] >= rates[1]:
-        raise ValueError(f"{rates} is no range; write the lower rate first")
+        raise ValueError(f"{list(rates)} is no range; write the lower rate first")
     return rates
 
 
@@ -58,7 +58,7 @@ class DatasetTraits(Traits):
     crops: tuple[str, ...] | None = Field(
         default=None,
         description="Names of keys that must be given for `random_resized_crop`, which None refuses. "
-        "Read by `lottery/recipe/consistency.py`.",
+        "Read by `lottery/recipe/entry_rules.py`.",
     )
 
 
@@ -69,7 +69,7 @@ class ModelTraits(Traits):
     scaled: Callable[[Arguments, float], dict[str, Any]] | None = Field(
         default=None,
         description="`f(arguments, factor)`: all arguments of the same model with its widths times the factor, which "
-        "`small_dense` needs. Read by `lottery/catalogue/branches/controls.py`, `lottery/recipe/consistency.py`.",
+        "`small_dense` needs. Read by `lottery/catalogue/branches/controls.py`, `lottery/recipe/conflicts.py`.",
     )
     gates: bool = Field(
         default=False,
@@ -133,7 +133,7 @@ class OptimizerTraits(Traits):
     refuses: Mapping[Setting, str] = Field(
         default={},
         description="Settings it cannot work with, each with the reason that the user is told: `accumulate`, `clip`, "
-        "`bf16`, `batch_size` (which must then be `all`). Read by `lottery/recipe/consistency.py`.",
+        "`bf16`, `batch_size` (which must then be `all`). Read by `lottery/recipe/entry_rules.py`.",
     )
     coordinatewise: bool = Field(
         default=True,
@@ -148,17 +148,17 @@ class OptimizerTraits(Traits):
     nests: bool = Field(
         default=True,
         description="False if it evaluates the loss itself, so that it cannot work inside another optimizer. "
-        "Read by `lottery/catalogue/optimizers/_nested.py`, `lottery/recipe/consistency.py`.",
+        "Read by `lottery/catalogue/optimizers/_nested.py`, `lottery/recipe/entry_rules.py`.",
     )
     inner_lr: bool = Field(
         default=True,
         description="False if its learning rate is that of the optimizer inside it, which has none of its own. "
-        "Read by `lottery/recipe/consistency.py`, `lottery/recipe/tuning.py`.",
+        "Read by `lottery/recipe/entry_rules.py`, `lottery/recipe/tuning.py`.",
     )
     package: str | None = Field(
         default=None,
         description="The optional package that it imports, by the name of its module. "
-        "Read by `lottery/recipe/consistency.py`.",
+        "Read by `lottery/recipe/entry_rules.py`.",
     )
     passes: Callable[[Arguments], float | None] | None = Field(
         default=None,
@@ -234,17 +234,17 @@ class BranchTraits(Traits):
     partner: bool = Field(
         default=False,
         description="True if it needs the same ticket of another seed, as `level.partner`. "
-        "Read by `lottery/plan/jobs.py`, `lottery/recipe/consistency.py`.",
+        "Read by `lottery/plan/jobs.py`, `lottery/recipe/conflicts.py`.",
     )
     scales: bool = Field(
         default=False,
-        description="True if it needs a model with the trait `scaled`. Read by `lottery/recipe/consistency.py`.",
+        description="True if it needs a model with the trait `scaled`. Read by `lottery/recipe/conflicts.py`.",
     )
     longer: bool = Field(
         default=False,
         description="True if it is the control of equal cost: the dense network, trained for as many steps as the "
         "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/analysis/provenance.py`, "
-        "`lottery/audit/evidence.py`, `lottery/audit/last_rates.py`, `lottery/recipe/consistency.py`, "
+        "`lottery/audit/evidence.py`, `lottery/audit/last_rates.py`, `lottery/recipe/conflicts.py`, "
         "`lottery/runner/batch_sizes.py`, `lottery/runner/estimate.py`.",
     )
     mask_alone: bool = Field(
