@@ -33,7 +33,7 @@ def ready(name: str, model: str, shape: tuple[int, ...], batches: Batches) -> En
     entry = registry.optimizers[name]
     network = build_model(Component(model), shape, 10, init=Component("kaiming_normal"), seed=0)
     inner = {"optimizer": Component("momentum")} if "optimizer" in entry.schema.model_fields else {}
-    optimizer = entry.make(network, lr=entry.traits["rates"][0], **inner)
+    optimizer = entry.make(network, lr=entry.traits.rates[0], **inner)
 
     def whole() -> Iterator[tuple[Tensor, Tensor]]:
         return iter(batches)
@@ -84,7 +84,7 @@ def main() -> int:
     models = list(CASES) if options.model == "both" else [options.model]
     results: list[dict[str, object]] = []
     for entry in registry.optimizers:
-        package = entry.traits.get("package")
+        package = entry.traits.package
         if options.only and entry.name not in options.only:
             continue
         if package and importlib.util.find_spec(package) is None:

@@ -9,7 +9,7 @@ import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -19,14 +19,25 @@ from lottery.errors import UsageError
 from lottery.plugins import signature
 from lottery.plugins.load import GROUP, import_plugin, installed
 from lottery.plugins.source import code_of, is_ours
+from lottery.traits import (
+    BranchTraits,
+    CriterionTraits,
+    DatasetTraits,
+    InitTraits,
+    ModelTraits,
+    NormalizationTraits,
+    OptimizerTraits,
+    Traits,
+)
 from lottery.values import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T", bound=Traits)
 Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is wrong
 
 
 @dataclass(frozen=True)
-class Entry(Generic[F]):
+class Entry(Generic[T]):
     """One function of a catalogue. Its keyword-only parameters are the keys a recipe may give.
 
     `version` goes into the keys of jobs: raise it when the entry's results change. Where only those with some arguments
@@ -35,10 +46,10 @@ class Entry(Generic[F]):
     """
 
     name: str
-    make: F
+    make: Callable[..., Any]
     source: str
     version: int
-    traits: Mapping[str, Any]  # what the catalogue's machinery asks of an entry beside calling it
+    traits: T
     singular: str = "entry"  # what the catalogue calls it
     module: str = "lottery"  # that registered it
     code: str = ""  # hash of its source where that comes from outside this package
@@ -107,22 +118,30 @@ def suggest(name: str, known: Any) -> str:
     return f"; there are {', '.join(names)}" if 0 < len(names) <= 20 else ""
 
 
-class Registry(Generic[F]):
+class Registry(Generic[T]):
     """A catalogue: the functions registered in `lottery.catalogue.<plural>`, loaded at the first question."""
 
-    def __init__(self, singular: str, plural: str, called: str = "", taken: str = ""):
-        """`called` names the positional arguments of an entry, `taken` the keys of a recipe that stand beside its own
-        and are not for it.
+    def __init__(self, singular: str, plural: str, traits: type[T], called: str = "", taken: str = ""):
+        """`traits` is the class of the entries' traits. `called` names the positional arguments of an entry, `taken`
+        the keys of a recipe that stand beside its own and are not for it.
         """
-        self.singular, self.plural = singular, plural
+        self.singular, self.plural, self.traits = singular, plural, traits
         self.called, self.taken = called.split(), taken.split()
-        self._entries: dict[str, Entry[F]] = {}
+        self._entries: dict[str, Entry[T]] = {}
         self._loaded = False
 
     def register(self, name: str, *, source: str, version: int = 1, **traits: Any) -> Callable[[F], F]:
-        """Decorator that adds a function under `name`. `source` names the authors and the year.
+        """Decorator that adds a function under `name`.
 
-        Raises UsageError where the name is taken, or where the source of the module that calls is in no file.
+        Args:
+            name: what a recipe calls the entry.
+            source: the authors and the year.
+            version: a part of the keys of jobs; to be raised when the entry's results change.
+            traits: by their names in the catalogue's class in `lottery.traits`.
+
+        Raises:
+            UsageError: a trait is unknown or of another type, the name is taken, or the source of the module that calls
+                is in no file.
         """
         module = sys._getframe(1).f_globals.get("__name__", "")
 
@@ -137,17 +156,29 @@ class Registry(Generic[F]):
                 code = "" if is_ours(module) else code_of(module, getattr(function, "__module__", module))
             except ValueError as error:
                 raise UsageError(f"{said}: {error}") from error
-            self._entries[name] = Entry(name, function, source, version, traits, self.singular, module, code)
+            try:
+                known = self.traits(**traits)
+            except ValidationError as error:
+                raise UsageError(f"{said}: {'; '.join(map(self._trait_fault, error.errors()))}") from error
+            self._entries[name] = Entry(name, function, source, version, known, self.singular, module, code)
             return function
 
         return add
+
+    def _trait_fault(self, error: Any) -> str:
+        """Return one sentence on a trait that is unknown or of another type, from pydantic's description of it."""
+        trait, *inside = map(str, error["loc"])
+        if error["type"] == "unexpected_keyword_argument":
+            return f"{self.plural} have no trait {trait!r}{suggest(trait, [f.name for f in fields(self.traits)])}"
+        at = f" at {'.'.join(inside)}" if inside else ""
+        return f"the trait {trait!r}{at}: {explain(error)}"
 
     def faults(self, name: str) -> list[str]:
         """Why an entry from outside this package can be of no use."""
         entry = self[name]
         if not entry.code:
             return []
-        called = signature.positional(self.called, entry.traits)
+        called = entry.traits.positional(self.called)
         wrong = [f"{entry.plugin}: {fault}" for fault in signature.faults(entry.make, called, self.taken)]
         try:
             _ = entry.schema
@@ -169,7 +200,7 @@ class Registry(Generic[F]):
                 continue
             importlib.import_module(f"{module.__name__}.{info.name}")
 
-    def __iter__(self) -> Iterator[Entry[F]]:
+    def __iter__(self) -> Iterator[Entry[T]]:
         self._load()
         return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
 
@@ -177,7 +208,7 @@ class Registry(Generic[F]):
         self._load()
         return name in self._entries
 
-    def __getitem__(self, name: str) -> Entry[F]:
+    def __getitem__(self, name: str) -> Entry[T]:
         """The entry. Raises UsageError with a suggestion where there is none."""
         self._load()
         if name not in self._entries:
@@ -211,32 +242,38 @@ class Registry(Generic[F]):
         their default.
         """
         entry = self[component.name]
-        how = entry.traits.get("how", ())  # arguments that say how a result is come by, and change none
         given = {
             k: v
             for k, v in component.args.items()
-            if k not in how and (k not in entry.defaults or v != entry.defaults[k])
+            if k not in entry.traits.how and (k not in entry.defaults or v != entry.defaults[k])
         }
         named = {registry.singular: registry for registry in catalogues.values()}  # an inner component's key says which
         inner = {k: named[k].identity(v) for k, v in given.items() if isinstance(v, Component) and v.name in named[k]}
         said = {k: inner[k] if k in inner else plain(v) for k, v in sorted(given.items())}
-        version = entry.traits["version_of"](component.args) if "version_of" in entry.traits else entry.version
+        version = entry.version if entry.traits.version_of is None else entry.traits.version_of(component.args)
         return {"name": entry.name, "version": version, **({"code": entry.code} if entry.code else {}), **said}
 
 
-datasets: Registry[Callable[..., Any]] = Registry("dataset", "datasets", "root", "validation augment limit")
-models: Registry[Callable[..., Any]] = Registry("model", "models", "input_shape classes")
-inits: Registry[Callable[..., Any]] = Registry("init", "inits", "model generator")
-normalizations: Registry[Callable[..., Any]] = Registry("normalization", "normalizations", "channels spatial")
-activations: Registry[Callable[..., Any]] = Registry("activation", "activations")
-optimizers: Registry[Callable[..., Any]] = Registry("optimizer", "optimizers", "model", "batch_size rates")
-schedules: Registry[Callable[..., Any]] = Registry("schedule", "schedules", "step total", "warmup")
-criteria: Registry[Callable[..., Any]] = Registry("criterion", "criteria", "weights context")
-branches: Registry[Callable[..., Any]] = Registry("branch", "branches", "level generator", "samples as levels")
+datasets = Registry("dataset", "datasets", DatasetTraits, "root", "validation augment limit")
+models = Registry("model", "models", ModelTraits, "input_shape classes")
+inits = Registry("init", "inits", InitTraits, "model generator")
+normalizations = Registry("normalization", "normalizations", NormalizationTraits, "channels spatial")
+activations = Registry("activation", "activations", Traits)
+optimizers = Registry("optimizer", "optimizers", OptimizerTraits, "model", "batch_size rates")
+schedules = Registry("schedule", "schedules", Traits, "step total", "warmup")
+criteria = Registry("criterion", "criteria", CriterionTraits, "weights context")
+branches = Registry("branch", "branches", BranchTraits, "level generator", "samples as levels")
 
-catalogues: dict[str, Registry[Callable[..., Any]]] = {
-    r.plural: r
-    for r in (datasets, models, inits, normalizations, activations, optimizers, schedules, criteria, branches)
+catalogues: dict[str, Registry[Any]] = {
+    datasets.plural: datasets,
+    models.plural: models,
+    inits.plural: inits,
+    normalizations.plural: normalizations,
+    activations.plural: activations,
+    optimizers.plural: optimizers,
+    schedules.plural: schedules,
+    criteria.plural: criteria,
+    branches.plural: branches,
 }
 
 _failures: dict[str, str] = {}  # of installed plugins, by module: what is wrong with those that could not be loaded

@@ -36,7 +36,9 @@ LIGHT = [
     "plugins.signature",
     "plugins.source",
     "recipe.components",
+    "recipe.conflicts",
     "recipe.consistency",
+    "recipe.entry_rules",
     "recipe.load",
     "recipe.schema",
     "recipe.tuning",
@@ -48,6 +50,7 @@ LIGHT = [
     "runner.events",
     "seed",
     "signals",
+    "traits",
     "values",
 ]
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}

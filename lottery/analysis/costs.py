@@ -115,7 +115,7 @@ def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
 
 
 def _is_longer(job: Job) -> bool:
-    return job.branch is not None and bool(registry.branches[job.branch.name].traits.get("longer"))
+    return job.branch is not None and registry.branches[job.branch.name].traits.longer
 
 
 def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[_Search]) -> Iterator[str]:

@@ -88,7 +88,7 @@ class _Behind:
         replicates = study.recipe.replicates
         self.claims = {claim.text: (claim.column, claim.against) for claim in (replicates.claims if replicates else ())}
         branches = {branch.label: registry.branches[branch.name].traits for branch in study.recipe.branches}
-        self.longer = next(((label,) for label, traits in branches.items() if traits.get("longer")), ())
+        self.longer = next(((label,) for label, traits in branches.items() if traits.longer), ())
 
     def __call__(self, row: Row, source: Source) -> bool:
         return (

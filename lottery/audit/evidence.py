@@ -310,7 +310,7 @@ def _length_problems(
         if to is not None and to != first:
             yield "steps", f"it is rewound to {identity['rewind']['to']}, its curve begins at step {first}"
     every = protocol_checks.in_steps(training["evaluate_every"], length, last)
-    drawn_out = branch in registry.branches and registry.branches[branch].traits.get("longer")  # and its grid with it
+    drawn_out = branch in registry.branches and registry.branches[branch].traits.longer  # and its grid with it
     if every is not None and not drawn_out and steps != protocol_checks.grid(first, last, every):
         yield "evaluation_grid", f"its curve is not on the grid of every {training['evaluate_every']}"
 
@@ -328,7 +328,7 @@ def _unproven(identity: Mapping[str, Any], training: Mapping[str, Any], steps: l
 
 def changes_of(branch: str) -> tuple[str, ...]:
     """The fields that an entry of the catalogue of branches changes on purpose."""
-    return tuple(registry.branches[branch].traits.get("changes", ())) if branch in registry.branches else ()
+    return registry.branches[branch].traits.changes if branch in registry.branches else ()
 
 
 def _whole(training: dict[str, Any]) -> dict[str, Any] | None:

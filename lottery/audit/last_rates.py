@@ -71,7 +71,7 @@ def with_last_rate(evidence: Evidence, record: Record, facts: Facts) -> Facts:
     if training is None or not facts.grid:
         return facts
     length, total = Duration.parse(training["length"]), facts.grid[-1]
-    longer = facts.branch in registry.branches and registry.branches[facts.branch].traits.get("longer")
+    longer = facts.branch in registry.branches and registry.branches[facts.branch].traits.longer
     if length.unit == "it":
         total = length.value
     elif longer:  # its schedule is drawn out: the dense network's says how long it is

@@ -54,18 +54,18 @@ def initialized(
     or it leaves a parameter that is not finite.
     """
     entry = registry.inits[init.name]
-    if entry.traits.get("batch") and batch is None:
+    if entry.traits.batch and batch is None:
         raise UsageError(f"init {init.name}: it looks at training examples, and none are given here")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(construct)
         model = registry.models[component.name].make(input_shape, classes, **component.args)
     assert isinstance(model, nn.Module)
-    entry.make(model, draws, *([batch] if entry.traits.get("batch") else []), **init.args)
+    entry.make(model, draws, *([batch] if entry.traits.batch else []), **init.args)
     settle(model)
     for name, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
             raise UsageError(f"init {init.name}: {name} of {component.name} is not finite")
-    only = registry.models[component.name].traits.get("prunable", ())
+    only = registry.models[component.name].traits.prunable
     choose(model, input_shape, empty=partial(on_device, model, "meta"), only=only, embeddings=embeddings)
     return model
 

@@ -31,7 +31,7 @@ def check_weights(recipe: Recipe, network: nn.Module) -> None:
         if place.parameter in shared or not isinstance(network.get_submodule(place.path), PRUNABLE)
     ]
     for branch in recipe.branches:
-        if foreign and registry.branches[branch.name].traits.get("learned"):
+        if foreign and registry.branches[branch.name].traits.learned:
             raise UsageError(
                 f"branches: {branch.name} learns masks of linear and convolutional layers with a weight of their own, "
                 f"and {', '.join(foreign)} of {recipe.model.name} is no such layer's; leave the control out"

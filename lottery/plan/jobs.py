@@ -176,7 +176,7 @@ class _Draft:
         for seed in recipe.seeds:
             for place in range(len(self.optimizers)):
                 yield from self._trainings(seed, place)
-        if any(registry.branches[branch.name].traits.get("partner") for branch in recipe.branches):
+        if any(registry.branches[branch.name].traits.partner for branch in recipe.branches):
             for where, ticket in self.tickets.items():
                 yield from self._branches(ticket, where, partnered=True)
         if recipe.transfer is not None:
@@ -256,7 +256,7 @@ class _Draft:
                 continue
             if is_the_ticket(branch, recipe.prune, ticket.level):
                 continue
-            if bool(registry.branches[branch.name].traits.get("partner")) != partnered:
+            if registry.branches[branch.name].traits.partner != partnered:
                 continue
             partner = self._partner(where) if partnered else None
             own = branch.trunk == "own"  # then it is pruned as the ticket is, from what it trained at the level above

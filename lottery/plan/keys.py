@@ -109,17 +109,17 @@ def branch_identity(
     identity, prune = with_versions("branch", branch), recipe.prune
     traits = registry.branches[branch.name].traits
     by_magnitude = prune.criterion == Component("magnitude") and prune.rounds_of_criterion == 1
-    if traits.get("criterion") and not by_magnitude:
+    if traits.criterion and not by_magnitude:
         identity["criterion"] = registry.criteria.identity(prune.criterion)
     if (dataset := branch.args.get("dataset")) is not None:
         identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
         if rewind is not None and rewind.to.unit == "ep" and rewind.to.value:
             identity["rewind"] = str(rewind.to)  # in passes over the other data
-    if traits.get("learned") and registry.inits[recipe.init.name].traits.get("zeros"):
+    if traits.learned and registry.inits[recipe.init.name].traits.zeros:
         identity["density"] = "of the mask"  # results without it counted weights that are not 0
     if branch.args.get("scope") == "global" and (prune.densities or 0 in prune.rates.values()):
         identity["among"] = "pruned layers"  # shuffle once moved weights into layers that are never pruned, too
-    if traits.get("mask_alone") and keeps_statistics(recipe.model):
+    if traits.mask_alone and keeps_statistics(recipe.model):
         identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
     return identity
 
@@ -133,7 +133,7 @@ def keeps_statistics(model: Component) -> bool:
     norm = {**entry.defaults, **model.args}.get("norm")
     if norm is None or not entry.make.__module__.startswith("lottery."):
         return True
-    return bool(registry.normalizations[norm].traits.get("running", True))
+    return registry.normalizations[norm].traits.running
 
 
 def sources_in(identity: Any) -> Iterator[str]:

@@ -93,7 +93,7 @@ def origin_of(branch: Component | None, mode: str) -> Origin:
         return Origin(UNKNOWN, UNKNOWN, UNKNOWN, "none", UNKNOWN)
     entry = registry.branches[branch.name]
     option = branch.args.get("weights", entry.defaults.get("weights", ""))
-    known: Mapping[str, Origins] = entry.traits.get("origins", {})
+    known: Mapping[str, Origins] = entry.traits.origins
     return known[option][_mode(mode)] if option in known else Origin(UNKNOWN, UNKNOWN, UNKNOWN, "none", UNKNOWN)
 
 
@@ -107,7 +107,7 @@ def carries_state(optimizer: Mapping[str, Any]) -> bool:
         value["name"] for value in (optimizer, *optimizer.values()) if isinstance(value, Mapping) and "name" in value
     ]
     known = [registry.optimizers[name] for name in names if name in registry.optimizers]
-    return all(entry.traits.get("coordinatewise", True) for entry in known)
+    return all(entry.traits.coordinatewise for entry in known)
 
 
 def _mode(mode: str) -> Mode:
@@ -121,7 +121,7 @@ def table() -> Iterator[tuple[str, ...]]:
     """
     kinds: list[tuple[str, str, Origins]] = [("dense", "", NETWORK), ("ticket", "", TICKET)]
     for entry in registry.branches:
-        kinds += [(entry.name, option, origins) for option, origins in entry.traits.get("origins", {}).items()]
+        kinds += [(entry.name, option, origins) for option, origins in entry.traits.origins.items()]
     for name, option, origins in kinds:
         for origin in dict.fromkeys(origins.values()):
             modes = [mode for mode in MODES if origins[mode] == origin]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -100,13 +100,6 @@ def _strict(kind: Any) -> Any:
     if get_origin(kind) in (Union, UnionType):
         return Union[tuple(_strict(arg) for arg in get_args(kind))]  # noqa: UP007
     return kind
-
-
-def positional(called: Sequence[str], traits: Mapping[str, Any]) -> list[str]:
-    """The positional arguments of an entry: what its traits add to those of its catalogue, or put in their place."""
-    if traits.get("weight"):
-        return ["layer"]
-    return [*called, "batch"] if traits.get("batch") else list(called)
 
 
 def faults(function: Callable[..., Any], called: Sequence[str], taken: Sequence[str]) -> Iterator[str]:

@@ -1,33 +1,36 @@
-"""What a recipe's schema cannot say: keys that contradict each other, and settings an entry cannot work with."""
+"""Checks of a recipe that its schema cannot express: keys that contradict each other, things given twice, lengths.
+
+Each check looks only at sections that are valid by themselves, so that one mistake is told once.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.recipe.audit_fields import FIELDS, FIXED
-from lottery.recipe.claim_rules import about_claims
+from lottery.recipe.conflicts import conflicts
 from lottery.recipe.criterion_rules import about_criterion
 from lottery.recipe.entry_rules import about_entries
-from lottery.recipe.readings import CHOSEN
-from lottery.recipe.tuning import learning_rates
 from lottery.registry import Problem, suggest
-from lottery.values import Component, Duration, plain
+from lottery.values import Duration, plain
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import CompareSpec, PruneSpec
+    from lottery.recipe.types import ReplicatesSpec, RewindSpec
 
 # the table's own: no branch may be called so
 COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")
 Path = tuple[str | int, ...]
 
-MOST_POOL = 200  # seeds of a recipe with `levels: auto`; the bounds of its tests are computed look after look
 
 SUFFIXES = ("_std", "_n", "_diverged", "_step", "_diff")  # of the columns beside each column
 
 
 def exclusions(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys of a recipe's raw data that must not be given together."""
+    """Yield the keys of a recipe's raw data that must not be given together."""
     prune = data.get("prune")
     if not isinstance(prune, dict):
         return
@@ -46,7 +49,7 @@ def exclusions(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _against_auto(data: Mapping[str, Any], prune: Mapping[str, Any]) -> Iterator[Problem]:
-    """What `levels: auto` needs, and what does not go with it."""
+    """Yield what `levels: auto` needs and has not, and what does not go with it."""
     if prune.get("levels") != "auto":
         if prune.get("frontier") is not None:
             yield ("prune", "frontier"), "frontier is for `levels: auto`; write that, or leave it out"
@@ -66,209 +69,75 @@ def _against_auto(data: Mapping[str, Any], prune: Mapping[str, Any]) -> Iterator
 
 
 def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong between the sections of a recipe, looking only at those that are valid by themselves."""
-    data, train, prune = valid.get("data"), valid.get("train"), valid.get("prune")
+    """Yield what is wrong between the sections of a recipe, of which `valid` has those that are valid by themselves."""
+    train, prune, tune, transfer = (valid.get(name) for name in ("train", "prune", "tune", "transfer"))
     rewinds, branches = valid.get("rewind", ()), valid.get("branches", ())
-    report = valid.get("report")
-    if data and report in CHOSEN and not data.validation:
-        yield ("report",), f"{report} needs data.validation above 0; hold examples out, or write `report: end`"
-    yield from _about_split(data)
-    yield from _about_crops(data)
+    optimizers = train.optimizer if train else ()
+    yield from conflicts(valid)
     yield from _twice(("metrics",), valid.get("metrics", ()))
     yield from _twice(("seeds",), valid.get("seeds", ()))
+    yield from _twice(("tune", "seeds"), tune.seeds if tune else ())
     yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds])
+    if all(optimizer.name in registry.optimizers for optimizer in optimizers):
+        yield from _twice(("train", "optimizer"), [registry.optimizers.identity(each) for each in optimizers])
+    if all(branch.name in registry.branches for branch in branches):
+        yield from _twice(("branches",), [(registry.branches.identity(b.component), b.trunk) for b in branches])
     if train:
-        known = [optimizer for optimizer in train.optimizer if optimizer.name in registry.optimizers]
-        if len(known) == len(train.optimizer):
-            yield from _twice(("train", "optimizer"), [registry.optimizers.identity(each) for each in known])
-        yield from _about_optimizers(train, branches)
         yield from _beyond(("train", "schedule", "warmup"), train.schedule.warmup, train.length)
         for index, rewind in enumerate(rewinds):
             yield from _beyond(("rewind", index, "to"), rewind.to, train.length)
-    if prune:
-        yield from _about_pruning(prune, rewinds)
-        yield from about_criterion(prune, data, valid.get("model"))
-        if train and prune.during is not None:
+        if prune and prune.during is not None:
             yield from _beyond(("prune", "during", "end"), prune.during.end, train.length, last=True)
+    if prune:
+        yield from _about_pruning(prune)
+        yield from about_criterion(prune, valid.get("data"), valid.get("model"))
+        yield from _too_deep(("transfer", "levels"), transfer.levels if transfer else (), prune)
+        for index, branch in enumerate(branches):
+            yield from _too_deep(("branches", index, "levels"), branch.levels, prune)
     yield from _about_labels([branch.label for branch in branches], valid.get("metrics", ()))
-    yield from _about_tuning(valid)
-    yield from _about_branches(valid)
     yield from about_entries(valid)
-    yield from about_claims(valid)
-    yield from _about_allowed(valid)
-    yield from _about_frontier(valid)
-    known_branches = [branch for branch in branches if branch.name in registry.branches]
-    if len(known_branches) == len(branches):
-        yield from _twice(("branches",), [(registry.branches.identity(b.component), b.trunk) for b in branches])
+    yield from _about_allowed(valid.get("compare"))
+    if valid.get("replicates") is not None:
+        yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds)
 
 
-def _about_split(data: Any) -> Iterator[Problem]:
-    if data is not None and data.stratify and not data.validation and data.limit is None:
-        yield ("data", "stratify"), "shares out data.validation and data.limit by class, and neither is given; add one"
-
-
-def _about_crops(data: Any) -> Iterator[Problem]:
-    """Windows of images as they are in their files need data that stay there."""
-    if data is None or data.augment is None or data.augment.random_resized_crop is None:
-        return
-    here = ("data", "augment", "random_resized_crop")
-    if data.augment.crop:
-        yield here, "cuts each image, and crop would do so once more; leave one of them out"
-    if data.name not in registry.datasets:
-        return
-    needed = registry.datasets[data.name].traits.get("crops")
-    if needed is None:
-        yield here, f"{data.name} has all its images at one size and nothing to cut from them; write `crop: 4`"
-        return
-    missing = [key for key in needed if not data.component.args.get(key)]
-    if missing:
-        yield here, f"cuts from images in their files, which needs {' and '.join(missing)} in data, beside augment"
-
-
-def _about_allowed(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    """What may differ between ticket and dense network is a field that the audit compares."""
-    compare = valid.get("compare")
-    for index, name in enumerate(compare.allow if compare is not None else ()):
+def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:
+    """Yield what of `compare.allow` is no field that the audit compares."""
+    allowed = compare.allow if compare is not None else ()
+    for index, name in enumerate(allowed):
         path = ("compare", "allow", index)
         if name in FIXED:
             yield path, f"{name} cannot be allowed to differ: {FIXED[name]}; leave it out"
         elif name not in FIELDS:
             yield path, f"there is no field {name!r}{suggest(name, FIELDS)} (docs/fairness.md lists them)"
-    yield from _twice(("compare", "allow"), compare.allow if compare is not None else ())
+    yield from _twice(("compare", "allow"), allowed)
 
 
-def _about_frontier(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    prune, compare, seeds = valid.get("prune"), valid.get("compare"), valid.get("seeds")
-    if prune is None or prune.auto is None:
-        return
-    first = prune.auto.first_seeds
-    if seeds is not None and not first <= len(seeds) <= MOST_POOL:
-        yield (
-            ("seeds",),
-            f"with prune.levels auto these are the pool of which as many as needed are used, {first} "
-            f"(prune.frontier.first_seeds) to {MOST_POOL}, not {len(seeds)}",
-        )
-    if compare is not None and compare.densities != "fixed_sequence":
-        yield (
-            ("compare", "densities"),
-            "prune.levels auto tests one density after the other, from dense to sparse; write fixed_sequence",
-        )
-    for index, branch in enumerate(valid.get("branches", ())):
-        if branch.name in registry.branches and registry.branches[branch.name].traits.get("partner"):
+def _about_claims(
+    replicates: ReplicatesSpec, controls: Sequence[str], rewinds: Sequence[RewindSpec]
+) -> Iterator[Problem]:
+    """Yield what claims of a paper say of columns or rewind points that the table has not."""
+    columns, points = ["dense", "ticket", *controls], [rewind.to for rewind in rewinds]
+    for index, claim in enumerate(replicates.claims):
+        for key, column in (("column", claim.column), ("against", claim.against)):
+            if column is not None and column not in columns:
+                yield ("replicates", "claims", index, key), f"no column {column!r}; there are {', '.join(columns)}"
+        if claim.rewind is not None and points and claim.rewind not in points:
             yield (
-                ("branches", index),
-                f"{branch.name} takes the mask of the next seed, which prune.levels auto may not reach; write a number",
+                ("replicates", "claims", index, "rewind"),
+                f"no ticket is rewound to {claim.rewind}; there are {', '.join(map(str, points))}",
             )
 
 
-def _about_optimizers(train: Any, branches: Sequence[Any]) -> Iterator[Problem]:
-    """Settings of the training that an optimizer, or one inside it, cannot work with."""
-    for index, optimizer in enumerate(train.optimizer):
-        yield from _about_optimizer(train, ("train", "optimizer", index), optimizer)
-    for index, branch in enumerate(branches):
-        optimizer, here = branch.component.args.get("optimizer"), ("branches", index, "optimizer")
-        if isinstance(optimizer, Component):
-            yield from _about_optimizer(train, here, optimizer)
-            if "rates" in optimizer.args:
-                yield (
-                    (*here, "rates"),
-                    "rates are for train.optimizer, where tune searches; write lr",
-                )
-
-
-def _about_optimizer(train: Any, here: Path, optimizer: Component) -> Iterator[Problem]:
-    own = "batch_size" in optimizer.args
-    size = optimizer.args["batch_size"] if own else train.batch_size
-    where = (*here, "batch_size") if own or here[0] == "branches" else ("train", "batch_size")
-    settings = {
-        "accumulate": (train.accumulate > 1, ("train", "accumulate")),
-        "clip": (train.clip is not None, ("train", "clip")),
-        "bf16": (train.precision == "bf16", ("train", "precision")),
-        "batch_size": (size != "all", where),
-    }
-    for path, component in [((), optimizer), *optimizer.within()]:
-        if component.name not in registry.optimizers:
-            continue
-        name, traits, place = component.name, registry.optimizers[component.name].traits, (*here, *path)
-        refused = traits.get("refuses", {})
-        for setting, (given, key) in settings.items():
-            if given and setting in refused:
-                yield key, f"{name} cannot work with this: {refused[setting]}"
-        package = traits.get("package")
-        if package and importlib.util.find_spec(package) is None:
-            yield place, f"{name} needs {package}, not installed here: pip install 'lottery[curvature]'"
-        if path and not traits.get("nests", True):
-            yield place, f"{name} evaluates the loss itself and cannot work inside {optimizer.name}"
-        own_rate = path and not registry.optimizers[optimizer.name].traits.get("inner_lr", True)
-        for argument in ("batch_size", "rates", *(["lr"] if own_rate else [])):
-            if path and argument in component.args:
-                yield (*place, argument), f"is {optimizer.name}'s to have, not that of {name} inside it"
-
-
-def _about_tuning(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    data, train, tune, transfer = (valid.get(name) for name in ("data", "train", "tune", "transfer"))
-    for index, optimizer in enumerate(train.optimizer if train else ()):
-        here = ("train", "optimizer", index)
-        if tune and "lr" in optimizer.args:
-            yield (*here, "lr"), "tune chooses the learning rate; leave lr out, or give the range to search as `rates`"
-        if not tune and "rates" in optimizer.args and "tune" in valid:
-            yield (
-                (*here, "rates"),
-                "rates are the range that tune searches; write lr, or add `tune: {}`",
-            )
-    if tune:
-        if data and not data.validation:
-            yield ("tune",), "learning rates are chosen on the validation split; hold examples out with data.validation"
-        yield from _twice(("tune", "seeds"), tune.seeds)
-        for index, optimizer in enumerate(train.optimizer if train else ()):
-            if optimizer.name in registry.optimizers and len(learning_rates(tune, optimizer)) < tune.trials:
-                path = ("train", "optimizer", index, "rates")
-                yield path, f"holds fewer than {tune.trials} rates that differ in four digits; widen it"
-        for index, seed in enumerate(tune.seeds):
-            if seed in valid.get("seeds", ()):
-                yield ("tune", "seeds", index), f"seed {seed} is one of the recipe's; tune on seeds of its own"
-    if transfer:
-        if train and len(train.optimizer) < 2:
-            yield ("transfer",), "there is one optimizer only; list at least two in train.optimizer"
-        yield from _too_deep(("transfer", "levels"), transfer.levels, valid.get("prune"))
-        known = (
-            [registry.optimizers.identity(o) for o in train.optimizer if o.name in registry.optimizers] if train else []
-        )
-        for index, branch in enumerate(valid.get("branches", ())):
-            other = branch.component.args.get("optimizer") if branch.name == "retrain" else None
-            if other is not None and other.name in registry.optimizers and registry.optimizers.identity(other) in known:
-                yield ("branches", index), "transfer retrains with this optimizer already; leave the branch out"
-
-
-def _about_branches(valid: Mapping[str, Any]) -> Iterator[Problem]:
-    data, model, prune, seeds = (valid.get(name) for name in ("data", "model", "prune", "seeds"))
-    for index, branch in enumerate(valid.get("branches", ())):
-        here = ("branches", index)
-        yield from _too_deep((*here, "levels"), branch.levels, prune)
-        traits = registry.branches[branch.name].traits if branch.name in registry.branches else {}
-        if traits.get("partner") and seeds and len(seeds) == 1:
-            yield here, f"{branch.name} takes the mask of another seed; give at least two seeds"
-        if traits.get("longer") and prune and prune.when != "trained":
-            yield (
-                here,
-                f"with prune.when {prune.when} a ticket costs one training, as `dense` does; leave the branch out",
-            )
-        known = registry.models[model.name].traits if model and model.name in registry.models else None
-        if traits.get("scales") and model and known is not None and "scaled" not in known:
-            yield here, f"{branch.name} needs a model whose width can be scaled; {model.name} has none"
-        dataset = branch.component.args.get("dataset")
-        if data and dataset is not None and plain(dataset) == plain(data.component):
-            yield (*here, "dataset"), "is the recipe's own data; name another data set of the same shapes"
-
-
-def _too_deep(path: tuple[str | int, ...], levels: Sequence[int] | None, prune: Any) -> Iterator[Problem]:
-    for place, level in enumerate(levels or ()):
-        if prune and level > prune.deepest:
+def _too_deep(path: Path, levels: Sequence[int] | None, prune: PruneSpec) -> Iterator[Problem]:
+    for index, level in enumerate(levels or ()):
+        if level > prune.deepest:
             way = "raise prune.levels" if prune.auto is None else "raise prune.frontier.most_levels"
-            yield (*path, place), f"the trunk has levels 1 to {prune.deepest}, no {level}; {way}"
+            yield (*path, index), f"the trunk has levels 1 to {prune.deepest}, no {level}; {way}"
 
 
-def _about_pruning(prune: Any, rewinds: Sequence[Any]) -> Iterator[Problem]:
+def _about_pruning(prune: PruneSpec) -> Iterator[Problem]:
+    """Yield the layers' rates that cannot be kept, and densities that are given twice."""
     scope = prune.scope if "scope" in prune.model_fields_set else f"{prune.scope}, {prune.criterion.name}'s own,"
     for pattern, rate in prune.rates.items():
         path = ("prune", "rates", pattern)
@@ -277,28 +146,6 @@ def _about_pruning(prune: Any, rewinds: Sequence[Any]) -> Iterator[Problem]:
         elif prune.one_shot is None and rate * prune.fraction >= 1:
             yield path, f"{rate:g} times the fraction {prune.fraction:g} leaves nothing; stay below 1"
     yield from _twice(("prune", "one_shot"), prune.one_shot or ())
-    if prune.densities is not None and prune.levels == 0:
-        yield ("prune", "levels"), "densities are reached at the last level, and there is none; write at least 1"
-    if prune.when != "trained":
-        for index, rewind in enumerate(rewinds):
-            if rewind.mode != "weights":
-                yield (
-                    ("rewind", index, "mode"),
-                    f"with prune.when {prune.when} no trained network is there to go on from",
-                )
-    if prune.when == "training" and prune.during is None:
-        yield ("prune",), "when: training needs `during: {start: ..., end: ..., every: ...}`"
-    if prune.during is not None:
-        during = prune.during
-        if prune.when != "training":
-            yield (
-                ("prune", "during"),
-                "during is for `when: training`; write that, or leave it out",
-            )
-        elif prune.rounds is not None:
-            yield ("prune", "rounds"), "in the course of training, `during` says how often the scores are computed"
-        if during.start.unit == during.end.unit and during.start.value >= during.end.value:
-            yield ("prune", "during", "end"), f"{during.end} is not after the start, {during.start}"
 
 
 def _about_labels(labels: list[str], metrics: Sequence[str]) -> Iterator[Problem]:
@@ -314,7 +161,7 @@ def _about_labels(labels: list[str], metrics: Sequence[str]) -> Iterator[Problem
 def _beyond(
     path: tuple[str | int, ...], point: Duration | None, length: Duration, last: bool = False
 ) -> Iterator[Problem]:
-    """A point at which nothing of the training is left; with `last`, its last step is one that may be named."""
+    """Refuse a point at which nothing of the training is left; with `last`, its last step is one that may be named."""
     if point and point.unit == length.unit and point.value >= length.value + last:
         yield path, f"{point} leaves nothing of the training, train.length {length}; choose an earlier point"
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 from lottery import registry
 from lottery.registry import Problem
-
-Scope = Literal["layer", "global", "erk"]
+from lottery.traits import Scope
 
 
 def own_scope(prune: dict[str, Any]) -> Scope:
@@ -18,13 +17,12 @@ def own_scope(prune: dict[str, Any]) -> Scope:
     """
     if prune["densities"] is not None or prune["criterion"].name not in registry.criteria:
         return "layer"
-    scope: Scope = registry.criteria[prune["criterion"].name].traits.get("scope", "layer")
-    return scope
+    return registry.criteria[prune["criterion"].name].traits.scope
 
 
 def own_rounds(criterion: str) -> int:
     """How often scores are computed on the way to a level where a recipe does not say."""
-    return int(registry.criteria[criterion].traits.get("rounds", 1))
+    return registry.criteria[criterion].traits.rounds
 
 
 def about_criterion(prune: Any, data: Any, model: Any) -> Iterator[Problem]:
@@ -37,8 +35,8 @@ def about_criterion(prune: Any, data: Any, model: Any) -> Iterator[Problem]:
     if data and data.limit is not None and isinstance(wanted, int) and wanted > data.limit:
         path = (*here, "examples") if "examples" in prune.criterion.args else here
         yield path, too_few(name, wanted, data.limit)
-    gated = model and model.name in registry.models and registry.models[model.name].traits.get("gates")
-    if gated and entry.traits.get("paths"):
+    gated = model and model.name in registry.models and registry.models[model.name].traits.gates
+    if gated and entry.traits.paths:
         yield here, no_path_sum(name, model.name)
 
 

@@ -31,7 +31,7 @@ def stands_for_a_claim(recipe: Recipe, branch: str) -> bool:
 
     Where tickets are not pruned step by step there is no gain of iteration to be shown.
     """
-    claim = registry.branches[branch].traits.get("claim")
+    claim = registry.branches[branch].traits.claim
     return claim is not None and not (claim == "iteration" and recipe.prune.alone)
 
 

@@ -19,12 +19,13 @@ def is_the_ticket(branch: BranchSpec, prune: PruneSpec, level: int) -> bool:
     the trained dense network as well: at level 1, and at every density of `prune.one_shot`. Rewind modes, scopes,
     `rates`, `densities` and rounds are the same for both. A criterion that draws its scores draws others for each.
     """
-    if branch.name not in registry.branches or not registry.branches[branch.name].traits.get("once"):
+    if branch.name not in registry.branches or not registry.branches[branch.name].traits.once:
         return False
     if prune.criterion.name not in registry.criteria:
         return False
     criterion = registry.criteria[prune.criterion.name]
-    if criterion.traits.get("draws", bool(criterion.code)):  # a plugin's may, unless it says that it does not
+    draws = criterion.traits.draws
+    if bool(criterion.code) if draws is None else draws:  # a plugin's may, unless it says that it does not
         return False
     return prune.when == "trained" and (level == 1 or prune.one_shot is not None)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from lottery.recipe.criterion_rules import Scope, own_rounds, own_scope
+from lottery.recipe.criterion_rules import own_rounds, own_scope
 from lottery.recipe.readings import Reading
 from lottery.recipe.types import (
     AugmentSpec,
@@ -29,6 +29,7 @@ from lottery.recipe.types import (
     Share,
     listed,
 )
+from lottery.traits import Scope
 from lottery.values import Component, Duration, plain
 
 LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said

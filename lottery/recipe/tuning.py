@@ -40,12 +40,11 @@ def default_range(optimizer: Component) -> tuple[float, float]:
     """
     traits = registry.optimizers[optimizer.name].traits
     inner = next((component for _, component in optimizer.within()), None)
-    if inner is not None and not traits.get("inner_lr", True):
+    if inner is not None and not traits.inner_lr:
         return default_range(inner)
-    if "rates" not in traits:
+    if traits.rates is None:
         raise UsageError(f"train.optimizer: {optimizer.name} has no range of learning rates; write rates: [1e-4, 1e-1]")
-    low, high = traits["rates"]
-    return low, high
+    return traits.rates
 
 
 def choose(trials: Sequence[tuple[float, Sequence[Mapping[str, float] | None]]], by: str) -> dict[str, Any] | None:

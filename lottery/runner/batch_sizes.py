@@ -74,7 +74,7 @@ def check_batches(context: RunContext, seed: int) -> None:
         for length in sorted({min(size, data.train_size), rest} - {0}, reverse=True):
             if (refused := network.refusal(length)) is not None:
                 raise UsageError(_message(key, refused, length, size, data.train_size))
-    if any(registry.branches[branch.name].traits.get("mask_alone") for branch in recipe.branches):
+    if any(registry.branches[branch.name].traits.mask_alone for branch in recipe.branches):
         check_recalibration(context.blank())
 
 
@@ -138,9 +138,7 @@ def _trainings(context: RunContext) -> Iterator[tuple[str, Component, Component 
     longest += [
         context.searched(job)
         for job in context.plan
-        if job.seed == recipe.seeds[0]
-        and job.branch is not None
-        and registry.branches[job.branch.name].traits.get("longer")
+        if job.seed == recipe.seeds[0] and job.branch is not None and registry.branches[job.branch.name].traits.longer
     ]
     for index, optimizer in enumerate(recipe.train.optimizer):
         yield _key("train.batch_size", f"train.optimizer.{index}", optimizer), optimizer, None, max(longest)

@@ -175,7 +175,7 @@ class RunContext:
 
     def _batch(self, seed: int) -> Batch | None:
         """Training examples for an init that looks at them."""
-        if not registry.inits[self.plan.recipe.init.name].traits.get("batch"):
+        if not registry.inits[self.plan.recipe.init.name].traits.batch:
             return None
         x, y = next(self.data(seed).evaluation("train", INIT_BATCH))
         return x.cpu(), y.cpu()

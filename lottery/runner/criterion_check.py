@@ -28,7 +28,7 @@ def check_criterion(context: RunContext) -> None:
         raise UsageError(f"prune.criterion: {too_few(given.name, args['examples'], size)}")
     if "per_class" in args:
         _check_classes(context, given.name, args["per_class"])
-    if entry.traits.get("paths"):
+    if entry.traits.paths:
         network = context.blank()
         own_parameters(network, prunable(network))
         if not sums_paths(network.to(context.machine.device), context.data(recipe.seeds[0]).input_shape):

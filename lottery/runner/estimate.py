@@ -126,7 +126,7 @@ def _steps(context: RunContext, job: Job) -> int:
 
 def _network(job: Job) -> tuple[int, int]:
     """What a step's time depends on: the optimizer, and the level of the network's mask."""
-    longer = job.branch is not None and registry.branches[job.branch.name].traits.get("longer")
+    longer = job.branch is not None and registry.branches[job.branch.name].traits.longer
     return job.place, 0 if longer else job.level
 
 

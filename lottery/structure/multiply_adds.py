@@ -64,5 +64,4 @@ def passes(optimizer: Component) -> float | None:
     None where the course of the training decides.
     """
     entry = registry.optimizers[optimizer.name]
-    made: float | None = entry.traits.get("passes", lambda args: 1)({**entry.defaults, **optimizer.args})
-    return made
+    return 1 if entry.traits.passes is None else entry.traits.passes({**entry.defaults, **optimizer.args})

@@ -172,7 +172,7 @@ def _start(ticket: Ticket, context: RunContext | None) -> Found:
         return None, f"the trained weights of the {above}; only training that again proves them"
     if ticket.chain[0]["rewind"]["to"] != "init":
         return None, f"the weights at step {ticket.step}; only training so far again proves them"
-    recipe, looks = ticket.recipe, registry.inits[ticket.recipe.init.name].traits.get("batch")
+    recipe, looks = ticket.recipe, registry.inits[ticket.recipe.init.name].traits.batch
     if looks and context is None:
         return None, f"not checked without data: init {recipe.init.name} looks at training examples"
     here = alike(ticket.evidence["environment"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lottery import registry
 from lottery.analysis.cells import (
@@ -28,6 +28,7 @@ from lottery.plan.origins import origin_of
 from lottery.recipe.families import only_by_families, stands_for_a_claim
 from lottery.results.study import once
 from lottery.statistics import paired
+from lottery.traits import Claim
 from lottery.verdicts.other_readings import with_other_readings
 from lottery.verdicts.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
 from lottery.words import counted
@@ -37,13 +38,12 @@ if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, CompareSpec
     from lottery.results.study import Study
 
-CLAIMS = ("mask", "initialization", "signs", "magnitudes", "iteration", "capacity")
+CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 
-def claim_of(branch: str) -> str | None:
+def claim_of(branch: str) -> Claim | None:
     """The part of the gain that a control of this name lacks; None where it stands for none."""
-    claim = registry.branches[branch].traits.get("claim")
-    return None if claim is None else str(claim)
+    return registry.branches[branch].traits.claim
 
 
 @once

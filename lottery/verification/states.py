@@ -214,7 +214,7 @@ def _other_draw(context: RunContext, job: Job, stored: Mapping[str, Tensor]) -> 
     """Say where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
     manifest = context.store.find(job.key)
     other = elsewhere({} if manifest is None else manifest.environment, context.machine)
-    on_data = registry.inits[context.plan.recipe.init.name].traits.get("batch") and not _here(context, job)
+    on_data = registry.inits[context.plan.recipe.init.name].traits.batch and not _here(context, job)
     allowed = DRAWN_ON_DATA if on_data else ROUNDING if other else 0.0
     if (apart := distance(state_of(context.network(job.seed)), stored)) > allowed:
         yield f"its weights are up to {apart:.2g} of the largest away from those that the seed gives"

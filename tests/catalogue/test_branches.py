@@ -148,7 +148,7 @@ def test_transplant_takes_the_mask_of_another_seed_and_keeps_the_weights() -> No
     start = branch("transplant", level)
     assert start.mask == FakeLevel(seed=1).mask and start.mask != level.mask
     assert same(start.weights, level.rewound.weights)
-    assert registry.branches["transplant"].traits["partner"] is True
+    assert registry.branches["transplant"].traits.partner is True
 
 
 def test_other_data_is_the_ticket_with_a_fresh_optimizer() -> None:
@@ -168,7 +168,7 @@ def test_a_small_dense_network_has_the_size_nearest_to_the_tickets(
         return {**args, "widths": tuple(max(1, round(factor * width)) for width in args["widths"])}
 
     lenet = registry.models["lenet"]
-    entry = Entry("lenet", lenet.make, lenet.source, lenet.version, {**lenet.traits, "scaled": scaled})
+    entry = Entry("lenet", lenet.make, lenet.source, lenet.version, replace(lenet.traits, scaled=scaled))
     monkeypatch.setitem(registry.models._entries, "lenet", entry)
     level = FakeLevel(density=density, model=Component("lenet", {"widths": (20, 10), "activation": "tanh"}))
     start = branch("small_dense", level)

@@ -64,9 +64,9 @@ ARGUMENTS = {
 def branches(levels: int) -> Iterator[str]:
     """Every control of the catalogue, once for each value of its key `weights`, but those that level 1 has not."""
     for entry in registry.branches:
-        if entry.traits.get("once") and levels == 1:
+        if entry.traits.once and levels == 1:
             continue
-        for option in entry.traits["origins"]:
+        for option in entry.traits.origins:
             given = [f"weights: {option}"] * bool(option) + [ARGUMENTS.get(entry.name, "samples: 1")]
             yield f"  - {{name: {entry.name}, as: {entry.name}-{option or 'only'}, {', '.join(given)}}}\n"
 

@@ -131,10 +131,10 @@ def test_every_optimizer_finds_the_optimum_at_decreasing_steps(name: str, kind: 
     Steps whose length does not shrink with the gradient (signs, orthogonal matrices, trust ratios) come as close as
     their last rates allow. The better of two rates, from the middle and the upper end of the entry's range, must close
     all but 1e-3 of the gap in the loss."""
-    if "package" in registry.optimizers[name].traits:
-        pytest.importorskip(registry.optimizers[name].traits["package"])
+    if registry.optimizers[name].traits.package is not None:
+        pytest.importorskip(registry.optimizers[name].traits.package)
     problem = PROBLEMS[kind]
-    low, high = registry.optimizers[name].traits["rates"]
+    low, high = registry.optimizers[name].traits.rates
     keys = registry.optimizers[name].schema.model_fields
     own = {**({"weight_decay": 0.0} if "weight_decay" in keys else {}), **OWN.get(name, {})}
     left = []

@@ -377,11 +377,11 @@ def test_a_criterion_scores_each_weight_finitely_and_changes_nothing_it_is_given
 
 def test_criteria_of_the_initialization_rank_over_all_layers_and_the_others_in_each() -> None:
     """Lee et al. 2019, Wang et al. 2020 and Tanaka et al. 2020 take the highest scores of the whole network."""
-    ranked = {name for name in SCORED if criteria[name].traits.get("scope", "layer") == "global"}
+    ranked = {name for name in SCORED if criteria[name].traits.scope == "global"}
     assert ranked == {"snip", "grasp", "synflow"}
 
 
 def test_synflow_asks_for_a_hundred_rounds_and_the_others_for_one() -> None:
-    assert {name: criteria[name].traits.get("rounds", 1) for name in SCORED} == {
+    assert {name: criteria[name].traits.rounds for name in SCORED} == {
         name: 100 if name == "synflow" else 1 for name in SCORED
     }

@@ -79,7 +79,7 @@ def examples() -> tuple[torch.Tensor, torch.Tensor]:
 
 def initialize(name: str, model: nn.Module, seed: int = 0, **args: Any) -> nn.Module:
     entry = registry.inits[name]
-    batch = [examples()] if entry.traits.get("batch") else []
+    batch = [examples()] if entry.traits.batch else []
     entry.make(model, torch.Generator().manual_seed(seed), *batch, **FEW_STEPS.get(name, {}), **args)
     return model
 

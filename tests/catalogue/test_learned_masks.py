@@ -203,9 +203,9 @@ def test_only_results_whose_density_was_another_have_a_new_key(init: str, told: 
 
 def test_inits_that_leave_weights_at_zero_say_so() -> None:
     """Fixup and delta-orthogonal are the only ones of the catalogue."""
-    assert {entry.name for entry in registry.inits if entry.traits.get("zeros")} == {"fixup", "delta_orthogonal"}
+    assert {entry.name for entry in registry.inits if entry.traits.zeros} == {"fixup", "delta_orthogonal"}
     for entry in registry.inits:
-        if entry.traits.get("batch") or entry.traits.get("zeros"):
+        if entry.traits.batch or entry.traits.zeros:
             continue
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 5))
         entry.make(model, torch.Generator().manual_seed(0))

@@ -270,7 +270,7 @@ SCALABLE = [entry.name for entry in registry.models if entry.name != "torchvisio
 def scaled(name: str, factor: float, **given: Any) -> dict[str, Any]:
     """The arguments of the model with its widths times the factor, as a recipe may give them."""
     entry = registry.models[name]
-    args: dict[str, Any] = entry.traits["scaled"]({**entry.defaults, **given}, factor)
+    args: dict[str, Any] = entry.traits.scaled({**entry.defaults, **given}, factor)
     assert entry.check(args) == (args, [])
     return args
 

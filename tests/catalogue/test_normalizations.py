@@ -21,7 +21,7 @@ from lottery.pruning.masking import masked
 from lottery.values import Component
 
 NORMS = [entry.name for entry in registry.normalizations]
-WEIGHT_NORMS = [entry.name for entry in registry.normalizations if entry.traits.get("weight")]
+WEIGHT_NORMS = [entry.name for entry in registry.normalizations if entry.traits.weight]
 KAIMING = Component("kaiming_normal")
 IMAGES = (3, 8, 8)
 LARGEST = 500_000  # weights of a model that is built and trained here

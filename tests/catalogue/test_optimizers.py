@@ -59,7 +59,8 @@ def rates(name: str, optimizer: torch.optim.Optimizer) -> list[float]:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_optimizer_names_its_source_and_a_range_of_rates(name: str) -> None:
     entry = registry.optimizers[name]
-    low, high = entry.traits["rates"]
+    assert entry.traits.rates is not None
+    low, high = entry.traits.rates
     assert 0 < low < high
     assert low <= entry.defaults.get("lr", low) <= high
     assert re.search(r"\b\d{4}\b", entry.source)

@@ -197,7 +197,7 @@ def test_a_counter_on_the_host_cannot_be_recorded_unseen() -> None:
 
 def test_which_optimizers_can_be_recorded() -> None:
     model = Perceptron((INPUTS,), CLASSES, (24, 16), "none", "relu", 0.0, False)
-    names = [entry.name for entry in registry.optimizers if entry.traits.get("package") is None]
+    names = [entry.name for entry in registry.optimizers if entry.traits.package is None]
     assert {name for name in names if capturable(make(name, model))} == {*EXACT, *ROUNDED}
 
 

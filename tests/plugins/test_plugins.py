@@ -287,7 +287,7 @@ def test_each_catalogue_says_how_it_calls_an_entry(plugs: Plugs, catalogue: str,
 def test_every_shipped_entry_is_called_as_its_catalogue_says() -> None:
     for catalogue in registry.catalogues.values():
         for entry in catalogue:
-            called = registry.signature.positional(catalogue.called, entry.traits)
+            called = entry.traits.positional(catalogue.called)
             assert list(registry.signature.faults(entry.make, called, catalogue.taken)) == [], entry.name
             assert (entry.code, entry.module.partition(".")[0]) == ("", "lottery")
 

@@ -173,7 +173,7 @@ def train(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, steps: 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_masked_network_trains_as_the_physically_smaller_one(name: str) -> None:
     """Units whose weights are all pruned are removed from the small network; decay, clipping and norms are on."""
-    if registry.optimizers[name].traits.get("projects"):
+    if registry.optimizers[name].traits.projects:
         pytest.skip(f"{name} steps by the direction of the full network, projected onto the surviving weights")
     steps = 1 if "max_iter" in registry.optimizers[name].schema.model_fields else 25  # rounding grows with iterations
     torch.manual_seed(0)

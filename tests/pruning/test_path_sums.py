@@ -20,7 +20,7 @@ from tests.catalogue.test_criteria import context, draw, score
 
 ACTIVATIONS = [entry.name for entry in activations]
 NORMS: dict[str, Any] = {
-    **{entry.name: entry.make for entry in normalizations if not entry.traits.get("weight")},
+    **{entry.name: entry.make for entry in normalizations if not entry.traits.weight},
     "LayerNorm": lambda channels, _: nn.LayerNorm(channels),
     "RMSNorm": lambda channels, _: nn.RMSNorm(channels),
 }

@@ -57,7 +57,7 @@ def study() -> Recipe:
 
 def level(entry: registry.Entry[Any]) -> int:
     """Level 1, but for what would be the ticket itself there."""
-    return 2 if entry.traits.get("once") else 1
+    return 2 if entry.traits.once else 1
 
 
 @pytest.fixture(scope="module")

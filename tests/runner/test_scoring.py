@@ -29,6 +29,7 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
+from lottery.traits import CriterionTraits, ModelTraits
 from tests.runner.test_settings import LAYERS, TEXT, context_of, problems, study, tickets
 from tests.support import ROOT
 
@@ -101,7 +102,7 @@ def test_grasp_sees_so_many_examples_of_each_class(tmp_path: Path, monkeypatch: 
         seen.extend(y for _, y in context.balanced(per_class))
         return {name: weight.abs() for name, weight in weights.items()}
 
-    monkeypatch.setitem(criteria._entries, "grasp", Entry("grasp", look, "here", 1, {}))
+    monkeypatch.setitem(criteria._entries, "grasp", Entry("grasp", look, "here", 1, CriterionTraits()))
     context = context_of(tmp_path, INIT, "prune.criterion={name: grasp, per_class: 13}", "prune.levels=1")
     list(work(context))
     assert [len(y) for y in seen] == [128, 2]
@@ -160,7 +161,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, model: type[nn.Module]) -> None:
     def make(input_shape: Any, classes: int, *, widths: Any = ()) -> nn.Module:
         return model()
 
-    monkeypatch.setitem(models._entries, "lenet", Entry("lenet", make, "here", 1, {}))
+    monkeypatch.setitem(models._entries, "lenet", Entry("lenet", make, "here", 1, ModelTraits()))
 
 
 class Gated(nn.Module):

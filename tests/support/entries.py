@@ -18,7 +18,7 @@ from lottery.values import Component
 
 def _case(entry: registry.Entry[Any]) -> Any:
     """A case of a parametrized test, skipped where the package it needs is not installed."""
-    package = entry.traits.get("package")
+    package = entry.traits.package
     missing = package is not None and importlib.util.find_spec(package) is None
     return pytest.param(entry.name, marks=[pytest.mark.skip(reason=f"needs {package}")] if missing else [])
 
@@ -29,7 +29,8 @@ OPTIMIZERS = [_case(entry) for entry in registry.optimizers]
 def arguments(name: str) -> dict[str, Any]:
     """Working keys of an optimizer: a learning rate in the middle of its range, momentum where it needs another one."""
     entry = registry.optimizers[name]
-    low, high = entry.traits["rates"]
+    assert entry.traits.rates is not None
+    low, high = entry.traits.rates
     args: dict[str, Any] = {"lr": math.sqrt(low * high)}
     if "optimizer" in entry.schema.model_fields:
         args["optimizer"] = Component("momentum")
@@ -45,7 +46,7 @@ def make(name: str, model: nn.Module, **overrides: Any) -> torch.optim.Optimizer
 
 def refuses(name: str, setting: str) -> bool:
     """The optimizer cannot work with this setting of a training."""
-    return setting in registry.optimizers[name].traits.get("refuses", {})
+    return setting in registry.optimizers[name].traits.refuses
 
 
 class Study:

@@ -196,12 +196,12 @@ def test_a_layer_that_averages_in_a_way_of_its_own_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("entry", list(registry.normalizations), ids=lambda entry: entry.name)
 def test_the_trait_of_a_normalization_says_whether_it_keeps_running_statistics(entry: Any) -> None:
-    if entry.traits.get("weight"):
+    if entry.traits.weight:
         entry.make(model := nn.Linear(3, 3))
         kept = running_statistics(model)
     else:
         kept = [value for spatial in (False, True) for value in running_statistics(entry.make(32, spatial))]
-    assert entry.traits["running"] == bool(kept)
+    assert entry.traits.running == bool(kept)
 
 
 def test_a_model_that_does_not_say_its_normalization_may_keep_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def test_controls_with_untrained_weights_and_no_others_have_the_trait() -> None:
     for entry in registry.branches:
         args = {key: Component(value) for key, value in given.get(entry.name, {}).items()}
         start = branch(entry.name, level, **args)
-        assert bool(entry.traits.get("mask_alone")) == (start.spec.untrained or start.mold is not None), entry.name
+        assert entry.traits.mask_alone == (start.spec.untrained or start.mold is not None), entry.name
 
 
 def test_the_key_of_a_mask_alone_changes_where_there_are_statistics_and_nowhere_else() -> None:

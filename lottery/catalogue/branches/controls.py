@@ -318,11 +318,12 @@ def _nearest(level: Level, wanted: int) -> Component:
     from lottery.registry import models
 
     entry = models[level.model.name]
+    assert entry.traits.scaled is not None  # the recipe has been checked for it
     low, high = 0.0, 1.0
     sizes: dict[str, tuple[int, Component]] = {}
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        model = Component(entry.name, entry.traits["scaled"]({**entry.defaults, **level.model.args}, middle))
+        model = Component(entry.name, entry.traits.scaled({**entry.defaults, **level.model.args}, middle))
         shown = str(model.as_dict())
         if shown not in sizes:
             sizes[shown] = (_size(level, model), model)

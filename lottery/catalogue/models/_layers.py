@@ -40,4 +40,4 @@ def weight_normed(model: nn.Module, name: str) -> None:
 
 def is_weight_norm(name: str) -> bool:
     """Whether the normalization is one of weights (`spectral`, `weight`), not of activations."""
-    return bool(registry.normalizations[name].traits.get("weight"))
+    return registry.normalizations[name].traits.weight

@@ -20,7 +20,7 @@ def nested(component: Component, holder: nn.Module, *, lr: float, inside: str) -
     Raises UsageError for one that needs more than the gradients it finds (trait `nests=False`).
     """
     entry = optimizers[component.name]
-    if not entry.traits.get("nests", True):
+    if not entry.traits.nests:
         raise UsageError(
             f"train.optimizer.optimizer: {component.name} cannot work inside {inside}: it evaluates the loss itself; "
             "write one that steps by its gradient, such as momentum or adamw"

@@ -1,0 +1,259 @@
+"""Traits of catalogue entries: the facts that the machinery has to know of an entry beside how to call it.
+
+One dataclass per catalogue, one field per trait; the decorator `register` takes them by name and refuses an unknown
+name or a value of another type. Each description says what the trait means and which modules read it; the table in
+docs/contributing.md is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+Arguments = Mapping[str, Any]  # of an entry, by the keys of a recipe
+Claim = Literal["mask", "initialization", "signs", "magnitudes", "iteration", "capacity"]
+Scope = Literal["layer", "global", "erk"]
+Setting = Literal["accumulate", "clip", "bf16", "batch_size"]
+
+_CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
+
+
+def _rising(rates: tuple[float, float]) -> tuple[float, float]:
+    if rates[0] >= rates[1]:
+        raise ValueError(f"{list(rates)} is no range; write the lower rate first")
+    return rates
+
+
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rates = Annotated[tuple[Rate, Rate], AfterValidator(_rising)]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Traits:
+    """The traits that an entry of any catalogue may have; activations and schedules have no others."""
+
+    version_of: Callable[[Arguments], int] | None = Field(
+        default=None,
+        description="`f(arguments)`: the version for the arguments that a recipe gives, in place of the "
+        "decorator's `version`, where only the results of some have changed. Read by `lottery/registry.py`.",
+    )
+    how: tuple[str, ...] = Field(
+        default=(),
+        description="Names of keys that change no result, only how it is come by: they are no part of a job's key. "
+        "Read by `lottery/registry.py`.",
+    )
+
+    def positional(self, called: Sequence[str]) -> list[str]:
+        """Return the names of the positional arguments of this entry; `called` are those of its catalogue."""
+        return list(called)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class DatasetTraits(Traits):
+    """The traits of a data set."""
+
+    crops: tuple[str, ...] | None = Field(
+        default=None,
+        description="Names of keys that must be given for `random_resized_crop`, which None refuses. "
+        "Read by `lottery/recipe/entry_rules.py`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class ModelTraits(Traits):
+    """The traits of a model."""
+
+    scaled: Callable[[Arguments, float], dict[str, Any]] | None = Field(
+        default=None,
+        description="`f(arguments, factor)`: all arguments of the same model with its widths times the factor, which "
+        "`small_dense` needs. Read by `lottery/catalogue/branches/controls.py`, `lottery/recipe/conflicts.py`.",
+    )
+    gates: bool = Field(
+        default=False,
+        description="True if it multiplies what it computes, so that it has no sums over paths. "
+        "Read by `lottery/recipe/criterion_rules.py`.",
+    )
+    prunable: tuple[str, ...] = Field(
+        default=(),
+        description='Patterns of the layers that are prunable, such as `("encoder.*", "output")`, by the names that '
+        "`prune.rates` takes; without any, all weights are that multiply an input. Read by `lottery/network/build.py`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class InitTraits(Traits):
+    """The traits of an initialization."""
+
+    batch: bool = Field(
+        default=False,
+        description="True if it is called as `f(model, generator, batch)`, where batch are inputs and targets of the "
+        "first 256 training examples. Read by `lottery/network/build.py`, `lottery/runner/context.py`, "
+        "`lottery/tickets/checks.py`, `lottery/verification/states.py`.",
+    )
+    zeros: bool = Field(
+        default=False, description="True if it leaves weights at exactly 0. Read by `lottery/plan/keys.py`."
+    )
+
+    def positional(self, called: Sequence[str]) -> list[str]:
+        """Return the names of the positional arguments; with `batch` there is one more than the catalogue's."""
+        return [*called, "batch"] if self.batch else list(called)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class NormalizationTraits(Traits):
+    """The traits of a normalization."""
+
+    weight: bool = Field(
+        default=False,
+        description="True if it normalizes weights and is called as `f(layer)` on each layer; the others normalize "
+        "activations and are called as `f(channels, spatial)`. Read by `lottery/catalogue/models/_layers.py`, "
+        "`lottery/recipe/entry_rules.py`.",
+    )
+    running: bool = Field(
+        default=True, description="False if it keeps no running statistics. Read by `lottery/plan/keys.py`."
+    )
+
+    def positional(self, called: Sequence[str]) -> list[str]:
+        """Return the names of the positional arguments: `layer` where weights are normalized."""
+        return ["layer"] if self.weight else list(called)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class OptimizerTraits(Traits):
+    """The traits of an optimizer."""
+
+    rates: Rates | None = Field(
+        default=None,
+        description="`(low, high)`, the learning rates that `tune` searches where a recipe names none; every optimizer "
+        "of this package has them. Read by `lottery/recipe/tuning.py`.",
+    )
+    refuses: Mapping[Setting, str] = Field(
+        default={},
+        description="Settings it cannot work with, each with the reason that the user is told: `accumulate`, `clip`, "
+        "`bf16`, `batch_size` (which must then be `all`). Read by `lottery/recipe/entry_rules.py`.",
+    )
+    coordinatewise: bool = Field(
+        default=True,
+        description="False if its state is not one value per weight, so that no mask can be applied to it: under a "
+        "mask it starts afresh at the rewind point. Read by `lottery/plan/origins.py`.",
+    )
+    projects: bool = Field(
+        default=False,
+        description="True if the masked step is a projection of the full one, and not the step of the problem in the "
+        "surviving weights alone. Read by `tests/pruning/test_mask.py`.",
+    )
+    nests: bool = Field(
+        default=True,
+        description="False if it evaluates the loss itself, so that it cannot work inside another optimizer. "
+        "Read by `lottery/catalogue/optimizers/_nested.py`, `lottery/recipe/entry_rules.py`.",
+    )
+    inner_lr: bool = Field(
+        default=True,
+        description="False if its learning rate is that of the optimizer inside it, which has none of its own. "
+        "Read by `lottery/recipe/entry_rules.py`, `lottery/recipe/tuning.py`.",
+    )
+    package: str | None = Field(
+        default=None,
+        description="The optional package that it imports, by the name of its module. "
+        "Read by `lottery/recipe/entry_rules.py`.",
+    )
+    passes: Callable[[Arguments], float | None] | None = Field(
+        default=None,
+        description="`f(arguments)`: forward and backward passes over the examples of a step, on average, by all "
+        "arguments; it returns None where the course of the training decides. Without it there is one. "
+        "Read by `lottery/structure/multiply_adds.py`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class CriterionTraits(Traits):
+    """The traits of a pruning criterion."""
+
+    draws: bool | None = Field(
+        default=None,
+        description="True if its scores depend on random numbers. Where nothing is said, they do for a plugin's "
+        "criterion and do not for one of this package. Read by `lottery/recipe/pruned_once.py`.",
+    )
+    scope: Scope = Field(
+        default="layer",
+        description="Over what its scores are ranked where a recipe names no `prune.scope`. "
+        "Read by `lottery/recipe/criterion_rules.py`.",
+    )
+    rounds: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="How often its scores are computed on the way to a level where a recipe names no `prune.rounds`. "
+        "Read by `lottery/recipe/criterion_rules.py`.",
+    )
+    paths: bool = Field(
+        default=False,
+        description="True if its scores are sums over paths (`lottery/pruning/path_sums.py`): networks that have none "
+        "are refused. Read by `lottery/recipe/criterion_rules.py`, `lottery/runner/criterion_check.py`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class BranchTraits(Traits):
+    """The traits of a control."""
+
+    # the value of each option is the `Origins` of lottery/plan/origins.py, a room above this module
+    origins: Mapping[str, Mapping[Any, Any]] = Field(
+        default={},
+        description='Where its trainings come from: by each value of its key `weights` (`""` where it has none) what '
+        "`in_any_mode` and the like return. [controls.md](controls.md) is made from it, and the audit lists what "
+        "follows. Read by `lottery/plan/origins.py`.",
+    )
+    claim: Claim | None = Field(
+        default=None,
+        description="The part of the ticket's gain that the control lacks, so that the comparison with it is a test of "
+        "that claim: `mask`, `initialization`, `signs`, `magnitudes`, `iteration` or `capacity`. "
+        "Read by `lottery/recipe/families.py`, `lottery/verdicts/claims.py`.",
+    )
+    changes: tuple[str, ...] = Field(
+        default=(),
+        description="Fields of the audit (docs/fairness.md) in which it differs from its ticket on purpose. "
+        "Read by `lottery/audit/evidence.py`.",
+    )
+    own_trunk: bool = Field(
+        default=False,
+        description="True if it puts weights under the level's mask and trains from step 0, so that it may have "
+        "`trunk: own`. Read by `lottery/recipe/entry_rules.py`.",
+    )
+    criterion: bool = Field(
+        default=False,
+        description="True if it prunes with the recipe's criterion, which is then part of its key where it is not "
+        "magnitude. Read by `lottery/plan/keys.py`.",
+    )
+    once: bool = Field(
+        default=False,
+        description="True if it prunes the trained dense network once: at level 1 it is the ticket itself, and left "
+        "out. Read by `lottery/recipe/pruned_once.py`.",
+    )
+    partner: bool = Field(
+        default=False,
+        description="True if it needs the same ticket of another seed, as `level.partner`. "
+        "Read by `lottery/plan/jobs.py`, `lottery/recipe/conflicts.py`.",
+    )
+    scales: bool = Field(
+        default=False,
+        description="True if it needs a model with the trait `scaled`. Read by `lottery/recipe/conflicts.py`.",
+    )
+    longer: bool = Field(
+        default=False,
+        description="True if it is the control of equal cost: the dense network, trained for as many steps as the "
+        "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/analysis/provenance.py`, "
+        "`lottery/audit/evidence.py`, `lottery/audit/last_rates.py`, `lottery/recipe/conflicts.py`, "
+        "`lottery/runner/batch_sizes.py`, `lottery/runner/estimate.py`.",
+    )
+    mask_alone: bool = Field(
+        default=False,
+        description="True if no weight is trained, so that running statistics are measured anew before each "
+        "evaluation. Read by `lottery/plan/keys.py`, `lottery/runner/batch_sizes.py`.",
+    )
+    learned: bool = Field(
+        default=False,
+        description="True if its mask is learned, layer by layer: refused for weights that are no layer's own. "
+        "Read by `lottery/network/suitability.py`, `lottery/plan/keys.py`.",
+    )
