@@ -1,6 +1,6 @@
 """Iterative magnitude pruning with rewinding: train, score, select, rewind.
 
-Source: Frankle & Carbin 2019; Frankle et al. 2020. One level of the method, from a trained network to where the next training starts:
+Source: Frankle & Carbin 2019; Frankle et al. 2020. One level, from a trained network to where the next training starts:
 
 1. Train. `Level.trained` are the weights at the end of a training (`lottery.training.trainer`).
 2. Score. A criterion of the catalogue gives each surviving weight a score (`lottery.catalogue.criteria`).
