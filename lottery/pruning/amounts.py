@@ -1,4 +1,4 @@
-"""How many weights of each layer a level keeps."""
+"""Number of weights that a level of pruning keeps of each layer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
 from lottery.network.weights import layer_name
 from lottery.pruning.layer_densities import counts, erk
 from lottery.pruning.mask import Mask, pruned_count
 
-if TYPE_CHECKING:
-    pass
-
 Counts = dict[str, int] | int  # weights to keep: of each layer, or over all that take part in global pruning
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """How much to prune of what: `fraction` of the surviving weights, times the rate of the layer, so many `times`.
+    """Amounts of pruning: a fraction of the surviving weights times the rate of the layer, or a density for each layer.
 
-    With `densities` each layer is pruned to its own instead; layers that they do not name stay dense.
+    Attributes:
+        scope: `layer` prunes each layer by itself, `global` all together, `erk` to Erdos-Renyi-kernel densities.
+        fraction: Share of the surviving weights that goes in one round.
+        rates: Multiplier of the fraction by layer or pattern; 0 leaves a layer as it is.
+        times: Number of rounds that are counted off at once.
+        densities: Density by layer or pattern, in place of fraction and rates; layers that are not named stay dense.
     """
 
     scope: str  # "layer", "global" or "erk"
@@ -34,11 +35,11 @@ class Pruning:
     densities: Mapping[str, Fraction] = field(default_factory=dict)
 
     def keep(self, mask: Mask) -> Counts:
-        """How many weights to keep: of each layer, or over all that take part in global pruning."""
+        """Return the number of weights to keep of a mask: of each layer, or over all where pruning is global."""
         return self.keep_of(mask.alive(), mask.shapes())
 
     def keep_of(self, alive: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> Counts:
-        """Return `keep` of a mask with so many weights alive of layers of these shapes, which is all it depends on."""
+        """Return `keep` of a mask from the number of surviving weights and the shape of each layer."""
         names = self.takes_part(shapes)
         sizes = {name: math.prod(shape) for name, shape in shapes.items()}
         if self.densities:
@@ -59,18 +60,22 @@ class Pruning:
         return count
 
     def takes_part(self, mask: Collection[str]) -> list[str]:
-        """The layers of a mask, or of their names in its order, that are pruned at all."""
+        """Return the layers that are pruned at all, of a mask or of the names of its layers in order."""
         return [name for name in mask if layer_rate(name, list(mask), self.densities or self.rates)]
 
     def shrinks(self, mask: Mask) -> list[str]:
-        """The layers that lose weights: those that take part, but for such as `densities` leave dense."""
+        """Return the layers that lose weights: those that take part, without those that `densities` leave dense."""
         return [name for name in self.takes_part(mask) if not self.densities or self._kept(name, mask) < 1]
 
     def _kept(self, name: str, mask: Collection[str]) -> Fraction:
         return layer_rate(name, list(mask), self.densities)
 
     def check(self, mask: Mask) -> None:
-        """Raises UsageError for a rate or density that names no layer of the model or prunes more than there is."""
+        """Check rates and densities against the layers of a model.
+
+        Raises:
+            UsageError: A key names no layer of the model, or a rate prunes all that there is.
+        """
         layers = [layer_name(name) for name in mask]
         for key, patterns in (("rates", self.rates), ("densities", self.densities)):
             for pattern, rate in patterns.items():
@@ -83,16 +88,17 @@ class Pruning:
 
 
 def geometric_mean(alive: int, target: int, share: float) -> int:
+    """Return the weighted geometric mean of two counts, rounded; `share` is the weight of `target`, from 0 to 1."""
     return round(float(alive ** (1 - share) * target**share))
 
 
 def like_target(target: Counts, found: dict[str, int], names: Iterable[str]) -> Counts:
-    """Counts by layer or over all of `names`, as the target is."""
+    """Return counts found by layer in the form of the target: by layer, or their sum over `names`."""
     return found if isinstance(target, dict) else sum(found[name] for name in names)
 
 
 def between(alive: Counts, target: Counts, mean: Callable[[int, int], int]) -> Counts:
-    """Counts on the way from those alive to the target."""
+    """Return counts on the way from the surviving weights to the target, each a `mean` of the two."""
     if isinstance(alive, dict) and isinstance(target, dict):
         return {name: mean(alive[name], count) for name, count in target.items()}
     assert isinstance(alive, int) and isinstance(target, int)
@@ -100,7 +106,7 @@ def between(alive: Counts, target: Counts, mean: Callable[[int, int], int]) -> C
 
 
 def layer_rate(name: str, names: list[str], rates: Mapping[str, Fraction]) -> Fraction:
-    """A layer's multiplier: that of its own name, else of the first pattern that fits, else 1.
+    """Return the multiplier of a layer: that of its own name, else of the first pattern that fits, else 1.
 
     `output` means the last layer, whatever its name.
     """

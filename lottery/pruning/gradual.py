@@ -1,25 +1,26 @@
-"""Pruning in the course of a training, a few weights at a time."""
+"""Gradual pruning: a few weights at a time in the course of one training (Zhu & Gupta 2017)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from lottery.pruning.amounts import Counts, between, like_target
 from lottery.pruning.mask import Mask, keep_top
 from lottery.pruning.scoring import Criterion, Weights
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Gradual:
-    """Pruning in the course of a training, from step `start` to `end`, every so many steps, to `target` in the end.
+    """Schedule of gradual pruning: the pruned share grows as 1 - (1 - x)^3, x the part of the way from start to end.
 
-    `names` are the layers pruned; `criterion(step)` scores the weights after that step.
-    Zhu & Gupta 2017: what is pruned grows with 1 - (1 - x)^3, x the part of the way.
+    Attributes:
+        start: Step after which pruning begins.
+        end: Step after which `target` is reached.
+        every: Steps between two prunings.
+        target: Weights to keep in the end, of each layer or over all of `names`.
+        names: Layers that are pruned.
+        criterion: Gives for a step the criterion that scores the weights after it.
     """
 
     start: int
@@ -30,12 +31,12 @@ class Gradual:
     criterion: Callable[[int], Criterion]
 
     def due(self, step: int) -> bool:
-        """Whether weights are pruned after this step."""
+        """Return True if weights are pruned after this step."""
         inside = self.start < step < self.end and (step - self.start) % self.every == 0
         return inside or step == self.end
 
     def mask(self, step: int, weights: Weights, mask: Mask) -> Mask:
-        """The mask from this step on, where `mask` held until now."""
+        """Return the mask from this step on; `mask` held until now, `weights` are those after the step."""
         scores = self.criterion(step)(weights, mask.of(self.names))
         left = (1 - (step - self.start) / (self.end - self.start)) ** 3
         sizes = like_target(self.target, mask.sizes(), self.names)

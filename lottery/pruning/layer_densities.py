@@ -1,4 +1,4 @@
-"""How many weights each layer keeps where a rule, not the scores, shares them out over the layers."""
+"""Rules that share surviving weights out over the layers, in place of comparing scores across layers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from lottery.errors import UsageError
 
 
 def uniform(shapes: Mapping[str, tuple[int, ...]], density: Fraction) -> dict[str, Fraction]:
-    """The same density for each layer."""
+    """Return the same density for each layer."""
     return dict.fromkeys(shapes, density)
 
 
 def erk(shapes: Mapping[str, tuple[int, ...]], density: Fraction) -> dict[str, Fraction]:
-    """Erdos-Renyi-kernel densities: proportional to (n_out + n_in + kernel) / (n_out n_in kernel), `density` over all.
+    """Return Erdos-Renyi-kernel densities: proportional to (n_out + n_in + kernel) / (n_out n_in kernel).
 
-    Densities stop at 1, and what they would have above it is shared out among the other layers. No layer's density
-    falls where the overall one grows. Source: Mocanu et al. 2018, with kernels Evci et al. 2020.
+    Densities stop at 1, and what they would have above it is shared out among the other layers, so that `density` is
+    that of all layers together. No layer's density falls where the overall one grows. Source: Mocanu et al. 2018, with
+    kernels Evci et al. 2020.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     raw = {name: Fraction(sum(shape), sizes[name]) for name, shape in shapes.items()}
@@ -39,12 +40,19 @@ def counts(
     total: int,
     most: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """How many weights each layer keeps, `total` in all: its density times its size, by largest remainders.
+    """Return the number of weights that each layer keeps: its density times its size, by largest remainders.
 
     Each layer gets the whole part of its share, and the weights left over go one by one to the layers with the largest
-    remainder, the first of them among equals. No layer gets more than `most` of it, its size where that is not given;
-    what it cannot take goes to the others. Raises UsageError where all layers together cannot hold the total, or their
-    densities ask for more than it.
+    remainder, the first of them among equals. What a layer cannot take goes to the others.
+
+    Args:
+        shapes: Shape of each layer's weight.
+        densities: Density of each layer.
+        total: Number of weights that all layers keep together.
+        most: Largest number that each layer can keep; its size where this is not given.
+
+    Raises:
+        UsageError: All layers together cannot hold the total, or their densities ask for more than it.
     """
     limits = {name: math.prod(shape) if most is None else most[name] for name, shape in shapes.items()}
     shares = {name: densities[name] * math.prod(shape) for name, shape in shapes.items()}

@@ -1,4 +1,4 @@
-"""Masks of pruned networks: immutable, a bit a weight, held on a model by two hooks while it trains."""
+"""Masks of pruned networks, one bit for each prunable weight; `keep_top`, the one place where weights are selected."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from lottery.pruning.top_k import Bits, finite, highest
 
 
 class Mask(Mapping[str, Tensor]):
-    """Which weights are alive: a bool tensor a prunable weight, by its name (`fc1.weight`), as `network.layout` has it.
+    """The surviving weights of a network: a bool tensor for each prunable weight, True where it is alive.
 
-    Immutable: the tensors handed out are made anew each time. It takes a bit a weight, in memory as on disk. Two masks
-    are equal when names, shapes and bits are.
+    Names are those of `lottery.network.layout` (`fc1.weight`). A mask never changes: the tensors handed out are made
+    anew each time. It takes one bit for each weight, in memory as on disk. Two masks are equal when names, shapes and
+    bits are; `a <= b` is True if every weight alive in `a` is alive in `b`.
+
+    Args:
+        alive: Bool tensors by name, in the shapes of the weights.
+
+    Raises:
+        UsageError: A tensor is not of type bool.
     """
 
     def __init__(self, alive: Mapping[str, Tensor]):
@@ -35,19 +42,19 @@ class Mask(Mapping[str, Tensor]):
 
     @classmethod
     def _of(cls, packed: Mapping[str, Bits], shapes: Mapping[str, tuple[int, ...]]) -> Mask:
-        """The mask of these bits, which nobody changes any more."""
+        """Return the mask of these bits, which nobody changes any more."""
         mask = cls({})
         mask._packed, mask._shapes = dict(packed), {name: shapes[name] for name in packed}
         return mask
 
     @classmethod
     def dense(cls, weights: Mapping[str, Tensor]) -> Mask:
-        """All weights alive, in the shapes of `weights`."""
+        """Return the mask with all weights alive, in the shapes of `weights`."""
         return cls.full({name: tuple(weight.shape) for name, weight in weights.items()})
 
     @classmethod
     def full(cls, shapes: Mapping[str, tuple[int, ...]]) -> Mask:
-        """All weights alive, in these shapes."""
+        """Return the mask with all weights alive, in these shapes."""
         return cls._of({name: np.packbits(np.ones(math.prod(shape), bool)) for name, shape in shapes.items()}, shapes)
 
     def __getitem__(self, name: str) -> Tensor:
@@ -67,42 +74,42 @@ class Mask(Mapping[str, Tensor]):
         return self._alike(other) and all(np.array_equal(bits, other._packed[n]) for n, bits in self._packed.items())
 
     def __le__(self, other: Mask) -> bool:
-        """Every weight alive here is alive there."""
+        """Return True if every weight alive here is alive there."""
         return self._alike(other) and not any((bits & ~other._packed[n]).any() for n, bits in self._packed.items())
 
     __hash__ = None  # type: ignore[assignment]
 
     def _alike(self, other: Mask) -> bool:
-        """Of the same layers in the same order."""
+        """Return True if both have the same layers in the same order."""
         return list(self._shapes.items()) == list(other._shapes.items())
 
     def of(self, names: Iterable[str]) -> Mask:
-        """The mask of these layers only."""
+        """Return the mask of these layers only."""
         return Mask._of({name: self._packed[name] for name in names}, self._shapes)
 
     def alive(self) -> dict[str, int]:
-        """Number of surviving weights of each layer."""
+        """Return the number of surviving weights of each layer."""
         return {name: int(np.bitwise_count(bits).sum(dtype=np.int64)) for name, bits in self._packed.items()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer's weight."""
+        """Return the shape of each layer's weight."""
         return dict(self._shapes)
 
     def sizes(self) -> dict[str, int]:
-        """Number of weights of each layer, pruned ones too."""
+        """Return the number of weights of each layer, pruned ones included."""
         return {name: math.prod(shape) for name, shape in self._shapes.items()}
 
     @property
     def density(self) -> float:
-        """Surviving / prunable weights."""
+        """Number of surviving weights over that of prunable weights, from 0 to 1."""
         return sum(self.alive().values()) / max(1, sum(self.sizes().values()))
 
     def collapsed(self) -> list[str]:
-        """Names of the layers with no weight left: nothing passes them any more."""
+        """Return the names of the layers with no weight left: nothing passes them any more."""
         return [name for name, count in self.alive().items() if count == 0]
 
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
+        """Return a copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
         return {
             name: torch.where(self[name].to(weight.device), weight, torch.zeros_like(weight))
             if name in self
@@ -111,13 +118,17 @@ class Mask(Mapping[str, Tensor]):
         }
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Eight weights a byte (uint8 tensors by name) and the shapes as safetensors metadata."""
+        """Return eight weights in a byte (uint8 tensors by name), and the shapes as safetensors metadata."""
         packed = {name: torch.from_numpy(bits.copy()) for name, bits in self._packed.items()}
         return packed, {"shapes": json.dumps([[name, list(shape)] for name, shape in self._shapes.items()])}
 
     @classmethod
     def unpack(cls, packed: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Mask:
-        """The mask that `pack` took apart. Raises DamagedFile where bytes and shapes disagree."""
+        """Return the mask that `pack` took apart.
+
+        Raises:
+            DamagedFile: Bytes and shapes disagree.
+        """
         found: dict[str, Bits] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         try:
@@ -134,18 +145,24 @@ class Mask(Mapping[str, Tensor]):
 
 
 def pruned_count(alive: int, fraction: Fraction) -> int:
-    """How many of `alive` weights a fraction is: the nearest whole number, half rounded down."""
+    """Return the number of weights that a fraction of `alive` is: the nearest whole number, half rounded down."""
     exact = alive * fraction
     return -((Fraction(1, 2) - exact) // 1) if exact > 0 else 0
 
 
 def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] | int) -> Mask:
-    """The mask that keeps the highest scores among the surviving weights: the one place where weights are selected.
+    """Return the mask that keeps the highest scores among the surviving weights.
 
-    `keep` is the number of weights to keep of each layer in `scores`, or one number over all of them together
-    (global pruning); layers without scores stay as they are. Counts are exact: among equal scores, the weight that
-    comes first is kept, in the order of layers and then of the flattened weight.
-    Raises UsageError for scores that are not finite or of another shape, and for counts above what survives.
+    Counts are exact: among equal scores, the weight that comes first is kept, in the order of layers and then of the
+    flattened weight. Layers without scores stay as they are.
+
+    Args:
+        scores: A score for each weight, by layer, in the shape of the weight; high means keep.
+        mask: The weights that survive so far.
+        keep: Number of weights to keep of each layer in `scores`, or one number over all of them (global pruning).
+
+    Raises:
+        UsageError: Scores are not finite or of another shape, or more is to be kept than survives.
     """
     alive, kinds = mask.alive(), {name: _checked(name, scores[name], mask) for name in scores}
     if isinstance(keep, int):
@@ -164,7 +181,11 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
 
 
 def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
-    """The type of a layer's scores. Raises UsageError where `keep_top` cannot take them."""
+    """Return the type of a layer's scores.
+
+    Raises:
+        UsageError: `keep_top` cannot take them.
+    """
     if score.shape != mask.shapes().get(name):
         raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
     if not finite(score, mask._packed[name]):
@@ -173,9 +194,10 @@ def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
 
 
 def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:
-    """For each parameter of a model that the mask names, or of which it names parts, which of its elements are alive.
+    """Yield each parameter that the mask names, or of which it names parts, with the bool tensor of its survivors.
 
-    Raises UsageError where the mask names a weight that the model lacks or has in another shape.
+    Raises:
+        UsageError: The mask names a weight that the model lacks or has in another shape.
     """
     layout, parameters = Layout.of(model), dict(model.named_parameters(remove_duplicate=False))
     found: dict[str, list[str]] = {}

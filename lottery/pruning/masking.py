@@ -15,7 +15,13 @@ from lottery.pruning.mask import Mask, whole
 
 
 class Held:
-    """A mask held on a model by hooks; `tighten` prunes more in the course of a training."""
+    """A mask that hooks hold on a model while it trains; `tighten` prunes more in the course of the training.
+
+    Args:
+        model: The network that trains; its parameters stay the same objects.
+        mask: The mask to hold from now on.
+        optimizer: The optimizer that steps over the model's parameters.
+    """
 
     def __init__(self, model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer):
         self.mask = mask
@@ -28,7 +34,7 @@ class Held:
         self.tighten(mask)
 
     def tighten(self, mask: Mask) -> None:
-        """Hold this mask, which lies within the one before: what is newly pruned is zero from now on."""
+        """Hold this mask, which lies within the one before: newly pruned weights are 0 from now on."""
         assert mask <= self.mask
         self.release()
         self.mask = mask
@@ -48,14 +54,18 @@ class Held:
             self._handles.append(self._optimizer.register_step_post_hook(lambda *_: self._mask_weights()))
 
     def release(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
         self._tell({})
 
     def check(self) -> None:
-        """Make each pruned weight +0.0. Raises BrokenMask where one is not zero."""
+        """Make each pruned weight +0.0, not -0.0.
+
+        Raises:
+            BrokenMask: A pruned weight is not 0.
+        """
         for name, bits in whole(self._model, self.mask):
             weight = self._parameters[name]
             if not any(weight is held for held in self._weights):
@@ -66,7 +76,7 @@ class Held:
             weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
 
     def _tell(self, factors: dict[Tensor, Tensor]) -> None:
-        """Optimizers that work on the problem restricted to the mask are told what it is."""
+        """Tell the mask to an optimizer that works on the problem restricted to it."""
         if hasattr(self._optimizer, "restrict"):
             self._optimizer.restrict(factors)
 
@@ -76,7 +86,7 @@ class Held:
                 torch._foreach_mul_(self._weights, self._factors)
 
     def _mask_state(self) -> None:
-        """Momenta and their like, loaded with a rewound state, forget what is pruned."""
+        """Set the optimizer's state of pruned weights to 0: a rewound state still has momenta of them."""
         for weight, factor in zip(self._weights, self._factors, strict=True):
             _mask_values(self._optimizer.state.get(weight, {}), factor)
 
@@ -93,10 +103,21 @@ def _mask_values(values: Mapping[Any, Any], factor: Tensor) -> None:
 def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[Held]:
     """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
 
-    On entering, pruned weights and their entries in the optimizer's state are set to zero. Inside, the gradient is
-    masked when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step.
-    On leaving, each pruned weight is exactly +0.0, or BrokenMask is raised.
-    Raises UsageError where the mask names a weight that the model lacks or has in another shape.
+    On entering, pruned weights and their entries in the optimizer's state are set to 0. Inside, the gradient is masked
+    when it is accumulated (before clipping and the optimizer, in closures too) and the weight after each step. On
+    leaving, each pruned weight is exactly +0.0.
+
+    Args:
+        model: The network to train, on any device.
+        mask: Bool tensors by name, True where a weight survives.
+        optimizer: The optimizer that steps over the model's parameters.
+
+    Yields:
+        The mask as it is held; its `tighten` prunes more.
+
+    Raises:
+        UsageError: The mask names a weight that the model lacks or has in another shape.
+        BrokenMask: A pruned weight is not 0 on leaving.
     """
     held = Held(model, mask, optimizer)
     if mask.density < 1:

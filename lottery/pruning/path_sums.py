@@ -32,13 +32,13 @@ ACTIVATIONS: frozenset[Any] = frozenset(
 
 
 def _per_channel(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, **_: object) -> Tensor:
-    """Weight and bias of each channel, the second dimension."""
+    """Apply weight and bias of each channel, the second dimension."""
     shape = (1, -1, *[1] * (input.dim() - 2))
     return _affine(input, *(None if value is None else value.view(shape) for value in (weight, bias)))
 
 
 def _per_feature(input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, **_: object) -> Tensor:
-    """Weight and bias in the shape of the last dimensions."""
+    """Apply weight and bias in the shape of the last dimensions."""
     return _affine(input, weight, bias)
 
 
@@ -59,7 +59,7 @@ _SIGNATURES = {norm: inspect.signature(norm) for norm in NORMS}
 
 
 class _Neutral(TorchFunctionMode):
-    """Activations give what they get; normalizations keep their weight and bias and lose their statistics."""
+    """Torch functions in which activations pass on their input, and normalizations only apply their weight and bias."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -71,7 +71,7 @@ class _Neutral(TorchFunctionMode):
 
 
 def path_sum(network: nn.Module, x: Tensor) -> Tensor:
-    """The sum of the outputs for `x` of a network in evaluation mode, its normalizations and activations neutral.
+    """Return the sum of a network's outputs for `x` in evaluation mode, its normalizations and activations neutral.
 
     A normalization that torch's functions do not compute is neutral where it has a method `neutral(x)`, which is put
     in the place of its `forward` for good. Max pooling passes on the largest sum of its window.
@@ -85,7 +85,7 @@ def path_sum(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def sums_paths(network: nn.Module, shape: tuple[int, ...]) -> bool:
-    """True where `path_sum` of this network for inputs of this shape is a sum over paths: linear in its input.
+    """Return True if `path_sum` of this network is a sum over paths for inputs of this shape: linear in its input.
 
     Gates, attention and activations with an implementation of their own are not. The network is used up: its
     parameters are overwritten.
@@ -115,7 +115,7 @@ def sums_paths(network: nn.Module, shape: tuple[int, ...]) -> bool:
 
 
 def _slope(network: nn.Module, x: Tensor, direction: Tensor, twice: bool = False) -> tuple[Tensor, Tensor]:
-    """The derivative of the path sum at `x` along a direction, and the step along it."""
+    """Return the derivative of the path sum at `x` along a direction, and the step along it."""
     step = torch.zeros((), dtype=x.dtype, device=x.device, requires_grad=True)
     (slope,) = torch.autograd.grad(path_sum(network, x + step * direction), step, create_graph=twice)
     return slope, step

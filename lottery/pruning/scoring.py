@@ -1,4 +1,4 @@
-"""What scores weights: the function that pruning asks, and what a criterion of the catalogue is given."""
+"""Types of scores, and the context that a criterion of the catalogue is given."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Criterion = Callable[[Weights, "Mask"], Scores]
 
 @dataclass(frozen=True)
 class Lazy(Mapping[str, "Tensor"]):
-    """Tensors by name that are made each time they are asked for and held by nobody: `make` gives the same each time.
+    """Tensors by name that `make` makes anew each time they are read, so that they take no memory beside the weights.
 
-    Scores that cost little more than looking at the weights need no memory beside them.
+    For scores that cost little more than reading the weights; `make` must give the same tensor each time.
     """
 
     names: Collection[str]
@@ -42,17 +42,22 @@ class Lazy(Mapping[str, "Tensor"]):
 
 @dataclass(frozen=True)
 class Context:
-    """What a criterion may look at beside the weights it scores.
+    """The surroundings that a criterion may use beside the weights it scores.
 
-    `initial` are the weights at the rewind point, by the names of the scored ones, and `alive` which of them have not
-    been pruned, all where it has none; `network()` is a new copy of the network with the scored weights in it, in
-    evaluation mode, on the device; `loss(outputs, targets)` is the training loss, the mean over a batch; `examples(n)`
-    are the first n of the training set, all where None, and `balanced(n)` the first n of each class, in a random order
-    that is the seed's and without augmentation. What draws from torch's global generator while a criterion scores draws
-    from a stream of the seed's.
+    What draws from torch's global generator while a criterion scores draws from a stream of the seed.
+
+    Attributes:
+        generator: The seed's stream of random numbers for this level.
+        initial: Weights at the rewind point, by the names of the scored ones.
+        network: Makes a new copy of the network with the scored weights in it, in evaluation mode, on the device.
+        loss: The training loss of (outputs, targets), the mean over a batch.
+        examples: Yields batches of the first n training examples (all where None), without augmentation, in a random
+            order that is the seed's.
+        balanced: Yields batches of the first n training examples of each class, in the same order.
+        alive: Bool tensors of the weights that have not been pruned, by name; empty where none has been.
     """
 
-    generator: torch.Generator  # the seed's stream for this level
+    generator: torch.Generator
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     network: Callable[[], nn.Module] | None = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None

@@ -21,26 +21,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a training does beside the data: its optimizer and schedule, and where on the schedule it starts."""
+    """How a training goes, apart from its data: optimizer, schedule, and where on the schedule it starts.
+
+    Attributes:
+        optimizer: Optimizer of the recipe with its arguments.
+        schedule: Schedule of the learning rate with its arguments.
+        warmup: Length of the linear warm-up, None for none.
+        first: Step on the schedule at which the training starts.
+        last_rate: Train at the schedule's last learning rate throughout (fine-tuning).
+        finetune_rate: With `last_rate`, this share of the peak in place of the schedule's last rate.
+        goes_on: The weights are trained already: what is measured before the first step is no result of this training.
+        untrained: Measure the network as it is, without a step.
+        stretch: Multiplier of the number of steps; schedule and evaluation grid are drawn out over them.
+    """
 
     optimizer: Component
     schedule: Component
     warmup: Duration | None = None
-    first: int = 0  # step
-    last_rate: bool = False  # train at the schedule's last learning rate throughout (fine-tuning)
-    finetune_rate: float | None = None  # with last_rate: this share of the peak in place of the schedule's last rate
-    goes_on: bool = False  # from trained weights: what is measured before the first step is no result of this training
-    untrained: bool = False  # measured as it is, without a step
-    stretch: Fraction | int = 1  # times as many steps, with the schedule and the evaluation grid drawn out over them
+    first: int = 0
+    last_rate: bool = False
+    finetune_rate: float | None = None
+    goes_on: bool = False
+    untrained: bool = False
+    stretch: Fraction | int = 1
 
 
 @dataclass(frozen=True)
 class Start:
-    """The starting point of a training; `optimizer_state` is a torch state dict, None for a fresh optimizer.
+    """The starting point of a training: weights, mask, and how it goes on.
 
-    `model` and `dataset` are others than the recipe's where they are given. `mold` changes the network once its
-    weights are in it, for masks that are learned: then `mask` is dense, and what is alive in the end is read from what
-    was learned. `gradual` prunes in the course of the training.
+    Attributes:
+        weights: State dict of the network, parameters and buffers.
+        mask: Mask that holds while it trains.
+        spec: Optimizer, schedule and first step.
+        optimizer_state: State dict of the optimizer; None for a fresh one.
+        model: Model in place of the recipe's, None for that one.
+        dataset: Data set in place of the recipe's, None for that one.
+        mold: Changes the network once its weights are in it, for masks that are learned: then `mask` is dense, and the
+            mask at the end is read from what was learned.
+        gradual: Prunes in the course of the training, None for a fixed mask.
     """
 
     weights: Weights
@@ -61,19 +80,19 @@ class Level(Protocol):
 
     @property
     def start(self) -> Start:
-        """Where this level's own training started: the ticket."""
+        """The start of this level's own training: the ticket."""
 
     @property
     def mask(self) -> Mask:
-        """The mask it trained with."""
+        """The mask that this level trained with."""
 
     @property
     def trained(self) -> Weights:
-        """Its weights at the end of training."""
+        """The weights at the end of this level's training."""
 
     @property
     def mode(self) -> str:
-        """What goes back to the rewind point: `weights`, the learning rate only (`lr`), or nothing (`finetune`)."""
+        """The mode of rewinding: `weights`, the learning rate only (`lr`), or nothing (`finetune`)."""
 
     @property
     def rewound(self) -> Start:
@@ -85,7 +104,7 @@ class Level(Protocol):
 
     @property
     def searched(self) -> Fraction:
-        """How many trainings of full length found this ticket, its own included."""
+        """Number of trainings of full length that found this ticket, its own included."""
 
     @property
     def dense(self) -> Weights:
@@ -101,13 +120,13 @@ class Level(Protocol):
 
     @property
     def rounds(self) -> int:
-        """How often the recipe's criterion scores anew on the way to a level."""
+        """Number of times the recipe's criterion scores anew on the way to a level."""
 
     def criterion(self, generator: torch.Generator) -> Criterion:
-        """The recipe's criterion, which draws from this generator."""
+        """Return the recipe's criterion, which draws from this generator."""
 
     def fresh(self, generator: torch.Generator) -> Weights:
-        """A newly initialized network of this model."""
+        """Return the state of a newly initialized network of the recipe's model."""
 
     def network(self, model: Component, generator: torch.Generator) -> nn.Module:
-        """A newly initialized network of another model on the same data, on the CPU."""
+        """Return a newly initialized network of another model for the same data, on the CPU."""

@@ -1,4 +1,4 @@
-"""Which of very many scores are the highest: an exact count of them, found in little more memory than one layer's."""
+"""Selection of an exact number of the highest scores, in little more memory than one layer's scores take."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 CHUNK = 2**20  # scores looked at at once, a multiple of 8: bounds the memory, and stays near the cache
 DIGIT_BITS = 16
 
-Bits = NDArray[np.uint8]  # eight scores a byte
+Bits = NDArray[np.uint8]  # eight scores in a byte
 Keys = NDArray[np.unsignedinteger[Any]]
 Layer = tuple[Callable[[], Tensor], Bits]  # makes the scores; which of them take part
 
 
 def highest(layers: Sequence[Layer], count: int, kind: torch.dtype) -> Iterator[Bits]:
-    """For each layer which of its scores are among the `count` highest of all that take part, compared as `kind`.
+    """Yield for each layer which of its scores are among the `count` highest of all that take part.
 
     Among equals the first are chosen, in the order of layers and then of the flattened scores; -0.0 equals 0.0. At
-    least `count` scores must take part, and none of those be NaN.
+    least `count` scores must take part, and none of those may be NaN. Scores are compared as numbers of type `kind`.
 
     The threshold is found digit by digit from the highest one: a pass over all scores counts, among those that agree
     with it so far, how often each value of the next digit occurs. Scores are made anew for each pass.
@@ -49,12 +49,12 @@ def highest(layers: Sequence[Layer], count: int, kind: torch.dtype) -> Iterator[
 
 
 def finite(scores: Tensor, bits: Bits) -> bool:
-    """Whether all scores that take part are."""
+    """Return True if every score of a surviving weight is finite."""
     return all(bool((np.isfinite(values.numpy()) | ~alive).all()) for values, alive in _chunks(scores, bits))
 
 
 def _threshold(scan: Callable[[], Iterable[Keys]], count: int, key_bits: int) -> tuple[int, int]:
-    """The `count`-th highest key of a scan, and how many of the keys equal to it are among the highest."""
+    """Return the `count`-th highest key of a scan, and the number of keys equal to it among the `count` highest."""
     if not count:
         return 2**key_bits, 0  # above all keys
     threshold, left = 0, count
@@ -73,7 +73,7 @@ def _threshold(scan: Callable[[], Iterable[Keys]], count: int, key_bits: int) ->
 
 
 def _chunks(scores: Tensor, bits: Bits) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
-    """Some scores of one layer at a time, on the CPU in a type that numpy has, and which of them take part."""
+    """Yield some scores of one layer at a time, on the CPU in a type that numpy has, and which of them take part."""
     flat = scores.detach().reshape(-1)
     for begin in range(0, len(flat), CHUNK):
         values = flat[begin : begin + CHUNK].cpu()
@@ -84,7 +84,7 @@ def _chunks(scores: Tensor, bits: Bits) -> Iterator[tuple[Tensor, NDArray[np.boo
 
 
 def _keys(values: Tensor) -> Keys:
-    """Unsigned integers in the order of the values, equal where these are.
+    """Return unsigned integers in the order of the values, equal where the values are.
 
     Read as an integer, an IEEE number grows with its value where it is positive, and falls where it is negative.
     """

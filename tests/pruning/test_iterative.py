@@ -12,7 +12,7 @@ import torch
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.pruning.amounts import Pruning, layer_rate
-from lottery.pruning.iterative import next_start, under
+from lottery.pruning.iterative import next_start, zero_pruned
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Context, Criterion, Weights
 from lottery.pruning.start import Spec, Start
@@ -114,7 +114,7 @@ def test_without_weight_rewinding_the_trained_weights_go_on_with_a_fresh_optimiz
 def test_only_a_layer_with_pruned_weights_that_are_not_zero_is_copied_to_make_them_zero() -> None:
     mask = Mask({name: torch.tensor([True, False]) for name in ("a.weight", "b.weight")})
     state = {"a.weight": torch.tensor([3.0, 0.0]), "b.weight": torch.tensor([3.0, 1.0]), "b.bias": torch.tensor([2.0])}
-    masked = under(state, mask)
+    masked = zero_pruned(state, mask)
     assert {name: value.tolist() for name, value in masked.items()} == {
         "a.weight": [3.0, 0.0],
         "b.weight": [3.0, 0.0],
