@@ -35,8 +35,8 @@ from lottery.store.manifest import MANIFEST, FileRecord, Manifest
 from lottery.store.store import Store
 from lottery.verification.records import of_records
 from lottery.verification.states import jobs_of, proofs
-from tests.audit.test_mask_checks import other_bits
 from tests.support import ROOT
+from tests.support.masks import other_bits
 
 TEXT = """
 name: forged

@@ -26,7 +26,7 @@ from lottery.runner.run import Request, work
 from lottery.seed import generator
 from lottery.training.trainer import Training
 from lottery.values import Component
-from tests.catalogue.test_branches import FakeLevel, branch
+from tests.support.levels import FakeLevel, branch
 from tests.support.micro import contents, run_until_stopped
 from tests.support.studies import view_of
 

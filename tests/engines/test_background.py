@@ -25,8 +25,8 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
-from tests.engines.test_sparse import CLASSES, INPUTS, OPTIMIZERS, mask_of, network, values
 from tests.support.micro import contents, run_until_stopped
+from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, mask_of, network, values
 
 CPU = torch.device("cpu")
 LEVELS = torch.linspace(-0.4, 0.3, INPUTS)  # a background that is another at each input

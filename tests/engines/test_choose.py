@@ -23,8 +23,8 @@ from lottery.training import engine as step
 from lottery.training.engine import DenseEngine, OneDnnEngine, onednn_is_exact
 from lottery.training.objective import Objective
 from tests.engines.test_background import TEXT
-from tests.engines.test_sparse import OPTIMIZERS, batch, mask_of, network, values
 from tests.support.micro import contents, run_until_stopped
+from tests.support.perceptrons import OPTIMIZERS, batch, mask_of, network, values
 
 exact = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN rounds to bfloat16 on this processor")
 

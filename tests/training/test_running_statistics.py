@@ -32,7 +32,7 @@ from lottery.training.objective import Batch
 from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics
 from lottery.training.trainer import Diverged, Training
 from lottery.values import Component
-from tests.catalogue.test_branches import FakeLevel, branch
+from tests.support.levels import FakeLevel, branch
 from tests.support.micro import contents, run_until_stopped
 
 TEXT = """

@@ -1,0 +1,58 @@
+"""Small fully connected networks with optimizers, masks and batches that are the same at each call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.catalogue.models._perceptron import Perceptron
+from lottery.pruning.mask import Mask
+from lottery.training.objective import Objective
+
+OPTIMIZERS = {
+    "sgd": {"lr": 0.1, "weight_decay": 1e-3},
+    "momentum": {"lr": 0.05, "weight_decay": 1e-3},
+    "nesterov": {"lr": 0.05, "weight_decay": 1e-3},
+    "adam": {"lr": 1e-3, "weight_decay": 1e-3},
+    "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
+}
+INPUTS, CLASSES, BATCH = 50, 7, 33
+Trained = tuple[Perceptron, torch.optim.Optimizer, Objective]
+
+
+def network(optimizer: str, residual: bool, dtype: torch.dtype = torch.float32, **objective: Any) -> Trained:
+    """A network that is the same at each call, its optimizer from the catalogue, and its smoothed loss."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        widths = (60, 60, 60) if residual else (60, 40)
+        model = Perceptron((INPUTS,), CLASSES, widths, "none", "relu", 0.0, residual).to(dtype)
+    made = registry.optimizers[optimizer].make(model, **OPTIMIZERS[optimizer])
+    assert isinstance(made, torch.optim.Optimizer)
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    return model, made, Objective(model, loss, lambda: iter(()), steps_per_epoch=1, **objective)
+
+
+def mask_of(model: nn.Module, density: float = 0.3) -> Mask:
+    """A random mask under which one hidden unit has no input and one no output."""
+    draws = torch.Generator().manual_seed(3)
+    weights = {name: p for name, p in model.named_parameters() if name.endswith("weight")}
+    bits = {name: torch.rand(weight.shape, generator=draws) < density for name, weight in weights.items()}
+    bits["fc1.weight"][4], bits["output.weight"][:, 9] = False, False
+    return Mask(bits)
+
+
+def batch(step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(step)
+    size = BATCH if step % 5 else 11  # the last batch of a pass is a smaller one
+    x = torch.randn(size, INPUTS, generator=draws, dtype=torch.float64)
+    return x.to(dtype), torch.randint(CLASSES, (size,), generator=draws)
+
+
+def values(trained: Trained) -> list[Tensor]:
+    """All parameters and what the optimizer keeps of each."""
+    model, optimizer, _ = trained
+    kept = [value for p in model.parameters() for _, value in sorted(optimizer.state.get(p, {}).items())]
+    return [value.detach().double() for value in (*model.parameters(), *kept)]
