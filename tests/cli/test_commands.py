@@ -32,21 +32,18 @@ from lottery.plan.jobs import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
 from tests.support.faults import Disk, refuses
+from tests.support.micro import micro_text
 
-TEXT = """name: small
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [16, 8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-3}
-  batch_size: 32
-  length: 40it
-  evaluate_every: 20it
-prune: {fraction: 0.4, levels: 2}
-rewind: init
-seeds: 2
-branches: [reinit]
-"""
+TEXT = micro_text(
+    "name=small",
+    "model.widths=[16, 8]",
+    "train.batch_size=32",
+    "train.length=40it",
+    "train.evaluate_every=20it",
+    "prune.fraction=0.4",
+    "seeds=2",
+    "branches=[reinit]",
+)
 JOBS = 2 * (1 + 1 + 2 * 2)  # for each seed: rewind point, dense network, two levels of ticket and reinit
 TRAININGS = JOBS - 2
 WILD = "branches=[{name: retrain, as: wild, levels: 1, optimizer: {name: sgd, lr: 1e30}}]"

@@ -19,14 +19,15 @@ from lottery.engines.compiled.background import BackgroundEngine
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
-from tests.support.micro import contents, run_until_stopped
-from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, mask_of, network, values
+from tests.support.micro import micro
+from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, STUDY, mask_of, network, values
+from tests.support.restarts import contents, run_until_stopped
 
 CPU = torch.device("cpu")
 LEVELS = torch.linspace(-0.4, 0.3, INPUTS)  # a background that is another at each input
@@ -162,26 +163,8 @@ def test_auto_takes_it_where_a_measurement_shows_that_it_is_faster(monkeypatch: 
     assert taken(0.02, deterministic=True, wanted="background", steps=1) == "background"
 
 
-TEXT = """
-name: engines
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]
-  batch_size: 32
-  length: 40it
-  evaluate_every: 10it
-  engine: background
-prune: {scope: layer, fraction: 0.4, levels: 2}
-rewind: 15it
-seeds: 1
-branches: [reinit]
-"""
-
-
 def recipe(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "engines.yaml", overrides)
+    return micro(*STUDY, "train.engine=background", *overrides)
 
 
 def run(store: Path, *overrides: str, **request: Any) -> None:

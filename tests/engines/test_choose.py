@@ -15,16 +15,15 @@ from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import parse_recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.training import engine as step
 from lottery.training.engine import DenseEngine, OneDnnEngine, onednn_is_exact
 from lottery.training.objective import Objective
-from tests.engines.test_background import TEXT
-from tests.support.micro import contents, run_until_stopped
-from tests.support.perceptrons import OPTIMIZERS, batch, mask_of, network, values
+from tests.support.micro import micro
+from tests.support.perceptrons import OPTIMIZERS, STUDY, batch, mask_of, network, values
+from tests.support.restarts import contents, run_until_stopped
 
 exact = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN rounds to bfloat16 on this processor")
 
@@ -94,7 +93,7 @@ def test_auto_takes_the_faster_library(monkeypatch: pytest.MonkeyPatch, seconds:
 
 @exact
 def test_a_study_with_onednn_stopped_anywhere_continues_to_the_same_bytes_and_names_the_engine(tmp_path: Path) -> None:
-    recipe = parse_recipe(TEXT, "engines", ["train.engine=onednn", "model.norm=batch"])
+    recipe = micro(*STUDY, "train.engine=onednn", "model.norm=batch")
 
     def request(store: str) -> Request:
         return Request(recipe, Path("nowhere"), tmp_path / store, device="cpu", deterministic=True)

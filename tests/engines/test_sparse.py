@@ -28,7 +28,7 @@ from lottery.engines.support import unsupported
 from lottery.errors import MachineError, UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -37,8 +37,9 @@ from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
 from lottery.training.trainer import Stopped
 from tests.support import ROOT
-from tests.support.micro import contents, run_until_stopped
-from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, batch, mask_of, network, values
+from tests.support.micro import micro
+from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, STUDY, batch, mask_of, network, values
+from tests.support.restarts import contents, run_until_stopped
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -92,6 +93,7 @@ import torch
 torch.set_num_threads(1)
 from lottery.engines.compiled.sparse import SparseEngine
 from tests.support.perceptrons import batch, mask_of, network
+from tests.support.micro import micro
 model, optimizer, objective = network("sgd", False)
 engine = SparseEngine(objective, optimizer, mask_of(model), 1)
 engine.step(*batch(1))
@@ -242,27 +244,8 @@ def test_the_recipe_may_name_the_engine() -> None:
     assert wide(0.99, False, "sparse", steps=1) == "sparse"
 
 
-TEXT = """
-name: engines
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]
-  batch_size: 32
-  length: 40it
-  evaluate_every: 10it
-  label_smoothing: 0.1
-  engine: sparse
-prune: {scope: layer, fraction: 0.4, levels: 2}
-rewind: 15it
-seeds: 1
-branches: [reinit]
-"""
-
-
 def recipe(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "engines.yaml", overrides)
+    return micro(*STUDY, "train.label_smoothing=0.1", "train.engine=sparse", *overrides)
 
 
 def run(store: Path, *overrides: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
-from tests.support.micro import contents, finish, start, write_micro
+from tests.support.restarts import contents, finish, start, write_full_recipe
 
 LENGTH = 60
 
@@ -24,7 +24,7 @@ LENGTH = 60
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes], str, float]:
     """The uninterrupted run: recipe, what it committed, its table, the seconds it took."""
     folder = tmp_path_factory.mktemp("whole")
-    recipe = write_micro(folder, LENGTH)
+    recipe = write_full_recipe(folder, LENGTH)
     began = time.monotonic()
     table = finish(recipe, folder / "store")
     return recipe, contents(folder / "store"), table, time.monotonic() - began
@@ -93,7 +93,7 @@ def test_a_run_killed_again_and_again_gets_there(
 def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_continues(
     tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
 ) -> None:
-    recipe, store = write_micro(tmp_path, 100_000), tmp_path / "store"
+    recipe, store = write_full_recipe(tmp_path, 100_000), tmp_path / "store"
     process = start(recipe, store, "--checkpoint-seconds", "1000", *options)
     while len(list((store / "jobs").rglob("manifest.json"))) < 4:  # the rewind points; what follows takes minutes
         assert process.poll() is None, process.communicate()

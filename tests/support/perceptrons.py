@@ -20,6 +20,16 @@ OPTIMIZERS = {
     "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
 }
 INPUTS, CLASSES, BATCH = 50, 7, 33
+STUDY = (  # of two optimizers, one of them at a branch, long enough to be stopped in each of its trainings
+    "model.widths=[24, 12]",
+    "train.optimizer=[{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]",
+    "train.batch_size=32",
+    "train.length=40it",
+    "train.evaluate_every=10it",
+    "prune={scope: layer, fraction: 0.4, levels: 2}",
+    "rewind=15it",
+    "branches=[reinit]",
+)
 Trained = tuple[Perceptron, torch.optim.Optimizer, Objective]
 
 
