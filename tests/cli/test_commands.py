@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from lottery.formats.render import render
 from lottery.plan.jobs import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
+from tests.support.clocks import until
 from tests.support.faults import Disk, refuses
 from tests.support.micro import micro_text
 
@@ -426,13 +426,9 @@ def test_sigterm_saves_leaves_and_tells_the_command_that_continues(recipe: Path,
     env = {**quiet(), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}  # the signal comes while something is compiled
     process = subprocess.Popen(words(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     try:
-        deadline = time.monotonic() + 60
-        while not any((tmp_path / "my store").glob("jobs/*/*/manifest.json")):  # the rewind point
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(0.5)
+        until(lambda: any((tmp_path / "my store").glob("jobs/*/*/manifest.json")), process)  # the rewind point
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate()
     finally:
         process.kill()
     assert (process.returncode, out) == (143, "")

@@ -154,13 +154,23 @@ def taken(share: float, *, deterministic: bool = False, wanted: Any = "auto", st
     return engine.name
 
 
-def test_auto_takes_it_where_a_measurement_shows_that_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_it_where_a_measurement_shows_that_it_is_faster(
+    step_seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_seconds |= {"dense": 1.0, "onednn": 1.0, "background": 0.9}
     assert taken(0.02) == "background"
-    assert taken(1) in ("dense", "onednn")
     assert taken(0.02, steps=LEAST_STEPS - 1) == "dense"
+    step_seconds["background"] = 1.1
+    assert taken(0.02) == "dense"
     monkeypatch.setattr(time, "perf_counter", None)  # where bytes must come out equal no clock is read
     assert taken(0.02, deterministic=True) == "dense"
     assert taken(0.02, deterministic=True, wanted="background", steps=1) == "background"
+
+
+@pytest.mark.slow
+def test_background_steps_are_faster_where_nearly_all_is_background_and_slower_where_nothing_is() -> None:
+    assert taken(0.02) == "background"
+    assert taken(1) in ("dense", "onednn")
 
 
 def recipe(*overrides: str) -> Recipe:

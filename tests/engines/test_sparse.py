@@ -215,7 +215,16 @@ def wide(density: float, deterministic: bool, wanted: Any, steps: int = LEAST_ST
     return engine.name
 
 
-def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster() -> None:
+@pytest.mark.parametrize(("sparse", "taken"), [(0.9, "sparse"), (1.1, "dense")])
+def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster(
+    step_seconds: dict[str, float], sparse: float, taken: str
+) -> None:
+    step_seconds |= {"dense": 1.0, "onednn": 1.0, "sparse": sparse}
+    assert wide(0.5, False, "auto") == taken
+
+
+@pytest.mark.slow
+def test_sparse_steps_are_faster_where_nearly_all_is_pruned_and_slower_where_nothing_is() -> None:
     assert wide(0.01, False, "auto") == "sparse"
     assert wide(0.99, False, "auto") in ("dense", "onednn")
 

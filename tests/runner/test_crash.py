@@ -1,4 +1,4 @@
-"""A run that crashes, or whose disk refuses, at any of its file operations loses nothing (experiments A2 and B1)."""
+"""A run that crashes, or whose disk refuses, at any of its file operations loses nothing."""
 
 from __future__ import annotations
 
