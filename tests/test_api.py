@@ -15,7 +15,7 @@ from torch import nn
 import lottery
 from lottery.signals import Stop, noticed
 from tests.support import ROOT
-from tests.support.micro import micro
+from tests.support.restarts import full_recipe
 
 README = ROOT / "README.md"
 
@@ -42,7 +42,7 @@ def test_the_readmes_training_loop_runs_as_it_stands() -> None:
 
 
 def test_a_notebook_runs_a_recipe_and_gets_a_data_frame(tmp_path: Path) -> None:
-    recipe = micro(16, "seeds=1", "prune.levels=1")
+    recipe = full_recipe(16, "seeds=1", "prune.levels=1")
     seen = []
     outcome = lottery.run(recipe, store=tmp_path, device="cpu", on_event=lambda event: seen.append(event.kind))
     assert (outcome.exit_code, outcome.count("done"), seen.count("done")) == (0, 10, 10)

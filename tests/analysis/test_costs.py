@@ -34,24 +34,21 @@ from lottery.values import Component
 from tests.support.brought import MODELS, SHAPE, build
 from tests.support.entries import OPTIMIZERS, arguments, make
 from tests.support.entries import Study as Problem
+from tests.support.micro import micro_text
 from tests.support.studies import everything
 
-TEXT = """
-name: costs
-data: {name: mnist1d, samples: 500, validation: 100}
-model: {name: lenet, widths: [20, 10]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 5e-3}
-  schedule: {name: cosine, warmup: 4it}
-  batch_size: 40
-  length: 20it
-  evaluate_every: 6it
-prune: {fraction: 0.5, levels: 2}
-rewind: [init, 3it]
-seeds: 2
-branches: [longer_dense]
-"""
+TEXT = micro_text(
+    "data={name: mnist1d, samples: 500, validation: 100}",
+    "model.widths=[20, 10]",
+    "train.optimizer.lr=5e-3",
+    "train.schedule={name: cosine, warmup: 4it}",
+    "train.batch_size=40",
+    "train.length=20it",
+    "train.evaluate_every=6it",
+    "rewind=[init, 3it]",
+    "seeds=2",
+    "branches=[longer_dense]",
+)
 # 400 training examples: 300 trained on in 7 batches of 40 and one of 20; 100 each for validation and test
 FORWARD = 40 * 20 + 20 * 10 + 10 * 10
 ALIVE = [FORWARD, 400 + 100 + 50, 200 + 50 + 25]  # halves of each layer

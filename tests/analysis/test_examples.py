@@ -21,24 +21,18 @@ from lottery.runner.finished_study import context_of
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.statistics.crossed import between_seeds, by_class, crossed
+from tests.support.micro import micro_text
 from tests.support.studies import everything, hand, view_of
 
-TEXT = """
-name: bits
-data: {name: digits, validation: 100, limit: 300}
-model: {name: lenet, widths: [12, 8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 1e-2}
-  batch_size: 50
-  length: 16it
-  evaluate_every: 4it
-prune: {fraction: 0.7, levels: 2}
-rewind: init
-seeds: 3
-branches: [{name: random, samples: 2, levels: [1]}, {name: learned_supermask, draws: 3, levels: [1]}]
-compare: {margin: 1}
-"""
+TEXT = micro_text(
+    "data={name: digits, validation: 100, limit: 300}",
+    "train.optimizer.lr=1e-2",
+    "train.length=16it",
+    "prune.fraction=0.7",
+    "seeds=3",
+    "branches=[{name: random, samples: 2, levels: [1]}, {name: learned_supermask, draws: 3, levels: [1]}]",
+    "compare={margin: 1}",
+)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from lottery.results.study import Study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.store.store import Store
+from tests.support.micro import micro_text
 from tests.support.studies import everything, hand, made
 
 SHAPES = {"fc1.weight": (2, 3), "output.weight": (4,)}
@@ -266,24 +267,19 @@ def test_without_the_data_what_needs_the_network_is_left_out_and_said(
 
 # a real study
 
-REAL = """
-name: real
-data: {name: digits, validation: 100, limit: 300}
-model: {name: lenet, widths: [6, 4]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-2}
-  batch_size: 50
-  length: 12it
-  evaluate_every: 6it
-prune: {scope: layer, fraction: 0.6, rates: {output: 0.5}, levels: 3}
-rewind: [init, 4it]
-seeds: 2
-"""
+REAL = micro_text(
+    "data={name: digits, validation: 100, limit: 300}",
+    "model.widths=[6, 4]",
+    "train.optimizer.lr=3e-2",
+    "train.evaluate_every=6it",
+    "prune={scope: layer, fraction: 0.6, rates: {output: 0.5}, levels: 3}",
+    "rewind=[init, 4it]",
+    "seeds=2",
+)
 
 
-def run(text: str, folder: Path) -> Study:
-    context = prepare(Request(parse_recipe(text, "real.yaml"), folder, folder / "store", device="cpu"))
+def run(text: str, folder: Path, *overrides: str) -> Study:
+    context = prepare(Request(parse_recipe(text, "real.yaml", overrides), folder, folder / "store", device="cpu"))
     assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
     return Study(context.plan, records(context.plan, context.store), context.store, folder)
 
@@ -457,9 +453,7 @@ def test_the_table_of_layers_fits_on_a_terminal(real: Study) -> None:
 
 
 def test_under_a_weight_normalization_the_weights_are_those_that_layers_compute_with(tmp_path: Path) -> None:
-    text = REAL.replace("widths: [6, 4]", "widths: [6, 4], norm: weight").replace("[init, 4it]", "init")
-    text = text.replace("levels: 3", "levels: 1").replace("seeds: 2", "seeds: 1")
-    study = run(text, tmp_path)
+    study = run(REAL, tmp_path, "model.norm=weight", "rewind=init", "prune.levels=1", "seeds=1")
     (chain,) = chains(study)
     ticket = chain[-1]
     state, end = (

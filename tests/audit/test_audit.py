@@ -30,40 +30,33 @@ from lottery.store.manifest import Manifest
 from lottery.store.store import Store
 from lottery.values import Component
 from tests.support import ROOT
+from tests.support.micro import micro_text
 from tests.support.studies import Recorded, everything, hand, made, record, ticket
 
 DOCS = ROOT / "docs"
-TEXT = """
-name: audited
-data: {%s}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, weight_decay: 1e-4}, momentum]
-  schedule: {name: cosine, warmup: 2it}
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-  accumulate: 2
-  clip: 1.0
-  label_smoothing: 0.1
-prune: {fraction: 0.5, levels: 2}
-rewind: %s
-seeds: 2
-tune: {trials: 2}
-transfer: {levels: 1}
-branches: [%s]
-"""
-FAIR = TEXT % (
-    "name: digits, validation: 100, limit: 300, augment: {crop: 1}",
-    "4it",
-    "shuffle, one_shot, {name: random, weights: rewound}, supermask, longer_dense",
+STUDY = (
+    "model.widths=[8]",
+    "train.optimizer=[{name: adam, weight_decay: 1e-4}, momentum]",
+    "train.schedule={name: cosine, warmup: 2it}",
+    "train.accumulate=2",
+    "train.clip=1.0",
+    "train.label_smoothing=0.1",
+    "seeds=2",
+    "tune={trials: 2}",
+    "transfer={levels: 1}",
 )
-UNFAIR = TEXT % (
-    "name: mnist1d, samples: 500, validation: 100",
-    "[init, 4it, {to: 4it, mode: finetune}]",
-    "reinit, small_dense, {name: retrain, optimizer: {name: sgd, lr: 0.0123}}, "
-    "{name: other_data, dataset: {name: mnist1d, samples: 600, seed: 7}}",
+FAIR = micro_text(
+    *STUDY,
+    "data={name: digits, validation: 100, limit: 300, augment: {crop: 1}}",
+    "rewind=4it",
+    "branches=[shuffle, one_shot, {name: random, weights: rewound}, supermask, longer_dense]",
+)
+UNFAIR = micro_text(
+    *STUDY,
+    "data={name: mnist1d, samples: 500, validation: 100}",
+    "rewind=[init, 4it, {to: 4it, mode: finetune}]",
+    "branches=[reinit, small_dense, {name: retrain, optimizer: {name: sgd, lr: 0.0123}}, "
+    "{name: other_data, dataset: {name: mnist1d, samples: 600, seed: 7}}]",
 )
 STRANGE = "e" * 64  # the key of a dense network that is none of the study's
 

@@ -8,11 +8,6 @@ from lottery.audit.mask_checks import inconsistent, misdescribed, not_nested, wr
 from lottery.pruning.mask import Mask
 
 
-def other_bits(mask: Mask) -> Mask:
-    """A mask of the same counts whose bits stand in reversed order."""
-    return Mask({name: bits.flatten().flip(0).reshape(bits.shape) for name, bits in mask.items()})
-
-
 def test_a_mask_of_other_counts_is_told_by_layer_or_over_all() -> None:
     shapes = {"a.weight": (4, 5), "b.weight": (10,)}
     dense = Mask.full(shapes)

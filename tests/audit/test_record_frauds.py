@@ -35,21 +35,20 @@ from lottery.store.manifest import MANIFEST, FileRecord, Manifest
 from lottery.store.store import Store
 from lottery.verification.records import of_records
 from lottery.verification.states import jobs_of, proofs
-from tests.audit.test_mask_checks import other_bits
 from tests.support import ROOT
+from tests.support.masks import other_bits
+from tests.support.micro import micro_text
 
-TEXT = """
-name: forged
-data: {name: digits, validation: 100, limit: 300}
-model: {name: lenet, widths: [12]}
-init: glorot_normal
-train: {optimizer: {name: adam, lr: 1e-2}, batch_size: 50, length: 12it, evaluate_every: 4it}
-prune: {fraction: 0.5, levels: 3}
-rewind: [init, 4it]
-seeds: 5
-branches: [{name: shuffle, levels: 1}]
-compare: {margin: 5}
-"""
+TEXT = micro_text(
+    "data={name: digits, validation: 100, limit: 300}",
+    "model.widths=[12]",
+    "train.optimizer.lr=1e-2",
+    "prune.levels=3",
+    "rewind=[init, 4it]",
+    "seeds=5",
+    "branches=[{name: shuffle, levels: 1}]",
+    "compare={margin: 5}",
+)
 RECIPE = parse_recipe(TEXT, "forged.yaml")
 
 

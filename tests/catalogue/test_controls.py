@@ -18,7 +18,6 @@ from lottery.plan.jobs import Job, Plan
 from lottery.plan.origins import COLUMNS, Origin, origin_of, table
 from lottery.pruning.mask import Mask
 from lottery.pruning.start import Start
-from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import read_mask, unpack
 from lottery.results.record import Record, records
@@ -31,29 +30,21 @@ from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
 from lottery.training.state import flatten, unflatten
 from tests.support import ROOT
+from tests.support.micro import micro
 
 DOCS = ROOT / "docs"
 FIRST, TOTAL, EVERY, RATE, FINETUNE = 4, 12, 4, 0.1, 0.02
 MILESTONES = (6, 9)
-TEXT = """
-name: origins
-data: {name: mnist1d, samples: 500, validation: 100}
-model: {name: lenet, widths: [12, 8], norm: %s}
-init: glorot_normal
-train:
-  optimizer: {name: momentum, lr: 0.1}
-  schedule: {name: multi_step, at: [6it, 9it], factor: 0.1}
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-  engine: dense
-prune: {criterion: movement, fraction: 0.5, levels: %d}
-rewind: [{to: 4it}, {to: 4it, mode: lr}, {to: 4it, mode: finetune}]
-finetune: %s
-seeds: 2
-report: %s
-branches:
-"""
+STUDY = (
+    "data={name: mnist1d, samples: 500, validation: 100}",
+    "train.optimizer={name: momentum, lr: 0.1}",
+    "train.schedule={name: multi_step, at: [6it, 9it], factor: 0.1}",
+    "train.engine=dense",
+    "prune.criterion=movement",
+    "rewind=[{to: 4it}, {to: 4it, mode: lr}, {to: 4it, mode: finetune}]",
+    "seeds=2",
+    "report=end",
+)
 ARGUMENTS = {
     "retrain": "optimizer: {name: sgd, lr: 0.05}",
     "other_data": "dataset: {name: mnist1d, samples: 300, seed: 7}",
@@ -68,7 +59,7 @@ def branches(levels: int) -> Iterator[str]:
             continue
         for option in entry.traits.origins:
             given = [f"weights: {option}"] * bool(option) + [ARGUMENTS.get(entry.name, "samples: 1")]
-            yield f"  - {{name: {entry.name}, as: {entry.name}-{option or 'only'}, {', '.join(given)}}}\n"
+            yield f"{{name: {entry.name}, as: {entry.name}-{option or 'only'}, {', '.join(given)}}}"
 
 
 Finished = tuple[RunContext, dict[str, Record]]
@@ -79,7 +70,8 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """The study with and without batch normalization; of the second, fine-tuning has a rate of its own."""
     finetune = "null" if request.param == "none" else f"{{rate: {FINETUNE}}}"
     levels = 2 if request.param == "none" else 1
-    recipe = parse_recipe(TEXT % (request.param, levels, finetune, "end") + "".join(branches(levels)), "origins.yaml")
+    changes = [f"model.norm={request.param}", f"prune.levels={levels}", f"finetune={finetune}"]
+    recipe = micro(*STUDY, *changes, f"branches=[{', '.join(branches(levels))}]")
     folder = tmp_path_factory.mktemp(f"origins-{request.param}")
     context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
     every = context.plan.jobs.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,22 +17,8 @@ from lottery.network.build import effective, prunable
 from lottery.pruning.mask import Mask, keep_top
 from lottery.pruning.scoring import Context
 from lottery.registry import criteria
-
-CROSS_ENTROPY = nn.CrossEntropyLoss()
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draw(network: nn.Module, seed: int = 0) -> nn.Module:
-    """The network with weights from an own generator, in float64 so that differences can be exact."""
-    draws = generator(seed)
-    network.double()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(0.6 * torch.randn(parameter.shape, generator=draws, dtype=torch.float64))
-    return network.eval()
+from tests.support.criteria import CROSS_ENTROPY, context, draw, score
+from tests.support.draws import generator
 
 
 def net() -> nn.Module:
@@ -43,21 +29,6 @@ def batch(n: int = 12, features: int = 4, classes: int = 3) -> tuple[Tensor, Ten
     draws = generator(1)
     x = torch.randn(n, features, generator=draws, dtype=torch.float64)
     return x, torch.randint(0, classes, (n,), generator=draws)
-
-
-def context(build: Callable[[], nn.Module], x: Tensor, y: Tensor, parts: int = 2, **more: Any) -> Context:
-    def examples(count: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        count = count or len(x)
-        yield from zip(x[:count].split(-(-count // parts)), y[:count].split(-(-count // parts)), strict=True)
-
-    def balanced(per_class: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return examples(None)  # how they are chosen is the data's
-
-    return Context(generator(2), network=build, loss=CROSS_ENTROPY, examples=examples, balanced=balanced, **more)
-
-
-def score(name: str, build: Callable[[], nn.Module], given: Context, **args: Any) -> dict[str, Tensor]:
-    return dict(criteria[name].make(effective(build()), given, **args))
 
 
 FINAL = torch.tensor([[0.5, -2.0, 0.1, -0.3], [1.0, 0.2, -0.7, 3.0]])

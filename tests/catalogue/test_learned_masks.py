@@ -26,28 +26,23 @@ from lottery.runner.run import Request, work
 from lottery.seed import generator
 from lottery.training.trainer import Training
 from lottery.values import Component
-from tests.catalogue.test_branches import FakeLevel, branch
-from tests.support.micro import contents, run_until_stopped
+from tests.support.levels import FakeLevel, branch
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, run_until_stopped
 from tests.support.studies import view_of
 
-TEXT = """
-name: learned
-data: {name: mnist1d, samples: 600, validation: 100}
-model: {name: lenet, widths: [20, 10]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 5e-3}
-  batch_size: 50
-  length: 24it
-  evaluate_every: 8it
-prune: {fraction: 0.6, levels: 1}
-rewind: init
-seeds: 1
-branches:
-  - {name: learned_supermask, as: one, optimizer: {name: momentum, lr: 50}}
-  - {name: learned_supermask, as: three, draws: 3, optimizer: {name: momentum, lr: 50}}
-  - {name: learned_supermask, as: rescaled, draws: 3, rescale: true, optimizer: {name: momentum, lr: 50}}
-"""
+TEXT = micro_text(
+    "data={name: mnist1d, samples: 600, validation: 100}",
+    "model.widths=[20, 10]",
+    "train.optimizer.lr=5e-3",
+    "train.length=24it",
+    "train.evaluate_every=8it",
+    "prune={fraction: 0.6, levels: 1}",
+    "branches=["
+    "{name: learned_supermask, as: one, optimizer: {name: momentum, lr: 50}}, "
+    "{name: learned_supermask, as: three, draws: 3, optimizer: {name: momentum, lr: 50}}, "
+    "{name: learned_supermask, as: rescaled, draws: 3, rescale: true, optimizer: {name: momentum, lr: 50}}]",
+)
 
 
 def study(*overrides: str) -> Recipe:

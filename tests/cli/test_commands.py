@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,22 +30,20 @@ from lottery.formats.render import render
 from lottery.plan.jobs import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
+from tests.support.clocks import until
 from tests.support.faults import Disk, refuses
+from tests.support.micro import micro_text
 
-TEXT = """name: small
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [16, 8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-3}
-  batch_size: 32
-  length: 40it
-  evaluate_every: 20it
-prune: {fraction: 0.4, levels: 2}
-rewind: init
-seeds: 2
-branches: [reinit]
-"""
+TEXT = micro_text(
+    "name=small",
+    "model.widths=[16, 8]",
+    "train.batch_size=32",
+    "train.length=40it",
+    "train.evaluate_every=20it",
+    "prune.fraction=0.4",
+    "seeds=2",
+    "branches=[reinit]",
+)
 JOBS = 2 * (1 + 1 + 2 * 2)  # for each seed: rewind point, dense network, two levels of ticket and reinit
 TRAININGS = JOBS - 2
 WILD = "branches=[{name: retrain, as: wild, levels: 1, optimizer: {name: sgd, lr: 1e30}}]"
@@ -429,13 +426,9 @@ def test_sigterm_saves_leaves_and_tells_the_command_that_continues(recipe: Path,
     env = {**quiet(), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}  # the signal comes while something is compiled
     process = subprocess.Popen(words(*command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     try:
-        deadline = time.monotonic() + 60
-        while not any((tmp_path / "my store").glob("jobs/*/*/manifest.json")):  # the rewind point
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(0.5)
+        until(lambda: any((tmp_path / "my store").glob("jobs/*/*/manifest.json")), process)  # the rewind point
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate()
     finally:
         process.kill()
     assert (process.returncode, out) == (143, "")

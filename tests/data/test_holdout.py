@@ -21,22 +21,22 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request
 from lottery.seed import generator
 from lottery.values import Component
+from tests.support.micro import micro_text
 
 CPU = torch.device("cpu")
 COUNTS = (50, 30, 15, 5)  # examples of each class
 LABELS = torch.repeat_interleave(torch.arange(4), torch.tensor(COUNTS))[
     torch.randperm(100, generator=generator(9, "x"))
 ]
-TEXT = """
-name: split
-data: {name: digits, validation: 200, stratify: true}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train: {optimizer: {name: adam, lr: 1e-3}, batch_size: 50, length: 4it, evaluate_every: 2it}
-prune: {fraction: 0.5, levels: 1}
-rewind: init
-seeds: 2
-"""
+TEXT = micro_text(
+    "data.stratify=true",
+    "model.widths=[8]",
+    "train.optimizer.lr=1e-3",
+    "train.length=4it",
+    "train.evaluate_every=2it",
+    "prune.levels=1",
+    "seeds=2",
+)
 
 
 def read(*overrides: str) -> Recipe:
@@ -162,10 +162,10 @@ def test_it_is_part_of_a_key_only_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_without_anything_to_share_out_it_is_refused_at_its_line() -> None:
     with pytest.raises(RecipeError) as caught:
-        parse_recipe(TEXT.replace("validation: 200, ", ""), "split.yaml")
+        parse_recipe(micro_text("data={name: digits, stratify: true}"), "split.yaml")
     (problem,) = caught.value.problems
     assert problem == (
-        "split.yaml:3:22: data.stratify: shares out data.validation and data.limit by class, and neither is given; add "
+        "split.yaml:2:22: data.stratify: shares out data.validation and data.limit by class, and neither is given; add "
         "one"
     )
 

@@ -20,11 +20,12 @@ from lottery.data.random_crop import Crops, ResizedCrop
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.keys import training_identity
-from lottery.recipe.load import parse_recipe, restore_recipe
+from lottery.recipe.load import restore_recipe
 from lottery.registry import datasets
 from lottery.seed import generator
 from lottery.values import Component
-from tests.support.micro import contents, finish, start
+from tests.support.micro import micro, micro_text
+from tests.support.restarts import contents, finish, start
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -170,20 +171,18 @@ def test_data_of_which_no_more_is_there_refuse_windows(root: Path) -> None:
             Data(splits, seed=0, augment=CROP, device=CPU)
 
 
-RECIPE = """
-name: windows
-data: {name: image_folder, folder: pets, size: 16, resize: 20, stream: true, validation: 4, augment: %s}
-model: {name: resnet20, width: 2}
-init: kaiming_normal
-train: {optimizer: {name: momentum, lr: 0.05}, batch_size: 4, length: 20it, evaluate_every: 5it}
-prune: {scope: global, fraction: 0.2, levels: 1}
-rewind: 2it
-seeds: 1
-"""
+RESNET20 = (
+    "data={name: image_folder, folder: pets, size: 16, resize: 20, stream: true, validation: 4}",
+    "model={name: resnet20, width: 2}",
+    "init=kaiming_normal",
+    "train={optimizer: {name: momentum, lr: 0.05}, batch_size: 4, length: 20it, evaluate_every: 5it}",
+    "prune={scope: global, fraction: 0.2, levels: 1}",
+    "rewind=2it",
+)
 
 
 def identity(augment: str) -> Any:
-    recipe = parse_recipe(RECIPE % augment, "windows.yaml")
+    recipe = micro(*RESNET20, f"data.augment={augment}")
     assert restore_recipe(recipe.canonical()) == recipe
     return training_identity(recipe, "f" * 64, 0, recipe.train.optimizer[0])["augment"]
 
@@ -215,7 +214,7 @@ def test_settings_that_are_the_defaults_are_no_part_of_the_key() -> None:
 )
 def test_windows_that_cannot_be_are_refused_by_name_before_data_are_read(change: str, problem: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        parse_recipe(RECIPE % "{random_resized_crop: {}}", "windows.yaml", [change])
+        micro(*RESNET20, "data.augment={random_resized_crop: {}}", change)
     assert problem in str(caught.value)
 
 
@@ -232,7 +231,8 @@ def test_ctrl_c_while_images_are_decoded_stops_all_processes_and_the_run_goes_on
     if not Path("/proc/self/task").is_dir():
         pytest.skip("children are found in /proc")
     recipe = tmp_path / "windows.yaml"
-    recipe.write_text((RECIPE % "{random_resized_crop: true, flip: true}").replace("20it", "400it"))
+    augment = "data.augment={random_resized_crop: true, flip: true}"
+    recipe.write_text(micro_text(*RESNET20, augment, "train.length=400it"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     finish(recipe, whole, "--data", str(root))
     run = start(recipe, cut, "--data", str(root))

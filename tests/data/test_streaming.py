@@ -28,7 +28,8 @@ from lottery.errors import DataError, MachineError
 from lottery.registry import datasets
 from lottery.store.store import Store
 from lottery.values import Component
-from tests.support.micro import start
+from tests.support.micro import micro_text
+from tests.support.restarts import start
 
 CPU = torch.device("cpu")
 CLASSES = ("ape", "cat")
@@ -208,16 +209,14 @@ def test_what_was_found_of_the_images_is_kept_until_a_file_changes(
     assert pets(tmp_path, stream=True).known == fingerprint(pets(tmp_path)) != first.known
 
 
-RESNET50 = """
-name: large
-data: {name: image_folder, folder: pets, size: 64, validation: 8, augment: {crop: 4, flip: true}, stream: %s}
-model: {name: torchvision, arch: resnet50}
-init: kaiming_normal
-train: {optimizer: {name: momentum, lr: 0.01}, batch_size: 8, length: 4it, evaluate_every: 2it}
-prune: {scope: global, fraction: 0.2, levels: 1}
-rewind: 1it
-seeds: 1
-"""
+RESNET50 = (
+    "data={name: image_folder, folder: pets, size: 64, validation: 8, augment: {crop: 4, flip: true}}",
+    "model={name: torchvision, arch: resnet50}",
+    "init=kaiming_normal",
+    "train={optimizer: {name: momentum, lr: 0.01}, batch_size: 8, length: 4it, evaluate_every: 2it}",
+    "prune={scope: global, fraction: 0.2, levels: 1}",
+    "rewind=1it",
+)
 
 
 @pytest.mark.slow
@@ -227,7 +226,7 @@ def test_resnet50_on_streamed_images_gives_the_bytes_of_the_run_from_memory(tmp_
     results = []
     for stream in ("false", "true"):
         recipe, store = tmp_path / f"{stream}.yaml", tmp_path / f"runs-{stream}"
-        recipe.write_text(RESNET50 % stream)
+        recipe.write_text(micro_text(*RESNET50, f"data.stream={stream}"))
         run = start(recipe, store, "--data", str(tmp_path))
         out, problems = run.communicate(timeout=500)
         assert run.returncode == 0, out + problems

@@ -19,14 +19,15 @@ from lottery.engines.compiled.background import BackgroundEngine
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
-from tests.engines.test_sparse import CLASSES, INPUTS, OPTIMIZERS, mask_of, network, values
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro
+from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, STUDY, mask_of, network, values
+from tests.support.restarts import contents, run_until_stopped
 
 CPU = torch.device("cpu")
 LEVELS = torch.linspace(-0.4, 0.3, INPUTS)  # a background that is another at each input
@@ -153,35 +154,27 @@ def taken(share: float, *, deterministic: bool = False, wanted: Any = "auto", st
     return engine.name
 
 
-def test_auto_takes_it_where_a_measurement_shows_that_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_it_where_a_measurement_shows_that_it_is_faster(
+    step_seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_seconds |= {"dense": 1.0, "onednn": 1.0, "background": 0.9}
     assert taken(0.02) == "background"
-    assert taken(1) in ("dense", "onednn")
     assert taken(0.02, steps=LEAST_STEPS - 1) == "dense"
+    step_seconds["background"] = 1.1
+    assert taken(0.02) == "dense"
     monkeypatch.setattr(time, "perf_counter", None)  # where bytes must come out equal no clock is read
     assert taken(0.02, deterministic=True) == "dense"
     assert taken(0.02, deterministic=True, wanted="background", steps=1) == "background"
 
 
-TEXT = """
-name: engines
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]
-  batch_size: 32
-  length: 40it
-  evaluate_every: 10it
-  engine: background
-prune: {scope: layer, fraction: 0.4, levels: 2}
-rewind: 15it
-seeds: 1
-branches: [reinit]
-"""
+@pytest.mark.slow
+def test_background_steps_are_faster_where_nearly_all_is_background_and_slower_where_nothing_is() -> None:
+    assert taken(0.02) == "background"
+    assert taken(1) in ("dense", "onednn")
 
 
 def recipe(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "engines.yaml", overrides)
+    return micro(*STUDY, "train.engine=background", *overrides)
 
 
 def run(store: Path, *overrides: str, **request: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,14 @@ from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import parse_recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
-from lottery.training import engine as step
 from lottery.training.engine import DenseEngine, OneDnnEngine, onednn_is_exact
 from lottery.training.objective import Objective
-from tests.engines.test_background import TEXT
-from tests.engines.test_sparse import OPTIMIZERS, batch, mask_of, network, values
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro
+from tests.support.perceptrons import OPTIMIZERS, STUDY, batch, mask_of, network, values
+from tests.support.restarts import contents, run_until_stopped
 
 exact = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN rounds to bfloat16 on this processor")
 
@@ -70,13 +67,11 @@ def test_products_that_are_rounded_to_bfloat16_are_not_exact(monkeypatch: pytest
 
 
 @exact
-@pytest.mark.parametrize(("seconds", "taken"), [(0.0, "onednn"), (0.02, "dense")])
-def test_auto_takes_the_faster_library(monkeypatch: pytest.MonkeyPatch, seconds: float, taken: str) -> None:
-    def steps(self: OneDnnEngine, x: Tensor, y: Tensor) -> Tensor:
-        time.sleep(seconds)
-        return torch.zeros(())
-
-    monkeypatch.setattr(step.OneDnnEngine, "step", steps)
+@pytest.mark.parametrize(("dense", "taken"), [(1.2, "onednn"), (1.05, "dense")])
+def test_auto_takes_the_other_library_where_it_is_faster_by_a_tenth(
+    step_seconds: dict[str, float], dense: float, taken: str
+) -> None:
+    step_seconds |= {"dense": dense, "onednn": 1.0}
     model = Perceptron((20,), 5, (16,), "batch", "tanh", 0.0, False)  # one that no kernel of ours trains
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -94,7 +89,7 @@ def test_auto_takes_the_faster_library(monkeypatch: pytest.MonkeyPatch, seconds:
 
 @exact
 def test_a_study_with_onednn_stopped_anywhere_continues_to_the_same_bytes_and_names_the_engine(tmp_path: Path) -> None:
-    recipe = parse_recipe(TEXT, "engines", ["train.engine=onednn", "model.norm=batch"])
+    recipe = micro(*STUDY, "train.engine=onednn", "model.norm=batch")
 
     def request(store: str) -> Request:
         return Request(recipe, Path("nowhere"), tmp_path / store, device="cpu", deterministic=True)

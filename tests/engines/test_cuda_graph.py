@@ -20,7 +20,7 @@ from lottery.engines.cuda_graph import WARM_UP, GraphEngine, capturable, unsuppo
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -28,8 +28,10 @@ from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Objective
 from lottery.training.state import load_optimizer, optimizer_state
 from tests.support.entries import make
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro
+from tests.support.perceptrons import STUDY
 from tests.support.recorder import Recordings
+from tests.support.restarts import contents, run_until_stopped
 
 INPUTS, CLASSES = 20, 5
 EXACT = {  # rates that float32 has: a rate in a tensor is the same number
@@ -247,27 +249,17 @@ def test_without_a_cuda_device_the_graph_is_refused() -> None:
         taken("graph")
 
 
-TEXT = """
-name: graphs
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12], norm: batch, dropout: 0.2}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 0.00390625}
-  batch_size: 256
-  length: 40it
-  evaluate_every: 10it
-  clip: 1.0
-  engine: graph
-prune: {scope: layer, fraction: 0.4, levels: 2}
-rewind: 15it
-seeds: 1
-branches: [reinit]
-"""
+GRAPH = (
+    "model={name: lenet, widths: [24, 12], norm: batch, dropout: 0.2}",
+    "train.optimizer={name: adam, lr: 0.00390625}",
+    "train.batch_size=256",
+    "train.clip=1.0",
+    "train.engine=graph",
+)
 
 
 def recipe(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "graphs.yaml", overrides)
+    return micro(*STUDY, *GRAPH, *overrides)
 
 
 def request(store: Path, *overrides: str, **options: Any) -> Request:

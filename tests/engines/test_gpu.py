@@ -21,7 +21,7 @@ from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
-from tests.support.micro import contents, micro, run_until_stopped
+from tests.support.restarts import contents, full_recipe, run_until_stopped
 
 pytestmark = [
     pytest.mark.gpu,
@@ -33,7 +33,9 @@ SMALL = ("seeds=1", "prune.levels=2")
 @pytest.mark.parametrize("model", ["{name: lenet, widths: [24, 12], norm: batch}", "{name: conv2, norm: batch}"])
 def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, model: str) -> None:
     for name in ("a", "b"):
-        request = Request(micro(40, *SMALL, f"model={model}"), Path(), tmp_path / name, "cuda", deterministic=True)
+        request = Request(
+            full_recipe(40, *SMALL, f"model={model}"), Path(), tmp_path / name, "cuda", deterministic=True
+        )
         events = list(work(prepare(request)))
         assert {event.kind for event in events} <= {"start", "progress", "done"}
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -43,7 +45,7 @@ def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, mod
 def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
     losses = {}
     for device in ("cpu", "cuda"):
-        recipe = micro(200, *SMALL, f"train.precision={precision}")
+        recipe = full_recipe(200, *SMALL, f"train.precision={precision}")
         context = prepare(Request(recipe, Path(), tmp_path / device, device))
         list(work(context))
         found = records(context.plan, Store(tmp_path / device))
@@ -55,7 +57,7 @@ def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
 def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
     from lottery.runner.assemble import training_of
 
-    context = prepare(Request(micro(40, *SMALL), Path(), tmp_path, "cuda"))
+    context = prepare(Request(full_recipe(40, *SMALL), Path(), tmp_path, "cuda"))
     list(work(context))
     training = training_of(context, next(job for job in context.plan if job.kind == "dense"))
     x, y = next(context.data(0).epoch(0, 32))
@@ -157,7 +159,7 @@ def test_a_replay_waits_for_nothing() -> None:
 def test_a_study_by_graph_gives_the_same_bytes_twice_and_when_it_is_stopped_and_continued(
     tmp_path: Path, model: str
 ) -> None:
-    recipe = micro(40, *SMALL, f"model={model}", "train.batch_size=256", "train.engine=graph")
+    recipe = full_recipe(40, *SMALL, f"model={model}", "train.batch_size=256", "train.engine=graph")
     for name in ("a", "b"):
         list(work(prepare(Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True))))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")

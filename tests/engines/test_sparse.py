@@ -13,9 +13,8 @@ from typing import Any
 import numba
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lottery import registry
 from lottery.analysis.accuracy import means
 from lottery.analysis.environments import roundings
 from lottery.audit.audit import audit
@@ -29,7 +28,7 @@ from lottery.engines.support import unsupported
 from lottery.errors import MachineError, UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -38,52 +37,9 @@ from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
 from lottery.training.trainer import Stopped
 from tests.support import ROOT
-from tests.support.micro import contents, run_until_stopped
-
-OPTIMIZERS = {
-    "sgd": {"lr": 0.1, "weight_decay": 1e-3},
-    "momentum": {"lr": 0.05, "weight_decay": 1e-3},
-    "nesterov": {"lr": 0.05, "weight_decay": 1e-3},
-    "adam": {"lr": 1e-3, "weight_decay": 1e-3},
-    "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
-}
-INPUTS, CLASSES, BATCH = 50, 7, 33
-Trained = tuple[Perceptron, torch.optim.Optimizer, Objective]
-
-
-def network(optimizer: str, residual: bool, dtype: torch.dtype = torch.float32, **objective: Any) -> Trained:
-    """A network that is the same at each call, its optimizer from the catalogue, and its smoothed loss."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        widths = (60, 60, 60) if residual else (60, 40)
-        model = Perceptron((INPUTS,), CLASSES, widths, "none", "relu", 0.0, residual).to(dtype)
-    made = registry.optimizers[optimizer].make(model, **OPTIMIZERS[optimizer])
-    assert isinstance(made, torch.optim.Optimizer)
-    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-    return model, made, Objective(model, loss, lambda: iter(()), steps_per_epoch=1, **objective)
-
-
-def mask_of(model: nn.Module, density: float = 0.3) -> Mask:
-    """A random mask under which one hidden unit has no input and one no output."""
-    draws = torch.Generator().manual_seed(3)
-    weights = {name: p for name, p in model.named_parameters() if name.endswith("weight")}
-    bits = {name: torch.rand(weight.shape, generator=draws) < density for name, weight in weights.items()}
-    bits["fc1.weight"][4], bits["output.weight"][:, 9] = False, False
-    return Mask(bits)
-
-
-def batch(step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    draws = torch.Generator().manual_seed(step)
-    size = BATCH if step % 5 else 11  # the last batch of a pass is a smaller one
-    x = torch.randn(size, INPUTS, generator=draws, dtype=torch.float64)
-    return x.to(dtype), torch.randint(CLASSES, (size,), generator=draws)
-
-
-def values(trained: Trained) -> list[Tensor]:
-    """All parameters and what the optimizer keeps of each."""
-    model, optimizer, _ = trained
-    kept = [value for p in model.parameters() for _, value in sorted(optimizer.state.get(p, {}).items())]
-    return [value.detach().double() for value in (*model.parameters(), *kept)]
+from tests.support.micro import micro
+from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, STUDY, batch, mask_of, network, values
+from tests.support.restarts import contents, run_until_stopped
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -135,7 +91,9 @@ def test_torch_keeps_its_number_of_threads() -> None:
     program = """
 import torch
 torch.set_num_threads(1)
-from tests.engines.test_sparse import SparseEngine, batch, mask_of, network
+from lottery.engines.compiled.sparse import SparseEngine
+from tests.support.perceptrons import batch, mask_of, network
+from tests.support.micro import micro
 model, optimizer, objective = network("sgd", False)
 engine = SparseEngine(objective, optimizer, mask_of(model), 1)
 engine.step(*batch(1))
@@ -257,7 +215,16 @@ def wide(density: float, deterministic: bool, wanted: Any, steps: int = LEAST_ST
     return engine.name
 
 
-def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster() -> None:
+@pytest.mark.parametrize(("sparse", "taken"), [(0.9, "sparse"), (1.1, "dense")])
+def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster(
+    step_seconds: dict[str, float], sparse: float, taken: str
+) -> None:
+    step_seconds |= {"dense": 1.0, "onednn": 1.0, "sparse": sparse}
+    assert wide(0.5, False, "auto") == taken
+
+
+@pytest.mark.slow
+def test_sparse_steps_are_faster_where_nearly_all_is_pruned_and_slower_where_nothing_is() -> None:
     assert wide(0.01, False, "auto") == "sparse"
     assert wide(0.99, False, "auto") in ("dense", "onednn")
 
@@ -286,27 +253,8 @@ def test_the_recipe_may_name_the_engine() -> None:
     assert wide(0.99, False, "sparse", steps=1) == "sparse"
 
 
-TEXT = """
-name: engines
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]
-  batch_size: 32
-  length: 40it
-  evaluate_every: 10it
-  label_smoothing: 0.1
-  engine: sparse
-prune: {scope: layer, fraction: 0.4, levels: 2}
-rewind: 15it
-seeds: 1
-branches: [reinit]
-"""
-
-
 def recipe(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "engines.yaml", overrides)
+    return micro(*STUDY, "train.label_smoothing=0.1", "train.engine=sparse", *overrides)
 
 
 def run(store: Path, *overrides: str) -> None:

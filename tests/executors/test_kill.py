@@ -1,4 +1,4 @@
-"""Killed, stopped, starved of disk: every run continues to the same bytes (experiments A1, A5, B1, C1 and G1)."""
+"""Killed, stopped, starved of disk: every run continues to the same bytes."""
 
 from __future__ import annotations
 
@@ -9,80 +9,79 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
-from tests.support.micro import contents, finish, start, write_micro
+from tests.support.clocks import until
+from tests.support.restarts import contents, finish, start, write_full_recipe
 
 LENGTH = 60
 
 
+@dataclass(frozen=True)
+class Whole:
+    """An uninterrupted run: its recipe, what it committed, and its table."""
+
+    recipe: Path
+    expected: dict[str, bytes]
+    table: str
+
+    @property
+    def jobs(self) -> int:
+        return sum(name.endswith("manifest.json") for name in self.expected)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes], str, float]:
-    """The uninterrupted run: recipe, what it committed, its table, the seconds it took."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
-    recipe = write_micro(folder, LENGTH)
-    began = time.monotonic()
+    recipe = write_full_recipe(folder, LENGTH)
     table = finish(recipe, folder / "store")
-    return recipe, contents(folder / "store"), table, time.monotonic() - began
+    return Whole(recipe, contents(folder / "store"), table)
 
 
-def training_begun(store: Path, process: subprocess.Popen[str]) -> None:
-    while not (store / "partial").exists() and not (store / "jobs").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+def finished_jobs(store: Path) -> int:
+    return len(list((store / "jobs").rglob("manifest.json")))
 
 
-def kill_and_continue(whole: tuple[Path, dict[str, bytes], str, float], store: Path, moment: float) -> None:
-    recipe, expected, table, _ = whole
-    process = start(recipe, store)
-    training_begun(store, process)
-    time.sleep(moment)
+def run_until_killed(whole: Whole, store: Path, jobs: int, *options: str, seconds: float = 0) -> None:
+    """Kill a run so long after so many of its jobs are committed."""
+    process = start(whole.recipe, store, *options)
+    until(lambda: finished_jobs(store) >= jobs, process)
+    time.sleep(seconds)
     process.kill()
     process.communicate()
-    assert finish(recipe, store) == table
-    assert contents(store) == expected
 
 
-def seconds_of_training(seconds: float) -> float:
-    return max(0.5, seconds - 4)  # importing and loading are not worth killing
+def check_that_it_continues(whole: Whole, store: Path, *options: str) -> None:
+    assert finish(whole.recipe, store, *options) == whole.table
+    assert contents(store) == whole.expected
 
 
-def test_a_run_killed_at_a_moment_continues_to_the_same_bytes(
-    whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path
-) -> None:
-    kill_and_continue(whole, tmp_path / "store", 0.5 * seconds_of_training(whole[3]))
+def test_a_run_killed_half_way_continues_to_the_same_bytes(whole: Whole, tmp_path: Path) -> None:
+    run_until_killed(whole, tmp_path / "store", whole.jobs // 2)
+    assert finished_jobs(tmp_path / "store") < whole.jobs
+    check_that_it_continues(whole, tmp_path / "store")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(30))
-def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(
-    whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path, number: int
-) -> None:
+def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(whole: Whole, tmp_path: Path, number: int) -> None:
     draws = random.Random(number)
-    kill_and_continue(whole, tmp_path / "store", draws.uniform(0, seconds_of_training(whole[3])))
+    jobs, seconds = draws.randrange(whole.jobs), draws.uniform(0, 0.5)
+    run_until_killed(whole, tmp_path / "store", jobs, seconds=seconds)
+    check_that_it_continues(whole, tmp_path / "store")
 
 
-def test_a_run_killed_again_and_again_gets_there(
-    whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path
-) -> None:
-    recipe, expected, table, _ = whole
+def test_a_run_killed_again_and_again_gets_there(whole: Whole, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    for moment in (0.3, 0.7):
-        process = start(recipe, store, "--jobs", "2")
-        training_begun(store, process)
-        time.sleep(moment)
-        process.kill()  # its workers notice that it is gone
-        process.communicate()
-    deadline = time.monotonic() + 15
-    while summarize(Store(store)).running and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not summarize(Store(store)).running
-    assert finish(recipe, store, "--jobs", "2") == table
-    assert contents(store) == expected
+    for jobs in (1, whole.jobs // 2):
+        run_until_killed(whole, store, jobs, "--jobs", "2")
+    until(lambda: not summarize(Store(store)).running)  # its workers notice that it is gone
+    check_that_it_continues(whole, store, "--jobs", "2")
 
 
 @pytest.mark.parametrize(
@@ -90,31 +89,47 @@ def test_a_run_killed_again_and_again_gets_there(
     [(signal.SIGTERM, ()), (signal.SIGINT, ("--jobs", "2")), pytest.param(signal.SIGUSR1, (), marks=pytest.mark.slow)],
     ids=str,
 )
-def test_a_signal_saves_and_leaves_within_ten_seconds_with_the_command_that_continues(
+def test_a_signal_saves_and_leaves_with_the_command_that_continues(
     tmp_path: Path, number: signal.Signals, options: tuple[str, ...]
 ) -> None:
-    recipe, store = write_micro(tmp_path, 100_000), tmp_path / "store"
-    process = start(recipe, store, "--checkpoint-seconds", "1000", *options)
-    while len(list((store / "jobs").rglob("manifest.json"))) < 4:  # the rewind points; what follows takes minutes
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    time.sleep(1)
+    leaves_at_a_signal(tmp_path, number, *options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_is_obeyed_within_ten_seconds(tmp_path: Path, number: signal.Signals) -> None:
+    assert leaves_at_a_signal(tmp_path, number, seconds=1) < 10
+
+
+def leaves_at_a_signal(folder: Path, number: signal.Signals, *options: str, seconds: float = 0) -> float:
+    """Seconds that a run, whose trainings take many minutes, needs to save and leave as it should.
+
+    The signal comes so many seconds after as many trainings have begun as there are processes.
+    """
+    recipe, store = write_full_recipe(folder, 1_000_000), folder / "store"
+    process, width = start(recipe, store, "--checkpoint-seconds", "100000", *options), 2 if options else 1
+    until(lambda: started_jobs(store) >= 4 + width, process)  # after the rewind points
+    time.sleep(seconds)
     process.send_signal(number)
     began = time.monotonic()
-    _, err = process.communicate(timeout=10)
-    assert time.monotonic() - began < 10
+    _, err = process.communicate()
+    taken = time.monotonic() - began
     assert process.returncode == 128 + number
     assert err.splitlines()[-1].startswith(f"continue with: lottery run {recipe} --store {store}")
     interrupted = summarize(Store(store)).interrupted  # each job in hand was saved at the step it had reached
-    assert len(interrupted) == (2 if options else 1)
-    assert all((Store(store).checkpoint_step(key) or 0) > 15 for key in interrupted)
+    assert len(interrupted) == width
+    assert all((Store(store).checkpoint_step(key) or 0) >= 15 + bool(seconds) for key in interrupted)
+    return taken
+
+
+def started_jobs(store: Path) -> int:
+    logs = "".join(path.read_text() for path in (store / "events").glob("*"))
+    return logs.count('"event": "start"')
 
 
 @pytest.mark.slow  # what a refused write does in one process is in runner/test_crash.py
-def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(
-    whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path
-) -> None:
-    recipe, expected, table, _ = whole
+def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(whole: Whole, tmp_path: Path) -> None:
+    recipe, expected, table = whole.recipe, whole.expected, whole.table
     store = tmp_path / "store"
     command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
     limited = subprocess.run(
@@ -133,10 +148,8 @@ def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_several_runs_on_one_store_commit_each_job_once(
-    whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path, count: int
-) -> None:
-    recipe, expected, table, _ = whole
+def test_several_runs_on_one_store_commit_each_job_once(whole: Whole, tmp_path: Path, count: int) -> None:
+    recipe, expected, table = whole.recipe, whole.expected, whole.table
     store = tmp_path / "store"
     runs = [start(recipe, store) for _ in range(count)]
     for process in runs:
@@ -146,13 +159,11 @@ def test_several_runs_on_one_store_commit_each_job_once(
     assert contents(store) == expected
     logs = "".join(path.read_text() for path in (store / "events").iterdir())
     assert "nondeterminism" not in logs
-    assert logs.count('"event": "done"') == len([name for name in expected if name.endswith("manifest.json")])
+    assert logs.count('"event": "done"') == whole.jobs
 
 
-def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(
-    whole: tuple[Path, dict[str, bytes], str, float], tmp_path: Path
-) -> None:
-    recipe, expected, table, _ = whole
+def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(whole: Whole, tmp_path: Path) -> None:
+    recipe, expected, table = whole.recipe, whole.expected, whole.table
     elsewhere = tmp_path / "somewhere élse"
     elsewhere.mkdir()
     command = [sys.executable, "-m", "lottery", "run", str(recipe), "--deterministic", "--store", "store"]

@@ -24,7 +24,7 @@ from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
-from tests.support.micro import contents, micro
+from tests.support.restarts import contents, full_recipe
 
 CHAIN = {"a1": (), "a2": ("a1",), "a3": ("a2",)}
 SINGLES = {f"b{i}": () for i in range(6)}
@@ -117,9 +117,9 @@ def test_auto_takes_a_process_for_each_core_that_has_work(
 ) -> None:
     monkeypatch.setattr("lottery.device.cores", lambda: machine_cores)
     monkeypatch.setattr("lottery.runner.parallelism.cores", lambda: machine_cores)
-    context = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto"))
+    context = look(Request(full_recipe(40, *overrides), Path(), tmp_path, "cpu", "auto"))
     assert (context.jobs, context.machine.threads) == (processes, threads)
-    one_thread = look(Request(micro(40, *overrides), Path(), tmp_path, "cpu", "auto", deterministic=True))
+    one_thread = look(Request(full_recipe(40, *overrides), Path(), tmp_path, "cpu", "auto", deterministic=True))
     assert one_thread.machine.threads == 1
 
 
@@ -128,7 +128,7 @@ def test_a_continued_run_computes_with_as_many_threads_as_before(
 ) -> None:
     monkeypatch.setattr("lottery.device.cores", lambda: 2)
     monkeypatch.setattr("lottery.runner.parallelism.cores", lambda: 2)
-    recipe = micro(2, "train.schedule={name: constant}", "rewind=init", "train.evaluate_every=2it", "branches=[]")
+    recipe = full_recipe(2, "train.schedule={name: constant}", "rewind=init", "train.evaluate_every=2it", "branches=[]")
     request = Request(recipe, Path(), tmp_path, "cpu", "auto")
     context = prepare(request)
     before = context.machine.threads
@@ -141,7 +141,7 @@ def test_a_continued_run_computes_with_as_many_threads_as_before(
 
 
 def test_no_more_processes_than_fit_into_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = look(Request(micro(), Path(), tmp_path, "cpu", 4))
+    context = look(Request(full_recipe(), Path(), tmp_path, "cpu", 4))
     monkeypatch.setattr(parallelism, "_need", lambda context: 300)
     for free, jobs in ((10_000, 4), (1_000, 2), (700, 1), (10, 1)):
         context.share_among(4)
@@ -187,9 +187,9 @@ for width in (300, 2000):
     found[width] = min(parallelism._need(context) for _ in range(2))  # what a busy system adds is not the training's
 print(json.dumps(found))
 """
-    from tests.support.micro import write_micro
+    from tests.support.restarts import write_full_recipe
 
-    told = _python(script, str(write_micro(tmp_path)), str(tmp_path / "store"))
+    told = _python(script, str(write_full_recipe(tmp_path)), str(tmp_path / "store"))
     weights = 4 * (64 * 2000 + 2000 * 2000 + 2000 * 10)
     assert 3 * weights < told["2000"] - told["300"] < 9 * weights  # weight, gradient, moments, and what Adam passes by
 
@@ -215,7 +215,7 @@ def test_workers_that_cannot_be_forked_do_the_same(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    small = micro(16, "seeds=2", "prune.levels=1", "branches=[]", "rewind=init", "train.evaluate_every=8it")
+    small = full_recipe(16, "seeds=2", "prune.levels=1", "branches=[]", "rewind=init", "train.evaluate_every=8it")
     store = tmp_path / "threads"
     outcome = lottery.run(small, store=store, device="cpu", jobs=2, deterministic=True, plugins=["threaded"])
     assert outcome.exit_code == 0
@@ -256,16 +256,16 @@ LONG = ("seeds=1", "prune.levels=1", "branches=[]", "rewind=init")
 def test_the_others_take_over_where_a_worker_dies(tmp_path: Path) -> None:
     killer = _Killer(1)
     outcome = lottery.run(
-        micro(900, *LONG), store=tmp_path / "store", device="cpu", jobs=2, deterministic=True, on_event=killer
+        full_recipe(900, *LONG), store=tmp_path / "store", device="cpu", jobs=2, deterministic=True, on_event=killer
     )
     assert len(killer.dead) == 1 and outcome.exit_code == 0
     assert set(outcome.ended.values()) == {"done"}
-    lottery.run(micro(900, *LONG), store=tmp_path / "alone", device="cpu", deterministic=True)
+    lottery.run(full_recipe(900, *LONG), store=tmp_path / "alone", device="cpu", deterministic=True)
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_a_run_all_of_whose_workers_die_says_so(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"every worker process died \(exit codes -9, -9\).*Run again to go on"):
-        lottery.run(micro(100_000, *LONG), store=tmp_path, device="cpu", jobs=2, on_event=_Killer(2))
+        lottery.run(full_recipe(100_000, *LONG), store=tmp_path, device="cpu", jobs=2, on_event=_Killer(2))
     assert not summarize(Store(tmp_path)).running

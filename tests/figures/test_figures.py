@@ -30,27 +30,23 @@ from lottery.runner.finished_study import level_of
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
+from tests.support.micro import micro_text
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket
 
 ACCURACIES = {0: (0.80, 0.84, 0.79), 1: (0.82, 0.85, 0.83), 2: (0.75, 0.70, 0.78)}  # level -> a value a seed
 CONTROL = {1: (0.7, 0.72, 0.71), 2: (0.6, 0.5, 0.55)}
 BOTH = "train.optimizer=[adam, {name: sgd, lr: 0.1}]"
 REINIT = ("prune.levels=2", "seeds=3", "branches=[reinit]")
-TRAINED = """
-name: drawn
-data: {name: digits, validation: 100, limit: 300}
-model: {name: lenet, widths: [8, 6]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 1e-2}, {name: sgd, lr: 0.1}]
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-prune: {scope: global, fraction: 0.5, levels: 2}
-rewind: 4it
-seeds: 2
-transfer: {levels: 1}
-"""
+TRAINED = micro_text(
+    "name=drawn",
+    "data={name: digits, validation: 100, limit: 300}",
+    "model.widths=[8, 6]",
+    "train.optimizer=[{name: adam, lr: 1e-2}, {name: sgd, lr: 0.1}]",
+    "prune.scope=global",
+    "rewind=4it",
+    "seeds=2",
+    "transfer={levels: 1}",
+)
 
 
 def study(planned: Plan, found: Any) -> Study:
@@ -319,7 +315,7 @@ def shown(held: Study, job: Job, starts: Any, pruned: Any) -> None:
 def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path: Path, mode: str) -> None:
     settings = [f"rewind={{to: 4it, mode: {mode}}}", "train.optimizer=[{name: adam, lr: 1e-2}]", "seeds=1"]
     settings += ["train.schedule={name: cosine}", "finetune={rate: 0.2}"] if mode == "finetune" else []
-    recipe = parse_recipe(TRAINED.replace("transfer: {levels: 1}\n", ""), "drawn.yaml", settings)
+    recipe = parse_recipe(TRAINED, "drawn.yaml", ["transfer=null", *settings])
     context = prepare(Request(recipe, tmp_path, tmp_path / "store", device="cpu"))
     list(work(context))
     held = Study(context.plan, records(context.plan, context.store), context.store, tmp_path)

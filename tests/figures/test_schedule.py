@@ -15,22 +15,20 @@ from lottery.data.loader import Data
 from lottery.data.splits import load
 from lottery.figures.schedule import POINTS, curves, schedule_figure
 from lottery.recipe.load import load_recipe, parse_recipe
+from tests.support.micro import micro_text
 
-TEXT = """
-name: small
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [16, 8]}
-init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 3e-3}, {name: sgd, lr: 0.1}, {name: momentum, lr: 0.1}]
-  schedule: {name: multi_step, at: [40it, 60it], warmup: 10it}
-  batch_size: 32
-  length: 80it
-  evaluate_every: 20it
-prune: {fraction: 0.4, levels: 2}
-rewind: [{to: init}, {to: 20it, mode: lr}]
-seeds: 2
-"""
+TEXT = micro_text(
+    "name=small",
+    "model.widths=[16, 8]",
+    "train.optimizer=[{name: adam, lr: 3e-3}, {name: sgd, lr: 0.1}, {name: momentum, lr: 0.1}]",
+    "train.schedule={name: multi_step, at: [40it, 60it], warmup: 10it}",
+    "train.batch_size=32",
+    "train.length=80it",
+    "train.evaluate_every=20it",
+    "prune.fraction=0.4",
+    "rewind=[{to: init}, {to: 20it, mode: lr}]",
+    "seeds=2",
+)
 NOWHERE = Path("no such folder")
 
 

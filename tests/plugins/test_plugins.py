@@ -19,6 +19,7 @@ from lottery.cli import main
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.jobs import Plan, plan
 from lottery.recipe.load import parse_recipe
+from tests.support.micro import micro, micro_text
 from tests.support.plugs import HEAD, Plugs, plugs
 from tests.support.studies import TEXT
 
@@ -260,8 +261,8 @@ def test_a_signature_that_cannot_work_is_told_at_the_line_that_names_the_entry(p
     plugs.load(text="\n\nclass Plain:\n    pass\n" + model(parameters) + registered("schedules"))
     planned("train.schedule=mine")  # the others of the module can be used
     with pytest.raises(RecipeError) as caught:
-        parse_recipe(TEXT.replace("{name: lenet, widths: [8]}", "mine"), "hand.yaml")
-    assert caught.value.problems == [f"hand.yaml:4:1: model: plugin mine: model 'mine': {FAULTS[parameters]}"]
+        parse_recipe(micro_text("model=mine"), "hand.yaml")
+    assert caught.value.problems == [f"hand.yaml:3:1: model: plugin mine: model 'mine': {FAULTS[parameters]}"]
 
 
 @pytest.mark.parametrize(
@@ -373,17 +374,14 @@ def test_a_broken_plugin_of_an_installed_package_breaks_only_what_names_its_entr
     assert caplog.messages == [said]  # once
 
 
-STUDY = """
-name: edited
-data: {name: digits, limit: 64, validation: 64}
-model: mine
-init: glorot_normal
-train: {optimizer: {name: sgd, lr: 0.1}, batch_size: 32, length: 4it, evaluate_every: 2it}
-prune: {fraction: 0.5, levels: 1}
-rewind: init
-seeds: 2
-branches: [shuffle]
-"""
+STUDY = (
+    "data={name: digits, limit: 64, validation: 64}",
+    "model=mine",
+    "train={optimizer: {name: sgd, lr: 0.1}, batch_size: 32, length: 4it, evaluate_every: 2it}",
+    "prune.levels=1",
+    "seeds=2",
+    "branches=[shuffle]",
+)
 
 
 def test_results_of_another_source_are_told_of_and_never_taken(
@@ -392,11 +390,11 @@ def test_results_of_another_source_are_told_of_and_never_taken(
     text, store = registered("models"), tmp_path / "runs"
     plugs.load(text=text)
     old = registry.models["mine"].code
-    first = lottery.run(parse_recipe(STUDY, "r"), store=store, device="cpu")
+    first = lottery.run(micro(*STUDY), store=store, device="cpu")
     assert first.count("done") == 8 and caplog.messages == []
     plugs.load(text=text.replace("nn.Linear(64, classes)", "nn.Linear(64, classes), nn.Tanh()"))
     new = registry.models["mine"].code
-    second = lottery.run(parse_recipe(STUDY, "r"), store=store, device="cpu")
+    second = lottery.run(micro(*STUDY), store=store, device="cpu")
     assert (second.count("done"), second.count("found")) == (8, 0)
     kept = min(first.ended)
     assert caplog.messages == [
@@ -404,23 +402,22 @@ def test_results_of_another_source_are_told_of_and_never_taken(
         "in nothing else; put back the files to use them, or run the recipe for results of the new source (the old "
         f"stay: lottery show {kept[:12]})"
     ]
-    third = lottery.run(parse_recipe(STUDY, "r"), store=store, device="cpu")
+    third = lottery.run(micro(*STUDY), store=store, device="cpu")
     assert third.count("found") == 8 and len(caplog.messages) == 1  # all is there: nothing to say
     plugs.load(text=text)
-    assert lottery.run(parse_recipe(STUDY, "r"), store=store, device="cpu").ended == dict.fromkeys(first.ended, "found")
+    assert lottery.run(micro(*STUDY), store=store, device="cpu").ended == dict.fromkeys(first.ended, "found")
 
 
 def test_an_edited_criterion_tells_of_tickets_and_controls_only(plugs: Plugs, tmp_path: Path) -> None:
     from lottery.results.plugin_edits import other_sources
     from lottery.store.store import Store
 
-    text, study = registered("criteria"), STUDY.replace("model: mine", "model: {name: lenet, widths: [8]}")
-    study = study.replace("prune: {", "prune: {criterion: mine, ")
+    text, changes = registered("criteria"), (*STUDY, "model={name: lenet, widths: [8]}", "prune.criterion=mine")
     plugs.load(text=text)
-    lottery.run(parse_recipe(study, "r"), store=tmp_path / "runs", device="cpu")
+    lottery.run(micro(*changes), store=tmp_path / "runs", device="cpu")
     plugs.load(text=text.replace("one", "two"))
     job = next(iter(Store(tmp_path / "runs").manifests()))
-    edited = plan(parse_recipe(study, "r"), _fingerprint(tmp_path / "runs"))
+    edited = plan(micro(*changes), _fingerprint(tmp_path / "runs"))
     (said,) = other_sources(edited, Store(tmp_path / "runs"))
     assert said.startswith(f"plugin mine (now {registry.criteria['mine'].code}): 4 finished jobs are of the source ")
     assert "plugin mine" in "".join(job.environment)
@@ -482,7 +479,7 @@ def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs,
     text, store = registered("models"), tmp_path / "runs"
     plugs.load(text=text)
     old = registry.models["mine"].code
-    lottery.run(parse_recipe(STUDY.replace("seeds: 2", "seeds: 1"), "r"), store=store, device="cpu")
+    lottery.run(micro(*STUDY, "seeds=1"), store=store, device="cpu")
     (key,) = [manifest.key for manifest in Store(store).manifests() if manifest.kind == "ticket"]
     file = tmp_path / "my.ticket"
     file.write_bytes(export.export(Store(store), key, Path("nowhere")))

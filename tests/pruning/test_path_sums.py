@@ -16,7 +16,7 @@ from torchvision.ops import SqueezeExcitation
 from lottery.network.build import prunable
 from lottery.pruning.path_sums import sums_paths
 from lottery.registry import activations, models, normalizations
-from tests.catalogue.test_criteria import context, draw, score
+from tests.support.criteria import context, draw, score
 
 ACTIVATIONS = [entry.name for entry in activations]
 NORMS: dict[str, Any] = {

@@ -11,12 +11,11 @@ import scipy.stats
 from lottery.analysis.cells import declared
 from lottery.plan.frontier import rule
 from lottery.recipe.families import acting, counted, families
-from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import CompareSpec
 from lottery.report.content import _parts
 from lottery.results.study import Study
 from lottery.verdicts.decisions import Cell, decide
-from tests.support.studies import TEXT, Recorded, dense, hand, made, ticket, view_of
+from tests.support.studies import Recorded, dense, hand, made, ticket, view_of
 
 MARGIN = "compare={margin: 1}"
 ALL = "compare={margin: 1, families: all}"
@@ -64,9 +63,7 @@ def test_corrected_families_have_an_equal_share_of_what_may_be_wrong() -> None:
 
 
 def test_the_walk_of_levels_auto_spends_its_share() -> None:
-    compared = f"seeds: 8\n{ALL.replace('=', ': ')}"
-    text = TEXT.replace("levels: 1", "levels: auto").replace("seeds: 2", compared)
-    recipe = parse_recipe(text, "auto.yaml", ["branches=[reinit]"])
+    recipe = hand("prune.levels=auto", "seeds=8", ALL, "branches=[reinit]").recipe
     assert families(recipe) == 2  # matching and losing; claims against controls are withheld
     assert rule(recipe).alpha == pytest.approx(0.025)
 

@@ -12,29 +12,26 @@ from lottery.audit.audit import audit
 from lottery.errors import RecipeError, UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.start import Level, Spec, Start
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import Recipe
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
+from tests.support.micro import micro
 from tests.support.studies import dense, everything, hand, made, ticket, view_of
 
-TEXT = """
-name: going-on
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train: {optimizer: {name: momentum, lr: 0.1}, schedule: %s, batch_size: 64, length: 300it}
-prune: {fraction: 0.5, levels: 1}
-rewind: {to: 20it, mode: %s}
-seeds: 2
-"""
+STUDY = (
+    "model.widths=[8]",
+    "train={optimizer: {name: momentum, lr: 0.1}, batch_size: 64, length: 300it}",
+    "prune.levels=1",
+    "seeds=2",
+)
 
 
 def read(schedule: str, mode: str = "finetune", *overrides: str) -> Recipe:
-    return parse_recipe(TEXT % (schedule, mode), "r.yaml", overrides)
+    return micro(*STUDY, f"train.schedule={schedule}", f"rewind={{to: 20it, mode: {mode}}}", *overrides)
 
 
 def problems(schedule: str, mode: str = "finetune", *overrides: str) -> list[str]:
@@ -175,27 +172,26 @@ def test_the_transfer_table_says_what_a_ticket_carries_of_the_optimizer_that_fou
     ]
 
 
-OTHER = """
-name: other
-data: {name: mnist1d, samples: 400, validation: 100}
-model: {name: mlp, widths: [6]}
-init: kaiming_normal
-train: {optimizer: {name: adam, lr: 1e-2}, batch_size: 20, length: %s, evaluate_every: 1ep}
-prune: {fraction: 0.5, levels: 1}
-rewind: 2ep
-seeds: 1
-branches: [{name: other_data, dataset: {name: mnist1d, samples: 200, seed: 3}}]
-"""
+SECOND = "branches=[{name: other_data, dataset: {name: mnist1d, samples: %d, seed: 3}}]"
+OTHER = (
+    "data={name: mnist1d, samples: 400, validation: 100}",
+    "model={name: mlp, widths: [6]}",
+    "init=kaiming_normal",
+    "train={optimizer: {name: adam, lr: 1e-2}, batch_size: 20, length: 4ep, evaluate_every: 1ep}",
+    "prune.levels=1",
+    "rewind=2ep",
+    SECOND % 200,
+)
 
 
-def ran(text: str, folder: Path, *overrides: str) -> RunContext:
-    context = prepare(Request(parse_recipe(text, "o", overrides), folder, folder, "cpu", deterministic=True))
+def ran(folder: Path, *overrides: str) -> RunContext:
+    context = prepare(Request(micro(*OTHER, *overrides), folder, folder, "cpu", deterministic=True))
     assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
     return context
 
 
 def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) -> None:
-    context = ran(OTHER % "4ep", tmp_path)
+    context = ran(tmp_path)
     (control,) = [job for job in context.plan if job.kind == "branch"]
     training = training_of(context, control)
     here, there = (
@@ -208,11 +204,11 @@ def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) 
 
 
 def test_other_data_on_which_nothing_is_left_to_train_are_refused_before_training(tmp_path: Path) -> None:
-    recipe = parse_recipe(OTHER % "29it", "o")  # an epoch: 11 steps on the recipe's data, 3 on the others
+    recipe = micro(*OTHER, "train.length=29it")  # an epoch: 11 steps on the recipe's data, 3 on the others
     look(Request(recipe, tmp_path, tmp_path, "cpu"))
-    swapped = OTHER.replace("samples: 400", "samples: 200").replace("samples: 200, seed: 3", "samples: 400, seed: 3")
+    swapped = micro(*OTHER, "data.samples=200", SECOND % 400, "train.length=15it")
     with pytest.raises(UsageError) as caught:
-        look(Request(parse_recipe(swapped % "15it", "o"), tmp_path, tmp_path, "cpu"))
+        look(Request(swapped, tmp_path, tmp_path, "cpu"))
     assert str(caught.value) == (
         "branches.0.dataset: on mnist1d the rewind point 2ep is step 22 and train.length 15it ends at step 15: nothing "
         "is left to train (adam); give both in the same unit"
@@ -221,7 +217,7 @@ def test_other_data_on_which_nothing_is_left_to_train_are_refused_before_trainin
 
 def test_the_audit_counts_the_steps_of_each_training_as_that_training_took_them(tmp_path: Path) -> None:
     """An epoch of the other data has fewer steps than one of the recipe's."""
-    context = ran(OTHER % "4ep", tmp_path, "rewind=[{to: 2ep}, {to: 2ep, mode: lr}]", "prune.levels=2")
+    context = ran(tmp_path, "rewind=[{to: 2ep}, {to: 2ep, mode: lr}]", "prune.levels=2")
     study = Study(context.plan, records(context.plan, context.store), context.store)
     found = {
         (context.plan.jobs[f.key].rewind.mode, f.cell[2], f.field, f.against): (f.ours, f.dense)
@@ -254,7 +250,7 @@ def test_a_control_of_a_plugin_that_declares_nothing_is_neither_blamed_nor_vouch
     registry.branches._load()
     monkeypatch.setattr(registry.branches, "_entries", dict(registry.branches._entries))
     registry.branches.register("again", source="-")(_again)
-    context = ran(OTHER % "4ep", tmp_path, "rewind={to: 2ep, mode: lr}", "branches=[again]", "report=early_stop")
+    context = ran(tmp_path, "rewind={to: 2ep, mode: lr}", "branches=[again]", "report=early_stop")
     found = records(context.plan, context.store)
     ticket, again = ([r.metrics for r in found.values() if r.job.kind == kind] for kind in ("ticket", "branch"))
     assert again == ticket

@@ -19,24 +19,17 @@ from lottery.runner.starting_point import _criterion, starting_point
 from lottery.runner.stored_level import StoredLevel
 from lottery.seed import generator
 from lottery.training.state import flatten
+from tests.support.micro import micro_text
 from tests.support.studies import hand, made, view_of
 
-TEXT = """
-name: once
-data: {name: digits, validation: 200, limit: 400}
-model: {name: lenet, widths: [12, 8], norm: batch}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-3}
-  schedule: {name: cosine}
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-prune: {scope: layer, fraction: 0.5, levels: 1, rates: {output: 0.5}}
-rewind: 4it
-seeds: 1
-finetune: {rate: 0.1}
-"""
+TEXT = micro_text(
+    "data.limit=400",
+    "model.norm=batch",
+    "train.schedule={name: cosine}",
+    "prune={scope: layer, fraction: 0.5, levels: 1, rates: {output: 0.5}}",
+    "rewind=4it",
+    "finetune={rate: 0.1}",
+)
 IN_GLOBAL = "prune={scope: global, fraction: 0.5, levels: 1}"
 
 

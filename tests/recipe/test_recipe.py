@@ -1,4 +1,4 @@
-"""Recipes: the whole schema, every problem at its place, `--set`, and E1 of the reliability experiments."""
+"""Recipes: the whole schema, every problem at its place, `--set`, malformed recipes and random mutations."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_all_problems_of_a_recipe_are_reported_at_once_each_at_its_place():
     ]
 
 
-# E1: what is written instead, and the key that the first problem names.
+# Malformed recipes: what is written instead, and the key that the first problem names.
 CHANGES = [
     # names and text
     ("name: lenet-mnist", "name: ../escape", "name"),
@@ -333,9 +333,7 @@ WHOLE = [
 
 @pytest.mark.parametrize(("old", "new", "key"), CHANGES, ids=lambda value: ascii(value)[:40])
 def test_a_malformed_recipe_is_refused_with_file_line_column_and_key(old, new, key):
-    started = time.perf_counter()
     lines = problems(changed(old, new))
-    assert time.perf_counter() - started < 2
     assert all(LINE.fullmatch(line) and line.startswith("r.yaml:") and len(line) < 600 for line in lines)
     keys = [line.split(": ", 2)[1] for line in lines]
     assert any(found == key or (key == "seeds" and found.startswith("seeds.")) for found in keys), lines
@@ -343,13 +341,19 @@ def test_a_malformed_recipe_is_refused_with_file_line_column_and_key(old, new, k
 
 @pytest.mark.parametrize("text", WHOLE, ids=lambda value: ascii(value)[:30])
 def test_what_is_no_recipe_at_all_is_refused_with_file_line_and_column(text):
-    started = time.perf_counter()
     lines = problems(text)
-    assert time.perf_counter() - started < 2
     assert all(re.fullmatch(r"r\.yaml:\d+:\d+: [^\n]+", line) for line in lines)
 
 
-def test_e1_has_its_150_malformed_recipes():
+@pytest.mark.slow
+def test_each_malformed_recipe_is_refused_within_two_seconds() -> None:
+    for text in [*(changed(old, new) for old, new, _ in CHANGES), *WHOLE]:
+        started = time.process_time()
+        problems(text)
+        assert time.process_time() - started < 2
+
+
+def test_there_are_150_malformed_recipes() -> None:
     assert len(CHANGES) + len(WHOLE) >= 150
 
 
@@ -373,19 +377,19 @@ def mutated(data: bytes, dice: random.Random) -> bytes:
     return bytes(result)
 
 
-def mutations_that_behave(count: int, seed: int) -> tuple[int, int]:
-    """How many of the mutations were read, how many refused; anything else is an error."""
+def mutations_that_behave(count: int, seed: int, seconds: float | None = None) -> tuple[int, int]:
+    """How many of the mutations were read, how many refused; anything else, or more seconds for one, is an error."""
     dice, read_ones = random.Random(seed), 0
     for number in range(count):
         data = mutated(LENET.encode(), dice)
-        started = time.perf_counter()
+        started = time.process_time() if seconds else 0.0
         try:
             parse_recipe(data, "r.yaml")
             read_ones += 1
         except RecipeError as error:
             wrong = [line for line in error.problems if not LINE.fullmatch(line)]
             assert not wrong, (number, wrong)
-        assert time.perf_counter() - started < 2, number
+        assert seconds is None or time.process_time() - started < seconds, number
     return read_ones, count - read_ones
 
 
@@ -397,7 +401,7 @@ def test_a_thousand_random_mutations_are_read_or_refused_and_nothing_else():
 
 @pytest.mark.slow
 def test_ten_thousand_random_mutations_are_read_or_refused_and_nothing_else():
-    well, ill = mutations_that_behave(10_000, seed=2)
+    well, ill = mutations_that_behave(10_000, seed=2, seconds=2)
     assert well > 1_000
     assert ill > 1_000
 

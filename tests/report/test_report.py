@@ -38,27 +38,24 @@ from lottery.results.study import Study, study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from tests.support.faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
+from tests.support.micro import micro_text
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket, view_of
 
 QUESTION = "50 % of R&D_x > <script>alert('1')</script> \\ #1 {a} ~^ $x$ | * `b` [c] --set \"é\" ß 中 ħ −0,5?"
-TRAINED = f"""
-name: a_study-1.0
-question: {json.dumps(QUESTION)}
-data: {{name: digits, validation: 100, limit: 200}}
-model: {{name: lenet, widths: [8]}}
-init: glorot_normal
-train:
-  optimizer: [{{name: adam, lr: 1e-2}}, {{name: sgd, lr: 0.1}}]
-  batch_size: 50
-  length: 6it
-  evaluate_every: 3it
-prune: {{fraction: 0.5, levels: 1}}
-rewind: init
-seeds: 2
-branches: [{{name: reinit, as: new_weights}}]
-transfer: all
-compare: {{margin: 1}}
-"""
+TRAINED = micro_text(
+    "name=a_study-1.0",
+    f"question={json.dumps(QUESTION)}",
+    "data={name: digits, validation: 100, limit: 200}",
+    "model.widths=[8]",
+    "train.optimizer=[{name: adam, lr: 1e-2}, {name: sgd, lr: 0.1}]",
+    "train.length=6it",
+    "train.evaluate_every=3it",
+    "prune.levels=1",
+    "seeds=2",
+    "branches=[{name: reinit, as: new_weights}]",
+    "transfer=all",
+    "compare={margin: 1}",
+)
 VOID = {"meta", "br"}
 FETCHING = {"src", "srcset", "data", "action", "poster", "background", "ping", "cite"}
 

@@ -25,23 +25,20 @@ from lottery.results.study import Study, study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.store.manifest import Manifest
-from tests.support.micro import run_until_stopped
+from tests.support.micro import micro_text
+from tests.support.restarts import run_until_stopped
 from tests.support.studies import HERE, Recorded, dense, everything, hand, made, ticket
 
-TEXT = """name: continued
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [16, 8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-3}
-  batch_size: 32
-  length: 40it
-  evaluate_every: 20it
-prune: {fraction: 0.4, levels: 2}
-rewind: init
-seeds: 2
-compare: {margin: 60}
-"""
+TEXT = micro_text(
+    "name=continued",
+    "model.widths=[16, 8]",
+    "train.batch_size=32",
+    "train.length=40it",
+    "train.evaluate_every=20it",
+    "prune.fraction=0.4",
+    "seeds=2",
+    "compare={margin: 60}",
+)
 OLD = "0.0.1"
 
 

@@ -18,21 +18,13 @@ from lottery.runner.batch_sizes import check_other_model, refusal
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import look
 from lottery.runner.run import Request, work
+from tests.support.micro import micro_text
 
-TEXT = """
-name: batches
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12], norm: batch}
-init: glorot_normal
-train:
-  optimizer: {name: sgd, lr: 0.01}
-  batch_size: 50
-  length: 1ep
-  evaluate_every: 10it
-prune: {levels: 1}
-rewind: init
-seeds: 1
-"""
+TEXT = micro_text(
+    "model={name: lenet, widths: [24, 12], norm: batch}",
+    "train={optimizer: {name: sgd, lr: 0.01}, batch_size: 50, length: 1ep, evaluate_every: 10it}",
+    "prune={levels: 1}",
+)
 OWN = "{name: momentum, lr: 0.01, batch_size: 40}"
 
 

@@ -22,24 +22,20 @@ from lottery.runner.context import RunContext
 from lottery.runner.estimate import steps_of
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, run_until_stopped
 from tests.support.studies import view_of
 
-TEXT = """
-name: controls
-data: {name: mnist1d, samples: 600, validation: 100}
-model: {name: lenet, widths: [20, 10]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 5e-3}
-  batch_size: 50
-  length: 24it
-  evaluate_every: 8it
-prune: {fraction: 0.6, levels: 2}
-rewind: 4it
-seeds: 2
-branches:
-"""
+TEXT = micro_text(
+    "data={name: mnist1d, samples: 600, validation: 100}",
+    "model.widths=[20, 10]",
+    "train.optimizer.lr=5e-3",
+    "train.length=24it",
+    "train.evaluate_every=8it",
+    "prune.fraction=0.6",
+    "rewind=4it",
+    "seeds=2",
+)
 ARGUMENTS = {
     "retrain": "optimizer: {name: momentum, lr: 0.1}",
     "other_data": "dataset: {name: mnist1d, samples: 600, seed: 7}",
@@ -52,7 +48,7 @@ def study() -> Recipe:
         f"  - {{name: {entry.name}, levels: [{level(entry)}], {ARGUMENTS.get(entry.name, 'samples: 1')}}}\n"
         for entry in registry.branches
     ]
-    return parse_recipe(TEXT + "".join(lines), "controls.yaml")
+    return parse_recipe(f"{TEXT}branches:\n{''.join(lines)}", "controls.yaml")
 
 
 def level(entry: registry.Entry[Any]) -> int:
@@ -168,6 +164,6 @@ def test_a_study_with_every_control_stopped_anywhere_continues_to_the_same_bytes
 
 
 def test_other_data_of_other_shapes_is_refused_before_any_training(tmp_path: Path) -> None:
-    text = TEXT + "  - {name: other_data, dataset: digits}\n"
+    recipe = parse_recipe(TEXT, "c.yaml", ["branches=[{name: other_data, dataset: digits}]"])
     with pytest.raises(UsageError, match=r"digits: has examples \(1, 8, 8\) of 10 classes, the recipe's data \(40,\)"):
-        look(Request(parse_recipe(text, "c.yaml"), tmp_path, tmp_path, device="cpu"))
+        look(Request(recipe, tmp_path, tmp_path, device="cpu"))

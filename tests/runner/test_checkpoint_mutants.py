@@ -13,14 +13,14 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.training.trainer import Training
-from tests.support.micro import contents, micro, run_until_stopped
+from tests.support.restarts import contents, full_recipe, run_until_stopped
 
 STUDY = ("train.optimizer=[{name: adam, lr: 3e-3}]", "seeds=1", "prune.levels=0", "branches=[]")
 restore, state = Training.restore, Training.state
 
 
 def request_for(store: Path) -> Request:
-    return Request(micro(60, *STUDY), Path("nowhere"), store, device="cpu", deterministic=True)
+    return Request(full_recipe(60, *STUDY), Path("nowhere"), store, device="cpu", deterministic=True)
 
 
 def stopped_and_continued(store: Path) -> dict[str, bytes]:
@@ -98,7 +98,7 @@ def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
 
     def run(store: Path) -> dict[str, bytes]:
         overrides = (*STUDY[:2], "prune.levels=1", "branches=[]")
-        request = Request(micro(40, *overrides), Path("nowhere"), store, device="cpu", deterministic=True)
+        request = Request(full_recipe(40, *overrides), Path("nowhere"), store, device="cpu", deterministic=True)
         list(work(prepare(request)))
         return {name: data for name, data in contents(store).items() if "metrics" in name}
 

@@ -1,4 +1,4 @@
-"""A run that crashes, or whose disk refuses, at any of its file operations loses nothing (experiments A2 and B1)."""
+"""A run that crashes, or whose disk refuses, at any of its file operations loses nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lottery.errors import MachineError
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from tests.support.faults import Crash, Disk, crash_after, crash_before, refuses
-from tests.support.micro import contents, micro
+from tests.support.restarts import contents, full_recipe
 
 STUDY = (
     "train.optimizer=[{name: adam, lr: 3e-3}]",
@@ -28,7 +28,7 @@ TOLERATED = ("append", "lease", "remove")  # a log, a hint and a leftover: none 
 
 def run(store: Path) -> None:
     """Every checkpoint that may be written is."""
-    request = Request(micro(6, *STUDY, "rewind=2it"), Path("nowhere"), store, "cpu", deterministic=True)
+    request = Request(full_recipe(6, *STUDY, "rewind=2it"), Path("nowhere"), store, "cpu", deterministic=True)
     context = prepare(request)
     context.checkpoint_seconds = 0
     list(work(context))

@@ -19,24 +19,17 @@ from lottery.results.study import study
 from lottery.runner.execute import execute
 from lottery.runner.run import Outcome, Request
 from lottery.verdicts.frontier import decided, sentences
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, run_until_stopped
 
-TEXT = """
-name: walk
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [12, 8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-3}
-  batch_size: 32
-  length: 12it
-  evaluate_every: 6it
-prune: {fraction: 0.3, levels: auto, frontier: {most_levels: 2, first_seeds: 3}}
-rewind: init
-seeds: [4, 0, 2, 1]
-branches: [shuffle]
-compare: {margin: 30}
-"""
+TEXT = micro_text(
+    "train.batch_size=32",
+    "train.evaluate_every=6it",
+    "prune={fraction: 0.3, levels: auto, frontier: {most_levels: 2, first_seeds: 3}}",
+    "seeds=[4, 0, 2, 1]",
+    "branches=[shuffle]",
+    "compare={margin: 30}",
+)
 FIRST = 3 * (1 + 1 + 1 + 1)  # jobs of the first round: for each of 3 seeds rewind point, dense, ticket, shuffle
 
 

@@ -30,32 +30,25 @@ from lottery.runner.estimate import disk_bytes
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.seed import generator
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, run_until_stopped
 from tests.support.studies import view_of
 
-TEXT = """
-name: own
-data: {name: mnist1d, samples: 600, validation: 100}
-model: {name: lenet, widths: [20, 10]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 5e-3}
-  batch_size: 50
-  length: 24it
-  evaluate_every: 8it
-prune: {criterion: %s, fraction: 0.4, rates: {output: 0.5}, levels: 3}
-rewind: 4it
-seeds: 1
-branches:
-  - {name: same_sign, trunk: own, samples: 2}
-  - {name: constant, trunk: own}
-  - same_sign
-"""
+TEXT = micro_text(
+    "data={name: mnist1d, samples: 600, validation: 100}",
+    "model.widths=[20, 10]",
+    "train.optimizer.lr=5e-3",
+    "train.length=24it",
+    "train.evaluate_every=8it",
+    "prune={fraction: 0.4, rates: {output: 0.5}, levels: 3}",
+    "rewind=4it",
+    "branches=[{name: same_sign, trunk: own, samples: 2}, {name: constant, trunk: own}, same_sign]",
+)
 RATES = {"fc1.weight": Fraction(2, 5), "fc2.weight": Fraction(2, 5), "output.weight": Fraction(1, 5)}
 
 
 def study(*overrides: str, criterion: str = "magnitude") -> Recipe:
-    return parse_recipe(TEXT % criterion, "own.yaml", overrides)
+    return parse_recipe(TEXT, "own.yaml", [f"prune.criterion={criterion}", *overrides])
 
 
 def run(recipe: Recipe, folder: Path) -> tuple[RunContext, dict[str, Record]]:

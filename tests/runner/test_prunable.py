@@ -25,7 +25,6 @@ from lottery.network.build import prunable
 from lottery.network.layout import Layout, load
 from lottery.plan.jobs import Job
 from lottery.pruning.mask import pruned_count
-from lottery.recipe.load import parse_recipe
 from lottery.report.content import collect
 from lottery.results.artifacts import read_mask, read_state, read_trained
 from lottery.results.record import records
@@ -42,30 +41,14 @@ from lottery.tickets.file import load_ticket, read
 from lottery.tickets.forms import export as export_form
 from lottery.tickets.retrain import retrain
 from tests.support.brought import MODELS, SHAPE, brought
+from tests.support.micro import micro, micro_text
 
-TEXT = """
-name: brought
-data: {name: digits, validation: 100, limit: 200}
-model: %s
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 1e-2}
-  batch_size: 50
-  length: 8it
-  evaluate_every: 4it
-prune: {fraction: 0.5, levels: 2, rates: {%s: 0.5, output: 0}}
-rewind: 2it
-seeds: 1
-branches:
-  - reinit
-  - noise
-  - same_sign
-  - constant
-  - supermask
-  - random
-  - one_shot
-  - {name: shuffle, scope: global}
-"""
+STUDY = (
+    "data={name: digits, validation: 100, limit: 200}",
+    "train={optimizer: {name: adam, lr: 1e-2}, batch_size: 50, length: 8it, evaluate_every: 4it}",
+    "rewind=2it",
+    "branches=[reinit, noise, same_sign, constant, supermask, random, one_shot, {name: shuffle, scope: global}]",
+)
 RATED = {"lstm": "rnn.weight_hh_l0*", "attention": "attention.q", "tied": "a", "tied_words": "hidden", "own": "matrix"}
 
 
@@ -83,8 +66,13 @@ class Finished:
         return network.eval()
 
 
-def finish(text: str, folder: Path, *overrides: str) -> Finished:
-    recipe = parse_recipe(text, "brought.yaml", overrides)
+def changes_for(model: str, rated: str = "output*") -> tuple[str, ...]:
+    """The study of a model that is brought; half of these layers is pruned, and nothing of the output."""
+    return *STUDY, f"model={model}", f"prune.rates={{{rated}: 0.5, output: 0}}"
+
+
+def finish(model: str, folder: Path, *overrides: str, rated: str = "output*") -> Finished:
+    recipe = micro(*changes_for(model, rated), *overrides)
     context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
     ends = {event.kind for event in work(context)}
     assert ends <= {"start", "progress", "done", "found"}, ends
@@ -95,7 +83,7 @@ def finish(text: str, folder: Path, *overrides: str) -> Finished:
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     with brought():
         name = request.param
-        yield finish(TEXT % (name, RATED[name]), tmp_path_factory.mktemp(name))
+        yield finish(name, tmp_path_factory.mktemp(name), rated=RATED[name])
 
 
 def test_each_layer_is_pruned_at_its_own_rate_and_to_exact_zeros(finished: Finished) -> None:
@@ -276,9 +264,8 @@ def test_each_criterion_scores_parts_and_shared_weights(criterion: str, name: st
     """Gradients against those of the network itself, where the score is |g w|."""
     with brought():
         when = "trained" if criterion == "movement" else "init"
-        text = TEXT % (name, "first*")
         changes = [f"prune.criterion={criterion}", f"prune.when={when}", "prune.levels=1", "branches=[]"]
-        done = finish(text, tmp_path, *changes, "rewind=init", "prune.rates={}", "prune.rounds=1")
+        done = finish(name, tmp_path, *changes, "rewind=init", "prune.rates={}", "prune.rounds=1")
         mask = read_mask(done.context.store, done.tickets()[0].key)
         assert 0.49 < mask.density < 0.51
         if criterion != "gradient_weight":
@@ -301,7 +288,7 @@ def test_sums_over_paths_are_refused_for_attention_and_recurrent_layers(tmp_path
         for name in ("attention", "gru"):
             with pytest.raises(UsageError, match=r"prune.criterion: synflow .*" + name):
                 changes = ["branches=[]", "prune.rates={}", "prune.criterion=synflow", "prune.when=init"]
-                finish(TEXT % (name, "output*"), tmp_path, *changes)
+                finish(name, tmp_path, *changes)
 
 
 def test_learned_masks_are_refused_for_weights_that_are_no_layers_own(tmp_path: Path) -> None:
@@ -312,7 +299,7 @@ def test_learned_masks_are_refused_for_weights_that_are_no_layers_own(tmp_path: 
             ("gru", "rnn.weight_ih_l0"),
         ):
             with pytest.raises(UsageError, match=f"branches: edge_popup learns masks .* and {said}"):
-                finish(TEXT % (name, "output*"), tmp_path, "branches=[edge_popup]", "prune.rates={}")
+                finish(name, tmp_path, "branches=[edge_popup]", "prune.rates={}")
 
 
 def test_a_plan_says_what_is_never_pruned(
@@ -326,7 +313,7 @@ def test_a_plan_says_what_is_never_pruned(
         return capsys.readouterr().out
 
     recipe = tmp_path / "brought.yaml"
-    recipe.write_text(TEXT % ("words", "hidden"))
+    recipe.write_text(micro_text(*changes_for("words", "hidden")))
     with brought():
         told = {}
         for embeddings in ("false", "true"):
@@ -341,8 +328,8 @@ def test_a_plan_says_what_is_never_pruned(
 def test_embeddings_asked_for_are_pruned_and_their_networks_are_others(tmp_path: Path) -> None:
     with brought():
         changes = ["branches=[]", "prune.rates={}", "prune.levels=1", "data.limit=100"]
-        plain = finish(TEXT % ("words", "output*"), tmp_path, *changes)
-        asked = finish(TEXT % ("words", "output*"), tmp_path, *changes, "prune.embeddings=true")
+        plain = finish("words", tmp_path, *changes)
+        asked = finish("words", tmp_path, *changes, "prune.embeddings=true")
         assert not plain.context.plan.jobs.keys() & asked.context.plan.jobs.keys()
         mask = read_mask(asked.context.store, asked.tickets()[0].key)
         assert mask.alive()["embedding.weight"] == 51 and next(iter(mask)) == "embedding.weight"
@@ -354,4 +341,4 @@ def test_embeddings_asked_for_are_pruned_and_their_networks_are_others(tmp_path:
         accuracy = next(section for section in told.sections if section.name == "accuracy")
         assert "Never pruned: 51.5 % of the weights (embedding); density counts the others." in accuracy.sentences
         with pytest.raises(UsageError, match=r"prune.embeddings: gru has none; leave it out"):
-            finish(TEXT % ("gru", "output*"), tmp_path, *changes, "prune.embeddings=true")
+            finish("gru", tmp_path, *changes, "prune.embeddings=true")

@@ -25,14 +25,16 @@ from lottery.signals import Stop
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from lottery.training.trainer import Training
-from tests.support.micro import contents, micro
+from tests.support.restarts import contents, full_recipe
 from tests.support.studies import view_of
 
 STUDY = ("train.optimizer=[{name: momentum, lr: 0.05}]", "seeds=1", "prune.levels=1", "branches=[shuffle]")
 
 
 def context_of(store: Path, *overrides: str, stop: Stop | None = None, deterministic: bool = True) -> RunContext:
-    request = Request(micro(40, *STUDY, *overrides), Path("nowhere"), store, device="cpu", deterministic=deterministic)
+    request = Request(
+        full_recipe(40, *STUDY, *overrides), Path("nowhere"), store, device="cpu", deterministic=deterministic
+    )
     return prepare(request, stop)
 
 
@@ -210,8 +212,8 @@ def test_one_shot_tickets_are_the_same_whatever_other_densities_are_asked_for(tm
 
 
 def test_the_order_of_rates_is_part_of_the_key_since_the_first_fit_counts() -> None:
-    first = micro(40, 'prune.rates={"f*": 0.5, "*1": 0.1}')
-    second = micro(40, 'prune.rates={"*1": 0.1, "f*": 0.5}')
+    first = full_recipe(40, 'prune.rates={"f*": 0.5, "*1": 0.1}')
+    second = full_recipe(40, 'prune.rates={"*1": 0.1, "f*": 0.5}')
     keys = [{job.key for job in plan(recipe, "0" * 64) if job.kind == "ticket"} for recipe in (first, second)]
     assert not keys[0] & keys[1]
 

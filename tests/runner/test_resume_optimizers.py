@@ -10,7 +10,7 @@ import torch
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from tests.support.entries import OPTIMIZERS, arguments, refuses
-from tests.support.micro import contents, micro, run_until_stopped
+from tests.support.restarts import contents, full_recipe, run_until_stopped
 
 
 def stopped_and_continued(folder: Path, name: str, device: str) -> bool:
@@ -18,7 +18,7 @@ def stopped_and_continued(folder: Path, name: str, device: str) -> bool:
     inner = ", optimizer: momentum" if "optimizer" in arguments(name) else ""
     whole = ", batch_size: all" if refuses(name, "batch_size") else ""
     optimizer = f"{{name: {name}, lr: {arguments(name)['lr']}{inner}{whole}}}"
-    recipe = micro(
+    recipe = full_recipe(
         12,
         "seeds=1",
         "prune.levels=2",

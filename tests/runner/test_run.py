@@ -27,7 +27,7 @@ from lottery.runner.run import Event, Request, work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support import ROOT
-from tests.support.micro import contents, micro, run_until_stopped
+from tests.support.restarts import contents, full_recipe, run_until_stopped
 from tests.support.studies import view_of
 
 SMALL = ("train.optimizer=[{name: adam, lr: 3e-3}]", "seeds=1")
@@ -49,7 +49,7 @@ def kinds(events: list[Event]) -> dict[str, int]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     """The micro study, run once for the tests that only look at it."""
     root = tmp_path_factory.mktemp("finished")
-    planned, events = run_here(root, micro())
+    planned, events = run_here(root, full_recipe())
     assert kinds(events)["done"] == len(planned) == 2 * 2 * (1 + 1 + 3 * 3)
     return planned, Store(root)
 
@@ -60,13 +60,13 @@ def jobs(planned: Plan, **wanted: Any) -> list[Job]:
 
 def test_a_finished_recipe_is_only_found_again(finished: tuple[Plan, Store]) -> None:
     planned, store = finished
-    _, events = run_here(store.root, micro())
+    _, events = run_here(store.root, full_recipe())
     assert kinds(events) == {"found": len(planned)}
 
 
 def test_more_levels_and_seeds_continue_what_is_there(finished: tuple[Plan, Store], tmp_path: Path) -> None:
-    run_here(tmp_path, micro(40, *SMALL, "prune.levels=1"))
-    _, events = run_here(tmp_path, micro(40, *SMALL, "prune.levels=2", "branches=[]"))
+    run_here(tmp_path, full_recipe(40, *SMALL, "prune.levels=1"))
+    _, events = run_here(tmp_path, full_recipe(40, *SMALL, "prune.levels=2", "branches=[]"))
     assert kinds(events)["done"] == 1
     assert contents(tmp_path).items() <= contents(finished[1].root).items()
 
@@ -172,11 +172,11 @@ def test_serial_parallel_and_shuffled_runs_give_the_same_bytes(finished: tuple[P
     planned, store = finished
     expected = contents(store.root)
     parallel = tmp_path / "parallel"
-    outcome = lottery.run(micro(), store=parallel, device="cpu", jobs=2, deterministic=True)
+    outcome = lottery.run(full_recipe(), store=parallel, device="cpu", jobs=2, deterministic=True)
     assert (outcome.exit_code, len(outcome.ended)) == (0, len(planned))
     assert contents(parallel) == expected
     backwards = tmp_path / "backwards"
-    context = prepare(Request(micro(), Path("nowhere"), backwards, device="cpu", deterministic=True))
+    context = prepare(Request(full_recipe(), Path("nowhere"), backwards, device="cpu", deterministic=True))
     order = sorted(context.plan, key=lambda job: (job.level, -job.seed, job.key))
     context.plan.jobs.clear()
     context.plan.jobs.update({job.key: job for job in order})
@@ -186,7 +186,7 @@ def test_serial_parallel_and_shuffled_runs_give_the_same_bytes(finished: tuple[P
 
 def test_a_run_leaves_the_process_wide_generator_and_switches_as_they_were(tmp_path: Path) -> None:
     before = (torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
-    run_here(tmp_path, micro(16, *SMALL, "prune.levels=1"))
+    run_here(tmp_path, full_recipe(16, *SMALL, "prune.levels=1"))
     after = (torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
@@ -196,7 +196,7 @@ def test_a_diverging_branch_is_marked_and_leaves_the_rest_identical(
     finished: tuple[Plan, Store], tmp_path: Path
 ) -> None:
     wild = "branches=[reinit, shuffle, {name: retrain, as: wild, optimizer: {name: sgd, lr: 1e30}}]"
-    recipe = micro(40, *SMALL, wild)
+    recipe = full_recipe(40, *SMALL, wild)
     planned, events = run_here(tmp_path, recipe)
     assert kinds(events)["diverged"] == 3
     assert "failed" not in kinds(events)
@@ -220,7 +220,7 @@ def test_nan_in_the_data_diverges_and_nothing_is_pruned_from_it(
     monkeypatch.setitem(
         registry.datasets._entries, "mnist1d", type(entry)(**{**vars_of(entry), "make": lambda root: splits})
     )
-    recipe = micro(
+    recipe = full_recipe(
         80, *SMALL, "data={name: mnist1d, validation: 200}", "model={name: lenet, widths: [8]}", "rewind=init"
     )
     _, events = run_here(tmp_path, recipe)
@@ -242,12 +242,12 @@ def test_a_failing_job_is_reported_and_tried_again_by_the_next_run(
         raise RuntimeError("somebody's mistake")
 
     monkeypatch.setitem(registry.branches._entries, "shuffle", with_make("shuffle", broken))
-    _, events = run_here(tmp_path, micro(16, *SMALL, "prune.levels=2"))
+    _, events = run_here(tmp_path, full_recipe(16, *SMALL, "prune.levels=2"))
     failed = [event for event in events if event.kind == "failed"]
     assert [event.about["message"] for event in failed] == ["RuntimeError: somebody's mistake"] * 2
     assert Store(tmp_path).state(failed[0].key) == "failed"
     monkeypatch.setitem(registry.branches._entries, "shuffle", with_make("shuffle", real))
-    _, events = run_here(tmp_path, micro(16, *SMALL, "prune.levels=2"))
+    _, events = run_here(tmp_path, full_recipe(16, *SMALL, "prune.levels=2"))
     assert kinds(events)["done"] == 2
 
 
@@ -260,7 +260,7 @@ def with_make(name: str, make: Any) -> Any:
 
 @pytest.mark.parametrize("file", ["weights.safetensors", "mask.safetensors", "metrics.json", "manifest.json"])
 def test_a_damaged_job_is_put_aside_and_computed_again_to_the_same_bytes(tmp_path: Path, file: str) -> None:
-    recipe = micro(16, *SMALL, "prune.levels=2", "branches=[]")
+    recipe = full_recipe(16, *SMALL, "prune.levels=2", "branches=[]")
     planned, _ = run_here(tmp_path, recipe)
     before = contents(tmp_path)
     (job,) = jobs(planned, kind="ticket", level=1)
@@ -279,9 +279,9 @@ def test_a_damaged_job_is_put_aside_and_computed_again_to_the_same_bytes(tmp_pat
 
 
 def test_damage_met_while_running_is_mended_in_the_same_run(tmp_path: Path) -> None:
-    recipe = micro(16, *SMALL, "prune.levels=2", "branches=[]")
-    run_here(tmp_path, micro(16, *SMALL, "prune.levels=1", "branches=[]"))
-    planned, _ = run_here(tmp_path, micro(16, *SMALL, "prune.levels=1", "branches=[]"))
+    recipe = full_recipe(16, *SMALL, "prune.levels=2", "branches=[]")
+    run_here(tmp_path, full_recipe(16, *SMALL, "prune.levels=1", "branches=[]"))
+    planned, _ = run_here(tmp_path, full_recipe(16, *SMALL, "prune.levels=1", "branches=[]"))
     (job,) = jobs(planned, kind="ticket", level=1)
     path = tmp_path / "jobs" / job.key[:2] / job.key / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
@@ -296,19 +296,19 @@ def test_damage_met_while_running_is_mended_in_the_same_run(tmp_path: Path) -> N
 def test_a_plan_that_cannot_fit_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "free_bytes", lambda self: 1000)
     with pytest.raises(MachineError, match="missing jobs need"):
-        run_here(tmp_path / "store", micro())
+        run_here(tmp_path / "store", full_recipe())
     assert not (tmp_path / "store").exists()
 
 
 def test_a_rate_for_a_layer_that_is_not_there_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"prune\.rates: no layer 'conv\*'"):
-        run_here(tmp_path, micro(16, 'prune.rates={"conv*": 0.5}'))
+        run_here(tmp_path, full_recipe(16, 'prune.rates={"conv*": 0.5}'))
 
 
 @pytest.mark.parametrize(("mode", "first_rate"), [("lr", 1.0), ("finetune", None)])
 def test_other_rewinding_goes_on_from_trained_weights(tmp_path: Path, mode: str, first_rate: float | None) -> None:
     overrides = [*SMALL, "prune.levels=1", "branches=[]", f"rewind={{to: 15it, mode: {mode}}}"]
-    planned, _ = run_here(tmp_path, micro(40, *overrides, "model={name: lenet, widths: [24, 12]}"))
+    planned, _ = run_here(tmp_path, full_recipe(40, *overrides, "model={name: lenet, widths: [24, 12]}"))
     store = Store(tmp_path)
     (dense,), (ticket,) = jobs(planned, kind="dense"), jobs(planned, kind="ticket")
     dense_end = store.read_json(dense.key, "metrics.json")["end"]
@@ -318,7 +318,7 @@ def test_other_rewinding_goes_on_from_trained_weights(tmp_path: Path, mode: str,
 
 
 def test_one_shot_densities_leave_the_dense_network_at_once(tmp_path: Path) -> None:
-    planned, _ = run_here(tmp_path, micro(16, *SMALL, "prune={one_shot: [0.2, 0.5]}", "branches=[]"))
+    planned, _ = run_here(tmp_path, full_recipe(16, *SMALL, "prune={one_shot: [0.2, 0.5]}", "branches=[]"))
     found = records(planned, Store(tmp_path))
     alive = [record.metrics["alive"]["fc1.weight"] for record in found.values() if record.job.kind == "ticket"]
     assert alive == [1536 - 768, 1536 - 1229]
@@ -326,7 +326,9 @@ def test_one_shot_densities_leave_the_dense_network_at_once(tmp_path: Path) -> N
 
 
 def test_two_rewind_points_share_the_dense_network(tmp_path: Path) -> None:
-    planned, events = run_here(tmp_path, micro(40, *SMALL, "prune.levels=1", "branches=[]", "rewind=[init, 15it]"))
+    planned, events = run_here(
+        tmp_path, full_recipe(40, *SMALL, "prune.levels=1", "branches=[]", "rewind=[init, 15it]")
+    )
     assert sorted(job.kind for job in planned) == ["dense", "rewind", "rewind", "ticket", "ticket"]
     assert kinds(events)["done"] == 5
     table = view_of("means", planned, records(planned, Store(tmp_path)))
@@ -337,7 +339,9 @@ def test_two_rewind_points_share_the_dense_network(tmp_path: Path) -> None:
 def test_a_dense_network_that_went_on_from_a_rewind_point_equals_one_that_did_not(tmp_path: Path) -> None:
     metrics = []
     for name, rewind in (("a", "init"), ("b", "15it")):
-        planned, _ = run_here(tmp_path / name, micro(40, *SMALL, "prune.levels=0", "branches=[]", f"rewind={rewind}"))
+        planned, _ = run_here(
+            tmp_path / name, full_recipe(40, *SMALL, "prune.levels=0", "branches=[]", f"rewind={rewind}")
+        )
         (dense,) = jobs(planned, kind="dense")
         store = Store(tmp_path / name)
         metrics.append((dense.key, store.read(dense.key, "metrics.json"), store.read(dense.key, "weights.safetensors")))
@@ -370,7 +374,7 @@ def test_the_table_is_what_a_hand_calculation_gives(finished: tuple[Plan, Store]
 
 
 def test_a_stop_saves_and_the_next_run_goes_on_to_the_same_bytes(finished: tuple[Plan, Store], tmp_path: Path) -> None:
-    recipe = micro()
+    recipe = full_recipe()
     request = Request(recipe, Path("nowhere"), tmp_path, device="cpu", deterministic=True)
     for steps in range(3, 60, 9):
         run_until_stopped(request, steps)
@@ -382,7 +386,7 @@ def test_a_stop_saves_and_the_next_run_goes_on_to_the_same_bytes(finished: tuple
 def test_other_precisions_train_and_are_other_jobs(
     finished: tuple[Plan, Store], tmp_path: Path, precision: str
 ) -> None:
-    planned, _ = run_here(tmp_path, micro(40, *SMALL, f"train.precision={precision}"))
+    planned, _ = run_here(tmp_path, full_recipe(40, *SMALL, f"train.precision={precision}"))
     assert not {job.key for job in planned} & {job.key for job in finished[0]}
     found = records(planned, Store(tmp_path))
     assert all(record.metrics["end"]["validation_loss"] < 2.5 for record in found.values())
@@ -393,6 +397,6 @@ def test_other_precisions_train_and_are_other_jobs(
 @pytest.mark.parametrize("name", ["micro", "quickstart", "lenet-mnist", "resnet20-cifar10"])
 def test_keys_and_defaults_are_frozen(name: str) -> None:
     """A changed key forgets finished jobs: only a raised version of an entry, or of the schema, may change these."""
-    recipe = micro() if name == "micro" else lottery.load_recipe(name)
+    recipe = full_recipe() if name == "micro" else lottery.load_recipe(name)
     jobs = list(plan(recipe, "0" * 64))
     assert [len(jobs), jobs[0].key, jobs[-1].key] == json.loads((ROOT / "tests" / "keys.json").read_text())[name]

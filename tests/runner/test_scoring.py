@@ -23,15 +23,15 @@ from lottery.errors import UsageError
 from lottery.network.build import effective
 from lottery.plan.jobs import plan
 from lottery.pruning.scoring import Context
-from lottery.recipe.load import parse_recipe, restore_recipe
+from lottery.recipe.load import restore_recipe
 from lottery.registry import Entry, criteria, models
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
 from lottery.traits import CriterionTraits, ModelTraits
-from tests.runner.test_settings import LAYERS, TEXT, context_of, problems, study, tickets
 from tests.support import ROOT
+from tests.support.settings import LAYERS, context_of, problems, study, tickets
 
 INIT = "prune.when=init"
 
@@ -63,8 +63,7 @@ def test_a_scope_that_is_named_stays_whatever_the_criterion(tmp_path: Path) -> N
 
 
 def test_densities_of_each_layer_are_no_ranking_over_all() -> None:
-    text = TEXT.replace("fraction: 0.5, levels: 2", "densities: {fc1: 0.1}, criterion: snip, when: init, levels: 1")
-    recipe = parse_recipe(text, "s.yaml")
+    recipe = study("prune={densities: {fc1: 0.1}, criterion: snip, when: init, levels: 1}")
     assert recipe.prune.scope == "layer" and "scope" not in recipe.canonical()["prune"]
     assert restore_recipe(recipe.canonical()) == recipe
 
@@ -136,9 +135,8 @@ def test_more_examples_of_a_class_than_a_seed_trains_on_is_refused(tmp_path: Pat
 
 
 def test_examples_by_class_are_refused_where_targets_are_numbers(tmp_path: Path) -> None:
-    text = TEXT.replace("{name: digits, validation: 200}", "{name: matrix_factorization, size: 20}")
-    text = text.replace("{name: lenet, widths: [24, 12]}", "deep_linear") + "report: end\n"
-    recipe = parse_recipe(text, "s.yaml", [INIT, "prune.criterion=grasp"])
+    regression = ("data={name: matrix_factorization, size: 20}", "model=deep_linear", "report=end")
+    recipe = study(*regression, INIT, "prune.criterion=grasp")
     with pytest.raises(UsageError, match=r"grasp takes 10 examples of each class, and the targets of these"):
         prepare(Request(recipe, tmp_path, tmp_path, device="cpu"))
 

@@ -11,14 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from lottery.errors import RecipeError, UsageError
+from lottery.errors import UsageError
 from lottery.files.tensors import decode
 from lottery.plan.jobs import Job, plan
 from lottery.pruning.amounts import Pruning
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.layer_densities import erk
 from lottery.pruning.mask import Mask
-from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
@@ -26,41 +25,8 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
 from lottery.training.objective import Objective
-from tests.support.micro import contents, run_until_stopped
-
-TEXT = """
-name: settings
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [24, 12]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 3e-3}
-  batch_size: 64
-  length: 30it
-  evaluate_every: 10it
-prune: {fraction: 0.5, levels: 2}
-rewind: init
-seeds: 1
-"""
-LAYERS = {"fc1": 24 * 64, "fc2": 12 * 24, "output": 10 * 12}
-
-
-def study(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "settings.yaml", overrides)
-
-
-def problems(*overrides: str) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        study(*overrides)
-    return caught.value.problems
-
-
-def context_of(folder: Path, *overrides: str) -> RunContext:
-    return prepare(Request(study(*overrides), folder, folder, device="cpu", deterministic=True, checkpoint_seconds=0))
-
-
-def tickets(context: RunContext) -> list[Job]:
-    return [job for job in context.plan if job.kind == "ticket"]
+from tests.support.restarts import contents, run_until_stopped
+from tests.support.settings import LAYERS, context_of, problems, study, tickets
 
 
 def mask_of(context: RunContext, job: Job) -> Mask:
@@ -157,10 +123,10 @@ def test_in_rounds_the_scores_are_computed_anew_of_what_survives(tmp_path: Path)
     """SynFlow in one round prunes whole layers away where 100 do not (Tanaka et al. 2020, figure 1)."""
     alone = ("prune.when=init", "prune.criterion=synflow", "prune.scope=global", "prune.one_shot=[0.02]")
     cuts = [override for override in alone if "one_shot" not in override]
-    text = TEXT.replace("prune: {fraction: 0.5, levels: 2}", "prune: {one_shot: [0.02]}")
+    once = "prune={one_shot: [0.02]}"
     masks = {}
     for rounds in (1, 100):
-        recipe = parse_recipe(text, "s.yaml", [*cuts, f"prune.rounds={rounds}"])
+        recipe = study(once, *cuts, f"prune.rounds={rounds}")
         context = prepare(Request(recipe, tmp_path, tmp_path, device="cpu", deterministic=True))
         (job,) = tickets(context)
         for event in work(context):
@@ -192,8 +158,7 @@ def test_erk_keeps_the_overall_density_and_the_formulas_share_of_each_layer(tmp_
 
 
 def test_given_densities_are_reached_layer_by_layer_at_the_last_level(tmp_path: Path) -> None:
-    text = TEXT.replace("fraction: 0.5, levels: 2", "densities: {fc1: 0.25, 'fc*': 0.5}, levels: 2")
-    recipe = parse_recipe(text, "s.yaml")
+    recipe = study("prune={densities: {fc1: 0.25, 'fc*': 0.5}, levels: 2}")
     context = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
     first, last = (mask_of(context, job).alive() for job in tickets(context))
     assert last == {"fc1.weight": 384, "fc2.weight": 144, "output.weight": 120}
@@ -384,9 +349,9 @@ def test_weights_of_one_size_are_refused_under_a_norm_of_weights(norm: str) -> N
 
 
 def test_full_batches_on_other_data_are_all_of_that_data(tmp_path: Path) -> None:
-    text = TEXT.replace("{name: digits, validation: 200}", "{name: mnist1d, samples: 600, validation: 100}")
+    data = "data={name: mnist1d, samples: 600, validation: 100}"
     control = "branches=[{name: other_data, dataset: {name: mnist1d, samples: 1000, seed: 7}}]"
-    recipe = parse_recipe(text, "s.yaml", ["train.optimizer={name: gd, lr: 0.1, batch_size: all}", control])
+    recipe = study(data, "train.optimizer={name: gd, lr: 0.1, batch_size: all}", control)
     context = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
     training = training_of(context, next(job for job in context.plan if job.kind == "branch"))
     assert (context.data(0).train_size, training.batch_size) == (380, 700)

@@ -1,4 +1,4 @@
-"""Every shipped recipe trains (experiment E4): real MNIST where it is, made-up images in the layout of CIFAR-10."""
+"""Every shipped recipe trains: real MNIST where it is, made-up images in the layout of CIFAR-10."""
 
 from __future__ import annotations
 

@@ -24,28 +24,21 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.store.store import Store
 from lottery.values import Component
-from tests.support.micro import contents, run_until_stopped
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, run_until_stopped
 from tests.support.studies import view_of
 
-TEXT = """
-name: tuned
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [16]}
-init: glorot_normal
-train:
-  optimizer:
-    - {name: adam, rates: [1e-4, 1e-2]}
-    - {name: momentum, rates: [1e-2, 1]}
-    - {name: gd, batch_size: all}
-  batch_size: 64
-  length: 30it
-  evaluate_every: 10it
-tune: {trials: 3, seeds: [77, 78]}
-transfer: {levels: 2}
-prune: {fraction: 0.5, levels: 2}
-rewind: init
-seeds: 2
-"""
+TEXT = micro_text(
+    "model.widths=[16]",
+    "train.optimizer=["
+    "{name: adam, rates: [1e-4, 1e-2]}, {name: momentum, rates: [1e-2, 1]}, {name: gd, batch_size: all}]",
+    "train.batch_size=64",
+    "train.length=30it",
+    "train.evaluate_every=10it",
+    "tune={trials: 3, seeds: [77, 78]}",
+    "transfer={levels: 2}",
+    "seeds=2",
+)
 
 
 def study(*overrides: str) -> Recipe:
@@ -120,9 +113,13 @@ def test_the_chosen_rate_is_the_best_of_trainings_made_by_hand(finished: Any) ->
     choice = next(job for job in planned if job.kind == "choice" and job.place == 1)
     means = {}
     for rate in (0.01, 0.1, 1.0):
-        text = TEXT.replace("tune: {trials: 3, seeds: [77, 78]}\ntransfer: {levels: 2}", "")
-        sets = [f"train.optimizer={{name: momentum, lr: {rate}}}", "seeds=[77, 78]", "prune.levels=0"]
-        alone = parse_recipe(text, "alone.yaml", sets)
+        alone = study(
+            f"train.optimizer={{name: momentum, lr: {rate}}}",
+            "seeds=[77, 78]",
+            "prune.levels=0",
+            "tune=null",
+            "transfer=null",
+        )
         context = prepare(Request(alone, store.root, store.root / "alone", device="cpu", deterministic=True))
         list(work(context))
         found = records(context.plan, context.store).values()

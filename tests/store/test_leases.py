@@ -16,11 +16,12 @@ import pytest
 from lottery.errors import MachineError, UsageError
 from lottery.store.maintenance import collect, find_garbage
 from lottery.store.store import Store
+from tests.support.clocks import Clock
 from tests.support.faults import Disk, refuses
 
 KEY = "ab" * 32
-SHORT = 0.3  # seconds: of leases that nobody keeps alive
-LONG = 1.5  # seconds: of leases that are kept alive or found alive, however busy the machine
+HOUR = 3600.0  # seconds that no test takes: leases of this length expire when the clock is put forward
+SHORT = 1.5  # seconds: of leases that are watched with a true clock
 
 HOLDER = """
 import sys, time
@@ -49,28 +50,28 @@ def said(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def holder(store: Store) -> Iterator[subprocess.Popen[str]]:
-    process = other_process(store, LONG, 60)
+    process = other_process(store, HOUR, 60_000)
     assert said(process) == "True"
     yield process
     process.kill()
     process.wait()
 
 
-def had(store: Store, duration: float = SHORT) -> bool:
+def had(store: Store, duration: float = HOUR) -> bool:
     with store.lease(KEY, duration=duration) as mine:
         return mine
 
 
-def waited_for(store: Store, limit: float, duration: float = SHORT) -> float:
-    """Seconds until the lease was had, asking again and again as a run does."""
-    began = time.monotonic()
-    while not had(store, duration):
-        assert time.monotonic() - began < limit
-        time.sleep(0.02)
-    return time.monotonic() - began
+def hours_until_had(store: Store, clock: Clock) -> float:
+    """Hours that pass until the lease is had, in steps of half an hour; five at most."""
+    for halves in range(11):
+        if had(store):
+            return halves / 2
+        clock.advance(HOUR / 2)
+    raise AssertionError("it is never had")
 
 
-def fabricate(store: Store, *, pid: int, host: str, start: int | None = None, duration: float = SHORT) -> Path:
+def fabricate(store: Store, *, pid: int, host: str, start: int | None = None, duration: float = HOUR) -> Path:
     """A lease as filelock writes it, by somebody else."""
     lines = ["filelock/2", f"pid={pid}", f"host={host}", "mode=lease", f"token={'0' * 32}", f"duration={duration!r}"]
     return fill(store, "".join(f"{line}\n" for line in [*lines, *([f"start={start}"] if start is not None else [])]))
@@ -95,10 +96,10 @@ def test_a_lease_is_had_by_one_at_a_time_and_given_back(store: Store) -> None:
     with store.lease(KEY) as mine, store.lease(KEY) as again, Store(store.root).lease(KEY) as other:
         assert (mine, again, other) == (True, False, False)
         assert store.holder(KEY) == f"process {os.getpid()} on {socket.gethostname()}"
-        assert had(store, 30.0) is False
+        assert had(store) is False
         with store.lease("cd" * 32) as another_job:
             assert another_job
-    assert store.holder(KEY) is None and had(store, 30.0)
+    assert store.holder(KEY) is None and had(store)
     assert list((store.root / "leases").iterdir()) == []
 
 
@@ -108,18 +109,21 @@ def test_a_lease_is_given_back_when_the_work_fails(store: Store) -> None:
     assert had(store)
 
 
-def test_a_live_process_keeps_its_lease_longer_than_the_lease_lasts(
-    store: Store, holder: subprocess.Popen[str]
-) -> None:
-    end = time.monotonic() + 2 * LONG
+@pytest.mark.slow  # its heart beats by the true clock
+def test_a_live_process_keeps_its_lease_longer_than_the_lease_lasts(store: Store) -> None:
+    process = other_process(store, SHORT, 60)
+    assert said(process) == "True"
+    end = time.monotonic() + 2 * SHORT
     while time.monotonic() < end:
-        assert not had(store, LONG)
+        assert not had(store, SHORT)
         time.sleep(0.05)
-    assert store.holder(KEY) == f"process {holder.pid} on {socket.gethostname()}"
+    assert store.holder(KEY) == f"process {process.pid} on {socket.gethostname()}"
+    process.kill()
+    process.wait()
 
 
 def test_of_racing_processes_exactly_one_holds(store: Store) -> None:
-    processes = [other_process(store, 30, 60) for _ in range(4)]
+    processes = [other_process(store, HOUR, 60_000) for _ in range(4)]
     assert sorted(said(process) for process in processes) == ["False", "False", "False", "True"]
     for process in processes:
         process.kill()
@@ -127,19 +131,18 @@ def test_of_racing_processes_exactly_one_holds(store: Store) -> None:
 
 
 def test_the_lease_of_a_killed_process_is_taken_over_at_once(store: Store, holder: subprocess.Popen[str]) -> None:
-    assert not had(store, LONG)
+    assert not had(store)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert store.holder(KEY) is None
-    assert had(store, LONG)
+    assert had(store)
 
 
 def test_the_lease_of_a_process_that_is_stopped_is_taken_over_when_it_expires(
-    store: Store, holder: subprocess.Popen[str]
+    store: Store, holder: subprocess.Popen[str], clock: Clock
 ) -> None:
-    assert not had(store, LONG)
     holder.send_signal(signal.SIGSTOP)
-    assert waited_for(store, 20, LONG) > LONG / 2
+    assert hours_until_had(store, clock) == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="when a process began is read from /proc")
@@ -148,38 +151,38 @@ def test_a_reused_process_number_does_not_keep_a_lease(store: Store) -> None:
     assert had(store)
 
 
-def test_the_lease_of_another_host_is_taken_over_when_it_expires(store: Store) -> None:
-    path = fabricate(store, pid=os.getpid(), host="elsewhere", duration=LONG)
-    assert not had(store, LONG)
+def test_the_lease_of_another_host_is_taken_over_when_it_expires(store: Store, clock: Clock) -> None:
+    path = fabricate(store, pid=os.getpid(), host="elsewhere")
+    assert not had(store)
     assert store.holder(KEY) == f"process {os.getpid()} on elsewhere"
-    assert waited_for(store, 20, LONG) > LONG / 2
+    assert hours_until_had(store, clock) == 1
     assert not path.exists()
 
 
-def test_the_lease_of_another_host_stays_while_its_heart_beats(store: Store) -> None:
-    path = fabricate(store, pid=os.getpid(), host="elsewhere", duration=LONG)
-    end = time.monotonic() + 2 * LONG
-    while time.monotonic() < end:
-        assert not had(store, LONG)
-        os.utime(path)
-        time.sleep(0.05)
+def test_the_lease_of_another_host_stays_while_its_heart_beats(store: Store, clock: Clock) -> None:
+    path = fabricate(store, pid=os.getpid(), host="elsewhere")
+    for _ in range(10):
+        assert not had(store)
+        clock.advance(HOUR / 2)
+        os.utime(path, (time.time(), time.time()))
+    assert hours_until_had(store, clock) == 1
 
 
 @pytest.mark.parametrize("content", ["", "filelock/2\n", "\0" * 5000, "1\nelsewhere\n"])
-def test_a_file_that_tells_no_holder_is_taken_over(store: Store, content: str) -> None:
+def test_a_file_that_tells_no_holder_is_taken_over(store: Store, clock: Clock, content: str) -> None:
     fill(store, content)
     assert store.holder(KEY) is None
-    waited_for(store, 20)
+    assert hours_until_had(store, clock) <= 2.5
 
 
-@pytest.mark.parametrize("theirs", [SHORT / 2, 2 * SHORT])
-def test_a_lease_of_another_length_is_taken_over_too(store: Store, theirs: float) -> None:
+@pytest.mark.parametrize("theirs", [HOUR / 2, 2 * HOUR])
+def test_a_lease_of_another_length_is_taken_over_too(store: Store, clock: Clock, theirs: float) -> None:
     fabricate(store, pid=os.getpid(), host="elsewhere", duration=theirs)
-    assert waited_for(store, 20) >= 2 * SHORT
+    assert hours_until_had(store, clock) == 2
 
 
 def test_where_names_cannot_be_exchanged_a_dead_holder_still_loses_its_lease(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from filelock import SoftFileLease  # with all its modules
 
@@ -187,13 +190,12 @@ def test_where_names_cannot_be_exchanged_a_dead_holder_still_loses_its_lease(
     for name, module in list(sys.modules.items()):
         if name.startswith(library) and "exchange_names" in vars(module):
             monkeypatch.setattr(module, "exchange_names", lambda *names: False)  # as on a network folder
-    fabricate(store, pid=os.getpid(), host="elsewhere", duration=LONG)
-    assert not had(store, LONG)
-    assert waited_for(store, 20, LONG) >= 2 * LONG
+    fabricate(store, pid=os.getpid(), host="elsewhere")
+    assert hours_until_had(store, clock) == 2
 
 
 def test_files_of_holders_that_are_gone_are_garbage_after_a_minute(store: Store) -> None:
-    path = fabricate(store, pid=os.getpid(), host="elsewhere")
+    path = fabricate(store, pid=os.getpid(), host="elsewhere", duration=SHORT)
     assert find_garbage(store) == []
     os.utime(path, (time.time() - 100, time.time() - 100))
     assert [(item, reason) for item, _, reason in find_garbage(store)] == [(path, "lease that has expired")]

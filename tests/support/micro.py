@@ -1,106 +1,65 @@
-"""A small study on real images (scikit-learn's digits) with everything in it that a restart could lose."""
+"""The one small recipe of the tests: real images (scikit-learn's digits), a network of 24 units, a second of training.
+
+A test that needs another study names what is different, as `--set` does.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml as pyyaml
 
-from lottery.data.loader import Data
-from lottery.errors import Interrupted
-from lottery.files.write import DRAFT
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.errors import RecipeError
+from lottery.recipe import yaml
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
+from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
-from lottery.signals import Stop
+from lottery.runner.run import work
 
-TEXT = """
-name: micro
-data: {name: digits, validation: 200, augment: {crop: 1, flip: true}}
-model: {name: lenet, widths: [24, 12], norm: batch, dropout: 0.2}
+MICRO = """name: micro
+data: {name: digits, validation: 200}
+model: {name: lenet, widths: [12, 8]}
 init: glorot_normal
-train:
-  optimizer: [{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05, weight_decay: 1e-4}]
-  schedule: {name: cosine, warmup: 10it}
-  batch_size: 32
-  length: %dit
-  evaluate_every: 20it
-  clip: 1.0
-prune: {scope: layer, fraction: 0.4, rates: {output: 0.5}, levels: 3}
-rewind: 15it
-seeds: 2
-branches: [reinit, shuffle]
+train: {optimizer: {name: adam, lr: 3e-3}, batch_size: 50, length: 12it, evaluate_every: 4it}
+prune: {fraction: 0.5, levels: 2}
+rewind: init
+seeds: 1
 """
 
 
-def micro(length: int = 40, *overrides: str) -> Recipe:
-    """The study with trainings of `length` steps."""
-    return parse_recipe(TEXT % length, "micro.yaml", overrides)
+def micro(*changes: str) -> Recipe:
+    """Return the recipe with these `a.b=value` changed."""
+    return parse_recipe(MICRO, "micro.yaml", changes)
 
 
-def write_micro(folder: Path, length: int = 40) -> Path:
-    path = folder / "micro.yaml"
-    path.write_text(TEXT % length)
-    return path
+def micro_text(*changes: str) -> str:
+    """Return the recipe as YAML text with these `a.b=value` changed, for tests of files and commands."""
+    draft = yaml.Draft(yaml.parse(MICRO, "micro.yaml"), "micro.yaml", {("init",): "name", ("model",): "name"})
+    for change in changes:
+        draft.set(change)
+    assert not draft.problems()
+    return pyyaml.safe_dump(draft.data, sort_keys=False, default_flow_style=None, width=1000)
 
 
-def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
-    """`lottery run` in a process of its own, deterministic, checkpoints as often as they may be."""
-    command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
-    return subprocess.Popen(
-        [*command, "--checkpoint-seconds", "0", "--device", "cpu", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def problems(*changes: str) -> list[str]:
+    """Return all that is wrong with the recipe under these changes."""
+    with pytest.raises(RecipeError) as caught:
+        micro(*changes)
+    return list(caught.value.problems)
 
 
-def finish(recipe: Path, store: Path, *options: str) -> str:
-    """Run to the end; the table printed."""
-    process = start(recipe, store, *options)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return out
+def prepared(recipe: Recipe, folder: Path, **options: Any) -> RunContext:
+    """Return the run of a recipe on the CPU, deterministic, before its first job; data and store lie in the folder."""
+    wanted = {"device": "cpu", "deterministic": True, **options}
+    return prepare(Request(recipe, folder, folder, **wanted))
 
 
-def contents(store: Path) -> dict[str, bytes]:
-    """All that finished jobs committed: bytes of each file by its path; of manifests what is no time and no machine.
-
-    What a kill in the middle of a commit left beside them is no job; `lottery gc` removes it."""
-    found: dict[str, bytes] = {}
-    for path in sorted((store / "jobs").rglob("*")):
-        name = str(path.relative_to(store / "jobs"))
-        if any(DRAFT.search(part) for part in Path(name).parts):
-            continue
-        if path.name == "manifest.json":
-            manifest = json.loads(path.read_bytes())
-            kept = {key: manifest[key] for key in ("key", "kind", "status", "parent", "files")}
-            found[name] = json.dumps(kept, sort_keys=True).encode()
-        elif path.is_file():
-            found[name] = path.read_bytes()
-    return found
-
-
-def run_until_stopped(request: Request, steps: int) -> None:
-    """A session that a signal reaches while it does its step number `steps`; it must save and leave."""
-    stop, done = Stop(), 0
-    original = Data.epoch
-
-    def epoch(self: Data, *args: Any) -> Any:
-        nonlocal done
-        for batch in original(self, *args):
-            done += 1
-            if done == steps:
-                stop.signal = 15
-            yield batch
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Data, "epoch", epoch)
-        with pytest.raises(Interrupted):
-            list(work(prepare(request, stop)))
+def finished(context: RunContext) -> RunContext:
+    """Do all of its jobs, each of which must end well; return it."""
+    ends = {event.kind for event in work(context)}
+    assert ends <= {"start", "progress", "done", "found"}, ends
+    return context

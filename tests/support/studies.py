@@ -20,21 +20,16 @@ from lottery.results.resolution import CORRECT
 from lottery.results.study import Study
 from lottery.store.manifest import FileRecord, Manifest
 from lottery.store.store import Store
+from tests.support.micro import micro_text
 
-TEXT = """
-name: hand
-data: {name: digits, validation: 100}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 1e-3}
-  batch_size: 10
-  length: 100it
-  evaluate_every: 10it
-prune: {fraction: 0.5, levels: 1}
-rewind: init
-seeds: 2
-"""
+TEXT = micro_text(
+    "name=hand",
+    "data.validation=100",
+    "model.widths=[8]",
+    "train={optimizer: {name: adam, lr: 1e-3}, batch_size: 10, length: 100it, evaluate_every: 10it}",
+    "prune.levels=1",
+    "seeds=2",
+)
 HERE = {"torch": "2.11.0", "device": "cpu", "threads": 1, "deterministic": True, "lottery": "0.1.0"}
 
 

@@ -37,22 +37,16 @@ from lottery.tickets.forms import export as export_network
 from lottery.tickets.measures import measured
 from lottery.tickets.retrain import context_of_ticket, retrain
 from lottery.values import Component
+from tests.support.micro import micro_text
 
-TEXT = """
-name: forged
-data: {name: digits, validation: 100, limit: 300}
-model: {name: lenet, widths: [8, 6], norm: batch}
-init: glorot_normal
-train:
-  optimizer: {name: adam}
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-prune: {fraction: 0.5, levels: 3, rates: {output: 0.5}}
-rewind: [init, 4it]
-seeds: 1
-tune: {trials: 2}
-"""
+TEXT = micro_text(
+    "data={name: digits, validation: 100, limit: 300}",
+    "model={name: lenet, widths: [8, 6], norm: batch}",
+    "train.optimizer=adam",
+    "prune={fraction: 0.5, levels: 3, rates: {output: 0.5}}",
+    "rewind=[init, 4it]",
+    "tune={trials: 2}",
+)
 CPU = machine("cpu", deterministic=True)
 
 
@@ -497,56 +491,39 @@ def test_a_retraining_has_the_key_of_all_that_the_file_says(study: Study, tmp_pa
 
 # Files as they were written
 
-BASE = """
-name: kinds
-data: {name: digits, validation: 60, limit: 200}
-model: {name: lenet, widths: [6, 5]}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 1e-2}
-  batch_size: 50
-  length: 8it
-  evaluate_every: 2it
-prune: {fraction: 0.4, levels: 2, scope: layer}
-rewind: init
-seeds: [3]
-"""
-PRUNE = "prune: {fraction: 0.4, levels: 2, scope: layer}"
-KINDS: dict[str, dict[str, str]] = {
-    "every way of rewinding": {
-        "rewind: init": "rewind: [init, 2it, {to: 2it, mode: lr}, {to: init, mode: finetune}]\nfinetune: {rate: 0.1}",
-    },
-    "epochs, global": {
-        "length: 8it": "length: 2ep",
-        "rewind: init": "rewind: 1ep",
-        PRUNE: "prune: {fraction: 0.4, levels: 2, scope: global, rates: {output: 0}}",
-    },
-    "erk, orthogonal, spectral, a batch size of the optimizer": {
-        PRUNE: "prune: {fraction: 0.4, levels: 2, scope: erk}",
-        "init: glorot_normal": "init: orthogonal",
-        "widths: [6, 5]": "widths: [6, 5], norm: spectral",
-        "lr: 1e-2}": "lr: 1e-2, batch_size: all}",
-    },
-    "one shot, an init that looks at data": {
-        PRUNE: "prune: {one_shot: [0.5, 0.1], scope: global}",
-        "init: glorot_normal": "init: lsuv",
-    },
-    "densities, no validation, another such init": {
-        PRUNE: "prune: {levels: 2, densities: {fc1: 0.2, output: 0.9}}",
-        "validation: 60, ": "",
-        "init: glorot_normal": "init: {name: metainit, steps: 3}",
-    },
-    "at the initialization": {PRUNE: "prune: {criterion: snip, when: init, levels: 2, fraction: 0.4}"},
-    "in rounds": {PRUNE: "prune: {criterion: synflow, when: init, levels: 1, rounds: 3, fraction: 0.6}"},
-    "three readings": {"lr: 1e-2}": "lr: 0.2}", "length: 8it": "length: 40it"},
-    "regression": {
-        "{name: digits, validation: 60, limit: 200}": "{name: matrix_factorization, size: 20}",
-        "{name: lenet, widths: [6, 5]}": "{name: deep_linear, width: 8}",
-    },
-    "a state that no mask restricts": {
-        "{name: adam, lr: 1e-2}": "{name: muon, lr: 1e-2, optimizer: {name: adam}}",
-        "rewind: init": "rewind: 2it",
-    },
+BASE = (
+    "data={name: digits, validation: 60, limit: 200}",
+    "model.widths=[6, 5]",
+    "train={optimizer: {name: adam, lr: 1e-2}, batch_size: 50, length: 8it, evaluate_every: 2it}",
+    "prune={fraction: 0.4, levels: 2, scope: layer}",
+    "seeds=[3]",
+)
+KINDS = {
+    "every way of rewinding": (
+        "rewind=[init, 2it, {to: 2it, mode: lr}, {to: init, mode: finetune}]",
+        "finetune={rate: 0.1}",
+    ),
+    "epochs, global": ("train.length=2ep", "rewind=1ep", "prune.scope=global", "prune.rates={output: 0}"),
+    "erk, orthogonal, spectral, a batch size of the optimizer": (
+        "prune.scope=erk",
+        "init=orthogonal",
+        "model.norm=spectral",
+        "train.optimizer.batch_size=all",
+    ),
+    "one shot, an init that looks at data": ("prune={one_shot: [0.5, 0.1], scope: global}", "init=lsuv"),
+    "densities, no validation, another such init": (
+        "prune={levels: 2, densities: {fc1: 0.2, output: 0.9}}",
+        "data={name: digits, limit: 200}",
+        "init={name: metainit, steps: 3}",
+    ),
+    "at the initialization": ("prune={criterion: snip, when: init, levels: 2, fraction: 0.4}",),
+    "in rounds": ("prune={criterion: synflow, when: init, levels: 1, rounds: 3, fraction: 0.6}",),
+    "three readings": ("train.optimizer.lr=0.2", "train.length=40it"),
+    "regression": ("data={name: matrix_factorization, size: 20}", "model={name: deep_linear, width: 8}"),
+    "a state that no mask restricts": (
+        "train.optimizer={name: muon, lr: 1e-2, optimizer: {name: adam}}",
+        "rewind=2it",
+    ),
 }
 OfAKind = Callable[[str], tuple[Study, list[Ticket]]]
 
@@ -557,11 +534,8 @@ def of_a_kind(tmp_path_factory: pytest.TempPathFactory) -> OfAKind:
 
     @cache
     def made(kind: str) -> tuple[Study, list[Ticket]]:
-        text, folder = BASE, tmp_path_factory.mktemp("kind")
-        for old, new in KINDS[kind].items():
-            assert old in text
-            text = text.replace(old, new)
-        study, found = run(text, folder), []
+        folder = tmp_path_factory.mktemp("kind")
+        study, found = run(micro_text(*BASE, *KINDS[kind]), folder), []
         for job in study.context.plan:
             if job.kind == "ticket":
                 (folder / "a.ticket").write_bytes(export(study.store, job.key, folder))

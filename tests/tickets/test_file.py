@@ -24,25 +24,19 @@ from lottery.store.store import Store
 from lottery.tickets.export import export, opened
 from lottery.tickets.file import Ticket, load_ticket, read
 from lottery.tickets.retrain import retrain
+from tests.support.micro import micro_text
 
-TEXT = """
-name: made
-data: {name: digits, validation: 100, limit: 300}
-model: {name: lenet, widths: [8, 6], norm: batch}
-init: glorot_normal
-train:
-  optimizer: [{name: adam}, {name: momentum}]
-  schedule: {name: cosine, warmup: 2it}
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-  label_smoothing: 0.1
-prune: {fraction: 0.5, levels: 2, rates: {output: 0.5}}
-rewind: [init, 4it, {to: 4it, mode: lr}, {to: 4it, mode: finetune}]
-seeds: 1
-tune: {trials: 2}
-branches: [reinit]
-"""
+TEXT = micro_text(
+    "data={name: digits, validation: 100, limit: 300}",
+    "model={name: lenet, widths: [8, 6], norm: batch}",
+    "train.optimizer=[adam, momentum]",
+    "train.schedule={name: cosine, warmup: 2it}",
+    "train.label_smoothing=0.1",
+    "prune={fraction: 0.5, levels: 2, rates: {output: 0.5}}",
+    "rewind=[init, 4it, {to: 4it, mode: lr}, {to: 4it, mode: finetune}]",
+    "tune={trials: 2}",
+    "branches=[reinit]",
+)
 Finished = tuple[Plan, Store, Path]
 
 

@@ -34,38 +34,28 @@ from lottery.tickets.checks import checks
 from lottery.tickets.export import export
 from lottery.tickets.file import read
 from lottery.training.evaluation import Classes
+from tests.support.micro import micro_text
 from tests.support.studies import everything, hand, view_of
 
 CPU = torch.device("cpu")
 BOTH = ("balanced_accuracy", "top5")
-TEXT = """
-name: metrics
-data: {name: digits, validation: 200}
-model: {name: lenet, widths: [8]}
-init: glorot_normal
-train:
-  optimizer: [adam, momentum]
-  batch_size: 50
-  length: 12it
-  evaluate_every: 4it
-metrics: [top5, balanced_accuracy]
-prune: {fraction: 0.5, levels: 1}
-rewind: 4it
-seeds: 1
-tune: {trials: 2}
-transfer: all
-branches: [shuffle]
-"""
+TEXT = micro_text(
+    "model.widths=[8]",
+    "metrics=[top5, balanced_accuracy]",
+    "prune.levels=1",
+    "rewind=4it",
+    "branches=[shuffle]",
+)
+TUNED = ("train.optimizer=[adam, momentum]", "tune={trials: 2}", "transfer=all")
 
 
 def recipe_of(*overrides: str) -> Recipe:
-    return parse_recipe(TEXT, "metrics.yaml", overrides)
+    return parse_recipe(TEXT, "metrics.yaml", [*TUNED, *overrides])
 
 
 def alone(*overrides: str) -> Recipe:
     """One optimizer with a rate of its own."""
-    text = TEXT.replace("tune: {trials: 2}\ntransfer: all\n", "").replace("[adam, momentum]", "{name: adam, lr: 0.1}")
-    return parse_recipe(text, "metrics.yaml", overrides)
+    return parse_recipe(TEXT, "metrics.yaml", ["train.optimizer.lr=0.1", *overrides])
 
 
 def measured(scores: Tensor, y: Tensor, *measures: str, batch: int = 7) -> dict[str, float]:

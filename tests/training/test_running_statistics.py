@@ -32,28 +32,24 @@ from lottery.training.objective import Batch
 from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics
 from lottery.training.trainer import Diverged, Training
 from lottery.values import Component
-from tests.catalogue.test_branches import FakeLevel, branch
-from tests.support.micro import contents, run_until_stopped
+from tests.support.levels import FakeLevel, branch
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, run_until_stopped
 
-TEXT = """
-name: masks
-data: {name: digits, validation: 200, limit: 330}
-model: {name: lenet, widths: [24, 12], norm: batch}
-init: glorot_normal
-train:
-  optimizer: {name: adam, lr: 5e-3}
-  batch_size: 50
-  length: 24it
-  evaluate_every: 8it
-prune: {fraction: 0.5, levels: 1}
-rewind: 4it
-seeds: 1
-branches:
-  - supermask
-  - {name: supermask, weights: constant, as: signs}
-  - {name: edge_popup, optimizer: {name: momentum, lr: 1.0}}
-  - {name: learned_supermask, optimizer: {name: momentum, lr: 50.0}}
-"""
+TEXT = micro_text(
+    "data.limit=330",
+    "model={name: lenet, widths: [24, 12], norm: batch}",
+    "train.optimizer.lr=5e-3",
+    "train.length=24it",
+    "train.evaluate_every=8it",
+    "prune.levels=1",
+    "rewind=4it",
+    "branches=["
+    "supermask, "
+    "{name: supermask, weights: constant, as: signs}, "
+    "{name: edge_popup, optimizer: {name: momentum, lr: 1.0}}, "
+    "{name: learned_supermask, optimizer: {name: momentum, lr: 50.0}}]",
+)
 
 
 MASKS = "branches=[supermask, edge_popup, learned_supermask]"

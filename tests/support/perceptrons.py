@@ -1,0 +1,93 @@
+"""Small fully connected networks with optimizers, masks and batches that are the same at each call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.catalogue.models._perceptron import Perceptron
+from lottery.engines.compiled.background import BackgroundEngine
+from lottery.engines.compiled.sparse import SparseEngine
+from lottery.pruning.mask import Mask
+from lottery.training.engine import DenseEngine, Engine, OneDnnEngine
+from lottery.training.objective import Objective
+
+OPTIMIZERS = {
+    "sgd": {"lr": 0.1, "weight_decay": 1e-3},
+    "momentum": {"lr": 0.05, "weight_decay": 1e-3},
+    "nesterov": {"lr": 0.05, "weight_decay": 1e-3},
+    "adam": {"lr": 1e-3, "weight_decay": 1e-3},
+    "adamw": {"lr": 1e-3, "weight_decay": 1e-2},
+}
+INPUTS, CLASSES, BATCH = 50, 7, 33
+STUDY = (  # of two optimizers, one of them at a branch, long enough to be stopped in each of its trainings
+    "model.widths=[24, 12]",
+    "train.optimizer=[{name: adam, lr: 3e-3}, {name: momentum, lr: 0.05}]",
+    "train.batch_size=32",
+    "train.length=40it",
+    "train.evaluate_every=10it",
+    "prune={scope: layer, fraction: 0.4, levels: 2}",
+    "rewind=15it",
+    "branches=[reinit]",
+)
+Trained = tuple[Perceptron, torch.optim.Optimizer, Objective]
+
+
+def network(optimizer: str, residual: bool, dtype: torch.dtype = torch.float32, **objective: Any) -> Trained:
+    """A network that is the same at each call, its optimizer from the catalogue, and its smoothed loss."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        widths = (60, 60, 60) if residual else (60, 40)
+        model = Perceptron((INPUTS,), CLASSES, widths, "none", "relu", 0.0, residual).to(dtype)
+    made = registry.optimizers[optimizer].make(model, **OPTIMIZERS[optimizer])
+    assert isinstance(made, torch.optim.Optimizer)
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    return model, made, Objective(model, loss, lambda: iter(()), steps_per_epoch=1, **objective)
+
+
+def mask_of(model: nn.Module, density: float = 0.3) -> Mask:
+    """A random mask under which one hidden unit has no input and one no output."""
+    draws = torch.Generator().manual_seed(3)
+    weights = {name: p for name, p in model.named_parameters() if name.endswith("weight")}
+    bits = {name: torch.rand(weight.shape, generator=draws) < density for name, weight in weights.items()}
+    bits["fc1.weight"][4], bits["output.weight"][:, 9] = False, False
+    return Mask(bits)
+
+
+def batch(step: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(step)
+    size = BATCH if step % 5 else 11  # the last batch of a pass is a smaller one
+    x = torch.randn(size, INPUTS, generator=draws, dtype=torch.float64)
+    return x.to(dtype), torch.randint(CLASSES, (size,), generator=draws)
+
+
+def values(trained: Trained) -> list[Tensor]:
+    """All parameters and what the optimizer keeps of each."""
+    model, optimizer, _ = trained
+    kept = [value for p in model.parameters() for _, value in sorted(optimizer.state.get(p, {}).items())]
+    return [value.detach().double() for value in (*model.parameters(), *kept)]
+
+
+@pytest.fixture
+def step_seconds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What a step of each engine takes by `time.perf_counter`, by name; nothing else takes any time."""
+    seconds, now = dict[str, float](), 0.0
+
+    def timed(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def timed_step(self: Engine, x: Tensor, y: Tensor) -> Tensor:
+            nonlocal now
+            now += seconds[self.name]
+            return step(self, x, y)
+
+        return timed_step
+
+    for engine in (DenseEngine, OneDnnEngine, SparseEngine, BackgroundEngine):
+        monkeypatch.setattr(engine, "step", timed(engine.step))
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    return seconds
