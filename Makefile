@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+WHEEL := build/wheel
 
-.PHONY: quickstart test check slow clean
+.PHONY: quickstart test lint check test-wheel slow clean
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,13 +17,26 @@ quickstart: $(STAMP)
 	$(BIN)/lottery run quickstart --jobs auto
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+	$(BIN)/python $(PYTEST)
 
-check: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+
+check: lint test
+
+# The same tests on what users install: the wheel, from a copy of the repository that has no lottery/ to import instead.
+test-wheel:
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet --upgrade pip
+	$(WHEEL)/venv/bin/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
+	$(WHEEL)/venv/bin/python -m pip install --quiet "$$(ls $(WHEEL)/lottery-*.whl)[dev]"
+	mkdir $(WHEEL)/tree
+	git ls-files -z -- . ':!lottery' | tar --create --null --files-from - | tar --extract --directory $(WHEEL)/tree
+	cd $(WHEEL)/tree && ../venv/bin/python $(PYTEST)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q

@@ -1,0 +1,151 @@
+"""What a stranger reads first says what is there: trees, tables, links, figures and examples of README and docs."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import re
+import sys
+import textwrap
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import lottery
+from lottery.analysis import views
+from lottery.results.study import Study
+from tests.support import ROOT
+from tests.support.studies import Recorded, everything, hand
+
+PACKAGE = Path(lottery.__file__).parent
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def section(page: str, heading: str) -> str:
+    """Return the text of a page below `## heading`, up to the next one."""
+    _, _, rest = read(page).partition(f"\n## {heading}\n")
+    assert rest, f"{page} has no section {heading}"
+    return rest.partition("\n## ")[0]
+
+
+def block(text: str, language: str = "") -> str:
+    """Return the first fenced block of a language."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def packages(folder: Path = PACKAGE) -> list[Path]:
+    """Return a package and those in it, depth first and in alphabetical order."""
+    inner = [each for each in sorted(folder.iterdir()) if (each / "__init__.py").is_file()]
+    return [folder, *(package for each in inner for package in packages(each))]
+
+
+def tree() -> str:
+    """Return the tree of `lottery/` with the modules of each package."""
+    lines = []
+    for package in packages():
+        indent = "  " * len(package.relative_to(PACKAGE).parts)
+        modules = " ".join(path.stem for path in sorted(package.glob("*.py")) if not path.stem.startswith("_"))
+        lines += textwrap.wrap(
+            modules, 118, initial_indent=f"{indent}{package.name}/".ljust(21), subsequent_indent=" " * 21
+        )
+    return "\n".join(lines) + "\n"
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of a Markdown table, the row below its head left out."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not re.fullmatch(r"[|: -]+", line)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_contributors_tree_is_that_of_the_folders() -> None:
+    assert block(section("docs/contributing.md", "The tree")) == tree(), f"docs/contributing.md needs this:\n{tree()}"
+
+
+def test_each_package_has_one_row_in_the_contributors_table() -> None:
+    listed = [cells[0].strip("`") for cells in rows(section("docs/contributing.md", "The tree"))[1:]]
+    there = [f"{package.relative_to(PACKAGE).as_posix()}/" for package in packages()]
+    assert sorted(listed) == sorted(["lottery/", *there[1:]])
+
+
+def test_the_readmes_tree_has_each_folder_of_the_repository_and_each_room_once() -> None:
+    lines = block(section("README.md", "The tree")).splitlines()
+    listed = [f"lottery/{line.split()[0]}" if line.startswith("  ") else line.split()[0] for line in lines]
+    ignored = {line.strip("/") for line in read(".gitignore").splitlines()}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))} - ignored
+    rooms = [f"lottery/{package.name}" for package in packages() if package.parent == PACKAGE]
+    assert sorted(listed) == sorted(f"{name}/" for name in {"lottery", *folders, *rooms})
+
+
+def test_the_readmes_table_is_that_of_the_quickstarts_results() -> None:
+    shown = rows(read("README.md"))
+    head, *body = rows(read("results/quickstart/table.md"))
+    columns = [head.index(name) for name in shown[0]]
+    assert shown[1 : len(body) + 1] == [[row[column] for column in columns] for row in body]
+
+
+def test_the_readmes_verdict_is_that_of_the_quickstarts_results() -> None:
+    with open(ROOT / "results" / "quickstart" / "verdicts.csv", encoding="utf-8") as file:
+        found = [row for row in csv.DictReader(file) if row["optimizer"] == "adam(lr=0.02)"]
+    assert {row["verdict"] for row in found} == {"matching"} and {row["n"] for row in found} == {"5"}
+    better = ", ".join(f"{float(row['density']):.4g}" for row in found if row["also"] == "better")
+    assert better == "0.25, 0.125, 0.0625"
+    said = " ".join(block(section("README.md", "Verdicts that an audit stands behind")).split())
+    assert "down to 3.125 % of the weights match" in said and "better than it at 25 %, 12.5 %, 6.25 %;" in said
+    assert [row["depends"] for row in found] == ["", "", "", "", "verdict"] and "at 3.125 % the verdict depends" in said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_each_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        if path.startswith("lottery/"):  # of the package, wherever it is installed
+            file = PACKAGE.parent / path
+        else:
+            file = page.parent / path if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, target
+
+
+def test_the_citation_is_of_this_version() -> None:
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == lottery.__version__
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert resources.files(lottery).joinpath("py.typed").is_file()
+
+
+def test_the_contributors_example_of_an_analysis_is_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = block(section("docs/contributing.md", "Adding an analysis"), "python")
+    module = ModuleType("lottery.analysis.lengths")
+    exec("from __future__ import annotations\n" + code, module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(views.VIEWS, "lengths", "lottery.analysis.lengths:rows")
+    planned = hand("seeds=1")
+    assert views.rows_of(Study(planned, everything(planned), Recorded(planned)), "lengths") == [
+        {"seed": 0, "level": 0, "kind": "dense", "steps": 100},
+        {"seed": 0, "level": 1, "kind": "ticket", "steps": 100},
+    ]
+
+
+def test_retraining_with_adam_and_no_mask_revives_nearly_all_pruned_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    unmasked = importlib.import_module("unmasked")
+    _, model, init, lr, batch_size, density = unmasked.CASES["lenet-mnist"]
+    shares = unmasked.measure("digits", model, init, lr, batch_size, density, steps=(1, 20))
+    assert 0.8 < shares[1] <= shares[20]
+    assert shares[20] > 0.9
