@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 _PLACE = re.compile(r"^<!-- from the program: (.+) -->$", re.MULTILINE)
 
 
 def catalogues() -> Iterator[str]:
     """Yield a heading for each catalogue, and for each of its entries what `lottery list` prints of it."""
-    from lottery.listing import catalogue_names, entries
+    from lottery.cli.listing import catalogue_names, entries
 
     for what in catalogue_names():
         yield f"## {what}\n"
@@ -41,7 +41,7 @@ def commands() -> Iterator[str]:
     import typer
     from typer.cli import get_docs_for_click
 
-    from lottery.cli import app
+    from lottery.cli.main import app
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="lottery")
@@ -54,7 +54,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {"catalogues": catalogues, "comm
 def _fill(app: Sphinx, page: str, source: list[str]) -> None:
     def made(place: re.Match[str]) -> str:
         if place[1] not in PARTS:
-            raise ExtensionError(f"{page}: no part {place[1]!r}; there are {', '.join(PARTS)}")
+            raise ValueError(f"{page}: no part {place[1]!r}; there are {', '.join(PARTS)}")
         return "\n".join(PARTS[place[1]]())
 
     source[0] = _PLACE.sub(made, source[0])

@@ -1,7 +1,7 @@
 """Hold a mask on a network that Lightning trains, with bf16, accumulation, clipping, AdamW and a one-cycle schedule.
 
-Run it with `python examples/masked/in_lightning.py` (needs `pip install lightning`). The callback is all there is to it:
-it works with any LightningModule that has one optimizer."""
+Run it with `python examples/masked/in_lightning.py` (needs `pip install lightning`). The callback is all there is to
+it: it works with any LightningModule that keeps its network in `network` and has one optimizer."""
 
 from __future__ import annotations
 

@@ -13,20 +13,20 @@ from lottery.registry import criteria, datasets, models
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lottery.criteria import Context
-    from lottery.data import Splits
+    from lottery.data.splits import Splits
+    from lottery.pruning.scoring import Context
 
 
 @datasets.register("breast_cancer", source="Street, Wolberg & Mangasarian 1993")
 def breast_cancer(root: Path, *, test: int = 169) -> Splits:
     """Breast cancer Wisconsin: 569 tumours, 30 measurements of each, benign or malignant.
 
-    The order is drawn once and for all, the last `test` examples are the test set. Each measurement is standardized by the
-    mean and standard deviation of the training set."""
+    The order is drawn once and for all, the last `test` examples are the test set. Each measurement is standardized by
+    the mean and standard deviation of the training set."""
     import torch
     from sklearn.datasets import load_breast_cancer
 
-    from lottery.data import Splits
+    from lottery.data.splits import Splits
 
     values, labels = load_breast_cancer(return_X_y=True)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -54,7 +54,7 @@ def wide_and_deep(input_shape: tuple[int, ...], classes: int, *, width: int = 64
 def lamp(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
     """Layer-adaptive magnitude: w^2 over the sum of w^2 of all weights of the layer that are no smaller.
 
-    The largest weight of a layer scores 1, so that no layer loses all of its weights before the others are down to one."""
+    The largest weight of a layer scores 1: no layer loses its last weight before the others are down to one."""
     scores = {}
     for name, weight in weights.items():
         squares, order = weight.double().square().flatten().sort(descending=True)
