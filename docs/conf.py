@@ -22,7 +22,7 @@ myst_heading_anchors = 4  # pages link to headings as code hosting sites name th
 
 default_role = "code"  # docstrings put code between single backticks
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
-napoleon_use_rtype = False
+napoleon_use_rtype, napoleon_use_ivar = False, True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -31,6 +31,7 @@ maximum_signature_line_length = 88
 
 html_theme = "furo"
 html_title = "lottery"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 pygments_style, pygments_dark_style = "friendly", "monokai"

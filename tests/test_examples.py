@@ -94,8 +94,7 @@ SCRIPTS = {
 def test_a_mask_holds_with_bf16_accumulation_clipping_and_a_schedule_and_without_it_weights_come_back(
     script: str, masked_scripts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if (package := SCRIPTS[script]) is not None:
-        pytest.importorskip(package, reason="needs the extra `examples`")
+    pytest.importorskip(SCRIPTS[script], reason="needs the extra `examples`")
     runpy.run_path(str(masked_scripts / f"{script}.py"))["main"](2)
     told = re.findall(
         r"^(held|not held): density ([\d.]+), .* ([\d,]+) of ([\d,]+) pruned", capsys.readouterr().out, re.M

@@ -44,8 +44,16 @@ def commands() -> Iterator[str]:
     from lottery.cli.main import app
 
     command = typer.main.get_command(app)
+    _say_all(command)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="lottery")
     yield text.partition("\n")[2]  # the page has a title of its own
+
+
+def _say_all(command: Any) -> None:
+    """Let lists of commands have the whole first line of each, which is cut off at 45 letters otherwise."""
+    for inner in getattr(command, "commands", {}).values():
+        inner.short_help = (inner.help or "").partition("\n")[0]
+        _say_all(inner)
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {"catalogues": catalogues, "commands": commands}

@@ -42,17 +42,23 @@ class Lazy(Mapping[str, "Tensor"]):
 
 @dataclass(frozen=True)
 class Context:
-    """What a criterion may look at beside the weights it scores.
+    """All that a criterion may look at beside the weights it scores.
 
-    `initial` are the weights at the rewind point, by the names of the scored ones, and `alive` which of them have not
-    been pruned, all where it has none; `network()` is a new copy of the network with the scored weights in it, in
-    evaluation mode, on the device; `loss(outputs, targets)` is the training loss, the mean over a batch; `examples(n)`
-    are the first n of the training set, all where None, and `balanced(n)` the first n of each class, in a random order
-    that is the seed's and without augmentation. What draws from torch's global generator while a criterion scores draws
-    from a stream of the seed's.
+    What draws from torch's global generator while a criterion scores draws from a stream of the seed's.
+
+    Attributes:
+        generator: the seed's stream for this level.
+        initial: the weights at the rewind point, by the names of the scored ones.
+        network: `network()` is a new copy of the network with the scored weights in it, in evaluation mode, on the
+            device.
+        loss: `loss(outputs, targets)` is the training loss, the mean over a batch.
+        examples: `examples(n)` are batches of the first n of the training set, of all where n is None, in a random
+            order that is the seed's and without augmentation.
+        balanced: `balanced(n)` are batches of the first n of each class, in the same order.
+        alive: which of the scored weights have not been pruned; a layer that is not in it has all of them.
     """
 
-    generator: torch.Generator  # the seed's stream for this level
+    generator: torch.Generator
     initial: Mapping[str, Tensor] = field(default_factory=dict)
     network: Callable[[], nn.Module] | None = None
     loss: Callable[[Tensor, Tensor], Tensor] | None = None

@@ -61,7 +61,7 @@ class Level(Protocol):
 
     @property
     def start(self) -> Start:
-        """Where this level's own training started: the ticket."""
+        """The start of this level's own training, which is the ticket."""
 
     @property
     def mask(self) -> Mask:
@@ -73,7 +73,7 @@ class Level(Protocol):
 
     @property
     def mode(self) -> str:
-        """What goes back to the rewind point: `weights`, the learning rate only (`lr`), or nothing (`finetune`)."""
+        """The mode of rewinding, one of `weights`, `lr` (the learning rate only) and `finetune` (nothing)."""
 
     @property
     def rewound(self) -> Start:
@@ -85,7 +85,7 @@ class Level(Protocol):
 
     @property
     def searched(self) -> Fraction:
-        """How many trainings of full length found this ticket, its own included."""
+        """The number of trainings of full length that found this ticket, its own included."""
 
     @property
     def dense(self) -> Weights:
@@ -101,7 +101,7 @@ class Level(Protocol):
 
     @property
     def rounds(self) -> int:
-        """How often the recipe's criterion scores anew on the way to a level."""
+        """The number of times that the recipe's criterion scores anew on the way to a level."""
 
     def criterion(self, generator: torch.Generator) -> Criterion:
         """The recipe's criterion, which draws from this generator."""
