@@ -1,7 +1,8 @@
 """Hold a mask on a network in an Accelerate loop, with bf16, accumulation, clipping, AdamW and a one-cycle schedule.
 
 Run it with `python examples/masked/in_accelerate.py` (needs `pip install accelerate`). Hand `lottery.masked` the
-network and the optimizer that were given to `prepare`, after it: what `prepare` returns are wrappers around them."""
+network and the optimizer that were given to `prepare`, after it: what `prepare` returns are wrappers around them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Hold a mask on a network that Lightning trains, with bf16, accumulation, clipping, AdamW and a one-cycle schedule.
 
 Run it with `python examples/masked/in_lightning.py` (needs `pip install lightning`). The callback is all there is to
-it: it works with any LightningModule that keeps its network in `network` and has one optimizer."""
+it: it works with any LightningModule that keeps its network in `network` and has one optimizer.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ import lottery
 class HoldMask(Callback):
     """Hold a mask on a module's `network` from the first step of `fit` to the last.
 
-    BrokenMask is raised at the end of `fit` where a pruned weight is not zero."""
+    BrokenMask is raised at the end of `fit` where a pruned weight is not zero.
+    """
 
     def __init__(self, mask: lottery.Mask):
         self.mask = mask

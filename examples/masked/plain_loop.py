@@ -2,7 +2,8 @@
 
 Run it with `python examples/masked/plain_loop.py`. A dense network is trained, a tenth of its weights is kept and put
 back to its initial values, and this ticket is trained in the same loop, without and with its mask held. Without it,
-momentum and weight decay bring the pruned weights back to life."""
+momentum and weight decay bring the pruned weights back to life.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A data set, a model and a criterion: importing this module adds them to lottery's catalogues.
 
-torch is imported inside the functions, so that `lottery list` and `lottery check` answer at once."""
+torch is imported inside the functions, so that `lottery list` and `lottery check` answer at once.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def breast_cancer(root: Path, *, test: int = 169) -> Splits:
     """Breast cancer Wisconsin: 569 tumours, 30 measurements of each, benign or malignant.
 
     The order is drawn once and for all, the last `test` examples are the test set. Each measurement is standardized by
-    the mean and standard deviation of the training set."""
+    the mean and standard deviation of the training set.
+    """
     import torch
     from sklearn.datasets import load_breast_cancer
 
@@ -54,7 +56,8 @@ def wide_and_deep(input_shape: tuple[int, ...], classes: int, *, width: int = 64
 def lamp(weights: Mapping[str, Tensor], context: Context) -> dict[str, Tensor]:
     """Layer-adaptive magnitude: w^2 over the sum of w^2 of all weights of the layer that are no smaller.
 
-    The largest weight of a layer scores 1: no layer loses its last weight before the others are down to one."""
+    The largest weight of a layer scores 1: no layer loses its last weight before the others are down to one.
+    """
     scores = {}
     for name, weight in weights.items():
         squares, order = weight.double().square().flatten().sort(descending=True)
