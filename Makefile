@@ -41,5 +41,14 @@ test-wheel:
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q
 
+# the documentation, in build/docs/index.html; a warning is an error
+.PHONY: docs
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info

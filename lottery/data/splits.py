@@ -21,13 +21,18 @@ HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is cop
 
 @dataclass(frozen=True)
 class Splits:
-    """What a dataset entry returns.
+    """The training and test examples that a dataset entry returns.
 
-    x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are;
-    y: int64 (n,) classes, or float32 (n, classes) targets of a regression.
-    mean, std: of each channel of images scaled to [0, 1]; empty for features.
-    known: the fingerprint, where finding it would mean to read all images once more.
-    content: a hash of the files, where training may look at more of an image than there is in x.
+    Attributes:
+        train_x: uint8 images (n, channels, height, width), or float32 features (n, ...) that are used as they are.
+        train_y: int64 (n,) classes, or float32 (n, classes) targets of a regression.
+        test_x: the same of the test set.
+        test_y: the same of the test set.
+        classes: their number; of a regression, that of the targets of an example.
+        mean: of each channel of images scaled to [0, 1]; empty for features.
+        std: of each channel of images scaled to [0, 1]; empty for features.
+        known: the fingerprint, where finding it would mean to read all images once more.
+        content: a hash of the files, where training may look at more of an image than there is in `train_x`.
     """
 
     train_x: Tensor | Files

@@ -92,7 +92,7 @@ class Level(Protocol):
 
     @property
     def mode(self) -> str:
-        """The mode of rewinding: `weights`, the learning rate only (`lr`), or nothing (`finetune`)."""
+        """The mode of rewinding: one of `weights`, `lr` (the learning rate only) and `finetune` (nothing)."""
 
     @property
     def rewound(self) -> Start:

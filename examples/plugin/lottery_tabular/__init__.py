@@ -1,0 +1,1 @@
+"""A plugin of lottery for tables of measurements."""

@@ -1,0 +1,183 @@
+"""Each example runs as it stands, in a quick form, and does what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lottery
+from lottery import registry
+from lottery.pruning.scoring import Context
+from tests.support.plugs import Plugs, plugs
+
+__all__ = ["plugs"]
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOK = EXAMPLES / "recipe_to_compact.ipynb"
+PLUGIN = EXAMPLES / "plugin"
+
+
+def cells() -> list[dict[str, Any]]:
+    """The notebook's cells with code."""
+    found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in found if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_goes_from_a_recipe_to_a_smaller_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parameters, *others = cells()
+    assert parameters["metadata"]["tags"] == ["parameters"]
+    known: dict[str, Any] = {"SEEDS": 2, "LEVELS": 2, "STEPS": 50, "JOBS": 1}
+    assert set(re.findall("[A-Z]{2,}", "".join(parameters["source"]))) == set(known)
+    known["__name__"] = "notebook"
+    for cell in others:
+        lines = [line for line in cell["source"] if not line.startswith("%")]  # what only a notebook knows
+        exec(compile("".join(lines), "notebook", "exec"), known)
+    assert [round(density, 3) for density in known["means"]["density"]] == [0.5, 0.25]
+    assert list(known["claims"]["against"]) == ["reinit"] * 2
+    layers = [module for module in known["small"].modules() if isinstance(module, torch.nn.Linear)]
+    assert (layers[0].in_features, layers[-1].out_features) == (64, 10)  # it recognized the test set as was printed
+
+
+def test_the_notebook_is_kept_as_it_ran_from_top_to_bottom() -> None:
+    assert [cell["execution_count"] for cell in cells()] == list(range(1, len(cells()) + 1))
+    outputs = [output for cell in cells() for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+
+
+@pytest.mark.slow
+def test_the_whole_notebook_runs_in_a_kernel_to_the_verdicts_it_is_kept_with(tmp_path: Path) -> None:
+    nbclient = pytest.importorskip("nbclient", reason="needs the extra `examples`")
+    import nbformat
+
+    kept = nbformat.read(NOTEBOOK, 4)
+    ran = nbformat.read(NOTEBOOK, 4)
+    nbclient.NotebookClient(ran, timeout=3600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+    def verdicts(notebook: Any) -> list[str]:
+        (cell,) = [cell for cell in notebook.cells if 'view="verdicts"' in cell.source]
+        return re.findall("matching|winning|losing|inconclusive|withheld", cell.outputs[0].data["text/plain"])
+
+    assert verdicts(ran) == verdicts(kept)
+
+
+@pytest.fixture
+def masked_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the scripts, from which they import what they share."""
+    folder = EXAMPLES / "masked"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield folder
+    sys.modules.pop("digits", None)
+
+
+SCRIPTS = {
+    "plain_loop": None,
+    "in_lightning": "lightning",
+    "in_accelerate": "accelerate",
+}  # the package that each needs
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.filterwarnings("ignore")  # of other people's packages
+def test_a_mask_holds_with_bf16_accumulation_clipping_and_a_schedule_and_without_it_weights_come_back(
+    script: str, masked_scripts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip(SCRIPTS[script], reason="needs the extra `examples`")
+    runpy.run_path(str(masked_scripts / f"{script}.py"))["main"](2)
+    told = re.findall(
+        r"^(held|not held): density ([\d.]+), .* ([\d,]+) of ([\d,]+) pruned", capsys.readouterr().out, re.M
+    )
+    (loose, *of_loose), (held, *of_held) = told
+    assert (loose, held) == ("not held", "held")
+    assert of_held == ["0.1000", "0", "45,180"]
+    assert of_loose[::2] == ["0.1000", "45,180"] and int(of_loose[1].replace(",", "")) > 30_000
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_plain_loop_and_lightning_train_the_same_weights(masked_scripts: Path) -> None:
+    pytest.importorskip("lightning", reason="needs the extra `examples`")
+    plain = runpy.run_path(str(masked_scripts / "plain_loop.py"))
+    theirs = runpy.run_path(str(masked_scripts / "in_lightning.py"))
+    mask = plain["mask_of_largest"](plain["network"](), 0.1)
+    model = plain["network"]()
+    optimizer = plain["adamw"](model)
+    with lottery.masked(model, mask, optimizer):
+        plain["train"](model, optimizer, 1)
+    fitted = theirs["fit"](theirs["Classifier"](), 1, theirs["HoldMask"](mask))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, fitted.state_dict()[name]), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_callback_lets_go_of_the_mask_where_a_fit_fails(masked_scripts: Path) -> None:
+    pytest.importorskip("lightning", reason="needs the extra `examples`")
+    theirs = runpy.run_path(str(masked_scripts / "in_lightning.py"))
+
+    class Failing(theirs["Classifier"]):  # type: ignore[misc]
+        def training_step(self, batch: Any, index: int) -> Any:
+            if index == 4:
+                raise ZeroDivisionError
+            return super().training_step(batch, index)
+
+    module = Failing()
+    mask = theirs["mask_of_largest"](module.network, 0.1)
+    with pytest.raises(ZeroDivisionError):
+        theirs["fit"](module, 1, theirs["HoldMask"](mask))
+    weight = module.network[0].weight
+    weight.sum().backward()
+    assert int(weight.grad.count_nonzero()) == weight.numel()  # the hook on the gradient is gone
+
+
+@pytest.fixture
+def installed(plugs: Plugs, monkeypatch: pytest.MonkeyPatch) -> Plugs:
+    """The plugin package, as pip would have installed it: its modules, and what its pyproject.toml announces."""
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (module,) = {value.partition(".")[0] for value in project["entry-points"]["lottery.plugins"].values()}
+    shutil.copytree(PLUGIN / module, plugs.folder / module, ignore=shutil.ignore_patterns("__pycache__"))
+    about = plugs.folder / f"{project['name']}-{project['version']}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = [f"{name} = {value}" for name, value in project["entry-points"]["lottery.plugins"].items()]
+    (about / "entry_points.txt").write_text("\n".join(["[lottery.plugins]", *points]))
+    monkeypatch.setattr(registry, "_seen", set())
+    return plugs
+
+
+def test_an_installed_plugin_package_adds_its_entries_without_a_flag(installed: Plugs) -> None:
+    assert list(registry.plugins()) == ["lottery_tabular.entries"]
+    added = {name: [e.name for e in catalogue if e.code] for name, catalogue in registry.catalogues.items()}
+    assert {name: entries for name, entries in added.items() if entries} == {
+        "datasets": ["breast_cancer"],
+        "models": ["wide_and_deep"],
+        "criteria": ["lamp"],
+    }
+
+
+def test_a_recipe_names_the_entries_of_the_plugin_and_runs(installed: Plugs) -> None:
+    quick = ["seeds=2", "prune.levels=2", "train.length=40it"]
+    recipe = lottery.load_recipe(PLUGIN / "study.yaml", quick)
+    outcome = lottery.run(recipe, store="runs", deterministic=True)
+    assert set(outcome.ended.values()) == {"done"}
+    means = lottery.table(recipe, store="runs")
+    assert [round(density, 2) for density in means["density"]] == [0.5, 0.25]
+    assert means["dense"].min() > 0.8  # 63 of 100 tumours are benign
+
+
+def test_lamp_is_the_square_over_the_sum_of_those_no_smaller(installed: Plugs) -> None:
+    lamp = registry.criteria["lamp"].make
+    weights = {"fc1.weight": torch.tensor([[3.0, -1.0], [0.0, 2.0]]), "output.weight": torch.zeros(1, 2)}
+    scores = lamp(weights, Context(torch.Generator()))
+    assert scores["fc1.weight"].tolist() == [[1.0, 1 / 14], [0.0, 4 / 13]]
+    assert scores["output.weight"].tolist() == [[0.0, 0.0]]
