@@ -21,7 +21,7 @@ _HOMES = {
     "run": "api",
     "table": "api",
     "load_ticket": "tickets.file",
-    "load_compact": "structure.compact",
+    "load_compact": "structure.compact_file",
 }
 
 

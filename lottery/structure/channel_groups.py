@@ -1,4 +1,4 @@
-"""Layers between which each unit goes its own way: where a network can be made narrower."""
+"""Channel groups: layers that share their units, so that a unit can be removed from all of them at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lottery.errors import UsageError
 Layer = nn.Linear | nn.Conv2d
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
-_EACH = (  # what treats each number by itself
+_EACH = (  # these treat each number by itself
     *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU),
     *(nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Mish),
 )
@@ -26,34 +26,42 @@ _ARITHMETIC = (operator.add, operator.iadd, operator.sub, operator.mul, operator
 
 
 @dataclass
-class Joint:
-    """Layers whose units are one and the same, by their paths: `writers` make them, `readers` read them, and no other.
+class ChannelGroup:
+    """Layers that share their units (features or channels), by their paths in the model.
 
-    Several writers are added or multiplied, unit by unit. Each of the batch normalizations `norms` acts on them, too. A
-    reader sees each unit as one of its channels, or, behind a flattening, as equally many neighbouring features.
+    A reader sees each unit as one of its channels, or, behind a flattening, as equally many neighbouring features.
+
+    Attributes:
+        writers: Layers that compute the units; the outputs of several are added or multiplied, unit by unit.
+        norms: Batch normalizations that act on the units.
+        readers: Layers that read the units.
+        spatial: The units have positions, which may be pooled and flattened.
+        closed: Something else writes or reads the units, so that none can be removed.
     """
 
     writers: list[str] = field(default_factory=list)
     norms: list[str] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
-    spatial: bool = False  # units have positions, that may be pooled and flattened
-    closed: bool = False  # something else writes or reads them
+    spatial: bool = False
+    closed: bool = False
 
-    def take(self, other: Joint) -> None:
-        """Become both."""
+    def take(self, other: ChannelGroup) -> None:
+        """Add the layers of another group to this one."""
         self.writers += other.writers
         self.norms += other.norms
         self.readers += other.readers
         self.closed |= other.closed or self.spatial != other.spatial
 
 
-def joints(model: nn.Module) -> list[Joint]:
-    """All of a model, in its order; each layer writes at most one and reads at most one.
+def channel_groups(model: nn.Module) -> list[ChannelGroup]:
+    """Return the groups of a model from which units can be removed, in the order of its code.
 
-    A layer whose outputs are joined with others, shuffled or normalized together writes none, nor does a layer that is
-    called twice or whose weight the model uses by itself. The model is followed by torch.fx, as in PyTorch's own fusion
-    of convolutions with batch normalizations. Raises UsageError where its code takes decisions that depend on its
-    inputs.
+    Each layer writes at most one group and reads at most one. A layer whose outputs are concatenated, shuffled or
+    normalized together belongs to none, nor does a layer that is called twice or whose weight the model uses by itself.
+    The model is followed by torch.fx, as in PyTorch's own fusion of convolutions with batch normalizations.
+
+    Raises:
+        UsageError: The model's code takes decisions that depend on its inputs.
     """
     try:
         graph = fx.Tracer().trace(model)
@@ -64,20 +72,22 @@ def joints(model: nn.Module) -> list[Joint]:
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     used = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     once = {path: model.get_submodule(path) for path, count in calls.items() if count == 1 and path not in used}
-    of: dict[fx.Node, Joint] = {}
+    of: dict[fx.Node, ChannelGroup] = {}
     for node in graph.nodes:
-        of[node] = _joint(node, model, once, of)
-    found = {id(joint): joint for joint in of.values()}.values()
-    return [joint for joint in found if joint.writers and joint.readers and not joint.closed]
+        of[node] = _group_of(node, model, once, of)
+    found = {id(group): group for group in of.values()}.values()
+    return [group for group in found if group.writers and group.readers and not group.closed]
 
 
-def _joint(node: fx.Node, model: nn.Module, once: Mapping[str, nn.Module], of: dict[fx.Node, Joint]) -> Joint:
-    """What the node's units belong to; notes in those that it reads that it does."""
+def _group_of(
+    node: fx.Node, model: nn.Module, once: Mapping[str, nn.Module], of: dict[fx.Node, ChannelGroup]
+) -> ChannelGroup:
+    """Return the group of this node's outputs, and register the node as a reader of its inputs' groups."""
     made = [of[each] for each in node.all_input_nodes if each.op != "get_attr"]
     module = once.get(str(node.target)) if node.op == "call_module" else None
     if module is not None and len(made) == 1 and _is_layer(module):
         made[0].readers.append(str(node.target))
-        return Joint(writers=[str(node.target)], spatial=isinstance(module, nn.Conv2d))
+        return ChannelGroup(writers=[str(node.target)], spatial=isinstance(module, nn.Conv2d))
     if module is not None and len(made) == 1 and _is_norm(module):
         made[0].norms.append(str(node.target))
         return made[0]
@@ -85,17 +95,17 @@ def _joint(node: fx.Node, model: nn.Module, once: Mapping[str, nn.Module], of: d
         return _together(made, of)
     if len(made) == 1 and _passes(node, model, made[0].spatial):
         return made[0]
-    for joint in made:
-        joint.closed = True
-    return Joint(closed=True)
+    for group in made:
+        group.closed = True
+    return ChannelGroup(closed=True)
 
 
-def _together(made: list[Joint], of: dict[fx.Node, Joint]) -> Joint:
+def _together(made: list[ChannelGroup], of: dict[fx.Node, ChannelGroup]) -> ChannelGroup:
     first = made[0]
     for other in made[1:]:
         if other is not first:
             first.take(other)
-            of.update({node: first for node, joint in of.items() if joint is other})
+            of.update({node: first for node, group in of.items() if group is other})
     return first
 
 
@@ -104,12 +114,12 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Batch normalization that is the same function of a unit for every batch."""
+    """Return True for a batch normalization that is the same function of a unit for every batch."""
     return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) and module.running_mean is not None
 
 
 def _passes(node: fx.Node, model: nn.Module, spatial: bool) -> bool:
-    """Whether it treats each unit by itself."""
+    """Return True if the node treats each unit by itself."""
     if node.op == "call_module":
         return type(model.get_submodule(str(node.target))) in (_EACH + _SPATIAL if spatial else _EACH)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -120,7 +130,7 @@ def _passes(node: fx.Node, model: nn.Module, spatial: bool) -> bool:
 
 
 def _each_or_scalar(node: fx.Node, model: nn.Module) -> bool:
-    """Whether it joins units with units, numbers, or parameters of one number."""
+    """Return True if the node combines units with units, with numbers, or with parameters of a single number."""
     for value in node.args:
         if isinstance(value, fx.Node) and value.op == "get_attr":
             path, _, name = str(value.target).rpartition(".")

@@ -1,4 +1,4 @@
-"""What of a mask connects input and output: the weights on paths between them, and the units that are dead."""
+"""Connectivity of pruned networks: weights on paths from input to output, and dead units."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Units:
-    """Of each output unit of a layer (a feature, a channel), 1-D bool tensors.
+    """The output units (features or channels) of one layer, as bool tensors of shape (units,).
 
-    `receives`: it depends on the input. `reaches`: the output depends on it. `works`: both, at one of its positions at
-    least. A unit that does not is dead; one that only does not receive may still be a constant other than 0, by its
-    bias or a normalization's.
+    A unit that does not work is dead. One that receives nothing may still be a constant other than 0, by its bias or
+    that of a normalization.
+
+    Attributes:
+        receives: The unit depends on the network's input.
+        reaches: The network's output depends on the unit.
+        works: Both hold, at one of the unit's positions at least.
     """
 
     receives: Tensor
@@ -35,29 +39,34 @@ class Units:
 
     @property
     def dead(self) -> int:
-        """How many."""
+        """Number of dead units."""
         return int((~self.works).sum())
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The weights of a mask that lie on a path from input to output, and what the units of its layers do."""
+    """The part of a mask that lies on paths from input to output, and the units of each layer."""
 
     effective: Mask
     units: dict[str, Units]
 
 
 def paths(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Paths:
-    """What of a mask is on a path from the network's input, of this shape without the batch, to its output.
+    """Return the weights of a mask that lie on a path from the network's input to its output, and its units.
 
-    Vysogorets & Kempe 2023 ("Connectivity matters"): direct density counts weights that are not pruned, effective
-    density those of them on a path from input to output. A path goes along surviving weights and through all that is
-    not pruned (shortcuts, pooling, gates, each position of a convolution: where a feature map is one pixel, the border
-    of a padded kernel is on no path). Biases carry nothing of the input, and normalizations pass each channel by
-    itself: that layer, group and instance statistics let one channel see others is no path. The network's own weights
-    do not matter, nor do its mode and device; it is not changed. What a network computes with operations that
-    `structure.dependence` does not know counts as depending on everything, and so do recurrent layers and attention's
-    projections: then too much is called connected, and no unit dead, never too little.
+    Direct density counts the surviving weights, effective density those of them on a path from input to output
+    (Vysogorets & Kempe 2023, "Connectivity matters"). A path goes along surviving weights and through everything that
+    is not pruned: shortcuts, pooling, gates, each position of a convolution (where a feature map is one pixel, the
+    border of a padded kernel is on no path). Biases carry nothing of the input, and normalizations pass each channel by
+    itself: that layer, group and instance statistics let one channel see others is no path.
+
+    Operations that `structure.dependence` does not know count as depending on everything, and so do recurrent layers
+    and the projections of attention: then too much is called connected and too few units dead, never the other way.
+
+    Args:
+        network: Any network; its own weights, mode and device do not matter, and it is not changed.
+        mask: Bool tensors by name, True where a weight survives.
+        input_shape: Shape of an input without the batch.
     """
     alive, layout = dict(whole(network, mask)), Layout.of(network)
     network = deepcopy(network).cpu().double().eval().requires_grad_()
@@ -95,18 +104,18 @@ def paths(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Paths:
 
 
 def effective_mask(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> Mask:
-    """The weights of the mask that lie on a path from input to output, see `paths`."""
+    """Return the weights of the mask that lie on a path from input to output; see `paths`."""
     return paths(network, mask, input_shape).effective
 
 
 def units(network: nn.Module, mask: Mask, input_shape: Sequence[int]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of each output unit of each layer in the mask whether it receives and whether it reaches, see `Units`."""
+    """Return the output units of each layer in the mask; see `Units`."""
     found = paths(network, mask, input_shape).units
     return {name: (layer.receives, layer.reaches) for name, layer in found.items()}
 
 
 def _slopes(ends: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[Tensor]:
-    """The gradient of the sum of the ends with respect to each value; 0 where they do not depend on it."""
+    """Return the gradient of the sum of the ends with respect to each value; 0 where they do not depend on it."""
     with torch._C.DisableTorchFunctionSubclass():
         total = sum((end.sum() for end in ends), start=torch.zeros((), dtype=torch.float64))
         if not total.requires_grad:
@@ -115,7 +124,10 @@ def _slopes(ends: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[Tensor
 
 
 def _units(count: int, outputs: Sequence[tuple[Tensor, Tensor, int]]) -> Units:
-    """A layer's, from each of its outputs with its gradient and the dimension of the units; idle without any."""
+    """Return the units of a layer from its outputs, each with its gradient and the dimension of the units.
+
+    A layer without outputs has idle units only.
+    """
     receives, reaches, works = torch.zeros(3, count, dtype=torch.bool)
     with torch._C.DisableTorchFunctionSubclass():
         for made, slope, dim in outputs:

@@ -1,4 +1,4 @@
-"""Which numbers in a network depend on its input: tensors of 0 and 1 that go through the network in place of data."""
+"""Dependence on the input: tensors of 0 and 1 that go through a network in place of data."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ Rule = Callable[[Callable[..., Any], Sequence[Any], Mapping[str, Any]], Any]
 
 @dataclass
 class Notes:
-    """What a pass has seen of the weights that it was to look out for.
+    """Observations of a pass on the weights that it was asked to watch.
 
-    `outputs` are those of each layer, by its weight, and which of their dimensions is that of the units. Of a weight in
-    `mixed` it is not known what it connects, of one in `used` which its units are. `lost` says that something was
-    computed of the input that could not be followed, such as a place in a list.
+    Attributes:
+        outputs: Outputs of the layer of each weight, each with the dimension of its units.
+        mixed: Weights of which it is not known what they connect.
+        used: Weights of which it is not known what their units are.
+        lost: Something was computed from the input that could not be followed, such as an index into a list.
     """
 
     outputs: dict[Tensor, list[tuple[Flow, int]]]
@@ -31,7 +33,7 @@ class Notes:
     lost: bool = False
 
     def among(self, values: Any) -> set[Tensor]:
-        """The weights, or views of them, in what a function is given."""
+        """Return the watched weights, or those of which views are, among the arguments of a function."""
         given = {leaf.untyped_storage()._cdata for leaf in tree_leaves(values) if _is_constant(leaf)}
         return {weight for weight in self.outputs if weight.untyped_storage()._cdata in given}
 
@@ -41,14 +43,17 @@ def _is_constant(value: Any) -> bool:
 
 
 class Flow(Tensor):
-    """1 where a value depends on the network's input, 0 where it does not; any network's own code runs on it.
+    """A tensor that is 1 where a value depends on the network's input and 0 where it does not.
 
-    A value depends on all that it is computed from, through weights that are not 0: nothing cancels, a product depends
-    on each factor, a maximum on all that it is taken of. Activations and normalizations pass each number by itself,
-    biases and other constants carry nothing. What is not known to this module is taken to mix everything. The gradient
-    is likewise 1 where the output of the network depends on a value and 0 where it does not: both are made 0 or 1
-    after each operation, so that no depth overflows. `notes` are what was seen on the way. For one example: a batch
-    would be mixed where everything is.
+    The network's own code runs on it. A value depends on everything that it is computed from, through weights that are
+    not 0: nothing cancels, a product depends on each factor, a maximum on all that it is taken over. Activations and
+    normalizations pass each number by itself; biases and other constants carry nothing. An operation that this module
+    does not know is taken to mix everything. The gradient is likewise 1 where the network's output depends on a value
+    and 0 where it does not. Both are made 0 or 1 after each operation, so that no depth overflows. One example at a
+    time: where everything is mixed, the examples of a batch would be.
+
+    Attributes:
+        notes: Observations on the watched weights.
     """
 
     notes: Notes
@@ -62,12 +67,12 @@ class Flow(Tensor):
 
 
 def flow(shape: Sequence[int], weights: Sequence[Tensor]) -> Flow:
-    """One example of this shape, all of it input; the outputs of the layers with these `weights` will be noted."""
+    """Return one example of this shape, 1 everywhere; the outputs of layers with these `weights` will be noted."""
     return _carry(torch.ones(1, *shape, dtype=torch.float64), Notes({weight: [] for weight in weights}))
 
 
 class _Binary(torch.autograd.Function):
-    """1 where a value is not 0, and the gradient too. Values and gradients are at least 0."""
+    """Function that is 1 where a value is not 0, with the same for the gradient; both must be at least 0."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -120,7 +125,7 @@ def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: 
 
 
 def _plain(values: Any) -> Any:
-    """Flows as tensors, other numbers in tensors as 0: constants carry nothing."""
+    """Return flows as plain tensors and other tensors as 0: constants carry nothing."""
     return tree_map(
         lambda v: (
             v
@@ -134,7 +139,7 @@ def _plain(values: Any) -> Any:
 
 
 def _mix(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Each number of the result depends on each that goes in; what is no tensor of numbers is as it would be."""
+    """Let each number of the result depend on each number that goes in; other results stay as they are."""
     inputs = [leaf.as_subclass(Tensor) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Flow)]
     with torch.no_grad():
         copies = tree_map(lambda v: v.as_subclass(Tensor).clone() if isinstance(v, Flow) else v, (args, kwargs))
@@ -144,18 +149,18 @@ def _mix(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def _move(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What copies, moves, sums or averages: as it is."""
+    """Apply a function that copies, moves, sums or averages as it is."""
     return func(*_plain(args), **_plain(kwargs))
 
 
 def _pass(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """Each number by itself."""
+    """Pass each number by itself."""
     first: Tensor = next(v for v in (*args, *kwargs.values()) if isinstance(v, Flow))
     return first.as_subclass(Tensor)
 
 
 def _join(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """Numbers in the same place, however they are combined."""
+    """Combine numbers at the same position, whatever the operation."""
     tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
     shape = torch.broadcast_shapes(*(value.shape for value in tensors))  # type: ignore[no-untyped-call]
     parts = [value.as_subclass(Tensor).expand(shape) for value in tensors if isinstance(value, Flow)]
@@ -163,7 +168,7 @@ def _join(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, An
 
 
 def _layer(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Along weights that are not 0, without bias."""
+    """Pass along weights that are not 0, without the bias."""
     named = dict(zip(("input", "weight", "bias"), args, strict=False)) | dict(kwargs)
     if isinstance(named["weight"], Flow) or not isinstance(named["input"], Flow):
         return _mix(func, args, kwargs)  # weights that are computed from the input
@@ -172,7 +177,7 @@ def _layer(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, A
 
 
 def _product(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Of matrices: along the rows of the first and the columns of the second."""
+    """Multiply matrices: along the rows of the first and the columns of the second."""
     a, b = args if len(args) == 2 else (*args, *kwargs.values())
     parts = []
     if isinstance(a, Flow):
@@ -189,21 +194,24 @@ def _softmax(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
 
 
 def _attention(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
-    """(..., positions, channels): each position looks at all positions of each channel."""
+    """Let each position look at all positions of each channel; shapes are (..., positions, channels)."""
     q, k, v = (_plain(value) for value in args[:3])
     made: Tensor = v.sum(-2, keepdim=True) + q.sum(-1, keepdim=True) + k.sum((-1, -2), keepdim=True)
     return made
 
 
 def _multi_head(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, None]:
-    """Heads mix all positions and channels: what the weights before them connect is not told, of those behind it is."""
+    """Mix all positions and channels in the heads.
+
+    It is not known what the weights before the heads connect; it is known of those behind them.
+    """
     q, k, v = (_plain(value) for value in args[:3])
     mixed = (q.sum() + k.sum() + v.sum()).expand(q.shape)
     return functional.linear(mixed, args[11].abs()), None
 
 
 def _average(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """A maximum depends on all that it is taken of, as an average does."""
+    """Take an average in place of a maximum, which depends on all that it is taken over."""
     name = func.__name__.removeprefix("_")
     named = dict(zip(("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode"), args, strict=False))
     named |= kwargs
@@ -221,7 +229,7 @@ def _pad(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def _put(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """A part replaced in place."""
+    """Replace a part of a tensor in place."""
     if isinstance(args[0], Flow):
         func(args[0], args[1], _plain(args[2]) if isinstance(args[2], Tensor) else 0)
 

@@ -18,7 +18,9 @@ from lottery.network.layout import load, traced
 from lottery.pruning.mask import Mask, whole
 from lottery.recipe.readings import IN_WORDS, Reading
 from lottery.results.artifacts import read_trained
-from lottery.structure.compact import Compacted, compact, pruned, speed_up, written
+from lottery.structure.compact import Compacted, compact, pruned
+from lottery.structure.compact_file import compact_bytes
+from lottery.structure.speed import speed_up
 from lottery.tickets.export import opened
 from lottery.words import counted
 
@@ -97,7 +99,7 @@ def export(
         return encode(prune_form(model, mask, ticket.shape).state_dict()), lines
     made = compact(model, mask, ticket.shape)
     lines += [*_removed(made), _speed(model, made, ticket.shape)]
-    return written(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines
+    return compact_bytes(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines
 
 
 def _measured(reading: Reading, row: Mapping[str, Any]) -> str:

@@ -239,7 +239,7 @@ def test_the_form_of_torch_prune_computes_what_the_ticket_does_or_is_refused(fin
 
 
 def test_the_compact_form_computes_what_the_ticket_does_or_is_refused(finished: Finished, tmp_path: Path) -> None:
-    from lottery.structure.compact import load_compact
+    from lottery.structure.compact_file import load_compact
 
     job = finished.tickets()[1]
     try:

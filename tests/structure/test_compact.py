@@ -13,7 +13,9 @@ from lottery.files.tensors import decode, encode
 from lottery.network.build import build_model, prunable
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.structure.compact import Compacted, compact, load_compact, speed_up, written
+from lottery.structure.compact import Compacted, compact
+from lottery.structure.compact_file import compact_bytes, load_compact
+from lottery.structure.speed import speed_up
 from lottery.values import Component
 
 SMALL = {
@@ -371,7 +373,7 @@ def test_a_file_gives_the_compact_network_back(name: str, tmp_path: Path) -> Non
     model, component, shape = network(name)
     model = model.float()
     found = compact(model, random_mask(model, 0.1), shape)
-    (tmp_path / "net").write_bytes(written(found.model, component, shape, 5))
+    (tmp_path / "net").write_bytes(compact_bytes(found.model, component, shape, 5))
     read = load_compact(tmp_path / "net")
     state = found.model.state_dict()
     assert list(read.state_dict()) == list(state)
@@ -394,7 +396,7 @@ def test_what_is_no_compact_network_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", ["missing", "narrower", "flat"])
 def test_a_file_whose_tensors_do_not_fit_together_is_damaged(broken: str, tmp_path: Path) -> None:
     model, component, shape = network("lenet")
-    tensors, head = decode(written(compact(model, random_mask(model, 0.5), shape).model, component, shape, 5))
+    tensors, head = decode(compact_bytes(compact(model, random_mask(model, 0.5), shape).model, component, shape, 5))
     tensors["fc1.weight"] = {"narrower": tensors["fc1.weight"][:3], "flat": tensors["fc1.bias"]}.get(
         broken, tensors["fc1.weight"]
     )
@@ -407,7 +409,7 @@ def test_a_file_whose_tensors_do_not_fit_together_is_damaged(broken: str, tmp_pa
 
 def test_a_compact_file_names_its_model() -> None:
     model, component, shape = network("lenet")
-    _, head = decode(written(compact(model, random_mask(model, 0.1), shape).model, component, shape, 5))
+    _, head = decode(compact_bytes(compact(model, random_mask(model, 0.1), shape).model, component, shape, 5))
     assert head["format"] == "lottery compact network" and '"lenet"' in head["about"]
 
 
