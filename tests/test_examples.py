@@ -82,11 +82,7 @@ def masked_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("digits", None)
 
 
-SCRIPTS = {
-    "plain_loop": None,
-    "in_lightning": "lightning",
-    "in_accelerate": "accelerate",
-}  # the package that each needs
+SCRIPTS = {"plain_loop": "torch", "in_lightning": "lightning", "in_accelerate": "accelerate"}  # what each needs
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
