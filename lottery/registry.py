@@ -79,7 +79,7 @@ class Entry(Generic[T]):
         """Pydantic model of the keys that a recipe may give, made from the signature.
 
         Raises:
-            UsageError: a plugin's signature cannot be made into one.
+            UsageError: A plugin's signature cannot be made into one.
         """
         try:
             return signature.schema(self.name, self.make)
@@ -131,11 +131,11 @@ class Registry(Generic[T]):
         """Create an empty catalogue.
 
         Args:
-            singular: what one entry is called in messages.
-            plural: name of the catalogue, and of its module or folder in `lottery.catalogue`.
-            traits: class of the entries' traits.
-            called: names of the positional arguments of an entry, separated by spaces.
-            taken: keys that stand beside an entry's own in a recipe and are not for it, separated by spaces.
+            singular: What one entry is called in messages.
+            plural: Name of the catalogue, and of its module or folder in `lottery.catalogue`.
+            traits: Class of the entries' traits.
+            called: Names of the positional arguments of an entry, separated by spaces.
+            taken: Keys that stand beside an entry's own in a recipe and are not for it, separated by spaces.
         """
         self.singular, self.plural, self.traits = singular, plural, traits
         self.called, self.taken = called.split(), taken.split()
@@ -146,13 +146,13 @@ class Registry(Generic[T]):
         """Decorator that adds a function under `name`.
 
         Args:
-            name: what a recipe calls the entry.
-            source: the authors and the year.
-            version: a part of the keys of jobs; to be raised when the entry's results change.
-            traits: by their names in the catalogue's class in `lottery.traits`.
+            name: What a recipe calls the entry.
+            source: The authors and the year.
+            version: A part of the keys of jobs; to be raised when the entry's results change.
+            traits: By their names in the catalogue's class in `lottery.traits`.
 
         Raises:
-            UsageError: a trait is unknown or of another type, the name is taken, or the source of the module that calls
+            UsageError: A trait is unknown or of another type, the name is taken, or the source of the module that calls
                 is in no file.
         """
         module = sys._getframe(1).f_globals.get("__name__", "")
@@ -224,7 +224,7 @@ class Registry(Generic[T]):
         """Return the entry of this name.
 
         Raises:
-            UsageError: there is none; the message has a suggestion.
+            UsageError: There is none; the message has a suggestion.
         """
         self._load()
         if name not in self._entries:
@@ -235,7 +235,7 @@ class Registry(Generic[T]):
         """Return the name unchanged: the check of a key that names an entry, for pydantic.
 
         Raises:
-            ValueError: there is no such entry, or it cannot be used.
+            ValueError: There is no such entry, or it cannot be used.
         """
         if name not in self:
             raise ValueError(self.unknown(name))
@@ -313,7 +313,7 @@ def plug_in(module: str) -> None:
     """Import a module that adds entries; whether an entry can be used is checked when a recipe names it.
 
     Raises:
-        UsageError: the import failed; the entries that it had added until then are removed again.
+        UsageError: The import failed; the entries that it had added until then are removed again.
     """
     before = {plural: set(registry._entries) for plural, registry in catalogues.items()}
     try:

@@ -37,7 +37,7 @@ def import_plugin(module: str) -> None:
     """Import a module, from the working folder as well.
 
     Raises:
-        UsageError: the import failed; the message has file and line.
+        UsageError: The import failed; the message has file and line.
     """
     said = f"plugin {module}: cannot be imported:"
     if not all(part.isidentifier() for part in module.split(".")):

@@ -26,7 +26,7 @@ def schema(name: str, function: Callable[..., Any]) -> type[BaseModel]:
     """Return a pydantic model of the keys that a recipe may give.
 
     Raises:
-        ValueError: a key has no type, or one that no recipe can write; the message names all of them.
+        ValueError: A key has no type, or one that no recipe can write; the message names all of them.
     """
     fields: dict[str, Any] = {}
     wrong = []
@@ -54,7 +54,7 @@ def _type(p: Parameter, function: Callable[..., Any]) -> Any:
     """Return the type that a parameter is declared with, strict.
 
     Raises:
-        ValueError: there is none, it cannot be read, or no recipe could write it.
+        ValueError: There is none, it cannot be read, or no recipe could write it.
     """
     if p.annotation is Parameter.empty:
         raise ValueError(f"the parameter {p.name!r} has no type; write `{_typed(p)}`")
@@ -114,9 +114,9 @@ def faults(function: Callable[..., Any], called: Sequence[str], taken: Sequence[
     """Yield why a function cannot be called with these positional arguments, and which of its keys no recipe can give.
 
     Args:
-        function: the function that was registered.
-        called: names of the positional arguments that it is called with.
-        taken: keys that stand beside an entry's own in a recipe and mean something else.
+        function: The function that was registered.
+        called: Names of the positional arguments that it is called with.
+        taken: Keys that stand beside an entry's own in a recipe and mean something else.
     """
     form = f"it is called as f({', '.join([*called, '*, key=value'])})"
     try:

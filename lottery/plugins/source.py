@@ -41,11 +41,11 @@ def code_of(module: str, *others: str) -> str:
     It is the same wherever the files lie, whatever the module is called, and with either kind of line ends.
 
     Args:
-        module: dotted name of the module that registers.
-        others: dotted names of modules whose source counts as well.
+        module: Dotted name of the module that registers.
+        others: Dotted names of modules whose source counts as well.
 
     Raises:
-        ValueError: the module's source is in no file.
+        ValueError: The module's source is in no file.
     """
     first = _unit(module)
     if first is None:

@@ -48,7 +48,7 @@ def check(recipe: Recipe, steps: Steps) -> None:
     """Check fine-tuning as `contradictions` does, with the number of steps that each length has on these data.
 
     Raises:
-        UsageError: a ticket cannot be fine-tuned after one of the schedules.
+        UsageError: A ticket cannot be fine-tuned after one of the schedules.
     """
     schedule = recipe.train.schedule
     own = [branch.component.args.get("schedule") for branch in recipe.branches]
@@ -70,12 +70,12 @@ def _wrong(
     """Return why a ticket cannot be fine-tuned after this schedule; empty if it can.
 
     Args:
-        schedule: the schedule of the training, or a control's own.
-        warmup: how long the learning rate rises at first.
-        length: of the whole training.
-        rewind: the rewind point.
-        finetune: the recipe's section, None if it has none.
-        steps: returns the number of steps of a length.
+        schedule: The schedule of the training, or a control's own.
+        warmup: How long the learning rate rises at first.
+        length: Of the whole training.
+        rewind: The rewind point.
+        finetune: The recipe's section, None if it has none.
+        steps: Returns the number of steps of a length.
     """
     total, first, warm = steps(length), steps(rewind.to), steps(warmup) if warmup else 0
     if max(first, warm) >= total:

@@ -28,10 +28,10 @@ def multiplier(
     """Return the multiplier at each step of a training as a function of the step.
 
     Args:
-        schedule: the entry with its arguments.
-        warmup: steps of the linear warm-up at the start.
-        total: steps of the whole training.
-        steps: returns the number of steps of a length.
+        schedule: The entry with its arguments.
+        warmup: Steps of the linear warm-up at the start.
+        total: Steps of the whole training.
+        steps: Returns the number of steps of a length.
     """
 
     def resolved(value: Any) -> Any:

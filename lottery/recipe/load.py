@@ -48,7 +48,7 @@ def find_recipe(source: str | Path) -> Path:
     A file that is called as a shipped recipe is written `./name`.
 
     Raises:
-        RecipeError: there is no such file.
+        RecipeError: There is no such file.
     """
     known = shipped() if isinstance(source, str) else {}
     path = known.get(str(source), Path(source))
@@ -63,7 +63,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
 
     Raises:
-        RecipeError: with all that is wrong, a line for each problem.
+        RecipeError: With all that is wrong, a line for each problem.
     """
     path = find_recipe(source)
     try:
@@ -78,12 +78,12 @@ def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) ->
     """Read a recipe from text.
 
     Args:
-        text: the YAML document.
-        name: what messages call it.
+        text: The YAML document.
+        name: What messages call it.
         overrides: `a.b=value`, as `--set` takes them.
 
     Raises:
-        RecipeError: with all that is wrong, a line for each problem.
+        RecipeError: With all that is wrong, a line for each problem.
     """
     draft = yaml.Draft(yaml.parse(text, name), name, _SHORT)
     for override in overrides:
@@ -95,7 +95,7 @@ def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
     """Return the recipe of a canonical form.
 
     Raises:
-        RecipeError: it is no recipe, such as one of another version.
+        RecipeError: It is no recipe, such as one of another version.
     """
     document = yaml.Document(deepcopy(dict(canonical)), {(): yaml.Place((1, 1), (1, 1))})
     return _checked(yaml.Draft(document, "recipe", _SHORT))

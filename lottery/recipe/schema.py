@@ -191,7 +191,7 @@ class PruneSpec(Section):
 
     @property
     def auto(self) -> FrontierSpec | None:
-        """How the levels are found, if they are not given; else None."""
+        """Search of the levels, if they are not given; else None."""
         return (self.frontier or FrontierSpec()) if self.levels == "auto" else None
 
     @property

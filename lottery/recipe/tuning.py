@@ -37,7 +37,7 @@ def default_range(optimizer: Component) -> tuple[float, float]:
     """Return the lowest and highest rate of its entry, or of the optimizer inside if that one takes the outer's rate.
 
     Raises:
-        UsageError: the entry, one of a plugin, has no range.
+        UsageError: The entry, one of a plugin, has no range.
     """
     traits = registry.optimizers[optimizer.name].traits
     inner = next((component for _, component in optimizer.within()), None)
@@ -55,7 +55,7 @@ def choose(trials: Sequence[tuple[float, Sequence[Mapping[str, float] | None]]],
     lowest mean loss; at last the smaller rate.
 
     Args:
-        trials: a rate each, with the validation measures of its seeds; None where a training diverged, which rules the
+        trials: A rate each, with the validation measures of its seeds; None where a training diverged, which rules the
             rate out.
         by: "accuracy" or "loss".
 

@@ -58,7 +58,7 @@ def parse(source: str | bytes, name: str) -> Document:
     """Read one document.
 
     Raises:
-        RecipeError: with a line `name:line:column: key: message` for each problem.
+        RecipeError: With a line `name:line:column: key: message` for each problem.
     """
     return _Reader(lambda line, column: f"{name}:{line}:{column}").document(source)
 
@@ -67,7 +67,7 @@ def parse_value(text: str, name: str, path: Path = ()) -> Document:
     """Read a value given on a command line for `path`; an empty text is null.
 
     Raises:
-        RecipeError: with a line `name: key: message` for each problem.
+        RecipeError: With a line `name: key: message` for each problem.
     """
     return _Reader(lambda line, column: name, path).document(text or "~")
 
@@ -220,7 +220,7 @@ def scalar(text: str) -> bool | int | float | str | None:
     """Return the meaning of an unquoted scalar: null, true or false, a decimal number, else text.
 
     Raises:
-        ValueError: a number is not finite or has too many digits.
+        ValueError: A number is not finite or has too many digits.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -260,12 +260,12 @@ class Draft:
         """Take a document over.
 
         Args:
-            document: the document as it was read.
-            name: what messages call it.
-            short: for a path without indices at which a text may stand for a mapping, the key of that text.
+            document: The document as it was read.
+            name: What messages call it.
+            short: For a path without indices at which a text may stand for a mapping, the key of that text.
 
         Raises:
-            RecipeError: the document is no mapping.
+            RecipeError: The document is no mapping.
         """
         if not isinstance(document.value, dict):
             raise RecipeError([f"{name}:1:1: recipe: write keys and values, such as `name: my-recipe`"])
@@ -336,7 +336,7 @@ def _key_in(holder: Any, step: str, path: Path) -> str | int:
     """Return the key or index that a step of a `--set` path means.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     if isinstance(holder, dict):
         return step
