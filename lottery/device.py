@@ -8,7 +8,6 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,13 +99,13 @@ def computes_bf16(device: torch.device) -> bool:
 
 
 def cores() -> int:
-    """Processors this process may use: of its affinity, and of its container's share where that is less."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores  # no container, or another kind
-    return cores if quota == "max" else min(cores, max(1, round(int(quota) / int(period))))
+    """Return the number of processors this process may use: by its affinity, and by its container's quota (cgroups).
+
+    A quota that is no whole number counts as the next one. LOKY_MAX_CPU_COUNT in the environment lowers the number.
+    """
+    from joblib import cpu_count
+
+    return int(cpu_count())
 
 
 def _hand_back() -> None:

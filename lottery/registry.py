@@ -1,4 +1,8 @@
-"""One Registry type: entries join by decorator, duplicates are refused, a typo gets a suggestion."""
+"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the nine catalogues.
+
+A name that is taken is refused, a misspelt one gets a suggestion. The entries of this package are in
+`lottery.catalogue`, those of plugins come from outside.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +37,16 @@ from lottery.values import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T", bound=Traits)
-Problem = tuple[tuple[str | int, ...], str]  # where inside the value, what is wrong
+Problem = tuple[tuple[str | int, ...], str]  # the keys and indices that lead to a value, and what is wrong with it
 
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One function of a catalogue. Its keyword-only parameters are the keys a recipe may give.
+    """One function of a catalogue, whose keyword-only parameters are the keys that a recipe may give.
 
     `version` goes into the keys of jobs: raise it when the entry's results change. Where only those with some arguments
-    do, the trait `version_of` takes the arguments and gives the version that counts. Of an entry from outside this
-    package `code` goes into the keys as well.
+    do, the trait `version_of` takes the arguments and gives the version that counts. If the entry is from outside this
+    package, `code`, the hash of its source, goes into the keys as well.
     """
 
     name: str
@@ -51,29 +55,31 @@ class Entry(Generic[T]):
     version: int
     traits: T
     singular: str = "entry"  # what the catalogue calls it
-    module: str = "lottery"  # that registered it
-    code: str = ""  # hash of its source where that comes from outside this package
+    module: str = "lottery"  # the one that registered it
+    code: str = ""  # hash of its source if that is outside this package, else empty
 
     @property
     def summary(self) -> str:
-        """The first line of the docstring."""
+        """First line of the docstring, which `lottery list` shows."""
         return (inspect.getdoc(self.make) or "").partition("\n")[0]
 
     @property
     def plugin(self) -> str:
-        """What to call it where something is wrong with it."""
+        """Module, catalogue and name, as the beginning of a message about a fault of the entry."""
         return f"plugin {self.module}: {self.singular} {self.name!r}"
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """Default of each key a recipe may leave out."""
+        """Default of each key that a recipe may leave out."""
         keys = signature.parameters(self.make)
         return {p.name: p.default for p in keys if p.default is not inspect.Parameter.empty}
 
     @cached_property
     def schema(self) -> type[BaseModel]:
-        """The keys a recipe may give, as a pydantic model made from the signature. Raises UsageError where a plugin's
-        signature does not do for that.
+        """Pydantic model of the keys that a recipe may give, made from the signature.
+
+        Raises:
+            UsageError: A plugin's signature cannot be made into one.
         """
         try:
             return signature.schema(self.name, self.make)
@@ -81,7 +87,7 @@ class Entry(Generic[T]):
             raise UsageError(f"{self.plugin}: {error}") from error
 
     def check(self, args: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-        """The given keys with their values brought to the declared types, and what is wrong with them."""
+        """Return the given keys with their values brought to the declared types, and what is wrong with them."""
         try:
             model = self.schema.model_validate(dict(args))
         except ValidationError as error:
@@ -101,7 +107,7 @@ class Entry(Generic[T]):
 
 
 def explain(error: Any) -> str:
-    """Pydantic's message with the offending value, on one line."""
+    """Return pydantic's message of one error with the value that is wrong, on one line."""
     message = str(error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = repr(as_given(error.get("input")))
@@ -110,7 +116,7 @@ def explain(error: Any) -> str:
 
 
 def suggest(name: str, known: Any) -> str:
-    """`; did you mean 'adam'?` for a near miss, else the list of what there is."""
+    """Return `; did you mean 'adam'?` for a near miss, else the list of known names where there are at most 20."""
     close = difflib.get_close_matches(name, list(known), n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
@@ -119,11 +125,17 @@ def suggest(name: str, known: Any) -> str:
 
 
 class Registry(Generic[T]):
-    """A catalogue: the functions registered in `lottery.catalogue.<plural>`, loaded at the first question."""
+    """One catalogue: the functions registered in `lottery.catalogue.<plural>`, loaded when they are first asked for."""
 
     def __init__(self, singular: str, plural: str, traits: type[T], called: str = "", taken: str = ""):
-        """`traits` is the class of the entries' traits. `called` names the positional arguments of an entry, `taken`
-        the keys of a recipe that stand beside its own and are not for it.
+        """Create an empty catalogue.
+
+        Args:
+            singular: What one entry is called in messages.
+            plural: Name of the catalogue, and of its module or folder in `lottery.catalogue`.
+            traits: Class of the entries' traits.
+            called: Names of the positional arguments of an entry, separated by spaces.
+            taken: Keys that stand beside an entry's own in a recipe and are not for it, separated by spaces.
         """
         self.singular, self.plural, self.traits = singular, plural, traits
         self.called, self.taken = called.split(), taken.split()
@@ -134,13 +146,13 @@ class Registry(Generic[T]):
         """Decorator that adds a function under `name`.
 
         Args:
-            name: what a recipe calls the entry.
-            source: the authors and the year.
-            version: a part of the keys of jobs; to be raised when the entry's results change.
-            traits: by their names in the catalogue's class in `lottery.traits`.
+            name: What a recipe calls the entry.
+            source: The authors and the year.
+            version: A part of the keys of jobs; to be raised when the entry's results change.
+            traits: By their names in the catalogue's class in `lottery.traits`.
 
         Raises:
-            UsageError: a trait is unknown or of another type, the name is taken, or the source of the module that calls
+            UsageError: A trait is unknown or of another type, the name is taken, or the source of the module that calls
                 is in no file.
         """
         module = sys._getframe(1).f_globals.get("__name__", "")
@@ -174,7 +186,7 @@ class Registry(Generic[T]):
         return f"the trait {trait!r}{at}: {explain(error)}"
 
     def faults(self, name: str) -> list[str]:
-        """Why an entry from outside this package can be of no use."""
+        """Return why an entry of a plugin cannot be called or given keys, a sentence each; none if it can."""
         entry = self[name]
         if not entry.code:
             return []
@@ -209,14 +221,22 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def __getitem__(self, name: str) -> Entry[T]:
-        """The entry. Raises UsageError with a suggestion where there is none."""
+        """Return the entry of this name.
+
+        Raises:
+            UsageError: There is none; the message has a suggestion.
+        """
         self._load()
         if name not in self._entries:
             raise UsageError(self.unknown(name))
         return self._entries[name]
 
     def known(self, name: str) -> str:
-        """The name, as pydantic checks it. Raises ValueError where there is no such entry, or it can be of no use."""
+        """Return the name unchanged: the check of a key that names an entry, for pydantic.
+
+        Raises:
+            ValueError: There is no such entry, or it cannot be used.
+        """
         if name not in self:
             raise ValueError(self.unknown(name))
         if wrong := self.faults(name):
@@ -224,12 +244,12 @@ class Registry(Generic[T]):
         return name
 
     def unknown(self, name: str) -> str:
-        """What to tell a user who asked for an entry that is not there."""
+        """Return what to tell a user who asked for an entry that is not there."""
         lost = "".join(f"; {failure}" for failure in _failures.values())
         return f"no {self.singular} {name!r}{suggest(name, self._entries)} (lottery list {self.plural}){lost}"
 
     def check(self, component: Component) -> tuple[Component, list[Problem]]:
-        """The component with its arguments brought to the declared types, and all that is wrong with it."""
+        """Return the component with its arguments brought to the declared types, and all that is wrong with it."""
         if component.name not in self:
             return component, [((), self.unknown(component.name))]
         if wrong := self.faults(component.name):
@@ -238,8 +258,10 @@ class Registry(Generic[T]):
         return Component(component.name, args), problems
 
     def identity(self, component: Component) -> dict[str, Any]:
-        """What of a component can change a result: name, version, hash of a plugin's source, arguments that differ from
-        their default.
+        """Return the part of a job's identity that a component makes up.
+
+        These are its name, its version, the hash of its source if it comes from a plugin, and the arguments that differ
+        from their default, but for those that change no result (trait `how`).
         """
         entry = self[component.name]
         given = {
@@ -276,20 +298,22 @@ catalogues: dict[str, Registry[Any]] = {
     branches.plural: branches,
 }
 
-_failures: dict[str, str] = {}  # of installed plugins, by module: what is wrong with those that could not be loaded
-_seen: set[str] = set()  # installed plugins that were loaded, or tried
+_failures: dict[str, str] = {}  # why an installed plugin could not be loaded, by its module
+_seen: set[str] = set()  # entry-point groups whose plugins were loaded, or tried
 
 
 def plugins() -> dict[str, str]:
-    """The hash of the source of each module from outside this package that has registered an entry."""
+    """Return the hash of the source of each module from outside this package that has registered an entry."""
     _plug_in_installed()
     every = (entry for registry in catalogues.values() for entry in registry._entries.values())
     return {entry.module: entry.code for entry in every if entry.code}
 
 
 def plug_in(module: str) -> None:
-    """Import a module that adds entries. Raises UsageError where that fails; what it has added until then is taken away
-    again. Whether an entry can be of use is looked at when it is named.
+    """Import a module that adds entries; whether an entry can be used is checked when a recipe names it.
+
+    Raises:
+        UsageError: The import failed; the entries that it had added until then are removed again.
     """
     before = {plural: set(registry._entries) for plural, registry in catalogues.items()}
     try:
@@ -303,8 +327,9 @@ def plug_in(module: str) -> None:
 
 
 def _plug_in_installed() -> None:
-    """Load the plugins of installed packages, once. One that fails breaks nothing but a recipe that names its entries:
-    it is told of, and left out.
+    """Load the plugins of installed packages, once.
+
+    A plugin that fails is left out with a warning, and breaks only recipes that name its entries.
     """
     if GROUP in _seen:
         return

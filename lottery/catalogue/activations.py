@@ -1,4 +1,4 @@
-"""Activations: `f() -> nn.Module`."""
+"""Activations: to add one, write `f() -> nn.Module` here, decorated with `@activations.register(name, source=...)`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ActivationName = Annotated[str, AfterValidator(activations.known)]
 
 @activations.register("relu", source="Nair & Hinton 2010")
 def relu() -> nn.Module:
-    """max(0, x)."""
+    """Rectified linear unit, max(0, x)."""
     from torch import nn
 
     return nn.ReLU()
@@ -25,7 +25,7 @@ def relu() -> nn.Module:
 
 @activations.register("leaky_relu", source="Maas, Hannun & Ng 2013")
 def leaky_relu() -> nn.Module:
-    """X for x > 0, else 0.01 x."""
+    """Leaky rectified linear unit: x for x > 0, else 0.01 x."""
     from torch import nn
 
     return nn.LeakyReLU()
@@ -41,7 +41,7 @@ def tanh() -> nn.Module:
 
 @activations.register("sigmoid", source="Rumelhart, Hinton & Williams 1986")
 def sigmoid() -> nn.Module:
-    """1 / (1 + exp(-x))."""
+    """Logistic function, 1 / (1 + exp(-x))."""
     from torch import nn
 
     return nn.Sigmoid()
@@ -49,7 +49,7 @@ def sigmoid() -> nn.Module:
 
 @activations.register("softplus", source="Dugas et al. 2001")
 def softplus() -> nn.Module:
-    """log(1 + exp(x)), a smooth ReLU."""
+    """Softplus, log(1 + exp(x)): a smooth ReLU."""
     from torch import nn
 
     return nn.Softplus()
@@ -57,7 +57,7 @@ def softplus() -> nn.Module:
 
 @activations.register("elu", source="Clevert, Unterthiner & Hochreiter 2016")
 def elu() -> nn.Module:
-    """X for x > 0, else exp(x) - 1."""
+    """Exponential linear unit: x for x > 0, else exp(x) - 1."""
     from torch import nn
 
     return nn.ELU()
@@ -65,7 +65,7 @@ def elu() -> nn.Module:
 
 @activations.register("silu", source="Hendrycks & Gimpel 2016; Elfwing et al. 2018")
 def silu() -> nn.Module:
-    """X sigmoid(x)."""
+    """Sigmoid linear unit, x sigmoid(x)."""
     from torch import nn
 
     return nn.SiLU()
@@ -73,7 +73,7 @@ def silu() -> nn.Module:
 
 @activations.register("gelu", source="Hendrycks & Gimpel 2016")
 def gelu() -> nn.Module:
-    """X Phi(x), Phi the normal distribution function."""
+    """Gaussian error linear unit, x Phi(x), with Phi the normal distribution function."""
     from torch import nn
 
     return nn.GELU()

@@ -1,4 +1,9 @@
-"""Pruning criteria: a score for each weight, high means keep; selection is `mask.keep_top`'s."""
+"""Pruning criteria: a score for each weight, of which the highest are kept.
+
+To add one, write `f(weights, context, *, ...) -> scores by name` here, decorated with `@criteria.register(name,
+source=...)`: `weights` are those of the layers in the mask, `context` is a `lottery.pruning.scoring.Context`. A
+criterion gives scores only; `keep_top` in `lottery.pruning.mask` selects.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +41,7 @@ def random(weights: Mapping[str, Tensor], context: Context) -> Scores:
 
 @criteria.register("small_final", source="Zhou et al. 2019")
 def small_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
-    """The smallest trained weights are kept."""
+    """Negative absolute value of the trained weight: the smallest are kept."""
     return Lazy(weights, lambda name: -weights[name].abs())
 
 
@@ -48,7 +53,7 @@ def large_init(weights: Mapping[str, Tensor], context: Context) -> Scores:
 
 @criteria.register("small_init", source="Zhou et al. 2019")
 def small_init(weights: Mapping[str, Tensor], context: Context) -> Scores:
-    """The weights that are smallest at the rewind point are kept."""
+    """Negative absolute value of the weight at the rewind point: the smallest are kept."""
     return Lazy(weights, lambda name: -context.initial[name].abs())
 
 
@@ -76,7 +81,7 @@ def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> S
 
 @criteria.register("magnitude_increase", source="Zhou et al. 2019")
 def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
-    """How much the absolute value has grown since the rewind point: |w_f| - |w_i|.
+    """Growth of the absolute value since the rewind point: |w_f| - |w_i|.
 
     With `same_sign` a weight that changed its sign counts 0, as in the authors' code: more than one that shrank.
     """
@@ -86,7 +91,7 @@ def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_
 
 @criteria.register("movement", source="Zhou et al. 2019")
 def movement(weights: Mapping[str, Tensor], context: Context) -> Scores:
-    """How far the weight has moved since the rewind point: |w_f - w_i|.
+    """Distance that the weight has moved since the rewind point: |w_f - w_i|.
 
     Another method than the movement pruning of Sanh et al. 2020.
     """
@@ -95,7 +100,7 @@ def movement(weights: Mapping[str, Tensor], context: Context) -> Scores:
 
 @criteria.register("gradient_weight", source="Mozer & Smolensky 1988; Molchanov et al. 2017")
 def gradient_weight(weights: Mapping[str, Tensor], context: Context) -> Scores:
-    """|g w|, the change of the loss to first order when the weight goes; g is the gradient over the training set.
+    """Change of the loss to first order when the weight goes, |g w|; g is the gradient over the training set.
 
     In evaluation mode. At a minimum g vanishes and what is left is noise (LeCun et al. 1989 on second order).
     """
@@ -137,6 +142,7 @@ def grasp(
     count = sum(len(x) for x, _ in parts)
 
     def slopes(x: Tensor, y: Tensor, graph: bool) -> tuple[Tensor, ...]:
+        """Return the gradient of one part's share of the loss, by each scored weight."""
         assert context.loss is not None
         return _gradient(context.loss(network(x) / temperature, y) * (len(x) / count), layers, graph)
 
@@ -182,11 +188,12 @@ def synflow(weights: Mapping[str, Tensor], context: Context) -> Scores:
 
 
 def _same_sign(scores: Scores, weights: Mapping[str, Tensor], context: Context) -> Scores:
+    """Return the scores, 0 for weights that changed their sign since the rewind point."""
     return Lazy(weights, lambda name: scores[name] * (weights[name].sign() == context.initial[name].sign()))
 
 
 def _alive(name: str, weight: Tensor, context: Context) -> Tensor:
-    """Bool of the weight's shape, on its device."""
+    """Return a bool tensor of the weight's shape, on its device: True for weights that have not been pruned."""
     import torch
 
     if name in context.alive:
@@ -195,7 +202,7 @@ def _alive(name: str, weight: Tensor, context: Context) -> Tensor:
 
 
 def _lower_rank(first: Tensor, second: Tensor, alive: Tensor) -> Tensor:
-    """The lower of the two ranks of each surviving value among the survivors, from 0 to 1; 0 for the others."""
+    """Return the lower of two ranks of each surviving value among the survivors, from 0 to 1; 0 for the others."""
     import torch
 
     ranks = torch.zeros(2, *first.shape, dtype=torch.float64, device=first.device)
@@ -208,9 +215,10 @@ def _lower_rank(first: Tensor, second: Tensor, alive: Tensor) -> Tensor:
 
 
 def _scored(context: Context, names: Collection[str] | None = None) -> tuple[nn.Module, dict[str, nn.Parameter]]:
-    """The network in evaluation mode and its weights by name (all where None), each what its layer computes with.
+    """Return the network in evaluation mode and its weights by name, all of them if `names` is None.
 
-    Weight normalizations of these are taken off, so that gradients are those of the normalized weight.
+    Weight normalizations of these are taken off, so that each is what its layer computes with, and gradients are those
+    of the normalized weight.
     """
     from lottery.network.build import own_parameters, prunable
 
@@ -221,9 +229,9 @@ def _scored(context: Context, names: Collection[str] | None = None) -> tuple[nn.
 
 
 def _use_batch_statistics(network: nn.Module) -> None:
-    """Normalizations with running statistics take those of the batch; what draws (dropout, stochastic depth) stays off.
+    """Have normalizations with running statistics take those of the batch; dropout and stochastic depth stay off.
 
-    So do functions of torch that a module calls with its own mode.
+    Functions of torch that a module calls with its own mode do so as well.
     """
     from lottery.training.running_statistics import PREFIX
 
@@ -233,14 +241,14 @@ def _use_batch_statistics(network: nn.Module) -> None:
 
 
 def _gradient(value: Tensor, layers: Mapping[str, nn.Parameter], graph: bool = False) -> tuple[Tensor, ...]:
-    """Of a number, by each of the layers' weights; zeros for a weight that the network does not use."""
+    """Return the gradient of a number by each layer's weight; zeros for a weight that the network does not use."""
     import torch
 
     return torch.autograd.grad(value, list(layers.values()), create_graph=graph, materialize_grads=True)
 
 
 def _sensitivity(weights: Mapping[str, Tensor], context: Context, examples: int | None) -> Scores:
-    """|g w|, g the gradient of the mean loss over the examples."""
+    """Return |g w| by name, with g the gradient of the mean loss over the first `examples`, all where None."""
     import torch
 
     assert context.loss is not None and context.examples is not None

@@ -1,7 +1,8 @@
 """Learning-rate policies: the multiplier of the learning rate at a step.
 
-The recipe's rate is the highest of each policy. Lengths arrive resolved to steps, and count from the start of training,
-warm-up included.
+The recipe's rate is the highest of each policy. To add one, write `f(step, total, *, ...) -> float` here, decorated
+with `@schedules.register(name, source=...)`: `step` counts from 0 at the start of training, warm-up included, `total`
+is the number of steps of the whole training. Arguments that are lengths arrive resolved to steps.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def constant(step: int, total: int) -> float:
 
 @schedules.register("multi_step", source="He et al. 2015")
 def multi_step(step: int, total: int, *, at: tuple[Duration, ...], factor: Factor = 0.1) -> float:
-    """Times `factor` at each of the steps `at`.
+    """Multiplied by `factor` at each of the steps `at`.
 
     The lengths arrive resolved to steps; `at` counts from the start of training, warm-up included.
     """
@@ -44,13 +45,13 @@ def multi_step(step: int, total: int, *, at: tuple[Duration, ...], factor: Facto
 
 @schedules.register("step", source="Krizhevsky et al. 2012")
 def step_decay(step: int, total: int, *, every: Period, factor: Decay = 0.1) -> float:
-    """Times `factor` after each `every`: a staircase."""
+    """Multiplied by `factor` after each `every`: a staircase."""
     return float(factor ** (step // every.value))
 
 
 @schedules.register("exponential", source="Senior et al. 2013")
 def exponential(step: int, total: int, *, every: Period, factor: Decay = 0.5) -> float:
-    """Times `factor` in the course of each `every`, a little at each step; with 0.5, `every` is the half-life."""
+    """Multiplied by `factor` in the course of each `every`, a little at each step; with 0.5 it is the half-life."""
     return float(factor ** (step / every.value))
 
 
@@ -68,7 +69,7 @@ def inverse_sqrt(step: int, total: int, *, every: Period, decay: Factor = 1.0) -
 
 @schedules.register("polynomial", source="Chen et al. 2017 (poly)")
 def polynomial(step: int, total: int, *, power: Factor = 1.0, floor: Share = 0.0) -> float:
-    """From 1 at step 0 to `floor` at the last step as (1 - step/total)^power; with power 1 a straight line."""
+    """Decay from 1 at step 0 to `floor` at the last step as (1 - step/total)^power; with power 1 a straight line."""
     return floor + (1 - floor) * float(max(0.0, 1 - step / max(1, total)) ** power)
 
 
@@ -88,23 +89,23 @@ def triangular(
     mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
     gamma: Decay = 1.0,
 ) -> float:
-    """Up from `floor` to 1 in a straight line and down again, each in a `half_cycle`.
+    """Triangles: up from `floor` to 1 in a straight line and down again, each in a `half_cycle`.
 
     The height is halved after each cycle in `triangular2`, and times `gamma` at each step in `exp_range`.
     """
-    cycle, place = divmod(step / half_cycle.value, 2)
+    cycle, position = divmod(step / half_cycle.value, 2)
     height = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": gamma**step}[mode]
-    return float(floor + (1 - floor) * height * (1 - abs(place - 1)))
+    return float(floor + (1 - floor) * height * (1 - abs(position - 1)))
 
 
 @schedules.register("sgdr", source="Loshchilov & Hutter 2017")
 def sgdr(step: int, total: int, *, first: Period, mult: Annotated[int, Field(ge=1)] = 2, floor: Share = 0.0) -> float:
     """Cosines from 1 to `floor` with warm restarts: the first cycle is `first` long, each next one `mult` times it."""
-    length, place = first.value, step
-    while place >= length:
-        place -= length
+    length, position = first.value, step
+    while position >= length:
+        position -= length
         length *= mult
-    return float(cosine(place, length, floor=floor))
+    return float(cosine(position, length, floor=floor))
 
 
 @schedules.register("one_cycle", source="Smith & Topin 2018")
@@ -117,7 +118,7 @@ def one_cycle(
     final_div: Annotated[float, Field(ge=1)] = 1e4,
     anneal: Literal["cosine", "linear"] = "cosine",
 ) -> float:
-    """From 1/start_div up to 1 in the share `up` of training, then down to 1/(start_div final_div) at its last step.
+    """One rise from 1/start_div to 1 in the share `up` of training, then down to 1/(start_div final_div) at its end.
 
     The momentum stays as it is; the paper lowers it where the rate is high.
     """

@@ -1,1 +1,5 @@
-"""Entries from outside this package: how modules are found and imported, and the hash of their source."""
+"""Entries from outside this package.
+
+`load` finds and imports their modules, `signature` reads the keys that a function takes, `source` hashes what their
+results depend on.
+"""

@@ -1,4 +1,4 @@
-"""Modules from outside that add entries: found where packages announce them, imported, and blamed where they fail."""
+"""Import of modules that add entries from outside: how they are found, and which of them an error came from."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ GROUP = "lottery.plugins"  # of entry points
 
 @dataclass(frozen=True)
 class Installed:
-    """A plugin that an installed distribution announces."""
+    """A plugin that an installed distribution announces by an entry point."""
 
     module: str
     distribution: str
 
 
 def installed() -> list[Installed]:
-    """The plugins of all installed distributions, by module."""
+    """Return the plugins of all installed distributions, sorted by module."""
     from importlib.metadata import entry_points
 
     found = {
@@ -34,7 +34,11 @@ def installed() -> list[Installed]:
 
 
 def import_plugin(module: str) -> None:
-    """Import a module, from the working folder as well. Raises UsageError with the place where that fails."""
+    """Import a module, from the working folder as well.
+
+    Raises:
+        UsageError: The import failed; the message has file and line.
+    """
     said = f"plugin {module}: cannot be imported:"
     if not all(part.isidentifier() for part in module.split(".")):
         raise UsageError(f"{said} it is no module's name; write `module` or `package.module`, and no path")
@@ -56,7 +60,7 @@ def import_plugin(module: str) -> None:
 
 
 def blamed(error: BaseException, modules: Collection[str]) -> str | None:
-    """What is to be said of an error that arose inside a function of one of these modules; None for any other."""
+    """Return the message for an error that arose in a function of one of these modules; None for any other."""
     inside = [
         (frame.f_globals["__name__"], f"{frame.f_code.co_filename}:{line}")
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -69,7 +73,7 @@ def blamed(error: BaseException, modules: Collection[str]) -> str | None:
 
 
 def _where(error: BaseException) -> str:
-    """`FILE:LINE: ` of the last line outside of Python's machinery of imports."""
+    """Return `FILE:LINE: ` of the last line outside of Python's import machinery; empty if there is none."""
     places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     ours = [frame for frame in places if frame.filename not in (__file__, importlib.__file__)]
     return f"{ours[-1].filename}:{ours[-1].lineno}: " if ours else ""

@@ -1,4 +1,4 @@
-"""What a function of a catalogue may be given: its keys and their types, and what of its signature cannot work."""
+"""Signatures of a catalogue's functions: keys that a recipe may give, their types, and faults."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ _RESERVED = ("name", "version", "code")  # what an identity says of an entry bes
 
 
 def parameters(function: Callable[..., Any]) -> list[Parameter]:
-    """Those after the `*`: the keys that a recipe may give."""
+    """Return the parameters after the `*`: the keys that a recipe may give."""
     return [p for p in inspect.signature(function).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
 
 
 def schema(name: str, function: Callable[..., Any]) -> type[BaseModel]:
-    """The keys a recipe may give, as a pydantic model. Raises ValueError with all that is wrong with them."""
+    """Return a pydantic model of the keys that a recipe may give.
+
+    Raises:
+        ValueError: A key has no type, or one that no recipe can write; the message names all of them.
+    """
     fields: dict[str, Any] = {}
     wrong = []
     for p in parameters(function):
@@ -47,7 +51,11 @@ def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:
 
 
 def _type(p: Parameter, function: Callable[..., Any]) -> Any:
-    """The type that a parameter is declared with. Raises ValueError where there is none that a recipe could write."""
+    """Return the type that a parameter is declared with, strict.
+
+    Raises:
+        ValueError: There is none, it cannot be read, or no recipe could write it.
+    """
     if p.annotation is Parameter.empty:
         raise ValueError(f"the parameter {p.name!r} has no type; write `{_typed(p)}`")
     scope = dict(vars(sys.modules[function.__module__])) if function.__module__ in sys.modules else {}
@@ -65,7 +73,7 @@ def _type(p: Parameter, function: Callable[..., Any]) -> Any:
 
 
 def _unfit(key: str, kind: Any) -> str:
-    """What is wrong with one parameter that pydantic makes no schema of; empty where nothing is."""
+    """Return what is wrong with one parameter of which pydantic makes no schema; empty if it makes one."""
     try:
         _model("type", {"key": (kind, ...)})
     except _UNFIT:
@@ -82,7 +90,7 @@ def _cannot(key: str, kind: Any) -> str:
 
 
 def _typed(p: Parameter) -> str:
-    """The parameter as it could be written, the type being that of its default."""
+    """Return the parameter as it could be written, with the type of its default."""
     if p.default is Parameter.empty:
         return f"{p.name}: int"
     kind = "int | None" if p.default is None else type(p.default).__name__
@@ -90,7 +98,7 @@ def _typed(p: Parameter) -> str:
 
 
 def _strict(kind: Any) -> Any:
-    """The type with its numbers and flags taken at their word: `true` and `"0.1"` are no float."""
+    """Return the type with strict numbers and flags: `true` and `"0.1"` are no float."""
     if kind in (int, float, bool, str):
         return Annotated[kind, Strict()]
     if get_origin(kind) is Annotated:
@@ -103,9 +111,12 @@ def _strict(kind: Any) -> Any:
 
 
 def faults(function: Callable[..., Any], called: Sequence[str], taken: Sequence[str]) -> Iterator[str]:
-    """Why a function cannot be called with these positional arguments, and keys of a recipe that never reach it.
+    """Yield why a function cannot be called with these positional arguments, and which of its keys no recipe can give.
 
-    `taken` are keys that stand beside an entry's own in a recipe and mean something else.
+    Args:
+        function: The function that was registered.
+        called: Names of the positional arguments that it is called with.
+        taken: Keys that stand beside an entry's own in a recipe and mean something else.
     """
     form = f"it is called as f({', '.join([*called, '*, key=value'])})"
     try:

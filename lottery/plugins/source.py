@@ -1,8 +1,9 @@
-"""The source of entries that come from outside this package: what of it counts, and its hash.
+"""Hash of the source of entries from outside this package: which files count, and how they are hashed.
 
-A function is not all that decides what it does. With it counts each module of its package, or its file where that is in
-none, and in the same way what these import, directly or not, that is neither Python's own nor installed: an edit of any
-of these files may change results. Not seen are imports under a name made up at run time, and files that are read.
+What a function does depends on more than its own lines. The files that count are all modules of its package, or its own
+file if it is in no package, and in the same way the modules that these import, directly or not, unless they are
+Python's own or installed: an edit of any of these files may change results. Not seen are imports under a name made up
+at run time, and files that are read.
 """
 
 from __future__ import annotations
@@ -30,14 +31,21 @@ Unit = tuple[str, Path]  # the dotted name, and the file of a module or the fold
 
 
 def is_ours(module: str) -> bool:
-    """Whether a module is one of this package."""
+    """Return True if a module is one of this package."""
     return module.partition(".")[0] == _OURS
 
 
 def code_of(module: str, *others: str) -> str:
-    """The hash of all source that counts for entries of this module, which has been imported, and of others; the same
-    wherever it lies, whatever it is called, and with either kind of line ends. Raises ValueError where it is in no
-    file.
+    """Return the hash of all source that counts for the entries of a module that has been imported.
+
+    It is the same wherever the files lie, whatever the module is called, and with either kind of line ends.
+
+    Args:
+        module: Dotted name of the module that registers.
+        others: Dotted names of modules whose source counts as well.
+
+    Raises:
+        ValueError: The module's source is in no file.
     """
     first = _unit(module)
     if first is None:
@@ -58,7 +66,7 @@ def code_of(module: str, *others: str) -> str:
 
 
 def _unit(module: str) -> Unit | None:
-    """The outermost package that a module is in, or its file; nothing is imported to find it."""
+    """Return the outermost package that a module is in, or its file, without importing anything."""
     if module == "__main__":
         main = sys.modules["__main__"]
         if (spec := getattr(main, "__spec__", None)) is None:
@@ -84,7 +92,7 @@ def _top(name: str) -> ModuleSpec | None:
 
 
 def _contents(place: Path) -> dict[str, bytes]:
-    """What Python could import of a unit, by its path inside it."""
+    """Return the content of each file of a unit that Python could import, by its path inside the unit."""
     if place.is_file():
         return {"": _read(place)}
     found, seen = dict[str, Path](), set[str]()
@@ -105,7 +113,7 @@ def _read(path: Path) -> bytes:
 
 
 def _used(name: str, place: Path, files: dict[str, bytes]) -> Iterator[Unit]:
-    """The units that the files of one import and that count."""
+    """Yield the units that the files of one unit import and that count."""
     for relative, content in files.items():
         path = Path(relative) if relative else Path(place.name)
         if path.suffix not in SOURCE_SUFFIXES:
@@ -125,7 +133,7 @@ def _counts(name: str, place: Path) -> bool:
 
 @cache
 def _imports(content: bytes, package: str) -> tuple[str, ...]:
-    """The modules that a source may import anywhere in it, by their full names."""
+    """Return the full names of the modules that a source may import anywhere in it."""
     try:
         nodes = list(ast.walk(ast.parse(content)))
     except (SyntaxError, ValueError):  # it is not imported, or the import says so

@@ -1,4 +1,4 @@
-"""What ticket and dense network must have in common, by name: the words of `compare.allow` and of the audit."""
+"""Names and meanings of the fields that the audit compares: the words of `compare.allow`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The components that a recipe names: their arguments against the signatures of catalogue entries."""
+"""Checks of the components that a recipe names: their arguments against the signatures of catalogue entries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CATALOGUES: dict[tuple[str | int, ...], Registry[Any]] = {  # where a recipe nam
 
 
 class OptimizerKeys(BaseModel):
-    """What any optimizer may have beside its entry's keys: a batch size of its own, and the range `tune` searches."""
+    """Keys of every optimizer beside its entry's own: a batch size, and the range that `tune` searches."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -35,9 +35,9 @@ _INNER = {catalogue.singular: catalogue for catalogue in registry.catalogues.val
 
 
 def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...], Collection[str]]) -> Iterator[Problem]:
-    """What is wrong with the components of a recipe's raw data; their arguments are brought to their types in place.
+    """Yield what is wrong with the components of a recipe's raw data; their arguments become their types in place.
 
-    `own_keys` are the keys of a section that are not arguments of the entry it names.
+    `own_keys` are, for each section, the keys that are not arguments of the entry it names.
     """
     for path, catalogue in CATALOGUES.items():
         holder: Any = data
@@ -58,9 +58,10 @@ def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...],
 def _check(
     catalogue: Registry[Any], value: Any, own: Collection[str] = (), rated: bool = False
 ) -> tuple[Any, list[Problem]]:
-    """The value with the arguments that its entry makes of those given; itself where the schema will refuse it.
+    """Return the value with its arguments checked, and what is wrong; unchanged if the schema will refuse it anyway.
 
-    An optimizer that is `rated` gets its learning rate from elsewhere and need not have one.
+    `own` are keys of the section and not of the entry. An optimizer that is `rated` gets its learning rate from
+    elsewhere and need not have one.
     """
     try:
         given = Component.parse(value)
@@ -75,6 +76,7 @@ def _check(
 def _check_component(
     catalogue: Registry[Any], given: Component, own: Collection[str], rated: bool
 ) -> tuple[Component, list[Problem]]:
+    """Return the component with its arguments brought to their types, those inside it as well, and what is wrong."""
     if given.name not in catalogue:
         return given, [((), catalogue.unknown(given.name))]
     if wrong := catalogue.faults(given.name):
@@ -97,7 +99,7 @@ def _check_component(
 
 
 def _general_keys(catalogue: Registry[Any], given: Component) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
-    """The arguments without and with those that each optimizer may have, and what is wrong with these."""
+    """Return the arguments without the keys that every optimizer may have, these keys, and what is wrong with them."""
     general = OptimizerKeys.model_fields if catalogue is registry.optimizers else {}
     args = {key: value for key, value in given.args.items() if key not in general}
     found = {key: value for key, value in given.args.items() if key in general}

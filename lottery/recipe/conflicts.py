@@ -52,7 +52,7 @@ class Sections:
 
     @property
     def auto(self) -> FrontierSpec | None:
-        """How the levels are found, where `levels: auto` asks for that."""
+        """Search of the levels, if `levels: auto` asks for that; else None."""
         return self.prune.auto if self.prune else None
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec, PruneSpec
     from lottery.recipe.types import ReplicatesSpec, RewindSpec
 
-# the table's own: no branch may be called so
+# the table's own columns: no branch may be called so
 COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")
 Path = tuple[str | int, ...]
 
@@ -102,7 +102,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:
-    """Yield what of `compare.allow` is no field that the audit compares."""
+    """Yield the items of `compare.allow` that are no fields which the audit compares."""
     allowed = compare.allow if compare is not None else ()
     for index, name in enumerate(allowed):
         path = ("compare", "allow", index)
@@ -116,7 +116,7 @@ def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:
 def _about_claims(
     replicates: ReplicatesSpec, controls: Sequence[str], rewinds: Sequence[RewindSpec]
 ) -> Iterator[Problem]:
-    """Yield what claims of a paper say of columns or rewind points that the table has not."""
+    """Yield the columns and rewind points that claims of a paper name and the table does not have."""
     columns, points = ["dense", "ticket", *controls], [rewind.to for rewind in rewinds]
     for index, claim in enumerate(replicates.claims):
         for key, column in (("column", claim.column), ("against", claim.against)):
@@ -130,6 +130,7 @@ def _about_claims(
 
 
 def _too_deep(path: Path, levels: Sequence[int] | None, prune: PruneSpec) -> Iterator[Problem]:
+    """Refuse levels that are deeper than the last one of the trunk."""
     for index, level in enumerate(levels or ()):
         if level > prune.deepest:
             way = "raise prune.levels" if prune.auto is None else "raise prune.frontier.most_levels"
@@ -149,6 +150,7 @@ def _about_pruning(prune: PruneSpec) -> Iterator[Problem]:
 
 
 def _about_labels(labels: list[str], metrics: Sequence[str]) -> Iterator[Problem]:
+    """Refuse controls whose columns have the same name, or that of one of the table's own columns."""
     own = (*SUFFIXES, *(f"_{metric}" for metric in metrics))
     for index, label in enumerate(labels):
         first = labels.index(label)
@@ -167,6 +169,7 @@ def _beyond(
 
 
 def _twice(path: tuple[str | int, ...], items: Iterable[Any]) -> Iterator[Problem]:
+    """Refuse items of a list that are there already."""
     seen: dict[str, int] = {}
     for index, item in enumerate(items):
         first = seen.setdefault(json.dumps(plain(item), sort_keys=True), index)

@@ -1,4 +1,4 @@
-"""What a criterion asks of a recipe: its own scope where none is named, and what it cannot score."""
+"""Rules of criteria: the scope and rounds that a criterion brings along, and what it cannot score."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from lottery.traits import Scope
 
 
 def own_scope(prune: dict[str, Any]) -> Scope:
-    """The scope of a recipe that names none: its criterion's; `layer` where it gives the density of each layer.
+    """Return the scope of a recipe that names none.
 
-    `prune` are the fields of the section that come before.
+    It is the criterion's own, but `layer` if the recipe gives the density of each layer. `prune` are the fields of the
+    section that come before.
     """
     if prune["densities"] is not None or prune["criterion"].name not in registry.criteria:
         return "layer"
@@ -21,12 +22,12 @@ def own_scope(prune: dict[str, Any]) -> Scope:
 
 
 def own_rounds(criterion: str) -> int:
-    """How often scores are computed on the way to a level where a recipe does not say."""
+    """Return how often scores are computed on the way to a level if a recipe does not say."""
     return registry.criteria[criterion].traits.rounds
 
 
 def about_criterion(prune: Any, data: Any, model: Any) -> Iterator[Problem]:
-    """What is wrong between a recipe's criterion and its data or model, as far as the recipe says; each may be None."""
+    """Yield what is wrong between a recipe's criterion and its data or model, each of which may be None."""
     name, here = prune.criterion.name, ("prune", "criterion")
     if name not in registry.criteria:
         return
@@ -41,12 +42,12 @@ def about_criterion(prune: Any, data: Any, model: Any) -> Iterator[Problem]:
 
 
 def too_few(criterion: str, wanted: int, there: int) -> str:
-    """What to tell a user whose criterion looks at more examples than there are."""
+    """Return what to tell a user whose criterion looks at more examples than there are."""
     return f"{criterion} looks at {wanted} examples, the seed trains on {there}; write `examples: {there}` or less"
 
 
 def no_path_sum(criterion: str, model: str) -> str:
-    """What to tell a user whose network has no path sums."""
+    """Return what to tell a user whose network has no path sums."""
     return (
         f"{criterion} scores sums over paths of weights, and {model} multiplies what it computes, as gates and "
         "attention do; name another criterion"

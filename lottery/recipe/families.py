@@ -27,17 +27,19 @@ def families(recipe: Recipe) -> int:
 
 
 def stands_for_a_claim(recipe: Recipe, branch: str) -> bool:
-    """Return whether a control of this name lacks a part of the gain of tickets.
+    """Return True if a control of this name lacks a part of the gain of tickets, so that it tests a claim.
 
-    Where tickets are not pruned step by step there is no gain of iteration to be shown.
+    If tickets are not pruned step by step there is no gain of iteration to be shown.
     """
     claim = registry.branches[branch].traits.claim
     return claim is not None and not (claim == "iteration" and recipe.prune.alone)
 
 
 def acting(recipe: Recipe) -> CompareSpec | None:
-    """Return the recipe's `compare` as it acts within each family: with `families: all` at the confidence that leaves
-    each family its equal share of what may be wrong (Bonferroni).
+    """Return the recipe's `compare` as it acts within each family of claims.
+
+    With `families: all` its confidence is the one that leaves each family its equal share of what may be wrong
+    (Bonferroni).
     """
     compare = recipe.compare
     if compare is None or compare.families == "each":

@@ -1,4 +1,4 @@
-"""Which rates `mode: finetune` may train at: never about 0, and never those of `mode: lr` under another name."""
+"""Rates that `mode: finetune` may train at: never about 0, and never those of `mode: lr` under another name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Steps = Callable[[Duration], int]
 
 
 def contradictions(data: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterator[Problem]:
-    """What is wrong with fine-tuning in a recipe's raw data, looking only at the sections that are `valid`."""
+    """Yield what is wrong with fine-tuning in a recipe's raw data, as far as the sections in `valid` tell."""
     train, rewinds, finetune = valid.get("train"), valid.get("rewind", ()), valid.get("finetune")
     if finetune is not None and rewinds and all(rewind.mode != "finetune" for rewind in rewinds):
         yield ("finetune",), "is for `rewind: {to: ..., mode: finetune}`; write that mode, or leave it out"
@@ -45,7 +45,11 @@ def contradictions(data: Mapping[str, Any], valid: Mapping[str, Any]) -> Iterato
 
 
 def check(recipe: Recipe, steps: Steps) -> None:
-    """As `contradictions`, with the steps that lengths have on these data. Raises UsageError."""
+    """Check fine-tuning as `contradictions` does, with the number of steps that each length has on these data.
+
+    Raises:
+        UsageError: A ticket cannot be fine-tuned after one of the schedules.
+    """
     schedule = recipe.train.schedule
     own = [branch.component.args.get("schedule") for branch in recipe.branches]
     every = [(schedule.component, schedule.warmup), *((each, None) for each in own if isinstance(each, Component))]
@@ -63,7 +67,16 @@ def _wrong(
     finetune: FinetuneSpec | None,
     steps: Steps,
 ) -> str:
-    """Why a ticket cannot be fine-tuned after this schedule; empty where it can."""
+    """Return why a ticket cannot be fine-tuned after this schedule; empty if it can.
+
+    Args:
+        schedule: The schedule of the training, or a control's own.
+        warmup: How long the learning rate rises at first.
+        length: Of the whole training.
+        rewind: The rewind point.
+        finetune: The recipe's section, None if it has none.
+        steps: Returns the number of steps of a length.
+    """
     total, first, warm = steps(length), steps(rewind.to), steps(warmup) if warmup else 0
     if max(first, warm) >= total:
         return ""  # said elsewhere
@@ -110,9 +123,11 @@ def _in_one_unit(schedule: Component, *lengths: Duration | None) -> bool:
 
 
 def _without_data(length: Duration) -> int:
+    """Return the steps of a length, as if an epoch had 1,000."""
     return length.steps(STEPS_PER_EPOCH)
 
 
 def _lengths(schedule: Component) -> Iterator[Duration]:
+    """Yield the lengths among the arguments of a schedule."""
     for value in schedule.args.values():
         yield from (each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Duration))

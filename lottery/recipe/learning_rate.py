@@ -1,4 +1,4 @@
-"""The multiplier of the learning rate at each step of a training, from a recipe's schedule and warm-up."""
+"""Multiplier of the learning rate at each step of a training, from a recipe's schedule and warm-up."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from lottery.values import Component, Duration
 
 
 def warmed_up(multiplier: float, step: int, warmup: int) -> float:
-    """The multiplier times a linear ramp: (step + 1)/warmup before step `warmup`, 1 from there (Goyal et al. 2017).
+    """Return the multiplier times a linear ramp: (step + 1) / warmup before step `warmup`, 1 from there.
 
-    Composes with each schedule: the schedule itself still counts from step 0.
+    Goyal et al. 2017. It composes with each schedule: the schedule itself still counts from step 0.
     """
     return multiplier * min(1.0, (step + 1) / warmup) if warmup else multiplier
 
 
 def peak(rate: Callable[[int], float], total: int) -> float:
-    """The highest multiplier of a training of `total` steps: of each of them, or of 20,000 spread over more."""
+    """Return the highest multiplier of a training of `total` steps, looked at in at most 20,000 places."""
     return max(rate(step) for step in {*range(0, total, -(-total // 20_000)), total - 1})
 
 
 def multiplier(
     schedule: Component, warmup: int, total: int, steps: Callable[[Duration], int]
 ) -> Callable[[int], float]:
-    """The multiplier at each step of a training of `total` steps, the first `warmup` of them warming up.
+    """Return the multiplier at each step of a training as a function of the step.
 
-    `steps` says how many steps a length is.
+    Args:
+        schedule: The entry with its arguments.
+        warmup: Steps of the linear warm-up at the start.
+        total: Steps of the whole training.
+        steps: Returns the number of steps of a length.
     """
 
     def resolved(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reading recipes: a file with `--set` overrides, and all that is wrong with it at once."""
+"""Reading of recipes: a file with `--set` overrides, and all that is wrong with it at once."""
 
 from __future__ import annotations
 
@@ -31,21 +31,24 @@ from lottery.values import ONE_ENTRY
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a recipe, for editors that complete and check YAML."""
+    """Return the JSON schema of a recipe, for editors that complete and check YAML."""
     return Recipe.model_json_schema()
 
 
 def shipped() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """Return the files of the recipes that come with the package, by name."""
     package = Path(__file__).parents[1]
     folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
     return {path.stem: path for path in sorted([*folder.glob("*.yaml"), *folder.glob("papers/*.yaml")])}
 
 
 def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe: of the shipped one of that name, else the path itself (./name for a file so called).
+    """Return the file of a recipe: that of the shipped one of this name, else the path itself.
 
-    Raises RecipeError where there is no such file.
+    A file that is called as a shipped recipe is written `./name`.
+
+    Raises:
+        RecipeError: There is no such file.
     """
     known = shipped() if isinstance(source, str) else {}
     path = known.get(str(source), Path(source))
@@ -59,7 +62,8 @@ def find_recipe(source: str | Path) -> Path:
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
 
-    Raises RecipeError with all that is wrong.
+    Raises:
+        RecipeError: With all that is wrong, a line for each problem.
     """
     path = find_recipe(source)
     try:
@@ -71,7 +75,16 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe from text; `name` is what messages call it. Raises RecipeError with all that is wrong."""
+    """Read a recipe from text.
+
+    Args:
+        text: The YAML document.
+        name: What messages call it.
+        overrides: `a.b=value`, as `--set` takes them.
+
+    Raises:
+        RecipeError: With all that is wrong, a line for each problem.
+    """
     draft = yaml.Draft(yaml.parse(text, name), name, _SHORT)
     for override in overrides:
         draft.set(override)
@@ -79,12 +92,17 @@ def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) ->
 
 
 def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
-    """The recipe of a canonical form. Raises RecipeError where it is none, such as one of another version."""
+    """Return the recipe of a canonical form.
+
+    Raises:
+        RecipeError: It is no recipe, such as one of another version.
+    """
     document = yaml.Document(deepcopy(dict(canonical)), {(): yaml.Place((1, 1), (1, 1))})
     return _checked(yaml.Draft(document, "recipe", _SHORT))
 
 
 def _checked(draft: yaml.Draft) -> Recipe:
+    """Return the recipe of a draft; all checks run before the first problem is raised."""
     draft.note(components.components(draft.data, _OWN_KEYS))
     draft.note(consistency.exclusions(draft.data))
     recipe, valid = None, dict[str, Any]()
@@ -140,12 +158,12 @@ _WANTED = {  # where pydantic speaks of Python's types
 
 
 def _consequence(error: Any) -> bool:
-    """Whether pydantic says this only because of another problem it reports."""
+    """Return True if pydantic reports this only because of another problem that it reports."""
     return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
 
 
 def _misfit(error: Any) -> Problem:
-    """What pydantic says, in the words of the catalogues, at the place of the mapping where a key is missing."""
+    """Return pydantic's problem in the words of the catalogues, at the mapping in which a key is missing."""
     path, kind = error["loc"], error["type"]
     if kind == "missing":
         return path[:-1], f"the key {path[-1]!r} is missing"

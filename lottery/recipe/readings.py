@@ -1,4 +1,4 @@
-"""The steps of a training at which its accuracy is read: two chosen on the validation split, and the last. No torch."""
+"""Steps of a training at which its accuracy is read: two chosen on the validation split, and the last."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Weights = Mapping[str, "Tensor"]
 
 
 def rank(reading: Reading, row: Row) -> float:
-    """Return what a row of a curve is chosen by: the first row with the highest rank is that of the reading.
+    """Return the number by which a reading chooses among the rows of a curve: the first row with the highest is read.
 
-    The validation accuracy (r2 for regression) for `best_accuracy`, minus the validation loss for `early_stop`, the
-    step for `end`.
+    It is the validation accuracy (r2 for regression) for `best_accuracy`, minus the validation loss for `early_stop`,
+    the step for `end`.
     """
     if reading == "end":
         return float(row["step"])
@@ -41,9 +41,9 @@ def first_best(reading: Reading, rows: Iterable[Row]) -> Row | None:
 
 
 def under_its_best(reading: str, metrics: Mapping[str, Any]) -> float | None:
-    """Return how far a training's validation accuracy at a reading lies under its best on the curve, a fraction.
+    """Return how far a training's validation accuracy at a reading lies under its best on the curve, as a fraction.
 
-    Of r2 for regression; None where nothing was measured, 0 for `best_accuracy`.
+    For regression it is r2. None if nothing was measured; 0 for `best_accuracy`.
     """
     measured = metrics.get(reading) or {}
     name = next((each for each in ("validation_r2", "validation_accuracy") if each in measured), None)
@@ -53,7 +53,7 @@ def under_its_best(reading: str, metrics: Mapping[str, Any]) -> float | None:
 
 
 class ChosenSteps:
-    """The rows of a curve that the validation split chooses as it goes, and the weights of these steps.
+    """The rows of a curve that the validation split chooses as training goes on, and the weights of these steps.
 
     `rows` are by reading, `weights` by step: two readings of one step share them.
     """
@@ -81,7 +81,7 @@ class ChosenSteps:
         return {f"chosen/{step}/{name}": value for step, each in self.weights.items() for name, value in each.items()}
 
     def restore(self, rows: Mapping[Reading, Row], tensors: Weights) -> None:
-        """Put back `rows` and `tensors()`."""
+        """Put back `rows`, and the weights that `tensors()` returned."""
         self.rows, self.weights = {name: dict(row) for name, row in rows.items()}, {}
         for place, value in tensors.items():
             kind, _, rest = place.partition("/")

@@ -1,4 +1,4 @@
-"""The schema of a recipe: its sections, their keys, types and defaults."""
+"""Schema of a recipe: its sections, their keys, types and defaults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lottery.recipe.types import (
     AugmentSpec,
     BatchSize,
     Count,
-    Entry,
+    EntrySection,
     FinetuneSpec,
     Flag,
     Label,
@@ -37,18 +37,18 @@ MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_N
 
 
 def _named(value: object) -> object:
-    """A name stands for an entry without arguments."""
+    """Return the value with a name alone written out as an entry without arguments."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def _rewinds(value: object) -> object:
-    """A length stands for weight rewinding to it."""
+    """Return the rewind points with a length alone written out as rewinding of weights to it."""
     items = value if isinstance(value, (list, tuple)) else [value]
     return [{"to": item} if isinstance(item, str) else item for item in items]
 
 
 def _seeds(value: object) -> object:
-    """A number n stands for the seeds 0 to n-1."""
+    """Return a number n as the seeds 0 to n - 1."""
     if not isinstance(value, int) or isinstance(value, bool):
         return value
     if not 1 <= value <= MOST_SEEDS:
@@ -57,7 +57,7 @@ def _seeds(value: object) -> object:
 
 
 def _transfers(value: object) -> object:
-    """`all` stands for all levels."""
+    """Return `all` as the section that retrains at all levels."""
     return {} if value == "all" else value
 
 
@@ -68,8 +68,11 @@ Levels = Annotated[
 ]
 
 
-class DataSpec(Entry):
-    """Which data; `validation` examples are held out, `limit` of the rest trained on; `stratify`: by class."""
+class DataSpec(EntrySection):
+    """The data set, and how it is split: `validation` examples are held out, at most `limit` of the rest trained on.
+
+    With `stratify` both are shared out by class.
+    """
 
     validation: Natural = 0
     stratify: Flag = False
@@ -77,14 +80,14 @@ class DataSpec(Entry):
     limit: Count | None = None
 
 
-class ScheduleSpec(Entry):
-    """How the learning rate goes, after a linear warm-up."""
+class ScheduleSpec(EntrySection):
+    """The course of the learning rate, after a linear warm-up."""
 
     warmup: Duration | None = None
 
 
 class TrainSpec(Section):
-    """How every network of the recipe trains; `clip` is the largest norm of the gradient.
+    """The training of every network of the recipe; `clip` is the largest norm of the gradient.
 
     An optimizer may have a batch size of its own. With `accumulate` a batch goes through the network in so many parts,
     which saves memory and changes nothing else but the statistics of batch normalization. `engine` says what computes
@@ -143,7 +146,7 @@ class DuringSpec(Section):
 
 
 class FrontierSpec(Section):
-    """How `levels: auto` looks for the sparsest matching density: with the recipe's seeds as the pool, in their order.
+    """The search of `levels: auto` for the sparsest matching density, with the recipe's seeds as the pool, in order.
 
     Each level is looked at with `first_seeds` of them, then with `add_seeds` more at a time. The walk ends at
     `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density.
@@ -155,7 +158,7 @@ class FrontierSpec(Section):
 
 
 class PruneSpec(Section):
-    """What is pruned at each level; with `one_shot`, `levels` is the number of its densities.
+    """The pruning at each level; with `one_shot`, `levels` is the number of its densities.
 
     With `levels: auto` the results decide how many levels and seeds there are, see FrontierSpec.
     `when` says which weights are scored: those trained at the level before (iterative pruning), those of the rewind
@@ -188,22 +191,22 @@ class PruneSpec(Section):
 
     @property
     def auto(self) -> FrontierSpec | None:
-        """How the levels are found, where they are not given."""
+        """Search of the levels, if they are not given; else None."""
         return (self.frontier or FrontierSpec()) if self.levels == "auto" else None
 
     @property
     def alone(self) -> bool:
-        """Whether each level is pruned from the dense network, or the rewind point, and not from the level before."""
+        """True if each level is pruned from the dense network or the rewind point, and not from the level before."""
         return self.one_shot is not None or self.when != "trained"
 
     @property
     def rounds_of_criterion(self) -> int:
-        """How often the scores are computed anew on the way to a level."""
+        """Number of times that scores are computed anew on the way to a level."""
         return self.rounds or own_rounds(self.criterion.name)
 
     @property
     def deepest(self) -> int:
-        """The last level that there may be."""
+        """Last level that there may be."""
         if self.auto is None:
             assert self.levels != "auto"
             return self.levels
@@ -211,8 +214,8 @@ class PruneSpec(Section):
         return self.auto.most_levels or max(1, min(200, sparse_enough))
 
 
-class BranchSpec(Entry):
-    """A control at `levels` of the trunk, `samples` times; `as` is its column in the table.
+class BranchSpec(EntrySection):
+    """A control at `levels` of the trunk, `samples` times; `as` names its column in the table.
 
     With `trunk: own` it leaves its own training of the level above, not the ticket, see docs/recipes.md.
     """
@@ -224,12 +227,12 @@ class BranchSpec(Entry):
 
     @property
     def label(self) -> str:
-        """Its column in the table."""
+        """Name of its column in the table."""
         return self.as_ or (f"{self.name}_own" if self.trunk == "own" else self.name)
 
 
 class CompareSpec(Section):
-    """What may be said of tickets against dense networks, and how sure of it one has to be.
+    """What may be claimed of tickets against dense networks, and how sure of it one has to be.
 
     A ticket matches where its accuracy is shown to be less than `margin` percentage points below the dense network's
     (of r2 likewise), and wins where it also stops early no later, or at most `later` times as late more (0.1: 10 %).
@@ -251,7 +254,7 @@ class CompareSpec(Section):
 
     @property
     def alpha(self) -> float:
-        """The chance of an error that is allowed: 1 - `confidence`, as it is written in decimals."""
+        """Chance of an error that is allowed: 1 - `confidence`, as it is written in decimals."""
         return round(1 - self.confidence, 12)
 
     @property
@@ -261,10 +264,10 @@ class CompareSpec(Section):
 
 
 def _report_of(data: DataSpec, rewinds: tuple[RewindSpec, ...]) -> Reading:
-    """Return where accuracy is read if a recipe does not say: where the validation split chooses, at its best accuracy.
+    """Return the reading of accuracy if a recipe names none: `best_accuracy` with a validation split, else `end`.
 
-    Not at its lowest loss: dense networks grow overconfident and are stopped by it long before their accuracy peaks.
-    Tickets that go on from trained weights are read at the end.
+    Not `early_stop`: dense networks grow overconfident and are stopped by their lowest loss long before their accuracy
+    peaks. Tickets that go on from trained weights are read at the end.
     """
     rewound = all(rewind.mode == "weights" for rewind in rewinds)
     return "best_accuracy" if data.validation and rewound else "end"
@@ -313,11 +316,12 @@ class Recipe(Section):
         return value
 
     def canonical(self) -> dict[str, Any]:
-        """The full form in plain JSON values, defaults written out; `restore_recipe` makes an equal recipe of it."""
+        """Return the full form in plain JSON values, defaults written out, as `restore_recipe` takes it."""
         return dict(_written(self))
 
 
 def _written(value: Any) -> Any:
+    """Return a value of the recipe in plain JSON values."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         keys = {field.alias or name: getattr(value, name) for name, field in fields.items()}

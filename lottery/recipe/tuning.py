@@ -1,4 +1,4 @@
-"""Fair learning rates: the same number of trials for each optimizer, and the choice among them. No torch here."""
+"""Fair learning rates: the same number of trials for each optimizer, and the choice among them."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 
 def learning_rates(tune: TuneSpec, optimizer: Component) -> list[float]:
-    """The rates that are tried, ascending, to four digits: over the optimizer's `rates`, else its entry's range.
+    """Return the rates that are tried, ascending, to four digits: over the optimizer's `rates`, else its entry's range.
 
     A grid is even on the log scale and holds both ends; draws are log-uniform, the first of them the same for any
     number of trials.
     """
     low, high = optimizer.args.get("rates") or default_range(optimizer)
     if tune.search == "grid":
-        places = [i / (tune.trials - 1) for i in range(tune.trials)]
+        positions = [i / (tune.trials - 1) for i in range(tune.trials)]
     else:
         draws = random.Random(stream(tune.seeds[0], f"tune/{optimizer.name}"))
-        places = [draws.random() for _ in range(tune.trials)]
-    rates = {float(f"{low * math.exp(place * math.log(high / low)):.4g}") for place in places}
+        positions = [draws.random() for _ in range(tune.trials)]
+    rates = {float(f"{low * math.exp(position * math.log(high / low)):.4g}") for position in positions}
     return sorted(rates)
 
 
 def default_range(optimizer: Component) -> tuple[float, float]:
-    """The range of its entry; of the optimizer inside, where that one takes the outer's rate.
+    """Return the lowest and highest rate of its entry, or of the optimizer inside if that one takes the outer's rate.
 
-    Raises UsageError where the entry, one of a plugin, has none.
+    Raises:
+        UsageError: The entry, one of a plugin, has no range.
     """
     traits = registry.optimizers[optimizer.name].traits
     inner = next((component for _, component in optimizer.within()), None)
@@ -48,11 +49,18 @@ def default_range(optimizer: Component) -> tuple[float, float]:
 
 
 def choose(trials: Sequence[tuple[float, Sequence[Mapping[str, float] | None]]], by: str) -> dict[str, Any] | None:
-    """The best of the trials: the rate, what each was worth, and whether the best lies at the edge of the range.
+    """Return the best of the trials: the rate, what each was worth, and whether the best lies at the edge of the range.
 
-    `trials` are a rate and the validation measures of its seeds, None where a training diverged, which rules the rate
-    out. With `by` "accuracy" the highest mean accuracy (or r2) counts and the lower mean loss among equals, with "loss"
-    the lowest mean loss; at last the smaller rate. None where every rate is ruled out.
+    With `by` "accuracy" the highest mean accuracy (or r2) counts, and the lower mean loss among equals; with "loss" the
+    lowest mean loss; at last the smaller rate.
+
+    Args:
+        trials: A rate each, with the validation measures of its seeds; None where a training diverged, which rules the
+            rate out.
+        by: "accuracy" or "loss".
+
+    Returns:
+        The choice, or None if every rate is ruled out.
     """
     rows, best = [], None
     for rate, measures in sorted(trials, key=lambda trial: trial[0]):

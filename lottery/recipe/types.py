@@ -1,4 +1,4 @@
-"""What the sections of a recipe are made of: the kinds of their values, and what all of them have in common."""
+"""Types of the values in a recipe's sections, and the smaller sections inside others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lottery.values import Component, Duration
 
 
 def listed(value: object) -> object:
-    """One value stands for a list of one."""
+    """Return a list as it is, and one value as a list of one."""
     return value if isinstance(value, (list, tuple)) else [value]
 
 
@@ -40,11 +40,13 @@ Metrics = Annotated[tuple[Metric, ...], BeforeValidator(listed, json_schema_inpu
 
 
 class Section(BaseModel):
+    """A mapping of a recipe: no keys but its own, and never changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 def _switch(value: object) -> object:
-    """`true` stands for a section of defaults, `false` for none."""
+    """Return `true` as a section of defaults, and `false` as none."""
     return ({} if value else None) if isinstance(value, bool) else value
 
 
@@ -59,15 +61,17 @@ _Ratio = Annotated[float, Field(strict=True, ge=0.01, le=100)]
 
 
 class ResizedCropSpec(Section):
-    """Random windows of images in their files: their share of the area, their width over height (Szegedy 2015)."""
+    """Random windows of images in their files: their share of the area, and width over height (Szegedy et al. 2015)."""
 
     scale: Annotated[tuple[_Area, _Area], AfterValidator(_rising)] = (0.08, 1.0)
     ratio: Annotated[tuple[_Ratio, _Ratio], AfterValidator(_rising)] = (3 / 4, 4 / 3)
 
 
 class AugmentSpec(Section):
-    """Random changes of each training image: a crop after padding by `crop` pixels, or a window of the image in its
-    file, scaled to the size of the others; a horizontal flip.
+    """Random changes of each training image.
+
+    `crop` is a crop after padding by so many pixels, `random_resized_crop` a window of the image in its file, scaled to
+    the size of the others, `flip` a horizontal flip.
     """
 
     crop: Annotated[int, Field(strict=True, ge=0, le=256)] = 0
@@ -78,21 +82,22 @@ class AugmentSpec(Section):
 
 
 class RewindSpec(Section):
-    """Where a trunk's tickets go back to, and what goes back: weights and all, the learning rate only, nothing."""
+    """A point that tickets go back to, and what goes back: `weights` (and all else), `lr` alone, or nothing."""
 
     to: Point
     mode: Literal["weights", "lr", "finetune"] = "weights"
 
 
 class FinetuneSpec(Section):
-    """At which learning rate `mode: finetune` trains throughout, as a share of the highest: where it is not given, at
-    the schedule's last.
+    """The learning rate at which `mode: finetune` trains throughout, as a share of the highest.
+
+    Without this section it is the schedule's last.
     """
 
     rate: Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
-class Entry(Section):
+class EntrySection(Section):
     """A section that names an entry of a catalogue; the keys that are not its own are the entry's arguments."""
 
     model_config = ConfigDict(extra="allow")
@@ -101,7 +106,7 @@ class Entry(Section):
 
     @property
     def component(self) -> Component:
-        """The entry and its arguments."""
+        """The entry with its arguments."""
         return Component(self.name, dict(self.model_extra or {}))
 
 
@@ -135,7 +140,7 @@ class ClaimSpec(Section):
 
 
 class ReplicatesSpec(Section):
-    """What of the literature the recipe sets out to see again, for `lottery replicate`."""
+    """The claims of a paper that the recipe sets out to see again, for `lottery replicate`."""
 
     source: Annotated[str, Field(min_length=1)]
     needs_gpu: Flag = False

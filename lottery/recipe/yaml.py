@@ -40,7 +40,7 @@ _WORDS = {
 
 
 class Place(NamedTuple):
-    """(line, column) of a value and of the key it belongs to, both from 1; equal for list items and the root."""
+    """Line and column, from 1, of a value and of its key; the same for list items and the root."""
 
     value: tuple[int, int]
     key: tuple[int, int]
@@ -48,38 +48,47 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """The plain value of a document and where each part of it stands."""
+    """The plain value of a document, and where each part of it stands."""
 
     value: Any
     places: Mapping[Path, Place]
 
 
 def parse(source: str | bytes, name: str) -> Document:
-    """Read one document. Raises RecipeError, a line `name:line:column: key: message` for each problem."""
+    """Read one document.
+
+    Raises:
+        RecipeError: With a line `name:line:column: key: message` for each problem.
+    """
     return _Reader(lambda line, column: f"{name}:{line}:{column}").document(source)
 
 
 def parse_value(text: str, name: str, path: Path = ()) -> Document:
-    """Read a value given on a command line for `path`, empty for null.
+    """Read a value given on a command line for `path`; an empty text is null.
 
-    Raises RecipeError with lines `name: key: message`.
+    Raises:
+        RecipeError: With a line `name: key: message` for each problem.
     """
     return _Reader(lambda line, column: name, path).document(text or "~")
 
 
 def dotted(path: Path) -> str:
-    """`train.optimizer.0.lr`: the path as `--set` takes it; `recipe` for the root."""
+    """Return a path as `--set` takes it, such as `train.optimizer.0.lr`; `recipe` for the root."""
     return ".".join(_legible(str(key), quoted=r"[\s:'\"]|^$") for key in path) or "recipe"
 
 
 def _legible(text: str, most: int = 40, quoted: str = r"^$") -> str:
-    """The text as a terminal can show it, in quotes where it has to be or where `quoted` is found in it."""
+    """Return the text as a terminal can show it, in quotes if it has to be or if `quoted` is found in it."""
     text = text if len(text) <= most else text[: most - 3] + "..."
     return text if text.isprintable() and not re.search(quoted, text) else ascii(text)
 
 
 class _Reader:
-    """Builds the value from the parser's events, so that nothing larger than the limits is ever held."""
+    """Builds the value from the parser's events, so that nothing larger than the limits is ever held.
+
+    Not from `yaml.compose`: its nodes exist only when the whole document has been read, and keep neither aliases and
+    anchors nor which tags were written, each of which is refused at its place.
+    """
 
     def __init__(self, locate: _Locate, base: Path = ()):
         self.locate = locate
@@ -89,6 +98,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def document(self, source: str | bytes) -> Document:
+        """Return the only document of a source; problems are collected and raised at its end."""
         self.events = self._events(self._text(source))
         next(self.events)  # the stream's start
         start = next(self.events)
@@ -207,9 +217,10 @@ class _Reader:
 
 
 def scalar(text: str) -> bool | int | float | str | None:
-    """What an unquoted scalar means: null, true or false, a decimal number, else text.
+    """Return the meaning of an unquoted scalar: null, true or false, a decimal number, else text.
 
-    Raises ValueError for numbers that are not finite or have too many digits.
+    Raises:
+        ValueError: A number is not finite or has too many digits.
     """
     if text in _WORDS:
         return _WORDS[text]
@@ -232,7 +243,7 @@ def _place(event: Any) -> tuple[int, int]:
 
 
 def _end_of(text: str) -> tuple[int, int]:
-    """(line, column) of the character that would follow the text."""
+    """Return line and column, from 1, of the character that would follow the text."""
     lines = _LINE_BREAK.split(text)
     return len(lines), len(lines[-1]) + 1
 
@@ -243,13 +254,19 @@ class _Written(NamedTuple):
 
 
 class Draft:
-    """A document that `--set` may still change; knows where each value was written, and collects what is wrong.
-
-    `short` has the key that a text stands for where a path (without indices) may hold a text or a mapping.
-    Raises RecipeError where the document is no mapping.
-    """
+    """A document that `--set` may still change; it knows where each value was written, and collects what is wrong."""
 
     def __init__(self, document: Document, name: str, short: Mapping[Path, str]):
+        """Take a document over.
+
+        Args:
+            document: The document as it was read.
+            name: What messages call it.
+            short: For a path without indices at which a text may stand for a mapping, the key of that text.
+
+        Raises:
+            RecipeError: The document is no mapping.
+        """
         if not isinstance(document.value, dict):
             raise RecipeError([f"{name}:1:1: recipe: write keys and values, such as `name: my-recipe`"])
         self.data: dict[str, Any] = document.value
@@ -262,7 +279,7 @@ class Draft:
         self._overrides = 0
 
     def set(self, override: str) -> None:
-        """Apply `a.b=value`: a list item by its index, `{name: x}` in place of `x` where a key is given to a name."""
+        """Apply `a.b=value`: a list item by its index; a name becomes `{name: x}` if a key is given to it."""
         self._overrides += 1
         here = _Written((1, self._overrides, 0), f"--set {_legible(override, 60)}")
         name, equals, value = override.partition("=")
@@ -308,7 +325,7 @@ class Draft:
             self._problems.append((place, " ".join(f"{place.text}: {dotted(known)}: {message}".splitlines())))
 
     def problems(self) -> list[str]:
-        """A line for each problem in the order of the file, then of the overrides; the first hundred."""
+        """Return a line for each problem in the order of the file, then of the overrides; the first hundred."""
         lines = list(dict.fromkeys(line for place, line in sorted(self._problems)))
         rest = len(lines) - MOST_PROBLEMS
         more = [f"{self._written[()].text}: recipe: {rest} more problems; mend these first"] if rest > 0 else []
@@ -316,7 +333,11 @@ class Draft:
 
 
 def _key_in(holder: Any, step: str, path: Path) -> str | int:
-    """The key or index that a step of a `--set` path means. Raises ValueError where there is none."""
+    """Return the key or index that a step of a `--set` path means.
+
+    Raises:
+        ValueError: There is none.
+    """
     if isinstance(holder, dict):
         return step
     if not isinstance(holder, list):

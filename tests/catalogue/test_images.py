@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from lottery.catalogue.datasets import _images
-from lottery.catalogue.datasets._pixels import Rule, pixels
+from lottery.catalogue.datasets._pixels import ColourRule, pixels
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import DataError
 from lottery.registry import datasets
@@ -61,7 +61,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def whole(file: Path, **rule: Any) -> np.ndarray:
     """The image at its own size, which must be square."""
-    return pixels(file, Image.open(file).height, rule=Rule(**rule))
+    return pixels(file, Image.open(file).height, rule=ColourRule(**rule))
 
 
 def exif_of(orientation: int) -> Image.Exif:

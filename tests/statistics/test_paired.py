@@ -45,6 +45,18 @@ def test_flipping_signs_is_the_paired_permutation_test(values: list[float], alte
     assert paired.sign_flip(values, alternative) == pytest.approx(expected)
 
 
+def test_flips_that_change_nothing_of_a_sum_of_counts_count_as_ties() -> None:
+    """Accuracies are counts of 10,000 examples, whose differences are rounded; the counts themselves are exact."""
+    draws = np.random.default_rng(0)
+    for _ in range(200):
+        ticket, dense = draws.integers(9000, 9020, (2, int(draws.integers(4, 9))))
+        counts = (ticket - dense).tolist()
+        signs = itertools.product((1, -1), repeat=len(counts))
+        sums = [sum(sign * count for sign, count in zip(flip, counts, strict=True)) for flip in signs]
+        expected = sum(each >= sum(counts) for each in sums) / len(sums)
+        assert paired.sign_flip((ticket / 10_000 - dense / 10_000).tolist()) == expected
+
+
 def test_many_pairs_are_flipped_by_chance_and_never_to_a_p_of_zero() -> None:
     values = list(DRAWS.normal(3.0, 1.0, 30))
     assert paired.sign_flip(values) == 1 / (paired.DRAWS + 1)

@@ -14,7 +14,7 @@ from lottery.pruning.mask import Mask
 
 
 class Bernoulli(nn.Module):
-    """Each weight is there with the probability sigmoid(score) (Zhou et al. 2019, section 5).
+    """A mask in which each weight is there with the probability sigmoid(score) (Zhou et al. 2019, section 5).
 
     In training mode a mask is drawn for each forward pass, from the process-wide generator as dropout is; the gradient
     goes to the probability as if the mask were it. In evaluation mode a weight is there where its probability is above
@@ -35,10 +35,11 @@ class Bernoulli(nn.Module):
         self.register_buffer("thresholds", every, persistent=False)  # the branch's generator draws them again
 
     def mask(self) -> Tensor:
-        """Which weights are there in evaluation mode."""
+        """Return the mask of evaluation mode: a bool tensor of the weight's shape, True for weights that are there."""
         return self.scores.sigmoid() > self.threshold
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight under a drawn mask in training mode, under that of `mask` in evaluation mode."""
         if not self.training:
             return self._scaled(weight, self.mask().to(weight.dtype))
         probability = self.scores.sigmoid()
@@ -53,7 +54,7 @@ class Bernoulli(nn.Module):
 
 
 class EdgePopup(nn.Module):
-    """The weights with the `count` largest absolute scores are there (Ramanujan et al. 2020).
+    """A mask in which the weights with the `count` largest absolute scores are there (Ramanujan et al. 2020).
 
     The gradient goes straight through the choice to the absolute score.
     """
@@ -64,12 +65,13 @@ class EdgePopup(nn.Module):
         self.count = count
 
     def mask(self) -> Tensor:
-        """Which weights are there."""
+        """Return the mask: a bool tensor of the weight's shape, True for weights that are there."""
         size = self.scores.detach().abs().flatten()
         chosen = size.topk(self.count, sorted=False).indices
         return torch.zeros_like(size, dtype=torch.bool).index_fill_(0, chosen, True).view_as(self.scores)
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight under the mask."""
         size = self.scores.abs()
         there = self.mask().to(size.dtype) + (size - size.detach())  # in this order the mask stays 0 and 1 to the bit
         return weight * there
@@ -89,7 +91,7 @@ def learn_masks(model: nn.Module, make: Callable[[str, Tensor], nn.Module]) -> N
 
 
 def drawn(model: nn.Module) -> Iterator[None]:
-    """The networks that a model with learned masks is evaluated as, one after the other: a mask of each draw.
+    """Yield, one after the other, the networks that a model with learned masks is evaluated as: a mask of each draw.
 
     Between two of them, and after the last, whatever holds for one network only (statistics of batch normalization) is
     to be made anew. The last to be there is that of the first draw again.
@@ -108,8 +110,9 @@ def drawn(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def masks(model: nn.Module) -> list[Mask]:
-    """The masks that were learned, one for each draw, by layer: read from the scores, so that weights that are 0 count
-    as kept where the mask keeps them.
+    """Return the masks that were learned, one for each draw, by layer.
+
+    They are read from the scores, so that weights that are 0 count as kept if the mask keeps them.
     """
     learned = {
         f"{path.partition('.parametrizations.')[0]}.weight": module
@@ -120,7 +123,7 @@ def masks(model: nn.Module) -> list[Mask]:
 
 
 def kaiming_scores(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform within 1/sqrt(fan_in), as the authors of edge-popup start; drawn on the CPU."""
+    """Return scores uniform within 1 / sqrt(fan_in), as the authors of edge-popup start; drawn on the CPU."""
     scores = torch.empty(weight.shape)
     nn.init.kaiming_uniform_(scores, a=math.sqrt(5), generator=generator)
     return scores

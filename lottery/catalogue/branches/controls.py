@@ -39,7 +39,7 @@ def reinit(level: Level, generator: torch.Generator) -> Start:
 
 
 def _of_the_mask(mask: str) -> dict[str, Any]:
-    """Origins of a control that has another mask than the ticket, by its key `weights`."""
+    """Return the origins of a control that has another mask than the ticket, by its key `weights`."""
     return {"mode": in_the_mode(mask, DENSE), "rewound": at_the_point(mask)}
 
 
@@ -275,21 +275,21 @@ def longer_dense(level: Level, generator: torch.Generator) -> Start:
 
 
 def sign_of(weight: torch.Tensor) -> torch.Tensor:
-    """1 or -1 of the weight's shape; 1 for a zero, so that no weight is lost."""
+    """Return 1 or -1 by the weight's sign, of its shape; 1 for a zero, so that no weight is lost."""
     import torch
 
     return torch.where(weight < 0, -1.0, 1.0)
 
 
 def signed_constant(level: Level, magnitude: float) -> Weights:
-    """The rewound weights, each prunable one replaced by its sign times its layer's standard deviation."""
+    """Return the rewound weights, each prunable one replaced by its sign times its layer's standard deviation."""
     original = level.rewound.weights
     constants = {name: sign_of(original[name]) * original[name].std(correction=0) * magnitude for name in level.mask}
     return {**original, **constants}
 
 
 def _under(level: Level, mask: Mask, weights: Kept) -> Start:
-    """Weights of the dense network under another mask: at the rewind point, or as the mode of rewinding has them.
+    """Return the start of dense weights under another mask: at the rewind point, or as the mode of rewinding has them.
 
     Never those of a pruned network: where another mask lets a pruned weight live it would start as 0.
     """
@@ -301,20 +301,20 @@ def _under(level: Level, mask: Mask, weights: Kept) -> Start:
 
 
 def anew(level: Level, mask: Mask, weights: Weights) -> Start:
-    """A training from step 0 on weights that no optimizer has seen."""
+    """Return a start from step 0 with weights that no optimizer has seen."""
     start = level.rewound
     return replace(start, weights=weights, mask=mask, spec=replace(start.spec, first=0), optimizer_state=None)
 
 
 def _size(level: Level, model: Component) -> int:
-    """Number of parameters; the weights are drawn and thrown away."""
+    """Return the number of parameters of a model; its weights are drawn and thrown away."""
     import torch
 
     return sum(p.numel() for p in level.network(model, torch.Generator().manual_seed(0)).parameters())
 
 
 def _nearest(level: Level, wanted: int) -> Component:
-    """The model scaled so that its number of parameters is nearest to the one wanted, by bisection."""
+    """Return the model scaled by bisection so that its number of parameters is nearest to the one wanted."""
     from lottery.registry import models
 
     entry = models[level.model.name]

@@ -1,4 +1,4 @@
-"""Supermasks: what a mask alone can do, on weights that are never trained."""
+"""Supermasks: the accuracy of a mask alone, on weights that are never trained."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def edge_popup(
 
 
 def _kaiming_constant(level: Level, magnitude: float) -> Weights:
-    """The rewound weights, each prunable one replaced by its sign times sqrt(2 / fan_in)."""
+    """Return the rewound weights, each prunable one replaced by its sign times sqrt(2 / fan_in)."""
     from torch import nn
 
     original = level.rewound.weights
@@ -146,7 +146,7 @@ def _frozen(level: Level, weights: str, magnitude: float) -> Weights:
 def _molded(
     level: Level, weights: Weights, make: Callable[[str, Tensor], nn.Module], optimizer: Component | None
 ) -> Start:
-    """A full training, from step 0, of the scores that `make` puts on each layer."""
+    """Return a full training, from step 0, of the scores that `make` puts on each layer."""
     from lottery.catalogue.branches._learned import learn_masks
     from lottery.pruning.mask import Mask
 

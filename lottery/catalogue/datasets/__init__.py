@@ -1,1 +1,5 @@
-"""Datasets: one function adds one; `f(root, **args) -> lottery.data.splits.Splits`."""
+"""Data sets: training and test examples as tensors.
+
+To add one, write `f(root, *, ...) -> Splits` in a module here, decorated with `@datasets.register(name, source=...)`:
+`root` is the folder of data sets, `Splits` that of `lottery.data.splits`.
+"""

@@ -1,4 +1,4 @@
-"""A folder of images with a folder for each class: which files belong to which class, and what is missing."""
+"""A folder of images with a folder for each class: which files belong to which class, and which are missing."""
 
 from __future__ import annotations
 
@@ -18,45 +18,47 @@ NAMED = 5  # classes that a message lists
 
 @dataclass(frozen=True)
 class Part:
-    """The files of train/ or test/, sorted by class and name, and the class of each."""
+    """Files of train/ or test/, sorted by class and name, with the class of each."""
 
     files: list[Path]
     labels: list[int]
 
 
-def scan(place: Path) -> tuple[int, Part, Part]:
-    """Number of classes, training and test files; classes are those of train/, numbered by sorted name.
+def scan(folder: Path) -> tuple[int, Part, Part]:
+    """Return the number of classes and the training and test files; classes are those of train/, by sorted name.
 
     A warning says which classes have no test images, and which files are left out.
-    Raises DataError naming a class without training images, and what else is missing.
+
+    Raises:
+        DataError: A class has no training images, or something else is missing; the message names it.
     """
     other: Counter[str] = Counter()
-    names = {part: _classes(place / part, other) for part in ("train", "test")}
-    found = {part: {name: _images(place / part / name, other) for name in names[part]} for part in names}
+    names = {part: _classes(folder / part, other) for part in ("train", "test")}
+    found = {part: {name: _images(folder / part / name, other) for name in names[part]} for part in names}
     train, test = found["train"], {name: files for name, files in found["test"].items() if files}
     for name, files in train.items():
         if not files:
-            raise DataError(f"{place / 'train' / name}: no images; image_folder takes {', '.join(SUFFIXES)}")
+            raise DataError(f"{folder / 'train' / name}: no images; image_folder takes {', '.join(SUFFIXES)}")
     if unknown := test.keys() - train.keys():
         raise DataError(
-            f"{place}: test/ has images of {_listed(unknown)}, train/ has none; each folder in test/ is a class that "
+            f"{folder}: test/ has images of {_listed(unknown)}, train/ has none; each folder in test/ is a class that "
             "train/ must have as well: put training images there, or take these away"
         )
     if not test:
-        raise DataError(f"{place / 'test'}: no images; image_folder looks for them in test/<class>/")
+        raise DataError(f"{folder / 'test'}: no images; image_folder looks for them in test/<class>/")
     if missing := train.keys() - test.keys():
         logging.getLogger("lottery").warning(
-            "%s: no test images of %s: test accuracy says nothing of them", place, _listed(missing)
+            "%s: no test images of %s: test accuracy says nothing of them", folder, _listed(missing)
         )
     if other:
         kinds = ", ".join(f"{count} {kind}" for kind, count in other.most_common())
-        logging.getLogger("lottery").warning("%s: left out, since they are no images of a class: %s", place, kinds)
+        logging.getLogger("lottery").warning("%s: left out, since they are no images of a class: %s", folder, kinds)
     classes = list(train)
-    return len(classes), _part(place / "train", train, classes), _part(place / "test", test, classes)
+    return len(classes), _part(folder / "train", train, classes), _part(folder / "test", test, classes)
 
 
 def _classes(folder: Path, other: Counter[str]) -> list[str]:
-    """Names of the folders, sorted; images beside them are counted."""
+    """Return the names of the folders, sorted; images beside them are counted in `other`."""
     try:
         visible = {entry.name: entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith(".")}
     except OSError as error:
@@ -74,14 +76,14 @@ def _classes(folder: Path, other: Counter[str]) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """`class a`, or `classes a, b and 7 more`."""
+    """Return `class a`, or `classes a, b and 7 more`."""
     ordered = sorted(names)
     more = f" and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
     return f"class{'es' if len(ordered) > 1 else ''} {', '.join(ordered[:NAMED])}{more}"
 
 
 def _images(folder: Path, other: Counter[str]) -> list[str]:
-    """Paths of the images inside a class's folder and the folders in it, sorted; other files are counted by suffix."""
+    """Return the images in a class's folder and the folders in it, sorted; `other` counts other files by suffix."""
     found = []
     for path in _walk(folder, PurePosixPath(), ()):
         if path.name.lower().endswith(SUFFIXES):
@@ -92,7 +94,7 @@ def _images(folder: Path, other: Counter[str]) -> list[str]:
 
 
 def _walk(root: Path, inside: PurePosixPath, above: tuple[str, ...]) -> Iterator[PurePosixPath]:
-    """Every file below `root / inside`, relative to the root; names that begin with a dot are hidden."""
+    """Yield every file below `root / inside`, relative to the root; names that begin with a dot are hidden."""
     folder = root / inside
     real = os.path.realpath(folder)
     if real in above:

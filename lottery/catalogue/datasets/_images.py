@@ -1,4 +1,4 @@
-"""Decodes a folder of images once and keeps the result, under the hash of all that went into it."""
+"""Folders of images, decoded once: the result is kept under the hash of all that went into it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lottery.catalogue.datasets._folders import scan
-from lottery.catalogue.datasets._pixels import DECODER, Rule, orientation, pixels
+from lottery.catalogue.datasets._pixels import DECODER, ColourRule, orientation, pixels
 from lottery.data.splits import Splits
 from lottery.data.streaming import Files
 from lottery.errors import DataError, MachineError, UsageError
@@ -36,7 +36,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Images:
-    """Decoded images uint8 (n, size, size, 3), labels int64 (n,)."""
+    """Decoded images, uint8 (n, size, size, 3), with labels, int64 (n,)."""
 
     train_x: Tensor
     train_y: Tensor
@@ -45,72 +45,81 @@ class Images:
     classes: int
 
     def splits(self) -> Splits:
-        """The same images as (n, 3, size, size), without a copy."""
+        """Return the same images as (n, 3, size, size), without a copy."""
         train_x, test_x = self.train_x.permute(0, 3, 1, 2), self.test_x.permute(0, 3, 1, 2)
         return Splits(train_x, self.train_y, test_x, self.test_y, self.classes)
 
 
-def read(root: Path, place: Path, size: int, resize: int | None, rule: Rule) -> Splits:
-    """All images of a folder, from the cache in `root` where that has them.
+def read(root: Path, folder: Path, size: int, resize: int | None, rule: ColourRule) -> Splits:
+    """Return all images of a folder, from the cache in `root` if that has them.
 
-    Raises DataError for what `scan` and `pixels` find, naming the file or the class.
+    Raises:
+        DataError: What `scan` and `pixels` find; the message names the file or the class.
     """
-    classes, train, test = scan(place)
+    classes, train, test = scan(folder)
     files = [*train.files, *test.files]
-    hashes = hashes_of(files, place)
-    _look_for_leaks(train.files, test.files, hashes, place)
-    cache = root / ".cache" / f"image_folder-{_key(place, files, hashes, view(size, resize, rule))}.safetensors"
+    hashes = hashes_of(files, folder)
+    _look_for_leaks(train.files, test.files, hashes, folder)
+    cache = root / ".cache" / f"image_folder-{_key(folder, files, hashes, view(size, resize, rule))}.safetensors"
     images = _cached(cache, classes)
     if images is None:
-        train_x, test_x = (_decoded(part.files, place, size, resize, rule) for part in (train, test))
+        train_x, test_x = (_decoded(part.files, folder, size, resize, rule) for part in (train, test))
         train_y, test_y = (torch.tensor(part.labels) for part in (train, test))
         images = Images(train_x, train_y, test_x, test_y, classes)
         _keep(images, cache)
-    return replace(images.splits(), content=together(files, hashes, place) if resize is not None else "")
+    return replace(images.splits(), content=together(files, hashes, folder) if resize is not None else "")
 
 
-def view(size: int, resize: int | None, rule: Rule) -> str:
-    """What images are brought to and how they are seen, for the name of a cache."""
+def view(size: int, resize: int | None, rule: ColourRule) -> str:
+    """Return what images are brought to and how they are seen, as a part of the name of a cache."""
     said = {"resize": resize, "transparent": rule.transparent, "bits": rule.bits}
     return " ".join([f"size {size}", *(f"{name} {value}" for name, value in said.items() if value is not None)])
 
 
-def hashes_of(files: Sequence[Path], place: Path) -> list[str]:
-    """sha256 (hex) of each file of the folder. Raises DataError for one that cannot be read."""
-    return parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files, place, "hashed")
+def hashes_of(files: Sequence[Path], folder: Path) -> list[str]:
+    """Return the sha256 (hex) of each file of the folder.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    return parallel(lambda file: hashlib.sha256(_bytes(file)).hexdigest(), files, folder, "hashed")
 
 
-def together(files: Sequence[Path], hashes: Sequence[str], place: Path) -> str:
-    """One hash of the files in their order, whatever their names.
+def together(files: Sequence[Path], hashes: Sequence[str], folder: Path) -> str:
+    """Return one hash of the files in their order, whatever their names.
 
     A file that is turned upright is marked: the same bytes once stood for the image as it lies.
     """
-    turned = parallel(orientation, files, place, "looked at")
+    turned = parallel(orientation, files, folder, "looked at")
     marked = [each if way == 1 else f"{each} turned {way}" for each, way in zip(hashes, turned, strict=True)]
     return hashlib.sha256("\n".join(marked).encode()).hexdigest()
 
 
-def _look_for_leaks(train: Sequence[Path], test: Sequence[Path], hashes: Sequence[str], place: Path) -> None:
-    """Say it where files of test/ are in train/ as well, to the byte."""
+def _look_for_leaks(train: Sequence[Path], test: Sequence[Path], hashes: Sequence[str], folder: Path) -> None:
+    """Warn of files of test/ that are in train/ as well, to the byte."""
     learned = set(hashes[: len(train)])
     leaks = [file for file, each in zip(test, hashes[len(train) :], strict=True) if each in learned]
     if leaks:
         logging.getLogger("lottery").warning(
             "%s: %d of %d test images are training images too, %s is one: test accuracy is too high",
-            *(place, len(leaks), len(test), leaks[0].relative_to(place)),
+            *(folder, len(leaks), len(test), leaks[0].relative_to(folder)),
         )
 
 
-def normalized(splits: Splits, place: Path, mean: Values | None, std: Values | None) -> Splits:
-    """With mean and std, those of the training images where none are given. Raises DataError for a std of 0."""
+def normalized(splits: Splits, folder: Path, mean: Values | None, std: Values | None) -> Splits:
+    """Return splits with mean and std, those of the training images if none are given.
+
+    Raises:
+        DataError: The std of a channel is 0.
+    """
     own_mean, own_std = _statistics(splits.train_x) if mean is None or std is None else ((), ())
     if std is None and not all(own_std):
-        raise DataError(f"{place}: the training images have std {own_std}; give another under data.std")
+        raise DataError(f"{folder}: the training images have std {own_std}; give another under data.std")
     return replace(splits, mean=mean or own_mean, std=std or own_std)
 
 
 def _statistics(images: Tensor | Files) -> tuple[Values, Values]:
-    """Mean and std of each channel of images (n, channels, h, w) in [0, 1], from exact counts of the 256 values."""
+    """Return mean and std of each channel of images (n, channels, h, w) in [0, 1], from exact counts of 256 values."""
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
     for part in images.split(1000):
         for channel in range(len(counts)):
@@ -122,11 +131,11 @@ def _statistics(images: Tensor | Files) -> tuple[Values, Values]:
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
-def _key(place: Path, files: Sequence[Path], hashes: Sequence[str], view: str) -> str:
-    """16 hex digits that stand for names and bytes of all files, what they are brought to and the decoder."""
+def _key(folder: Path, files: Sequence[Path], hashes: Sequence[str], view: str) -> str:
+    """Return 16 hex digits for names and bytes of all files, for what they are brought to, and for the decoder."""
     digest = hashlib.sha256(f"{DECODER} {view}\n".encode())
     for file, content in zip(files, hashes, strict=True):
-        digest.update(f"{content} {file.relative_to(place).as_posix()}\n".encode(errors="surrogateescape"))
+        digest.update(f"{content} {file.relative_to(folder).as_posix()}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -137,19 +146,26 @@ def _bytes(file: Path) -> bytes:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _decoded(files: Sequence[Path], place: Path, size: int, resize: int | None, rule: Rule) -> Tensor:
+def _decoded(files: Sequence[Path], folder: Path, size: int, resize: int | None, rule: ColourRule) -> Tensor:
     images = np.empty((len(files), size, size, 3), dtype=np.uint8)
 
     def decode(index: int) -> None:
         images[index] = pixels(files[index], size, resize, rule=rule)
 
-    parallel(decode, range(len(files)), place, "decoded")
+    parallel(decode, range(len(files)), folder, "decoded")
     return torch.from_numpy(images)
 
 
-def parallel(function: Callable[[A], B], items: Sequence[A], place: Path, doing: str) -> list[B]:
-    """The function of each image of a folder, in many threads: reading and decoding let the others run. A line now and
-    then of how far it is.
+def parallel(function: Callable[[A], B], items: Sequence[A], folder: Path, doing: str) -> list[B]:
+    """Return the results of a function of each image of a folder, run in many threads.
+
+    Reading and decoding let other threads run. A line now and then tells how far it is.
+
+    Args:
+        function: Called with each item.
+        items: Images, or their numbers.
+        folder: Folder that the lines name.
+        doing: Word for what is done, in these lines.
     """
     workers = os.cpu_count() or 1
     some = max(1, min(MOST_OF_A_THREAD, -(-len(items) // (4 * workers))))
@@ -159,12 +175,12 @@ def parallel(function: Callable[[A], B], items: Sequence[A], place: Path, doing:
         return len(part), [function(item) for item in part]
 
     with ThreadPoolExecutor(workers) as pool:
-        done = told(pool.map(all_of, parts), place, len(items), doing)
+        done = told(pool.map(all_of, parts), folder, len(items), doing)
         return [result for results in done for result in results]
 
 
 def _cached(cache: Path, classes: int) -> Images | None:
-    """What the cache has; None where it has nothing, or something damaged, which is made anew."""
+    """Return the cached images; None if there are none, or damaged ones, which are made anew."""
     if not cache.is_file():
         return None
     try:
@@ -181,7 +197,7 @@ def _cached(cache: Path, classes: int) -> Images | None:
 
 
 def _keep(images: Images, cache: Path) -> None:
-    """Write the cache, whole or not at all; where that cannot be, go on without."""
+    """Write the cache, whole or not at all; if it cannot be written, go on without."""
     tensors: dict[str, Tensor] = {name: getattr(images, name) for name in TENSORS}
     try:
         write.make_folder(cache.parent)

@@ -31,28 +31,33 @@ _TURNED = {  # what brings an image of this orientation upright (EXIF 2.3, secti
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What a recipe says of images that do not say themselves how they are to be seen.
+class ColourRule:
+    """Keys of a recipe on images that do not say themselves how they are to be seen.
 
-    transparent: the colour behind transparent pixels. bits: how many bits of deeper grey images are used, so that
-    2^bits - 1 is white. None of either: such images are refused.
+    Such images are refused where the key is None.
+
+    Attributes:
+        transparent: Colour behind transparent pixels.
+        bits: Number of bits of deeper grey images that are used, so that 2^bits - 1 is white.
     """
 
     transparent: Literal["black", "white"] | None = None
     bits: int | None = None
 
 
-AS_THEY_ARE = Rule()
+AS_THEY_ARE = ColourRule()
 
 
 def pixels(
-    file: Path, size: int, resize: int | None = None, window: Window | None = None, *, rule: Rule = AS_THEY_ARE
+    file: Path, size: int, resize: int | None = None, window: Window | None = None, *, rule: ColourRule = AS_THEY_ARE
 ) -> NDArray[np.uint8]:
-    """The image as (size, size, 3): one of another size is scaled to cover the square and cut at its centre.
+    """Return the image as (size, size, 3), scaled to cover the square if it has another size, and cut at its centre.
 
     With `window` that part of it is scaled to the square instead; with `resize` its short side is scaled to so many
     pixels, and the square cut at the centre: both to the pixels of torchvision's resized_crop, Resize and CenterCrop.
-    Raises DataError where it cannot be read, or how it is to be seen is not known.
+
+    Raises:
+        DataError: It cannot be read, or how it is to be seen is not known.
     """
     image = _opened(file, rule)
     if window is not None:
@@ -66,7 +71,7 @@ def pixels(
 
 
 def orientation(file: Path | BinaryIO) -> int:
-    """The orientation that a file's EXIF data name, from 1 (upright) to 8; 1 where there are none that can be read."""
+    """Return the orientation in a file's EXIF data, from 1 (upright) to 8; 1 if there is none that can be read."""
     try:
         with Image.open(file, formats=FORMATS) as opened:
             return _orientation(opened)
@@ -82,8 +87,8 @@ def _orientation(image: Image.Image) -> int:
     return found if found in _TURNED else 1
 
 
-def _opened(file: Path, rule: Rule) -> Image.Image:
-    """The image in RGB, upright."""
+def _opened(file: Path, rule: ColourRule) -> Image.Image:
+    """Return the image in RGB, upright."""
     try:
         with Image.open(file, formats=FORMATS) as opened:
             # a camera's second picture (MPO) is a preview, or the other eye's; the first is the photograph
@@ -104,8 +109,8 @@ def _opened(file: Path, rule: Rule) -> Image.Image:
     return image.transpose(turned) if turned is not None else image
 
 
-def _grey(image: Image.Image, file: Path, rule: Rule) -> Image.Image:
-    """A grey image of more than 8 bits, its values spread over 0 to 255 and rounded; no two values lie halfway."""
+def _grey(image: Image.Image, file: Path, rule: ColourRule) -> Image.Image:
+    """Return a grey image of more than 8 bits with its values spread over 0 to 255 and rounded; none lies halfway."""
     values = np.asarray(image).astype(np.int64)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= 2**16:
@@ -123,8 +128,8 @@ def _grey(image: Image.Image, file: Path, rule: Rule) -> Image.Image:
     return Image.fromarray(((values * 510 + white) // (2 * white)).astype(np.uint8))
 
 
-def _colours(image: Image.Image, file: Path, rule: Rule) -> Image.Image:
-    """The image in RGB: a grey value three times, CMYK by Pillow's formula, without transparency."""
+def _colours(image: Image.Image, file: Path, rule: ColourRule) -> Image.Image:
+    """Return the image in RGB: a grey value three times, CMYK by Pillow's formula, without transparency."""
     if image.mode == "F":
         raise DataError(f"{file}: pixels are real numbers, and which of them is white is not known; write 8 or 16 bits")
     if image.has_transparency_data:

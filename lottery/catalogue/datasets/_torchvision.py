@@ -1,4 +1,4 @@
-"""Reads whole data sets through torchvision: all images at once, one line on what went wrong."""
+"""Data sets that torchvision reads whole, and downloads; one line on what went wrong."""
 
 from __future__ import annotations
 
@@ -26,9 +26,19 @@ NETWORK_SECONDS = 15.0  # how long a silent server is waited for
 def read(
     name: str, root: Path, files: Sequence[str], *, classes: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Splits:
-    """The data set that torchvision calls `name`, downloaded where one of its `files` (relative to `root`) is missing.
+    """Return the data set that torchvision calls `name`, downloaded if one of its `files` is missing.
 
-    Raises DataError where it cannot be had or is damaged, UsageError where torchvision does not work.
+    Args:
+        name: Class in `torchvision.datasets`.
+        root: Folder of data sets.
+        files: Paths relative to `root`.
+        classes: Number of classes.
+        mean: Mean of each channel in [0, 1].
+        std: Standard deviation of each channel in [0, 1].
+
+    Raises:
+        DataError: It cannot be had or is damaged.
+        UsageError: Torchvision does not work.
     """
     maker = _maker(name)
     missing = [file for file in files if not (root / file).is_file()]
@@ -62,7 +72,7 @@ def _opened(name: str, maker: Any, root: Path, part: str, download: bool = False
 
 
 def _tensors(dataset: Any) -> tuple[Tensor, Tensor]:
-    """Images uint8 (n, channels, height, width), laid out as networks take them, and labels int64 (n,)."""
+    """Return images, uint8 (n, channels, height, width), laid out as networks take them, and labels, int64 (n,)."""
     labels = torch.as_tensor(np.asarray(dataset.labels if hasattr(dataset, "labels") else dataset.targets))
     images = torch.as_tensor(dataset.data)
     if images.dim() == 3:
@@ -96,7 +106,7 @@ def _download(name: str, maker: Any, root: Path, missing: Sequence[str]) -> None
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """A server may keep us waiting only so long; nothing goes to stdout, and a bar only to a terminal."""
+    """Let a server keep us waiting only so long; nothing goes to stdout, and a bar only to a terminal."""
     before = socket.getdefaulttimeout()
     shown = sys.stderr if sys.stderr.isatty() else io.StringIO()
     socket.setdefaulttimeout(NETWORK_SECONDS)

@@ -30,7 +30,9 @@ def matrix_factorization(
     squared error is the sum of the squared singular values beyond the first w over size^2 (Eckart & Young 1936). The
     test examples are the training examples: what is measured is the fit. Hold none out (`validation: 0`), since
     nothing can be learned about a row that is never seen; `batch_size: all` makes steps those of the full gradient.
-    Raises UsageError for a rank above the size.
+
+    Raises:
+        UsageError: The rank is above the size.
     """
     import math
 

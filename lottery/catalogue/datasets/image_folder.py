@@ -60,10 +60,10 @@ def image_folder(
     until a name, size or modification time in the folder changes.
     """
     from lottery.catalogue.datasets._images import normalized, read
-    from lottery.catalogue.datasets._pixels import Rule
+    from lottery.catalogue.datasets._pixels import ColourRule
     from lottery.catalogue.datasets._streamed import read_stream
 
-    place, rule = root / folder, Rule(transparent, bits)
+    images, rule = root / folder, ColourRule(transparent, bits)
     if stream:
-        return read_stream(root, place, size, resize, rule, mean, std)
-    return normalized(read(root, place, size, resize, rule), place, mean, std)
+        return read_stream(root, images, size, resize, rule, mean, std)
+    return normalized(read(root, images, size, resize, rule), images, mean, std)

@@ -1,4 +1,4 @@
-"""What all initializations share: the walk over the layers, and what becomes of biases and normalizations."""
+"""Parts that initializations share: the walk over the layers, and what becomes of biases and normalizations."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def uniform_norms(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def normal(model: nn.Module, generator: torch.Generator, variance: Callable[[int, int], float]) -> None:
-    """Weights normal with mean 0 and the variance that `variance(fan_in, fan_out)` gives."""
+    """Draw weights normal with mean 0 and the variance that `variance(fan_in, fan_out)` gives, in place."""
 
     def fill(weight: Tensor, layer: nn.Module) -> None:
         nn.init.normal_(weight, 0, math.sqrt(variance(*fans(weight))), generator=generator)
@@ -59,6 +59,6 @@ def normal(model: nn.Module, generator: torch.Generator, variance: Callable[[int
 
 
 def fans(weight: Tensor) -> tuple[int, int]:
-    """Number of inputs and of outputs that a unit is connected with: positions of a kernel count each."""
+    """Return the number of inputs and of outputs that a unit is connected with; positions of a kernel count each."""
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)
     return fan_in, fan_out

@@ -16,10 +16,12 @@ LARGEST = 1e3  # no fixed point is looked for above
 
 
 def critical(activation: str, bias_var: float) -> tuple[float, float]:
-    """The critical s_w^2 and its fixed point q, the variance of preactivations.
+    """Return the critical s_w^2 and its fixed point q, the variance of preactivations.
 
-    Where the activation is 0 at 0 and there are no biases, q = 0 is the fixed point, reached in the limit.
-    Raises UsageError where no s_w is critical.
+    If the activation is 0 at 0 and there are no biases, q = 0 is the fixed point, reached in the limit.
+
+    Raises:
+        UsageError: No s_w is critical.
     """
     start, slope = _moments(activation, VANISHING)
     if bias_var == 0 and start <= VANISHING:
@@ -42,7 +44,7 @@ def critical(activation: str, bias_var: float) -> tuple[float, float]:
 
 
 def _moments(activation: str, q: float) -> tuple[float, float]:
-    """E[phi(sqrt(q) z)^2] and E[phi'(sqrt(q) z)^2] for standard normal z, each side of a kink at 0 by itself."""
+    """Return E[phi(sqrt(q) z)^2] and E[phi'(sqrt(q) z)^2] for standard normal z, each side of a kink at 0 by itself."""
     nodes, weights = np.polynomial.legendre.leggauss(400)
     z = torch.from_numpy(np.concatenate([-5 * (nodes + 1), 5 * (nodes + 1)]))  # beyond 10 nothing is left of the normal
     mass = (

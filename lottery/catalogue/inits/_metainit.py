@@ -21,7 +21,7 @@ def tune_norms(
     momentum: float,
     epsilon: float,
 ) -> None:
-    """Sign descent with momentum on the norm of each weight, from where they are, to a smaller gradient quotient.
+    """Change the norm of each weight, from where it is, by sign descent with momentum on the gradient quotient.
 
     A norm that passes 0 turns the weight's sign and grows again, as in the paper's code.
     """
@@ -40,7 +40,7 @@ def tune_norms(
 
 
 def gradient_quotient(loss: Tensor, parameters: list[nn.Parameter], epsilon: float) -> Tensor:
-    """Mean over all parameters of |(g - Hg) / (g + sign(g) epsilon) - 1|, differentiable."""
+    """Return the mean over all parameters of |(g - Hg) / (g + sign(g) epsilon) - 1|, differentiable."""
     grads = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
     half_square = torch.stack([grad.square().sum() / 2 for grad in grads]).sum()
     products = torch.autograd.grad(
@@ -54,7 +54,7 @@ def gradient_quotient(loss: Tensor, parameters: list[nn.Parameter], epsilon: flo
 
 
 def random_loss(model: nn.Module, generator: torch.Generator, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """The mean loss on standard normal inputs with random targets, of the shapes of the batch."""
+    """Return the mean loss on standard normal inputs with random targets, of the shapes of the batch."""
     x, y = batch
     outputs: Tensor = model(torch.randn(x.shape, generator=generator, dtype=x.dtype))
     if y.is_floating_point():
@@ -63,7 +63,7 @@ def random_loss(model: nn.Module, generator: torch.Generator, batch: tuple[Tenso
 
 
 def _length(layer: nn.Module) -> nn.Parameter:
-    """The parameter whose norm is that of the layer's weight: the lengths g where there are such, else the weight."""
+    """Return the parameter whose norm is that of the layer's weight: its lengths g if it has such, else the weight."""
     if is_parametrized(layer, "weight"):
         lengths = getattr(layer.get_submodule("parametrizations.weight"), "original0", None)
         if isinstance(lengths, nn.Parameter):

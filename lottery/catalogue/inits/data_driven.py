@@ -29,7 +29,9 @@ def lsuv(
 
     At most `tries` times a layer. The variance is over all outputs of a layer on all examples. Dropout is off and
     batch normalization uses its fresh running statistics. Under spectral normalization nothing can be scaled.
-    Raises UsageError for a layer whose outputs are constant on the batch or not finite.
+
+    Raises:
+        UsageError: The outputs of a layer are constant on the batch, or not finite.
     """
     from torch import nn
 

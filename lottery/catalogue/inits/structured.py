@@ -69,7 +69,9 @@ def mean_field(
     Critical is chi = s_w^2 E[phi'(sqrt(q) z)^2] = 1 at the fixed point q = s_w^2 E[phi(sqrt(q) z)^2] + s_b^2 with
     s_b^2 = `bias_var`, the variance of the normal biases; z is standard normal. ReLU: s_w^2 = 2, `bias_var` 0; tanh
     with `bias_var` 0: s_w^2 = 1, q = 0. To be given the model's own activation.
-    Raises UsageError where no s_w is critical, such as for ReLU with biases.
+
+    Raises:
+        UsageError: No s_w is critical, such as for ReLU with biases.
     """
     from torch import nn
 
@@ -94,8 +96,11 @@ def fixup(model: nn.Module, generator: torch.Generator) -> None:
     In each of L blocks with a branch of m layers, all but the last are normal with variance 2 / fan_in, times
     L^(-1/(2m-2)); the last and the classifier, the last layer of the model, are 0. Other layers have variance
     2 / fan_in. A block is a module with a list `branch` of its layers; its multipliers (1) and scalar biases (0) are
-    the model's. Raises UsageError for a model without such blocks or with a normalization of weights, which has no
-    direction for a layer of zeros.
+    the model's.
+
+    Raises:
+        UsageError: The model has no such blocks, or a normalization of weights, which has no direction for a layer of
+            zeros.
     """
     from torch import nn
     from torch.nn.utils.parametrize import is_parametrized

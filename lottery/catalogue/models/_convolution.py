@@ -106,6 +106,7 @@ class ResNet(nn.Module):
         weight_normed(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, (n, classes)."""
         x = self.blocks(self.activation(self.norm(self.conv(x))))
         logits: Tensor = self.output(x.mean((2, 3)))
         return logits
@@ -129,6 +130,7 @@ class Residual(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return feature maps of the block, (n, channels, height, width)."""
         y = self.norm2(self.conv2(self.activation(self.norm1(self.conv1(x)))))
         if self.plain:
             out: Tensor = self.activation(y)

@@ -54,6 +54,7 @@ class Highway(nn.Module):
         weight_normed(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, (n, classes)."""
         x = x.flatten(1)
         for i in range(1, self.depth + 1):  # by name, so that a layer replaced from outside is the one that is used
             y: Tensor = getattr(self, f"after{i}")(getattr(self, f"fc{i}")(x))

@@ -53,7 +53,7 @@ class DenseNet(nn.Sequential):
 
 
 class DenseLayer(nn.Module):
-    """Its input with `growth` more channels behind, computed from it."""
+    """A layer that puts `growth` more channels behind its input, computed from it."""
 
     def __init__(self, n_in: int, growth: int, bottleneck: bool, norm: str, activation: str, dropout: float):
         super().__init__()
@@ -66,6 +66,7 @@ class DenseLayer(nn.Module):
         self.depth = len(widths) - 1
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the input with the new channels behind it."""
         y = x
         for i in range(1, self.depth + 1):
             y = self.dropout(getattr(self, f"conv{i}")(self.activation(getattr(self, f"norm{i}")(y))))
@@ -73,7 +74,7 @@ class DenseLayer(nn.Module):
 
 
 def _transition(n_in: int, n_out: int, norm: str, activation: str, dropout: float) -> nn.Module:
-    """Normalization, activation, 1x1 convolution, and averages of 2x2 positions."""
+    """Return normalization, activation, 1x1 convolution, and averages of 2x2 positions."""
     steps: OrderedDict[str, nn.Module] = OrderedDict(
         norm=make_norm(norm, n_in, True),
         activation=make_activation(activation),

@@ -31,6 +31,7 @@ class FixupResNet(nn.Module):
         weight_normed(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, (n, classes)."""
         x = self.blocks(self.activation(self.norm(self.conv(x)) + self.bias1))
         logits: Tensor = self.output(x.mean((2, 3)) + self.bias2)
         return logits
@@ -49,10 +50,11 @@ class FixupBlock(nn.Module):
 
     @property
     def branch(self) -> list[nn.Module]:
-        """The layers of the branch in order, as the init `fixup` asks for them."""
+        """Return the layers of the branch in order, as the init `fixup` asks for them."""
         return [self.conv1, self.conv2]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return feature maps of the block, (n, channels, height, width)."""
         moved = x + self.bias1a
         y = self.activation(self.norm1(self.conv1(moved)) + self.bias1b)
         y = self.norm2(self.conv2(y + self.bias2a)) * self.scale + self.bias2b

@@ -1,4 +1,4 @@
-"""What the entries of models share: types of keys, what images they take, how their widths are scaled."""
+"""Parts that models share: types of keys, which images they take, how their widths are scaled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
 def scaling(*keys: str) -> Callable[[Mapping[str, Any], float], dict[str, Any]]:
-    """The trait `scaled` of a model whose widths are set by these keys: `f(arguments, factor)` gives the arguments of
-    the same model with each width times the factor, rounded and at least 1.
+    """Return the trait `scaled` of a model whose widths are set by these keys.
+
+    It is a function of the arguments and a factor that returns the arguments of the same model with each width times
+    the factor, rounded and at least 1.
     """
 
     def scaled(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -32,7 +34,11 @@ def _times(widths: int | Sequence[int], factor: float) -> int | tuple[int, ...]:
 
 
 def image_shape(shape: tuple[int, ...], least: int, norm: str = "none") -> tuple[int, int, int]:
-    """The data's shape. Raises UsageError where it is none of images, or they shrink to nothing on their way."""
+    """Return the shape of the data, (channels, height, width).
+
+    Raises:
+        UsageError: It is no shape of images, or they shrink to nothing on their way.
+    """
     if norm == "instance":
         least *= 2  # it normalizes over positions and needs more than one in the last layer
     if len(shape) != 3 or min(shape[1:]) < least:

@@ -1,4 +1,4 @@
-"""What the models share: normalizations, activations and convolutions as a recipe's keys ask for them."""
+"""Parts that models share: normalizations, activations and convolutions as a recipe's keys ask for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lottery.network.weights import PRUNABLE
 
 
 def norm(name: str, channels: int, spatial: bool) -> nn.Module:
-    """The normalization of `channels` feature maps (`spatial`) or features; nothing where it is one of weights."""
+    """Return the normalization of `channels` feature maps (`spatial`) or features; nothing if it is one of weights."""
     if is_weight_norm(name):
         return nn.Identity()
     module: nn.Module = registry.normalizations[name].make(channels, spatial)
@@ -17,20 +17,20 @@ def norm(name: str, channels: int, spatial: bool) -> nn.Module:
 
 
 def activation(name: str) -> nn.Module:
-    """The activation function as a module."""
+    """Return the activation function as a module."""
     module: nn.Module = registry.activations[name].make()
     return module
 
 
 def conv(n_in: int, n_out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
-    """A convolution with "same" padding; a bias only where no normalization of its output takes its place."""
+    """Return a convolution with "same" padding; a bias only where no normalization of its output takes its place."""
     return nn.Conv2d(n_in, n_out, size, stride, padding=size // 2, bias=norm == "none" or is_weight_norm(norm))
 
 
 def weight_normed(model: nn.Module, name: str) -> None:
-    """Where the normalization is one of weights, apply it to each linear and convolutional layer of a finished model.
+    """Apply a normalization of weights to each linear and convolutional layer of a finished model.
 
-    To be called last in a model's constructor; other normalizations are left to `norm`.
+    To be called last in a model's constructor; normalizations of activations are left to `norm`.
     """
     if is_weight_norm(name):
         for module in list(model.modules()):  # a weight norm adds modules while we walk
@@ -39,5 +39,5 @@ def weight_normed(model: nn.Module, name: str) -> None:
 
 
 def is_weight_norm(name: str) -> bool:
-    """Whether the normalization is one of weights (`spectral`, `weight`), not of activations."""
+    """Return True if the normalization is one of weights (`spectral`, `weight`), not of activations."""
     return registry.normalizations[name].traits.weight

@@ -1,4 +1,4 @@
-"""torchvision's classifiers, and whether they take the images at hand."""
+"""Classifiers of torchvision, and a check that they take the images at hand."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from lottery.registry import suggest
 
 
 def classifier(input_shape: tuple[int, ...], classes: int, arch: str) -> nn.Module:
-    """Torchvision's `arch` without pretrained weights and auxiliary outputs.
+    """Return torchvision's `arch` without pretrained weights and auxiliary outputs.
 
-    Raises UsageError where there is no such classifier, or it does not take such images.
+    Raises:
+        UsageError: There is no such classifier, or it does not take such images.
     """
     try:
         from torchvision import models as zoo

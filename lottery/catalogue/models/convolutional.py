@@ -101,7 +101,7 @@ for _name, _count in RESNET_BLOCKS.items():
 
 
 def _version(args: Mapping[str, Any]) -> int:
-    """2 where attention's projections of queries, keys and values, which torch packs, were not pruned in version 1."""
+    """Return 2 where version 1 did not prune attention's projections of queries, keys and values, which torch packs."""
     return 2 if str(args.get("arch")).startswith("vit_") else 1
 
 

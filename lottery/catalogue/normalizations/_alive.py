@@ -19,6 +19,7 @@ class KeepZeros(nn.Module):
         self.normalize, self.rows = normalize, rows
 
     def forward(self, *originals: Tensor) -> Tensor:
+        """Return the normalized weight, 0 where the parameter to be normalized is all zero."""
         weight = originals[-1]  # weight norm's are g and v, spectral norm's is the weight itself
         alive = weight.detach() != 0
         dims = tuple(range(1 if self.rows else 0, weight.dim()))
@@ -29,6 +30,7 @@ class KeepZeros(nn.Module):
         return torch.where(dead, torch.zeros_like(result), result)
 
     def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the parameters of which this weight is made."""
         parts: Tensor | tuple[Tensor, Tensor] = self.normalize.right_inverse(weight)  # type: ignore[operator]
         return parts
 

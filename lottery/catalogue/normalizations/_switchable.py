@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 
 class Switchable(nn.Module):
-    """y = weight * (x - sum_k a_k mean_k) / sqrt(sum_k b_k var_k + eps) + bias, k of instance, layer and batch.
+    """Mix of statistics: y = weight * (x - sum_k a_k mean_k) / sqrt(sum_k b_k var_k + eps) + bias.
 
-    a and b are softmaxes of the parameters `mean_mix` and `var_mix`, in this order of k; for vectors (n, channels),
-    not `spatial`, there is no instance in them. Statistics are at least float32, the result has the type of x.
+    k goes over instance, layer and batch. a and b are softmaxes of the parameters `mean_mix` and `var_mix`, in this
+    order of k; for vectors (n, channels), not `spatial`, there is no instance in them. Statistics are at least float32,
+    the result has the type of x.
     """
 
     running_mean: Tensor
@@ -27,13 +28,14 @@ class Switchable(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Equal parts of each kind, weight 1, bias 0, fresh statistics."""
+        """Set equal parts of each kind, weight 1, bias 0 and fresh statistics."""
         for ones in (self.weight, self.mean_mix, self.var_mix, self.running_var):
             ones.fill_(1)
         for zeros in (self.bias, self.running_mean):
             zeros.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized input, of its shape and type."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         flat = wide.flatten(2) if self.spatial else wide[:, :, None]  # (n, channels, positions)
         var, mean = torch.var_mean(flat, 2, correction=0)  # of each instance: (n, channels)
@@ -48,12 +50,12 @@ class Switchable(nn.Module):
         return y.reshape(x.shape).to(x.dtype)
 
     def neutral(self, x: Tensor) -> Tensor:
-        """Weight and bias without statistics, for sums over paths."""
+        """Return the input times weight plus bias, without statistics, for sums over paths."""
         shape = (1, -1, *[1] * (x.dim() - 2))
         return x * self.weight.view(shape) + self.bias.view(shape)
 
     def _batch(self, mean: Tensor, var: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel: of the batch in training, where the running ones move, else the latter."""
+        """Return mean and variance of each channel: the running ones in evaluation, else those of the batch."""
         if not self.training:
             return self.running_mean, self.running_var
         count = len(mean) * positions

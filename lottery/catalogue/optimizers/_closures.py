@@ -1,4 +1,4 @@
-"""A step's loss as one function of the weights: the same dropout and the same running statistics at each call."""
+"""The loss of one step as a function of the weights: the same dropout and running statistics at each call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Closure = Callable[[], Tensor]
 
 
 def replayed(closure: Closure, model: nn.Module) -> Closure:
-    """The closure for a step that calls it several times, at several weights.
+    """Return the closure for a step that calls it several times, at several weights.
 
     Each call draws the dropout of the first one, and starts from the buffers that the first one found (spectral
     norms iterate on theirs). Buffers end as the first call leaves them: running statistics see the weights before the

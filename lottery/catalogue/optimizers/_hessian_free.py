@@ -21,7 +21,7 @@ SHORTEN, DECREASE, MOST_TRIALS = 0.8, 1e-2, 60  # of the line search
 
 
 class HessianFree(torch.optim.Optimizer):
-    """w += t p: p from `minimize_quadratic`, t from a backtracking line search."""
+    """The optimizer w += t p, with p from `minimize_quadratic` and t from a backtracking line search."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class HessianFree(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step."""
+        """Take a step and return the loss before it."""
         assert self.objective is not None
         task: Closure = closure
         evaluate = replayed(lambda: task(), self._model)
@@ -73,7 +73,7 @@ class HessianFree(torch.optim.Optimizer):
         return loss
 
     def _direction(self, matrix: GaussNewton, gradient: Tensor) -> tuple[Tensor, float]:
-        """CG's p, kept for the next step's start, and q(p)."""
+        """Return the direction p of conjugate gradients, kept for the next step's start, and q(p)."""
         group = self.param_groups[0]
         alive = self._flat([self._factors.get(p, torch.ones_like(p)) for p in self._weights])
         diagonal = group["damping"] + group["weight_decay"]
@@ -131,8 +131,9 @@ class HessianFree(torch.optim.Optimizer):
 
 
 class GaussNewton:
-    """Products with J' H J of the objective's batch: J the Jacobian of the outputs in the weights, H the Hessian of the
-    loss in the outputs.
+    """Products with J' H J of the objective's batch, the Gauss-Newton matrix.
+
+    J is the Jacobian of the outputs in the weights, H the Hessian of the loss in the outputs.
 
     curvlinops' operator runs the network anew for each product inside torch.func, where batch normalization in
     training mode cannot keep its running statistics; this is one run of it, differentiated twice (Pearlmutter 1994).
@@ -143,7 +144,7 @@ class GaussNewton:
 
     @torch.enable_grad()
     def linearize(self) -> Tensor:
-        """Run the network at the weights of now; the loss there."""
+        """Run the network at the weights of now and return the loss there."""
         # the graph keeps running statistics, and those of the network itself are written to before it is used up
         buffers = {name: value.clone() for name, value in self._objective.model.named_buffers()}
         self._outputs = functional_call(self._objective.model, buffers, (self._objective.x,))
@@ -154,7 +155,7 @@ class GaussNewton:
         return loss.detach()
 
     def product(self, vector: list[Tensor]) -> list[Tensor]:
-        """J' H J v, in the shapes of the weights."""
+        """Return J' H J v, in the shapes of the weights."""
         # J'u is linear in u: its derivative along v is Jv
         used = [(t, v) for t, v in zip(self._transposed, vector, strict=True) if t.requires_grad]
         (forward,) = grad([t for t, _ in used], self._dual, [v for _, v in used], retain_graph=True)
@@ -165,9 +166,17 @@ class GaussNewton:
 def minimize_quadratic(
     product: Callable[[Tensor], Tensor], gradient: Tensor, start: Tensor, *, max_iter: int, tolerance: float
 ) -> tuple[Tensor, float]:
-    """Conjugate gradients on q(p) = g'p + p'Bp/2 from `start`, or from 0 where q(start) is no less; p and q(p).
+    """Minimize q(p) = g'p + p'Bp/2 by conjugate gradients and return p and q(p).
 
-    Ends where the relative progress of Martens (2010) ends, at rounding, and after `max_iter` products.
+    It begins at `start`, or at 0 if q(start) is no less, and ends where the relative progress of Martens (2010) ends,
+    at rounding, and after `max_iter` products.
+
+    Args:
+        product: Returns B p.
+        gradient: G, one dimension.
+        start: First p, of the same shape.
+        max_iter: Most products with B.
+        tolerance: Least relative progress for each iteration.
     """
     p, residual = start, -gradient - product(start)  # q(p) = -p'(residual - g)/2
     values = [-0.5 * float(p.dot(residual - gradient))]

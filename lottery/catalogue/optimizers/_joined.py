@@ -20,7 +20,7 @@ class Joined(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Groups and state are the parts' own, so that whoever changes them here changes them there."""
+        """Make groups and state the parts' own, so that whoever changes them here changes them there."""
         shared: defaultdict[Tensor, Any] = defaultdict(dict)
         for part in self.parts:
             shared.update(part.state)
@@ -45,7 +45,7 @@ class Joined(torch.optim.Optimizer):
                 part.restrict(factors)
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step."""
+        """Take a step of each part and return the loss before it."""
         with torch.enable_grad():
             loss = closure()
         for part in self.parts:
@@ -54,21 +54,21 @@ class Joined(torch.optim.Optimizer):
 
 
 class Muon(torch.optim.Muon):
-    """torch.optim.Muon, which takes matrices only, for weights (out, in, ...) as well: they step as (out, in * ...)."""
+    """Muon of torch.optim, which takes matrices only, for weights (out, in, ...): they step as (out, in * ...)."""
 
     def __init__(self, weights: list[nn.Parameter], **options: Any):
         with _as_matrices(weights, {}):
             super().__init__(weights, **options)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """A step by the gradients found."""
+        """Take a step by the gradients found."""
         with _as_matrices(self.param_groups[0]["params"], self.state):
             super().step()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _as_matrices(weights: list[nn.Parameter], state: Mapping[Any, dict[str, Any]]) -> Iterator[None]:
-    """Weights, gradients and momenta of more than two dimensions flattened behind the first one, inside only."""
+    """Flatten weights, gradients and momenta of more than two dimensions behind the first one, inside only."""
     tensors = [(weight, weight.data, weight.grad) for weight in weights if weight.dim() > 2]
     for weight, data, grad in tensors:
         weight.grad = None  # a gradient must not differ in shape from its weight

@@ -21,7 +21,7 @@ FIRST_REFRESHES = 3  # factors of one batch alone are poor: the first few refres
 
 
 class KFAC(torch.optim.Optimizer):
-    """w -= lr v, v = momentum v + nu G^-1 [dW db] A^-1 for the layers covered, plain momentum for all else."""
+    """Natural gradient: w -= lr v, v = momentum v + nu G^-1 [dW db] A^-1 for layers covered, momentum for all else."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class KFAC(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step."""
+        """Take a step and return the loss before it."""
         group = self.param_groups[0]
         task: Closure = closure
         evaluate = replayed(lambda: task(), self._model)
@@ -78,7 +78,7 @@ class KFAC(torch.optim.Optimizer):
         return loss
 
     def _take_factors(self) -> Tensor:
-        """The factors of the batch into their averages; the averages' inverses where they are due."""
+        """Add the factors of the batch to their averages, and invert the averages where that is due."""
         from curvlinops import KFACInverseLinearOperator, KFACLinearOperator
 
         assert self.objective is not None
@@ -125,14 +125,16 @@ class KFAC(torch.optim.Optimizer):
             kept["factors"] = [inputs, gradients]
 
     def _kept(self, layer: nn.Module) -> dict[str, Any]:
-        """The state of the layer's weight. Its matrices lie in lists: masks and memory layouts are for what is of the
-        weight's shape, which a matrix may be by chance, and look for it outside of lists.
+        """Return the state of the layer's weight.
+
+        Its matrices lie in lists: masks and memory layouts are for what is of the weight's shape, which a matrix may be
+        by chance, and look for it outside of lists.
         """
         kept: dict[str, Any] = self.state[layer.weight]  # type: ignore[index]
         return kept
 
     def _directions(self, gradients: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
-        """The natural gradients of the layers covered, scaled by the norm constraint; else the gradients."""
+        """Return the natural gradients of the layers covered, scaled by the norm constraint; else the gradients."""
         natural: dict[Tensor, Tensor] = {}
         for layer in self._layers.values():
             kept, parameters = self._kept(layer), list(layer.parameters())
@@ -152,7 +154,7 @@ class KFAC(torch.optim.Optimizer):
 
 
 def covered(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers with Kronecker factors, by name: their weight is theirs alone, trained, and computed with as it is."""
+    """Return the layers with Kronecker factors, by name: their weight is theirs alone, trained, and used as it is."""
     modules = dict(model.named_modules())
     uses = Counter(id(p) for module in modules.values() for p in module._parameters.values() if p is not None)
     return {
@@ -165,7 +167,7 @@ def covered(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _factors(operator: Any, kind: str = "") -> dict[str, tuple[Tensor, Tensor]]:
-    """The operator's own input and gradient covariances (`kind` "inverse_": their inverses) by layer."""
+    """Return the operator's input and gradient covariances by layer; with `kind` `inverse_` their inverses."""
     state = operator.state_dict()
     inputs, gradients = state[f"{kind}input_covariances"], state[f"{kind}gradient_covariances"]
     return {name: (inputs[name], gradients[name]) for name in gradients}

@@ -24,7 +24,7 @@ MOST_EVALUATIONS = 25  # of one line search, as in torch
 
 
 class LBFGS(torch.optim.LBFGS):
-    """torch.optim.LBFGS with strong Wolfe, whose evaluations of a step all see the same dropout."""
+    """L-BFGS of torch.optim with strong Wolfe line search, whose evaluations of a step all see the same dropout."""
 
     def __init__(self, model: nn.Module, **options: Any):
         super().__init__(model.parameters(), line_search_fn="strong_wolfe", **options)
@@ -33,7 +33,7 @@ class LBFGS(torch.optim.LBFGS):
         self.register_step_pre_hook(LBFGS._prepare)  # not `step`: a hooked one inside another runs all hooks twice
 
     def restrict(self, factors: Mapping[nn.Parameter, Tensor]) -> None:
-        """With weights pruned in the course of training, the history is forgotten."""
+        """Forget the history if weights have been pruned in the course of training."""
         self._pruned = pruned(factors)
 
     def _prepare(self, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -64,12 +64,12 @@ class CG(torch.optim.Optimizer):
         self._weights = [p for p in self.param_groups[0]["params"] if p.requires_grad]
 
     def restrict(self, factors: Mapping[nn.Parameter, Tensor]) -> None:
-        """With weights pruned in the course of training, the last direction is forgotten."""
+        """Forget the last direction if weights have been pruned in the course of training."""
         self._pruned = pruned(factors)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step, which is `max_iter` line searches on the batch."""
+        """Take a step of `max_iter` line searches on the batch and return the loss before it."""
         evaluate = replayed(closure, self._model)
         loss = evaluate()
         value, gradient = float(loss), self._gradient()
@@ -103,7 +103,7 @@ class CG(torch.optim.Optimizer):
         return loss
 
     def _direction(self, gradient: Tensor, state: dict[str, Any]) -> tuple[Tensor, Tensor, float]:
-        """The direction, the loss's slope along it, and the first length to try."""
+        """Return the direction, the loss's slope along it, and the first length to try."""
         rate = self.param_groups[0]["lr"]
         if state:
             last = state["gradient"]

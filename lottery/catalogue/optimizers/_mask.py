@@ -1,4 +1,4 @@
-"""What an optimizer with a memory of other weights asks of a mask."""
+"""The part of a mask that an optimizer with a memory of other weights asks for."""
 
 from __future__ import annotations
 
@@ -8,5 +8,8 @@ from torch import Tensor, nn
 
 
 def pruned(factors: Mapping[nn.Parameter, Tensor]) -> int:
-    """How many weights are pruned: masks only shrink, so a memory is of this problem where the number is the same."""
+    """Return the number of pruned weights.
+
+    Masks only shrink, so a memory is of this problem if the number is the same.
+    """
     return sum(int((factor == 0).sum()) for factor in factors.values())

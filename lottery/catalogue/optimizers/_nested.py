@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 def nested(component: Component, holder: nn.Module, *, lr: float, inside: str) -> torch.optim.Optimizer:
-    """The optimizer over the holder's parameters, at the outer one's `lr` where it names none of its own.
+    """Return the optimizer over the holder's parameters, at the outer one's `lr` if it names none of its own.
 
-    Raises UsageError for one that needs more than the gradients it finds (trait `nests=False`).
+    Raises:
+        UsageError: It needs more than the gradients it finds (trait `nests=False`).
     """
     entry = optimizers[component.name]
     if not entry.traits.nests:

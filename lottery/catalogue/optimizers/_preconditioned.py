@@ -1,4 +1,4 @@
-"""pytorch_optimizer's Shampoo and SOAP, as a training needs them."""
+"""Shampoo and SOAP of pytorch_optimizer, as a training needs them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lottery.catalogue.optimizers._mask import pruned
 
 
 class _Preconditioned:
-    """What both classes lack: a new mask makes a new start, and diverging is no error of linear algebra."""
+    """Parts that both classes lack: a new mask makes a new start, and diverging is no error of linear algebra."""
 
     _pruned = 0
 
     def restrict(self, factors: Mapping[nn.Parameter, Tensor]) -> None:
-        """With other weights pruned, the next step is a first one."""
+        """Make the next step a first one if other weights are pruned."""
         self._pruned = pruned(factors)
 
     # a hook and not `step`: a hooked step inside another runs all hooks twice
@@ -39,7 +39,10 @@ class _Preconditioned:
         return (self, closure), kwargs
 
     def _give_up(self) -> None:
-        """Where products of gradients are not finite, they have no roots: NaN is what the trainer sees as diverged."""
+        """Set the weights to NaN, which the trainer sees as diverged, if products of their gradients are not finite.
+
+        Such products have no roots.
+        """
         weights = [p for p in self.param_groups[0]["params"] if p.grad is not None]  # type: ignore[attr-defined]
         if weights and not bool(torch.stack(torch._foreach_norm([p.grad for p in weights])).square().isfinite().all()):
             with torch.no_grad():
@@ -49,7 +52,7 @@ class _Preconditioned:
 
 
 class Shampoo(_Preconditioned, pytorch_optimizer.Shampoo):
-    """pytorch_optimizer.Shampoo without its momentum, with roots at each of the first steps."""
+    """Shampoo of pytorch_optimizer without its momentum, with roots at each of the first steps."""
 
     def __init__(self, parameters: Any, *, lr: float, precondition_frequency: int, eps: float, weight_decay: float):
         super().__init__(parameters, lr=lr, matrix_eps=eps, weight_decay=weight_decay)
@@ -67,8 +70,9 @@ class Shampoo(_Preconditioned, pytorch_optimizer.Shampoo):
 
 
 class SOAP(_Preconditioned, pytorch_optimizer.SOAP):
-    """pytorch_optimizer.SOAP, with its state laid out in memory as a checkpoint brings it back: products of matrices
-    that lie otherwise round otherwise.
+    """SOAP of pytorch_optimizer, with its state laid out in memory as a checkpoint brings it back.
+
+    Products of matrices that lie otherwise round otherwise.
     """
 
     def __init__(self, parameters: Any, **options: Any):

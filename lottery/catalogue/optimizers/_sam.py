@@ -14,7 +14,7 @@ TINY = 1e-12  # keeps a gradient of zero from dividing by its norm
 
 
 class SAM(torch.optim.Optimizer):
-    """`base`, stepping from w by the gradient at w + rho g/|g|; parameter groups and state are the base's own.
+    """The optimizer `base`, stepping from w by the gradient at w + rho g/|g|; groups and state are the base's own.
 
     pytorch_optimizer.SAM makes its base itself from a class, wants a first gradient before `step`, and returns no
     loss.
@@ -29,7 +29,7 @@ class SAM(torch.optim.Optimizer):
         self.param_groups, self.state = self.base.param_groups, self.base.state
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the base."""
+        """Return the state of the base."""
         return self.base.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -43,13 +43,13 @@ class SAM(torch.optim.Optimizer):
             self.base.restrict(factors)
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step, at w itself."""
+        """Take a step and return the loss before it, at w itself."""
         loss = self.base.step(self._sharp(replayed(closure, self._model)))  # type: ignore[arg-type]
         assert isinstance(loss, Tensor)
         return loss
 
     def _sharp(self, evaluate: Closure) -> Closure:
-        """The closure that returns the loss at w and leaves the gradient at w + e(w), the weights being w again."""
+        """Return the closure that gives the loss at w and leaves the gradient at w + e(w), at w again."""
 
         @torch.no_grad()
         def sharp() -> Tensor:

@@ -1,4 +1,4 @@
-"""Steps that reduce variance with the whole gradient, or size themselves by the curvature that epochs see."""
+"""Optimizers that reduce variance with the whole gradient, or size steps by the curvature that epochs see."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SVRG(torch.optim.Optimizer):
-    """w -= lr (g_i(w) - g_i(w~) + g(w~)), with a snapshot w~ and its whole gradient g(w~) every `epochs` passes."""
+    """The optimizer w -= lr (g_i(w) - g_i(w~) + g(w~)); every `epochs` passes a snapshot w~ with its gradient g(w~)."""
 
     def __init__(self, model: nn.Module, *, lr: float, epochs: int, weight_decay: float):
         own = {"steps": 0, "pruned": 0}  # since the snapshot; then
@@ -26,12 +26,12 @@ class SVRG(torch.optim.Optimizer):
         self._model, self._epochs, self._pruned = model, epochs, 0
 
     def restrict(self, factors: Mapping[nn.Parameter, Tensor]) -> None:
-        """Weights that are pruned after a snapshot make it another network's: the next step takes a new one."""
+        """Have the next step take a new snapshot if weights were pruned after the last one."""
         self._pruned = pruned(factors)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step."""
+        """Take a step and return the loss before it."""
         assert self.objective is not None
         group = self.param_groups[0]
         old = group["steps"] >= self._epochs * self.objective.steps_per_epoch
@@ -82,7 +82,7 @@ class BB(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """The loss before the step."""
+        """Take a step and return the loss before it."""
         assert self.objective is not None
         group, steps_per_epoch = self.param_groups[0], self.objective.steps_per_epoch
         with torch.enable_grad():
@@ -100,7 +100,7 @@ class BB(torch.optim.Optimizer):
         return loss
 
     def _begin(self, epoch: int, weights: list[Tensor], steps_per_epoch: int) -> None:
-        """A new epoch: its step from the last two, and an empty average of gradients."""
+        """Begin an epoch: its step from the last two, and an empty average of gradients."""
         if epoch > 1:
             self._resize(epoch, weights, steps_per_epoch)
         for p in weights:

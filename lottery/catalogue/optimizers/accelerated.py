@@ -40,7 +40,9 @@ def accsgd(
 
     `lr` is the short step, lr kappa / constant the long one, `xi` the statistical advantage, 1 to sqrt(kappa). The
     average is of weights, not of gradients: a step with a rate of 0 still moves the weights towards it.
-    Raises UsageError where xi is above sqrt(kappa).
+
+    Raises:
+        UsageError: `xi` is above sqrt(`kappa`).
     """
     from pytorch_optimizer import AccSGD
 

@@ -60,7 +60,9 @@ def kfac(
     Mask: gradients are masked and activations are those of the masked network, but the factors do not know which
     weights are pruned, and the step fills them in; they are set back to zero after it. The step is a projection: on the
     surviving weights that of the full layer. Restricted to them, the factors' product is a product no more.
-    Raises UsageError where no layer is covered, `refresh` is no multiple of `every`, or curvlinops is missing.
+
+    Raises:
+        UsageError: No layer is covered, `refresh` is no multiple of `every`, or curvlinops is missing.
     """
     from lottery.catalogue.optimizers._kfac import KFAC
     from lottery.errors import UsageError

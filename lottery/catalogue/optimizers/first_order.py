@@ -1,4 +1,4 @@
-"""Gradient descent with and without momentum, and Adam: what torch.optim keeps."""
+"""Gradient descent with and without momentum, and Adam, of torch.optim."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 def fused(model: nn.Module, *devices: str) -> dict[str, Any]:
-    """Torch's fused kernels where it has them: one pass over the weights for each step.
+    """Return the option for torch's fused kernels where it has them: one pass over the weights for each step.
 
     `devices` are the types of device with such a kernel: cpu and cuda where none is named.
     """

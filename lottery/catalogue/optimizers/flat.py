@@ -32,7 +32,9 @@ def sam(
     and sees w. The loss returned is that at w. Both gradients see the same dropout; running statistics see w only.
     Mask: the perturbation is made of the masked gradient, so it is zero on pruned weights and its norm is that of the
     surviving ones: the method of the restricted problem, if the base is.
-    Raises UsageError where the base names a learning rate, or needs more than a gradient.
+
+    Raises:
+        UsageError: The base names a learning rate, or needs more than a gradient.
     """
     from lottery.catalogue.optimizers._nested import nested
     from lottery.catalogue.optimizers._sam import SAM

@@ -40,7 +40,9 @@ def muon(
     Mask: the momentum is one of masked gradients and stays zero on pruned weights, but the orthogonalized step fills
     them in, and they are set back to zero after it. The step is a projection: on the surviving weights that of the full
     matrix, not that of a smaller problem, unless whole rows or columns are pruned.
-    Raises UsageError where no layer is hidden, or `optimizer` needs more than a gradient.
+
+    Raises:
+        UsageError: No layer is hidden, or `optimizer` needs more than a gradient.
     """
     from torch import nn
 
