@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.build import on_device
+from lottery.runner.timelines import search_length, whole_timeline
 from lottery.training.running_statistics import check_recalibration
 from lottery.values import Component
 
@@ -50,13 +51,13 @@ class Network:
         """
         few = min(size, 2)
         if few not in self._tried:
-            shape = self.context.data(self.seed).input_shape
-            self._tried[few] = refusal(self.context.blank(), torch.zeros(few, *shape))
+            shape = self.context.splits.input_shape
+            self._tried[few] = refusal(self.context.networks.blank(), torch.zeros(few, *shape))
         return self._tried[few] and self._certain(size)
 
     def _certain(self, size: int) -> Refusal | None:
         x, _ = next(self.context.data(self.seed).evaluation("train", size))
-        return refusal(self.context.drawn().to(x.device), x)
+        return refusal(self.context.networks.drawn().to(x.device), x)
 
 
 def check_batches(context: RunContext, seed: int) -> None:
@@ -67,15 +68,15 @@ def check_batches(context: RunContext, seed: int) -> None:
     """
     network, recipe = Network(context, seed), context.plan.recipe
     for key, optimizer, dataset, factor in _trainings(context):
-        data, size = context.data(seed, dataset), context.batch_size(optimizer, seed, dataset)
-        steps = int(context.steps(recipe.train.length, seed, optimizer, dataset) * factor)
-        rest = data.train_size % size if steps >= data.steps_per_epoch(size) else 0
+        whole, examples = whole_timeline(context, optimizer, dataset), context.sizes(dataset).train
+        size = whole.batch_size
+        rest = examples % size if int(whole.total * factor) >= whole.steps_per_epoch else 0
         # parts of a batch, where `accumulate` asks for them, are of two examples at least
-        for length in sorted({min(size, data.train_size), rest} - {0}, reverse=True):
+        for length in sorted({min(size, examples), rest} - {0}, reverse=True):
             if (refused := network.refusal(length)) is not None:
-                raise UsageError(_message(key, refused, length, size, data.train_size))
+                raise UsageError(_message(key, refused, length, size, examples))
     if any(registry.branches[branch.name].traits.mask_alone for branch in recipe.branches):
-        check_recalibration(context.blank())
+        check_recalibration(context.networks.blank())
 
 
 def check_other_model(model: nn.Module, shape: tuple[int, ...], name: str) -> None:
@@ -136,7 +137,7 @@ def _trainings(context: RunContext) -> Iterator[tuple[str, Component, Component 
     recipe = context.plan.recipe
     longest = [Fraction(1)]
     longest += [
-        context.searched(job)
+        search_length(context, job)
         for job in context.plan
         if job.seed == recipe.seeds[0] and job.branch is not None and registry.branches[job.branch.name].traits.longer
     ]

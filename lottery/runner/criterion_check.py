@@ -23,15 +23,15 @@ def check_criterion(context: RunContext) -> None:
     given, entry = recipe.prune.criterion, registry.criteria[recipe.prune.criterion.name]
     if not recipe.prune.deepest:
         return
-    args, size = {**entry.defaults, **given.args}, context.data(recipe.seeds[0]).train_size
+    args, size = {**entry.defaults, **given.args}, context.sizes().train
     if (args.get("examples") or 0) > size:
         raise UsageError(f"prune.criterion: {too_few(given.name, args['examples'], size)}")
     if "per_class" in args:
         _check_classes(context, given.name, args["per_class"])
     if entry.traits.paths:
-        network = context.blank()
+        network = context.networks.blank()
         own_parameters(network, prunable(network))
-        if not sums_paths(network.to(context.machine.device), context.data(recipe.seeds[0]).input_shape):
+        if not sums_paths(network.to(context.machine.device), context.splits.input_shape):
             raise UsageError(f"prune.criterion: {no_path_sum(given.name, recipe.model.name)}")
 
 

@@ -12,19 +12,18 @@ from lottery import registry
 from lottery.device import prepared
 from lottery.network.build import prunable
 from lottery.plan.jobs import MEASURED
-from lottery.plan.origins import origin_of
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
 from lottery.recipe.tuning import default_range
 from lottery.runner.assemble import training_of
+from lottery.runner.timelines import planned_timeline, whole_timeline
 from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
     from lottery.training.trainer import Training
-    from lottery.values import Duration
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -80,15 +79,11 @@ def disk_bytes(context: RunContext, missing: list[Job]) -> int:
     """Bytes that the missing jobs of the plan will take, checkpoints included."""
     if not missing:
         return 0
-    network = context.blank()
+    network = context.networks.blank()
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     masks = sum(parameter.numel() for parameter in prunable(network).values()) // 8
-    train, seed = context.plan.recipe.train, context.plan.recipe.seeds[0]
-    evaluations = (
-        context.steps(train.length, seed, optimizer) // context.steps(train.evaluate_every, seed, optimizer)
-        for optimizer in train.optimizer
-    )
-    rows = max(evaluations) + 2
+    wholes = [whole_timeline(context, optimizer) for optimizer in context.plan.recipe.train.optimizer]
+    rows = max(int(whole.total // whole.evaluate_every) for whole in wholes) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     kept = len(READINGS) * weights
     sizes = {"rewind": STATE_COPIES * weights, "dense": kept, "ticket": kept + masks}
@@ -99,29 +94,16 @@ def disk_bytes(context: RunContext, missing: list[Job]) -> int:
 
 def steps_of(context: RunContext) -> dict[str, int]:
     """Steps that each job of the plan trains itself, by its key."""
-    by_seed = sorted(context.plan, key=lambda job: job.seed)  # the data of one seed are kept
-    return {job.key: _steps(context, job) for job in by_seed}
+    return {job.key: _steps(context, job) for job in context.plan}
 
 
 def _steps(context: RunContext, job: Job) -> int:
     if job.kind == "choice":
         return 0
-    own = job.branch.component.args if job.branch is not None else {}
-    optimizer, dataset = own.get("optimizer") or job.optimizer, own.get("dataset")
-
-    def in_steps(length: Duration) -> int:
-        return context.steps(length, job.seed, optimizer, dataset)
-
-    total, to = in_steps(context.plan.recipe.train.length), in_steps(job.rewind.to) if job.rewind else 0
-    if job.kind == "rewind":
-        return to
-    if job.branch is not None and job.rewind is not None:
-        steps = origin_of(job.branch.component, job.rewind.mode).steps
-        if steps in ("0", "T", "n T"):
-            return {"0": 0, "T": total, "n T": int(total * context.searched(job))}[steps]
-    if job.kind == "dense":
-        return total - max(context.steps(rewind.to, job.seed, job.optimizer) for rewind in context.plan.recipe.rewind)
-    return total - to
+    planned = planned_timeline(context, job)
+    if job.kind == "dense":  # goes on from its furthest rewind point
+        return planned.total - max(planned.steps(rewind.to) for rewind in context.plan.recipe.rewind)
+    return planned.stop - planned.first
 
 
 def _network(job: Job) -> tuple[int, int]:
@@ -157,7 +139,7 @@ def _timed(context: RunContext, place: int) -> float:
     with prepared(context.machine, context.plan.recipe.train.precision):
         training = dense_training(context, place)
         with masked(training.model, Mask({}), training.optimizer):
-            passes = (training.data.epoch(epoch, training.batch_size) for epoch in count())
+            passes = (training.data.epoch(epoch, training.timeline.batch_size) for epoch in count())
             batches = chain.from_iterable(passes)
             for x, y in islice(batches, 2):
                 training.engine.step(x, y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,28 +25,35 @@ MEMORY_SHARE = 0.8  # of what is free: a training may need more than what is tri
 TRIED_STEPS = 2
 
 
-def share_out(context: RunContext) -> None:
-    """Give the context its number of processes and the threads of each; one process where a GPU does the work.
+def share_out(context: RunContext) -> RunContext:
+    """Return the context with its number of processes and the threads of each; one process where a GPU does the work.
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
     before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
     is not where `levels: auto` may ask for more.
     """
     if context.machine.device.type != "cpu":
-        return
+        return context
     steps, grows = steps_of(context), context.plan.recipe.prune.auto is not None
-    if not context.machine.deterministic:
-        context.machine = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))
-    most = cores() // context.machine.threads
+    where = context.machine
+    if not where.deterministic:
+        where = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))
+    most = cores() // where.threads
     missing = {job.key: job.needs for job in missing_jobs(context)}
-    context.share_among(most if grows else max(1, min(most, width(missing, steps))))
+    return share_among(replace(context, machine=where), most if grows else max(1, min(most, width(missing, steps))))
 
 
-def fit_memory(context: RunContext) -> None:
-    """Lower the number of processes to those that fit into the free memory, as one that is forked here needs it."""
+def share_among(context: RunContext, jobs: int) -> RunContext:
+    """Return the context for so many processes; those that decode images are shared out anew."""
+    return replace(context, jobs=jobs, on_device={})
+
+
+def fit_memory(context: RunContext) -> RunContext:
+    """Return the context with as many processes as fit into the free memory, as one that is forked here needs it."""
     free = free_memory()
-    if context.jobs > 1 and free is not None and (need := _need(context)):
-        context.share_among(max(1, min(context.jobs, int(MEMORY_SHARE * free / need))))
+    if context.jobs == 1 or free is None or not (need := _need(context)):
+        return context
+    return share_among(context, max(1, min(context.jobs, int(MEMORY_SHARE * free / need))))
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
@@ -87,7 +95,7 @@ def _try(context: RunContext) -> None:
         for place in {job.place for job in context.plan if job.kind == "dense"}:
             training = dense_training(context, place)
             with masked(training.model, Mask({}), training.optimizer):
-                for x, y in islice(training.data.epoch(0, training.batch_size), TRIED_STEPS):
+                for x, y in islice(training.data.epoch(0, training.timeline.batch_size), TRIED_STEPS):
                     training.engine.step(x, y)
             with torch.no_grad():
                 training.model(next(training.data.evaluation("test"))[0])

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from lottery import registry
 from lottery.data import duplicates
-from lottery.data.splits import fingerprint, load
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.device import computes_bf16, machine
-from lottery.errors import MachineError
+from lottery.errors import MachineError, UsageError
 from lottery.plan.jobs import other_data
 from lottery.plan.keys import data_identity, digest
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
-from lottery.runner.context import RunContext
+from lottery.runner.context import RunContext, name_of
 from lottery.runner.estimate import disk_bytes, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
@@ -27,32 +26,36 @@ def look(request: Request, stop: Stop | None = None) -> RunContext:
     jobs = 1 if request.jobs == "auto" else request.jobs
     where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
-    others = {_name(dataset): load(dataset, request.data) for dataset in other_data(request.recipe)}
+    others = {name_of(dataset): _load_other(dataset, request, splits) for dataset in other_data(request.recipe)}
+    seen = {name: fingerprint(other) for name, other in others.items()}
     store = Store(request.store)
     context = RunContext(
-        plan_with_walks(
-            request.recipe, fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}, store
-        ),
+        plan_with_walks(request.recipe, fingerprint(splits), seen, store),
         store,
         where,
         splits,
+        others,
         request.checkpoint_seconds,
         jobs,
         stop or Stop(),
-        load=lambda dataset: others[_name(dataset)],
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
         logging.getLogger("lottery").warning(
             "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
         )
-    if request.jobs == "auto":
-        share_out(context)
-    return context
+    return share_out(context) if request.jobs == "auto" else context
 
 
-def _name(dataset: Component) -> str:
-    return digest(registry.datasets.identity(dataset))
+def _load_other(dataset: Component, request: Request, splits: Splits) -> Splits:
+    other = load(dataset, request.data)
+    here, there = ((s.input_shape, s.train_x.dtype, s.classes, s.train_y.dtype) for s in (splits, other))
+    if here != there:
+        raise UsageError(
+            f"branch dataset {dataset.name}: has examples {there[0]} of {there[2]} classes, the recipe's data "
+            f"{here[0]} of {here[2]}; name a data set of the same shapes"
+        )
+    return other
 
 
 def prepare(request: Request, stop: Stop | None = None) -> RunContext:
@@ -63,9 +66,8 @@ def prepare(request: Request, stop: Stop | None = None) -> RunContext:
     for identity, seen in context.plan.others.items():
         context.store.remember_data(identity, seen)
     duplicates.look(context.store, context.plan.fingerprint, context.splits)
-    for dataset in other_data(request.recipe):
-        assert context.load is not None
-        duplicates.look(context.store, context.plan.others[_name(dataset)], context.load(dataset))
+    for name, other in context.others.items():
+        duplicates.look(context.store, context.plan.others[name], other)
     return context
 
 

@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -46,8 +46,10 @@ def work(context: RunContext) -> Iterator[Event]:
                 yield event
                 if event.kind == "damaged":
                     yield from _damaged(context, event, ended, damages)
-        if not _goes_on(context, ended):
+        longer = _longer(context, ended)
+        if longer is None:
             return
+        context = longer
         yield Event("planned")
 
 
@@ -93,17 +95,17 @@ def _damaged(context: RunContext, event: Event, ended: dict[str, str], damages: 
             del ended[key]  # quarantined: it is missing again
 
 
-def _goes_on(context: RunContext, ended: dict[str, str]) -> bool:
-    """Whether there are jobs to run after those that have ended; gives the context the plan that has them."""
+def _longer(context: RunContext, ended: dict[str, str]) -> RunContext | None:
+    """Return the context with the plan that the results ask for; None where all its jobs have ended."""
     if context.plan.recipe.prune.auto is None:
-        return False
+        return None
     planned = plan_with_walks(context.plan.recipe, context.plan.fingerprint, context.plan.others, context.store)
     for key in [key for key, end in ended.items() if end in ("found", "done") and context.store.find(key) is None]:
         del ended[key]  # quarantined while the results were read
     if planned.jobs.keys() - context.plan.jobs.keys():
-        context.plan = planned
+        context = replace(context, plan=planned)
         check_disk(context)
-    return len(ended) < len(context.plan)
+    return context if len(ended) < len(context.plan) else None
 
 
 def _attend(context: RunContext, job: Job, ended: dict[str, str], began: float) -> Iterator[Event]:

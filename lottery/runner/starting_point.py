@@ -18,10 +18,10 @@ from lottery.pruning.iterative import next_start, prune
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights
 from lottery.pruning.start import Start
-from lottery.runner.context import loss_of
 from lottery.runner.stored_level import StoredLevel
+from lottery.runner.timelines import whole_timeline
 from lottery.seed import generator, stream
-from lottery.training.objective import without_a_last_one_alone
+from lottery.training.objective import loss_of, without_a_last_one_alone
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -48,8 +48,8 @@ def starting_point(context: RunContext, job: Job) -> Start:
     )
     if prune.when == "training":
         assert prune.during is not None
-        during = (prune.during.start, prune.during.end, prune.during.every)
-        start, end, every = (context.steps(point, job.seed, job.optimizer) for point in during)
+        steps = whole_timeline(context, job.optimizer).steps
+        start, end, every = (steps(each) for each in (prune.during.start, prune.during.end, prune.during.every))
         target = pruning.keep(above.mask)
         names = pruning.takes_part(above.mask)
 
@@ -101,7 +101,7 @@ def _criterion(
     level = StoredLevel(context, job)
 
     def of(state: Weights) -> nn.Module:
-        network = context.blank()
+        network = context.networks.blank()
         load(network, state)
         return network.to(device).eval()
 
@@ -116,7 +116,7 @@ def _criterion(
         return without_a_last_one_alone(data.balanced(per_class, SCORING_BATCH))
 
     def scored(state: Weights) -> dict[str, Tensor]:
-        return context.effective({name: value.to(device) for name, value in state.items()})
+        return context.networks.effective({name: value.to(device) for name, value in state.items()})
 
     @cache
     def first() -> dict[str, Tensor]:
@@ -129,11 +129,11 @@ def _criterion(
             initial=Lazy(mask, lambda name: first()[name]),
             alive=mask,
             network=lambda: of(state),
-            loss=loss_of(context, data),
+            loss=loss_of(regression=data.regression, label_smoothing=context.plan.recipe.train.label_smoothing),
             examples=examples,
             balanced=balanced,
         )
-        with _scoring(context.blank(), device, stream(draws.initial_seed(), "score")):
+        with _scoring(context.networks.blank(), device, stream(draws.initial_seed(), "score")):
             scores: Scores = entry.make({name: weights[name] for name in mask}, seen, **prune.criterion.args)
         return scores
 

@@ -18,12 +18,14 @@ from lottery.pruning.amounts import Pruning
 from lottery.pruning.iterative import rewind
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Criterion, Weights
-from lottery.pruning.start import Start
+from lottery.pruning.start import Spec, Start
 from lottery.results.artifacts import read_mask, read_state, read_trained
+from lottery.runner.timelines import search_length
 from lottery.training.state import unflatten
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
+    from lottery.recipe.schema import Recipe
     from lottery.runner.context import RunContext
     from lottery.values import Component
 
@@ -62,7 +64,7 @@ class StoredLevel:
         if self._pruned is not None:
             return self._pruned
         if self.job.kind == "dense":
-            return Mask.dense(prunable(self.context.blank()))
+            return Mask.dense(prunable(self.context.networks.blank()))
         return read_mask(self.context.store, self.job.key)
 
     @property
@@ -74,8 +76,8 @@ class StoredLevel:
         assert self.job.point is not None
         tensors, values = read_state(self.context.store, self.job.point)
         weights = part(tensors, "model/")
-        spec = self.context.spec(self.job, first=values["step"])
-        dense = Mask.dense({name: weights[name] for name in prunable(self.context.blank())})
+        spec = dense_spec(self.context.plan.recipe, self.job, first=values["step"])
+        dense = Mask.dense({name: weights[name] for name in prunable(self.context.networks.blank())})
         state = unflatten(values["optimizer"], tensors) if values["step"] else None
         return Start(weights, dense, spec, state)
 
@@ -99,12 +101,12 @@ class StoredLevel:
 
     @property
     def initial(self) -> Start:
-        network = self.context.network(self.job.seed)
-        return Start(state_of(network), Mask.dense(prunable(network)), self.context.spec(self.job))
+        network = self.context.networks.network(self.job.seed)
+        return Start(state_of(network), Mask.dense(prunable(network)), dense_spec(self.context.plan.recipe, self.job))
 
     @property
     def searched(self) -> Fraction:
-        return self.context.searched(self.job)
+        return search_length(self.context, self.job)
 
     @cached_property
     def dense(self) -> Weights:
@@ -114,10 +116,17 @@ class StoredLevel:
         return StoredLevel(self.context, self.context.plan.trunk(self.job)[index])
 
     def effective(self, weights: Weights) -> Weights:
-        return self.context.effective(weights)
+        return self.context.networks.effective(weights)
 
     def fresh(self, generator: torch.Generator) -> Weights:
         return state_of(self.network(self.model, generator))
 
     def network(self, model: Component, generator: torch.Generator) -> nn.Module:
-        return self.context.fresh(self.job.seed, model, generator)
+        return self.context.networks.fresh(self.job.seed, model, generator)
+
+
+def dense_spec(recipe: Recipe, job: Job, first: int = 0) -> Spec:
+    """Return how the dense network of this job trains from step `first`."""
+    schedule, finetune = recipe.train.schedule, recipe.finetune
+    rate = None if finetune is None else finetune.rate
+    return Spec(job.optimizer, schedule.component, schedule.warmup, first, finetune_rate=rate)

@@ -16,6 +16,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+def loss_of(*, regression: bool, label_smoothing: float = 0.0) -> nn.Module:
+    """Return the mean squared error for targets that are numbers, else the cross-entropy."""
+    return nn.MSELoss() if regression else nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+
 class Objective:
     """The mean training loss and its gradient: on the batch of a step, and on the whole training set.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -20,6 +19,7 @@ from lottery.training.state import flatten, load_optimizer, optimizer_state, rng
 
 if TYPE_CHECKING:
     from lottery.data.loader import Data
+    from lottery.plan.timeline import Timeline
     from lottery.training.engine import Engine
 
 FINITE_EVERY = 50  # steps between looks at loss and statistics: each look waits for the device
@@ -50,13 +50,9 @@ class Training:
         optimizer: torch.optim.Optimizer,
         data: Data,
         engine: Engine,
+        timeline: Timeline,
         *,
         seed: int,
-        first: int,
-        stop: int,
-        total: int,
-        batch_size: int,
-        evaluate_every: int | Fraction,
         multiplier: Callable[[int], float],
         results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
@@ -66,15 +62,14 @@ class Training:
         measures: Sequence[str] = (),
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
-        self.seed, self.stop, self.total = seed, stop, total
-        self.batch_size, self.evaluate_every = batch_size, evaluate_every
+        self.timeline, self.seed = timeline, seed
         self.multiplier, self._stopped = multiplier, stopped
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
         self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.measures = measures  # beside loss and accuracy
-        self.step = first
+        self.step = timeline.first
         self.curve: list[dict[str, float | int | None]] = []
         self.chosen = ChosenSteps()
         self.correct: dict[str, Tensor] = {}  # by reading, a bit for each test example; filled by `metrics`
@@ -83,7 +78,6 @@ class Training:
         self._loss = self._summed(torch.zeros((), dtype=torch.float64))
         self._losses = 0
         self._rates = [group["lr"] for group in optimizer.param_groups]
-        self._per_epoch = data.steps_per_epoch(batch_size)
         self._rng: dict[str, Tensor] | None = None
 
     def steps(self) -> Iterator[int]:
@@ -92,11 +86,12 @@ class Training:
         if not self.curve or (self._on_grid() and self.curve[-1]["step"] != self.step):
             self._evaluate()
         self.model.train()
-        while self.step < self.stop:
-            epoch, batch = divmod(self.step, self._per_epoch)
+        stop = self.timeline.stop
+        while self.step < stop:
+            epoch, batch = divmod(self.step, self.timeline.steps_per_epoch)
             if batch == 0:
                 self._seed_dropout()
-            for x, y in self.data.epoch(epoch, self.batch_size, batch):
+            for x, y in self.data.epoch(epoch, self.timeline.batch_size, batch):
                 multiplier = self.multiplier(self.step)
                 for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                     group["lr"] = rate * multiplier
@@ -107,12 +102,12 @@ class Training:
                     self.forget_best()
                 if self._on_grid():
                     self._evaluate()
-                elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
+                elif self.step % FINITE_EVERY == 0 or self.step == stop:
                     self._check_finite()
-                if self.step == self.stop:
+                if self.step == stop:
                     self.engine.flush()
                 yield self.step
-                if self.step == self.stop:
+                if self.step == stop:
                     return
 
     def forget_best(self) -> None:
@@ -201,12 +196,14 @@ class Training:
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
 
     def _on_grid(self) -> bool:
-        every = self.evaluate_every  # of a fraction of a step: the first step at or after each of its multiples
-        return self.step // every > (self.step - 1) // every or self.step == self.total
+        every = (
+            self.timeline.evaluate_every
+        )  # of a fraction of a step: the first step at or after each of its multiples
+        return self.step // every > (self.step - 1) // every or self.step == self.timeline.total
 
     def _seed_dropout(self) -> None:
         """Torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
-        torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
+        torch.manual_seed(stream(self.seed, "dropout", self.step // self.timeline.steps_per_epoch))
         if self._rng is not None:
             set_rng_state(self._rng, self._device)
             self._rng = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -76,7 +77,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
     every = context.plan.jobs.items()
     one_seed = {key: job for key, job in every if job.seed == 0 or job.kind != "branch"}  # partners have their tickets
-    context.plan = Plan(recipe, context.plan.fingerprint, one_seed, context.plan.others)
+    context = replace(context, plan=Plan(recipe, context.plan.fingerprint, one_seed, context.plan.others))
     assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
     return context, records(context.plan, context.store)
 
@@ -124,7 +125,7 @@ class Stored:
         words = words.removesuffix(", with noise added").removesuffix(", frozen")
         base = {
             "rewound": lambda: self.rewound,
-            "initial": lambda: dict(self.context.network(self.job.seed).state_dict()),
+            "initial": lambda: dict(self.context.networks.network(self.job.seed).state_dict()),
             "trained, of the level above": lambda: self.trained(self.trunk[-2]),
             "trained, of the dense network": lambda: self.dense,
             "one absolute value a layer, original signs": self._one_size,
@@ -156,10 +157,10 @@ class Stored:
         if self.job.branch.name == "random":  # its mask is drawn first
             for shape in self.ticket.shapes().values():
                 torch.rand(shape, generator=draws)
-        return dict(self.context.fresh(self.job.seed, self.context.plan.recipe.model, draws).state_dict())
+        return dict(self.context.networks.fresh(self.job.seed, self.context.plan.recipe.model, draws).state_dict())
 
     def _signed(self) -> dict[str, Tensor]:
-        drawn = self.context.fresh(self.job.seed, self.context.plan.recipe.model, self.draws()).state_dict()
+        drawn = self.context.networks.fresh(self.job.seed, self.context.plan.recipe.model, self.draws()).state_dict()
         signs = {n: torch.where(self.rewound[n] < 0, -1.0, 1.0) for n in self.ticket}
         return {n: w.abs() * signs[n] if n in signs else w for n, w in drawn.items()}
 
@@ -259,7 +260,7 @@ def rate(context: RunContext, origin: Origin, level: int, step: int) -> float:
 
 def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list[tuple[int, float, float]]:
     """Steps, validation losses and test accuracies of the training, by a loop of its own over torch's SGD."""
-    model = context.blank(start.model)
+    model = context.networks.blank(start.model)
     model.load_state_dict(dict(start.weights))
     mask = {name: bits.float() for name, bits in start.mask.items()}
     weights = {name: parameter for name, parameter in model.named_parameters() if name in mask}

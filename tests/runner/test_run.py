@@ -148,7 +148,7 @@ def test_kept_weights_and_bits_are_those_that_the_accuracy_was_measured_with(fin
         mask = None if job.kind == "dense" else read_mask(store, job.key)
         several += len({metrics[reading]["step"] for reading in READINGS}) > 1
         for reading in READINGS:
-            network = context.blank()
+            network = context.networks.blank()
             load_weights(network, read_trained(store, job.key, mask, reading))
             network.eval()
             with torch.no_grad():

@@ -181,7 +181,7 @@ def test_a_transfer_starts_from_the_ticket_with_a_fresh_other_optimizer(finished
     job = next(job for job in planned if job.transfer == 2 and job.place == 0)
     training = training_of(context, job)
     assert isinstance(training.optimizer, torch.optim.SGD)
-    assert training.batch_size == context.data(0).train_size
+    assert training.timeline.batch_size == context.data(0).train_size
     assert training.optimizer.state_dict()["state"] == {}
 
 
