@@ -142,6 +142,7 @@ def check_engine(context: RunContext, optimizer: Component) -> None:
 
 
 def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: int) -> Objective:
+    """Return the training loss of a network on the recipe's terms."""
     train = context.plan.recipe.train
     return Objective(
         model,

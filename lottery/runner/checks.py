@@ -54,7 +54,7 @@ def _check_metrics(context: RunContext) -> None:
 
 
 def _check_classes(context: RunContext) -> None:
-    """Say it where the split of a seed leaves nothing of a class to train on."""
+    """Warn where the split of a seed leaves nothing of a class to train on."""
     recipe, data = context.plan.recipe, context.plan.recipe.data
     if data.stratify or not (data.validation or data.limit):  # where there are all, or some of each
         return

@@ -1,4 +1,4 @@
-"""What all jobs of a run share: the plan, the store, the machine and the data."""
+"""The context of a run, which all its jobs share: the plan, the store, the machine and the data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INIT_BATCH = 256  # examples for an init that looks at data
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all jobs of a run share. It does not change: `dataclasses.replace` makes the next one.
+    """The data that all jobs of a run share. It does not change: `dataclasses.replace` makes the next one.
 
     Attributes:
         plan: The jobs.
@@ -40,6 +40,7 @@ class RunContext:
         checkpoint_seconds: Time between two checkpoints of a training at least.
         jobs: Number of processes that work on the plan, this one included.
         stop: Says whether the run has been told to stop.
+        on_device: The data sets that `data` has put on the device, by `name_of`.
     """
 
     plan: Plan
@@ -50,7 +51,7 @@ class RunContext:
     checkpoint_seconds: float = 60.0
     jobs: int = 1
     stop: Stop = field(default_factory=Stop)
-    on_device: dict[str, Data] = field(default_factory=dict, repr=False)  # what `data` has put there, by `name_of`
+    on_device: dict[str, Data] = field(default_factory=dict, repr=False)
 
     def splits_of(self, dataset: Component | None = None) -> Splits:
         """Return a data set of the recipe, its own where no other is named."""
@@ -80,14 +81,16 @@ class RunContext:
 
     @cached_property
     def networks(self) -> NetworkFactory:
-        """What makes the networks of the recipe."""
+        """The factory of the recipe's networks."""
         return NetworkFactory(self.plan.recipe, self.splits.input_shape, self.splits.classes, self._examples)
 
     def _examples(self, seed: int) -> Batch:
+        """Return training examples of a seed on the CPU, for an init that looks at them."""
         x, y = next(self.data(seed).evaluation("train", INIT_BATCH))
         return x.cpu(), y.cpu()
 
     def _put(self, seed: int, splits: Splits) -> Data:
+        """Return a data set on the device as the recipe has this seed split it."""
         spec = self.plan.recipe.data
         return Data(
             splits,
@@ -103,7 +106,7 @@ class RunContext:
 
 
 def name_of(dataset: Component) -> str:
-    """Return what a data set beside the recipe's is known by in a plan and a run."""
+    """Return the name of a data set beside the recipe's in a plan and a run: the digest of its identity."""
     return digest(registry.datasets.identity(dataset))
 
 

@@ -1,4 +1,4 @@
-"""What only the data and the network can tell of a recipe's criterion, before any training."""
+"""Checks of a recipe's criterion that need the data or the network, made before any training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def check_criterion(context: RunContext) -> None:
-    """Raises UsageError where the criterion needs other examples than there are, or another network."""
+    """Check that the data and the network have what the recipe's criterion looks at.
+
+    Raises:
+        UsageError: Where it needs more examples than there are, or another network.
+    """
     recipe = context.plan.recipe
     given, entry = recipe.prune.criterion, registry.criteria[recipe.prune.criterion.name]
     if not recipe.prune.deepest:
@@ -36,7 +40,7 @@ def check_criterion(context: RunContext) -> None:
 
 
 def _check_classes(context: RunContext, criterion: str, wanted: int) -> None:
-    """Each seed trains on so many examples of each class."""
+    """Raise UsageError where a seed does not train on so many examples of each class."""
     data, splits = context.plan.recipe.data, context.splits
     if splits.regression:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What a plan will take: time, from finished jobs or a few timed steps, and disk."""
+"""Estimates of the time that a plan will take, from finished jobs or a few timed steps, and of the disk space."""
 
 from __future__ import annotations
 
@@ -36,9 +36,16 @@ TIMED_SECONDS = 3.0  # after which no further step is timed
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a plan: jobs done and missing, seconds for the missing ones in one process, bytes they will take.
+    """The work that a plan has left.
 
-    `by_job` has the seconds of each missing job by its key.
+    Attributes:
+        done: Number of finished jobs.
+        missing: Number of the others.
+        seconds: Time for the missing ones in one process.
+        measured: True if it follows from finished jobs alone; else a few steps were timed just now.
+        need_bytes: Disk space that the missing ones will take.
+        free_bytes: Disk space that is free.
+        by_job: Seconds of each missing job by its key.
     """
 
     done: int
@@ -51,7 +58,7 @@ class Estimate:
 
 
 def estimate(context: RunContext) -> Estimate:
-    """What is left to do and what it takes. Times a few training steps where no finished job tells."""
+    """Return what is left to do and what it takes. Times a few training steps where no finished job tells."""
     missing = missing_jobs(context)
     at_level = _measured(context, _network)
     measured = _measured(context, lambda job: job.place)
@@ -72,11 +79,12 @@ def estimate(context: RunContext) -> Estimate:
 
 
 def missing_jobs(context: RunContext) -> list[Job]:
+    """Return the jobs of the plan that have no result in the store."""
     return [job for job in context.plan if context.store.find(job.key) is None]
 
 
 def disk_bytes(context: RunContext, missing: list[Job]) -> int:
-    """Bytes that the missing jobs of the plan will take, checkpoints included."""
+    """Return the bytes that the missing jobs of the plan will take, checkpoints included."""
     if not missing:
         return 0
     network = context.networks.blank()
@@ -93,11 +101,12 @@ def disk_bytes(context: RunContext, missing: list[Job]) -> int:
 
 
 def steps_of(context: RunContext) -> dict[str, int]:
-    """Steps that each job of the plan trains itself, by its key."""
+    """Return the number of steps that each job of the plan trains itself, by its key."""
     return {job.key: _steps(context, job) for job in context.plan}
 
 
 def _steps(context: RunContext, job: Job) -> int:
+    """Return the number of steps that a job trains itself."""
     if job.kind == "choice":
         return 0
     planned = planned_timeline(context, job)
@@ -107,13 +116,13 @@ def _steps(context: RunContext, job: Job) -> int:
 
 
 def _network(job: Job) -> tuple[int, int]:
-    """What a step's time depends on: the optimizer, and the level of the network's mask."""
+    """Return what the time of a step depends on: the optimizer, and the level of the network's mask."""
     longer = job.branch is not None and registry.branches[job.branch.name].traits.longer
     return job.place, 0 if longer else job.level
 
 
 def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group, float]:
-    """Seconds a step over the finished trainings of each group, evaluation and commits included."""
+    """Return the seconds of one step over the finished trainings of each group, evaluation and commits included."""
     seconds: dict[Group, float] = {}
     steps: dict[Group, int] = {}
     for job in context.plan:
@@ -126,7 +135,7 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
 
 
 def dense_training(context: RunContext, place: int) -> Training:
-    """A dense training with this optimizer, to be tried and thrown away."""
+    """Return a dense training with this optimizer, to be tried and thrown away."""
     job = next(job for job in context.plan if job.kind == "dense" and job.place == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
@@ -135,7 +144,7 @@ def dense_training(context: RunContext, place: int) -> Training:
 
 
 def _timed(context: RunContext, place: int) -> float:
-    """Seconds a step of an optimizer's dense training, from a few steps run now and thrown away."""
+    """Return the seconds of one step of an optimizer's dense training, from a few steps run now and thrown away."""
     with prepared(context.machine, context.plan.recipe.train.precision):
         training = dense_training(context, place)
         with masked(training.model, Mask({}), training.optimizer):

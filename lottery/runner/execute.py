@@ -1,4 +1,4 @@
-"""One job: find its starting point in the store, train, checkpoint between steps, commit."""
+"""One job from its start to its commit: trained with checkpoints between steps, and ended in one of a few ways."""
 
 from __future__ import annotations
 
@@ -37,7 +37,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is: the step just done of `total`, and the last row of its curve."""
+    """How far a training is.
+
+    Attributes:
+        step: The step just done.
+        first: The step that this session began with.
+        total: The step at which the training ends.
+        row: The last row of its curve.
+        seconds: Time since step `first`.
+        images_per_second: Training examples a second since the last report.
+    """
 
     step: int
     first: int
@@ -93,6 +102,7 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
 
 
 def _commit(context: RunContext, job: Job, result: Result, seconds: float, environment: dict[str, Any]) -> None:
+    """Put the result into the store, with the job's identity, seconds and environment."""
     metrics = {} if result.metrics is None else {"metrics.json": as_json(result.metrics)}
     context.store.commit(
         job.key,
@@ -154,6 +164,10 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
 
 
 def _advance(context: RunContext, training: Training, clock: Clock) -> Iterator[Progress]:
+    """Train to the end, reporting the progress every half second and saving checkpoints when they are due.
+
+    Raises Stopped where the run is told to stop.
+    """
     first, shown, shown_step = training.step, time.monotonic(), training.step
     began = shown
     for step in training.steps():
@@ -216,6 +230,7 @@ def _shape(training: Training, found: Sequence[Mask]) -> dict[str, Any]:
 
 
 def _counted(found: Sequence[Mask]) -> dict[str, Any]:
+    """Return density, weights alive, sizes and collapsed layers of one mask, or the means over several."""
     if len(found) == 1:
         (mask,) = found
         return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}

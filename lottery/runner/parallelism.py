@@ -1,4 +1,4 @@
-"""`--jobs auto`: how many processes this machine can feed, and how many of them can shorten the run."""
+"""The number of processes for `--jobs auto`: as many as this machine can feed and as can shorten the run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,15 @@ def fit_memory(context: RunContext) -> RunContext:
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that processes may still take, of this machine or of its container; None where the system does not say."""
+    """Return the bytes that processes may still take, of this machine or of its container.
+
+    Args:
+        meminfo: The system's file of that name.
+        group: Folder of the container's limits.
+
+    Returns:
+        The number of bytes; None where the system does not say.
+    """
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
@@ -75,7 +83,10 @@ def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/
 
 
 def _need(context: RunContext) -> int:
-    """Bytes that a forked process takes for itself at most, from one that trains a little with each optimizer."""
+    """Return the bytes that a forked process takes for itself at most.
+
+    They are those of one that trains a little with each optimizer; 0 where that fails.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -91,6 +102,7 @@ def _need(context: RunContext) -> int:
 
 
 def _try(context: RunContext) -> None:
+    """Train a little with each optimizer, and evaluate a batch."""
     with prepared(context.machine, context.plan.recipe.train.precision):
         for place in {job.place for job in context.plan if job.kind == "dense"}:
             training = dense_training(context, place)
@@ -102,7 +114,7 @@ def _try(context: RunContext) -> None:
 
 
 def _own_memory() -> int:
-    """Bytes that only this process has, and what it gave back since its peak."""
+    """Return the bytes that only this process has, and those that it gave back since its peak."""
     sizes = {}
     for path in ("/proc/self/smaps_rollup", "/proc/self/status"):
         for line in Path(path).read_text().splitlines():

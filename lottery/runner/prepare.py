@@ -1,4 +1,4 @@
-"""Before a run: the data, the plan, the machine, and whether there is room on the disk."""
+"""The steps before a run: data loaded, plan made and checked, machine chosen, room on the disk looked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from lottery.values import Component
 
 
 def look(request: Request, stop: Stop | None = None) -> RunContext:
-    """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
+    """Load the data, make the plan and check it; nothing is written.
+
+    Raises:
+        UsageError: Where the recipe does not fit the data, the network or the machine.
+        DataError: Where data are missing or damaged.
+    """
     jobs = 1 if request.jobs == "auto" else request.jobs
     where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
@@ -48,6 +53,7 @@ def look(request: Request, stop: Stop | None = None) -> RunContext:
 
 
 def _load_other(dataset: Component, request: Request, splits: Splits) -> Splits:
+    """Load a data set that a branch names. Raises UsageError where its shapes are not those of the recipe's data."""
     other = load(dataset, request.data)
     here, there = ((s.input_shape, s.train_x.dtype, s.classes, s.train_y.dtype) for s in (splits, other))
     if here != there:
@@ -59,7 +65,13 @@ def _load_other(dataset: Component, request: Request, splits: Splits) -> Splits:
 
 
 def prepare(request: Request, stop: Stop | None = None) -> RunContext:
-    """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
+    """Do what `look` does, make sure that the jobs fit on the disk, and note the data in the store.
+
+    Raises:
+        UsageError: Where the recipe does not fit the data, the network or the machine.
+        DataError: Where data are missing or damaged.
+        MachineError: Where the jobs do not fit on the disk.
+    """
     context = look(request, stop)
     check_disk(context)
     context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
@@ -72,6 +84,11 @@ def prepare(request: Request, stop: Stop | None = None) -> RunContext:
 
 
 def check_disk(context: RunContext) -> None:
+    """Check that the missing jobs fit on the disk.
+
+    Raises:
+        MachineError: Where they do not.
+    """
     need, free = disk_bytes(context, missing_jobs(context)), context.store.free_bytes()
     if need > free:
         raise MachineError(

@@ -1,4 +1,4 @@
-"""Resuming a killed training from its newest checkpoint, and saving the next."""
+"""A killed training goes on from its newest checkpoint, and saves the next."""
 
 from __future__ import annotations
 
