@@ -28,6 +28,7 @@ from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
+from lottery.runner.timelines import planned_timeline
 from lottery.seed import generator
 from lottery.training.state import flatten, unflatten
 from tests.support import ROOT
@@ -232,13 +233,14 @@ def test_each_start_is_that_of_the_table_to_the_byte(finished: Finished) -> None
         assert wanted is None or same(dict(start.weights), wanted), job.label
         stored.check_mask(origin.mask, start.mask)
         training = training_of(context, job, start)
-        assert training.stop - training.step == counts(origin, job.level), job.label
+        assert training.timeline.stop - training.step == counts(origin, job.level), job.label
+        assert planned_timeline(context, job) == training.timeline, job.label
         assert training.step == (
             FIRST if "step k" in origin.schedule or origin.schedule in ("none", "last rate") else 0
         )
-        given = [training.multiplier(step) for step in range(training.step, training.stop)]
+        given = [training.multiplier(step) for step in range(training.step, training.timeline.stop)]
         assert given == pytest.approx(
-            [rate(context, origin, job.level, s) for s in range(training.step, training.stop)]
+            [rate(context, origin, job.level, s) for s in range(training.step, training.timeline.stop)]
         )
         if origin.state == "rewound":
             assert flatten(start.optimizer_state, "o", {}) == flatten(stored.state, "o", {})
