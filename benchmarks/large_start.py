@@ -78,7 +78,7 @@ def measured(root: Path, arch: str, kinds: set[str]) -> list[dict[str, object]]:
 
     with phase("the plan and a blank network"):
         context = prepare(Request(recipe, root, root / "runs", device="cpu"))
-        weights = sum(value.nbytes for value in context.blank().state_dict().values())
+        weights = sum(value.nbytes for value in context.networks.blank().state_dict().values())
     for job in context.plan:
         if job.kind == "ticket" and "ticket" in kinds:
             with phase("ticket: starting point"):

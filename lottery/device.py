@@ -20,14 +20,20 @@ from lottery.errors import UsageError
 
 @dataclass(frozen=True)
 class Machine:
-    """Where jobs run. With `deterministic`, equal jobs give equal bytes on one machine, version and device."""
+    """The machine that jobs run on.
+
+    Attributes:
+        device: Where tensors are.
+        threads: Threads of one process on the CPU.
+        deterministic: Whether equal jobs give equal bytes on one machine, version and device.
+    """
 
     device: torch.device
     threads: int
     deterministic: bool
 
     def environment(self) -> dict[str, Any]:
-        """What beside the recipe may change a result in its last bits."""
+        """Return what beside the recipe may change a result in its last bits."""
         return {
             "lottery": __version__,
             "torch": torch.__version__,
@@ -43,9 +49,12 @@ class Machine:
 
 
 def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False) -> Machine:
-    """The machine for one of `jobs` processes: threads are shared out among them, one each when deterministic.
+    """Return the machine for one of `jobs` processes.
 
-    Raises UsageError for a device that is not there.
+    Threads are shared out among them; each has one when deterministic.
+
+    Raises:
+        UsageError: For a device that is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device}: there are auto, cpu and cuda")
@@ -59,7 +68,7 @@ def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False)
 
 @contextmanager
 def prepared(machine: Machine, precision: str) -> Iterator[None]:
-    """Torch's process-wide switches set for one job and put back after it."""
+    """Set torch's process-wide switches for one job while the `with` block runs, and put them back after it."""
     _hand_back()
     if machine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
@@ -92,7 +101,7 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16, or makes them up at about the speed of float32."""
+    """Return True if the device has instructions for bfloat16, or makes them up at about the speed of float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return platform.machine() not in ("x86_64", "AMD64") or "AVX512" in torch.backends.cpu.get_cpu_capability()
@@ -115,7 +124,7 @@ def _hand_back() -> None:
 
 
 def _processor() -> str:
-    """The processor's name: sums differ in their last bits between vector widths."""
+    """Return the processor's name: sums differ in their last bits between vector widths."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:

@@ -13,16 +13,15 @@ from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.environment import differing
 from lottery.recipe.readings import READINGS
 from lottery.runner.finished_study import context_of
+from lottery.runner.timelines import whole_timeline
 from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step, surviving
 
 if TYPE_CHECKING:
-    from lottery.data.loader import Data
     from lottery.plan.jobs import Job
     from lottery.results.record import Record
     from lottery.results.study import Study
     from lottery.runner.context import RunContext
     from lottery.store.manifest import Manifest
-    from lottery.values import Duration
 
 
 @dataclass(frozen=True)
@@ -163,21 +162,17 @@ class _Meter:
     @cached_property
     def layers(self) -> dict[str, int]:
         """Multiply-adds of one example's forward pass, by layer."""
-        return per_layer(self.context.blank(), self.context.data(self._seed).input_shape)
+        return per_layer(self.context.networks.blank(), self.context.splits.input_shape)
 
     @cached_property
     def steps(self) -> dict[str, int]:
         """Multiply-adds of one example's share in a training step, by layer."""
-        return per_layer_and_step(self.context.blank(), self.context.data(self._seed).input_shape)
+        return per_layer_and_step(self.context.networks.blank(), self.context.splits.input_shape)
 
     @property
     def forward(self) -> int:
         """Multiply-adds of one example's forward pass through the dense network."""
         return sum(self.layers.values())
-
-    @property
-    def _seed(self) -> int:
-        return self.study.recipe.seeds[0]
 
     def trained(self, job: Job) -> Record | None:
         """Its record, where it trained: not where there was no learning rate to train with."""
@@ -223,42 +218,37 @@ class _Meter:
 
     def _training(self, job: Job, metrics: Mapping[str, Any], seconds: float) -> Cost:
         """Of a training without what came before its rewind point, and without that of the networks above."""
-        first = self._steps(job.rewind.to, job) if job.kind == "ticket" and job.rewind else 0
+        steps = whole_timeline(self.context, job.optimizer).steps
+        first = steps(job.rewind.to) if job.kind == "ticket" and job.rewind else 0
         last = metrics["diverged"] if "diverged" in metrics else metrics["end"]["step"]
         during = self.study.recipe.prune.during
-        whole = min(max(first, self._steps(during.end, job)), last) if job.kind == "ticket" and during else first
+        whole = min(max(first, steps(during.end)), last) if job.kind == "ticket" and during else first
         each = sum(self.steps.values())
         sparse = self._executed(job, first, whole, each)
         sparse += self._executed(job, whole, last, surviving(self.steps, metrics))
         read = {metrics[name]["step"] for name in READINGS if metrics.get(name)}
         tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.context.splits.test_x)
-        examples = len(metrics["curve"]) * self._data.validation_size + tested
+        examples = len(metrics["curve"]) * self.context.sizes().validation + tested
         dense = self._executed(job, first, last, each)
         return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)
 
     def _to_point(self, job: Job) -> Cost:
         """Of the dense network's steps to the rewind point, which is part of one training with what follows."""
         assert job.rewind is not None
-        point, every = (self._steps(to, job) for to in (job.rewind.to, self.study.recipe.train.evaluate_every))
+        whole = whole_timeline(self.context, job.optimizer)
+        point, every = whole.steps(job.rewind.to), whole.evaluate_every
         dense = self._executed(job, 0, point, sum(self.steps.values()))
-        examples = -(-point // every) * self._data.validation_size  # at step 0, every, ... before the point
+        examples = -(-point // every) * self.context.sizes().validation  # at step 0, every, ... before the point
         return Cost(0, point, dense, dense, float(examples * self.forward))
 
     def _executed(self, job: Job, first: int, last: int, each: int) -> float:
         """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
         data may be smaller.
         """
-        size = self.context.batch_size(job.optimizer, self._seed)
-        per_epoch = self._data.steps_per_epoch(size)
+        whole, examples = whole_timeline(self.context, job.optimizer), self.context.sizes().train
 
         def seen(step: int) -> int:
-            return step // per_epoch * self._data.train_size + step % per_epoch * size
+            epochs, batches = divmod(step, whole.steps_per_epoch)
+            return epochs * examples + batches * whole.batch_size
 
         return (passes(job.optimizer) or 1) * (seen(last) - seen(first)) * float(each)
-
-    @property
-    def _data(self) -> Data:
-        return self.context.data(self._seed)
-
-    def _steps(self, length: Duration, job: Job) -> int:
-        return self.context.steps(length, self._seed, job.optimizer)

@@ -130,7 +130,7 @@ class _Structure:
         self.study, self.known = study, True
         try:
             context = context_of(study)
-            self._network, self._shape = context.blank(), context.data(study.recipe.seeds[0]).input_shape
+            self._network, self._shape = context.networks.blank(), context.splits.input_shape
         except DataError as error:
             logging.getLogger("lottery").warning("%s; what needs the shape of the input is left out", error)
             self.known = False
@@ -149,7 +149,7 @@ class _Structure:
 
     def initial(self, job: Job) -> Mapping[str, Tensor] | None:
         """The network's state as its init draws it."""
-        return state_of(context_of(self.study).network(job.seed)) if self.known else None
+        return state_of(context_of(self.study).networks.network(job.seed)) if self.known else None
 
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts]]]:

@@ -11,7 +11,7 @@ EVALUATED_AT_ONCE = 500
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Tensor:
-    """What anybody writes."""
+    """Train one step as anybody writes it, and return the loss, a 0-d tensor."""
     optimizer.zero_grad()
     loss = functional.cross_entropy(model(x), y)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -29,8 +29,16 @@ def train(
     batch_size: int,
     evaluate_every: int = 0,
 ) -> None:
-    """`steps` steps over float inputs that are normalized beforehand, in a new order at each pass; loss and accuracy on
-    what is held out before the first step and at every `evaluate_every`.
+    """Train on float inputs that are normalized beforehand, in a new order at each pass.
+
+    Args:
+        model: The network.
+        optimizer: Its optimizer.
+        training: Inputs and classes to train on.
+        held_out: Inputs and classes whose loss and accuracy are measured, before the first step and on the way.
+        steps: Number of steps.
+        batch_size: Examples in a batch.
+        evaluate_every: Steps between two measurements.
     """
     x, y = training
     if held_out is not None:
@@ -48,7 +56,7 @@ def train(
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split) -> tuple[float, float]:
-    """Mean loss and accuracy."""
+    """Return mean loss, in nats, and accuracy."""
     model.eval()
     loss, correct = 0.0, 0
     for x, y in zip(*(torch.split(part, EVALUATED_AT_ONCE) for part in split), strict=True):
@@ -60,7 +68,7 @@ def evaluate(model: nn.Module, split: Split) -> tuple[float, float]:
 
 
 def lenet() -> nn.Module:
-    """LeNet-300-100."""
+    """Return a LeNet-300-100."""
     return nn.Sequential(
         nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
     )

@@ -1,4 +1,4 @@
-"""How much faster this machine trains with the framework than with a bare loop: the cases of `lottery bench`.
+"""The cases of `lottery bench`: how much faster this machine trains with the framework than with a bare loop.
 
 Ratios of two times taken in one run, one after the other and again: other work on the machine slows both.
 """
@@ -62,7 +62,15 @@ Turn = tuple[float, float, int | None]  # seconds of what is compared with, of o
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured, in words; `least` is the ratio that it is held to on two cores. `ready` reads the data."""
+    """A thing that is measured.
+
+    Attributes:
+        name: What the command calls it.
+        what: The same in words.
+        least: The ratio that it is held to on two cores.
+        turn: Measures it once on the data in a folder.
+        ready: Reads the data.
+    """
 
     name: str
     what: str
@@ -73,7 +81,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """Over the turns of one case: the median ratio with the least and the largest, and median seconds of both."""
+    """A case over all its turns: the ratio's median, least and largest, and the median seconds of both sides.
+
+    `peak_bytes` is the memory of one process, where that is measured.
+    """
 
     case: Case
     ratio: float
@@ -84,16 +95,20 @@ class Result:
     peak_bytes: int | None
 
     def row(self) -> dict[str, Any]:
+        """Return the result as plain values, for the log."""
         figures = ("ratio", "low", "high", "base_seconds", "seconds")
         row = {"case": self.case.name, **{name: round(getattr(self, name), 4) for name in figures}}
         return {**row, "least": self.case.least, "peak_bytes": self.peak_bytes}
 
 
 def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
-    """Those named; where none is all, but not bf16 where the processor has no instructions for it. ResNet-20 trains on
-    `images`, a data set as a recipe names it.
+    """Return the cases that are named; all where none is.
 
-    Raises UsageError for a case that is not there.
+    Those of bf16 are left out of all where the processor has no instructions for it. ResNet-20 trains on `images`, a
+    data set as a recipe names it.
+
+    Raises:
+        UsageError: For a case that is not there.
     """
     adam = ("train.optimizer={name: adam, lr: 1.2e-3}", "train.batch_size=60")
     fp32 = (f"data={images}", "data.validation=1000")
@@ -117,7 +132,17 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
 
 
 def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None]) -> list[Result]:
-    """Each case in turns; `told` hears of every turn. Raises DataError where MNIST or CIFAR-10 are not there."""
+    """Measure each case in turns, and return a result for each.
+
+    Args:
+        chosen: The cases.
+        data: Folder of the data sets.
+        turns: Number of times that each case is measured.
+        told: Called with a line of text after every turn.
+
+    Raises:
+        DataError: Where MNIST or CIFAR-10 are not there.
+    """
     taken: dict[str, list[Turn]] = {case.name: [] for case in chosen}
     for ready in dict.fromkeys(case.ready for case in chosen):  # before anything is measured: it may not be there
         ready(data)
@@ -133,7 +158,7 @@ def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str]
 
 
 def last(log: Path) -> Mapping[str, float]:
-    """The ratios of the last run of each case on this processor that the log has."""
+    """Return the ratio of the last run of each case on this processor that the log has, by the case's name."""
     device = machine("auto").environment()["device"]
     found: dict[str, float] = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
@@ -144,7 +169,7 @@ def last(log: Path) -> Mapping[str, float]:
 
 
 def keep(log: Path, results: Sequence[Result]) -> None:
-    """One more line in the log: when, where, and what came out."""
+    """Add a line to the log: when, where, and what came out."""
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": machine("auto").environment(),
@@ -156,7 +181,7 @@ def keep(log: Path, results: Sequence[Result]) -> None:
 
 
 def figure(results: Sequence[Result], before: Mapping[str, float]) -> Figure:
-    """A bar a case, its spread over the turns, what it is held to, and the last one kept."""
+    """Draw a bar for each case, its spread over the turns, what it is held to, and the last ratio that was kept."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(7, 0.5 * len(results) + 1.3), layout="constrained")
@@ -176,6 +201,7 @@ def figure(results: Sequence[Result], before: Mapping[str, float]) -> Figure:
 
 
 def _result(case: Case, turns: Sequence[Turn]) -> Result:
+    """Return the result of a case over these turns."""
     ratios = [base / ours for base, ours, _ in turns]
     base, ours = statistics.median(turn[0] for turn in turns), statistics.median(turn[1] for turn in turns)
     peaks = [peak for _, _, peak in turns if peak is not None]
@@ -183,17 +209,18 @@ def _result(case: Case, turns: Sequence[Turn]) -> Result:
 
 
 def _one(text: str, data: Path, *overrides: str) -> Turn:
-    """The dense network of a recipe; the bare loop in fp32, whatever the recipe says."""
+    """Measure the dense network of a recipe; the bare loop computes in fp32, whatever the recipe says."""
     recipe = parse_recipe(text, "bench", overrides)
     return _bare(recipe, data), sum(_trained(recipe, data).values()), None
 
 
 def _reads(text: str, *overrides: str) -> Callable[[Path], object]:
+    """Return what reads the data of a recipe."""
     return lambda data: load(parse_recipe(text, "bench", overrides).data.component, data)
 
 
 def _ticket(density: float, least: float, ready: Callable[[Path], object]) -> Case:
-    """A ticket against its dense network as the dense engine trains it; both with the framework."""
+    """Return the case of a ticket against its dense network as the dense engine trains it, both with the framework."""
 
     def turn(data: Path) -> Turn:
         dense = _trained(parse_recipe(LENET, "bench", ["train.engine=dense"]), data)
@@ -204,12 +231,16 @@ def _ticket(density: float, least: float, ready: Callable[[Path], object]) -> Ca
 
 
 def _levels(data: Path) -> Turn:
+    """Measure a run of all levels in one process."""
     recipe = parse_recipe(LENET, "bench", [f"prune.levels={LEVELS}"])
     return (1 + LEVELS) * _bare(recipe, data), sum(_trained(recipe, data).values()), None
 
 
 def _seeds(data: Path) -> Turn:
-    """Processes, imports and loading of the data included; the bare loop's are not."""
+    """Measure `lottery run` over several seeds.
+
+    Processes, imports and loading of the data are part of its time; of the bare loop's they are not.
+    """
     recipe = parse_recipe(LENET, "bench", [f"prune.levels={LEVELS}", f"seeds={SEEDS}"])
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "bench.yaml"
@@ -227,7 +258,7 @@ def _seeds(data: Path) -> Turn:
 
 
 def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
-    """Seconds of each job by kind and level, commits included, in this process with all its threads."""
+    """Return the seconds of each job by kind and level, commits included, in this process with all its threads."""
     seconds: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as store:
         context = prepare(Request(recipe, data, Path(store)))
@@ -241,7 +272,7 @@ def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
 
 
 def _bare(recipe: Recipe, data: Path) -> float:
-    """Seconds of the bare loop for the dense network: the same steps, the same evaluation."""
+    """Return the seconds of the bare loop for the dense network: the same steps, the same evaluation."""
     where = machine()
     splits = load(recipe.data.component, data)
     training, test = (_normalized(splits, part, where.device) for part in ("train", "test"))
@@ -267,13 +298,14 @@ def _bare(recipe: Recipe, data: Path) -> float:
 
 
 def _normalized(splits: Splits, part: str, device: torch.device) -> baseline.Split:
+    """Return inputs and classes of a part on the device, the inputs with mean 0 and deviation 1 by channel."""
     x, y = getattr(splits, f"{part}_x").float() / 255, getattr(splits, f"{part}_y")
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (splits.mean, splits.std))
     return ((x - mean) / std).to(device), y.to(device)
 
 
 def table(results: Sequence[Result], before: Mapping[str, float]) -> Iterator[str]:
-    """Lines to print."""
+    """Yield the lines of the table to print."""
     width = max(len(result.case.what) for result in results)
     yield f"{'':{width}}  ratio  least and largest  held to   last  seconds"
     for result in results:

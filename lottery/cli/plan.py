@@ -52,7 +52,7 @@ def plan(
     told = estimate(context)
     decided = sentences(Study(context.plan, records(context.plan, context.store), context.store))
     mixed = foreseen(context.plan, context.store, context.machine.environment())
-    layout = Layout.of(network := context.blank())
+    layout = Layout.of(network := context.networks.blank())
     found = remembered(context.store, context.plan.fingerprint) or duplicates(context.splits)
     if as_json:
         jobs = [

@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lottery.errors import UsageError
 from lottery.seed import generator
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of the training examples that are held out and of those that are trained on: the same for each seed."""
+
+    validation: int
+    train: int
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the number of batches in one pass over what is trained on, the last and smaller one included."""
+        return -(-self.train // batch_size)
+
+
+def sizes(count: int, validation: int, limit: int | None) -> Sizes:
+    """Return what `split` makes of so many training examples, without making it.
+
+    Args:
+        count: Number of examples in the training set.
+        validation: Number of them that are held out.
+        limit: Number of the others that are trained on at most; all where None.
+
+    Raises:
+        UsageError: Where nothing would be left to train on.
+    """
+    if not 0 <= validation < count:
+        raise UsageError(f"data.validation: {validation} of {count} training examples leaves none to train on")
+    if limit is not None and limit < 1:
+        raise UsageError(f"data.limit: {limit} examples to train on; write at least 1, or leave it out")
+    rest = count - validation
+    return Sizes(validation, rest if limit is None else min(limit, rest))
 
 
 def split(labels: Tensor, seed: int, validation: int, limit: int | None, stratify: bool) -> tuple[Tensor, Tensor]:

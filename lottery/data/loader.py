@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lottery.data.holdout import places_in_class, split
+from lottery.data.holdout import Sizes, places_in_class, sizes, split
 from lottery.data.random_crop import Crops, ResizedCrop
 from lottery.data.splits import Splits
 from lottery.data.streaming import Files, Stream
@@ -81,18 +83,15 @@ class Data:
         channels_last: bool = False,
         workers: int = 1,
     ):
-        n = len(splits.train_x)
-        if not 0 <= validation < n:
-            raise UsageError(f"data.validation: {validation} of {n} training examples leaves none to train on")
-        if limit is not None and limit < 1:
-            raise UsageError(f"data.limit: {limit} examples to train on; write at least 1, or leave it out")
-        self.input_shape = tuple(splits.train_x.shape[1:])
+        self.sizes: Sizes = sizes(len(splits.train_x), validation, limit)
+        self.input_shape = splits.input_shape
         self.classes = splits.classes
         self.regression = splits.regression
-        self._seed, self._device = seed, device
-        self._augment = _fitting(augment, splits.train_x)
+        self.seed, self._device = seed, device
+        self._augment = fitting(augment, splits.train_x)
         self._channels_last = channels_last and len(self.input_shape) == 3
-        held_out, kept = split(splits.train_y, seed, validation, limit, stratify)
+        self._split = partial(split, splits.train_y, validation=validation, limit=limit, stratify=stratify)
+        held_out, kept = self._split(seed)
         train_x, train_y = self._source(splits.train_x, workers), splits.train_y.to(device)
         self._parts = {  # examples, labels, and which of them make up the part
             "train": (train_x, train_y, kept),
@@ -101,13 +100,23 @@ class Data:
         }
         self._scale, self._shift = self._affine(splits)
 
+    def of_seed(self, seed: int) -> Data:
+        """Return the same examples as another seed splits and orders them; both share the copy on the device."""
+        other = copy.copy(self)
+        held_out, kept = self._split(seed)
+        (x, y, _), test = self._parts["train"], self._parts["test"]
+        other.seed, other._parts = seed, {"train": (x, y, kept), "validation": (x, y, held_out), "test": test}
+        return other
+
     @property
     def train_size(self) -> int:
-        return len(self._parts["train"][2])
+        """Number of examples that are trained on."""
+        return self.sizes.train
 
     @property
     def validation_size(self) -> int:
-        return len(self._parts["validation"][2])
+        """Number of training examples that are held out."""
+        return self.sizes.validation
 
     @property
     def background(self) -> Tensor | None:
@@ -115,15 +124,15 @@ class Data:
         return None if self._shift is None else self._shaped(self._shift[None]).flatten().cpu()
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Batches of one pass, the last and smaller one included."""
-        return -(-self.train_size // batch_size)
+        """Return the number of batches in one pass, the last and smaller one included."""
+        return self.sizes.steps_per_epoch(batch_size)
 
     def epoch(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches `first`, `first + 1`, ... of one pass over the training part: the same bytes wherever it starts."""
         x, y, chosen = self._parts["train"]
-        order = chosen[torch.randperm(len(chosen), generator=generator(self._seed, "order", epoch))]
+        order = chosen[torch.randperm(len(chosen), generator=generator(self.seed, "order", epoch))]
         crop = self._augment.random_resized_crop if self._augment is not None else None
-        crops = Crops(crop, self._seed, epoch) if crop is not None else None
+        crops = Crops(crop, self.seed, epoch) if crop is not None else None
         return self._batches(x, y, order, batch_size, first, self._draws(epoch), crops)
 
     def evaluation(
@@ -206,7 +215,7 @@ class Data:
         """For each image of the pass: where its window begins (row, column), and whether it is flipped."""
         if self._augment is None or not (self._augment.crop or self._augment.flip):
             return None
-        source = generator(self._seed, "augment", epoch)
+        source = generator(self.seed, "augment", epoch)
         corners = torch.randint(0, 2 * self._augment.crop + 1, (self.train_size, 2), generator=source)
         flips = torch.randint(0, 2, (self.train_size,), generator=source, dtype=torch.bool)
         return corners.to(self._device), (flips & self._augment.flip).to(self._device)
@@ -223,8 +232,12 @@ class Data:
         return self._flat(cropped.permute(0, 3, 1, 2))
 
 
-def _fitting(augment: Augment | None, x: Tensor | Files) -> Augment | None:
-    """The augmentation, None where it changes nothing. Raises UsageError where it does not suit the examples."""
+def fitting(augment: Augment | None, x: Tensor | Files) -> Augment | None:
+    """Return the augmentation, None where it changes nothing.
+
+    Raises:
+        UsageError: Where it does not suit the examples `x`.
+    """
     if augment is None or augment == Augment():
         return None
     shape = tuple(x.shape[1:])

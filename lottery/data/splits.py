@@ -46,6 +46,11 @@ class Splits:
     content: str = ""
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.train_x.shape[1:])
+
+    @property
     def regression(self) -> bool:
         """Whether targets are numbers to come near to, not classes."""
         return self.train_y.is_floating_point()

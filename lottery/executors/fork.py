@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lottery.plan.jobs import other_data
 from lottery.runner.parallelism import fit_memory
 
 if TYPE_CHECKING:
@@ -36,19 +37,20 @@ def release_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def ready(context: RunContext, *, fitting: bool) -> bool:
-    """Whether this process can fork the workers of the run; where it can, everything they would do alike is done.
+def prepare_fork(context: RunContext, *, fitting: bool) -> tuple[RunContext, bool]:
+    """Return the context and True if this process can fork the workers; then all that they would do alike is done.
 
-    With `fitting` they are made as few as fit into the memory.
+    With `fitting` the context has as few of them as fit into the memory.
     """
     if sys.platform != "linux" or context.jobs == 1 or context.machine.device.type != "cpu":
-        return False
+        return context, False
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
     if not _alone():
-        return False
-    if fitting:
-        fit_memory(context)
-    return context.jobs > 1
+        return context, False
+    context = fit_memory(context) if fitting else context
+    for dataset in (None, *other_data(context.plan.recipe)):
+        context.data(context.plan.recipe.seeds[0], dataset)  # one copy, which the workers share
+    return context, context.jobs > 1
 
 
 def _alone() -> bool:

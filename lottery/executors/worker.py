@@ -81,13 +81,12 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
     from lottery.results.mixed_environments import foreseen
 
     threads = fork.hold_threads()
-    context = _context(request, stop)
+    context, able = fork.prepare_fork(_context(request, stop), fitting=request["jobs"] == "auto")
 
     def begin(own: Line) -> None:
         fork.release_threads(threads)
         own.say(_last_words(lambda: _take_part(context, own)))
 
-    able = fork.ready(context, fitting=request["jobs"] == "auto")
     about = {"fingerprint": context.plan.fingerprint, "others": dict(context.plan.others), "jobs": context.jobs}
     mixed = foreseen(context.plan, context.store, context.machine.environment())
     line.say({"prepared": {**about, "forks": able, "mixed": mixed}})

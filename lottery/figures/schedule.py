@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.figures.style import DASHES
+from lottery.plan.timeline import make_timeline
 from lottery.recipe.learning_rate import multiplier
 from lottery.values import Component, Duration
 
@@ -43,12 +44,8 @@ class Curve:
 
 def curves(recipe: Recipe, data: Path) -> list[Curve]:
     """One for each optimizer. Reads the data only where a length is in epochs; raises UsageError or DataError there."""
-    sizes = [component.args.get("batch_size", recipe.train.batch_size) for component in recipe.train.optimizer]
-    per_epoch = _steps_per_epoch(recipe, data, sizes) if any(d.unit == "ep" for d in _lengths(recipe)) else None
-    return [
-        _curve(recipe, component, per_epoch[place] if per_epoch else None)
-        for place, component in enumerate(recipe.train.optimizer)
-    ]
+    examples = _examples(recipe, data) if any(d.unit == "ep" for d in _lengths(recipe)) else None
+    return [_curve(recipe, optimizer, examples) for optimizer in recipe.train.optimizer]
 
 
 def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
@@ -121,11 +118,9 @@ def _mark(axes: Axes, drawn: list[Curve]) -> None:
         )
 
 
-def _curve(recipe: Recipe, optimizer: Component, per_epoch: int | None) -> Curve:
-    def steps(length: Duration) -> int:
-        return length.value if length.unit == "it" else length.steps(per_epoch or 1)
-
-    schedule, total = recipe.train.schedule, steps(recipe.train.length)
+def _curve(recipe: Recipe, optimizer: Component, examples: int | None) -> Curve:
+    whole = make_timeline(recipe, optimizer, examples or 1)
+    schedule, total, steps = recipe.train.schedule, whole.total, whole.steps
     warmup = steps(schedule.warmup) if schedule.warmup else 0
     given = {**registry.optimizers[optimizer.name].defaults, **optimizer.args}.get("lr")
     rate = 1.0 if recipe.tune is not None or given is None else float(given)
@@ -140,7 +135,7 @@ def _curve(recipe: Recipe, optimizer: Component, per_epoch: int | None) -> Curve
         [rate * at(step) for step in shown],
         warmup,
         [(steps(r.to), f"{REWINDS[r.mode]} {'init' if r.to.value == 0 else r.to}") for r in recipe.rewind],
-        per_epoch,
+        whole.steps_per_epoch if examples is not None else None,
     )
 
 
@@ -158,23 +153,13 @@ def _lengths(recipe: Recipe) -> Iterator[Duration]:
     yield from (rewind.to for rewind in recipe.rewind if rewind.to.value)
 
 
-def _steps_per_epoch(recipe: Recipe, root: Path, sizes: list[int | str]) -> list[int]:
-    """Batches of one pass over the training part, for each batch size."""
-    import torch
-
-    from lottery.data.loader import Data
+def _examples(recipe: Recipe, root: Path) -> int:
+    """Return the number of examples that the recipe trains on. Reads the data."""
+    from lottery.data.holdout import sizes
     from lottery.data.splits import load
 
     spec = recipe.data
-    data = Data(
-        load(spec.component, root),
-        seed=recipe.seeds[0],
-        validation=spec.validation,
-        limit=spec.limit,
-        stratify=spec.stratify,
-        device=torch.device("cpu"),
-    )
-    return [data.steps_per_epoch(data.train_size if size == "all" else int(size)) for size in sizes]
+    return sizes(len(load(spec.component, root).train_x), spec.validation, spec.limit).train
 
 
 def _said(value: Any) -> str:

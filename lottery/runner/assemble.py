@@ -1,4 +1,4 @@
-"""From a job to its training: where it starts, what scores its weights, which network, optimizer and data it takes."""
+"""From a start and a timeline to a training: its network, optimizer, engine and data put together."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from lottery.engines.choose import engine_for, refuse
 from lottery.errors import Interrupted
 from lottery.network.layout import load
 from lottery.plan.origins import carries_state
+from lottery.plan.timeline import Timeline
 from lottery.pruning.start import Spec, Start
 from lottery.recipe.learning_rate import multiplier, peak
 from lottery.runner.batch_sizes import check_other_model
-from lottery.runner.context import loss_of
+from lottery.runner.chosen_rate import resolve_rate
 from lottery.runner.starting_point import starting_point
-from lottery.training.objective import Batch, Objective
+from lottery.runner.timelines import timeline_of
+from lottery.training.objective import Batch, Objective, loss_of
 from lottery.training.running_statistics import recalibrate
 from lottery.training.state import load_optimizer
 from lottery.training.trainer import Stopped, Training
-from lottery.values import Component, Duration
+from lottery.values import Component
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -33,60 +35,47 @@ if TYPE_CHECKING:
 
 
 def training_of(context: RunContext, job: Job, start: Start | None = None) -> Training:
-    """The job's training, from its starting point, without hooks or checkpoints. Raises Interrupted where the context
-    is told to stop while something is compiled for it.
+    """Return the job's training from a start, or from its own starting point, without hooks or checkpoints.
+
+    Raises:
+        Interrupted: Where the run is told to stop while something is compiled for it.
     """
-    start = start or starting_point(context, job)
-    train, device = context.plan.recipe.train, context.machine.device
+    start, _ = resolve_rate(context.store, start or starting_point(context, job))
+    return assemble(context, job, start, timeline_of(context, job, start))
+
+
+def assemble(context: RunContext, job: Job, start: Start, timeline: Timeline) -> Training:
+    """Put a training together: network, optimizer, engine and data, each as the start and the timeline say.
+
+    Args:
+        context: What all jobs share.
+        job: The job that is trained.
+        start: Where it starts, its learning rate resolved.
+        timeline: Its lengths in steps.
+
+    Raises:
+        Interrupted: Where the run is told to stop while something is compiled for it.
+        UsageError: Where the recipe's engine, or a control's own network, cannot be trained.
+    """
+    train = context.plan.recipe.train
     data = context.data(job.seed, start.dataset)
-    model = context.blank(start.model)
-    load(model, start.weights)
-    model.to(device)
-    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        model.to(memory_format=torch.channels_last)
-    if start.mold is not None:
-        start.mold(model)
-    component = context.optimizer(start.spec.optimizer)
-    optimizer = optimizer_of(component, model)
-    if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(component.as_dict())):
+    model = _network(context, job, start)
+    optimizer = optimizer_of(start.spec.optimizer, model)
+    if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(start.spec.optimizer.as_dict())):
         load_optimizer(optimizer, start.optimizer_state)
-    batch_size = context.batch_size(component, job.seed, start.dataset)
-    if start.model is not None and job.branch is not None:
-        check_other_model(model, data.input_shape, job.branch.label)
-
-    def steps(length: Duration) -> int:
-        return context.steps(length, job.seed, component, start.dataset)
-
-    stretch, first = start.spec.stretch, start.spec.first
-    total = int(steps(train.length) * stretch)  # a stretch is of whole steps
-    if first and job.rewind:
-        first = steps(job.rewind.to)  # as this optimizer, with its batch size, counts it on these data
-    stop = steps(job.rewind.to) if job.kind == "rewind" and job.rewind else total
-    stop = first if start.spec.untrained else stop
 
     def stopped() -> bool:
         return context.stop.signal is not None
 
-    def training_examples() -> Iterator[Batch]:
-        for batch in data.evaluation("train", max(2, batch_size)):
-            if stopped():
-                raise Stopped
-            yield batch
-
-    def recalibrated() -> None:
-        recalibrate(model, training_examples(), train.precision)
-
-    # the statistics of these would be those of other networks: the dense one, or those of all masks drawn in training
-    mask_alone = start.spec.untrained or start.mold is not None
     try:
         engine = engine_for(
-            _objective(context, model, data, batch_size),
+            _objective(context, model, data, timeline.batch_size),
             optimizer,
             start.mask if start.mold is None and start.gradual is None else None,
             train.engine,
             context.machine,
-            lambda: data.epoch(0, batch_size),
-            steps=stop - first,
+            lambda: data.epoch(0, timeline.batch_size),
+            steps=timeline.stop - timeline.first,
             background=data.background,
             stopped=stopped,
         )
@@ -97,35 +86,67 @@ def training_of(context: RunContext, job: Job, start: Start | None = None) -> Tr
         optimizer,
         data,
         engine,
+        timeline,
         seed=job.seed,
-        first=first,
-        stop=stop,
-        total=total,
-        batch_size=batch_size,
-        evaluate_every=steps(train.evaluate_every) * stretch,
-        multiplier=_multiplier(start.spec, steps(train.length), steps),
-        results_from=first + 1 if start.spec.goes_on else first,
+        multiplier=_multiplier(start.spec, timeline, timeline.steps(train.length)),
+        results_from=timeline.first + 1 if start.spec.goes_on else timeline.first,
         stopped=stopped,
-        before_measuring=recalibrated if mask_alone else lambda: None,
+        before_measuring=_recalibration(model, data, timeline, train.precision, start, stopped),
         networks=partial(drawn, model),
         measures=context.plan.recipe.metrics if job.kind != "trial" else (),
     )
 
 
+def _network(context: RunContext, job: Job, start: Start) -> nn.Module:
+    """Return the network on the device, with the weights of the start."""
+    model = context.networks.blank(start.model)
+    load(model, start.weights)
+    model.to(context.machine.device)
+    if any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)
+    if start.mold is not None:
+        start.mold(model)
+    if start.model is not None and job.branch is not None:
+        check_other_model(model, context.splits_of(start.dataset).input_shape, job.branch.label)
+    return model
+
+
+def _recalibration(
+    model: nn.Module, data: Data, timeline: Timeline, precision: str, start: Start, stopped: Callable[[], bool]
+) -> Callable[[], None]:
+    """Return what measures running statistics anew before each evaluation; nothing where the training itself does.
+
+    The statistics of a mask without training would be those of other networks: of the dense one, or of all masks that
+    are drawn in training.
+    """
+    if not (start.spec.untrained or start.mold is not None):
+        return lambda: None
+
+    def examples() -> Iterator[Batch]:
+        for batch in data.evaluation("train", max(2, timeline.batch_size)):
+            if stopped():
+                raise Stopped
+            yield batch
+
+    return lambda: recalibrate(model, examples(), precision)
+
+
 def check_engine(context: RunContext, optimizer: Component) -> None:
-    """Raises UsageError where the recipe wants an engine for a network that it cannot train."""
+    """Raise UsageError where the recipe wants an engine for a network that it cannot train."""
     wanted = context.plan.recipe.train.engine
     if wanted not in ("auto", "dense"):  # which train all
-        data, model = context.data(context.plan.recipe.seeds[0]), context.blank().to(context.machine.device)
+        data = context.data(context.plan.recipe.seeds[0])
+        model = context.networks.blank().to(context.machine.device)
         component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
         refuse(_objective(context, model, data, 1), optimizer_of(component, model), wanted, data.background)
 
 
 def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: int) -> Objective:
+    """Return the training loss of a network on the recipe's terms."""
     train = context.plan.recipe.train
     return Objective(
         model,
-        loss_of(context, data),
+        loss_of(regression=data.regression, label_smoothing=train.label_smoothing),
         lambda: data.evaluation("train", batch_size),
         steps_per_epoch=data.steps_per_epoch(batch_size),
         precision=train.precision,
@@ -135,14 +156,17 @@ def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: in
 
 
 def optimizer_of(component: Component, model: nn.Module) -> torch.optim.Optimizer:
+    """Return a fresh optimizer of the model's parameters."""
     args = {name: value for name, value in component.args.items() if name != "batch_size"}
     optimizer = registry.optimizers[component.name].make(model, **args)
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 
 
-def _multiplier(spec: Spec, total: int, steps: Callable[[Duration], int]) -> Callable[[int], float]:
-    rate = multiplier(spec.schedule, steps(spec.warmup) if spec.warmup else 0, total, steps)
+def _multiplier(spec: Spec, timeline: Timeline, total: int) -> Callable[[int], float]:
+    """Return the multiplier of the learning rate by step; the schedule has `total` steps before it is drawn out."""
+    warmup = timeline.steps(spec.warmup) if spec.warmup else 0
+    rate = multiplier(spec.schedule, warmup, total, timeline.steps)
     if spec.last_rate:
         last = rate(total - 1) if spec.finetune_rate is None else spec.finetune_rate * peak(rate, total)
         return lambda step: last

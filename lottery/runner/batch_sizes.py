@@ -1,4 +1,4 @@
-"""The sizes of the batches that a study puts through its network in training mode, and whether the network takes them.
+"""Checks that the network takes each size of batch that a study puts through it in training mode.
 
 A normalization that looks at a batch has no spread of one value: torch's batch normalization refuses a batch of one
 example of feature vectors or of maps with one position, in the middle of a training. A pass before it tells.
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.build import on_device
+from lottery.runner.timelines import search_length, whole_timeline
 from lottery.training.running_statistics import check_recalibration
 from lottery.values import Component
 
@@ -35,8 +36,8 @@ class Refusal:
 
 
 @dataclass
-class Network:
-    """The recipe's network as `check_batches` tries it."""
+class TriedNetwork:
+    """The recipe's network as `check_batches` tries it, with what was found of each size."""
 
     context: RunContext
     seed: int
@@ -50,32 +51,36 @@ class Network:
         """
         few = min(size, 2)
         if few not in self._tried:
-            shape = self.context.data(self.seed).input_shape
-            self._tried[few] = refusal(self.context.blank(), torch.zeros(few, *shape))
+            shape = self.context.splits.input_shape
+            self._tried[few] = refusal(self.context.networks.blank(), torch.zeros(few, *shape))
         return self._tried[few] and self._certain(size)
 
     def _certain(self, size: int) -> Refusal | None:
+        """Return why a network with values takes no batch of so many training examples, None where it does."""
         x, _ = next(self.context.data(self.seed).evaluation("train", size))
-        return refusal(self.context.drawn().to(x.device), x)
+        return refusal(self.context.networks.drawn().to(x.device), x)
 
 
 def check_batches(context: RunContext, seed: int) -> None:
-    """Raise UsageError where a training would meet a batch that the network does not take.
+    """Try each size of batch that a training of the study would meet.
 
     The sizes are those of any seed. The last batch of a pass counts where a training is long enough to meet it. Scoring
     meets none: criteria see the network in evaluation mode, or examples of all classes and no last one alone.
+
+    Raises:
+        UsageError: Where the network does not take one of them.
     """
-    network, recipe = Network(context, seed), context.plan.recipe
+    network, recipe = TriedNetwork(context, seed), context.plan.recipe
     for key, optimizer, dataset, factor in _trainings(context):
-        data, size = context.data(seed, dataset), context.batch_size(optimizer, seed, dataset)
-        steps = int(context.steps(recipe.train.length, seed, optimizer, dataset) * factor)
-        rest = data.train_size % size if steps >= data.steps_per_epoch(size) else 0
+        whole, examples = whole_timeline(context, optimizer, dataset), context.sizes(dataset).train
+        size = whole.batch_size
+        rest = examples % size if int(whole.total * factor) >= whole.steps_per_epoch else 0
         # parts of a batch, where `accumulate` asks for them, are of two examples at least
-        for length in sorted({min(size, data.train_size), rest} - {0}, reverse=True):
+        for length in sorted({min(size, examples), rest} - {0}, reverse=True):
             if (refused := network.refusal(length)) is not None:
-                raise UsageError(_message(key, refused, length, size, data.train_size))
+                raise UsageError(_message(key, refused, length, size, examples))
     if any(registry.branches[branch.name].traits.mask_alone for branch in recipe.branches):
-        check_recalibration(context.blank())
+        check_recalibration(context.networks.blank())
 
 
 def check_other_model(model: nn.Module, shape: tuple[int, ...], name: str) -> None:
@@ -111,7 +116,7 @@ def refusal(model: nn.Module, x: Tensor) -> Refusal | None:
 
 
 class _OneValueAlone(ValueError):
-    """A layer normalizes each value by itself."""
+    """Raised where a layer normalizes each value by itself."""
 
 
 class _Constant(Refusal):
@@ -119,6 +124,10 @@ class _Constant(Refusal):
 
 
 def _enter(inside: list[str], name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Note the layer that is entered in `inside`; a hook of `refusal`.
+
+    Raises _OneValueAlone for a layer that would normalize one value.
+    """
     inside.append(f"{name} ({type(layer).__name__})" if name else type(layer).__name__)
     together = 0
     if isinstance(layer, nn.GroupNorm) and inputs:
@@ -130,13 +139,15 @@ def _enter(inside: list[str], name: str, layer: nn.Module, inputs: tuple[Any, ..
 
 
 def _trainings(context: RunContext) -> Iterator[tuple[str, Component, Component | None, Fraction]]:
-    """Each kind of training of the study: the key that sets its batches, its optimizer, data beside the recipe's, and
-    how many times as long as the recipe says it is at most.
+    """Yield each kind of training of the study.
+
+    That is the key of the recipe that sets its batches, its optimizer, data beside the recipe's where it has others,
+    and how many times as long as the recipe says it is at most.
     """
     recipe = context.plan.recipe
     longest = [Fraction(1)]
     longest += [
-        context.searched(job)
+        search_length(context, job)
         for job in context.plan
         if job.seed == recipe.seeds[0] and job.branch is not None and registry.branches[job.branch.name].traits.longer
     ]
@@ -153,10 +164,12 @@ def _trainings(context: RunContext) -> Iterator[tuple[str, Component, Component 
 
 
 def _key(common: str, place: str, optimizer: Component) -> str:
+    """Return the key of the recipe that sets the batches of an optimizer."""
     return f"{place}.batch_size" if "batch_size" in optimizer.args else common
 
 
 def _message(key: str, refused: Refusal, length: int, size: int, count: int) -> str:
+    """Return the words of an error: which key leads to which batch, and what to write in its place."""
     if isinstance(refused, _Constant):
         return f"model: {refused.layer} {refused.why}; take another normalization, or other widths"
     if length > 1:

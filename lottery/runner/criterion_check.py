@@ -1,4 +1,4 @@
-"""What only the data and the network can tell of a recipe's criterion, before any training."""
+"""Checks of a recipe's criterion that need the data or the network, made before any training."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ if TYPE_CHECKING:
 
 
 def check_criterion(context: RunContext) -> None:
-    """Raises UsageError where the criterion needs other examples than there are, or another network."""
+    """Check that the data and the network have what the recipe's criterion looks at.
+
+    Raises:
+        UsageError: Where it needs more examples than there are, or another network.
+    """
     recipe = context.plan.recipe
     given, entry = recipe.prune.criterion, registry.criteria[recipe.prune.criterion.name]
     if not recipe.prune.deepest:
         return
-    args, size = {**entry.defaults, **given.args}, context.data(recipe.seeds[0]).train_size
+    args, size = {**entry.defaults, **given.args}, context.sizes().train
     if (args.get("examples") or 0) > size:
         raise UsageError(f"prune.criterion: {too_few(given.name, args['examples'], size)}")
     if "per_class" in args:
         _check_classes(context, given.name, args["per_class"])
     if entry.traits.paths:
-        network = context.blank()
+        network = context.networks.blank()
         own_parameters(network, prunable(network))
-        if not sums_paths(network.to(context.machine.device), context.data(recipe.seeds[0]).input_shape):
+        if not sums_paths(network.to(context.machine.device), context.splits.input_shape):
             raise UsageError(f"prune.criterion: {no_path_sum(given.name, recipe.model.name)}")
 
 
 def _check_classes(context: RunContext, criterion: str, wanted: int) -> None:
-    """Each seed trains on so many examples of each class."""
+    """Raise UsageError where a seed does not train on so many examples of each class."""
     data, splits = context.plan.recipe.data, context.splits
     if splits.regression:
         raise UsageError(

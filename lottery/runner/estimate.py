@@ -1,4 +1,4 @@
-"""What a plan will take: time, from finished jobs or a few timed steps, and disk."""
+"""Estimates of the time that a plan will take, from finished jobs or a few timed steps, and of the disk space."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from lottery import registry
 from lottery.device import prepared
 from lottery.network.build import prunable
 from lottery.plan.jobs import MEASURED
-from lottery.plan.origins import origin_of
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
 from lottery.recipe.tuning import default_range
 from lottery.runner.assemble import training_of
+from lottery.runner.timelines import planned_timeline, whole_timeline
 from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
     from lottery.training.trainer import Training
-    from lottery.values import Duration
 
 Group = TypeVar("Group", bound=Hashable)
 
@@ -37,9 +36,16 @@ TIMED_SECONDS = 3.0  # after which no further step is timed
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a plan: jobs done and missing, seconds for the missing ones in one process, bytes they will take.
+    """The work that a plan has left.
 
-    `by_job` has the seconds of each missing job by its key.
+    Attributes:
+        done: Number of finished jobs.
+        missing: Number of the others.
+        seconds: Time for the missing ones in one process.
+        measured: True if it follows from finished jobs alone; else a few steps were timed just now.
+        need_bytes: Disk space that the missing ones will take.
+        free_bytes: Disk space that is free.
+        by_job: Seconds of each missing job by its key.
     """
 
     done: int
@@ -52,7 +58,7 @@ class Estimate:
 
 
 def estimate(context: RunContext) -> Estimate:
-    """What is left to do and what it takes. Times a few training steps where no finished job tells."""
+    """Return what is left to do and what it takes. Times a few training steps where no finished job tells."""
     missing = missing_jobs(context)
     at_level = _measured(context, _network)
     measured = _measured(context, lambda job: job.place)
@@ -73,22 +79,19 @@ def estimate(context: RunContext) -> Estimate:
 
 
 def missing_jobs(context: RunContext) -> list[Job]:
+    """Return the jobs of the plan that have no result in the store."""
     return [job for job in context.plan if context.store.find(job.key) is None]
 
 
 def disk_bytes(context: RunContext, missing: list[Job]) -> int:
-    """Bytes that the missing jobs of the plan will take, checkpoints included."""
+    """Return the bytes that the missing jobs of the plan will take, checkpoints included."""
     if not missing:
         return 0
-    network = context.blank()
+    network = context.networks.blank()
     weights = sum(value.numel() * value.element_size() for value in network.state_dict().values())
     masks = sum(parameter.numel() for parameter in prunable(network).values()) // 8
-    train, seed = context.plan.recipe.train, context.plan.recipe.seeds[0]
-    evaluations = (
-        context.steps(train.length, seed, optimizer) // context.steps(train.evaluate_every, seed, optimizer)
-        for optimizer in train.optimizer
-    )
-    rows = max(evaluations) + 2
+    wholes = [whole_timeline(context, optimizer) for optimizer in context.plan.recipe.train.optimizer]
+    rows = max(int(whole.total // whole.evaluate_every) for whole in wholes) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     kept = len(READINGS) * weights
     sizes = {"rewind": STATE_COPIES * weights, "dense": kept, "ticket": kept + masks}
@@ -98,40 +101,28 @@ def disk_bytes(context: RunContext, missing: list[Job]) -> int:
 
 
 def steps_of(context: RunContext) -> dict[str, int]:
-    """Steps that each job of the plan trains itself, by its key."""
-    by_seed = sorted(context.plan, key=lambda job: job.seed)  # the data of one seed are kept
-    return {job.key: _steps(context, job) for job in by_seed}
+    """Return the number of steps that each job of the plan trains itself, by its key."""
+    return {job.key: _steps(context, job) for job in context.plan}
 
 
 def _steps(context: RunContext, job: Job) -> int:
+    """Return the number of steps that a job trains itself."""
     if job.kind == "choice":
         return 0
-    own = job.branch.component.args if job.branch is not None else {}
-    optimizer, dataset = own.get("optimizer") or job.optimizer, own.get("dataset")
-
-    def in_steps(length: Duration) -> int:
-        return context.steps(length, job.seed, optimizer, dataset)
-
-    total, to = in_steps(context.plan.recipe.train.length), in_steps(job.rewind.to) if job.rewind else 0
-    if job.kind == "rewind":
-        return to
-    if job.branch is not None and job.rewind is not None:
-        steps = origin_of(job.branch.component, job.rewind.mode).steps
-        if steps in ("0", "T", "n T"):
-            return {"0": 0, "T": total, "n T": int(total * context.searched(job))}[steps]
-    if job.kind == "dense":
-        return total - max(context.steps(rewind.to, job.seed, job.optimizer) for rewind in context.plan.recipe.rewind)
-    return total - to
+    planned = planned_timeline(context, job)
+    if job.kind == "dense":  # goes on from its furthest rewind point
+        return planned.total - max(planned.steps(rewind.to) for rewind in context.plan.recipe.rewind)
+    return planned.stop - planned.first
 
 
 def _network(job: Job) -> tuple[int, int]:
-    """What a step's time depends on: the optimizer, and the level of the network's mask."""
+    """Return what the time of a step depends on: the optimizer, and the level of the network's mask."""
     longer = job.branch is not None and registry.branches[job.branch.name].traits.longer
     return job.place, 0 if longer else job.level
 
 
 def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group, float]:
-    """Seconds a step over the finished trainings of each group, evaluation and commits included."""
+    """Return the seconds of one step over the finished trainings of each group, evaluation and commits included."""
     seconds: dict[Group, float] = {}
     steps: dict[Group, int] = {}
     for job in context.plan:
@@ -144,7 +135,7 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
 
 
 def dense_training(context: RunContext, place: int) -> Training:
-    """A dense training with this optimizer, to be tried and thrown away."""
+    """Return a dense training with this optimizer, to be tried and thrown away."""
     job = next(job for job in context.plan if job.kind == "dense" and job.place == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
@@ -153,11 +144,11 @@ def dense_training(context: RunContext, place: int) -> Training:
 
 
 def _timed(context: RunContext, place: int) -> float:
-    """Seconds a step of an optimizer's dense training, from a few steps run now and thrown away."""
+    """Return the seconds of one step of an optimizer's dense training, from a few steps run now and thrown away."""
     with prepared(context.machine, context.plan.recipe.train.precision):
         training = dense_training(context, place)
         with masked(training.model, Mask({}), training.optimizer):
-            passes = (training.data.epoch(epoch, training.batch_size) for epoch in count())
+            passes = (training.data.epoch(epoch, training.timeline.batch_size) for epoch in count())
             batches = chain.from_iterable(passes)
             for x, y in islice(batches, 2):
                 training.engine.step(x, y)

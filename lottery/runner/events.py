@@ -1,4 +1,7 @@
-"""What is asked of a run, what it says while it lasts, and how it ended. No torch: who only looks on needs none."""
+"""The request for a run, the events that it reports, and its outcome.
+
+No torch is imported here: a process that only looks on needs none.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,16 @@ Jobs = int | Literal["auto"]
 
 @dataclass(frozen=True)
 class Request:
-    """What to run and where; all that another process needs to take part.
+    """The recipe to run and where to run it: all that another process needs to take part.
 
-    `jobs` is the number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
+    Attributes:
+        recipe: The recipe.
+        data: Folder of the data sets.
+        store: Folder of the results.
+        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        jobs: Number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
+        deterministic: Whether equal jobs have to give equal bytes.
+        checkpoint_seconds: Time between two checkpoints of a training at least.
     """
 
     recipe: Recipe
@@ -32,7 +42,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job, or to the run as a whole (`key` empty)."""
+    """Something that happened to a job, or to the run as a whole.
+
+    Attributes:
+        kind: start, progress, done, found, diverged, failed, blocked or damaged; `planned` of the run as a whole.
+        key: The job's key; empty for the run as a whole.
+        label: The job in words.
+        about: Further values, which depend on the kind.
+    """
 
     kind: str  # start, progress, done, found, diverged, failed, blocked, damaged; planned, of the run as a whole
     key: str = ""
@@ -40,12 +57,19 @@ class Event:
     about: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the event as plain values, for JSON."""
         return asdict(self)
 
 
 @dataclass
 class Outcome:
-    """How the jobs of a plan ended: key -> found, done, diverged, failed or blocked."""
+    """How the jobs of a plan ended.
+
+    Attributes:
+        total: Number of jobs in the plan.
+        ended: By key found, done, diverged, failed or blocked.
+        messages: Lines that say why jobs diverged or failed, or which input was damaged.
+    """
 
     total: int = 0
     ended: dict[str, str] = field(default_factory=dict)
@@ -53,6 +77,7 @@ class Outcome:
 
     def add(self, event: Event) -> None:
         # another process may find what this one has done: the first word stands
+        """Take in an event of the run."""
         open_still = self.ended.get(event.key) in (None, "blocked", "found", "failed")
         if event.kind in ENDS and open_still:
             self.ended[event.key] = event.kind
@@ -62,10 +87,11 @@ class Outcome:
                 self.messages.append(line)
 
     def count(self, kind: str) -> int:
+        """Return the number of jobs that ended like this."""
         return sum(end == kind for end in self.ended.values())
 
     @property
     def exit_code(self) -> int:
-        """0 when every job is done, else 1."""
+        """Exit code of the command: 0 when every job is done, else 1."""
         fine = all(end in ("found", "done") for end in self.ended.values())
         return 0 if fine and len(self.ended) == self.total else 1

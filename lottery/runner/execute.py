@@ -1,11 +1,10 @@
-"""One job: find its starting point in the store, train, checkpoint between steps, commit."""
+"""One job from its start to its commit: trained with checkpoints between steps, and ended in one of a few ways."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,14 +20,15 @@ from lottery.pruning.masking import Held, masked
 from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.results.resolution import CORRECT
-from lottery.runner.assemble import training_of
+from lottery.runner.assemble import assemble
+from lottery.runner.chosen_rate import resolve_rate
 from lottery.runner.context import RunContext
 from lottery.runner.resume import Clock, as_json, resume
 from lottery.runner.starting_point import starting_point
+from lottery.runner.timelines import timeline_of
 from lottery.store.manifest import Status
 from lottery.training.running_statistics import finite
 from lottery.training.trainer import Diverged, Stopped, Training
-from lottery.values import Chosen
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -37,7 +37,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is: the step just done of `total`, and the last row of its curve."""
+    """How far a training is.
+
+    Attributes:
+        step: The step just done.
+        first: The step that this session began with.
+        total: The step at which the training ends.
+        row: The last row of its curve.
+        seconds: Time since step `first`.
+        images_per_second: Training examples a second since the last report.
+    """
 
     step: int
     first: int
@@ -47,57 +56,59 @@ class Progress:
     images_per_second: float
 
 
+@dataclass(frozen=True)
+class Result:
+    """How a job has ended: its metrics, where it has some, and the other files that it leaves in the store."""
+
+    status: Status
+    metrics: Mapping[str, Any] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterator[Progress]:
     """Run one job whose needs are done, and commit it; a diverged training is committed as that.
 
-    It starts at `start`, where the plan says if none is given. Goes on from the job's newest checkpoint where there is
-    one. Raises Interrupted after saving when `context.stop` is
-    set.
+    It goes on from the job's newest checkpoint where there is one.
+
+    Args:
+        context: What all jobs share.
+        job: The job.
+        start: Where its training starts, if not where the plan says.
+
+    Raises:
+        Interrupted: After saving, when `context.stop` is set.
     """
     began = time.monotonic()
     if job.kind == "choice":
-        files, status = _choice(context, job)
-        _commit(context, job, files, status, time.monotonic() - began, context.machine.environment())
+        result = _choose(context, job)
+        _commit(context, job, result, time.monotonic() - began, context.machine.environment())
         return
     with prepared(context.machine, context.plan.recipe.train.precision):
-        start = start or starting_point(context, job)
-        training = training_of(context, job, start)
-        clock = Clock(context, job, training, began)
-        mask = start.mask
+        start, chosen = resolve_rate(context.store, start or starting_point(context, job))
+        training = assemble(context, job, start, timeline_of(context, job, start))
         start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
+        clock = Clock(context, job, training, began)
         try:
-            with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
-                clock.held = held if start.gradual else None
-                clock.past = resume(context, job, training, held)
-                if start.gradual is not None:
-                    training.after_step = _pruner(training, held, start.gradual)
-                yield from _advance(context, training, clock)
-                _check_weights(training)
-            found = masks(training.model) if start.mold else [held.mask]
-            files = _state_files(training) if job.kind == "rewind" else _result_files(job, training, found)
-            status = "done"
+            result = yield from _train(context, job, start, training, clock)
         except Stopped as stopped:
             clock.save()
             raise Interrupted(context.stop.signal or 0) from stopped
         except Diverged as diverged:
-            result = {"diverged": diverged.step, "curve": training.curve, **_shape(training, [mask])}
-            files, status = {"metrics.json": as_json(result)}, "diverged"
-    if "metrics.json" in files and isinstance(rate := start.spec.optimizer.args.get("lr"), Chosen):
-        chosen = context.store.read_json(rate.key, "metrics.json")
-        about = {"lr": chosen["lr"], "lr_edge": chosen["edge"]}
-        files["metrics.json"] = as_json({**json.loads(files["metrics.json"]), **about})
-    _commit(context, job, files, status, clock.seconds(), clock.environment())
+            result = _diverged(training, start.mask, diverged.step)
+    if result.metrics is not None:
+        result = replace(result, metrics={**result.metrics, **chosen})
+    _commit(context, job, result, clock.seconds(), clock.environment())
     context.store.drop_checkpoints(job.key)
 
 
-def _commit(
-    context: RunContext, job: Job, files: dict[str, bytes], status: Status, seconds: float, environment: dict[str, Any]
-) -> None:
+def _commit(context: RunContext, job: Job, result: Result, seconds: float, environment: dict[str, Any]) -> None:
+    """Put the result into the store, with the job's identity, seconds and environment."""
+    metrics = {} if result.metrics is None else {"metrics.json": as_json(result.metrics)}
     context.store.commit(
         job.key,
-        {"job.json": as_json(job.identity), **files},
+        {"job.json": as_json(job.identity), **metrics, **result.files},
         kind=job.kind,
-        status=status,
+        status=result.status,
         parent=job.parent,
         label=job.label,
         seconds=seconds,
@@ -105,8 +116,8 @@ def _commit(
     )
 
 
-def _choice(context: RunContext, job: Job) -> tuple[dict[str, bytes], Status]:
-    """The best of the learning rates that were tried; diverged where each of them did."""
+def _choose(context: RunContext, job: Job) -> Result:
+    """Return the best of the learning rates that were tried; diverged where each of them did."""
     measures: dict[float, list[dict[str, float] | None]] = {}
     steps = []
     for key in job.needs:
@@ -119,12 +130,28 @@ def _choice(context: RunContext, job: Job) -> tuple[dict[str, bytes], Status]:
     assert tune is not None
     chosen = choose(list(measures.items()), tune.by)
     if chosen is None:
-        return {"metrics.json": as_json({"diverged": min(steps), "rates": sorted(measures)})}, "diverged"
-    return {"metrics.json": as_json(chosen)}, "done"
+        return Result("diverged", {"diverged": min(steps), "rates": sorted(measures)})
+    return Result("done", chosen)
+
+
+def _train(
+    context: RunContext, job: Job, start: Start, training: Training, clock: Clock
+) -> Generator[Progress, None, Result]:
+    """Train under the start's mask, from the furthest state there is, and return what comes out."""
+    with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
+        clock.held = held if start.gradual else None
+        clock.past = resume(context, job, training, held)
+        if start.gradual is not None:
+            training.after_step = _pruner(training, held, start.gradual)
+        yield from _advance(context, training, clock)
+        _check_weights(training)
+    if job.kind == "rewind":
+        return _state(training)
+    return _measured(job, training, masks(training.model) if start.mold else [held.mask])
 
 
 def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
-    """Prunes after the steps at which it is due. Raises Diverged where weights are not finite then."""
+    """Return what prunes after the steps at which it is due, and raises Diverged where weights are not finite then."""
 
     def after_step(step: int) -> bool:
         if not gradual.due(step):
@@ -137,6 +164,10 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
 
 
 def _advance(context: RunContext, training: Training, clock: Clock) -> Iterator[Progress]:
+    """Train to the end, reporting the progress every half second and saving checkpoints when they are due.
+
+    Raises Stopped where the run is told to stop.
+    """
     first, shown, shown_step = training.step, time.monotonic(), training.step
     began = shown
     for step in training.steps():
@@ -145,30 +176,38 @@ def _advance(context: RunContext, training: Training, clock: Clock) -> Iterator[
         now = time.monotonic()
         clock.save_if_due(now)
         if now - shown >= 0.5:
-            speed = (step - shown_step) * training.batch_size / (now - shown)
-            yield Progress(step, first, training.stop, training.curve[-1], now - began, speed)
+            speed = (step - shown_step) * training.timeline.batch_size / (now - shown)
+            yield Progress(step, first, training.timeline.stop, training.curve[-1], now - began, speed)
             shown, shown_step = now, step
 
 
 def _check_weights(training: Training) -> None:
-    """NaN weights are never pruned from, and no statistics of them are kept. Raises Diverged."""
+    """Raise Diverged for NaN weights: they are never pruned from, and no statistics of them are kept."""
     weights_are_finite = all(bool(torch.isfinite(p).all()) for p in training.model.parameters())
     if not (weights_are_finite and finite(training.statistics)):
         raise Diverged(training.step)
 
 
-def _state_files(training: Training) -> dict[str, bytes]:
+def _diverged(training: Training, mask: Mask, step: int) -> Result:
+    """Return the result of a training whose loss, weights or statistics are not finite at this step."""
+    return Result("diverged", {"diverged": step, "curve": training.curve, **_shape(training, [mask])})
+
+
+def _state(training: Training) -> Result:
+    """Return the result of a training to a rewind point: its state."""
     tensors, values = training.state()
-    return {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": as_json(values)}
+    files = {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": as_json(values)}
+    return Result("done", None, files)
 
 
-def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[str, bytes]:
-    """Return the files of a finished training by name.
+def _measured(job: Job, training: Training, found: Sequence[Mask]) -> Result:
+    """Return the result of a finished training.
 
-    Metrics of every job, of a trial without the test set; a bit for each test example that says whether it was
+    Metrics of every job, of a trial without the test set; one bit for each test example that says whether it was
     recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon.
     """
-    files = {"metrics.json": as_json({**_shape(training, found), **training.metrics(test=job.kind != "trial")})}
+    metrics = {**_shape(training, found), **training.metrics(test=job.kind != "trial")}
+    files: dict[str, bytes] = {}
     if training.correct:
         files[CORRECT] = encode(*pack_correct(training.correct))
     if job.kind in ("dense", "ticket", "retraining") or job.own_trunk:
@@ -178,16 +217,20 @@ def _result_files(job: Job, training: Training, found: Sequence[Mask]) -> dict[s
             files["mask.safetensors"] = encode(*mask.pack())
         for name, state in kept_states(training).items():
             files[name] = encode(pack(state, mask) if mask else state)
-    return files
+    return Result("done", metrics, files)
 
 
 def _shape(training: Training, found: Sequence[Mask]) -> dict[str, Any]:
-    """Of one mask, or the means over those that were drawn; collapsed is a layer that is empty in any of them."""
+    """Return what the metrics say of the masks: of one, or the means over those that were drawn.
+
+    A layer that is empty in any of them is collapsed.
+    """
     left = Layout.of(training.model).left
     return {**_counted(found), **({"never_pruned": left} if left else {})}
 
 
 def _counted(found: Sequence[Mask]) -> dict[str, Any]:
+    """Return density, weights alive, sizes and collapsed layers of one mask, or the means over several."""
     if len(found) == 1:
         (mask,) = found
         return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}

@@ -1,4 +1,4 @@
-"""What analyses of a finished study need of a run: the data, its networks, and the stored levels of its trunks."""
+"""The data, networks and stored levels of a finished study, for its analyses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def context_of(study: Study) -> RunContext:
     """Return what the networks of a study are built with, made once for each study; this loads the data.
 
-    Raises DataError where they are not there.
+    Raises:
+        DataError: Where the data are not there.
     """
     return look(Request(study.recipe, data_root(study.data), study.store.root, "cpu"))
 
@@ -28,6 +29,7 @@ def context_of(study: Study) -> RunContext:
 def level_of(study: Study, job: Job) -> StoredLevel:
     """Return a finished dense network or ticket of a study's plan: its mask, its weights, where it started.
 
-    Raises DataError where the data are not there.
+    Raises:
+        DataError: Where the data are not there.
     """
     return StoredLevel(context_of(study), job)

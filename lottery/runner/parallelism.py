@@ -1,10 +1,11 @@
-"""`--jobs auto`: how many processes this machine can feed, and how many of them can shorten the run."""
+"""The number of processes for `--jobs auto`: as many as this machine can feed and as can shorten the run."""
 
 from __future__ import annotations
 
 import json
 import os
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,32 +25,47 @@ MEMORY_SHARE = 0.8  # of what is free: a training may need more than what is tri
 TRIED_STEPS = 2
 
 
-def share_out(context: RunContext) -> None:
-    """Give the context its number of processes and the threads of each; one process where a GPU does the work.
+def share_out(context: RunContext) -> RunContext:
+    """Return the context with its number of processes and the threads of each; one process where a GPU does the work.
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
     before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
     is not where `levels: auto` may ask for more.
     """
     if context.machine.device.type != "cpu":
-        return
+        return context
     steps, grows = steps_of(context), context.plan.recipe.prune.auto is not None
-    if not context.machine.deterministic:
-        context.machine = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))
-    most = cores() // context.machine.threads
+    where = context.machine
+    if not where.deterministic:
+        where = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))
+    most = cores() // where.threads
     missing = {job.key: job.needs for job in missing_jobs(context)}
-    context.share_among(most if grows else max(1, min(most, width(missing, steps))))
+    return share_among(replace(context, machine=where), most if grows else max(1, min(most, width(missing, steps))))
 
 
-def fit_memory(context: RunContext) -> None:
-    """Lower the number of processes to those that fit into the free memory, as one that is forked here needs it."""
+def share_among(context: RunContext, jobs: int) -> RunContext:
+    """Return the context for so many processes; those that decode images are shared out anew."""
+    return replace(context, jobs=jobs, on_device={})
+
+
+def fit_memory(context: RunContext) -> RunContext:
+    """Return the context with as many processes as fit into the free memory, as one that is forked here needs it."""
     free = free_memory()
-    if context.jobs > 1 and free is not None and (need := _need(context)):
-        context.share_among(max(1, min(context.jobs, int(MEMORY_SHARE * free / need))))
+    if context.jobs == 1 or free is None or not (need := _need(context)):
+        return context
+    return share_among(context, max(1, min(context.jobs, int(MEMORY_SHARE * free / need))))
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that processes may still take, of this machine or of its container; None where the system does not say."""
+    """Return the bytes that processes may still take, of this machine or of its container.
+
+    Args:
+        meminfo: The system's file of that name.
+        group: Folder of the container's limits.
+
+    Returns:
+        The number of bytes; None where the system does not say.
+    """
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:
@@ -67,7 +83,10 @@ def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/
 
 
 def _need(context: RunContext) -> int:
-    """Bytes that a forked process takes for itself at most, from one that trains a little with each optimizer."""
+    """Return the bytes that a forked process takes for itself at most.
+
+    They are those of one that trains a little with each optimizer; 0 where that fails.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -83,18 +102,19 @@ def _need(context: RunContext) -> int:
 
 
 def _try(context: RunContext) -> None:
+    """Train a little with each optimizer, and evaluate a batch."""
     with prepared(context.machine, context.plan.recipe.train.precision):
         for place in {job.place for job in context.plan if job.kind == "dense"}:
             training = dense_training(context, place)
             with masked(training.model, Mask({}), training.optimizer):
-                for x, y in islice(training.data.epoch(0, training.batch_size), TRIED_STEPS):
+                for x, y in islice(training.data.epoch(0, training.timeline.batch_size), TRIED_STEPS):
                     training.engine.step(x, y)
             with torch.no_grad():
                 training.model(next(training.data.evaluation("test"))[0])
 
 
 def _own_memory() -> int:
-    """Bytes that only this process has, and what it gave back since its peak."""
+    """Return the bytes that only this process has, and those that it gave back since its peak."""
     sizes = {}
     for path in ("/proc/self/smaps_rollup", "/proc/self/status"):
         for line in Path(path).read_text().splitlines():

@@ -1,19 +1,18 @@
-"""Before a run: the data, the plan, the machine, and whether there is room on the disk."""
+"""The steps before a run: data loaded, plan made and checked, machine chosen, room on the disk looked for."""
 
 from __future__ import annotations
 
 import logging
 
-from lottery import registry
 from lottery.data import duplicates
-from lottery.data.splits import fingerprint, load
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.device import computes_bf16, machine
-from lottery.errors import MachineError
+from lottery.errors import MachineError, UsageError
 from lottery.plan.jobs import other_data
 from lottery.plan.keys import data_identity, digest
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
-from lottery.runner.context import RunContext
+from lottery.runner.context import RunContext, name_of
 from lottery.runner.estimate import disk_bytes, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
@@ -23,53 +22,73 @@ from lottery.values import Component
 
 
 def look(request: Request, stop: Stop | None = None) -> RunContext:
-    """Load the data and make the plan; nothing is written. Raises UsageError and DataError."""
+    """Load the data, make the plan and check it; nothing is written.
+
+    Raises:
+        UsageError: Where the recipe does not fit the data, the network or the machine.
+        DataError: Where data are missing or damaged.
+    """
     jobs = 1 if request.jobs == "auto" else request.jobs
     where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
-    others = {_name(dataset): load(dataset, request.data) for dataset in other_data(request.recipe)}
+    others = {name_of(dataset): _load_other(dataset, request, splits) for dataset in other_data(request.recipe)}
+    seen = {name: fingerprint(other) for name, other in others.items()}
     store = Store(request.store)
     context = RunContext(
-        plan_with_walks(
-            request.recipe, fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}, store
-        ),
+        plan_with_walks(request.recipe, fingerprint(splits), seen, store),
         store,
         where,
         splits,
+        others,
         request.checkpoint_seconds,
         jobs,
         stop or Stop(),
-        load=lambda dataset: others[_name(dataset)],
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
         logging.getLogger("lottery").warning(
             "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
         )
-    if request.jobs == "auto":
-        share_out(context)
-    return context
+    return share_out(context) if request.jobs == "auto" else context
 
 
-def _name(dataset: Component) -> str:
-    return digest(registry.datasets.identity(dataset))
+def _load_other(dataset: Component, request: Request, splits: Splits) -> Splits:
+    """Load a data set that a branch names. Raises UsageError where its shapes are not those of the recipe's data."""
+    other = load(dataset, request.data)
+    here, there = ((s.input_shape, s.train_x.dtype, s.classes, s.train_y.dtype) for s in (splits, other))
+    if here != there:
+        raise UsageError(
+            f"branch dataset {dataset.name}: has examples {there[0]} of {there[2]} classes, the recipe's data "
+            f"{here[0]} of {here[2]}; name a data set of the same shapes"
+        )
+    return other
 
 
 def prepare(request: Request, stop: Stop | None = None) -> RunContext:
-    """As `look`, and make sure that the jobs fit on the disk. Raises MachineError as well."""
+    """Do what `look` does, make sure that the jobs fit on the disk, and note the data in the store.
+
+    Raises:
+        UsageError: Where the recipe does not fit the data, the network or the machine.
+        DataError: Where data are missing or damaged.
+        MachineError: Where the jobs do not fit on the disk.
+    """
     context = look(request, stop)
     check_disk(context)
     context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
     for identity, seen in context.plan.others.items():
         context.store.remember_data(identity, seen)
     duplicates.look(context.store, context.plan.fingerprint, context.splits)
-    for dataset in other_data(request.recipe):
-        assert context.load is not None
-        duplicates.look(context.store, context.plan.others[_name(dataset)], context.load(dataset))
+    for name, other in context.others.items():
+        duplicates.look(context.store, context.plan.others[name], other)
     return context
 
 
 def check_disk(context: RunContext) -> None:
+    """Check that the missing jobs fit on the disk.
+
+    Raises:
+        MachineError: Where they do not.
+    """
     need, free = disk_bytes(context, missing_jobs(context)), context.store.free_bytes()
     if need > free:
         raise MachineError(

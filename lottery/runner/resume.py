@@ -1,11 +1,14 @@
-"""Resuming a killed training from its newest checkpoint, and saving the next."""
+"""A killed training goes on from its newest checkpoint, and saves the next."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from lottery.environment import agree
 from lottery.errors import DamagedFile
@@ -24,10 +27,28 @@ CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the tim
 
 @dataclass(frozen=True)
 class Past:
-    """What earlier sessions of a job took, and the environments they ran in where those were others than this one."""
+    """The seconds that earlier sessions of a job took, and their environments where they were others than this one."""
 
     seconds: float = 0.0
     environments: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A state that a training may go on from: its tensors and values as `Training.state` has them.
+
+    `mask` is the one it had, where that changes in the course of the training.
+    """
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+    past: Past
+    mask: Mask | None = None
+
+    @property
+    def step(self) -> int:
+        """Number of steps that led to it."""
+        return int(self.values["step"])
 
 
 def resume(context: RunContext, job: Job, training: Training, held: Held) -> Past:
@@ -35,47 +56,62 @@ def resume(context: RunContext, job: Job, training: Training, held: Held) -> Pas
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
     a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one.
+
+    Raises:
+        DamagedFile: Where the checkpoint is none of this training; it is dropped, and the job starts again.
     """
     here = environment_of(context, training)
-    states = []
+    states = [*_checkpoint(context, job), *_rewind_points(context, job, training)]
+    states = [
+        state
+        for state in states
+        if training.step <= state.step <= training.timeline.stop
+        and not (context.machine.deterministic and not all(agree(each, here) for each in state.past.environments))
+    ]
+    if not states:
+        return Past()
+    furthest = max(states, key=lambda state: state.step)  # of two at one step the checkpoint
+    try:
+        if furthest.mask is not None:
+            held.tighten(furthest.mask)
+        training.restore(furthest.tensors, furthest.values)
+    except DamagedFile:
+        context.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
+        raise
+    past = furthest.past
+    return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
+
+
+def _checkpoint(context: RunContext, job: Job) -> Iterator[Candidate]:
+    """Yield the job's newest checkpoint, where there is one."""
     saved = context.store.load_checkpoint(job.key)
-    if saved is not None:
-        values = json.loads(saved[1]["state.json"])
-        past = Past(float(values["seconds"]), tuple(values["environments"]))
-        states.append((decode(saved[1]["state.safetensors"])[0], values["training"], past))
+    if saved is None:
+        return
+    _, files = saved
+    values = json.loads(files["state.json"])
+    past = Past(float(values["seconds"]), tuple(values["environments"]))
+    mask = Mask.unpack(*decode(files["mask.safetensors"])) if "mask.safetensors" in files else None
+    yield Candidate(decode(files["state.safetensors"])[0], values["training"], past, mask)
+
+
+def _rewind_points(context: RunContext, job: Job, training: Training) -> Iterator[Candidate]:
+    """Yield the finished rewind points that lie on the way of a dense network, or of a later rewind point."""
     for key in job.needs if job.kind in ("rewind", "dense") else ():
         manifest = context.store.find(key) if context.plan.jobs[key].kind == "rewind" else None
         if manifest is not None and manifest.status == "done":
             environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
             past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
             tensors, values = read_state(context.store, key)
-            states.append((network_state(training.model, tensors), values, past))
-    states = [
-        (tensors, values, past)
-        for tensors, values, past in states
-        if training.step <= values["step"] <= training.stop
-        and not (context.machine.deterministic and not all(agree(each, here) for each in past.environments))
-    ]
-    if not states:
-        return Past()
-    tensors, values, past = max(states, key=lambda state: state[1]["step"])
-    try:
-        if saved is not None and "mask.safetensors" in saved[1]:
-            held.tighten(Mask.unpack(*decode(saved[1]["mask.safetensors"])))
-        training.restore(tensors, values)
-    except DamagedFile:
-        context.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
-        raise
-    return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
+            yield Candidate(network_state(training.model, tensors), values, past)
 
 
 def environment_of(context: RunContext, training: Training) -> dict[str, Any]:
-    """What beside the recipe may change a training in its last bits."""
+    """Return what beside the recipe may change a training in its last bits."""
     return {**context.machine.environment(), "engine": training.engine.name}
 
 
 class Clock:
-    """What a job took over all its sessions and where they ran; saves a checkpoint when one is due."""
+    """Measures the seconds of a job over all its sessions, and saves a checkpoint when one is due."""
 
     def __init__(self, context: RunContext, job: Job, training: Training, began: float):
         self.context, self.job, self.training = context, job, training
@@ -84,18 +120,24 @@ class Clock:
         self._saved, self._every = time.monotonic(), context.checkpoint_seconds
 
     def seconds(self) -> float:
+        """Return the seconds of this session and of earlier ones."""
         return self.past.seconds + time.monotonic() - self.began
 
     def environment(self) -> dict[str, Any]:
-        """Of this session; with `earlier`, those of earlier ones where they differ: never mixed in silence."""
+        """Return the environment of this session.
+
+        If earlier sessions ran in another, theirs are listed under `earlier`, so that a mixed run shows.
+        """
         here = environment_of(self.context, self.training)
         return {**here, "earlier": list(self.past.environments)} if self.past.environments else here
 
     def save_if_due(self, now: float) -> None:
+        """Save a checkpoint where the last one is old enough."""
         if now - self._saved >= self._every:
             self.save()
 
     def save(self) -> None:
+        """Save a checkpoint; the next one is due later where this one took long."""
         before = time.monotonic()
         tensors, values = self.training.state()
         environments = [environment_of(self.context, self.training), *self.past.environments]
@@ -109,4 +151,5 @@ class Clock:
 
 
 def as_json(value: Any) -> bytes:
+    """Return a value as JSON in the form that finished jobs keep."""
     return json.dumps(value, indent=1, sort_keys=True).encode()

@@ -1,4 +1,7 @@
-"""Run a plan: skip what is done, claim, resume, train, commit; any number of processes may do so on one store."""
+"""A plan is run: finished jobs are skipped, the others claimed, resumed, trained and committed.
+
+Any number of processes may do so on one store.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -30,9 +33,13 @@ WAIT_SECONDS = 0.1  # before looking again whether other processes have finished
 def work(context: RunContext) -> Iterator[Event]:
     """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
 
-    What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on
-    it, nothing else. With `levels: auto` the plan then goes on with what the results ask for, and an event `planned`
-    says so. Raises Interrupted, and MachineError where that does not fit on the disk.
+    What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on it,
+    nothing else. With `levels: auto` the plan then goes on with what the results ask for, and an event `planned` says
+    so.
+
+    Raises:
+        Interrupted: Where the run is told to stop.
+        MachineError: Where memory runs out, or a longer plan does not fit on the disk.
     """
     ended: dict[str, str] = {}
     damages: dict[str, int] = {}
@@ -46,13 +53,15 @@ def work(context: RunContext) -> Iterator[Event]:
                 yield event
                 if event.kind == "damaged":
                     yield from _damaged(context, event, ended, damages)
-        if not _goes_on(context, ended):
+        longer = _longer(context, ended)
+        if longer is None:
             return
+        context = longer
         yield Event("planned")
 
 
 def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
-    """What is done already, in the order of the plan."""
+    """Yield an event for each job that is done already, in the order of the plan."""
     for job in context.plan:
         if job.key not in ended and (found := _finished(context, job)) is not None:
             ended[job.key] = found.kind
@@ -83,7 +92,7 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], began: 
 
 
 def _damaged(context: RunContext, event: Event, ended: dict[str, str], damages: dict[str, int]) -> Iterator[Event]:
-    """An input of this job was damaged: it is tried again when that was computed again, but not for ever."""
+    """Have a job whose input was damaged tried again once that is computed again, but not for ever."""
     damages[event.key] = damages.get(event.key, 0) + 1
     if damages[event.key] >= DAMAGES:
         ended[event.key] = "failed"
@@ -93,21 +102,21 @@ def _damaged(context: RunContext, event: Event, ended: dict[str, str], damages: 
             del ended[key]  # quarantined: it is missing again
 
 
-def _goes_on(context: RunContext, ended: dict[str, str]) -> bool:
-    """Whether there are jobs to run after those that have ended; gives the context the plan that has them."""
+def _longer(context: RunContext, ended: dict[str, str]) -> RunContext | None:
+    """Return the context with the plan that the results ask for; None where all its jobs have ended."""
     if context.plan.recipe.prune.auto is None:
-        return False
+        return None
     planned = plan_with_walks(context.plan.recipe, context.plan.fingerprint, context.plan.others, context.store)
     for key in [key for key, end in ended.items() if end in ("found", "done") and context.store.find(key) is None]:
         del ended[key]  # quarantined while the results were read
     if planned.jobs.keys() - context.plan.jobs.keys():
-        context.plan = planned
+        context = replace(context, plan=planned)
         check_disk(context)
-    return len(ended) < len(context.plan)
+    return context if len(ended) < len(context.plan) else None
 
 
 def _attend(context: RunContext, job: Job, ended: dict[str, str], began: float) -> Iterator[Event]:
-    """What can be done for one job now: nothing while its needs are missing or another process runs it."""
+    """Do what can be done for one job now: nothing while its needs are missing or another process runs it."""
     if (found := _finished(context, job)) is not None:
         yield found
         return
@@ -133,6 +142,7 @@ def _attend(context: RunContext, job: Job, ended: dict[str, str], began: float) 
 
 
 def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
+    """Run a job that this process has claimed, and yield its events."""
     yield Event("start", job.key, job.label)
     context.store.log("start", key=job.key, label=job.label)
     began = time.monotonic()
@@ -165,6 +175,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
 
 
 def _finished(context: RunContext, job: Job) -> Event | None:
+    """Return the event of a job that has ended in the store, None where it has not."""
     manifest = context.store.find(job.key)
     if manifest is None:
         return None

@@ -18,10 +18,10 @@ from lottery.pruning.iterative import next_start, prune
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights
 from lottery.pruning.start import Start
-from lottery.runner.context import loss_of
 from lottery.runner.stored_level import StoredLevel
+from lottery.runner.timelines import whole_timeline
 from lottery.seed import generator, stream
-from lottery.training.objective import without_a_last_one_alone
+from lottery.training.objective import loss_of, without_a_last_one_alone
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -31,7 +31,10 @@ SCORING_BATCH = 128  # examples, where a criterion counts them by class: a secon
 
 
 def starting_point(context: RunContext, job: Job) -> Start:
-    """Where the job's training starts: initialization, the next level of its trunk, or a branch of a level."""
+    """Return where the job's training starts: initialization, the next level of its trunk, or a branch of a level.
+
+    It is read, or computed, from what is finished in the store.
+    """
     if job.kind in ("trial", "rewind", "dense"):
         return StoredLevel(context, job).initial
     trunk = context.plan.trunk(job)
@@ -41,15 +44,12 @@ def starting_point(context: RunContext, job: Job) -> Start:
         level = StoredLevel(context, trunk[-1], job.partner, lambda draws: _criterion(context, trunk[-1], draws), own)
         return _acted(job, depth, level)
     assert job.rewind is not None
-    prune, above, pruning = (
-        context.plan.recipe.prune,
-        StoredLevel(context, trunk[-2]),
-        StoredLevel(context, job).pruning,
-    )
+    prune = context.plan.recipe.prune
+    above, pruning = StoredLevel(context, trunk[-2]), StoredLevel(context, job).pruning
     if prune.when == "training":
         assert prune.during is not None
-        during = (prune.during.start, prune.during.end, prune.during.every)
-        start, end, every = (context.steps(point, job.seed, job.optimizer) for point in during)
+        steps = whole_timeline(context, job.optimizer).steps
+        start, end, every = (steps(each) for each in (prune.during.start, prune.during.end, prune.during.every))
         target = pruning.keep(above.mask)
         names = pruning.takes_part(above.mask)
 
@@ -64,7 +64,7 @@ def starting_point(context: RunContext, job: Job) -> Start:
 
 
 def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
-    """What the job's branch makes of this level."""
+    """Return the start that the job's branch makes of this level."""
     assert job.branch is not None
     component = job.branch.component
     draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
@@ -74,7 +74,7 @@ def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
 
 
 def _own_mask(context: RunContext, trunk: Sequence[Job]) -> Mask:
-    """The mask at the end of a control's own trunk: what the level above it trained, pruned once more.
+    """Return the mask at the end of a control's own trunk: what the level above it trained, pruned once more.
 
     What a criterion takes as initial weights are those which that training started from.
     """
@@ -92,16 +92,20 @@ def _own_mask(context: RunContext, trunk: Sequence[Job]) -> Mask:
 def _criterion(
     context: RunContext, job: Job, draws: torch.Generator, initial: Callable[[], Weights] | None = None
 ) -> Criterion:
-    """The recipe's criterion with what it may look at, for a level of the trunk; it draws from `draws`.
+    """Return the recipe's criterion with what it may look at, for a level of the trunk.
 
-    Without `initial` the initial weights are those at the rewind point.
+    Args:
+        context: What all jobs share.
+        job: The level.
+        draws: What the criterion draws from.
+        initial: Gives its initial weights; those at the rewind point where None.
     """
     prune, data, device = context.plan.recipe.prune, context.data(job.seed), context.machine.device
     entry = registry.criteria[prune.criterion.name]
     level = StoredLevel(context, job)
 
     def of(state: Weights) -> nn.Module:
-        network = context.blank()
+        network = context.networks.blank()
         load(network, state)
         return network.to(device).eval()
 
@@ -116,7 +120,7 @@ def _criterion(
         return without_a_last_one_alone(data.balanced(per_class, SCORING_BATCH))
 
     def scored(state: Weights) -> dict[str, Tensor]:
-        return context.effective({name: value.to(device) for name, value in state.items()})
+        return context.networks.effective({name: value.to(device) for name, value in state.items()})
 
     @cache
     def first() -> dict[str, Tensor]:
@@ -129,11 +133,11 @@ def _criterion(
             initial=Lazy(mask, lambda name: first()[name]),
             alive=mask,
             network=lambda: of(state),
-            loss=loss_of(context, data),
+            loss=loss_of(regression=data.regression, label_smoothing=context.plan.recipe.train.label_smoothing),
             examples=examples,
             balanced=balanced,
         )
-        with _scoring(context.blank(), device, stream(draws.initial_seed(), "score")):
+        with _scoring(context.networks.blank(), device, stream(draws.initial_seed(), "score")):
             scores: Scores = entry.make({name: weights[name] for name in mask}, seen, **prune.criterion.args)
         return scores
 
@@ -142,7 +146,7 @@ def _criterion(
 
 @contextmanager
 def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """While the `with` block runs, what asks torch's global generators for a draw gets this seed's.
+    """Give this seed's draws to what asks torch's global generators while the `with` block runs.
 
     Recurrent layers do without cuDNN, whose own have no gradient in evaluation mode, and no second one in any.
     """

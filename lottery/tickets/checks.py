@@ -31,6 +31,7 @@ from lottery.plan.keys import SCHEMA, digest, training_identity
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, unpack
 from lottery.runner.assemble import optimizer_of
+from lottery.runner.timelines import whole_timeline
 from lottery.tickets.measures import Found, dense_measures, ticket_measures
 from lottery.training.state import load_optimizer
 from lottery.training.trainer import Diverged
@@ -178,7 +179,7 @@ def _start(ticket: Ticket, context: RunContext | None) -> Found:
     here = alike(ticket.evidence["environment"])
     with prepared(here, "fp32"):
         if looks and context is not None:
-            network = context.network(ticket.seed)
+            network = context.networks.network(ticket.seed)
         else:
             network = build_model(
                 recipe.model,
@@ -206,7 +207,7 @@ def _step(ticket: Ticket, context: RunContext | None) -> Found:
     if point.unit == "it" or point.value == 0:
         return ticket.step == point.value, f"{ticket.step}, {to} in the key"
     if context is not None:
-        steps = context.steps(point, ticket.seed, ticket.recipe.train.optimizer[0])
+        steps = whole_timeline(context, ticket.recipe.train.optimizer[0]).steps(point)
         return ticket.step == steps, f"{ticket.step}, {to} in the key are {steps} steps on these data"
     steps_said = in_steps(to, length, ticket.evidence["ticket"]["end"]["step"])
     if steps_said is not None and steps_said != ticket.step:
@@ -219,7 +220,7 @@ def _steps(ticket: Ticket, context: RunContext | None) -> Found:
     length = Duration.parse(ticket.training["length"])
     total = length.value if length.unit == "it" else None
     if context is not None:
-        total = context.steps(length, ticket.seed, ticket.recipe.train.optimizer[0])
+        total = whole_timeline(context, ticket.recipe.train.optimizer[0]).steps(length)
     for network, first in (("ticket", ticket.step), ("dense", 0)):
         rows = ticket.evidence[network]
         if "diverged" in rows:

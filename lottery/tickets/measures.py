@@ -37,7 +37,7 @@ def ticket_measures(ticket: Ticket, reading: Reading, context: RunContext | None
     here = measured(ticket, context, kept)
     if other := here.keys() ^ {name for name in row if name.startswith(("test_", "validation_"))}:
         return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
-    examples = {"test": len(context.splits.test_y), "validation": context.data(ticket.seed).validation_size}
+    examples = {"test": len(context.splits.test_y), "validation": context.sizes().validation}
     wrong = [
         name
         for name, value in here.items()

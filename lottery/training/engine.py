@@ -1,4 +1,4 @@
-"""What computes the training steps of a network: the one place that speed work changes."""
+"""The engines that compute the training steps of a network: the one place that speed work changes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from lottery.training.objective import Objective, autocast
 
 
 class Engine(Protocol):
-    """Computes training steps, and outputs between them. It may hold weights and optimizer state in a form of its own:
-    between `load` and `flush` those of the model and its optimizer mean nothing.
+    """Computes training steps, and outputs between them.
+
+    It may hold weights and optimizer state in a form of its own: between `load` and `flush` those of the model and its
+    optimizer mean nothing.
     """
 
     name: str
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
-        """A training step on this batch; the mean loss before it, a 0-d tensor on the device. Nothing waits for it.
+        """Train one step on this batch, and return the mean loss before it, a 0-d tensor on the device.
 
-        The next step may write its loss into the same tensor.
+        Nothing waits for it. The next step may write its loss into the same tensor.
         """
 
     def outputs(self, x: Tensor) -> Tensor:
-        """What the network in evaluation mode computes of this batch, float32."""
+        """Return what the network in evaluation mode computes of this batch, float32."""
 
     def load(self) -> None:
         """Take weights and optimizer state from the model and its optimizer, where they were changed from outside."""
@@ -37,7 +39,7 @@ class Engine(Protocol):
 
 
 class DenseEngine:
-    """torch's own operations on the weights where they are, pruned ones too."""
+    """Computes with torch's own operations on the weights where they are, pruned ones too."""
 
     name = "dense"
 
@@ -47,6 +49,7 @@ class DenseEngine:
             optimizer.objective = objective
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Train one step on this batch, and return the mean loss before it, a 0-d tensor on the device."""
         self._objective.x, self._objective.y = x, y
         loss = self._optimizer.step(self._objective.closure)  # type: ignore[arg-type]
         assert isinstance(loss, Tensor)
@@ -54,15 +57,16 @@ class DenseEngine:
 
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
+        """Return what the network in evaluation mode computes of this batch, float32."""
         with autocast(self._objective.precision, x.device):
             outputs: Tensor = self._objective.model(x)
         return outputs.float()
 
     def load(self) -> None:
-        """Nothing to do: the weights are where they are."""
+        """Do nothing: the weights are where they are."""
 
     def flush(self) -> None:
-        """Nothing to do: the weights are where they are."""
+        """Do nothing: the weights are where they are."""
 
 
 class OneDnnEngine(DenseEngine):
@@ -74,18 +78,22 @@ class OneDnnEngine(DenseEngine):
     name = "onednn"
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Train one step on this batch, and return the mean loss before it, a 0-d tensor."""
         with _by_onednn():
             return super().step(x, y)
 
     def outputs(self, x: Tensor) -> Tensor:
+        """Return what the network in evaluation mode computes of this batch, float32."""
         with _by_onednn():
             return super().outputs(x)
 
 
 @cache
 def onednn_is_exact() -> bool:
-    """Whether oneDNN's products are as near to those in double precision, within four times, as the default library's:
-    on processors with instructions for bfloat16 they are not.
+    """Return True if oneDNN's products are about as exact as those of the default library.
+
+    Their largest distance from the products in double precision is compared, within four times. On processors with
+    instructions for bfloat16 they are not.
     """
     draws = torch.Generator().manual_seed(0)
     a, b = torch.randn(64, 512, generator=draws), torch.randn(512, 64, generator=draws)
@@ -98,6 +106,7 @@ def onednn_is_exact() -> bool:
 
 @contextmanager
 def _by_onednn() -> Iterator[None]:
+    """Have torch compute float32 matrix products by oneDNN while the `with` block runs."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:

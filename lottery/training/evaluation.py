@@ -1,4 +1,4 @@
-"""What is measured of a network's outputs over the batches of a split: loss, accuracy and what is asked for beside."""
+"""Measures of a network's outputs over the batches of a split: loss, accuracy and what is asked for beside."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from torch.nn import functional
 
 
 class Classes:
-    """Cross-entropy and accuracy over the batches of a split, with the `measures` that are asked for.
+    """Cross-entropy and accuracy over the batches of a split, with the measures that are asked for.
 
     `balanced_accuracy` is the mean over the classes that occur in the split of the share of their examples that is
     recognized (Brodersen et al. 2010). `top5` is the share of examples whose class is among the five with the highest
     scores; of equal scores that of the lower class is the higher, as it is for accuracy, which is top 1. A score that
     is no number is never recognized, and higher than all others.
+
+    Args:
+        device: Where the outputs are.
+        classes: Number of classes.
+        measures: Names of what is measured beside loss and accuracy.
     """
 
     def __init__(self, device: torch.device, classes: int, measures: Sequence[str] = ()):
@@ -29,6 +34,7 @@ class Classes:
         self._each: list[Tensor] = []
 
     def add(self, scores: Tensor, y: Tensor) -> None:
+        """Take in a batch: scores (n, classes) and classes (n,)."""
         self._loss += functional.cross_entropy(scores, y, reduction="sum").double()
         correct = scores.argmax(1) == y
         self._correct += correct.sum()
@@ -41,6 +47,7 @@ class Classes:
             self._among_five += (_rank(scores, y) < 5).sum()
 
     def result(self) -> dict[str, float]:
+        """Return the measures by name, means over all examples: the loss in nats, the others as fractions."""
         found = {"loss": self._loss.item() / self._count, "accuracy": self._correct.item() / self._count}
         if "balanced_accuracy" in self._measures:
             each = zip(self._recognized.tolist(), self._occurring.tolist(), strict=True)
@@ -50,12 +57,15 @@ class Classes:
         return found
 
     def correct(self) -> Tensor:
-        """Return which examples were recognized, a bool for each in the order in which they came, on the CPU."""
+        """Return a bool (n,) for each example, in the order in which they came, on the CPU: True if recognized."""
         return torch.cat(self._each).cpu()
 
 
 def _rank(scores: Tensor, y: Tensor) -> Tensor:
-    """How many classes come before that of each example: with a higher score, or an equal one and a lower number."""
+    """Return how many classes come before that of each example, int64 (n,).
+
+    They are those with a higher score, or an equal one and a lower number.
+    """
     own = scores.gather(1, y[:, None])
     lower = torch.arange(scores.shape[1], device=scores.device) < y[:, None]
     return (~(scores <= own) | ((scores == own) & lower)).sum(1)
@@ -69,11 +79,13 @@ class Squares:
         self._count = 0
 
     def add(self, outputs: Tensor, y: Tensor) -> None:
+        """Take in a batch: outputs and targets (n, targets)."""
         errors, y = (outputs - y).double(), y.double()
         self._sums += torch.stack([errors.square().sum(), y.sum(), y.square().sum()])
         self._count += y.numel()
 
     def result(self) -> dict[str, float]:
+        """Return the measures by name; r2 is 0 where the targets do not vary."""
         error, total, squares = (float(value) for value in self._sums)
         variation = squares - total**2 / self._count
         return {"loss": error / self._count, "r2": 1 - error / variation if variation > 0 else 0.0}

@@ -12,16 +12,30 @@ Batch = tuple[Tensor, Tensor]
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """bf16 for the operations that keep their accuracy in it; nothing for fp32 and tf32."""
+    """Return the context of bf16, for the operations that keep their accuracy in it; for fp32 and tf32 an empty one."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def loss_of(*, regression: bool, label_smoothing: float = 0.0) -> nn.Module:
+    """Return the mean squared error for targets that are numbers, else the cross-entropy."""
+    return nn.MSELoss() if regression else nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
 
 class Objective:
     """The mean training loss and its gradient: on the batch of a step, and on the whole training set.
 
     An optimizer that needs more than a closure has an attribute `objective`, which the trainer sets before the first
-    step; `x` and `y` are the batch of the current step. `loss(outputs, y)` is the mean over a batch. Gradients are
-    left in `.grad`, already masked where the network is.
+    step; `x` and `y` are the batch of the current step. Gradients are left in `.grad`, already masked where the network
+    is.
+
+    Args:
+        model: The network.
+        loss: The mean over a batch of outputs and targets.
+        whole: Makes the batches of one pass over the training set, not augmented.
+        steps_per_epoch: Number of steps in a pass.
+        precision: `train.precision` of the recipe.
+        clip: Largest norm of a gradient; None for any.
+        accumulate: Number of parts in which a batch goes through the network.
     """
 
     def __init__(
@@ -41,14 +55,14 @@ class Objective:
         self.x = self.y = torch.empty(0)
 
     def value(self, x: Tensor, y: Tensor) -> Tensor:
-        """The mean loss of a batch, a 0-d tensor that can be differentiated."""
+        """Return the mean loss of a batch, a 0-d tensor that can be differentiated."""
         with autocast(self.precision, x.device):
             loss: Tensor = self.loss(self.model(x), y)
         return loss
 
     @torch.enable_grad()
     def closure(self) -> Tensor:
-        """Gradients of the batch's mean loss, clipped where the recipe says so; the loss, detached.
+        """Compute gradients of the batch's mean loss, clipped where the recipe says so, and return the loss, detached.
 
         With `accumulate` above 1 the batch goes through the network in so many parts, of at least two examples, each
         weighted by its size; batch normalization then sees the statistics of each part.
@@ -70,9 +84,10 @@ class Objective:
 
     @torch.enable_grad()
     def whole(self) -> Tensor:
-        """Gradients of the mean loss over the whole training set, not augmented and not clipped; the loss, detached.
+        """Compute gradients of the mean loss over the whole training set, and return the loss, detached.
 
-        Statistics of normalizations are those of each part; running ones stay as they were.
+        Examples are not augmented and gradients not clipped. Statistics of normalizations are those of each part;
+        running ones stay as they were.
         """
         self._forget()
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
@@ -95,7 +110,10 @@ class Objective:
 
 
 def without_a_last_one_alone(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """A last batch of one example joins the one before: batch normalization takes no single examples."""
+    """Yield the batches, a last one of a single example joined to the one before.
+
+    Batch normalization takes no single examples.
+    """
     held: Batch | None = None
     for x, y in batches:
         if held is not None and len(y) == 1:

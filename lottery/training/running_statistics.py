@@ -20,7 +20,7 @@ def running_statistics(model: nn.Module) -> list[Tensor]:
 
 
 def finite(statistics: Sequence[Tensor]) -> bool:
-    """Return whether all values are finite; the device is asked once."""
+    """Return True if all values are finite; the device is asked once."""
     return not statistics or bool(torch.isfinite(torch.cat([value.flatten() for value in statistics])).all())
 
 

@@ -15,7 +15,7 @@ OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The torch state dict without learning rates, which a schedule sets, and the options of the machine."""
+    """Return the torch state dict without learning rates, which a schedule sets, and the options of the machine."""
     state = optimizer.state_dict()
     groups = [{k: v for k, v in group.items() if k not in OWN_OPTIONS} for group in state["param_groups"]]
     return {**state, "param_groups": groups}
@@ -44,7 +44,11 @@ def _lay_out(values: dict[Any, Any], weight: Tensor) -> None:
 
 
 def flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """The nested value as JSON, its tensors moved into `tensors` under names that start with `place`."""
+    """Return a nested value as JSON has it, its tensors moved into `tensors` under names that start with `place`.
+
+    Raises:
+        TypeError: For a value that cannot be stored.
+    """
     if isinstance(value, Tensor):
         tensors[place] = value
         return {"tensor": place}
@@ -59,7 +63,7 @@ def flatten(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `flatten`."""
+    """Return the nested value that `flatten` made this of; its tensors are copies."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
@@ -72,6 +76,7 @@ def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def rng_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of torch's process-wide generators by device, the CPU's and this one's."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -79,6 +84,7 @@ def rng_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_rng_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put torch's process-wide generators into the states that `rng_state` returned."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

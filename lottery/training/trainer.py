@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -20,13 +19,14 @@ from lottery.training.state import flatten, load_optimizer, optimizer_state, rng
 
 if TYPE_CHECKING:
     from lottery.data.loader import Data
+    from lottery.plan.timeline import Timeline
     from lottery.training.engine import Engine
 
 FINITE_EVERY = 50  # steps between looks at loss and statistics: each look waits for the device
 
 
 class Diverged(Exception):
-    """The loss, a weight or a running statistic is NaN or infinite; `step` is where that was seen."""
+    """Raised where the loss, a weight or a running statistic is NaN or infinite; `step` is where that was seen."""
 
     def __init__(self, step: int):
         self.step = step
@@ -34,14 +34,29 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """Told to stop in the middle of an evaluation; the training's state is that of the step before it."""
+    """Raised where a training is told to stop in an evaluation; its state is that of the step before it."""
 
 
 class Training:
-    """One training of one network: steps `first` to `stop` of a schedule that ends at step `total`.
+    """One training of one network.
 
     Iterate over `steps()`; between two of its steps, `state()` is all that is needed to go on elsewhere.
     Data order, augmentation and dropout derive from (seed, purpose, epoch), so nothing has to be replayed.
+
+    Args:
+        model: The network, on its device.
+        optimizer: Its optimizer.
+        data: Training, validation and test examples.
+        engine: Computes the steps.
+        timeline: Where it starts, stops and is evaluated, and the size of its batches.
+        seed: Seed of data order, augmentation and dropout.
+        multiplier: Multiplier of the learning rate by step.
+        results_from: First step whose network is a result of this training.
+        stopped: Says whether the training is told to stop.
+        after_step: Called after each step; says whether it has changed the network.
+        networks: Makes of the model each of the networks that it is measured as, one after the other.
+        before_measuring: Prepares the network for a pass over the validation or test split.
+        measures: Names of what is measured beside loss and accuracy.
     """
 
     def __init__(
@@ -50,13 +65,9 @@ class Training:
         optimizer: torch.optim.Optimizer,
         data: Data,
         engine: Engine,
+        timeline: Timeline,
         *,
         seed: int,
-        first: int,
-        stop: int,
-        total: int,
-        batch_size: int,
-        evaluate_every: int | Fraction,
         multiplier: Callable[[int], float],
         results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
@@ -66,15 +77,14 @@ class Training:
         measures: Sequence[str] = (),
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
-        self.seed, self.stop, self.total = seed, stop, total
-        self.batch_size, self.evaluate_every = batch_size, evaluate_every
+        self.timeline, self.seed = timeline, seed
         self.multiplier, self._stopped = multiplier, stopped
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
         self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.measures = measures  # beside loss and accuracy
-        self.step = first
+        self.step = timeline.first
         self.curve: list[dict[str, float | int | None]] = []
         self.chosen = ChosenSteps()
         self.correct: dict[str, Tensor] = {}  # by reading, a bit for each test example; filled by `metrics`
@@ -83,20 +93,25 @@ class Training:
         self._loss = self._summed(torch.zeros((), dtype=torch.float64))
         self._losses = 0
         self._rates = [group["lr"] for group in optimizer.param_groups]
-        self._per_epoch = data.steps_per_epoch(batch_size)
         self._rng: dict[str, Tensor] | None = None
 
     def steps(self) -> Iterator[int]:
-        """Train, yielding the number of the step just done. Raises Diverged, and Stopped where it is told to."""
+        """Train, and yield the number of the step just done.
+
+        Raises:
+            Diverged: Where loss, weights or running statistics are not finite.
+            Stopped: Where the training is told to stop.
+        """
         self._seed_dropout()
         if not self.curve or (self._on_grid() and self.curve[-1]["step"] != self.step):
             self._evaluate()
         self.model.train()
-        while self.step < self.stop:
-            epoch, batch = divmod(self.step, self._per_epoch)
+        stop = self.timeline.stop
+        while self.step < stop:
+            epoch, batch = divmod(self.step, self.timeline.steps_per_epoch)
             if batch == 0:
                 self._seed_dropout()
-            for x, y in self.data.epoch(epoch, self.batch_size, batch):
+            for x, y in self.data.epoch(epoch, self.timeline.batch_size, batch):
                 multiplier = self.multiplier(self.step)
                 for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                     group["lr"] = rate * multiplier
@@ -107,16 +122,16 @@ class Training:
                     self.forget_best()
                 if self._on_grid():
                     self._evaluate()
-                elif self.step % FINITE_EVERY == 0 or self.step == self.stop:
+                elif self.step % FINITE_EVERY == 0 or self.step == stop:
                     self._check_finite()
-                if self.step == self.stop:
+                if self.step == stop:
                     self.engine.flush()
                 yield self.step
-                if self.step == self.stop:
+                if self.step == stop:
                     return
 
     def forget_best(self) -> None:
-        """The network is another one from here on: no earlier weights are the best of it."""
+        """Forget the chosen steps: the network is another one from here on, no earlier weights are its best."""
         self.chosen.forget()
 
     def metrics(self, *, test: bool = True) -> dict[str, Any]:
@@ -150,7 +165,7 @@ class Training:
         return {**found, "curve": self.curve}
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything the rest of the training depends on, as tensors by name and plain JSON values.
+        """Return all that the rest of the training depends on, as tensors by name and plain JSON values.
 
         The tensors are those of the training itself: they are to be used up before the next step.
         """
@@ -170,7 +185,11 @@ class Training:
         return {name: value.detach() for name, value in tensors.items()}, values
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Go on from a `state()`. Raises DamagedFile where it is not one of this training."""
+        """Go on from a `state()`.
+
+        Raises:
+            DamagedFile: Where it is not one of this training.
+        """
         try:
             self.model.load_state_dict(part(tensors, "model/"))
             load_optimizer(self.optimizer, unflatten(values["optimizer"], tensors))
@@ -188,8 +207,9 @@ class Training:
         self.engine.load()
 
     def _summed(self, loss: Tensor) -> Tensor | float:
-        """The sum of the losses so far as they are added to it: a number on a CPU, where an operator costs more, else a
-        tensor of the device, for which nobody waits.
+        """Return the sum of the losses so far in the form that the next one is added to.
+
+        That is a number on a CPU, where an operator costs more, else a tensor of the device, for which nobody waits.
         """
         return loss.item() if self._device.type == "cpu" else loss.to(self._device, copy=True)
 
@@ -201,12 +221,14 @@ class Training:
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as
 
     def _on_grid(self) -> bool:
-        every = self.evaluate_every  # of a fraction of a step: the first step at or after each of its multiples
-        return self.step // every > (self.step - 1) // every or self.step == self.total
+        every = (
+            self.timeline.evaluate_every
+        )  # of a fraction of a step: the first step at or after each of its multiples
+        return self.step // every > (self.step - 1) // every or self.step == self.timeline.total
 
     def _seed_dropout(self) -> None:
-        """Torch's dropout draws from the process-wide generator only: give it this epoch's stream."""
-        torch.manual_seed(stream(self.seed, "dropout", self.step // self._per_epoch))
+        """Seed torch's process-wide generator, the only one that dropout draws from, with this epoch's stream."""
+        torch.manual_seed(stream(self.seed, "dropout", self.step // self.timeline.steps_per_epoch))
         if self._rng is not None:
             set_rng_state(self._rng, self._device)
             self._rng = None
@@ -216,7 +238,7 @@ class Training:
             raise Diverged(self.step)
 
     def _evaluate(self) -> None:
-        """A row of the curve; keeps the weights where it is the best so far by validation accuracy or loss."""
+        """Add a row to the curve; keep the weights where it is the best so far by validation accuracy or loss."""
         self._check_finite()
         measured = self.measure("validation") if self.data.validation_size else {}
         row: dict[str, float | int | None] = {"step": self.step}
@@ -239,11 +261,11 @@ class Training:
 
     @torch.no_grad()
     def measure(self, part: Literal["validation", "test"], keep: str | None = None) -> dict[str, float]:
-        """Mean loss, accuracy and `measures` over a whole split, in evaluation mode; for regression r2 in place of
-        accuracy.
+        """Return the measures over a whole split, in evaluation mode.
 
-        Of a model that stands for several networks, such as one of masks that are drawn, the means over these. Which
-        examples were recognized is put into `correct` under the name `keep`, where there is one network.
+        They are mean loss, accuracy and `measures`; for regression r2 in place of accuracy. If the model stands for
+        several networks, such as those of masks that are drawn, they are the means over these. Which examples were
+        recognized is put into `correct` under the name `keep`, where there is one network.
         """
         self.model.eval()
         tallies = [self._tallied(part) for _ in self.networks()]
@@ -254,7 +276,7 @@ class Training:
         return {f"{part}_{name}": sum(each[name] for each in found) / len(found) for name in found[0]}
 
     def _tallied(self, part: Literal["validation", "test"]) -> Classes | Squares:
-        """Of the network that the model is now."""
+        """Return the measures of the network that the model is now, before they are named."""
         self.before_measuring()
         if not finite(self.statistics):
             raise Diverged(self.step)

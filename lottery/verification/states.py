@@ -25,7 +25,7 @@ from lottery.results.artifacts import read_correct, read_mask, read_state, read_
 from lottery.runner.assemble import training_of
 from lottery.runner.resume import environment_of
 from lottery.runner.starting_point import starting_point
-from lottery.runner.stored_level import StoredLevel
+from lottery.runner.stored_level import StoredLevel, dense_spec
 from lottery.tickets.measures import FEW_EXAMPLES, FEW_OF_ALL, LOSS_ROUNDING
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _weights(context: RunContext, job: Job) -> Proof:
         if metrics.get(reading):
             weights = read_trained(context.store, job.key, None if job.kind == "dense" else mask, reading)
             found, bits, here = _measured(context, job, weights, mask, reading)
-            sizes = {"test": len(context.splits.test_x), "validation": context.data(job.seed).validation_size}
+            sizes = {"test": len(context.splits.test_x), "validation": context.sizes().validation}
             wrong += _unlike(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
             wrong += _other_bits(correct.get(reading), bits, reading, exact=here)
     return Proof("weights", job.key, job.label, tuple(wrong))
@@ -142,9 +142,9 @@ def _measured(
     context: RunContext, job: Job, weights: Mapping[str, Tensor], mask: Mask, reading: Reading
 ) -> tuple[dict[str, float], Tensor | None, bool]:
     """Measures of a network with these weights, the bits of its test examples, and whether this machine trained it."""
-    training = training_of(context, job, Start(weights, mask, context.spec(job)))
+    training = training_of(context, job, Start(weights, mask, dense_spec(context.plan.recipe, job)))
     found = training.measure("test", keep=reading)
-    if context.data(job.seed).validation_size:
+    if context.sizes().validation:
         found |= training.measure("validation")
     here = environment_of(context, training)
     return found, training.correct.get(reading), _same(context, job, here)
@@ -216,7 +216,7 @@ def _other_draw(context: RunContext, job: Job, stored: Mapping[str, Tensor]) -> 
     other = elsewhere({} if manifest is None else manifest.environment, context.machine)
     on_data = registry.inits[context.plan.recipe.init.name].traits.batch and not _here(context, job)
     allowed = DRAWN_ON_DATA if on_data else ROUNDING if other else 0.0
-    if (apart := distance(state_of(context.network(job.seed)), stored)) > allowed:
+    if (apart := distance(state_of(context.networks.network(job.seed)), stored)) > allowed:
         yield f"its weights are up to {apart:.2g} of the largest away from those that the seed gives"
 
 

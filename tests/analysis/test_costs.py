@@ -415,7 +415,7 @@ def test_longer_dense_trains_as_many_steps_as_the_search_on_a_schedule_drawn_out
     """The recipe: (s + 1)/4 of half a cosine for 4 steps, then the cosine, over 20 steps, measured every 6."""
     job = longer(finished, level, rewind)
     training = training_of(finished, job)
-    assert (training.step, training.stop, training.total) == (0, total, total)
+    assert (training.step, training.timeline.stop, training.timeline.total) == (0, total, total)
     for step in range(total):
         at = step * 20 // total
         expected = 0.5 * (1 + math.cos(math.pi * at / 20)) * min(1, (at + 1) / 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -27,6 +28,7 @@ from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.runner.starting_point import starting_point
+from lottery.runner.timelines import planned_timeline
 from lottery.seed import generator
 from lottery.training.state import flatten, unflatten
 from tests.support import ROOT
@@ -76,7 +78,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     context = prepare(Request(recipe, folder, folder / "store", device="cpu", deterministic=True))
     every = context.plan.jobs.items()
     one_seed = {key: job for key, job in every if job.seed == 0 or job.kind != "branch"}  # partners have their tickets
-    context.plan = Plan(recipe, context.plan.fingerprint, one_seed, context.plan.others)
+    context = replace(context, plan=Plan(recipe, context.plan.fingerprint, one_seed, context.plan.others))
     assert {event.kind for event in work(context)} <= {"start", "progress", "done", "found"}
     return context, records(context.plan, context.store)
 
@@ -124,7 +126,7 @@ class Stored:
         words = words.removesuffix(", with noise added").removesuffix(", frozen")
         base = {
             "rewound": lambda: self.rewound,
-            "initial": lambda: dict(self.context.network(self.job.seed).state_dict()),
+            "initial": lambda: dict(self.context.networks.network(self.job.seed).state_dict()),
             "trained, of the level above": lambda: self.trained(self.trunk[-2]),
             "trained, of the dense network": lambda: self.dense,
             "one absolute value a layer, original signs": self._one_size,
@@ -156,10 +158,10 @@ class Stored:
         if self.job.branch.name == "random":  # its mask is drawn first
             for shape in self.ticket.shapes().values():
                 torch.rand(shape, generator=draws)
-        return dict(self.context.fresh(self.job.seed, self.context.plan.recipe.model, draws).state_dict())
+        return dict(self.context.networks.fresh(self.job.seed, self.context.plan.recipe.model, draws).state_dict())
 
     def _signed(self) -> dict[str, Tensor]:
-        drawn = self.context.fresh(self.job.seed, self.context.plan.recipe.model, self.draws()).state_dict()
+        drawn = self.context.networks.fresh(self.job.seed, self.context.plan.recipe.model, self.draws()).state_dict()
         signs = {n: torch.where(self.rewound[n] < 0, -1.0, 1.0) for n in self.ticket}
         return {n: w.abs() * signs[n] if n in signs else w for n, w in drawn.items()}
 
@@ -231,13 +233,14 @@ def test_each_start_is_that_of_the_table_to_the_byte(finished: Finished) -> None
         assert wanted is None or same(dict(start.weights), wanted), job.label
         stored.check_mask(origin.mask, start.mask)
         training = training_of(context, job, start)
-        assert training.stop - training.step == counts(origin, job.level), job.label
+        assert training.timeline.stop - training.step == counts(origin, job.level), job.label
+        assert planned_timeline(context, job) == training.timeline, job.label
         assert training.step == (
             FIRST if "step k" in origin.schedule or origin.schedule in ("none", "last rate") else 0
         )
-        given = [training.multiplier(step) for step in range(training.step, training.stop)]
+        given = [training.multiplier(step) for step in range(training.step, training.timeline.stop)]
         assert given == pytest.approx(
-            [rate(context, origin, job.level, s) for s in range(training.step, training.stop)]
+            [rate(context, origin, job.level, s) for s in range(training.step, training.timeline.stop)]
         )
         if origin.state == "rewound":
             assert flatten(start.optimizer_state, "o", {}) == flatten(stored.state, "o", {})
@@ -259,7 +262,7 @@ def rate(context: RunContext, origin: Origin, level: int, step: int) -> float:
 
 def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list[tuple[int, float, float]]:
     """Steps, validation losses and test accuracies of the training, by a loop of its own over torch's SGD."""
-    model = context.blank(start.model)
+    model = context.networks.blank(start.model)
     model.load_state_dict(dict(start.weights))
     mask = {name: bits.float() for name, bits in start.mask.items()}
     weights = {name: parameter for name, parameter in model.named_parameters() if name in mask}

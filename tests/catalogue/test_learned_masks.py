@@ -97,7 +97,7 @@ def test_what_is_told_is_the_mean_over_networks_made_by_hand_of_each_draw(
     accuracies, losses = [], []
     x, y = next(context.data(0).evaluation("test"))
     for each in by_hand:
-        network = context.network(0).eval()
+        network = context.networks.network(0).eval()
         for name, bits in each.items():
             weight = network.get_submodule(name).weight
             weight.mul_(bits)

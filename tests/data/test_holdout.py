@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from lottery.data.holdout import shares, split
+from lottery.data.holdout import Sizes, shares, sizes, split
 from lottery.data.loader import Data
 from lottery.data.splits import Splits, load
 from lottery.errors import RecipeError, UsageError
@@ -45,6 +45,16 @@ def read(*overrides: str) -> Recipe:
 
 def counts(chosen: torch.Tensor) -> list[int]:
     return LABELS[chosen].bincount(minlength=4).tolist()
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+@pytest.mark.parametrize(("validation", "limit"), [(0, None), (40, None), (40, 50), (40, 60), (40, 1000)])
+def test_the_sizes_of_a_split_are_known_without_it(stratify: bool, validation: int, limit: int | None) -> None:
+    expected = sizes(100, validation, limit)
+    for seed in range(3):
+        held_out, kept = split(LABELS, seed, validation, limit, stratify)
+        assert Sizes(len(held_out), len(kept)) == expected
+    assert Sizes(0, 101).steps_per_epoch(25) == 5
 
 
 def test_parts_are_shared_out_by_largest_remainder() -> None:

@@ -118,6 +118,20 @@ def test_another_seed_holds_out_other_examples() -> None:
     assert set(numbers(first, splits)) != set(numbers(second, splits))
 
 
+@pytest.mark.parametrize("stratify", [False, True])
+def test_the_data_of_another_seed_are_the_same_examples_in_memory_and_batches_as_made_for_it(stratify: bool) -> None:
+    splits, given = images(), {"validation": 13, "limit": 21, "stratify": stratify, "augment": Augment(crop=1)}
+    one, made = Data(splits, seed=0, device=CPU, **given), Data(splits, seed=1, device=CPU, **given)
+    other = one.of_seed(1)
+    assert (one.seed, other.seed) == (0, 1)
+    for part in ("train", "validation", "test"):
+        assert join(other.evaluation(part))[0].equal(join(made.evaluation(part))[0])
+    assert join(other.epoch(2, 10))[0].equal(join(made.epoch(2, 10))[0])
+    assert join(one.epoch(2, 10))[0].equal(join(Data(splits, seed=0, device=CPU, **given).epoch(2, 10))[0])
+    (held, _, _), (shared, _, _) = one._parts["train"], other._parts["train"]
+    assert shared is held
+
+
 def test_the_limit_keeps_the_first_of_the_training_examples_and_leaves_validation_alone() -> None:
     splits = images()
     whole = Data(splits, seed=0, validation=10, device=CPU)

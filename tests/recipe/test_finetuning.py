@@ -99,7 +99,7 @@ def test_the_rate_of_fine_tuning_is_a_share_of_what_the_schedule_reaches(tmp_pat
     dense = next(job for job in context.plan if job.kind == "dense")
     schedule = context.plan.recipe.train.schedule.component
     spec = Spec(dense.optimizer, schedule, last_rate=True, finetune_rate=0.05)
-    training = training_of(context, dense, Start(context.network(0).state_dict(), Mask.dense({}), spec))
+    training = training_of(context, dense, Start(context.networks.network(0).state_dict(), Mask.dense({}), spec))
     assert [training.multiplier(step) for step in (0, 100, 299)] == [0.5, 0.5, 0.5]  # of a peak of 10 times lr
 
 
@@ -197,7 +197,7 @@ def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) 
     here, there = (
         context.data(0, each).steps_per_epoch(20) for each in (None, control.branch.component.args["dataset"])
     )
-    assert (training.step, training.stop) == (2 * there, 4 * there) and here != there
+    assert (training.step, training.timeline.stop) == (2 * there, 4 * there) and here != there
     assert control.identity["branch"]["rewind"] == "2ep"
     steps = [row["step"] for row in context.store.read_json(control.key, "metrics.json")["curve"]]
     assert steps == [2 * there, 3 * there, 4 * there]

@@ -94,10 +94,10 @@ def test_other_data_trains_and_tests_on_the_other_data(finished: Any) -> None:
     context, found = finished
     record = of(found, "other_data")
     other = record.job.branch.component.args["dataset"]
-    assert context.plan.others == {digest(registry.datasets.identity(other)): fingerprint(context.load(other))}
+    assert context.plan.others == {digest(registry.datasets.identity(other)): fingerprint(context.splits_of(other))}
     training = training_of(context, record.job)
     x, _ = next(training.data.evaluation("test"))
-    assert torch.equal(x, context.load(other).test_x)
+    assert torch.equal(x, context.splits_of(other).test_x)
     assert not torch.equal(x, context.splits.test_x)
 
 
@@ -116,7 +116,7 @@ def test_an_untrained_supermask_is_the_ticket_at_the_rewind_point(finished: Any)
     record = of(found, "supermask")
     (only,) = record.metrics["curve"]
     assert only["train_loss"] is None
-    model = context.network(0)
+    model = context.networks.network(0)
     point = context.store.read_tensors(record.job.point, "state.safetensors")
     mask = Mask.unpack(*decode(context.store.read(ticket(found, 0).job.key, "mask.safetensors")))
     weights = {name: point[f"model/{name}"] for name in model.state_dict()}

@@ -28,10 +28,9 @@ TOLERATED = ("append", "lease", "remove")  # a log, a hint and a leftover: none 
 
 def run(store: Path) -> None:
     """Every checkpoint that may be written is."""
-    request = Request(full_recipe(6, *STUDY, "rewind=2it"), Path("nowhere"), store, "cpu", deterministic=True)
-    context = prepare(request)
-    context.checkpoint_seconds = 0
-    list(work(context))
+    recipe = full_recipe(6, *STUDY, "rewind=2it")
+    request = Request(recipe, Path("nowhere"), store, "cpu", deterministic=True, checkpoint_seconds=0)
+    list(work(prepare(request)))
 
 
 @pytest.fixture(scope="module")

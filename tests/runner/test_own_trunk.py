@@ -29,6 +29,7 @@ from lottery.runner.context import RunContext
 from lottery.runner.estimate import disk_bytes
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
+from lottery.runner.stored_level import dense_spec
 from lottery.seed import generator
 from tests.support.micro import micro_text
 from tests.support.restarts import contents, run_until_stopped
@@ -89,7 +90,7 @@ def pruned_by_hand(scores: Mapping[str, Tensor], alive: Mapping[str, Tensor]) ->
 
 
 def trained_by_hand(context: RunContext, job: Job, weights: Weights, alive: Mapping[str, Tensor]) -> Weights:
-    start = Start(weights, Mask(alive), context.spec(job, first=0))
+    start = Start(weights, Mask(alive), dense_spec(context.plan.recipe, job))
     training = training_of(context, job, start)
     with masked(training.model, start.mask, training.optimizer):
         list(training.steps())
@@ -108,7 +109,7 @@ def test_an_own_trunk_is_train_prune_act_again_and_again_to_the_bit(finished: An
     for level, job in enumerate(jobs(context.plan, "same_sign_own", sample), start=1):
         alive = pruned_by_hand({name: trained[name].abs() for name in RATES}, alive)
         draws = generator(0, f"branch/same_sign/{level}", sample)
-        drawn = context.fresh(0, context.plan.recipe.model, draws).state_dict()
+        drawn = context.networks.fresh(0, context.plan.recipe.model, draws).state_dict()
         signed = {name: drawn[name].abs() * torch.where(rewound[name] < 0, -1.0, 1.0) for name in RATES}
         trained = trained_by_hand(context, job, {**drawn, **signed}, alive)
         assert mask_of(context, job) == Mask(alive)

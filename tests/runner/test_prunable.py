@@ -61,7 +61,7 @@ class Finished:
         return [job for job in self.context.plan if job.kind == "ticket"]
 
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
-        network = self.context.blank()
+        network = self.context.networks.blank()
         load(network, weights)
         return network.eval()
 
@@ -87,7 +87,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def test_each_layer_is_pruned_at_its_own_rate_and_to_exact_zeros(finished: Finished) -> None:
-    sizes = {name: weight.numel() for name, weight in prunable(finished.context.blank()).items()}
+    sizes = {name: weight.numel() for name, weight in prunable(finished.context.networks.blank()).items()}
     slow = RATED[finished.context.plan.recipe.model.name].removesuffix("*")
     expected = dict(sizes)
     for job in finished.tickets():
@@ -162,11 +162,11 @@ def test_controls_train_what_they_say(finished: Finished, control: str) -> None:
 def test_views_name_the_layers(finished: Finished) -> None:
     context = finished.context
     study = Study(context.plan, records(context.plan, context.store), context.store, finished.folder)
-    names = [name.removesuffix(".weight") for name in prunable(context.blank())]
+    names = [name.removesuffix(".weight") for name in prunable(context.networks.blank())]
     rows = layers(study)
     assert [row["layer"] for row in rows if row["level"] == 2] == [*names, "all"]
     sizes, mask = (
-        [w.numel() for w in prunable(context.blank()).values()],
+        [w.numel() for w in prunable(context.networks.blank()).values()],
         read_mask(context.store, finished.tickets()[1].key),
     )
     kept = [row["kept"] for row in rows if row["level"] == 2]

@@ -162,7 +162,7 @@ def stopped_at_step_5(store: Path, monkeypatch: pytest.MonkeyPatch, deterministi
 
     def stopping(self: Training) -> Any:
         for step in steps(self):
-            if step == 5 and self.stop == 15:
+            if step == 5 and self.timeline.stop == 15:
                 stop.signal = 15
             yield step
 
@@ -180,7 +180,7 @@ def test_weights_that_are_not_finite_at_the_end_are_a_divergence_not_a_failure(
 
     def spoiling(self: Training) -> Any:
         for step in steps(self):
-            if step == self.total:
+            if step == self.timeline.total:
                 next(self.model.parameters()).data.fill_(float("inf"))
             yield step
 

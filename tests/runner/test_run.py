@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import lottery
+from lottery.data.loader import Data
 from lottery.data.splits import fingerprint, load
 from lottery.device import machine
 from lottery.errors import MachineError, UsageError
@@ -27,6 +28,8 @@ from lottery.runner.run import Event, Request, work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support import ROOT
+from tests.support.micro import finished as finished_run
+from tests.support.micro import micro, prepared
 from tests.support.restarts import contents, full_recipe, run_until_stopped
 from tests.support.studies import view_of
 
@@ -36,6 +39,22 @@ SMALL = ("train.optimizer=[{name: adam, lr: 3e-3}]", "seeds=1")
 def run_here(store: Path, recipe: Recipe, **options: Any) -> tuple[Plan, list[Event]]:
     context = prepare(Request(recipe, Path("nowhere"), store, device="cpu", deterministic=True, **options))
     return context.plan, list(work(context))
+
+
+def test_one_copy_of_the_data_serves_all_seeds_and_is_made_for_the_first_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, make = list[int](), Data.__init__
+
+    def counting(self: Data, *given: Any, seed: int, **options: Any) -> None:
+        made.append(seed)
+        make(self, *given, seed=seed, **options)
+
+    monkeypatch.setattr(Data, "__init__", counting)
+    context = prepared(micro("seeds=3", "prune.levels=1", "train.length=2it"), tmp_path)
+    assert made == []
+    finished_run(context)
+    assert made == [0]
 
 
 def kinds(events: list[Event]) -> dict[str, int]:
@@ -148,7 +167,7 @@ def test_kept_weights_and_bits_are_those_that_the_accuracy_was_measured_with(fin
         mask = None if job.kind == "dense" else read_mask(store, job.key)
         several += len({metrics[reading]["step"] for reading in READINGS}) > 1
         for reading in READINGS:
-            network = context.blank()
+            network = context.networks.blank()
             load_weights(network, read_trained(store, job.key, mask, reading))
             network.eval()
             with torch.no_grad():

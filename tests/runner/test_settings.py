@@ -41,7 +41,7 @@ def done(context: RunContext) -> RunContext:
 def test_pruning_at_initialization_scores_the_weights_of_the_rewind_point(tmp_path: Path) -> None:
     """The masks are the magnitudes of the initialization, at the densities that two prunings one after another give."""
     context = done(context_of(tmp_path, "prune.when=init"))
-    initial = context.network(0).state_dict()
+    initial = context.networks.network(0).state_dict()
     for level, job in enumerate(tickets(context), start=1):
         mask = mask_of(context, job)
         for layer, size in LAYERS.items():
@@ -62,7 +62,7 @@ def test_a_ticket_found_at_initialization_trains_from_there(tmp_path: Path) -> N
     context = done(context_of(tmp_path, "prune.when=init", "prune.criterion=snip", "prune.scope=global"))
     (job, _) = tickets(context)
     start = starting_point(context, job)
-    for name, value in context.network(0).state_dict().items():
+    for name, value in context.networks.network(0).state_dict().items():
         assert torch.equal(start.weights[name], value)
 
 
@@ -209,10 +209,10 @@ def test_gd_takes_the_whole_training_set_at_each_step(tmp_path: Path) -> None:
     job = next(job for job in context.plan if job.kind == "dense")
     training = training_of(context, job)
     before = [p.detach().clone() for p in training.model.parameters()]
-    assert training.batch_size == context.data(0).train_size == 1437 - 200
+    assert training.timeline.batch_size == context.data(0).train_size == 1437 - 200
     next(steps := training.steps())
     steps.close()
-    reference = context.network(0)
+    reference = context.networks.network(0)
     x, y = (torch.cat(parts) for parts in zip(*context.data(0).evaluation("train"), strict=True))
     grads = torch.autograd.grad(nn.functional.cross_entropy(reference(x), y), list(reference.parameters()))
     for p, start, g in zip(training.model.parameters(), before, grads, strict=True):
@@ -354,7 +354,7 @@ def test_full_batches_on_other_data_are_all_of_that_data(tmp_path: Path) -> None
     recipe = study(data, "train.optimizer={name: gd, lr: 0.1, batch_size: all}", control)
     context = done(prepare(Request(recipe, tmp_path, tmp_path, device="cpu")))
     training = training_of(context, next(job for job in context.plan if job.kind == "branch"))
-    assert (context.data(0).train_size, training.batch_size) == (380, 700)
+    assert (context.data(0).train_size, training.timeline.batch_size) == (380, 700)
 
 
 def test_a_network_that_diverges_before_its_first_rewind_point_is_a_diverged_row(tmp_path: Path) -> None:

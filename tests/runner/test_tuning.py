@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lottery.recipe.load import Recipe, parse_recipe
 from lottery.recipe.schema import TuneSpec
 from lottery.recipe.tuning import choose, learning_rates
 from lottery.results.record import Record, records
+from lottery.runner.execute import execute
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.store.store import Store
@@ -181,8 +183,22 @@ def test_a_transfer_starts_from_the_ticket_with_a_fresh_other_optimizer(finished
     job = next(job for job in planned if job.transfer == 2 and job.place == 0)
     training = training_of(context, job)
     assert isinstance(training.optimizer, torch.optim.SGD)
-    assert training.batch_size == context.data(0).train_size
+    assert training.timeline.batch_size == context.data(0).train_size
     assert training.optimizer.state_dict()["state"] == {}
+
+
+def test_the_rate_of_a_training_is_read_once(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned, _, store, _ = finished
+    shutil.copytree(store.root, tmp_path / "store")
+    context = prepare(Request(study(), store.root, tmp_path / "store", device="cpu", deterministic=True))
+    dense = next(job for job in planned if job.kind == "dense")
+    shutil.rmtree(context.store.folder(dense.key))
+    seen, read = list[str](), Store.read_json
+    monkeypatch.setattr(Store, "read_json", lambda store, key, name: seen.append(key) or read(store, key, name))
+    list(execute(context, dense))
+    assert seen.count(dense.optimizer.args["lr"].key) == 1
+    metrics, chosen = (read(context.store, key, "metrics.json") for key in (dense.key, dense.optimizer.args["lr"].key))
+    assert (metrics["lr"], metrics["lr_edge"]) == (chosen["lr"], chosen["edge"])
 
 
 def test_the_rates_table_marks_what_was_chosen(finished: Any) -> None:

@@ -143,7 +143,7 @@ def study_of(context: RunContext) -> Study:
 def test_they_are_measured_at_the_steps_of_accuracy_on_both_sets(finished: RunContext) -> None:
     (job,) = [job for job in finished.plan if job.kind == "ticket" and job.place == 0]
     metrics = finished.store.read_json(job.key, "metrics.json")
-    model = finished.blank()
+    model = finished.networks.blank()
     model.load_state_dict(dict(StoredLevel(finished, job).trained))
     for part in ("validation", "test"):
         batches = list(finished.data(job.seed).evaluation(part))  # type: ignore[arg-type]

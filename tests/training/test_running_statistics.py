@@ -254,7 +254,7 @@ def evaluated(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
 
 def by_hand(context: RunContext, weights: dict[str, Tensor]) -> dict[str, float]:
     """Loss and accuracy of a network with statistics of its own."""
-    model = context.blank()
+    model = context.networks.blank()
     model.load_state_dict(weights)
     x, y = (torch.cat(values) for values in zip(*context.data(0).evaluation("train"), strict=True))
     assert len(x) == 330
@@ -288,7 +288,7 @@ def test_a_supermask_is_measured_with_statistics_of_its_own(finished: Any) -> No
     for when in READINGS:
         assert_measured(metrics[when], expected)
     assert_measured(metrics["curve"][0], {n: v for n, v in expected.items() if n.startswith("validation")})
-    stale = context.blank()
+    stale = context.networks.blank()
     stale.load_state_dict(weights)
     x, y = next(context.data(0).evaluation("test"))
     assert evaluated(stale, x, y)[1] != expected["test_accuracy"]  # the test can fail
@@ -306,7 +306,7 @@ def test_learned_masks_are_measured_with_statistics_of_the_evaluated_network(fin
     for row in [*metrics["curve"], *(metrics[reading] for reading in READINGS)]:
         expected = by_hand(context, seen[row["step"]])
         assert_measured(row, {name: value for name, value in expected.items() if name in row})
-    stale = context.blank()
+    stale = context.networks.blank()
     stale.load_state_dict(seen[23])  # the last step before which nothing was measured
     x, y = next(context.data(0).evaluation("test"))
     assert evaluated(stale, x, y)[1] != by_hand(context, seen[23])["test_accuracy"]  # the test can fail
@@ -365,7 +365,7 @@ def test_statistics_of_its_own_need_no_validation_split(tmp_path: Path) -> None:
 
 
 def by_hand_without_validation(context: RunContext, weights: dict[str, Tensor]) -> float:
-    model = context.blank()
+    model = context.networks.blank()
     model.load_state_dict(weights)
     update_bn([x for x, _ in context.data(0).evaluation("train", 50)], model)
     x, y = next(context.data(0).evaluation("test"))
