@@ -31,7 +31,7 @@ def build_model(
     batch: Batch | None = None,
     embeddings: bool = False,
 ) -> nn.Module:
-    """The seed's network for inputs of this shape (without the batch), on the CPU: see `initialized`."""
+    """Return the seed's network for inputs of this shape (without the batch), on the CPU; see `initialized`."""
     construct, draws = stream(seed, "construct"), generator(seed, "init")
     return initialized(component, input_shape, classes, init, construct, draws, batch, embeddings)
 
@@ -46,12 +46,22 @@ def initialized(
     batch: Batch | None = None,
     embeddings: bool = False,
 ) -> nn.Module:
-    """A network whose weights the init draws; what an init leaves alone is drawn by the seed `construct`.
+    """Return a network on the CPU whose weights the init draws.
 
-    `batch` are training examples on the CPU, for an init with the trait `batch`. `embeddings` are prunable where this
-    is said; what else is, the network says itself (`lottery.network.layout`). Leaves the process-wide generator as
-    it was. Raises UsageError where the model does not take such inputs, the init asks for a batch and there is none,
-    or it leaves a parameter that is not finite.
+    Args:
+        component: Model of the catalogue with its arguments.
+        input_shape: Shape of an input without the batch.
+        classes: Number of outputs.
+        init: Initialization of the catalogue with its arguments.
+        construct: Seed for everything that the init leaves alone.
+        draws: Generator that the init draws from; the process-wide generator stays as it was.
+        batch: Training examples on the CPU, for an init with the trait `batch`.
+        embeddings: Embeddings are prunable too; which other weights are, the network itself decides
+            (`lottery.network.layout`).
+
+    Raises:
+        UsageError: The model does not take such inputs, the init asks for a batch and there is none, or it leaves a
+            parameter that is not finite.
     """
     entry = registry.inits[init.name]
     if entry.traits.batch and batch is None:
@@ -71,19 +81,20 @@ def initialized(
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that can be pruned, by name, in the order of the modules: each that multiplies an input.
+    """Return the weights that can be pruned, by name, in the order of the modules: each one that multiplies an input.
 
-    Those of linear and convolutional, recurrent and attention layers, and those of a module's own code, as the network
-    was seen to use them when it was made; not biases, normalizations and positions, and embeddings on request only.
-    A name is that in the state dict, but attention's packed projections are three weights, `attention.q.weight`. Under
-    a weight normalization the parameter is the one that is normalized: `fc1.parametrizations.weight.original`
-    (spectral) or `fc1.parametrizations.weight.original1` (the direction v). A shared weight counts once.
+    They are those of linear and convolutional, recurrent and attention layers, and those of a module's own code, as the
+    network was seen to use them when it was made. Biases, normalizations and positions are not among them, embeddings
+    only on request. A name is that in the state dict, but attention's packed projections are three weights
+    (`attention.q.weight`). Under a weight normalization the parameter is the one that is normalized:
+    `fc1.parametrizations.weight.original` (spectral) or `fc1.parametrizations.weight.original1` (the direction v). A
+    shared weight counts once.
     """
     return prunable_weights(model)
 
 
 def effective(model: nn.Module) -> dict[str, Tensor]:
-    """The weight that each prunable layer computes with, by the names of `prunable`, detached, as in evaluation mode.
+    """Return the weight that each prunable layer computes with in evaluation mode, detached, by name.
 
     A layer without weight normalization gives its parameter itself: the memory is shared.
     """
@@ -95,7 +106,7 @@ def effective(model: nn.Module) -> dict[str, Tensor]:
 
 
 def lent(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of the model whose parameters and buffers are the tensors of the state themselves, to look at only."""
+    """Return a read-only copy of the model whose parameters and buffers are the tensors of the state."""
     tensors = model.state_dict(keep_vars=True)
     memory = {
         id(tensor): nn.Parameter(state[name], requires_grad=False) if isinstance(tensor, nn.Parameter) else state[name]
@@ -105,7 +116,7 @@ def lent(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def on_device(model: nn.Module, device: str) -> nn.Module:
-    """A copy of the model whose state has shapes but no values, and on the device "meta" takes no memory either."""
+    """Return a copy of the model whose state has shapes but no values; on "meta" it takes no memory."""
     memory: dict[int, Tensor] = {}
     for tensor in model.state_dict(keep_vars=True).values():
         empty = torch.empty_like(tensor, device=device, requires_grad=False)
@@ -126,10 +137,16 @@ def set_weight(layer: nn.Module, value: Tensor) -> None:
 
 
 def own_parameters(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
-    """Give each of these weights a plain parameter of its own, of the value that its layer computes with.
+    """Give each of these weights a plain parameter of its own, with the value that its layer computes with.
 
-    Weight normalizations are taken off the layers, packed weights apart. Names are those of `prunable` before, or of
-    whole parameters, and the keys of what is returned: the parameters now in their place.
+    Weight normalizations are removed from the layers and packed weights are split.
+
+    Args:
+        model: The network, changed in place.
+        names: Names of weights as `prunable` gave them before, or of whole parameters.
+
+    Returns:
+        The parameters that are now in their place, by those names.
     """
     layout, weights = Layout.of(model), dict[str, nn.Parameter]()
     for name in names:
@@ -153,7 +170,7 @@ def own_parameters(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Param
 
 
 class _Packed(nn.Module):
-    """Several weights as one, row below row."""
+    """Parametrization that stacks several weights, row below row, into one."""
 
     def __init__(self, sizes: list[int]):
         super().__init__()
@@ -168,7 +185,7 @@ class _Packed(nn.Module):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode while the `with` block runs; afterwards each module is in its own mode again."""
+    """Put the model in evaluation mode while the `with` block runs; afterwards each module has its own mode again."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -180,9 +197,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def settle(model: nn.Module, iterations: int = 15) -> None:
-    """Bring the power iterations of spectral normalization up to the weights of now, with as many as torch starts with.
+    """Bring the power iterations of spectral normalization up to the present weights, as many as torch begins with.
 
-    Nothing else changes, and nothing at all in a model without it.
+    Nothing else changes, and nothing at all in a model without spectral normalization.
     """
     for place in places(model):
         layer = model.get_submodule(place.path)

@@ -18,8 +18,9 @@ CHANGES_BITS = ("torch", "platform", "device", "variables")  # of what an enviro
 
 
 def alike(environment: Mapping[str, Any]) -> Machine:
-    """Return this machine's processor with as many threads as an environment records: how sums are split changes
-    bits.
+    """Return this machine's processor with as many threads as an environment records.
+
+    The number of threads decides how sums are split, and so the last bits of the result.
     """
     threads = environment.get("threads")
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
@@ -28,7 +29,7 @@ def alike(environment: Mapping[str, Any]) -> Machine:
 
 
 def elsewhere(environment: Mapping[str, Any], here: Machine) -> list[str]:
-    """Return what is known to differ of an environment and this one, of what changes bits; else bits must agree."""
+    """Return the known differences from this environment that can change bits; with none, bits must agree."""
     theirs, ours = ({name: each.get(name) for name in CHANGES_BITS} for each in (environment, here.environment()))
     return sorted(differing([[theirs], [ours]]))
 

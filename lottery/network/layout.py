@@ -1,4 +1,4 @@
-"""How a network's state is laid out for the method: one entry for each weight that can be pruned, and which those are.
+"""The layout of a network's state for the method: one entry for each weight that can be pruned.
 
 A network's own state dict is turned into this form, and back, where it passes between the network and the method.
 """
@@ -24,11 +24,13 @@ _CHOICE = "_lottery_choice"
 
 @dataclass(frozen=True)
 class Choice:
-    """What decides beside the kinds of layers which weights of a network are prunable.
+    """The grounds, beside the kinds of layers, on which weights of a network are prunable.
 
-    `multiplied` are the parameters that multiply what depends on the input, `computed` those from which such a factor
-    is computed, as one pass has shown; `embeddings` are on request. The patterns `only` of layers, where there are
-    any, decide alone.
+    Attributes:
+        multiplied: Parameters that multiply values which depend on the input, as one pass has shown.
+        computed: Parameters from which such a factor is computed.
+        embeddings: Embeddings are prunable on request.
+        only: Patterns of layers; where there are any, they alone decide.
     """
 
     multiplied: frozenset[str] = frozenset()
@@ -39,12 +41,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Layout:
-    """The weights of a network as the method has them: attention's queries, keys and values apart, what is shared once.
+    """The weights of a network in the form that the method uses: attention's projections apart, shared weights once.
 
-    `weights` are the prunable ones by name, in the order of the modules; `names` those of the state dict; `parts` of
-    each parameter that holds several weights, or goes by another name, which these are; `same` says of each further
-    name of a shared parameter which it is. `left` are the weights that multiply inputs, or look them up, and are never
-    pruned, by layer: how many there are.
+    Attributes:
+        weights: Prunable weights by name, in the order of the modules.
+        names: Names of the state dict.
+        parts: The weights that a parameter holds, where it holds several or goes by another name.
+        same: For each further name of a shared parameter, its first name.
+        left: Number of weights by layer that multiply inputs, or look them up, and are never pruned.
     """
 
     names: tuple[str, ...]
@@ -55,7 +59,7 @@ class Layout:
 
     @classmethod
     def of(cls, model: nn.Module) -> Layout:
-        """The layout of a network, by what `choose` has noted of it; by its kinds of layers alone where it has not."""
+        """Return the layout of a network by the note that `choose` left on it, else by its kinds of layers alone."""
         choice: Choice = getattr(model, _CHOICE, Choice())
         parameters = dict(model.named_parameters(remove_duplicate=False))
         multiplied, computed = (
@@ -96,7 +100,7 @@ class Layout:
         return cls(tuple(names), found, parts, same, left)
 
     def split(self, state: Mapping[str, Value]) -> dict[str, Value]:
-        """The state as the method has it, from the network's own, or a part of one; the memory is shared."""
+        """Return the state in the method's form from a network's own state, or from a part of one; memory is shared."""
         weights: dict[str, Value] = {}
         for name, value in state.items():
             if name in self.same:
@@ -106,7 +110,7 @@ class Layout:
         return weights
 
     def join(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The network's own state: the inverse of `split`. What is in no parts shares its memory."""
+        """Return a network's own state: the inverse of `split`. Tensors that are in no parts share their memory."""
         joined: dict[str, Tensor] = {}
         for name, parts in self.parts.items():
             pieces = [weights[place.name] for place in parts if place.name in weights]
@@ -118,23 +122,23 @@ class Layout:
         return {name: joined[name] for name in dict.fromkeys((*self.names, *joined)) if name in joined}
 
     def place(self, name: str) -> Place:
-        """Where the weight of this name is; any other name is that of a whole parameter."""
+        """Return where the weight of this name is; any other name is that of a whole parameter."""
         return self.weights.get(name) or Place(name, name, *_apart(name), "other")
 
 
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The prunable weights of a network by name: its parameters, and views of those that hold several weights."""
+    """Return the prunable weights of a network by name: parameters, and views of those that hold several weights."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return {name: place.rows_of(parameters[place.parameter]) for name, place in Layout.of(model).weights.items()}
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
-    """A network's state as the method has it."""
+    """Return a network's state in the form that the method uses."""
     return Layout.of(model).split(model.state_dict())
 
 
 def load(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy a state as the method has it into a network."""
+    """Copy a state in the method's form into a network."""
     model.load_state_dict(Layout.of(model).join(weights))
 
 
@@ -146,11 +150,18 @@ def choose(
     only: Sequence[str] = (),
     embeddings: bool = False,
 ) -> None:
-    """Note on a model, whose copies keep it, what decides which of its weights are prunable.
+    """Decide which weights of a model are prunable, and note it on the model, whose copies keep the note.
 
-    Inputs have this shape, without the batch. `empty` makes a copy of the model on the device "meta", where a pass
-    costs nothing; it is made with the values where it has to be. Where the model's code takes neither, the kinds of
-    layers decide alone. Raises UsageError for a pattern of `only` that no layer has.
+    Args:
+        model: The network.
+        shape: Shape of an input without the batch.
+        empty: Makes a copy of the model on the device "meta", where a pass costs nothing; the pass is made with values
+            where it has to be. Where the model's code takes neither, the kinds of layers decide alone.
+        only: Patterns of layers that are pruned; empty for all.
+        embeddings: Embeddings are prunable too.
+
+    Raises:
+        UsageError: No layer fits a pattern of `only`.
     """
     found = Traced()
     if any(place.kind != "layer" for place in places(model)):  # else the kinds of layers say it all
@@ -167,7 +178,7 @@ def choose(
 
 
 def traced(model: nn.Module, shape: Sequence[int], empty: Callable[[], nn.Module]) -> Traced | None:
-    """What a pass of two examples shows; None where the model's code takes none."""
+    """Return the observations of a pass of two examples; None where the model's code takes none."""
     why = ""
     for dtype in (torch.float32, torch.int64):  # numbers, or places in an embedding
         for device, copied in (("meta", empty), ("cpu", lambda: deepcopy(model).cpu())):

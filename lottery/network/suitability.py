@@ -1,4 +1,4 @@
-"""What a recipe asks of the network's weights that this network cannot give."""
+"""Demands of a recipe on the network's weights that this network cannot meet."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 
 def check_weights(recipe: Recipe, network: nn.Module) -> None:
-    """Raises UsageError where there is nothing to prune, no embedding where some are asked for, or where a mask is to
-    be learned of weights that are not one layer's own.
+    """Check that the network has weights that the recipe can prune.
+
+    Raises:
+        UsageError: There is nothing to prune, no embedding where some are asked for, or a mask is to be learned for
+            weights that do not belong to a single layer.
     """
     layout = Layout.of(network)
     if not layout.weights:

@@ -1,4 +1,4 @@
-"""Which parameters multiply what depends on a network's input, seen in one pass through it, whatever its code."""
+"""The parameters that multiply values which depend on a network's input, seen in one pass through any code."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ _OF_INPUTS = {"mkldnn_rnn_layer": 1, "_native_multi_head_attention": 5, "_transf
 
 @dataclass(frozen=True)
 class Use:
-    """A product with a stretch of a parameter, from element `first` to `last`, that took so many `multiply_adds`;
-    `reads_input` where the other factor follows from the input alone, so that no gradient is wanted of it.
+    """One product with a stretch of a parameter.
+
+    Attributes:
+        first: First element of the stretch.
+        last: Element after the last one.
+        multiply_adds: Number of multiply-adds of the product.
+        reads_input: The other factor follows from the input alone, so that no gradient of it is wanted.
     """
 
     first: int
@@ -41,12 +46,14 @@ class Use:
 
 @dataclass
 class Traced:
-    """What the products of a pass through a network were taken with, by the names of `named_parameters`.
+    """The products that a pass through a network made, by the names of `named_parameters`.
 
-    `multiplied` are the parameters that were themselves factors beside something that depends on the input, `uses` all
-    products with a parameter. `computed` has the parameters from which such a factor was computed without the input,
-    and the multiply-adds with that; `computed_reading` those of them that read the input. `outside` are those of
-    `multiplied` that were read while no module that owns them was running.
+    Attributes:
+        multiplied: Parameters that were factors beside a value that depends on the input.
+        uses: All products with each parameter.
+        computed: Multiply-adds by parameter from which such a factor was computed without the input.
+        computed_reading: Part of `computed` whose other factor follows from the input alone.
+        outside: Those of `multiplied` that were read while no module that owns them was running.
     """
 
     multiplied: set[str] = field(default_factory=set)
@@ -56,17 +63,17 @@ class Traced:
     outside: set[str] = field(default_factory=set)
 
     def multiply_adds(self, name: str, first: int, last: int) -> int:
-        """Those of the parameter's elements from `first` to `last`, and of all that is computed from it."""
+        """Return the multiply-adds of a parameter's elements from `first` to `last`, and of what they make."""
         return self.computed[name] + _shared(self.uses.get(name, ()), first, last)
 
     def reading(self, name: str, first: int, last: int) -> int:
-        """Those of `multiply_adds` whose other factor follows from the input alone."""
+        """Return the part of `multiply_adds` whose other factor follows from the input alone."""
         uses = [use for use in self.uses.get(name, ()) if use.reads_input]
         return self.computed_reading[name] + _shared(uses, first, last)
 
 
 def _shared(uses: Iterable[Use], first: int, last: int) -> int:
-    """The multiply-adds of uses with the elements from `first` to `last` of their parameter."""
+    """Return the multiply-adds of uses with the elements from `first` to `last` of their parameter."""
     return sum(
         use.multiply_adds * max(0, min(last, use.last) - max(first, use.first)) // (use.last - use.first)
         for use in uses
@@ -75,7 +82,11 @@ def _shared(uses: Iterable[Use], first: int, last: int) -> int:
 
 @torch.no_grad()
 def trace(model: nn.Module, inputs: Tensor) -> Traced:
-    """Follow the inputs through a model in evaluation mode, which is left in it. Raises what its code raises."""
+    """Follow the inputs through a model, which is left in evaluation mode.
+
+    Raises:
+        Exception: Whatever the model's code raises.
+    """
     model.eval()
     mode = _Trace(model, inputs)
     running: Counter[int] = mode.running
@@ -95,7 +106,7 @@ def trace(model: nn.Module, inputs: Tensor) -> Traced:
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows storages, which views share; all that were seen are kept, so that no address stands for two."""
+    """Follows storages, which views share; all that were seen are kept, so that no address stands for two of them."""
 
     def __init__(self, model: nn.Module, inputs: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]
@@ -181,8 +192,9 @@ def _factors(name: str, args: Sequence[Any], given: Sequence[Tensor]) -> list[Te
 
 
 def _beside(name: str, args: Sequence[Any], factors: Sequence[Tensor]) -> Callable[[Tensor], Sequence[Tensor]]:
-    """The tensors that a factor of an operator multiplies, or is taken to multiply where the operator is a whole layer:
-    a weight of its inputs these, any other what weights have made.
+    """Return the tensors that a factor of an operator multiplies.
+
+    Where the operator is a whole layer, a weight is taken to multiply its inputs, any other tensor what weights made.
     """
     if name not in _WHOLE:
         return lambda factor: [other for other in factors if other is not factor]
@@ -191,7 +203,7 @@ def _beside(name: str, args: Sequence[Any], factors: Sequence[Tensor]) -> Callab
 
 
 def _cost(name: str, args: Sequence[Any], results: Sequence[Tensor]) -> Callable[[Tensor], int]:
-    """The multiply-adds of an operator, for a factor of it."""
+    """Return the multiply-adds of an operator for one of its factors."""
     if name in _WHOLE:  # an input of (steps, examples, features), and every weight for each of these
         return lambda factor: factor.numel() * args[0].shape[:-1].numel()
     if name.startswith(_ATTENTION):

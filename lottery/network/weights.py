@@ -1,4 +1,4 @@
-"""Which parameters of a layer are weights that multiply its input, by the kind of layer, and what they are called."""
+"""The weights of a layer that multiply its input, by the kind of layer, and their names."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ _PROJECTIONS = "qkv"  # of queries, keys and values, in the order of attention's
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a network a weight is: rows `first` to `last` of a parameter, all of them where these are None.
+    """The position of a weight in a network: rows of a parameter.
 
-    `name` is the weight's own, `parameter` that of the parameter in the state dict. `attribute` of the module at
-    `path` is the tensor that the layer computes with, which is not the parameter under a weight normalization.
-    `kind` is that of the weight: `layer` where the kind of its layer says that it multiplies an input, `embedding`, or
-    `other`, of which only the network's own code can tell.
+    Attributes:
+        name: Name of the weight.
+        parameter: Name of the parameter in the state dict.
+        path: Path of the module that computes with the weight.
+        attribute: Name of the tensor that the module computes with; not the parameter under a weight normalization.
+        kind: `layer` where the kind of layer says that the weight multiplies an input, `embedding`, or `other`, which
+            only the network's own code can tell.
+        rows: First row and the row after the last one; None for the whole parameter.
     """
 
     name: str
@@ -42,12 +46,12 @@ class Place:
     rows: tuple[int, int] | None = None
 
     def rows_of(self, value: Value) -> Value:
-        """The weight's own rows of the whole parameter, or of another tensor in its place; the memory is shared."""
+        """Return the weight's own rows of the whole parameter, or of another tensor in its place; memory is shared."""
         return value if self.rows is None else value[slice(*self.rows)]  # type: ignore[return-value]
 
 
 def layer_name(name: str) -> str:
-    """The layer of a weight: `fc1` of `fc1.weight` and of `fc1.parametrizations.weight.original1`.
+    """Return the layer of a weight: `fc1` for `fc1.weight` and for `fc1.parametrizations.weight.original1`.
 
     Where a module has several weights each is a layer of its own, `rnn.weight_hh_l0`.
     """
@@ -56,7 +60,7 @@ def layer_name(name: str) -> str:
 
 
 def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:
-    """The parameter of a linear or convolutional layer that is pruned, and its name inside the layer."""
+    """Return the parameter of a linear or convolutional layer that is pruned, and its name inside the layer."""
     if not is_parametrized(layer, "weight"):
         assert isinstance(layer.weight, nn.Parameter)
         return "weight", layer.weight
@@ -68,23 +72,24 @@ def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:
 
 
 def matrices(model: nn.Module) -> list[nn.Parameter]:
-    """The weights of linear and convolutional layers, in the order of the modules; a shared one once."""
+    """Return the weights of linear and convolutional layers, in the order of the modules; a shared one once."""
     layers = [module for module in model.modules() if isinstance(module, PRUNABLE) and _has_one_weight(module)]
     return list({id(weight): weight for _, weight in map(weight_parameter, layers)}.values())
 
 
 def originals(layer: nn.Module, attribute: str = "weight") -> ParametrizationList:
-    """What a parametrized layer computes its weight from."""
+    """Return the parameters from which a parametrized layer computes its weight."""
     held = layer.get_submodule(f"parametrizations.{attribute}")
     assert isinstance(held, ParametrizationList)
     return held
 
 
 def places(model: nn.Module) -> Iterator[Place]:
-    """Each parameter of two or more dimensions, those of known kinds of layers first of their module, module by module.
+    """Yield the place of each parameter of two or more dimensions, module by module.
 
-    Attention's packed projections come as three; what a weight normalization is computed from comes once, as the
-    weight of its layer. A parameter under several names comes once for each module that has it.
+    In a module, parameters of a known kind of layer come first. Attention's packed projections come as three; the
+    parameters behind a weight normalization come once, as the weight of their layer. A parameter under several names
+    comes once for each module that has it.
     """
     normalized: set[nn.Module] = set()  # what weights of known kinds are computed from
     for path, module in model.named_modules():
@@ -101,7 +106,7 @@ def places(model: nn.Module) -> Iterator[Place]:
 
 
 def _of_layer(path: str, module: nn.Module) -> Iterator[Place]:
-    """The weights that the kind of this module tells."""
+    """Yield the weights that the kind of this module tells."""
     if isinstance(module, nn.MultiheadAttention):
         yield from _of_attention(path, module)
     elif isinstance(module, _RECURRENT):
