@@ -1,4 +1,4 @@
-"""What beside the recipe may change a result: what of it is recorded with each job, and where records differ."""
+"""The environment of a training beside its recipe: what of it is recorded with each job, and where records differ."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ Session = Mapping[str, Any]
 
 @cache
 def versions() -> dict[str, str]:
-    """Of each package in PACKAGES, from what is installed; none is imported, one that does not fit torch cannot be.
+    """Return the version of each package in PACKAGES that is installed, without importing it.
 
-    They are those at the first question: what is installed later is not what this process has imported.
+    A package that does not fit torch cannot be imported. The versions are those at the first call: what is installed
+    later is not what this process has imported.
     """
     return {name: _version(distribution) for name, distribution in PACKAGES.items()}
 
@@ -60,19 +61,19 @@ def _version(distribution: str) -> str:
 
 
 def variables() -> str:
-    """Those of VARIABLES that are set, `NAME=value`."""
+    """Return those of VARIABLES that are set, as `NAME=value`."""
     return " ".join(f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)) or NONE_SET
 
 
 def said(value: Any) -> str:
-    """A recorded value in words; `none` where there is none."""
+    """Return a recorded value in words; `none` where there is none."""
     return "none" if value is None else value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def described(sessions: Sequence[Session]) -> dict[str, str]:
-    """What the sessions of one training recorded, by field: `a and b` where they differ.
+    """Return what the sessions of one training recorded, by field: `a and b` where they differ.
 
-    Only what was recorded from the start is there in any case; that another field was not recorded says nothing.
+    Only fields that were recorded from the start are there in any case; a missing other field proves nothing.
     """
     names = dict.fromkeys([*MACHINE, *(name for session in sessions for name in session)])
     return {
@@ -82,9 +83,9 @@ def described(sessions: Sequence[Session]) -> dict[str, str]:
 
 
 def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
-    """The fields in which the sessions of several trainings are known to differ.
+    """Return the fields in which the sessions of several trainings are known to differ.
 
-    A field that one of them did not record is compared among the others; a package that is not installed where a
+    A field that one of them did not record is compared among the others. A package that is not installed where a
     training ran, or a plugin that was not loaded, took no part in it.
     """
     known = [described(sessions) for sessions in trainings]
@@ -93,17 +94,20 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
 
 
 def agree(one: Session, other: Session) -> bool:
-    """Whether two sessions are not known to differ; one that names no engine is of the time when there was one."""
+    """Return True if two sessions are not known to differ.
+
+    A session that names no engine is of the time when there was only one.
+    """
     return not differing([[{"engine": "dense", **one}], [{"engine": "dense", **other}]])
 
 
 def mixed(trainings: Iterable[Sequence[Session]]) -> list[str]:
-    """The fields in which the sessions of several trainings differ in more than rounding."""
+    """Return the fields in which the sessions of several trainings differ in more than rounding."""
     return differing([[essence(session) for session in sessions] for sessions in trainings])
 
 
 def rounding(trainings: Iterable[Sequence[Session]]) -> dict[str, list[str]]:
-    """The fields in which the sessions of several trainings differ in nothing but rounding, with the values found."""
+    """Return the fields in which the sessions of several trainings differ in rounding only, with the values found."""
     known = [[{"engine": "dense", **session} for session in sessions] for sessions in trainings]
     apart = mixed(known)
     return {
@@ -114,8 +118,9 @@ def rounding(trainings: Iterable[Sequence[Session]]) -> dict[str, list[str]]:
 
 
 def essence(session: Session) -> dict[str, Any]:
-    """Return what a session recorded without that which changes rounding only: fields of ROUNDING, which processor
-    it was, and variables that choose instructions.
+    """Return what a session recorded, without the fields that change rounding only.
+
+    These are the fields of ROUNDING, the kind of processor, and variables that choose instructions.
     """
     kept = {name: value for name, value in session.items() if name not in ROUNDING}
     if _PROCESSOR.search(str(kept.get("device", ""))):

@@ -1,4 +1,4 @@
-"""Values that recipes are made of: lengths of training and named components with arguments. No torch here."""
+"""Values that recipes are made of: lengths of training, and components with arguments; no torch here."""
 
 from __future__ import annotations
 
@@ -17,20 +17,30 @@ _DURATION = re.compile(r"(\d{1,12})(it|ep)")
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of training in optimizer steps (`500it`) or passes over the training set (`2ep`)."""
+    """A length of training in optimizer steps (`500it`) or passes over the training set (`2ep`).
+
+    Attributes:
+        value: Number of steps or passes.
+        unit: `it` or `ep`.
+    """
 
     value: int
     unit: str  # "it" or "ep"
 
     @classmethod
     def parse(cls, text: object) -> Duration:
+        """Return the length that a text such as `500it` or `2ep` says.
+
+        Raises:
+            ValueError: The text is no length.
+        """
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(f"{text!r} is no length; write steps as '500it' or passes over the data as '2ep'")
         return cls(int(match[1]), match[2])
 
     def steps(self, steps_per_epoch: int) -> int:
-        """The length in optimizer steps."""
+        """Return the length in optimizer steps."""
         return self.value if self.unit == "it" else self.value * steps_per_epoch
 
     def __str__(self) -> str:
@@ -54,6 +64,11 @@ class Component:
 
     @classmethod
     def parse(cls, value: object) -> Component:
+        """Return the component that a recipe writes as a name or as `{name: ..., key: value}`.
+
+        Raises:
+            ValueError: The value is neither.
+        """
         if isinstance(value, Component):
             return value
         if isinstance(value, str):
@@ -65,14 +80,14 @@ class Component:
         raise ValueError("write a name, or {name: ..., key: value}")
 
     def within(self) -> Iterator[tuple[tuple[str, ...], Component]]:
-        """The components among the arguments, theirs after them, each with the keys that lead to it."""
+        """Yield the components among the arguments, with theirs after them, each with the keys that lead to it."""
         for key, value in self.args.items():
             if isinstance(value, Component):
                 yield (key,), value
                 yield from (((key, *inner), component) for inner, component in value.within())
 
     def as_dict(self) -> dict[str, Any]:
-        """`{name: ..., key: value}` with plain values."""
+        """Return `{name: ..., key: value}` with plain values."""
         return {"name": self.name, **{k: plain(v) for k, v in self.args.items()}}
 
     @classmethod
@@ -92,7 +107,7 @@ class Chosen:
 
 
 def as_given(value: Any) -> Any:
-    """The value as a recipe writes it: components by their name, with their arguments where they have some."""
+    """Return the value as a recipe writes it: components by name, with their arguments where they have some."""
     if isinstance(value, Component):
         return as_given({"name": value.name, **value.args}) if value.args else value.name
     if isinstance(value, Mapping):
@@ -101,9 +116,10 @@ def as_given(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it: components and lengths written out, tuples as lists, nothing but finite numbers.
+    """Return the value as JSON has it: components and lengths written out, tuples as lists, numbers finite.
 
-    Raises ValueError for a value that JSON cannot hold.
+    Raises:
+        ValueError: JSON cannot hold the value.
     """
     if isinstance(value, Duration):
         return str(value)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from lottery.data.random_crop import Crops, Window
 from lottery.errors import DataError, MachineError
-from lottery.files.progress import told
+from lottery.files.progress import log_progress
 
 DECODED_BYTES = 2**26  # at once, where all images are gone through in order
 
@@ -63,7 +63,7 @@ class Files:
     def split(self, most: int) -> Iterator[Tensor]:
         """All images in order, decoded `most` at a time or fewer, in many threads; a line now and then of how far."""
         some = min(most, max(1, DECODED_BYTES // (3 * self.size**2)))
-        yield from told(self._decoded(some), self.folder, len(self), "decoded")
+        yield from log_progress(self._decoded(some), self.folder, len(self), "decoded")
 
     def _decoded(self, some: int) -> Iterator[tuple[int, Tensor]]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:

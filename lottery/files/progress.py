@@ -1,4 +1,4 @@
-"""How far a pass over many files has come: it may take hours, and nothing else is to be seen of it."""
+"""Progress of a pass over many files, which may take hours and shows nothing else."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ TOLD_EVERY = 30.0  # seconds
 T = TypeVar("T")
 
 
-def told(parts: Iterable[tuple[int, T]], place: Path, total: int, doing: str) -> Iterator[T]:
-    """The parts, each with the number of files in it; every half a minute a line of how many are done and how long the
-    rest will take.
+def log_progress(parts: Iterable[tuple[int, T]], place: Path, total: int, doing: str) -> Iterator[T]:
+    """Yield the parts, and log a line every half minute: how many files are done, and how long the rest will take.
+
+    Args:
+        parts: Each part with the number of files in it.
+        place: Folder that the line names.
+        total: Number of files.
+        doing: What is done with the files, in words.
     """
     began = last = monotonic()
     done = 0

@@ -25,7 +25,7 @@ _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file or folder has this name now, links not followed; None for none."""
+    """Return what identifies the file or folder that has this name now, links not followed; None for none."""
     try:
         about = path.lstat()
     except OSError as error:
@@ -36,7 +36,11 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a regular file. Raises DamagedFile where it is missing or no file."""
+    """Return the size of a regular file in bytes.
+
+    Raises:
+        DamagedFile: The file is missing, or no regular file.
+    """
     try:
         about = path.lstat()
     except OSError as error:
@@ -49,7 +53,7 @@ def size_of(path: Path) -> int:
 
 
 def names_in(folder: Path | str) -> list[str]:
-    """Names in a folder, sorted; none where there is no such folder."""
+    """Return the names in a folder, sorted; none where there is no such folder."""
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
@@ -59,8 +63,16 @@ def names_in(folder: Path | str) -> list[str]:
 
 
 def read_bytes(path: Path | str, *, size: int | None = None, most: int = MOST_JSON_BYTES) -> bytes:
-    """The bytes of a regular file, links refused. Raises DamagedFile where it is missing, no file, not of `size` bytes
-    or, when no size is given, larger than `most`; MachineError where the machine cannot read.
+    """Return the bytes of a regular file; links are refused.
+
+    Args:
+        path: The file.
+        size: Size in bytes that it must have; None for any up to `most`.
+        most: Largest size in bytes where no size is given.
+
+    Raises:
+        DamagedFile: The file is missing, no regular file, or of another size.
+        MachineError: The machine cannot read it.
     """
     with _opened(path, size, most) as (fd, length):
         data = os.read(fd, length + 1)
@@ -72,7 +84,7 @@ def read_bytes(path: Path | str, *, size: int | None = None, most: int = MOST_JS
 
 
 def read_start(path: Path | str, length: int) -> bytes:
-    """The first bytes of a regular file, all of a shorter one. Raises as `read_bytes`."""
+    """Return the first `length` bytes of a regular file, all of a shorter one. Raises as `read_bytes` does."""
     with _opened(path, None, MOST_BYTES) as (fd, _):
         data = os.read(fd, length)
         while 0 < len(data) < length and (more := os.read(fd, length - len(data))):
@@ -81,13 +93,21 @@ def read_start(path: Path | str, length: int) -> bytes:
 
 
 def file_sha256(path: Path | str, *, size: int) -> str:
-    """The sha256 of a file of any size, in hex. Raises as `read_bytes`."""
+    """Return the sha256 of a file of any size, in hex. Raises as `read_bytes` does."""
     with _opened(path, size, size) as (fd, _), open(fd, "rb", closefd=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(data: bytes, place: str) -> Any:
-    """The value of a JSON document that keeps the limits of size and depth and has no key twice. Raises DamagedFile."""
+    """Return the value of a JSON document.
+
+    Args:
+        data: The document.
+        place: Its name in messages.
+
+    Raises:
+        DamagedFile: It is no JSON, too large, nested too deep, or has a key twice.
+    """
     try:
         _check_depth(data)
         return json.loads(data, object_pairs_hook=_without_duplicates)

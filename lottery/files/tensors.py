@@ -32,9 +32,12 @@ _ITEM_BYTES = {
 
 
 def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The tensors as a safetensors file; -0.0 becomes +0.0, so that equal values are equal bytes.
+    """Return the bytes of a safetensors file; -0.0 becomes +0.0, so that equal values are equal bytes.
 
-    Any device and memory layout. Raises ValueError for the one name that the format keeps to itself.
+    Tensors may be on any device and in any memory layout.
+
+    Raises:
+        ValueError: A tensor has the one name that the format keeps to itself.
     """
     if METADATA in tensors:
         raise ValueError(f"no tensor can be named {METADATA!r} in safetensors")
@@ -55,7 +58,11 @@ def encode(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
 
 
 def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors on the CPU, with memory of their own, and metadata. Raises DamagedFile for anything invalid."""
+    """Return the tensors of a file, on the CPU with memory of their own, and its metadata.
+
+    Raises:
+        DamagedFile: The bytes are no valid file.
+    """
     header = _header(data)
     metadata = _metadata(header.pop(METADATA, {}))
     _check_layout(header, len(data) - 8 - struct.unpack_from("<Q", data)[0])
@@ -66,8 +73,10 @@ def decode(data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def header_bytes(start: bytes) -> int:
-    """Length of the header of a file of tensors, with the number before it, from its first eight bytes. Raises
-    DamagedFile.
+    """Return the length of the header of a file of tensors and of the number before it, from its first eight bytes.
+
+    Raises:
+        DamagedFile: The number is impossible.
     """
     if len(start) < 8 or (length := struct.unpack_from("<Q", start)[0]) > MOST_HEADER_BYTES:
         raise _damaged("its header is cut off or too long")
@@ -75,7 +84,11 @@ def header_bytes(start: bytes) -> int:
 
 
 def shapes(start: bytes) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor, from the header at the start of a file. Raises DamagedFile."""
+    """Return the shape of each tensor, from the header at the start of a file.
+
+    Raises:
+        DamagedFile: The header is invalid.
+    """
     header = _header(start)
     header.pop(METADATA, None)
     for name, entry in header.items():
@@ -84,7 +97,7 @@ def shapes(start: bytes) -> dict[str, tuple[int, ...]]:
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin with the prefix, without it."""
+    """Return the tensors whose names begin with the prefix, by their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
@@ -118,7 +131,7 @@ def _metadata(found: Any) -> dict[str, str]:
 
 
 def _check_layout(header: Mapping[str, Any], size: int) -> None:
-    """The tensors must lie side by side and fill the `size` bytes of data, each as long as its shape says."""
+    """Check that tensors lie side by side, fill the `size` bytes of data, and are as long as their shapes say."""
     spans = [(0, 0), *sorted(_span(name, entry) for name, entry in header.items()), (size, size)]
     for (_, end), (start, _) in pairwise(spans):
         if start != end:

@@ -1,4 +1,4 @@
-"""The one module that writes to disk. Folders appear whole or not at all.
+"""The one module that writes to disk: folders appear whole or not at all.
 
 Every change to the file system is one call of `perform`, where a test injects a fault or a crash before or after it.
 """
@@ -30,8 +30,9 @@ _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 def perform(operation: str, path: Path, action: Callable[[], T]) -> T:
-    """Do one primitive operation: mkdir, write, fsync, fsync folder, rename, replace, append, remove, link or
-    lease.
+    """Do one primitive operation.
+
+    The operations are mkdir, write, fsync, fsync folder, rename, replace, append, remove, link and lease.
     """
     return action()
 
@@ -44,7 +45,11 @@ def guarded(
     need: int = 0,
     expect: tuple[type[OSError], ...] = (),
 ) -> T:
-    """Do one primitive operation that may need `need` bytes. Raises MachineError for each OSError not in `expect`."""
+    """Do one primitive operation that may need `need` bytes.
+
+    Raises:
+        MachineError: Any OSError that is not in `expect`.
+    """
     try:
         return perform(operation, path, action)
     except expect:
@@ -54,7 +59,7 @@ def guarded(
 
 
 def machine_error(error: OSError, operation: str, path: Path, need: int = 0) -> MachineError:
-    """One line that names the path, what the machine refuses, and for space the bytes needed and free."""
+    """Return one line that names the path, what the machine refuses, and for space the bytes needed and free."""
     what = error.strerror or str(error) or type(error).__name__
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         limit = {errno.EDQUOT: "quota reached", errno.EFBIG: "file size limit reached (ulimit -f)"}
@@ -64,7 +69,7 @@ def machine_error(error: OSError, operation: str, path: Path, need: int = 0) -> 
 
 
 def free_bytes(path: Path) -> int:
-    """Bytes that a user may still write where `path` is, or is going to be."""
+    """Return the bytes that a user may still write where `path` is, or is going to be."""
     for place in (path, *path.absolute().parents):
         with suppress(OSError):
             return shutil.disk_usage(place).free
@@ -75,7 +80,11 @@ def free_bytes(path: Path) -> int:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, to last. Raises UsageError where a file is in the way."""
+    """Make a folder and those above it, durably.
+
+    Raises:
+        UsageError: A file is in the way.
+    """
     if os.path.isdir(path):
         return
     if path.parent != path:
@@ -90,7 +99,7 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def drafted(target: Path, files: Mapping[str, bytes], last: tuple[str, bytes]) -> Iterator[Path]:
+def write_draft(target: Path, files: Mapping[str, bytes], last: tuple[str, bytes]) -> Iterator[Path]:
     """Write the files, then the one that makes them valid, to a new folder beside `target`; `publish` names it so.
 
     After an error in the block no draft is left; what a killed process leaves is told by `abandoned`.
@@ -110,13 +119,21 @@ def drafted(target: Path, files: Mapping[str, bytes], last: tuple[str, bytes]) -
 
 
 def publish(draft: Path, target: Path) -> None:
-    """Give a finished draft its name. Raises FileExistsError where the name is taken: nothing is overwritten."""
+    """Give a finished draft its name.
+
+    Raises:
+        FileExistsError: The name is taken; nothing is overwritten.
+    """
     guarded("rename", target, lambda: _rename(draft, target), expect=(FileExistsError,))
     sync_folder(target.parent)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that at any moment it is the old or the new one. Raises UsageError where no file can be."""
+    """Write a file so that at any moment it is the old or the new one.
+
+    Raises:
+        UsageError: No file can be there.
+    """
     if os.path.isdir(path) or not os.path.isdir(path.parent):
         why = "is a folder" if os.path.isdir(path) else f"there is no folder {path.parent}"
         raise UsageError(f"{path}: {why}; name a file in a folder that is there")
@@ -149,7 +166,10 @@ def append(path: Path, data: bytes) -> None:
 
 
 def move(source: Path, target: Path) -> bool:
-    """Rename. False where the source has gone or the target's name is taken, as when another process was faster."""
+    """Rename a file or folder; return False where the source is gone or the target's name is taken.
+
+    Either happens when another process was faster.
+    """
     try:
         guarded("rename", target, lambda: _rename(source, target), expect=(FileNotFoundError, FileExistsError))
     except (FileNotFoundError, FileExistsError):
@@ -167,7 +187,7 @@ def retire(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all in it; one that has gone is fine."""
+    """Remove a file, or a folder with all in it; one that is gone already is fine."""
 
     def unlink() -> None:
         with suppress(FileNotFoundError):
@@ -193,7 +213,7 @@ def remove_empty(folder: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder last through a power cut."""
+    """Make the names in a folder survive a power cut."""
 
     def sync() -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -262,12 +282,12 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def unique() -> str:
-    """The end of a draft's name, from which `abandoned` tells whose it is."""
+    """Return the end of a draft's name, from which `abandoned` tells whose it is."""
     return f"{os.getpid()}-{machine_id()}-{secrets.token_hex(6)}"
 
 
 def machine_id() -> str:
-    """Eight hex digits for this machine since it started: process numbers mean nothing elsewhere."""
+    """Return eight hex digits for this machine since it started: process numbers mean nothing elsewhere."""
     about = [socket.gethostname()]
     for source in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         with suppress(OSError):
@@ -276,7 +296,7 @@ def machine_id() -> str:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this machine is running."""
+    """Return True if a process of this machine is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -287,7 +307,10 @@ def alive(pid: int) -> bool:
 
 
 def abandoned(draft: Path, now: float) -> bool:
-    """Whether a draft's process is gone; where that cannot be told (another machine), whether it is an hour old."""
+    """Return True if a draft's process is gone.
+
+    Where that cannot be told (another machine), return True if the draft is an hour old.
+    """
     match = DRAFT.search(draft.name)
     if match is None:
         return False
@@ -301,7 +324,11 @@ def abandoned(draft: Path, now: float) -> bool:
 
 
 def safe_name(name: str) -> str:
-    """The name, if it is one of a file in the folder at hand. Raises UsageError."""
+    """Return the name if it is that of a file in the folder at hand.
+
+    Raises:
+        UsageError: It leads elsewhere.
+    """
     if not isinstance(name, str) or not NAME.fullmatch(name) or DRAFT.search(name):
         raise UsageError(f"{name!r}: is no file name here; use up to 64 letters, digits, '.', '_' and '-'")
     return name

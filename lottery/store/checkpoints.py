@@ -30,7 +30,7 @@ class Checkpoints:
         about = {name: {"size": len(data), "sha256": FileRecord.of(data).sha256} for name, data in files.items()}
         manifest = seal({"checkpoint": key, "step": step, "files": about})
         target = self.folder / key / f"{step:012d}-{time.time_ns():016x}-{write.unique()}"
-        with write.drafted(target, files, (MANIFEST, manifest)) as draft:
+        with write.write_draft(target, files, (MANIFEST, manifest)) as draft:
             write.publish(draft, target)
         for old in self._of(key)[KEPT:]:
             write.retire(old)

@@ -121,7 +121,7 @@ class Store:
             environment=json.loads(json.dumps(dict(environment or {}))),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        with write.drafted(target, files, (MANIFEST, ours.encode())) as draft:
+        with write.write_draft(target, files, (MANIFEST, ours.encode())) as draft:
             for _ in range(ATTEMPTS):
                 try:
                     write.publish(draft, target)

@@ -27,7 +27,7 @@ from torch import Tensor
 from lottery.data.loader import Augment, Data
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import DataError, UsageError
-from lottery.files.progress import told
+from lottery.files.progress import log_progress
 from lottery.registry import datasets
 from lottery.seed import generator
 from lottery.values import Component
@@ -526,7 +526,7 @@ def test_a_long_pass_over_files_tells_how_far_it_is(
     clock = iter(range(0, 1000, 20))  # seconds; a look at the start and one after each part
     monkeypatch.setattr("lottery.files.progress.monotonic", lambda: next(clock))
     parts = [(size, str(size)) for size in (10, 20, 30, 40)]
-    assert list(told(parts, tmp_path, 100, "hashed")) == ["10", "20", "30", "40"]
+    assert list(log_progress(parts, tmp_path, 100, "hashed")) == ["10", "20", "30", "40"]
     assert warnings_of(caplog) == [f"{tmp_path}: hashed 30 of 100 images, 2 min left"]  # 70 more at 30 in 40 s
 
 

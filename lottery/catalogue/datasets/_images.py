@@ -23,7 +23,7 @@ from lottery.data.splits import Splits
 from lottery.data.streaming import Files
 from lottery.errors import DataError, MachineError, UsageError
 from lottery.files import write
-from lottery.files.progress import told
+from lottery.files.progress import log_progress
 
 MOST_OF_A_THREAD = 256  # images before it hands them back
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
@@ -175,7 +175,7 @@ def parallel(function: Callable[[A], B], items: Sequence[A], folder: Path, doing
         return len(part), [function(item) for item in part]
 
     with ThreadPoolExecutor(workers) as pool:
-        done = told(pool.map(all_of, parts), folder, len(items), doing)
+        done = log_progress(pool.map(all_of, parts), folder, len(items), doing)
         return [result for results in done for result in results]
 
 
