@@ -1,1 +1,1 @@
-"""Data as tensors: splits, batches, images that stay in their files."""
+"""Data as tensors: splits, batches made on the device, images that stay in their files."""

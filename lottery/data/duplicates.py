@@ -1,4 +1,4 @@
-"""Examples that a data set has more than once: exact copies, byte for byte, in training, validation and test data."""
+"""Duplicates in a data set: exact copies, byte for byte, in training, validation and test data."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ NOTED = "duplicates"  # counts by the fingerprint of the data
 class Duplicates:
     """Counts of exact copies in one data set.
 
-    `test_in_training` test examples are training examples too, `other_class` of these with another target. Of
-    `training` examples there is another copy among the training examples, from which each seed draws its validation
-    examples; of `test` examples another among the test examples.
+    Attributes:
+        training: Number of training examples with another copy among them; each seed draws its validation examples from
+            these.
+        test: Number of test examples with another copy among them.
+        test_in_training: Number of test examples that are training examples too.
+        other_class: Those of `test_in_training` that have another target there.
     """
 
     test_in_training: int
@@ -37,7 +40,7 @@ class Duplicates:
     test_size: int
 
     def as_dict(self) -> dict[str, int]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return asdict(self)
 
     @property

@@ -1,4 +1,4 @@
-"""Which training examples a seed holds out, and which of the rest it trains on."""
+"""The split of the training set: the examples that a seed holds out for validation, and those that it trains on."""
 
 from __future__ import annotations
 
@@ -44,12 +44,21 @@ def sizes(count: int, validation: int, limit: int | None) -> Sizes:
 
 
 def split(labels: Tensor, seed: int, validation: int, limit: int | None, stratify: bool) -> tuple[Tensor, Tensor]:
-    """Numbers of the examples that are held out and of those that are trained on, in the order of one permutation.
+    """Return the numbers of the examples that are held out and of those trained on, in one permutation's order.
 
-    Of a permutation drawn by the seed the first `validation` are held out, and the next `limit` (all where None) are
-    trained on. With `stratify` these are the first of each class, so many that the classes have their shares of the
-    training set among those held out, and their shares of the rest among those trained on. Raises UsageError where a
-    class would have none in either.
+    Of a permutation drawn by the seed the first `validation` are held out, and the next `limit` are trained on. With
+    `stratify` they are the first of each class: the classes have their shares of the training set among the held-out
+    examples, and their shares of the rest among the examples trained on.
+
+    Args:
+        labels: Class of each training example, of shape (n,).
+        seed: Seed of the permutation.
+        validation: Number of examples to hold out.
+        limit: Number of examples to train on; None for all that are left.
+        stratify: Keep the shares of the classes.
+
+    Raises:
+        UsageError: A class would have no example in either part.
     """
     shuffled = torch.randperm(len(labels), generator=generator(seed, "split"))
     if not stratify:
@@ -67,7 +76,7 @@ def split(labels: Tensor, seed: int, validation: int, limit: int | None, stratif
 
 
 def lost_class(labels: Tensor, seeds: Iterable[int], validation: int, limit: int | None) -> tuple[int, int] | None:
-    """The first seed whose split by chance leaves nothing of a class to train on, and the class."""
+    """Return the first seed whose split by chance leaves no example of a class to train on, and the class."""
     if labels.is_floating_point():
         return None
     present = labels.bincount() > 0
@@ -79,7 +88,7 @@ def lost_class(labels: Tensor, seeds: Iterable[int], validation: int, limit: int
 
 
 def shares(counts: list[int], total: int) -> list[int]:
-    """`total` parts shared out in proportion to the counts, by largest remainder; among equals the first get more."""
+    """Return `total` shared out in proportion to the counts, by largest remainder; the first of equals gets more."""
     floors, remainders = zip(*(divmod(count * total, sum(counts)) for count in counts), strict=True)
     missing = total - sum(floors)
     more = sorted(range(len(counts)), key=lambda place: -remainders[place])[:missing]
@@ -87,7 +96,10 @@ def shares(counts: list[int], total: int) -> list[int]:
 
 
 def _first_of_each(labels: Tensor, order: Tensor, total: int) -> tuple[Tensor, Tensor]:
-    """The first examples of each class in this order, in its share of `total`, and the others; both keep the order."""
+    """Return the first examples of each class in this order, in its share of `total`, and the others.
+
+    Both keep the order.
+    """
     ordered = labels[order]
     wanted = torch.tensor(shares(ordered.bincount().tolist(), total))
     first = places_in_class(ordered) < wanted[ordered]
@@ -103,13 +115,13 @@ def _check(labels: Tensor, present: Tensor, chosen: Tensor, part: str, way: str)
 
 
 def _lost(labels: Tensor, present: Tensor, chosen: Tensor) -> int | None:
-    """The first class that is present, and not among those chosen."""
+    """Return the first class that is present but not among the chosen."""
     lacking = present & (labels[chosen].bincount(minlength=len(present)) == 0)
     return int(lacking.nonzero()[0]) if bool(lacking.any()) else None
 
 
 def places_in_class(labels: Tensor) -> Tensor:
-    """For each example (n,), how many of its class come before it."""
+    """Return for each example, of shape (n,), the number of examples of its class before it."""
     by_class, counts = labels.argsort(stable=True), labels.bincount()
     places = torch.empty_like(by_class)
     places[by_class] = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[by_class]]

@@ -31,11 +31,12 @@ EVALUATION_BYTES = 2**26  # of one batch, for large images
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of each training image, drawn for each on its own.
+    """Random changes of each training image, drawn for each one separately.
 
-    crop: a random window of the image's size after padding by so many black pixels; flip: left and right exchanged for
-    every second image on average. Source: He et al. 2016.
-    random_resized_crop: a random window of the image as it is in its file, brought to the size of the others.
+    Attributes:
+        crop: A random window of the image's size after padding by so many black pixels (He et al. 2016).
+        flip: Left and right are exchanged for every second image on average.
+        random_resized_crop: A random window of the image as it is in its file, brought to the size of the others.
     """
 
     crop: int = 0
@@ -45,15 +46,17 @@ class Augment:
 
 @dataclass(frozen=True)
 class _Resident:
-    """Examples (n, values) on the device, as a `Stream` of them would be."""
+    """Examples (n, values) on the device, with the interface of a `Stream`."""
 
     values: Tensor
 
     @property
     def width(self) -> int:
+        """Number of values in an example."""
         return self.values.shape[1]
 
     def rows(self, order: Tensor, begin: int, size: int, crops: Crops | None = None) -> Iterator[Tensor]:
+        """Yield the examples `order[begin]` and on, `size` at a time; crops are not for examples in memory."""
         assert crops is None  # there is no more of an image than its values
         for at in range(begin, len(order), size):
             yield self.values.index_select(0, order[at : at + size])
@@ -120,7 +123,7 @@ class Data:
 
     @property
     def background(self) -> Tensor | None:
-        """(values,) of a black image as the batches have it, flattened; None where examples are no images."""
+        """A black image as the batches have it, flattened to (values,); None where examples are no images."""
         return None if self._shift is None else self._shaped(self._shift[None]).flatten().cpu()
 
     def steps_per_epoch(self, batch_size: int) -> int:
@@ -128,7 +131,7 @@ class Data:
         return self.sizes.steps_per_epoch(batch_size)
 
     def epoch(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches `first`, `first + 1`, ... of one pass over the training part: the same bytes wherever it starts."""
+        """Yield batches `first`, `first + 1`, ... of a pass over the training part, whatever `first` the same bytes."""
         x, y, chosen = self._parts["train"]
         order = chosen[torch.randperm(len(chosen), generator=generator(self.seed, "order", epoch))]
         crop = self._augment.random_resized_crop if self._augment is not None else None
@@ -138,19 +141,22 @@ class Data:
     def evaluation(
         self, part: Literal["train", "validation", "test"], batch_size: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All examples of a part in a fixed order, as they are; batches as large as is fast where no size is given."""
+        """Yield all examples of a part in a fixed order, unchanged.
+
+        Batches are as large as is fast where no size is given.
+        """
         x, y, chosen = self._parts[part]
         return self._batches(x, y, chosen, batch_size or self.evaluation_batch(part))
 
     def evaluation_batch(self, part: Literal["train", "validation", "test"]) -> int:
-        """Return how many examples `evaluation` puts into a batch where no size is given."""
+        """Return the number of examples that `evaluation` puts into a batch where no size is given."""
         most = max(1, EVALUATION_BYTES // (4 * self._parts[part][0].width))
         return min(EVALUATION_BATCH.get(self._device.type, DEVICE_EVALUATION_BATCH), most)
 
     def balanced(self, per_class: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first so many training examples of each class, in the order in which they are handed out for evaluation.
+        """Yield the first so many training examples of each class, in the order of `evaluation`.
 
-        Of a class that has fewer, all.
+        Of a class with fewer, all are yielded.
         """
         x, y, chosen = self._parts["train"]
         first = places_in_class(y[chosen.to(y.device)].cpu()) < per_class
@@ -191,19 +197,19 @@ class Data:
         return _Resident(self._flat(x))
 
     def _flat(self, x: Tensor) -> Tensor:
-        """(n, values) on the device, in the order in memory that batches have; a copy only where it must be."""
+        """Return (n, values) on the device in the order in memory that batches have; a copy only where it must be."""
         x = x.to(self._device)
         return (x.permute(0, 2, 3, 1) if self._channels_last else x).reshape(len(x), -1).contiguous()
 
     def _shaped(self, values: Tensor) -> Tensor:
-        """The inverse of `_flat`: a view (n, *input_shape)."""
+        """Return a view (n, *input_shape): the inverse of `_flat`."""
         if not self._channels_last:
             return values.view(-1, *self.input_shape)
         channels, height, width = self.input_shape
         return values.view(-1, height, width, channels).permute(0, 3, 1, 2)
 
     def _affine(self, splits: Splits) -> tuple[Tensor | None, Tensor | None]:
-        """(x/255 - mean)/std as x * scale + shift, one of each for every value of an image."""
+        """Return (x/255 - mean)/std as x * scale + shift, one scale and shift for every value of an image."""
         if not splits.mean:
             return None, None
         mean, std = (torch.tensor(v, dtype=torch.float64).view(1, -1, 1, 1) for v in (splits.mean, splits.std))
@@ -212,7 +218,7 @@ class Data:
         return scale, shift
 
     def _draws(self, epoch: int) -> tuple[Tensor, Tensor] | None:
-        """For each image of the pass: where its window begins (row, column), and whether it is flipped."""
+        """Return for each image of the pass where its window begins (row, column), and whether it is flipped."""
         if self._augment is None or not (self._augment.crop or self._augment.flip):
             return None
         source = generator(self.seed, "augment", epoch)

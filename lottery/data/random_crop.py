@@ -1,4 +1,4 @@
-"""Random windows of images whose sizes differ, as torchvision's RandomResizedCrop has them, drawn for each example."""
+"""Random windows of images whose sizes differ, drawn for each example as torchvision's RandomResizedCrop draws them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ TRIES = 10
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """Windows of `scale` of an image's area, between these two, and a width over height within `ratio`.
+    """Windows with a share of an image's area within `scale` and a width over height within `ratio`.
 
-    The area is uniform, the logarithm of the ratio too. Szegedy et al. 2015.
+    The area is uniform, and so is the logarithm of the ratio. Source: Szegedy et al. 2015.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def box(self, height: int, width: int, draws: torch.Generator) -> Box:
-        """The box that torchvision draws from the same generator: after TRIES that do not fit, the largest at the
-        centre whose ratio is allowed.
+        """Return the box that torchvision draws from the same generator.
+
+        After TRIES boxes that do not fit, it is the largest one at the centre whose ratio is allowed.
         """
         low, high = torch.log(torch.tensor(self.ratio)).tolist()
         for _ in range(TRIES):
@@ -52,6 +53,6 @@ class Crops:
     epoch: int
 
     def window(self, number: int) -> Window:
-        """That of one example: of its number in the training set, whatever was drawn before."""
+        """Return the window of one example by its number in the training set, whatever was drawn before."""
         draws = generator(self.seed, f"augment/{self.epoch}", number)
         return lambda height, width: self.crop.box(height, width, draws)

@@ -1,4 +1,4 @@
-"""Data as tensors: what a dataset entry returns, its fingerprint, and batches made on the device."""
+"""The tensors that a dataset entry returns, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -52,14 +52,15 @@ class Splits:
 
     @property
     def regression(self) -> bool:
-        """Whether targets are numbers to come near to, not classes."""
+        """True if targets are numbers to approximate, not classes."""
         return self.train_y.is_floating_point()
 
 
 def load(component: Component, root: Path) -> Splits:
-    """The data set a recipe names, from the folder of data sets.
+    """Return the data set that a recipe names, from the folder of data sets.
 
-    Raises DataError where it is missing, damaged or not what training needs.
+    Raises:
+        DataError: It is missing, damaged, or not what training needs.
     """
     splits: Splits = registry.datasets[component.name].make(root, **component.args)
     for problem in _problems(splits):
@@ -68,8 +69,9 @@ def load(component: Component, root: Path) -> Splits:
 
 
 def fingerprint(splits: Splits) -> str:
-    """sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean, std, content; not where they came
-    from.
+    """Return the sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean, std and content.
+
+    Where the data came from is not part of it.
     """
     if splits.known:
         return splits.known

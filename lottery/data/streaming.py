@@ -1,4 +1,4 @@
-"""Images that stay in their files: decoded by worker processes as training and evaluation ask for them."""
+"""Images that stay in their files: worker processes decode them as training and evaluation ask for them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ Part = tuple[list[int], Crops | None]
 
 @dataclass(frozen=True)
 class Files:
-    """Images in files, with as much of a uint8 tensor (n, 3, size, size) about them as tells what they are.
+    """Images in files, with as much of the interface of a uint8 tensor (n, 3, size, size) as describes them.
 
-    `names` are paths inside `folder`, in one array of bytes: worker processes share its memory. `decode(file, size,
-    resize, window)` takes the window, where there is one, and brings it to size x size pixels; else the centre, of the
-    image whose short side is brought to `resize`. It raises DataError for what is no image, and is a function of a
-    module, so that it can be sent to other processes. With `resize` windows may be asked for.
+    Attributes:
+        names: Paths inside `folder`, in one array of bytes, whose memory worker processes share.
+        decode: Function of a module (so that it can be sent to other processes) of a file, `size`, `resize` and a
+            window. It takes the window and brings it to size x size pixels; without one, the centre of the image whose
+            short side is brought to `resize`. It raises DataError for a file that is no image.
+        resize: Length of the short side before the centre is taken; with it, windows may be asked for.
     """
 
     folder: Path
@@ -47,21 +49,23 @@ class Files:
 
     @property
     def shape(self) -> torch.Size:
+        """Shape of the tensor that the images would be."""
         return torch.Size((len(self.names), 3, self.size, self.size))
 
     def dim(self) -> int:
+        """Return the number of dimensions of that tensor."""
         return 4
 
     def __len__(self) -> int:
         return len(self.names)
 
     def image(self, number: int, crops: Crops | None = None) -> Image:
-        """One image, decoded: its centre, or its window among these."""
+        """Return one image, decoded: its window among the crops, or its centre without them."""
         window = crops.window(number) if crops is not None else None
         return self.decode(self.folder / os.fsdecode(bytes(self.names[number])), self.size, self.resize, window)
 
     def split(self, most: int) -> Iterator[Tensor]:
-        """All images in order, decoded `most` at a time or fewer, in many threads; a line now and then of how far."""
+        """Yield all images in order, at most `most` at a time, decoded in many threads; progress is logged."""
         some = min(most, max(1, DECODED_BYTES // (3 * self.size**2)))
         yield from log_progress(self._decoded(some), self.folder, len(self), "decoded")
 
@@ -76,7 +80,7 @@ class Files:
 class Stream:
     """The examples in `files`, handed out on a device by rows, decoded by `workers` processes of its own.
 
-    Each pass that goes on beside another one has its own processes; they stay for the next pass.
+    Each pass that runs beside another one has its own processes; they stay for the next pass.
     """
 
     files: Files
@@ -87,13 +91,17 @@ class Stream:
 
     @property
     def width(self) -> int:
-        """Values of an example."""
+        """Number of values in an example."""
         return int(self.files.shape[1:].numel())
 
     def rows(self, order: Tensor, begin: int, size: int, crops: Crops | None = None) -> Iterator[Tensor]:
-        """uint8 (size, width): examples `order[begin]` and on, the last part smaller; nothing before is decoded.
+        """Yield uint8 tensors (size, width) of the examples `order[begin]` and on; the last one may be smaller.
 
-        Raises DataError for a file that is no image any more, MachineError where a worker process has died.
+        Examples before `begin` are not decoded.
+
+        Raises:
+            DataError: A file is no image any more.
+            MachineError: A worker process has died.
         """
         numbers = order[begin:].tolist()
         loader = self._idle.pop() if self._idle else self._loader()
@@ -137,9 +145,7 @@ class Stream:
 
 
 class _Parts:
-    """What DataLoader takes for a batch sampler: the numbers of the examples of each part of this pass, and the pass's
-    windows.
-    """
+    """Batch sampler for DataLoader: the numbers of the examples in each part of a pass, and the pass's windows."""
 
     def __init__(self) -> None:
         self.parts: list[Part] = []
@@ -153,14 +159,15 @@ class _Parts:
 
 @dataclass(frozen=True)
 class _Rows:
-    """What DataLoader takes for a data set that gives several examples at once."""
+    """Data set for DataLoader that gives several examples at once."""
 
     files: Files
     channels_last: bool
 
     def __getitems__(self, part: Part) -> Tensor | str:
-        """(n, values) in the order in memory that batches have, or what is wrong with a file: torch would wrap an error
-        into a traceback.
+        """Return a tensor (n, values) in the order in memory that batches have, or what is wrong with a file.
+
+        The error is returned, not raised, as torch would wrap it into a traceback.
         """
         numbers, crops = part
         try:
@@ -179,7 +186,7 @@ def _itself(part: Any) -> Any:
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Tensor | str]:
-    """The loader's iterator, its processes deaf to signals and ours without torch's handler of SIGCHLD.
+    """Return the loader's iterator; its processes ignore signals, and this one has not torch's handler of SIGCHLD.
 
     Signals to the whole group of processes are for the main one: it saves what needs the images, then ends the others,
     which are forked while the signals are blocked and stay so. Torch's handler raises wherever the main process is when

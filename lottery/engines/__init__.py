@@ -1,1 +1,1 @@
-"""What computes the training steps: torch, CUDA graphs, compiled kernels; which is used where."""
+"""The engines that compute training steps: torch, CUDA graphs, compiled kernels; and the choice among them."""

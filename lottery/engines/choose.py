@@ -1,5 +1,6 @@
-"""Which engine computes a training's steps: torch with one matrix library or another, kernels that skip pruned weights
-or background, or a CUDA graph.
+"""The choice of the engine that computes a training's steps.
+
+There are torch with one matrix library or another, kernels that skip pruned weights or background, and CUDA graphs.
 """
 
 from __future__ import annotations
@@ -47,15 +48,27 @@ def engine_for(
     background: Tensor | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Engine:
-    """What computes the `steps` of a training. `mask` is None where it changes on the way; `background` is what black
-    images give as inputs, None where examples are no images. An engine whose arithmetic has to be compiled is ready
-    when this returns; raises Stopped where it is told to stop before that.
+    """Return the engine that computes the steps of a training; where its arithmetic is compiled, it is ready.
 
     A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
-    sparse engine trains no dense network. `auto` takes what a few steps on `batches`, of copies, show to be the
-    fastest; with `deterministic`, the sparse engine where a density of 0.5 or less lets expect it, else the dense one.
-    Where an engine is asked for by name, raises UsageError as `refuse` does, and where nothing can be compiled here,
-    MachineError; `auto` takes the dense engine then, with a warning.
+    sparse engine trains no dense network. `auto` takes the engine that is the fastest in a few steps, on copies; with
+    `deterministic`, the sparse engine at densities of 0.5 or less, and the dense engine else.
+
+    Args:
+        objective: Network and loss.
+        optimizer: The optimizer that steps over the network's parameters.
+        mask: Mask of the training; None where it changes on the way.
+        wanted: Engine that the recipe asks for.
+        machine: Device, threads, and whether equal jobs give equal bytes.
+        batches: Yields training batches to time the engines on.
+        steps: Number of steps of the training.
+        background: The inputs of a black image; None where examples are no images.
+        stopped: True when the run has been told to stop.
+
+    Raises:
+        UsageError: The engine asked for by name cannot train this; see `refuse`.
+        MachineError: The engine asked for by name cannot be compiled here; `auto` takes the dense one with a warning.
+        Stopped: The run is told to stop while something is compiled.
     """
     dense = DenseEngine(objective, optimizer)
     refuse(objective, optimizer, wanted, background)
@@ -79,7 +92,11 @@ def engine_for(
 def refuse(
     objective: Objective, optimizer: torch.optim.Optimizer, wanted: Wanted, background: Tensor | None = None
 ) -> None:
-    """Raises UsageError where the engine cannot train this network with this optimizer on examples of this kind."""
+    """Refuse an engine that cannot train this network with this optimizer on examples of this kind.
+
+    Raises:
+        UsageError: It cannot; the message says why.
+    """
     if wanted in ("auto", "dense"):
         return
     judges = {"graph": cuda_graph.unsupported, "onednn": no_other_library}
@@ -100,7 +117,7 @@ def _chosen(
     background: Tensor | None,
     make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
 ) -> Candidate | None:
-    """The engine that is the fastest; None where it is the dense one."""
+    """Return the fastest engine; None where it is the dense one."""
     if steps < LEAST_STEPS:
         return None
     able = unsupported(objective, optimizer) is None

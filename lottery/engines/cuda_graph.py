@@ -31,12 +31,13 @@ class Recorder(Protocol):
     """Records what a function does on the device."""
 
     def run(self, call: Callable[[], None]) -> None:
-        """Call it, where a recording of it will be made."""
+        """Call the function where a recording of it will be made."""
 
     def record(self, call: Callable[[], None]) -> Callable[[], None]:
-        """What does again all that the function does on the device; now, nothing is done there.
+        """Return a function that repeats all that the call does on the device; nothing is done there now.
 
-        Raises RuntimeError, as torch does, where that cannot be recorded.
+        Raises:
+            RuntimeError: It cannot be recorded; torch raises this.
         """
 
 
@@ -51,7 +52,7 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def run(self, call: Callable[[], None]) -> None:
-        """Call it on the stream of the recordings, between what is queued now and what will be."""
+        """Call the function on the stream of the recordings, between what is queued now and what will be."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -59,7 +60,10 @@ class CudaGraphs:
         current.wait_stream(self._stream)
 
     def record(self, call: Callable[[], None]) -> Callable[[], None]:
-        """The replay of a graph. It draws as the call would: from the seed and offset of torch's generator then."""
+        """Return the replay of a graph.
+
+        It draws random numbers as the call would: from the seed and offset of torch's generator at the replay.
+        """
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
             # thread_local: a thread that pins batches of a streamed data set must not break the recording
@@ -81,14 +85,17 @@ class _Batch:
 
 
 class GraphEngine:
-    """An `Engine` that replays recorded steps. They compute what `DenseEngine`'s do but for the learning rate, rounded
-    to float32, and the bias corrections of adamax and nadam, which are then computed in float32.
+    """An `Engine` that replays recorded steps.
 
-    The first steps on batches of a shape are steps as any other; then one is recorded. The smaller last batch of an
-    epoch has a recording of its own: with few batches an epoch, launching its kernels one by one would cost as much as
-    all replays together. Where recording fails, a warning says why, and the same operations are launched one by one:
-    the results are the same bits, so that a training may be stopped and go on either way.
-    The optimizer must be one that `unsupported` has nothing to say against.
+    They compute what the steps of `DenseEngine` do, but for the learning rate, rounded to float32, and the bias
+    corrections of adamax and nadam, which are then computed in float32.
+
+    The first steps on batches of a shape are ordinary steps; then one is recorded. The smaller last batch of an epoch
+    has a recording of its own: with few batches in an epoch, launching its kernels one by one would cost as much as all
+    replays together. Where recording fails, a warning says why, and the same operations are launched one by one: the
+    results are the same bits, so that a training may be stopped and go on either way.
+
+    The optimizer must be one that `unsupported` accepts.
     """
 
     name = "graph"
@@ -107,6 +114,7 @@ class GraphEngine:
         self.load()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Do one training step on a batch; see `Engine`."""
         self._fill_rates()
         batch = self._batch(x, y)
         batch.x.copy_(x)
@@ -123,10 +131,11 @@ class GraphEngine:
         return self._loss
 
     def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of a batch; see `Engine`."""
         return self._dense.outputs(x)
 
     def load(self) -> None:
-        """Forget recordings, which know the addresses of the optimizer's state before, and have its counters here."""
+        """Forget recordings, which know addresses of the earlier state, and have its counters on the device."""
         self._batches.clear()
         for weight, values in self._optimizer.state.items():
             for name in COUNTERS:
@@ -134,10 +143,10 @@ class GraphEngine:
                     values[name] = values[name].to(weight.device)
 
     def flush(self) -> None:
-        """Nothing to do: the weights are where they are."""
+        """Do nothing: the weights are where they are."""
 
     def _fill_rates(self) -> None:
-        """The schedule's rates into their tensors, without waiting for the device."""
+        """Copy the schedule's rates into their tensors, without waiting for the device."""
         for place, (group, tensor) in enumerate(zip(self._optimizer.param_groups, self._rates, strict=True)):
             if group["lr"] != self._filled[place]:
                 self._filled[place] = group["lr"]
@@ -162,7 +171,7 @@ class GraphEngine:
             )
 
     def _train(self, batch: _Batch) -> None:
-        """A step on the buffers by the rates in tensors; outside it the groups have numbers, as checkpoints want."""
+        """Do a step on the buffers with the rates in tensors; outside it the groups hold numbers, as checkpoints do."""
         groups = self._optimizer.param_groups
         numbers = [group["lr"] for group in groups]
         for group, tensor in zip(groups, self._rates, strict=True):
@@ -175,7 +184,7 @@ class GraphEngine:
 
 
 def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
-    """Why no graph can be made of this optimizer's steps, in words; None where one can."""
+    """Return why no graph can be made of this optimizer's steps, in words; None where one can."""
     if not all(p.device.type == "cuda" for p in objective.model.parameters()):
         return "works on a CUDA device only"
     if not capturable(optimizer):
@@ -187,7 +196,7 @@ def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str |
 
 
 def capturable(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step does the same operations each time, with all that changes from step to step on the device.
+    """Return True if a step does the same operations each time, with all that changes between steps on the device.
 
     Not radam: its form for graphs computes the rectification in float32, by cancellation, and is off by up to 0.6 % in
     the first steps. Not adagrad, which counts on the host, nor torch's SGD unless fused, which reads the rate there.

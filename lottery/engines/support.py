@@ -15,7 +15,10 @@ Rule = Literal["sgd", "momentum", "nesterov", "adam"]
 
 
 def no_other_library(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
-    """Why another library for matrix products is not tried, in words; convolutions are oneDNN's anyway."""
+    """Return why another library for matrix products is not tried, in words; None where it can be.
+
+    Convolutions are oneDNN's anyway.
+    """
     if not isinstance(objective.model, Perceptron) or objective.precision != "fp32":
         return "is for fully connected networks in fp32 only"
     if any(p.device.type != "cpu" for p in objective.model.parameters()):
@@ -26,6 +29,7 @@ def no_other_library(objective: Objective, optimizer: torch.optim.Optimizer) -> 
 
 
 def no_background(objective: Objective, background: Tensor | None) -> str | None:
+    """Return why the background engine cannot train this network, in words; None where it can."""
     if background is None:
         return "trains on images only"
     assert isinstance(objective.model, Perceptron)
@@ -35,7 +39,7 @@ def no_background(objective: Objective, background: Tensor | None) -> str | None
 
 
 def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str | None:
-    """Why no compiled engine can train this network with this optimizer, in words; None where the sparse one can."""
+    """Return why no compiled engine can train this network with this optimizer; None where the sparse one can."""
     model, loss = objective.model, objective.loss
     if not isinstance(model, Perceptron):
         return "trains fully connected networks only"
@@ -57,13 +61,13 @@ def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str |
 
 
 def layers(model: Perceptron) -> dict[str, nn.Linear]:
-    """The linear layers by name, in the order that an example passes them."""
+    """Return the linear layers by name, in the order that an example passes them."""
     names = [*(f"fc{i}" for i in range(1, model.depth + 1)), "output"]
     return {name: getattr(model, name) for name in names}
 
 
 def rule(optimizer: torch.optim.Optimizer) -> Rule | None:
-    """What the compiled kernels call an optimizer; None for one that they do not have."""
+    """Return the name of an optimizer in the compiled kernels; None for one that they do not have."""
     kind, groups = type(optimizer), optimizer.param_groups
     if len(groups) != 1 or groups[0].get("maximize") or groups[0].get("dampening") or groups[0].get("amsgrad"):
         return None
@@ -73,5 +77,5 @@ def rule(optimizer: torch.optim.Optimizer) -> Rule | None:
 
 
 def _plain(after: nn.Module) -> bool:
-    """What follows a layer is a rectifier and nothing else."""
+    """Return True if a rectifier and nothing else follows a layer."""
     return [type(part) for part in after.children()] == [nn.Identity, nn.ReLU]

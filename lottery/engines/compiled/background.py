@@ -25,11 +25,13 @@ ROWS = 32  # of the first layer's weights in a block, updated at once
 
 
 class BackgroundEngine(CompiledEngine):
-    """An `Engine` for one network, pruned or not. Its steps are the dense ones within the rounding of float32.
+    """An `Engine` for one network, pruned or not, whose steps are the dense ones within the rounding of float32.
 
-    `background` (inputs,) is what most inputs of most examples equal; any values give right results. `threads` share
-    the examples of a batch; with other numbers of threads sums have another order. The network has a hidden layer and
-    is one that `lottery.engines.choose.unsupported` has nothing to say against.
+    The network has a hidden layer and is one that `lottery.engines.choose.unsupported` accepts.
+
+    Args:
+        background: Value (inputs,) that most inputs of most examples have; any values give right results.
+        threads: Number of threads that share the examples of a batch; it decides the order of sums.
     """
 
     name = "background"
@@ -72,7 +74,7 @@ class BackgroundEngine(CompiledEngine):
         return weights, [self._units, *(layer.out_features for layer in others)]
 
     def _packed(self, layer: int, weight: Tensor) -> Tensor:
-        """Of the first layer blocks of rows, filled up with zeros; of the others the surviving weights."""
+        """Return blocks of rows of the first layer, filled up with zeros; of the other layers the surviving weights."""
         if layer == 0:
             whole = functional.pad(weight, (0, 0, 0, self._units - len(weight)))
             return whole.view(self._blocks, BLOCK, -1).transpose(1, 2).flatten()
@@ -86,16 +88,18 @@ class BackgroundEngine(CompiledEngine):
         return whole[:, : shape[1]]
 
     def _padded(self, layer: int, weight: Tensor) -> Tensor:
-        """The second layer has the units that fill up the first one's blocks among its inputs."""
+        """Return the second layer's weight with the units that fill up the first layer's blocks among its inputs."""
         return functional.pad(weight, (0, self._units - weight.shape[1])) if layer == 1 else weight
 
     def load(self) -> None:
+        """Copy the weights and the optimizer's state from torch; see `CompiledEngine`."""
         super().load()
         if len(self._mask):  # the model may not have been masked yet
             for weights in self._first:
                 weights *= self._mask
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Do one training step on a batch; see `Engine`."""
         numba.set_num_threads(self._threads)
         self._steps += 1
         _, bias, _, _, bm, bv = self._state
@@ -120,6 +124,7 @@ class BackgroundEngine(CompiledEngine):
         return torch.tensor(loss, dtype=torch.float64)
 
     def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of a batch; see `Engine`."""
         numba.set_num_threads(self._threads)
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
         weights, others, biases = self._first[0], self._rest[0], self._state[1]
@@ -127,14 +132,14 @@ class BackgroundEngine(CompiledEngine):
         return torch.from_numpy(out)
 
     def _lists(self, tiles: int, tile: int) -> tuple[Array, ...]:
-        """What the first layer of so many tiles works in, see `kernels.outputs`."""
+        """Return the work space of the first layer for so many tiles; see `kernels.outputs`."""
         inputs = len(self._background)
         bases, outs = zeros(self._threads * self._blocks, BLOCK), zeros(self._threads, tile, BLOCK)
         values, places = (np.zeros((tiles, tile, inputs), kind) for kind in (np.float32, np.int32))
         return self._every, bases, outs, values, places, np.zeros((tiles, tile), np.int64)
 
     def _buffers(self, examples: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """What a step on so many examples works in, see `kernels.step`."""
+        """Return the work space of a step on so many examples; see `kernels.step`."""
         if examples not in self._work:
             *work, of_biases = work_space(self._net, self._units, examples, self._threads)
             tiles, tile, inputs = len(work[0]), work[0].shape[2], len(self._background)

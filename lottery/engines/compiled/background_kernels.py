@@ -33,7 +33,7 @@ BLOCK = 64  # units: as many as are kept in registers
 
 @kernel()
 def _list(x: Any, background: Any, values: Any, places: Any, counts: Any) -> None:
-    """Example e differs by `values[e]` from the background at the first `counts[e]` of the inputs `places[e]`."""
+    """List the `counts[e]` inputs `places[e]` at which example e differs from the background by `values[e]`."""
     for e in range(len(x)):
         row, v, p, many = x[e], values[e], places[e], 0
         for i in range(len(background)):
@@ -46,9 +46,9 @@ def _list(x: Any, background: Any, values: Any, places: Any, counts: Any) -> Non
 
 @kernel()
 def _list_by_input(n: int, values: Any, places: Any, counts: Any, background: Any, last: int, by_input: Any) -> None:
-    """What `_list` says of n examples, by input: i differs by `v[j]` in `p[j]`, for starts[i] <= j < starts[i + 1].
+    """List the differences of n examples by input: i differs by `v[j]` in `p[j]`, for starts[i] <= j < starts[i + 1].
 
-    Each has one more: the background, in all examples together, which count as the example `last`.
+    Each input has one more entry: the background, in all examples together, which count as the example `last`.
     """
     v, p, starts = by_input
     starts[:] = 0
@@ -75,14 +75,17 @@ def _list_by_input(n: int, values: Any, places: Any, counts: Any, background: An
 
 @kernel()
 def _base(background: Any, bias: Any, weights: Any, every: Any, bases: Any, row: int) -> None:
-    """What the background gives the units of one block, into a row of `bases`; `every` are the inputs' numbers."""
+    """Write what the background gives the units of one block into a row of `bases`; `every` are the inputs' numbers."""
     bases[row] = bias
     add_rows(bases, row, BLOCK, background, None, weights, every, 0, len(every))
 
 
 @kernel()
 def _first_layer(n: int, base: Any, weights: Any, lists: Any, out: Any, a: Any) -> None:
-    """What n examples activate one block of units, a row a unit of `a`; `base` is what the background gives them."""
+    """Compute the activations of one block of units for n examples, one row of `a` for each unit.
+
+    `base` is what the background gives them.
+    """
     values, places, counts = lists
     for e in range(n):
         out[e] = base
@@ -108,13 +111,13 @@ def step(
     rule: int,
     p: Any,
 ) -> float:
-    """A training step on the examples `x` (n, inputs) of classes `y`; the mean loss before it.
+    """Do a training step on the examples `x` (n, inputs) of classes `y`, and return the mean loss before it.
 
-    `first` are the first layer's weights (blocks, inputs, BLOCK) and the optimizer's state of them, `mask` what of them
-    is kept, empty where all are. For the backward pass, by `hidden` and `transposed`, the first layer's units are those
-    of one more hidden layer and there are no inputs. All else is as in `kernels.step`, but that biases are those of the
-    first layer, then of the others. A thread computes the activations of the same blocks of units that it updates, so
-    that their weights stay in its core's cache.
+    `first` are the first layer's weights (blocks, inputs, BLOCK) and the optimizer's state of them, `mask` the part of
+    them that is kept, empty where all are. For the backward pass, by `hidden` and `transposed`, the first layer's units
+    are those of one more hidden layer and there are no inputs. All else is as in `kernels.step`, except that biases are
+    those of the first layer, then those of the others. A thread computes the activations of the same blocks of units
+    that it updates, so that their weights stay in its core's cache.
     """
     weights, m, v = first
     others, bias, wm, wv, bm, bv = state
@@ -171,7 +174,7 @@ def step(
 
 @kernel(parallel=True)
 def outputs(x: Any, background: Any, weights: Any, net: Any, others: Any, bias: Any, work: Any, out: Any) -> None:
-    """The outputs (n, classes) of the examples `x` (n, inputs)."""
+    """Compute the outputs (n, classes) of the examples `x` (n, inputs)."""
     every, bases, outs, values, places, counts, acts, gates = work
     layers, blocks, workers, size = net[0], len(weights), len(acts), acts.shape[2]
     units = blocks * BLOCK

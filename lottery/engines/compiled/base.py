@@ -1,4 +1,4 @@
-"""What engines whose arithmetic is compiled by numba share: weights and optimizer state in flat arrays of their own."""
+"""The base of the engines whose arithmetic numba compiles: weights and optimizer state in flat arrays of their own."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Array = np.ndarray[Any, Any]
 
 
 class CompiledEngine:
-    """Moves weights and optimizer state of a fully connected network between torch and flat arrays.
+    """Base of engines that move weights and optimizer state of a network between torch and flat arrays.
 
-    Whoever inherits says in `_sizes` how many numbers it keeps of each layer's weight and bias, and in `_packed` and
-    `_unpacked` how they lie. The network must be one that `engines.choose.unsupported` has nothing to say against.
+    A subclass says in `_sizes` how many numbers it keeps of each layer's weight and bias, and in `_packed` and
+    `_unpacked` how they are laid out. The network must be one that `engines.choose.unsupported` accepts.
     """
 
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, threads: int):
@@ -45,7 +45,7 @@ class CompiledEngine:
         self._steps = 0
 
     def _alive(self, mask: Mask) -> list[Tensor]:
-        """Which weights of each layer survive, bool (out, in)."""
+        """Return the surviving weights of each layer, bool of shape (out, in)."""
         named = [(f"{place}.weight", layer.weight) for place, layer in self._layers.items()]
         return [mask[name] if name in mask else torch.ones_like(weight, dtype=torch.bool) for name, weight in named]
 
@@ -59,15 +59,16 @@ class CompiledEngine:
         raise NotImplementedError
 
     def _packed(self, layer: int, weight: Tensor) -> Tensor:
-        """The numbers that are kept of a layer's weight (out, in), in their order."""
+        """Return the numbers that are kept of a layer's weight (out, in), in their order."""
         raise NotImplementedError
 
     def _unpacked(self, layer: int, values: Tensor, shape: torch.Size) -> Tensor:
-        """The inverse of `_packed`, zero where nothing is kept."""
+        """Return the layer's weight from the numbers kept of it, 0 where nothing is kept: the inverse of `_packed`."""
         raise NotImplementedError
 
     @torch.no_grad()
     def load(self) -> None:
+        """Copy the weights and the optimizer's state from torch into the flat arrays."""
         kept = self._optimizer.state
         self._steps = max((int(kept[p]["step"]) for p in self._parameters() if "step" in kept.get(p, {})), default=0)
         for name, weights, biases in self._slots():
@@ -77,6 +78,7 @@ class CompiledEngine:
 
     @torch.no_grad()
     def flush(self) -> None:
+        """Copy the weights and the optimizer's state from the flat arrays back to torch."""
         for name, weights, biases in self._slots():
             if name is not None and not self._steps and not self._optimizer.state:
                 continue  # torch makes the state at the first step
@@ -88,13 +90,13 @@ class CompiledEngine:
                 self._optimizer.state[parameter]["step"] = torch.tensor(float(self._steps))
 
     def _slots(self) -> Iterator[tuple[str | None, Array, Array]]:
-        """What is kept of weights and of biases: the values themselves (None), then the optimizer's state by name."""
+        """Return the names of what is kept of weights and biases: None for values, then the optimizer's state."""
         w, b, wm, wv, bm, bv = self._state
         yield None, w, b
         yield from zip(SLOTS[self._rule], (wm, wv), (bm, bv), strict=False)
 
     def _parts(self, weights: Array, biases: Array) -> Iterator[tuple[torch.nn.Linear, Tensor, Tensor]]:
-        """Each layer with its part of these arrays, as tensors that share their memory."""
+        """Yield each layer with its part of these arrays, as tensors that share their memory."""
         parts = (torch.split(torch.from_numpy(a), s) for a, s in zip((weights, biases), self._sizes(), strict=True))
         yield from zip(self._layers.values(), *parts, strict=True)
 
@@ -118,8 +120,10 @@ class CompiledEngine:
 
 
 def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
-    """The numbers of `kernels.update`, rounded once: lr, weight decay, decoupled decay, momentum or the two betas and
-    what is left of each to 1, epsilon, step size and root of the second correction of Adam.
+    """Return the numbers of `kernels.update`, rounded once.
+
+    They are lr, weight decay, decoupled decay, momentum or the two betas and their differences from 1, epsilon, step
+    size, and root of the second correction of Adam.
     """
     lr, decay = float(group["lr"]), float(group["weight_decay"])
     if kept_rule != "adam":
@@ -131,21 +135,22 @@ def _factors(group: Mapping[str, Any], kept_rule: Rule, steps: int) -> Array:
 
 
 def zeros(*shape: int) -> Array:
-    """float32, from the begin of a cache line on, as torch allocates: numpy's arrays begin anywhere, and each vector
-    would be read from two lines.
+    """Return float32 zeros that begin at a cache line, as torch's do.
+
+    numpy's arrays begin anywhere, and each vector would be read from two lines.
     """
     values: Array = torch.zeros(shape).numpy()
     return values
 
 
 def flat(x: Tensor) -> Array:
-    """(n, values) of a batch (n, ...), without a copy where it lies in order."""
+    """Return a batch (n, ...) as (n, values), without a copy where it is contiguous."""
     return x.reshape(len(x), -1).contiguous().numpy()
 
 
 @contextmanager
 def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
-    """What is compiled inside ends with Stopped when told to: between passes, which take seconds at most."""
+    """Let what is compiled inside end with Stopped when told to, between passes, which take seconds at most."""
 
     class Halt(BaseException):
         """Not an Exception: numba turns those into others."""
@@ -166,9 +171,9 @@ def stoppable(stopped: Callable[[], bool]) -> Iterator[None]:
 
 
 def _launched(threads: int) -> int:
-    """Start numba's threads; the number of them to use.
+    """Start numba's threads, and return the number of them to use.
 
-    The first use of them in a process sets OpenMP's number of threads, which is torch's too, to that of all cores.
+    Their first use in a process sets OpenMP's number of threads, which is torch's too, to that of all cores.
     """
     of_torch = torch.get_num_threads()
     usable = min(threads, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]

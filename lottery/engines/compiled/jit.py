@@ -1,4 +1,4 @@
-"""How the compiled engines' arithmetic is compiled by numba, and kept on disk."""
+"""Compilation of the engines' arithmetic by numba, kept on disk."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ STAMP = _stamp()
 
 
 def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:
-    """Numba's `njit` as all kernels have it: without the interpreter's lock, sums in any order but with NaN.
+    """Return numba's `njit` with the kernels' options: no interpreter lock, sums in any order, NaN respected.
 
-    numba takes a kept function as long as its own file is what it was, though it has parts of other files in it: after
-    an upgrade it would compute what it did before. Those kept here are those of all these files.
+    numba reuses a compiled function as long as its own file is unchanged, although it contains parts of other files:
+    after an upgrade it would compute what it did before. The functions kept here are stamped with all files of this
+    folder.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:

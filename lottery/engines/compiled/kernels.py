@@ -29,7 +29,7 @@ SGD, MOMENTUM, NESTEROV, ADAM = range(4)
 
 @kernel()
 def transpose(x: Any, a: Any) -> None:
-    """a[i, k] = x[k, i], a vector of rows of x at a time."""
+    """Set a[i, k] = x[k, i], a vector of rows of x at a time."""
     whole = len(x) - len(x) % LANES
     for first in range(0, whole, LANES):
         for i in range(x.shape[1]):
@@ -43,7 +43,7 @@ def transpose(x: Any, a: Any) -> None:
 
 @kernel()
 def rectify(a: Any) -> None:
-    """Of rows that lie in order."""
+    """Apply ReLU in place; `a` is C-contiguous."""
     whole = a.reshape(-1)
     for k in range(len(whole)):
         whole[k] = F(0) if whole[k] < 0 else whole[k]  # a NaN stays one
@@ -51,9 +51,10 @@ def rectify(a: Any) -> None:
 
 @kernel()
 def forward(a: Any, inputs: int, gates: Any, net: Any, weights: Any, bias: Any, residual: bool) -> None:
-    """Activations from those of the `inputs`; with `residual`, hidden layers from the second on add their input.
+    """Compute the activations from those of the inputs.
 
-    `gates` are the outputs of the rectifiers, the activations themselves where nothing is added.
+    With `residual`, hidden layers from the second on add their input. `gates` are the outputs of the rectifiers, the
+    activations themselves where nothing is added.
     """
     layers, parts, owners, starts, units = net
     depth, n = len(layers) - 2, a.shape[1]
@@ -75,7 +76,7 @@ def forward(a: Any, inputs: int, gates: Any, net: Any, weights: Any, bias: Any, 
 
 @kernel()
 def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale: Any) -> float:
-    """The sum of the examples' cross-entropies with smoothed labels; `d` of the outputs is its gradient times scale."""
+    """Return the sum of the examples' smoothed cross-entropies; `d` of the outputs becomes its gradient times scale."""
     classes, total = a.shape[0] - first, 0.0
     for k in range(len(y)):
         top = a[first, k]
@@ -98,9 +99,9 @@ def loss_and_gradient(a: Any, d: Any, y: Any, first: int, smoothing: Any, scale:
 def backward(
     a: Any, d: Any, gates: Any, inputs: int, layers: Any, transposed: Any, weights: Any, residual: bool, sums: Any
 ) -> None:
-    """`d` of the hidden units, from the last to the first, with respect to what enters their rectifiers.
+    """Compute `d` of the hidden units, last layer first, with respect to the inputs of their rectifiers.
 
-    With `residual`, `sums` keeps the gradient with respect to a unit's whole output, which its neighbour below adds.
+    With `residual`, `sums` keeps the gradient with respect to a unit's whole output, which the layer below adds.
     """
     tptr, trows, tplaces = transposed
     depth, n = len(layers) - 2, a.shape[1]
@@ -128,7 +129,7 @@ def backward(
 
 @kernel()
 def update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
-    """One step of the optimizer, as torch.optim computes it."""
+    """Do one step of the optimizer, as torch.optim computes it."""
     lr, decay, decoupled, b1, rest1, b2, rest2, eps, size, root = p
     if rule == SGD:
         for i in range(len(w)):
@@ -153,7 +154,7 @@ def update(w: Any, g: Any, m: Any, v: Any, rule: int, p: Any) -> None:
 
 @kernel()
 def row_sums(d: Any, sums: Any) -> None:
-    """sums[r] = the sum of d[r]."""
+    """Set sums[r] to the sum of d[r]."""
     for r in range(len(d)):
         total, row = F(0), d[r]
         for k in range(len(row)):
@@ -176,7 +177,7 @@ def learn(
     rule: int,
     p: Any,
 ) -> None:
-    """The optimizer's step on the weights of segments `first` to `last`, whose gradient is summed over the tiles."""
+    """Do the optimizer's step on segments `first` to `last`, whose gradient is summed over the tiles."""
     _, _, owners, starts, units = net
     begin, end, n = starts[first], starts[last], acts.shape[2]
     gradient[: end - begin] = F(0)
@@ -189,7 +190,7 @@ def learn(
 
 @kernel()
 def added_up(parts: Any) -> Any:
-    """The first row, to which all others are added."""
+    """Add all rows to the first one, and return it."""
     for t in range(1, len(parts)):
         for k in range(parts.shape[1]):
             parts[0, k] += parts[t, k]
@@ -209,11 +210,11 @@ def step(
     rule: int,
     p: Any,
 ) -> float:
-    """A training step on the examples `x` (n, inputs) of classes `y`; the mean loss before it.
+    """Do a training step on the examples `x` (n, inputs) of classes `y`, and return the mean loss before it.
 
     A thread takes a tile of the examples, from `begins[t]` on, through the network and back; then each takes some of
-    the segments, from `chunks[c]` on, sums their gradients over the tiles and updates them. So no two write to one
-    place, and no sum depends on how many threads there are beyond the tiles.
+    the segments, from `chunks[c]` on, sums their gradients over the tiles and updates them. So no two threads write to
+    one place, and no sum depends on the number of threads beyond the tiles.
     """
     layers = net[0]
     weights, bias, wm, wv, bm, bv = state
@@ -235,7 +236,7 @@ def step(
 
 @kernel(parallel=True)
 def outputs(x: Any, net: Any, state: Any, acts: Any, gates: Any, residual: bool, out: Any) -> None:
-    """The outputs (n, classes) of the examples `x` (n, inputs); a thread has one of `acts` and of `gates`."""
+    """Compute the outputs (n, classes) of the examples `x` (n, inputs); a thread has one of `acts` and `gates`."""
     layers = net[0]
     workers, size = acts.shape[0], acts.shape[2]
     tiles, first_output = (len(x) + size - 1) // size, x.shape[1] + layers[len(layers) - 2]

@@ -29,10 +29,9 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 def _add_rows(
     context: Any, out: Any, row: Any, n: Any, weights: Any, places: Any, matrix: Any, rows: Any, first: Any, last: Any
 ) -> Any:
-    """out[row, :n] += the sum over first <= j < last of weights[places[j]] * matrix[rows[j], :n], of weights[j] where
-    places is None.
+    """Add to out[row, :n] the sum over first <= j < last of weights[places[j]] * matrix[rows[j], :n].
 
-    n is a multiple of LANES; matrices lie in order.
+    Where places is None the weights are weights[j]. n is a multiple of LANES; matrices are C-contiguous.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -40,7 +39,7 @@ def _add_rows(
         _, row, n, _, _, _, _, first, last = arguments
 
         def sums(vectors: int, column: Any) -> None:
-            """Of so many vectors from this column on, `copies` sums for each: a single one would wait for itself."""
+            """Emit `copies` sums for each of the vectors from this column on: a single sum would wait for itself."""
             copies = max(1, REGISTERS // vectors)
             kept = [[cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)] for _ in range(copies)]
             for k in range(vectors):
@@ -74,9 +73,9 @@ def _add_rows(
 def _add_products(
     context: Any, out: Any, matrix: Any, rows: Any, first: Any, last: Any, other: Any, row: Any, n: Any
 ) -> Any:
-    """out[j - first] += the product of matrix[rows[j], :n] and other[row, :n] for first <= j < last.
+    """Add to out[j - first] the product of matrix[rows[j], :n] and other[row, :n] for first <= j < last.
 
-    n is a multiple of LANES; matrices lie in order.
+    n is a multiple of LANES; matrices are C-contiguous.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -116,7 +115,7 @@ add_products: Any = intrinsic(_add_products)
 
 
 class _Arrays:
-    """The arguments of an intrinsic that are arrays, and instructions on places in them."""
+    """The array arguments of an intrinsic, and instructions on positions in them."""
 
     def __init__(self, context: Any, builder: Any, kinds: Any, arguments: Any):
         self._builder = builder
@@ -135,13 +134,13 @@ class _Arrays:
         return self._builder.add(place, self.constant(value)) if value else place
 
     def whole(self, first: Any, last: Any, size: int) -> Any:
-        """Where the last whole stretch of so many from `first` on ends."""
+        """Return where the last whole stretch of this size from `first` on ends."""
         rest = self._builder.srem(self._builder.sub(last, first), self.constant(size))
         return self._builder.sub(last, rest)
 
     @contextmanager
     def counted(self, first: Any, last: Any, size: int) -> Iterator[Any]:
-        """A loop over the begins of the whole stretches of so many between first and last."""
+        """Emit a loop over the beginnings of the whole stretches of this size between first and last."""
         stop = last if size == 1 else self.whole(first, last, size)
         with cgutils.for_range_slice(self._builder, first, stop, self.constant(size)) as (place, _):
             yield place
@@ -174,7 +173,7 @@ class _Arrays:
 
 
 def _blocks(at: _Arrays, n: Any, each: Callable[[int, Any], None]) -> None:
-    """Columns 0 to n in blocks of as many vectors as there are registers for, then of half as many, and so on."""
+    """Go over columns 0 to n in blocks of as many vectors as there are registers for, then of half as many etc."""
     start, vectors = at.constant(0), REGISTERS
     while vectors:
         with at.counted(start, n, vectors * LANES) as column:
@@ -188,7 +187,7 @@ def _picked(lanes: Any) -> Any:
 
 
 def _spread(builder: Any, number: Any) -> Any:
-    """A vector of one number."""
+    """Return a vector of one number."""
     undefined = ir.Constant(_VECTOR, ir.Undefined)
     single = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(single, undefined, _picked([0] * LANES))
@@ -202,12 +201,12 @@ def _halves_added(builder: Any, vector: Any) -> Any:
 
 
 def _eight(builder: Any, vector: Any) -> Any:
-    """A vector of eight numbers with the same sum."""
+    """Return a vector of eight numbers with the same sum."""
     return vector if LANES == 8 else _halves_added(builder, vector)
 
 
 def _paired(builder: Any, a: Any, b: Any) -> Any:
-    """Sums of neighbours, of vectors of eight: two of a, two of b, in each half."""
+    """Return sums of neighbours, of vectors of eight: two of a, two of b, in each half."""
     even = builder.shuffle_vector(a, b, _picked([0, 2, 8, 10, 4, 6, 12, 14]))
     odd = builder.shuffle_vector(a, b, _picked([1, 3, 9, 11, 5, 7, 13, 15]))
     return builder.fadd(even, odd, flags=FLAGS)
@@ -220,7 +219,7 @@ def _total(builder: Any, parts: list[Any]) -> Any:
 
 
 def _summed(builder: Any, vector: Any) -> Any:
-    """The sum of a vector's numbers."""
+    """Return the sum of a vector's numbers."""
     name = f"llvm.vector.reduce.fadd.v{LANES}f32"
     reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOAT, [_FLOAT, _VECTOR]), name)
     return builder.call(reduce, [ir.Constant(_FLOAT, -0.0), vector], fastmath=FLAGS)

@@ -29,10 +29,10 @@ Net = tuple[Array, ...]  # see `lottery.engines.compiled.kernels`
 
 
 class SparseEngine(CompiledEngine):
-    """An `Engine` for one network under one mask. Its steps are the dense ones within the rounding of float32.
+    """An `Engine` for one network under one mask, whose steps are the dense ones within the rounding of float32.
 
-    `threads` share the examples of a batch; with other numbers of threads sums have another order. The network must be
-    one that `lottery.engines.choose.unsupported` has nothing to say against.
+    The network must be one that `lottery.engines.choose.unsupported` accepts. `threads` share the examples of a batch;
+    their number decides the order of sums.
     """
 
     name = "sparse"
@@ -50,6 +50,7 @@ class SparseEngine(CompiledEngine):
         self.load()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Do one training step on a batch; see `Engine`."""
         numba.set_num_threads(self._threads)
         self._steps += 1
         loss = kernels.step(
@@ -67,6 +68,7 @@ class SparseEngine(CompiledEngine):
         return torch.tensor(loss, dtype=torch.float64)
 
     def outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs of a batch; see `Engine`."""
         numba.set_num_threads(self._threads)
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
         acts, gates = self._evaluated
@@ -77,7 +79,7 @@ class SparseEngine(CompiledEngine):
         return [len(kept) for kept in self._kept], [layer.out_features for layer in self._layers.values()]
 
     def _packed(self, layer: int, weight: Tensor) -> Tensor:
-        """The surviving weights."""
+        """Return the surviving weights."""
         return weight.flatten()[self._kept[layer]]
 
     def _unpacked(self, layer: int, values: Tensor, shape: torch.Size) -> Tensor:
@@ -92,19 +94,22 @@ class SparseEngine(CompiledEngine):
 
 
 def activations(net: Net, inputs: int, tile: int, residual: bool) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Shapes of the activations of so many examples, and of what is kept beside them where layers add their input."""
+    """Return the shapes of the activations of so many examples, and of the rectifiers' outputs kept beside them."""
     rows = int(net[0][-1])
     return (inputs + rows, tile), (rows, tile) if residual else (1, 1)
 
 
 def tiles_of(examples: int, threads: int) -> Array:
-    """Where the tiles of the examples begin, and the last one ends."""
+    """Return where the tiles of the examples begin, and where the last one ends."""
     tile = min(TILE, -(-examples // threads))
     return np.append(np.arange(0, examples, tile), examples)
 
 
 def work_space(net: Net, inputs: int, examples: int, threads: int, residual: bool = False) -> tuple[Array, ...]:
-    """What a step on so many examples works in, see `kernels.step`; biases are those of all but `inputs` units."""
+    """Return the work space of a step on so many examples; see `kernels.step`.
+
+    Biases are those of all units but the `inputs`.
+    """
     begins = tiles_of(examples, threads)
     tiles, tile = len(begins) - 1, -(-int(begins[1]) // LANES) * LANES
     whole, kept = ((tiles, *shape) for shape in activations(net, inputs, tile, residual))
@@ -118,8 +123,14 @@ def work_space(net: Net, inputs: int, examples: int, threads: int, residual: boo
 
 
 def compressed(alive: Sequence[Array]) -> tuple[Net, Array, list[Array]]:
-    """The surviving weights of consecutive layers, bool (out, in) each, by segment: (layers, parts, owners, starts,
-    units) of `kernels`; the row of each weight; and where the weights, in this order, lie in each layer.
+    """Return the surviving weights of consecutive layers by segment.
+
+    Args:
+        alive: Bool tensors (out, in) of the layers.
+
+    Returns:
+        (layers, parts, owners, starts, units) of `kernels`; the row of each weight; the positions of the weights, in
+        this order, in each layer.
     """
     layers = np.cumsum([0, *(len(bits) for bits in alive)])
     below = [0, *(alive[0].shape[1] + layers[:-2])]  # the first unit of the layer below
@@ -142,9 +153,7 @@ def compressed(alive: Sequence[Array]) -> tuple[Net, Array, list[Array]]:
 
 
 def by_source(units: Array, rows: Array, inputs: int, first: int, count: int) -> tuple[Array, ...]:
-    """(tptr, trows, tplaces) of `kernels`: the weights that come from the `count` units from `first` on, unit
-    by unit.
-    """
+    """Return (tptr, trows, tplaces) of `kernels` for the weights that come from `count` units from `first` on."""
     chosen = np.nonzero((units >= first) & (units < first + count))[0]
     order = chosen[np.argsort(units[chosen], kind="stable")]
     ptr = np.concatenate([[0], np.cumsum(np.bincount(units[chosen] - first, minlength=count))])
