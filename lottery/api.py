@@ -1,4 +1,4 @@
-"""What notebooks and scripts use beside `load_recipe`: `run` and `table`; the command line calls the same functions."""
+"""The functions for notebooks and scripts beside `load_recipe`: `run` and `table`; the command line calls them too."""
 
 from __future__ import annotations
 
@@ -32,13 +32,29 @@ def run(
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome:
-    """Run what is missing of a recipe (a loaded one, a path or a shipped name) and say how each job ended.
+    """Run what is missing of a recipe and return how each job ended.
 
-    `on_plan` is told the plan before training, and with `levels: auto` each time that there is more to do; `on_event`
-    each event. With `jobs` other than 1 they are trained in other processes, `auto` as many as there are cores with
-    work, and this one need not even import torch. In the main thread, signals are noticed: raises
-    Interrupted after saving; run again to go on. Raises UsageError, DataError or MachineError before any training
-    where something is missing or cannot fit; a failing or diverging job raises nothing, it is in the outcome.
+    A failing or diverging job raises nothing: it is in the outcome. In the main thread, signals are handled: the run
+    saves and leaves; run it again to go on.
+
+    Args:
+        recipe: A loaded recipe, the path of one, or the name of a shipped one.
+        data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
+        store: Folder of finished jobs; $LOTTERY_STORE or `runs` where it is None.
+        device: `auto`, `cpu` or `cuda`.
+        jobs: Number of processes; `auto` for as many as there are cores with work. With other numbers than 1 jobs are
+            trained in other processes, and this one need not even import torch.
+        deterministic: Equal jobs give equal bytes on one machine and version.
+        checkpoint_seconds: Seconds between checkpoints.
+        plugins: Modules that add entries to the catalogues.
+        on_plan: Called with the plan before training, and with `levels: auto` each time that there is more to do.
+        on_event: Called with each event.
+
+    Raises:
+        UsageError: The recipe cannot be run; nothing was trained.
+        DataError: The data are missing or damaged; nothing was trained.
+        MachineError: The results cannot fit on the disk; nothing was trained.
+        Interrupted: The run was told to stop, and has saved.
     """
     from lottery import registry
     from lottery.results.planning import plan_with_walks
@@ -106,9 +122,16 @@ def table(
     store: str | Path | None = None,
     view: str = "means",
 ) -> pd.DataFrame:
-    """One of the recipe's tables as a data frame, from what is done so far: a view of `lottery.analysis.views.VIEWS`.
+    """Return one of a recipe's tables as a data frame, from what is finished so far.
 
-    Raises UsageError for another, and where the recipe has no such table.
+    Args:
+        recipe: A loaded recipe, the path of one, or the name of a shipped one.
+        data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
+        store: Folder of finished jobs; $LOTTERY_STORE or `runs` where it is None.
+        view: A name of `lottery.analysis.views.VIEWS`.
+
+    Raises:
+        UsageError: There is no such view, or the recipe has no such table.
     """
     from lottery.analysis.views import rows_of
     from lottery.formats.render import frame

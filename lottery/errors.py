@@ -1,4 +1,4 @@
-"""Every error a user can meet: one line that names the place, the value and the way out, and an exit code."""
+"""Errors that a user can meet: one line that names the place, the value and the way out, and an exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DataError(UsageError):
 
 
 class RecipeError(UsageError):
-    """All problems of one recipe, one line each: `file:line:column: key: what is wrong; the way out`."""
+    """The problems of one recipe, one line each: `file:line:column: key: what is wrong; the way out`."""
 
     def __init__(self, problems: Sequence[str]):
         self.problems = list(problems)
@@ -30,7 +30,7 @@ class RecipeError(UsageError):
 
 
 class MachineError(LotteryError):
-    """The machine does not let us work: disk full, no permission, out of memory."""
+    """A refusal by the machine: disk full, no permission, out of memory."""
 
     exit_code = 3
 
@@ -48,7 +48,7 @@ class Nondeterminism(LotteryError):
 
 
 class Interrupted(LotteryError):
-    """Stopped by a signal after the state was saved; `exit_code` is 128 + the signal's number."""
+    """A run stopped by a signal, after its state was saved; `exit_code` is 128 + the signal's number."""
 
     def __init__(self, signal_number: int):
         self.signal_number = signal_number

@@ -1,4 +1,4 @@
-"""Where things lie when nobody says otherwise."""
+"""Default places of data sets and of the store."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def data_root(given: str | Path | None = None) -> Path:
-    """Where data sets lie: as given, else $LOTTERY_DATA, else `data`."""
+    """Return the folder of data sets: as given, else $LOTTERY_DATA, else `data`."""
     return Path(given or os.environ.get("LOTTERY_DATA") or "data")
 
 
 def store_root(given: str | Path | None = None) -> Path:
-    """Where jobs are stored: as given, else $LOTTERY_STORE, else `runs`."""
+    """Return the folder of finished jobs: as given, else $LOTTERY_STORE, else `runs`."""
     return Path(given or os.environ.get("LOTTERY_STORE") or "runs")

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def stream(seed: int, purpose: str, index: int = 0) -> int:
-    """A 63-bit seed for one purpose ("init", "order", "augment", "dropout", "mask", ...) and index (epoch, sample)."""
+    """Return a 63-bit seed for a purpose ("init", "order", "augment", "dropout", "mask", ...) and an index."""
     digest = hashlib.sha256(f"lottery:{seed}:{purpose}:{index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
-    """A CPU generator for one purpose and index: the same draws on every device and after every restart."""
+    """Return a CPU generator for one purpose and index: the same draws on every device and after every restart."""
     import torch
 
     return torch.Generator().manual_seed(stream(seed, purpose, index))

@@ -1,4 +1,4 @@
-"""Signals while a run lasts: the first one saves and leaves, a second leaves at once."""
+"""Signals during a run: the first one saves and leaves, a second leaves at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType
 
 @dataclass
 class Stop:
-    """Set by a signal handler, read between steps."""
+    """A flag that a signal handler sets and a training reads between steps."""
 
     signal: int | None = None
 

@@ -11,7 +11,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `3 min 20 s`, `2 h 05 min`, `1 d 4 h`."""
+    """Return seconds in words: `45 s`, `3 min 20 s`, `2 h 05 min`, `1 d 4 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
