@@ -28,6 +28,7 @@ STUDY = (
     "prune.levels=1",
     "seeds=2",
 )
+WRITTEN = "--set rewind={to: 20it, mode: finetune}"
 
 
 def read(schedule: str, mode: str = "finetune", *overrides: str) -> Recipe:
@@ -53,7 +54,7 @@ def problems(schedule: str, mode: str = "finetune", *overrides: str) -> list[str
 def test_fine_tuning_at_about_nothing_is_refused_where_the_mode_stands(schedule: str, end: str) -> None:
     name = schedule.strip("{}").removeprefix("name: ").partition(",")[0]
     assert problems(schedule) == [
-        f"r.yaml:8:20: rewind.mode: the schedule {name} ends at {end} of its peak, at which nothing is trained; say at "
+        f"{WRITTEN}: rewind.mode: the schedule {name} ends at {end} of its peak, at which nothing is trained; say at "
         "which share of the peak to fine-tune: `finetune: {rate: 0.01}`"
     ]
     assert read(schedule, "finetune", "finetune={rate: 0.01}").finetune is not None
