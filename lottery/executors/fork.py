@@ -47,10 +47,17 @@ def prepare_fork(context: RunContext, *, fitting: bool) -> tuple[RunContext, boo
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
     if not _alone():
         return context, False
-    context = fit_memory(context) if fitting else context
-    for dataset in (None, *other_data(context.plan.recipe)):
-        context.data(context.plan.recipe.seeds[0], dataset)  # one copy, which the workers share
+    _put_data(context)  # before it is measured what a worker needs for itself
+    if fitting:
+        context = fit_memory(context)
+        _put_data(context)
     return context, context.jobs > 1
+
+
+def _put_data(context: RunContext) -> None:
+    """Put the data where they are trained on, in one copy that the workers share."""
+    for dataset in (None, *other_data(context.plan.recipe)):
+        context.data(context.plan.recipe.seeds[0], dataset)
 
 
 def _alone() -> bool:

@@ -53,7 +53,8 @@ def fit_memory(context: RunContext) -> RunContext:
     free = free_memory()
     if context.jobs == 1 or free is None or not (need := _need(context)):
         return context
-    return share_among(context, max(1, min(context.jobs, int(MEMORY_SHARE * free / need))))
+    fitting = max(1, min(context.jobs, int(MEMORY_SHARE * free / need)))
+    return context if fitting == context.jobs else share_among(context, fitting)
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
