@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.clocks import Clock
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
@@ -16,6 +18,12 @@ def real_data() -> Path:
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip(f"no real data in {root}: set LOTTERY_DATA")
     return root
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clocks of this process, to be put forward."""
+    return Clock(monkeypatch)
 
 
 LONGEST = (

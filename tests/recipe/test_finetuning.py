@@ -12,14 +12,14 @@ from lottery.audit.audit import audit
 from lottery.errors import RecipeError, UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.start import Level, Spec, Start
-from lottery.recipe.load import Recipe
+from lottery.recipe.load import Recipe, parse_recipe
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
-from tests.support.micro import micro
+from tests.support.micro import micro, micro_text
 from tests.support.studies import dense, everything, hand, made, ticket, view_of
 
 STUDY = (
@@ -31,7 +31,8 @@ STUDY = (
 
 
 def read(schedule: str, mode: str = "finetune", *overrides: str) -> Recipe:
-    return micro(*STUDY, f"train.schedule={schedule}", f"rewind={{to: 20it, mode: {mode}}}", *overrides)
+    text = micro_text(*STUDY, f"train.schedule={schedule}", f"rewind={{to: 20it, mode: {mode}}}")
+    return parse_recipe(text, "r.yaml", overrides)
 
 
 def problems(schedule: str, mode: str = "finetune", *overrides: str) -> list[str]:
@@ -53,8 +54,8 @@ def problems(schedule: str, mode: str = "finetune", *overrides: str) -> list[str
 def test_fine_tuning_at_about_nothing_is_refused_where_the_mode_stands(schedule: str, end: str) -> None:
     name = schedule.strip("{}").removeprefix("name: ").partition(",")[0]
     assert problems(schedule) == [
-        f"r.yaml:8:20: rewind.mode: the schedule {name} ends at {end} of its peak, at which nothing is trained; say at "
-        "which share of the peak to fine-tune: `finetune: {rate: 0.01}`"
+        f"r.yaml:13:20: rewind.mode: the schedule {name} ends at {end} of its peak, at which nothing is trained; say "
+        "at which share of the peak to fine-tune: `finetune: {rate: 0.01}`"
     ]
     assert read(schedule, "finetune", "finetune={rate: 0.01}").finetune is not None
     assert read(schedule, "lr").finetune is None
