@@ -502,6 +502,7 @@ def test_a_folder_outside_the_data_is_refused(folder: str) -> None:
 # Real data
 
 
+@pytest.mark.data
 def test_mnist_is_what_was_published(real_data: Path) -> None:
     splits = load(Component("mnist"), real_data)
     assert (splits.train_x.shape, splits.test_x.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
@@ -511,9 +512,8 @@ def test_mnist_is_what_was_published(real_data: Path) -> None:
     assert x.mean().abs() < 1e-3 and (x.std() - 1).abs() < 1e-3
 
 
+@pytest.mark.data("cifar10-images")
 def test_cifar10_as_a_folder_of_images_is_balanced_and_has_the_published_means(real_data: Path) -> None:
-    if not (real_data / "cifar10-images").is_dir():
-        pytest.skip(f"no cifar10-images in {real_data}")
     splits = load(Component("image_folder", {"folder": "cifar10-images"}), real_data)
     assert (splits.train_x.shape, splits.test_x.shape) == ((50000, 3, 32, 32), (10000, 3, 32, 32))
     assert splits.train_y.bincount().tolist() == [5000] * 10
