@@ -8,14 +8,36 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.clocks import Clock
+
+DATA = Path(os.environ.get("LOTTERY_DATA") or "data")
+NO_DATA = "no real data"  # how the reason of such a skip begins
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The root of the real data sets; the test is skipped where there is none."""
-    root = Path(os.environ.get("LOTTERY_DATA") or "data")
-    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
-        pytest.skip(f"no real data in {root}: set LOTTERY_DATA")
-    return root
+    """The root of the real data sets, for tests marked `data`."""
+    return DATA
+
+
+def skip_without_data(item: pytest.Item) -> None:
+    """Skip a test marked `data`, or `data("folder")` for another folder than MNIST's, where that is not there."""
+    for mark in item.iter_markers("data"):
+        if not (wanted := DATA / (mark.args[0] if mark.args else "MNIST")).is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"{NO_DATA}: {wanted} is missing, set LOTTERY_DATA"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests of real data this run has left out."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    count = sum(NO_DATA in reason for reason in skipped)
+    terminalreporter.write_line(f"tests of real data skipped: {count} (LOTTERY_DATA is {DATA})")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clocks of this process, to be put forward."""
+    return Clock(monkeypatch)
 
 
 LONGEST = (
@@ -30,6 +52,8 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first: a worker takes whole files, and would be left alone with the last."""
     places = {name: place for place, name in enumerate(LONGEST)}
+    for item in items:
+        skip_without_data(item)
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 

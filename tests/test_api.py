@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ README = ROOT / "README.md"
 def test_the_readmes_training_loop_runs_as_it_stands() -> None:
     (code,) = [block.partition("```")[0] for block in README.read_text().split("```python\n")[1:]]
     torch.manual_seed(0)
-    model = nn.Sequential()
+    model: Any = nn.Sequential()
     model.add_module("fc1", nn.Linear(6, 4))
     optimizer = torch.optim.Adam(model.parameters(), weight_decay=0.1)
     before = model.fc1.weight.detach().clone()

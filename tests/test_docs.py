@@ -50,7 +50,8 @@ def test_the_page_of_the_catalogues_has_every_entry_with_its_source(parts: dict[
 
 def test_the_page_of_commands_has_every_command(parts: dict[str, Any]) -> None:
     text = "\n".join(parts["commands"]())
-    assert set(re.findall(r"^## `lottery (\w+)`$", text, re.MULTILINE)) == set(typer.main.get_command(app).commands)
+    commands: Any = typer.main.get_command(app)
+    assert set(re.findall(r"^## `lottery (\w+)`$", text, re.MULTILINE)) == set(commands.commands)
 
 
 def planned(root: Path, *overrides: str) -> Plan:

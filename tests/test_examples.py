@@ -59,7 +59,7 @@ def test_the_notebook_is_kept_as_it_ran_from_top_to_bottom() -> None:
 @pytest.mark.slow
 def test_the_whole_notebook_runs_in_a_kernel_to_the_verdicts_it_is_kept_with(tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="needs the extra `examples`")
-    import nbformat
+    nbformat = pytest.importorskip("nbformat", reason="needs the extra `examples`")
 
     kept = nbformat.read(NOTEBOOK, 4)
     ran = nbformat.read(NOTEBOOK, 4)
@@ -90,7 +90,8 @@ SCRIPTS = {"plain_loop": "torch", "in_lightning": "lightning", "in_accelerate": 
 def test_a_mask_holds_with_bf16_accumulation_clipping_and_a_schedule_and_without_it_weights_come_back(
     script: str, masked_scripts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip(SCRIPTS[script], reason="needs the extra `examples`")
+    if (package := SCRIPTS[script]) is not None:
+        pytest.importorskip(package, reason="needs the extra `examples`")
     runpy.run_path(str(masked_scripts / f"{script}.py"))["main"](2)
     told = re.findall(
         r"^(held|not held): density ([\d.]+), .* ([\d,]+) of ([\d,]+) pruned", capsys.readouterr().out, re.M
@@ -121,7 +122,9 @@ def test_the_callback_lets_go_of_the_mask_where_a_fit_fails(masked_scripts: Path
     pytest.importorskip("lightning", reason="needs the extra `examples`")
     theirs = runpy.run_path(str(masked_scripts / "in_lightning.py"))
 
-    class Failing(theirs["Classifier"]):  # type: ignore[misc]
+    classifier: Any = theirs["Classifier"]
+
+    class Failing(classifier):  # type: ignore[misc]
         def training_step(self, batch: Any, index: int) -> Any:
             if index == 4:
                 raise ZeroDivisionError

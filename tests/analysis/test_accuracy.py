@@ -242,7 +242,7 @@ def test_what_people_read_has_one_cell_a_network_with_its_deviation_and_count(fo
 
 
 def test_names_of_narrow_columns_are_broken_into_lines_and_numbers_rounded_for_readers() -> None:
-    table = [
+    table: list[dict[str, Any]] = [
         {"optimizer": "adam", "effective_density": 0.123456, "dead_units": 12345.0, "z": -1.23456},
         {"optimizer": "sgd", "effective_density": None, "dead_units": 0.000123456, "z": None},
     ]

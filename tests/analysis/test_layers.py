@@ -225,7 +225,11 @@ def test_a_study_of_which_nothing_is_finished_has_no_rows(tmp_path: Path) -> Non
 
 def test_survival_is_counted_against_the_level_above_even_where_levels_stand_alone(tmp_path: Path) -> None:
     planned = hand("prune={criterion: magnitude, when: init, fraction: 0.5, levels: 3}", "seeds=2", ABSENT)
-    levels = [{"fc1.weight": (0, 1, 2), "output.weight": (0, 1, 2)}, {"fc1.weight": (2, 3)}, {"fc1.weight": (4,)}]
+    levels: list[dict[str, tuple[int, ...]]] = [
+        {"fc1.weight": (0, 1, 2), "output.weight": (0, 1, 2)},
+        {"fc1.weight": (2, 3)},
+        {"fc1.weight": (4,)},
+    ]
     masks = {(0, seed, level): mask_of(kept) for seed in (0, 1) for level, kept in enumerate(levels, start=1)}
     found = everything(planned)
     lost = next(job.key for job in planned if (job.kind, job.seed, job.level) == ("ticket", 1, 1))
@@ -302,7 +306,9 @@ def point(study: Study, job: Job, rewind: str) -> Arrays:
     (key,) = [
         each.key
         for each in study.plan
-        if (each.kind, each.place, each.seed) == ("rewind", job.place, job.seed) and str(each.rewind.to) == rewind
+        if (each.kind, each.place, each.seed) == ("rewind", job.place, job.seed)
+        and each.rewind is not None
+        and str(each.rewind.to) == rewind
     ]
     state = stored(study, key, "state.safetensors")
     return {layer: state[f"model/{layer}.weight"].ravel() for layer in LAYERS}

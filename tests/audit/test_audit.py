@@ -138,7 +138,7 @@ def test_the_summary_counts_what_was_compared(fair: Finished) -> None:
 
 # A ticket of another dense network: one thing in what determined that one's training is different.
 
-TRAININGS: dict[str, tuple[str, dict[str, Any], set[str]]] = {  # field -> key, value there, other fields that follow
+TRAININGS: dict[str, tuple[str, Any, set[str]]] = {  # field -> key, value there, other fields that follow
     "optimizer": ("optimizer", {"name": "adam", "version": 1, "weight_decay": 0.5}, {"learning_rate", "tuning"}),
     "schedule": ("schedule", {"name": "constant", "version": 1}, set()),
     "warmup": ("warmup", "3it", set()),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from lottery.analysis.views import rows_of
 from lottery.audit.audit import audit
@@ -25,8 +26,9 @@ from lottery.plan.origins import TICKET
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
-from lottery.results.artifacts import CORRECT, pack_correct, read_correct, read_mask, read_state
+from lottery.results.artifacts import pack_correct, read_correct, read_mask, read_state
 from lottery.results.other_jobs import family
+from lottery.results.resolution import CORRECT
 from lottery.results.study import Study, study
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
@@ -222,8 +224,8 @@ def accuracies_of_tickets_5_points_higher(forger: Forger) -> None:
 
 
 def _raised(forger: Forger, job: Job) -> None:
-    correct = read_correct(forger.store, job.key)
-    raised = {}
+    correct: dict[str, Tensor] = dict[str, Tensor](read_correct(forger.store, job.key).items())
+    raised = dict[str, Tensor]()
     for reading, bits in correct.items():
         raised[reading] = bits.clone()
         raised[reading][(~bits).nonzero().flatten()[: len(bits) // 20]] = True
@@ -431,7 +433,7 @@ def _chosen_at_the_end(forger: Forger) -> None:
         metrics["best_accuracy"] = {**metrics["end"], "censored": True}
 
     forger.metrics(job, last_is_best)
-    correct = read_correct(forger.store, job.key)
+    correct: dict[str, Tensor] = dict[str, Tensor](read_correct(forger.store, job.key).items())
     forger.write(job, correct__safetensors=encode(*pack_correct({**correct, "best_accuracy": correct["end"]})))
     manifest = forger.manifest(job)
     files = {name: file for name, file in manifest.files.items() if name != "best_accuracy.safetensors"}

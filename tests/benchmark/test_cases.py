@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from lottery.benchmark import cases as benchmark
 from lottery.benchmark.cases import Case, cases, keep, last, measure, table
 from lottery.cli.main import app
 from lottery.errors import DataError, UsageError
-
-MNIST = Path(os.environ.get("LOTTERY_DATA", "data")) / "MNIST"
 
 
 def made_up(name: str, turns: list[tuple[float, float, int | None]], least: float = 2.0) -> Case:
@@ -80,7 +77,7 @@ def test_data_that_are_not_there_are_told_before_anything_is_measured(tmp_path: 
     assert measured == []
 
 
-@pytest.mark.skipif(not MNIST.is_dir(), reason="needs MNIST in $LOTTERY_DATA")
+@pytest.mark.data
 def test_the_command_measures_real_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "LENET", benchmark.LENET.replace("3000it", "20it").replace("750it", "10it"))
     log, picture = tmp_path / "bench.jsonl", tmp_path / "bench.svg"

@@ -88,7 +88,7 @@ def test_a_small_dense_network_has_the_size_nearest_to_the_tickets(
 ) -> None:
     """Against every width that there is: lenet with widths (20 f, 10 f), rounded."""
 
-    def scaled(args: dict[str, Any], factor: float) -> dict[str, Any]:
+    def scaled(args: Mapping[str, Any], factor: float) -> dict[str, Any]:
         return {**args, "widths": tuple(max(1, round(factor * width)) for width in args["widths"])}
 
     lenet = registry.models["lenet"]
@@ -175,7 +175,7 @@ def test_a_learned_mask_trains_and_leaves_the_weights_as_they_are_to_the_bit(
         torch.manual_seed(0)  # the masks of training are drawn as dropout is
         before, after = train(model, x, y, 150, lr)
     assert after < 0.6 * before
-    for layer, key in zip(layers(model), level.mask, strict=True):
+    for layer, key in zip(list[Any](layers(model)), level.mask, strict=True):
         assert torch.equal(layer.parametrizations.weight.original, start.weights[key])
         assert torch.equal(layer.bias, start.weights[key.replace("weight", "bias")])
         values = set(layer.weight.detach().flatten().tolist()) - {0.0}
@@ -204,7 +204,7 @@ def test_the_gradient_of_edge_popup_is_that_of_the_authors_straight_through_func
             return out.view_as(scores)
 
         @staticmethod
-        def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
             return g, None
 
     weight, scores, x = (torch.randn(5, 6, generator=generator(seed)) for seed in range(3))
@@ -230,6 +230,7 @@ def test_a_bernoulli_mask_is_drawn_in_training_and_passes_the_gradient_to_its_pr
     assert not torch.equal(first, second)
     upstream = torch.randn(40, 50, generator=generator(4))
     (first * upstream).sum().backward()
+    assert masking.scores.grad is not None
     assert torch.allclose(masking.scores.grad, upstream * weight * 0.3 * 0.7, rtol=1e-4)
     masking.eval()
     expected = weight * (masking.threshold < 0.3)
@@ -239,7 +240,7 @@ def test_a_bernoulli_mask_is_drawn_in_training_and_passes_the_gradient_to_its_pr
 def test_a_rounded_supermask_keeps_what_is_more_likely_there_than_not() -> None:
     level = FakeLevel()
     model, _, _ = toy(branch("learned_supermask", level, evaluate="rounded"), level)
-    layer = layers(model.eval())[0]
+    layer: Any = layers(model.eval())[0]
     with torch.no_grad():
         scores = layer.parametrizations.weight[0].scores
         scores.copy_(torch.randn(scores.shape, generator=generator(3)))
@@ -296,6 +297,6 @@ def test_branches_change_nothing_of_the_level_they_leave() -> None:
     for entry in registry.branches:
         if entry.name not in ("one_shot", "small_dense"):
             state = torch.get_rng_state()
-            branch(entry.name, level, **needed.get(entry.name, {}))
+            branch(entry.name, level, **dict[str, Any](needed.get(entry.name, {})))
             assert torch.equal(torch.get_rng_state(), state), entry.name
     assert same(before.weights, level.rewound.weights)

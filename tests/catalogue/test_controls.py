@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -199,9 +200,14 @@ def counts(origin: Origin, level: int) -> int:
     """The steps that the table gives a training of this level itself."""
     searched = 1 + level * Fraction(TOTAL - FIRST, TOTAL)
     rest = TOTAL - FIRST
-    return int(
-        {"T": TOTAL, "T - k": rest, "T - k of the other data": rest, "0": 0, "n T": searched * TOTAL}[origin.steps]
-    )
+    steps: dict[str, Any] = {
+        "T": TOTAL,
+        "T - k": rest,
+        "T - k of the other data": rest,
+        "0": 0,
+        "n T": searched * TOTAL,
+    }
+    return int(steps[origin.steps])
 
 
 def same(start: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
@@ -218,7 +224,7 @@ def test_the_documentation_has_the_table() -> None:
 def test_the_table_has_every_control_and_every_mode() -> None:
     rows = list(table())
     for entry in registry.branches:
-        modes = {row[1]: set() for row in rows if row[0] == entry.name}
+        modes: dict[Any, set[Any]] = {row[1]: set() for row in rows if row[0] == entry.name}
         for row in rows:
             if row[0] == entry.name:
                 modes[row[1]] |= {"weights", "lr", "finetune"} if row[2] == "any" else set(row[2].split(", "))
@@ -266,7 +272,9 @@ def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list
     model.load_state_dict(dict(start.weights))
     mask = {name: bits.float() for name, bits in start.mask.items()}
     weights = {name: parameter for name, parameter in model.named_parameters() if name in mask}
-    options = {"lr": 0.05} if job.branch and job.branch.name == "retrain" else {"lr": RATE, "momentum": 0.9}
+    options: dict[str, Any] = (
+        {"lr": 0.05} if job.branch and job.branch.name == "retrain" else {"lr": RATE, "momentum": 0.9}
+    )
     optimizer = torch.optim.SGD(model.parameters(), **options)
     if start.optimizer_state is not None:
         groups = [{**group, **options} for group in start.optimizer_state["param_groups"]]
@@ -274,12 +282,13 @@ def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list
         assert len(groups) == len(optimizer.param_groups)
     data, curve = context.data(job.seed, start.dataset), list[tuple[int, float, float]]()
     first = FIRST if origin.schedule in ("from step k", "last rate", "none") else 0
-    last, every = first + counts(origin, job.level), EVERY
+    last = first + counts(origin, job.level)
+    every: Fraction | int = EVERY
     if origin.steps == "n T":
         every = Fraction(EVERY * last, TOTAL)
     with torch.no_grad():
         for name, weight in weights.items():
-            weight *= mask[name]
+            weight.mul_(mask[name])
             if "momentum_buffer" in optimizer.state.get(weight, {}):
                 optimizer.state[weight]["momentum_buffer"] *= mask[name]
 
@@ -302,13 +311,14 @@ def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         for name, weight in weights.items():
-            weight.grad *= mask[name]
+            assert weight.grad is not None
+            weight.grad.mul_(mask[name])
         for group in optimizer.param_groups:
             group["lr"] = options["lr"] * rate(context, origin, job.level, step)
         optimizer.step()
         with torch.no_grad():
             for name, weight in weights.items():
-                weight *= mask[name]
+                weight.mul_(mask[name])
         step += 1
         if step // every > (step - 1) // every or step == last:
             curve.append(measure())

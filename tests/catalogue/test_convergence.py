@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -36,8 +37,8 @@ class Problem:
         self.start = start
         self.lowest = 0.0
 
-    def model(self) -> nn.Sequential:
-        model = nn.Sequential(nn.Linear(self.x.shape[1], len(self.start), bias=False).double())
+    def model(self) -> Any:
+        model: Any = nn.Sequential(nn.Linear(self.x.shape[1], len(self.start), bias=False).double())
         with torch.no_grad():
             model[0].weight.copy_(self.start)
         return model
@@ -72,7 +73,7 @@ class Problem:
             objective.x, objective.y = self.x[rows], self.y[rows]
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * multiplier(step)
-            optimizer.step(objective.closure)
+            optimizer.step(objective.closure)  # type: ignore[arg-type]
             after()
 
 
@@ -109,7 +110,7 @@ def logistic() -> Problem:
     def value(w: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
         weight = torch.tensor(w.reshape(3, 4), requires_grad=True)
         loss = nn.functional.cross_entropy(x @ weight.T, y)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert weight.grad is not None
         return loss.item(), weight.grad.numpy().ravel()
 
@@ -131,10 +132,12 @@ def test_every_optimizer_finds_the_optimum_at_decreasing_steps(name: str, kind: 
     Steps whose length does not shrink with the gradient (signs, orthogonal matrices, trust ratios) come as close as
     their last rates allow. The better of two rates, from the middle and the upper end of the entry's range, must close
     all but 1e-3 of the gap in the loss."""
-    if registry.optimizers[name].traits.package is not None:
-        pytest.importorskip(registry.optimizers[name].traits.package)
+    traits = registry.optimizers[name].traits
+    if traits.package is not None:
+        pytest.importorskip(traits.package)
     problem = PROBLEMS[kind]
-    low, high = registry.optimizers[name].traits.rates
+    assert traits.rates is not None
+    low, high = traits.rates
     keys = registry.optimizers[name].schema.model_fields
     own = {**({"weight_decay": 0.0} if "weight_decay" in keys else {}), **OWN.get(name, {})}
     left = []
@@ -193,6 +196,10 @@ def test_sgd_with_steps_of_one_over_t_converges_at_one_over_t() -> None:
     problem, c, shift = Quadratic([0.5, 0.8, 1.0], noise=1.0), 4.0, 20
     edges = [round(30 * 10 ** (i / 3)) for i in range(5)]  # 30 to 646 steps
     gaps = np.zeros((10, edges[-1]))
+
+    def put(row: Any, values: Iterator[int], model: nn.Module) -> None:
+        row[next(values)] = problem.gap(model)
+
     for run, row in enumerate(gaps):
         model, values = problem.model(), iter(range(edges[-1]))
         problem.run(
@@ -202,7 +209,7 @@ def test_sgd_with_steps_of_one_over_t_converges_at_one_over_t() -> None:
             batches=16,
             multiplier=lambda t: 1 / (shift + t),
             draws=torch.Generator().manual_seed(run),
-            after=lambda model=model, row=row, values=values: row.__setitem__(next(values), problem.gap(model)),
+            after=partial(put, row, values, model),
         )
     means = [gaps[:, low:high].mean() for low, high in pairwise(edges)]
     times = [math.sqrt((low + shift) * (high + shift)) for low, high in pairwise(edges)]
@@ -220,6 +227,10 @@ def test_svrg_converges_linearly_where_sgd_stalls_at_the_same_step() -> None:
     factor = 1 / (problem.mu * lr * (1 - 2 * steepest * lr) * m) + 2 * steepest * lr / (1 - 2 * steepest * lr)
     assert factor < 0.7
     left = {}
+
+    def add(gaps: list[float], model: nn.Module) -> None:
+        gaps.append(problem.gap(model))
+
     for name, keys in (("svrg", {"epochs": 50}), ("sgd", {})):
         model, gaps = problem.model(), [problem.gap(problem.model())]
         problem.run(
@@ -228,7 +239,7 @@ def test_svrg_converges_linearly_where_sgd_stalls_at_the_same_step() -> None:
             3 * m,
             batches=batches,
             draws=torch.Generator().manual_seed(5),
-            after=lambda model=model, gaps=gaps: gaps.append(problem.gap(model)),
+            after=partial(add, gaps, model),
         )
         left[name] = gaps
     for number in range(3):

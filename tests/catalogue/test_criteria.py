@@ -223,8 +223,8 @@ def test_under_a_weight_normalization_the_normalized_weight_is_scored(name: str,
             network = nn.Sequential(norm(nn.Linear(4, 5)), nn.ReLU(), norm(nn.Linear(5, 3)))
             return draw(network, 3)
 
-    def plain() -> nn.Module:
-        network = net()
+    def plain() -> Any:
+        network: Any = net()
         network[1] = nn.ReLU()
         source = normed()
         with torch.no_grad():
@@ -274,7 +274,7 @@ class Drawing(nn.Module):
 
 def drawing() -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # its constructors draw
-        network = draw(Drawing(), 4)
+        network: Any = draw(Drawing(), 4)
     network.norm.running_mean.fill_(0.5)
     return network
 
@@ -296,7 +296,7 @@ def test_snip_is_scored_with_running_statistics_and_grasp_with_those_of_the_batc
     x, y = batch()
 
     def settled() -> nn.Module:
-        network = drawing()
+        network: Any = drawing()
         features = network.fc1(x).detach()
         network.norm.running_mean.copy_(features.mean(0))
         network.norm.running_var.copy_(features.var(0, correction=0))
@@ -309,7 +309,7 @@ def test_snip_is_scored_with_running_statistics_and_grasp_with_those_of_the_batc
 
     assert torch.equal(scores("grasp", settled), scores("grasp", drawing))  # whatever the running ones are
     assert not torch.allclose(scores("snip", settled), scores("snip", drawing), rtol=0.1)
-    network = settled()
+    network: Any = settled()
     CROSS_ENTROPY(network(x), y).backward()
     assert torch.allclose(scores("snip", settled), (network.output.weight * network.output.weight.grad).abs())
 

@@ -89,7 +89,8 @@ def factors(model: nn.Sequential, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     for i, layer in enumerate(model):
         if not isinstance(layer, (nn.Linear, nn.Conv2d)):
             continue
-        inputs, gradients = 0.0, 0.0
+        inputs: Any = 0.0
+        gradients: Any = 0.0
         for one in x:
             before = model[:i](one[None])
             if isinstance(layer, nn.Conv2d):
@@ -156,7 +157,7 @@ def test_factors_of_drawn_labels_average_to_the_exact_ones(kind: str) -> None:
     found = []
     for fisher, steps in (("mc", 300), ("type-2", 1)):
         torch.manual_seed(1)
-        session = Session(perceptron(), "kfac", x, targets, lr=1e-12, decay=0.9999, fisher=fisher, refresh=1000)
+        session: Any = Session(perceptron(), "kfac", x, targets, lr=1e-12, decay=0.9999, fisher=fisher, refresh=1000)
         session.step(steps)
         layers = [session.optimizer.state[session.model[i].weight]["factors"] for i in (0, 2)]
         found.append([gradients for _, gradients in layers])
@@ -196,7 +197,7 @@ def test_the_norm_constraint_shortens_a_kfac_step_to_its_length() -> None:
 def test_parameters_that_kfac_does_not_cover_take_momentum_steps() -> None:
     model, (x, y) = perceptron(norm=True), examples()
     session = Session(model, "kfac", x, y, lr=0.1, momentum=0.5, weight_decay=0.2)
-    scale = model[1].weight
+    scale: Any = model[1].weight
     w, v = scale.detach().clone(), torch.zeros(5, dtype=torch.float64)
     for _ in range(4):
         session.step()
@@ -233,10 +234,11 @@ def test_dropout_is_drawn_and_running_statistics_are_kept_once_a_step(name: str)
         torch.manual_seed(3)
         return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 3)).double()
 
-    plain, (x, y) = network(), examples()
+    plain: Any = network()
+    x, y = examples()
     plain(x)
     drawn = torch.get_rng_state()
-    session = Session(network(), name, x, y, lr=0.1)
+    session: Any = Session(network(), name, x, y, lr=0.1)
     session.step()
     assert torch.equal(torch.get_rng_state(), drawn)
     assert int(session.model[1].num_batches_tracked) == 1
@@ -263,7 +265,8 @@ def test_a_kfac_step_under_a_mask_is_the_projection_of_the_full_one() -> None:
             model.get_parameter(name).mul_(bits)
     product = damped(factors(model, x)[1], 0.02)
     moved = Session(model, "kfac", x, y, lr=0.3, damping=0.02, **EXACT).moved(mask)
-    gradient = joint(model[2].weight.grad, model[2].bias.grad)
+    output: Any = model[2]
+    gradient = joint(output.weight.grad, output.bias.grad)
     alive = joint(mask["2.weight"], torch.ones(3, dtype=torch.bool))
     full = -0.3 * torch.linalg.solve(product, gradient)
     torch.testing.assert_close(joint(*moved[2:])[alive], full[alive], rtol=1e-8, atol=1e-12)
@@ -300,7 +303,7 @@ def gauss_newton(model: nn.Sequential, x: Tensor) -> Tensor:
 def test_products_with_the_gauss_newton_matrix_are_those_of_finite_differences(norm: bool) -> None:
     model, (x, y) = perceptron(norm), examples()
     session = Session(model, "hessian_free", x, y)
-    parameters = list(model.parameters())
+    parameters = list[Tensor](model.parameters())
     matrix = GaussNewton(session.objective, parameters)
     matrix.linearize()
     vector = [torch.randn_like(p) for p in parameters]
@@ -311,7 +314,7 @@ def test_products_with_the_gauss_newton_matrix_are_those_of_finite_differences(n
 
 def test_products_with_the_gauss_newton_matrix_are_those_of_curvlinops() -> None:
     model, (x, y) = perceptron(), examples()
-    parameters = list(model.parameters())
+    parameters = list[Tensor](model.parameters())
     matrix = GaussNewton(Session(model, "hessian_free", x, y).objective, parameters)
     matrix.linearize()
     vector = [torch.randn_like(p) for p in parameters]
@@ -382,7 +385,7 @@ def test_damping_shrinks_where_the_model_predicts_the_loss_and_grows_where_it_do
     session.step()
     assert session.optimizer.param_groups[0]["damping"] == pytest.approx(0.6)
 
-    wrong = nn.Sequential(nn.Linear(1, 2, bias=False)).double()
+    wrong: Any = nn.Sequential(nn.Linear(1, 2, bias=False)).double()
     nn.init.constant_(wrong[0].weight[:1], 10.0)  # sure of the wrong class, where the matrix all but vanishes
     x, y = torch.ones(1, 1, dtype=torch.float64), torch.tensor([1])
     session = Session(wrong, "hessian_free", x, y, damping=1e-6)
@@ -392,7 +395,7 @@ def test_damping_shrinks_where_the_model_predicts_the_loss_and_grows_where_it_do
 
 def test_the_line_search_takes_the_first_length_that_lowers_the_loss_enough() -> None:
     """One weight, classes 1 and 0 at w and -w: Newton's step from w = 3 overshoots far to the other side."""
-    model = nn.Sequential(nn.Linear(1, 2, bias=False)).double()
+    model: Any = nn.Sequential(nn.Linear(1, 2, bias=False)).double()
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[3.0], [-3.0]]))
     x, y = torch.tensor([[1.0], [1.0]], dtype=torch.float64), torch.tensor([0, 1])
@@ -408,7 +411,7 @@ def test_the_line_search_takes_the_first_length_that_lowers_the_loss_enough() ->
     trials = round(math.log(length) / math.log(0.8))
     assert trials > 0
     assert length == pytest.approx(0.8**trials)
-    slope = float((model[0].weight.grad * p).sum())  # type: ignore[operator]
+    slope = float((model[0].weight.grad * p).sum())
     falls = [loss(start + 0.8**t * p) <= loss(start) + 0.01 * 0.8**t * slope for t in range(trials + 1)]
     assert falls == [False] * trials + [True]
 
@@ -416,7 +419,7 @@ def test_the_line_search_takes_the_first_length_that_lowers_the_loss_enough() ->
 # Shampoo and SOAP
 
 
-def walk(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: list[Tensor]) -> list[Tensor]:
+def walk(optimizer: torch.optim.Optimizer, weight: Tensor, gradients: list[Tensor]) -> list[Tensor]:
     places = []
     for gradient in gradients:
         weight.grad = gradient.clone()
@@ -547,7 +550,7 @@ def test_under_a_tighter_mask_it_starts_afresh(name: str) -> None:
 
 
 def test_a_tighter_mask_leaves_the_factors_of_kfac_as_they_are() -> None:
-    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)).double()
+    model: Any = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)).double()
     session = Session(model, "kfac", *examples(), lr=0.1)
     with masked(model, Mask.dense({"0.weight": model[0].weight}), session.optimizer) as held:
         session.step()
@@ -580,7 +583,7 @@ def test_a_masked_training_goes_on_from_a_checkpoint_to_the_same_bytes(name: str
 
     x, y = examples(shape=(2, 6, 6))
     straight = Session(network(), name, x.float(), y, **STALE[name])
-    mask, tensors = random_mask(straight.model), {}
+    mask, tensors = random_mask(straight.model), dict[str, Tensor]()
     with masked(straight.model, mask, straight.optimizer):
         straight.step(7)
         text = json.dumps(flatten(optimizer_state(straight.optimizer), "optimizer", tensors))

@@ -51,7 +51,7 @@ def grey(*values: int) -> np.ndarray:
     return np.array(values, dtype=np.uint8).reshape(1, -1).repeat(len(values), 0)
 
 
-def pets(root: Path, **args: Any) -> Splits:
+def pets(root: Path, **args: Any) -> Any:
     return load(Component("image_folder", {"folder": "pets", "size": 4, **args}), root)
 
 
@@ -187,7 +187,7 @@ def test_an_opaque_alpha_channel_is_left_away(tmp_path: Path) -> None:
 def test_images_are_turned_upright(orientation: int, suffix: str, tmp_path: Path) -> None:
     file = tmp_path / f"x.{suffix}"
     image = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
-    image.save(file, exif=exif_of(orientation), **({"lossless": True} if suffix == "webp" else {}))
+    image.save(file, exif=exif_of(orientation), **dict[str, Any](lossless=True) if suffix == "webp" else {})
     sizes = []
 
     def window(height: int, width: int) -> tuple[int, int, int, int]:
@@ -279,9 +279,9 @@ def test_ordinary_images_keep_the_fingerprint_they_have_always_had(tmp_path: Pat
         files = sorted((folder / part).glob("*/*"))
         x[part] = torch.stack([torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file in files])
         y[part] = torch.tensor([int(file.parent.name == "b") for file in files])
-    given = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
-    parts = [values for part in ("train", "test") for values in (x[part].permute(0, 3, 1, 2), y[part])]
-    expected = Splits(*parts, 2, **given)
+    given: dict[str, Any] = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
+    images = {part: values.permute(0, 3, 1, 2) for part, values in x.items()}
+    expected = Splits(images["train"], y["train"], images["test"], y["test"], 2, **given)
     assert fingerprint(pets(tmp_path, **given)) == fingerprint(expected)
     assert fingerprint(pets(tmp_path, stream=True, **given)) == fingerprint(expected)
 

@@ -42,7 +42,7 @@ PROPERTIES = {"orthogonal", "delta_orthogonal", "fixup", "lsuv", "metainit"}  # 
 FEW_STEPS = {"metainit": {"steps": 2}}
 
 
-def drawn(name: str, layer: str, seed: int = 0, **args: Any) -> nn.Module:
+def drawn(name: str, layer: str, seed: int = 0, **args: Any) -> Any:
     module = LAYERS[layer][0]()
     registry.inits[name].make(module, torch.Generator().manual_seed(seed), **args)
     return module
@@ -218,7 +218,9 @@ def test_mean_field_draws_biases_of_their_variance_and_refuses_them_for_relu() -
 @pytest.mark.parametrize("depth", [2, 3])
 def test_fixup_starts_each_block_as_the_identity_with_branches_scaled_by_their_number(depth: int) -> None:
     widths = (40,) * (depth + 1)
-    model = nn.Sequential(nn.Conv2d(3, 40, 3), *(Block(*widths) for _ in range(5)), nn.Flatten(), nn.Linear(40, 10))
+    model: Any = nn.Sequential(
+        nn.Conv2d(3, 40, 3), *(Block(*widths) for _ in range(5)), nn.Flatten(), nn.Linear(40, 10)
+    )
     registry.inits["fixup"].make(model, torch.Generator().manual_seed(0))
     x = torch.randn(2, 40, 6, 6)
     for block in model[1:6]:
@@ -361,7 +363,7 @@ def test_normalizations_start_afresh() -> None:
 @pytest.mark.parametrize("name", ["kaiming_normal", "kaiming_uniform", "orthogonal"])
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda n: nn.GroupNorm(2, n)])
 def test_uniform_norms_are_drawn_after_all_weights_and_leave_these_as_they_are(name: str, norm: Any) -> None:
-    def made(**args: Any) -> tuple[nn.Module, torch.Generator]:
+    def made(**args: Any) -> tuple[Any, torch.Generator]:
         model = nn.Sequential(nn.Conv2d(3, 8, 3), norm(8), nn.Conv2d(8, 6, 1, bias=False), norm(6), nn.Linear(6, 2))
         with torch.no_grad():
             for parameter in model.parameters():
@@ -383,6 +385,6 @@ def test_uniform_norms_are_drawn_after_all_weights_and_leave_these_as_they_are(n
 
 
 def test_norms_are_no_part_of_a_key_where_they_are_ones() -> None:
-    given = ({}, {"norms": "ones"}, {"norms": "uniform"})
+    given: tuple[dict[str, str], ...] = ({}, {"norms": "ones"}, {"norms": "uniform"})
     plain, ones, uniform = (registry.inits.identity(Component("kaiming_normal", args)) for args in given)
     assert plain == ones != uniform

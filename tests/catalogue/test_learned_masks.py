@@ -17,7 +17,8 @@ from lottery.network.build import prunable
 from lottery.plan.jobs import Job, plan
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
@@ -68,6 +69,10 @@ def trained_again(context: RunContext, label: str) -> Training:
     return training
 
 
+def trained_model(context: RunContext, label: str) -> Any:
+    return training_of(context, job_of(context, label)).model
+
+
 def parametrization(layer: nn.Module) -> Any:
     return layer.get_submodule("parametrizations.weight.0")
 
@@ -116,14 +121,14 @@ def test_what_is_told_is_the_mean_over_networks_made_by_hand_of_each_draw(
 
 def test_the_first_of_several_draws_is_the_one_of_a_single_draw(finished: Any) -> None:
     context, _ = finished
-    one, three = (training_of(context, job_of(context, label)).model for label in ("one", "three"))
+    one, three = (trained_model(context, label) for label in ("one", "three"))
     assert torch.equal(parametrization(one.output).threshold, parametrization(three.output).threshold)
     assert one.state_dict().keys() == three.state_dict().keys()
 
 
 def test_the_network_is_that_of_the_first_draw_again_after_an_evaluation(finished: Any) -> None:
     context, _ = finished
-    model = training_of(context, job_of(context, "three")).model
+    model = trained_model(context, "three")
     first, seen = parametrization(model.fc1).threshold.clone(), []
     for _ in drawn(model):
         seen.append(parametrization(model.fc1).threshold.clone())

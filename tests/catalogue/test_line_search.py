@@ -36,7 +36,7 @@ def regression(columns: list[int] | None = None) -> tuple[nn.Sequential, Tensor,
     y = torch.randn(N, 1, generator=draws, dtype=torch.float64)
     w = torch.randn(1, D, generator=draws, dtype=torch.float64)
     columns = columns or list(range(D))
-    model = nn.Sequential(nn.Linear(len(columns), 1, bias=False).double())
+    model: Any = nn.Sequential(nn.Linear(len(columns), 1, bias=False).double())
     with torch.no_grad():
         model[0].weight.copy_(w[:, columns])
     return model, x[:, columns], y
@@ -133,7 +133,7 @@ def test_lbfgs_and_cg_take_a_learning_rate_of_zero_and_weights_laid_out_channels
 
 
 def test_every_evaluation_of_a_step_sees_the_same_dropout_and_the_statistics_see_the_first_only() -> None:
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
+    model: Any = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
     x = torch.randn(16, 4)
     once = nn.BatchNorm1d(8)
     once(model[0](x))
@@ -141,6 +141,7 @@ def test_every_evaluation_of_a_step_sees_the_same_dropout_and_the_statistics_see
     losses = [evaluate().item() for _ in range(3)]
     drawn = torch.get_rng_state()
     assert losses[0] == losses[1] == losses[2]
+    assert once.running_mean is not None
     assert torch.equal(model[1].running_mean, once.running_mean)
     assert int(model[1].num_batches_tracked) == 1
     assert replayed(lambda: model(x).square().mean(), model)().item() != losses[0]  # the next step draws its own
@@ -154,7 +155,7 @@ def test_bb_is_algorithm_2_of_tan_et_al_with_its_smoothing(smoothing: str) -> No
     model, x, y = regression()
     session = Session(model, "bb", x, y, batches=m, lr=lr, beta=beta, smoothing=smoothing)
     w, phi = session.weights().clone(), {"harmonic": lambda k: k}.get(smoothing, lambda k: 1)
-    starts, averages, sizes, size = [], [], [], lr
+    starts, averages, sizes, size = list[Tensor](), list[Tensor](), list[float](), lr
     for k in range(epochs):
         if k > 1:
             s, difference = w - starts[-1], averages[-1] - averages[-2]
@@ -283,7 +284,7 @@ def test_sam_agrees_with_the_class_of_pytorch_optimizer() -> None:
                 objective = Objective(model, nn.MSELoss(), lambda: iter([]), steps_per_epoch=1)
                 objective.x, objective.y = x, y
                 objective.closure()
-                other.step(objective.closure)
+                other.step(objective.closure)  # type: ignore[arg-type]
         finals.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(finals[0], finals[1], rtol=1e-6, atol=1e-8)  # its norm is taken in float32
 
@@ -327,7 +328,7 @@ def test_muon_has_the_hidden_matrices_and_the_named_optimizer_has_all_else_at_it
     finals = []
     for own in (True, False):
         torch.manual_seed(3)
-        model = perceptron()
+        model: Any = perceptron()
         adam = Component("adam", {"lr": 3e-3, "betas": (0.8, 0.9)})
         session = Session(model, "muon", *batch(), lr=0.02, optimizer=adam)
         if own:
@@ -353,7 +354,7 @@ def test_a_convolution_steps_with_muon_as_the_matrix_of_its_filters() -> None:
     matrix = nn.Parameter(whole.flatten(1).clone())
     other = torch.optim.Muon([matrix], lr=0.02, weight_decay=0.0, adjust_lr_fn="original")
     for layout in (torch.contiguous_format, torch.channels_last):
-        model = nn.Sequential(nn.Conv2d(3, 5, 2, bias=False)).to(memory_format=layout)
+        model: Any = nn.Sequential(nn.Conv2d(3, 5, 2, bias=False)).to(memory_format=layout)
         with torch.no_grad():
             model[0].weight.copy_(whole)
         optimizer = registry.optimizers["muon"].make(
@@ -378,7 +379,7 @@ def test_a_convolution_steps_with_muon_as_the_matrix_of_its_filters() -> None:
 
 def test_a_masked_step_of_muon_is_the_full_step_of_the_masked_gradient_on_the_surviving_weights() -> None:
     torch.manual_seed(3)
-    model = perceptron()
+    model: Any = perceptron()
     session = Session(model, "muon", *batch(), lr=0.02, optimizer=Component("sgd"))
     alive = torch.rand(5, 8, generator=torch.Generator().manual_seed(4)) < 0.5
     with masked(model, Mask({"2.weight": alive}), session.optimizer):

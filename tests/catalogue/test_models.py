@@ -88,7 +88,7 @@ def test_all_parameters_together_are_those_of_public_implementations(
 def small(entry_name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
     """An input and keys that keep the model small."""
     shapes = {"lenet": (1, 8, 8), "mlp": (40,), "deep_linear": (40,), "highway": (40,), "torchvision": (3, 32, 32)}
-    args = {
+    args: dict[str, dict[str, Any]] = {
         "torchvision": {"arch": "resnet18"},
         "resnet110": {"width": 2},
         "fixup_resnet110": {"width": 2},
@@ -169,7 +169,7 @@ def perturbed(model: nn.Module) -> nn.Module:
     """The model with all parameters moved at random, in evaluation mode: no bias is zero, no multiplier one."""
     draws = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
-        parameter += 0.1 * torch.randn(parameter.shape, generator=draws)
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=draws))
     return model.eval()
 
 
@@ -270,7 +270,8 @@ SCALABLE = [entry.name for entry in registry.models if entry.name != "torchvisio
 def scaled(name: str, factor: float, **given: Any) -> dict[str, Any]:
     """The arguments of the model with its widths times the factor, as a recipe may give them."""
     entry = registry.models[name]
-    args: dict[str, Any] = entry.traits.scaled({**entry.defaults, **given}, factor)
+    assert entry.traits.scaled is not None
+    args = entry.traits.scaled({**entry.defaults, **given}, factor)
     assert entry.check(args) == (args, [])
     return args
 
@@ -438,5 +439,5 @@ def test_a_network_without_values_is_the_same_network_once_it_has_a_state(name: 
 def test_weights_that_are_tied_stay_so_in_a_network_without_values() -> None:
     tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     tied[1].weight = tied[0].weight
-    copy = on_device(on_device(tied, "meta"), "cpu")
+    copy: Any = on_device(on_device(tied, "meta"), "cpu")
     assert copy[1].weight is copy[0].weight and list(prunable(copy)) == ["0.weight"]

@@ -105,9 +105,7 @@ def test_switchable_without_positions_mixes_layer_and_batch_statistics() -> None
     ],
     ids=["instance", "layer", "batch", "vectors-layer", "vectors-batch"],
 )
-def test_switchable_with_all_its_mix_on_one_kind_is_torchs_of_that_kind(
-    kind: int, spatial: bool, other: nn.Module
-) -> None:
+def test_switchable_with_all_its_mix_on_one_kind_is_torchs_of_that_kind(kind: int, spatial: bool, other: Any) -> None:
     module, other = switchable(spatial), other.double()
     with torch.no_grad():
         for mix in (module.mean_mix, module.var_mix):
@@ -182,7 +180,7 @@ def test_a_weight_norm_of_weights_that_are_not_zero_is_torchs_to_the_bit(
     torch.manual_seed(1)
     theirs(plain)
     for _ in range(2):
-        results = [module.weight for module in (wrapped, plain)]
+        results: list[Any] = [module.weight for module in (wrapped, plain)]
         assert torch.equal(*results)
         for module, result in zip((wrapped, plain), results, strict=True):
             module.zero_grad()
@@ -210,7 +208,7 @@ def test_each_layer_is_normed_and_its_mask_and_rate_go_by_the_layers_name(name: 
 
 @pytest.mark.parametrize("norm", ["none", *WEIGHT_NORMS])
 def test_effective_weights_are_those_of_evaluation_and_asking_for_them_changes_nothing(norm: str) -> None:
-    model = build_model(Component("conv2", {"norm": norm}), IMAGES, 10, init=KAIMING, seed=0)
+    model: Any = build_model(Component("conv2", {"norm": norm}), IMAGES, 10, init=KAIMING, seed=0)
     model.fc1.eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     weights = effective(model)
@@ -218,13 +216,13 @@ def test_effective_weights_are_those_of_evaluation_and_asking_for_them_changes_n
     assert model.training and not model.fc1.training and model.fc2.training
     assert list(weights) == list(prunable(model)) and not any(weight.requires_grad for weight in weights.values())
     with evaluating(model):
-        assert torch.equal(weights[next(iter(weights))], model.conv1.weight)  # type: ignore[arg-type]
+        assert torch.equal(weights[next(iter(weights))], model.conv1.weight)
 
 
 @pytest.mark.parametrize("norm", ["none", "weight", "spectral"])
 def test_a_lent_network_is_made_of_the_states_own_tensors(norm: str) -> None:
-    state, other = (perceptron(norm) if norm != "none" else nn.Sequential(nn.Linear(6, 4)) for _ in range(2))
-    state = state.state_dict()
+    first, other = (perceptron(norm) if norm != "none" else nn.Sequential(nn.Linear(6, 4)) for _ in range(2))
+    state = first.state_dict()
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.fill_(0.5)
@@ -255,7 +253,7 @@ def test_a_seed_fixes_every_byte_of_a_spectral_norm_and_its_weights_have_norm_on
 
 
 def test_settling_brings_the_norm_up_to_date_and_leaves_parameters_alone() -> None:
-    model = perceptron("spectral")
+    model: Any = perceptron("spectral")
     set_weight(model.fc1, torch.randn(8, 6).double())
     parameters = [p.clone() for p in model.parameters()]
     settle(model, 500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from lottery.data.splits import Splits
 from lottery.store.store import Store
 
 
-def _splits() -> Splits:
+def _splits() -> Any:
     """6 training and 4 test examples: training 0 = 1 = test 0 = test 1, training 2 = test 2 with another class."""
     train = torch.arange(6 * 4, dtype=torch.float32).reshape(6, 4)
     train[1] = train[0]

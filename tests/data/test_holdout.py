@@ -16,7 +16,8 @@ from lottery.data.splits import Splits, load
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.jobs import plan
 from lottery.plan.keys import training_identity
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request
 from lottery.seed import generator

@@ -35,7 +35,7 @@ from lottery.values import Component
 CPU = torch.device("cpu")
 
 
-def images(n: int = 50, channels: int = 3, height: int = 6, width: int = 5, seed: int = 0) -> Splits:
+def images(n: int = 50, channels: int = 3, height: int = 6, width: int = 5, seed: int = 0) -> Any:
     """Random images; training image i has i in its first pixel, and label i % 10."""
     source = torch.Generator().manual_seed(seed)
     shape = (channels, height, width)
@@ -46,7 +46,7 @@ def images(n: int = 50, channels: int = 3, height: int = 6, width: int = 5, seed
     return Splits(train, torch.arange(n) % 10, test, torch.arange(7), 10, mean, std)
 
 
-def features(n: int = 50) -> Splits:
+def features(n: int = 50) -> Any:
     return Splits(torch.arange(n * 4.0).view(n, 4), torch.arange(n) % 3, torch.zeros(2, 4), torch.tensor([0, 2]), 3)
 
 
@@ -71,7 +71,7 @@ def image_files(root: Path, per_class: int = 3, size: tuple[int, int] = (4, 4)) 
     return root / "pets"
 
 
-def pets(root: Path, **args: Any) -> Splits:
+def pets(root: Path, **args: Any) -> Any:
     return load(Component("image_folder", {"folder": "pets", "size": 4, **args}), root)
 
 
@@ -214,12 +214,16 @@ def test_what_does_not_fit_the_data_is_refused(splits: Splits, args: dict[str, A
         Data(splits, seed=0, device=CPU, **args)
 
 
+def numpy_state() -> Any:
+    return np.random.get_state()[1]  # type: ignore[index]
+
+
 def test_the_global_generators_are_left_alone(tmp_path: Path) -> None:
-    states = [torch.get_rng_state(), np.random.get_state()[1], random.getstate()]
+    states: list[Any] = [torch.get_rng_state(), numpy_state(), random.getstate()]
     load(Component("mnist1d", {"samples": 50}), tmp_path)
     list(Data(images(), seed=0, validation=5, augment=Augment(1, True), device=CPU).epoch(0, 8))
     assert torch.get_rng_state().equal(states[0])
-    assert (np.random.get_state()[1] == states[1]).all()
+    assert (numpy_state() == states[1]).all()
     assert random.getstate() == states[2]
 
 
@@ -296,7 +300,7 @@ def test_splits_that_cannot_be_trained_on_are_refused(
 
 
 def test_digits_are_1437_and_360_images_that_never_change(tmp_path: Path) -> None:
-    splits = load(Component("digits"), tmp_path)
+    splits: Any = load(Component("digits"), tmp_path)
     assert (splits.train_x.shape, splits.test_x.shape) == ((1437, 1, 8, 8), (360, 1, 8, 8))
     assert (splits.train_x.min(), splits.train_x.max()) == (0, 255)
     assert fingerprint(splits).startswith("8fdc417b7e3b")
@@ -342,7 +346,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_files_are_read_whole(name: str, tmp_path: Path) -> None:
     mnist_files(tmp_path / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[name] / "raw")
-    splits = load(Component(name), tmp_path)
+    splits: Any = load(Component(name), tmp_path)
     assert splits.train_x.shape == (6, 1, 28, 28)
     assert splits.test_x[1, 0, 0, :3].tolist() == [16, 17, 18]
     assert splits.train_y.tolist() == list(range(6))
@@ -502,6 +506,7 @@ def test_a_folder_outside_the_data_is_refused(folder: str) -> None:
 # Real data
 
 
+@pytest.mark.data
 def test_mnist_is_what_was_published(real_data: Path) -> None:
     splits = load(Component("mnist"), real_data)
     assert (splits.train_x.shape, splits.test_x.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
@@ -511,9 +516,8 @@ def test_mnist_is_what_was_published(real_data: Path) -> None:
     assert x.mean().abs() < 1e-3 and (x.std() - 1).abs() < 1e-3
 
 
+@pytest.mark.data("cifar10-images")
 def test_cifar10_as_a_folder_of_images_is_balanced_and_has_the_published_means(real_data: Path) -> None:
-    if not (real_data / "cifar10-images").is_dir():
-        pytest.skip(f"no cifar10-images in {real_data}")
     splits = load(Component("image_folder", {"folder": "cifar10-images"}), real_data)
     assert (splits.train_x.shape, splits.test_x.shape) == ((50000, 3, 32, 32), (10000, 3, 32, 32))
     assert splits.train_y.bincount().tolist() == [5000] * 10

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from lottery.catalogue.datasets import _streamed
+from lottery.catalogue.datasets._pixels import pixels
 from lottery.data.loader import Augment, Data
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.data.streaming import Files, Stream
@@ -44,8 +45,8 @@ def image_files(root: Path, train: int, test: int, side: int = 9) -> Path:
             folder.mkdir(parents=True)
             for i in range(count):
                 height, width = draw.integers(side - 3, side + 4, 2)
-                pixels = Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8))
-                pixels.save(folder / f"{i:03d}.{('png', 'jpg', 'bmp')[i % 3]}")
+                image = Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8))
+                image.save(folder / f"{i:03d}.{('png', 'jpg', 'bmp')[i % 3]}")
     return root / "pets"
 
 
@@ -122,7 +123,7 @@ def test_a_pass_that_goes_on_at_a_step_decodes_nothing_before_it(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lottery.data.loader.CHUNK_BYTES", {"cpu": 1})
-    seen, decode = tmp_path / "seen", _streamed.pixels
+    seen, decode = tmp_path / "seen", pixels
 
     def noted(file: Path, *how: Any, **rule: Any) -> np.ndarray:
         with open(seen, "a") as lines:

@@ -19,7 +19,7 @@ from lottery.engines.compiled.background import BackgroundEngine
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -80,7 +80,7 @@ def test_networks_of_any_depth_and_width_are_trained(widths: tuple[int, ...]) ->
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
         more = (dense_mask(model), 1, LEVELS) if kind is BackgroundEngine else ()
-        engine = kind(objective, optimizer, *more)  # type: ignore[arg-type]
+        engine = kind(objective, optimizer, *more)
         for step in range(10):
             x, y = batch(step)
             engine.step(x.view(-1, 2, 5, 5).contiguous(memory_format=torch.channels_last), y)

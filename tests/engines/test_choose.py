@@ -111,7 +111,7 @@ def test_another_library_is_refused_where_it_is_of_no_use() -> None:
         return str(told.value)
 
     convolution = nn.Conv2d(1, 1, 3)
-    objective = Objective(convolution, nn.CrossEntropyLoss(), iter, steps_per_epoch=1)
+    objective = Objective(convolution, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
     assert "train.engine: onednn is for fully connected networks" in refused(
         objective, torch.optim.SGD(convolution.parameters())
     )

@@ -20,7 +20,7 @@ from lottery.engines.cuda_graph import WARM_UP, GraphEngine, capturable, unsuppo
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -206,7 +206,7 @@ def test_which_optimizers_can_be_recorded() -> None:
 def test_what_cannot_be_recorded_is_told() -> None:
     _, optimizer, objective = network("sgd", 0.1)
     assert unsupported(objective, optimizer) == "works on a CUDA device only"
-    meta = Objective(nn.Linear(1, 1, device="meta"), nn.MSELoss(), iter, steps_per_epoch=1)
+    meta = Objective(nn.Linear(1, 1, device="meta"), nn.MSELoss(), lambda: iter(()), steps_per_epoch=1)
     assert "CUDA" in str(unsupported(meta, optimizer))
 
 

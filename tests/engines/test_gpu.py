@@ -5,6 +5,7 @@ Run with `pytest -m gpu`."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,9 +83,7 @@ def batch(step: int) -> tuple[Tensor, Tensor]:
     return x.to(CUDA, memory_format=torch.channels_last), y.to(CUDA)
 
 
-def network(
-    name: str, args: dict[str, object], precision: str, optimizer: str
-) -> tuple[Objective, torch.optim.Optimizer]:
+def network(name: str, args: dict[str, Any], precision: str, optimizer: str) -> tuple[Objective, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model = registry.models[name].make((3, 32, 32), 10, **args).to(CUDA, memory_format=torch.channels_last)
     made = registry.optimizers[optimizer].make(model, lr=2**-9)

@@ -28,7 +28,7 @@ from lottery.engines.support import unsupported
 from lottery.errors import MachineError, UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
-from lottery.recipe.load import Recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.study import study
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
@@ -186,7 +186,10 @@ def test_what_the_engine_cannot_train_is_told() -> None:
     groups = torch.optim.SGD([{"params": [p], "lr": 0.1} for p in model.parameters()])
     assert "optimizers" in str(unsupported(objective, groups))
     for name, value in (("clip", 1.0), ("accumulate", 2), ("precision", "bf16")):
-        assert f"train.{name}" in str(unsupported(network("adam", False, **{name: value})[2], optimizer)) or value
+        assert (
+            f"train.{name}" in str(unsupported(network("adam", False, **dict[str, Any]({name: value}))[2], optimizer))
+            or value
+        )
     double = network("adam", False, torch.float64)
     assert "float32" in str(unsupported(double[2], double[1]))
     squares = Objective(model, nn.MSELoss(), lambda: iter(()), steps_per_epoch=1)
@@ -194,9 +197,9 @@ def test_what_the_engine_cannot_train_is_told() -> None:
     for norm, activation, dropout in (("batch", "relu", 0.0), ("none", "tanh", 0.0), ("none", "relu", 0.5)):
         other = Perceptron((INPUTS,), CLASSES, (8,), norm, activation, dropout, False)
         assert "rectifiers" in str(
-            unsupported(Objective(other, nn.CrossEntropyLoss(), iter, steps_per_epoch=1), optimizer)
+            unsupported(Objective(other, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1), optimizer)
         )
-    convolution = Objective(nn.Conv2d(1, 1, 3), nn.CrossEntropyLoss(), iter, steps_per_epoch=1)
+    convolution = Objective(nn.Conv2d(1, 1, 3), nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
     assert "fully connected" in str(unsupported(convolution, optimizer))
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -226,7 +227,7 @@ def _children(process: int) -> list[int]:
     return [int(child) for path in found for child in path.read_text().split()]
 
 
-def _python(script: str, *given: str) -> object:
+def _python(script: str, *given: str) -> Any:
     done = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -43,13 +43,17 @@ def study(*overrides: str) -> Study:
     return Study(planned, found, Recorded(planned))
 
 
+def axes_of(held: Study, figure: str, **options: Any) -> list[Any]:
+    return list(draw(held, figure, **options).axes)
+
+
 def of(axes: Any, label: str) -> list[tuple[float, float]]:
     lines = [line for line in axes.lines if line.get_label() == label]
     return [(float(x), float(y)) for line in lines for x, y in zip(*line.get_data(), strict=True)]
 
 
 def test_means_intervals_and_seeds_are_the_paired_differences_in_points() -> None:
-    (axes,) = draw(study(MARGIN), "differences").axes
+    (axes,) = axes_of(study(MARGIN), "differences")
     (bars,) = axes.containers
     line, _, (segments,) = bars.lines
     assert list(line.get_xdata()) == [0.5, 0.25, 0.125, 0.0625]
@@ -65,7 +69,7 @@ def test_means_intervals_and_seeds_are_the_paired_differences_in_points() -> Non
 
 
 def test_the_bound_and_the_margin_are_those_that_decide() -> None:
-    (axes,) = draw(study(MARGIN), "differences").axes
+    (axes,) = axes_of(study(MARGIN), "differences")
     seen = [[100 * value(level, seed) for seed in range(5)] for level in MEANS]
     bounds = [oracle.ttest_1samp(each, 0, alternative="greater").confidence_interval(0.95).low for each in seen]
     assert of(axes, "one-sided 95 % bound") == [
@@ -79,34 +83,35 @@ def test_the_mark_of_a_mean_is_its_verdict() -> None:
     made = study(MARGIN)
     verdicts = [row["verdict"] for row in rows_of(made, "verdicts")]
     assert verdicts == ["winning", "matching", "inconclusive", "losing"]
-    (axes,) = draw(made, "differences").axes
+    (axes,) = axes_of(made, "differences")
     for verdict, level in zip(verdicts, MEANS, strict=True):
         (line,) = [line for line in axes.lines if line.get_label() == verdict]
         assert list(line.get_xdata()) == [0.5**level] and line.get_marker() == MARKS[verdict]["marker"]
     made = study(MARGIN)
-    del made.found[next(job.key for job in made.plan if job.kind == "ticket" and job.level == 2)]
-    (axes,) = draw(made, "differences").axes
+    gone = next(job.key for job in made.plan if job.kind == "ticket" and job.level == 2)
+    made = Study(made.plan, {key: each for key, each in made.found.items() if key != gone}, made.store)
+    (axes,) = axes_of(made, "differences")
     assert [x for x, _ in of(axes, "withheld")] == [0.25] and not of(axes, "matching")
 
 
 def test_without_a_margin_there_is_no_bound_and_no_verdict() -> None:
-    (axes,) = draw(study(), "differences").axes
+    (axes,) = axes_of(study(), "differences")
     said = {text.get_text() for text in axes.figure.legends[0].get_texts()}
     assert said == {"dense", "mean, 95 % interval", "seeds"}
 
 
 def test_controls_are_drawn_where_they_are_asked_for() -> None:
-    (axes,) = draw(study(MARGIN), "differences", controls=["reinit"]).axes
+    (axes,) = axes_of(study(MARGIN), "differences", controls=["reinit"])
     assert of(axes, "reinit") == [(0.5**level, pytest.approx(-3)) for level in MEANS]
     assert axes.get_ylabel() == "network less dense (points)"
-    (axes,) = draw(study(MARGIN), "differences").axes
+    (axes,) = axes_of(study(MARGIN), "differences")
     assert not of(axes, "reinit")
     with pytest.raises(UsageError, match="control 'shuffle': hand has reinit"):
         draw(study(MARGIN), "differences", controls=["shuffle"])
 
 
 def test_intervals_of_two_seeds_do_not_hide_what_was_seen() -> None:
-    (axes,) = draw(study(MARGIN, "seeds=2"), "differences").axes
+    (axes,) = axes_of(study(MARGIN, "seeds=2"), "differences")
     low, high = axes.get_ylim()
     assert -18 < low < -10 and 2 < high < 10  # seen: -10.4 to 2.5 points; 12.7 standard errors are up to 6
 

@@ -65,13 +65,17 @@ def hand_made(*overrides: str) -> Study:
     return study(planned, made(planned, *trainings))
 
 
+def axes_of(held: Study, figure: str) -> list[Any]:
+    return list(draw(held, figure).axes)
+
+
 def lines(axes: Any) -> dict[str, Any]:
     """The curves with error bars by their label."""
     return {container.get_label(): container for container in axes.containers}
 
 
 def test_accuracies_are_means_over_seeds_in_percent_at_the_densities_trained() -> None:
-    (axes,) = draw(hand_made(), "accuracy").axes
+    (axes,) = axes_of(hand_made(), "accuracy")
     curves = lines(axes)
     assert list(curves) == ["ticket", "reinit"]
     for label, values in (("ticket", ACCURACIES), ("reinit", CONTROL)):
@@ -83,7 +87,7 @@ def test_accuracies_are_means_over_seeds_in_percent_at_the_densities_trained() -
 
 
 def test_bars_and_band_are_t_intervals_of_the_means() -> None:
-    (axes,) = draw(hand_made(), "accuracy").axes
+    (axes,) = axes_of(hand_made(), "accuracy")
     bars = lines(axes)["ticket"].lines[2][0].get_segments()
     for level, bar in zip((1, 2), bars, strict=True):
         expected = 100 * np.asarray(oracle.ttest_1samp(ACCURACIES[level], 0).confidence_interval(0.95))
@@ -94,7 +98,7 @@ def test_bars_and_band_are_t_intervals_of_the_means() -> None:
 
 
 def test_density_falls_to_the_right_on_a_logarithmic_axis_with_percent_labels() -> None:
-    (axes,) = draw(hand_made(), "accuracy").axes
+    (axes,) = axes_of(hand_made(), "accuracy")
     left, right = axes.get_xlim()
     assert axes.get_xscale() == "log" and left > 1 and right < 0.25
     assert [text.get_text() for text in axes.get_xticklabels()] == ["100", "50", "25"]
@@ -111,7 +115,7 @@ def test_labels_of_twenty_levels_do_not_touch() -> None:
 
 
 def test_a_mean_early_stop_step_with_a_censored_training_is_hollow() -> None:
-    (axes,) = draw(hand_made(), "early_stop").axes
+    (axes,) = axes_of(hand_made(), "early_stop")
     assert list(lines(axes)["ticket"].lines[0].get_ydata()) == [20, 40]
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert [(list(line.get_xdata()), list(line.get_ydata())) for line in hollow] == [([0.25], [40.0])]
@@ -121,7 +125,7 @@ def test_a_mean_early_stop_step_with_a_censored_training_is_hollow() -> None:
 @pytest.mark.filterwarnings("error")
 def test_equal_values_of_few_seeds_have_no_bar_and_no_band() -> None:
     planned = hand(*REINIT)
-    (axes,) = draw(study(planned, everything(planned)), "early_stop").axes
+    (axes,) = axes_of(study(planned, everything(planned)), "early_stop")
     bars = lines(axes)["ticket"].lines[2][0].get_segments()
     assert [bar[1, 1] - bar[0, 1] for bar in bars] == [0, 0] and not axes.patches
 
@@ -139,7 +143,7 @@ def test_each_optimizer_and_rewind_point_has_a_panel() -> None:
 
 
 def test_curves_are_means_over_the_seeds_with_the_dense_network_in_black() -> None:
-    (axes,) = draw(hand_made(), "curves").axes
+    (axes,) = axes_of(hand_made(), "curves")
     curves = {line.get_label(): line for line in axes.lines}
     assert list(curves) == ["dense", "50 % of the weights", "25 % of the weights"]
     assert curves["dense"].get_color() == "black"
@@ -154,7 +158,7 @@ def test_an_optimizer_that_no_learning_rate_was_left_for_has_no_curve() -> None:
     for job in planned:
         if job.kind == "dense" and job.place == 1:
             found[job.key] = replace(found[job.key], metrics={"diverged": 3, "density": 1.0})
-    first, second = draw(study(planned, found), "curves").axes
+    first, second = axes_of(study(planned, found), "curves")
     assert list(first.lines[0].get_xdata()) == list(range(0, 101, 10))
     assert list(second.lines[0].get_xdata()) == []
 
@@ -181,7 +185,7 @@ def test_diverged_cells_of_the_matrix_are_hatched_and_have_no_number() -> None:
     for job in planned:
         if job.transfer == 1:
             found |= {key: r for key, r in everything(planned, diverged=7).items() if key == job.key}
-    axes = draw(study(planned, found), "transfer").axes[0]
+    axes = axes_of(study(planned, found), "transfer")[0]
     assert [patch.get_hatch() for patch in axes.patches] == ["////"]
     assert len(axes.texts) == 2 * 3 - 1  # dense and two tickets, retrained with two optimizers
 
@@ -195,7 +199,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_the_matrix_shows_the_numbers_of_the_transfer_table(trained: Study) -> None:
-    axes = draw(trained, "transfer").axes[0]
+    axes = axes_of(trained, "transfer")[0]
     texts = {text.get_position(): text.get_text() for text in axes.texts}
     rows = rows_of(trained, "transfer")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["(dense)", "adam", "sgd"]
@@ -205,7 +209,7 @@ def test_the_matrix_shows_the_numbers_of_the_transfer_table(trained: Study) -> N
 
 
 def test_layers_are_drawn_at_their_densities_against_that_of_the_network(trained: Study) -> None:
-    axes = draw(trained, "layers").axes[0]
+    axes = axes_of(trained, "layers")[0]
     curves = {line.get_label(): line for line in axes.lines}
     masks = [level_of(trained, job).mask for job in trained.plan if job.kind == "ticket" and job.place == 0]
     last = [mask for mask in masks if mask.density < 0.3]
@@ -216,7 +220,7 @@ def test_layers_are_drawn_at_their_densities_against_that_of_the_network(trained
 
 
 def test_overlap_between_seeds_is_the_share_of_weights_both_masks_kept_beside_that_of_chance(trained: Study) -> None:
-    axes = draw(trained, "overlap").axes[0]
+    axes = axes_of(trained, "overlap")[0]
     assert axes.get_title() == "between seeds"
     curves = {line.get_label(): line for line in axes.lines}
     one, other = [level_of(trained, j).mask for j in trained.plan if (j.kind, j.place, j.level) == ("ticket", 0, 2)]
@@ -240,7 +244,7 @@ def overlaps_of_three(seeds: int) -> Study:
     """Tickets of three optimizers, whose rows of overlaps are made up: a share and a chance for each pair."""
     planned = hand(OPTIMIZERS, "prune.levels=2", f"seeds={seeds}")
     held, rows = study(planned, {}), []
-    pairs = [(name, None) for name in THREE] if seeds > 1 else []
+    pairs: list[tuple[str, str | None]] = [(name, None) for name in THREE] if seeds > 1 else []
     pairs += [("adam", "momentum"), ("adam", "nesterov"), ("momentum", "nesterov")]
     for place, (one, other) in enumerate(pairs):
         for level in (1, 2):
@@ -265,7 +269,7 @@ def test_a_colour_means_one_pair_in_all_panels_and_no_panel_is_without_a_pair() 
 def test_each_pair_has_the_chance_of_its_own_densities() -> None:
     figure = draw(overlaps_of_three(2), "overlap")
     place = 0
-    for axes in figure.axes:
+    for axes in list[Any](figure.axes):
         solid = [line for line in axes.lines if line.get_linestyle() != ":"]
         for curve, dotted in zip(solid, chances(axes), strict=True):
             assert dotted.get_color() == curve.get_color()
@@ -286,7 +290,7 @@ def test_no_legend_is_cut_off_or_covers_a_panel(optimizers: str, levels: int) ->
     assert len(legend.get_texts()) == levels + 1
     box, canvas = legend.get_window_extent(), figure.bbox
     assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
-    for axes in figure.axes:
+    for axes in list[Any](figure.axes):
         assert axes.get_tightbbox().y0 >= box.y1 - 1
         assert axes.bbox.height >= 0.6 * 2.6 * figure.dpi  # of a panel's height is left
 
@@ -300,7 +304,7 @@ def test_weights_are_those_that_survive_where_training_starts_and_ends(trained: 
 
 def shown(held: Study, job: Job, starts: Any, pruned: Any) -> None:
     """The first layer's histograms of this ticket, which is the one drawn, are of these weights."""
-    axes = next(axes for axes in draw(held, "weights").axes if axes.get_title() == "fc1")
+    axes = next(axes for axes in axes_of(held, "weights") if axes.get_title() == "fc1")
     stored = level_of(held, job)
     mask, ends = stored.mask["fc1.weight"], stored.trained["fc1.weight"]
     parts = {"kept, at the start": starts[mask], "kept, at the end": ends[mask], "pruned, at the start": pruned}

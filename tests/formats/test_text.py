@@ -113,7 +113,12 @@ all rows: device cpu, ok True
 
 
 def test_on_a_terminal_p_values_are_corrected_and_of_words_that_a_row_says() -> None:
-    figures = {"p_matching": 0.01, "p_matching_adjusted": 0.02, "p_losing": 0.9, "p_losing_adjusted": 0.95}
+    figures: dict[str, Any] = {
+        "p_matching": 0.01,
+        "p_matching_adjusted": 0.02,
+        "p_losing": 0.9,
+        "p_losing_adjusted": 0.95,
+    }
     figures |= {"p_better": 0.03, "p_better_adjusted": 0.04, "p_earlier": 0.5, "p_winning_adjusted": 0.6}
     figures |= {"difference_end": 0.01, "verdict_end": "losing", "depends": "verdict"}
     rows = [

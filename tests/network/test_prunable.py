@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +42,9 @@ def catalogue(name: str) -> tuple[nn.Module, tuple[int, ...]]:
         choose(model, shape, empty=lambda: deepcopy(model))
         return model, shape
     shape = (3, 32, 32)
-    small = {key: 4 for key in ("width", "growth", "hidden") if key in registry.models[name].schema.model_fields}
+    small: dict[str, Any] = {
+        key: 4 for key in ("width", "growth", "hidden") if key in registry.models[name].schema.model_fields
+    }
     return build_model(Component(name, small), shape, 10, init=Component("torch"), seed=0), shape
 
 
@@ -50,7 +53,7 @@ def sizes(name: str) -> dict[str, int]:
 
 
 def test_recurrent_layers_have_an_entry_for_each_of_their_weights() -> None:
-    expected = {}
+    expected = dict[str, Any]()
     for layer, inputs in ((0, 8), (1, 6)):  # both directions of a projection of 3
         for direction in ("", "_reverse"):
             expected |= {
@@ -73,12 +76,19 @@ def test_the_three_layers_of_packed_attention_are_its_rows_in_the_order_of_torch
     attention, weights = model.get_submodule("attention"), prunable(model)
     assert isinstance(attention, nn.MultiheadAttention)
     given: list[Tensor] = []
-    original = nn.functional.scaled_dot_product_attention
-    nn.functional.scaled_dot_product_attention = lambda *qkv, **how: (given.extend(qkv[:3]), original(*qkv[:3]))[1]
+    functional: Any = nn.functional
+    original = functional.scaled_dot_product_attention
+
+    def watched(*qkv: Tensor, **how: Any) -> Tensor:
+        given.extend(qkv[:3])
+        made: Tensor = original(*qkv[:3])
+        return made
+
+    functional.scaled_dot_product_attention = watched
     try:
         attention.train()(x, x, x, need_weights=False)
     finally:
-        nn.functional.scaled_dot_product_attention = original
+        functional.scaled_dot_product_attention = original
     for letter, seen in zip("qkv", given, strict=True):
         expected = x @ weights[f"attention.{letter}.weight"].t()
         assert torch.allclose(seen.transpose(1, 2).flatten(2), expected, atol=1e-5)
@@ -191,10 +201,9 @@ def test_a_network_loads_what_another_of_its_kind_gives(name: str) -> None:
 def test_weights_with_parameters_of_their_own_give_the_same_network_and_gradients(name: str) -> None:
     model, x = build(name), torch.randn(3, *SHAPE)
     model(x).square().sum().backward()
-    whole = dict(model.named_parameters(remove_duplicate=False))
+    whole: dict[str, Any] = dict(model.named_parameters(remove_duplicate=False))
     expected = {
-        weight: place.rows_of(whole[place.parameter].grad).clone()  # type: ignore[type-var]
-        for weight, place in Layout.of(model).weights.items()
+        weight: place.rows_of(whole[place.parameter].grad).clone() for weight, place in Layout.of(model).weights.items()
     }
     copied = deepcopy(model)
     weights = own_parameters(copied, expected)
@@ -224,7 +233,7 @@ def test_a_mask_holds_on_each_weight_and_its_state_through_training(name: str, k
 
     def step(network: nn.Module, steps: torch.optim.Optimizer) -> None:
         steps.zero_grad()
-        nn.functional.cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(network(x), y).backward()
 
     def clear(tensors: dict[str, Tensor]) -> None:
         for weight, place in Layout.of(by_hand).weights.items():
@@ -270,7 +279,7 @@ def test_a_mask_of_a_whole_parameter_holds_as_well() -> None:
 
 
 def test_compiled_engines_refuse_layers_that_share_a_weight() -> None:
-    model = Perceptron((4,), 3, (5, 5, 5), "none", "relu", 0.0, False)
+    model: Any = Perceptron((4,), 3, (5, 5, 5), "none", "relu", 0.0, False)
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     assert unsupported(objective, optimizer) is None

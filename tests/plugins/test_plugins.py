@@ -18,6 +18,7 @@ from lottery import registry
 from lottery.cli import main
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.jobs import Plan, plan
+from lottery.plugins import signature as signature_module
 from lottery.recipe.load import parse_recipe
 from tests.support.micro import micro, micro_text
 from tests.support.plugs import HEAD, Plugs, plugs
@@ -289,7 +290,7 @@ def test_every_shipped_entry_is_called_as_its_catalogue_says() -> None:
     for catalogue in registry.catalogues.values():
         for entry in catalogue:
             called = entry.traits.positional(catalogue.called)
-            assert list(registry.signature.faults(entry.make, called, catalogue.taken)) == [], entry.name
+            assert list(signature_module.faults(entry.make, called, catalogue.taken)) == [], entry.name
             assert (entry.code, entry.module.partition(".")[0]) == ("", "lottery")
 
 
@@ -446,7 +447,7 @@ def command(plugs: Plugs, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_workers_have_the_plugins_of_installed_packages_and_an_edit_is_seen_by_a_table(plugs: Plugs) -> None:
     install(plugs, "theirs", "their-nets")
     plugs.write("theirs.py", HEAD + registered("models"))
-    plugs.write("r.yaml", STUDY)
+    plugs.write("r.yaml", micro_text(*STUDY))
     done = command(plugs, "run", "r.yaml", "--jobs", "2", "--device", "cpu")
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "8 done"), done.stderr
     plugs.write("theirs.py", f"{HEAD}{registered('models')}# edited\n")
@@ -460,7 +461,7 @@ def test_a_plugin_that_fails_when_it_is_called_is_named_and_not_taken_for_a_bug_
     plugs: Plugs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = plugs.write("mine.py", f"{HEAD}{model('input_shape, classes').replace('pass', 'return 1 / 0')}")
-    plugs.write("r.yaml", STUDY)
+    plugs.write("r.yaml", micro_text(*STUDY))
     monkeypatch.setattr(sys, "argv", ["lottery", "plan", "r.yaml", "--plugin", "mine"])
     monkeypatch.setattr(tempfile, "tempdir", str(plugs.folder))
     monkeypatch.setattr(signal, "signal", lambda *given: None)

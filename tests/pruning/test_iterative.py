@@ -18,7 +18,7 @@ from lottery.pruning.scoring import Context, Criterion, Weights
 from lottery.pruning.start import Spec, Start
 from lottery.values import Component
 
-LENET = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
+LENET: dict[str, tuple[int, ...]] = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
 SPEC = Spec(Component("adam"), Component("constant"))
 
 
@@ -51,7 +51,7 @@ def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, torch.Tenso
     return {name: torch.randn(shape, generator=draws) for name, shape in shapes.items()}
 
 
-def level_of(shapes: dict[str, tuple[int, ...]], pruning: Pruning, mask: Mask | None = None) -> FakeLevel:
+def level_of(shapes: dict[str, tuple[int, ...]], pruning: Pruning, mask: Mask | None = None) -> Any:
     trained, initial = draw(shapes, 1), draw(shapes, 0)
     mask = mask or Mask.dense(trained)
     rewound = Start(initial, Mask.dense(initial), SPEC, {"state": "of the optimizer"})

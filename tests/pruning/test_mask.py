@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -177,10 +178,10 @@ def test_a_masked_network_trains_as_the_physically_smaller_one(name: str) -> Non
         pytest.skip(f"{name} steps by the direction of the full network, projected onto the surviving weights")
     steps = 1 if "max_iter" in registry.optimizers[name].schema.model_fields else 25  # rounding grows with iterations
     torch.manual_seed(0)
-    large = network().double()
+    large: Any = network().double()
     kept = {0: list(range(6)), 1: [0, 2, 3, 5, 6], 2: [1, 2, 4, 5], 3: list(range(4))}
     linear = [i for i, layer in enumerate(large) if isinstance(layer, nn.Linear)]
-    small = network(tuple(len(kept[i]) for i in range(4))).double()
+    small: Any = network(tuple(len(kept[i]) for i in range(4))).double()
     bits = {}
     for depth, i in enumerate(linear):
         alive = torch.zeros_like(large[i].weight, dtype=torch.bool)

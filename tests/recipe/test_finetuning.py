@@ -10,16 +10,18 @@ import pytest
 from lottery import registry
 from lottery.audit.audit import audit
 from lottery.errors import RecipeError, UsageError
+from lottery.plan.jobs import Job
 from lottery.pruning.mask import Mask
 from lottery.pruning.start import Level, Spec, Start
-from lottery.recipe.load import Recipe
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import Request, work
-from tests.support.micro import micro
+from tests.support.micro import micro, micro_text
 from tests.support.studies import dense, everything, hand, made, ticket, view_of
 
 STUDY = (
@@ -28,11 +30,11 @@ STUDY = (
     "prune.levels=1",
     "seeds=2",
 )
-WRITTEN = "--set rewind={to: 20it, mode: finetune}"
 
 
 def read(schedule: str, mode: str = "finetune", *overrides: str) -> Recipe:
-    return micro(*STUDY, f"train.schedule={schedule}", f"rewind={{to: 20it, mode: {mode}}}", *overrides)
+    text = micro_text(*STUDY, f"train.schedule={schedule}", f"rewind={{to: 20it, mode: {mode}}}")
+    return parse_recipe(text, "r.yaml", overrides)
 
 
 def problems(schedule: str, mode: str = "finetune", *overrides: str) -> list[str]:
@@ -54,8 +56,8 @@ def problems(schedule: str, mode: str = "finetune", *overrides: str) -> list[str
 def test_fine_tuning_at_about_nothing_is_refused_where_the_mode_stands(schedule: str, end: str) -> None:
     name = schedule.strip("{}").removeprefix("name: ").partition(",")[0]
     assert problems(schedule) == [
-        f"{WRITTEN}: rewind.mode: the schedule {name} ends at {end} of its peak, at which nothing is trained; say at "
-        "which share of the peak to fine-tune: `finetune: {rate: 0.01}`"
+        f"r.yaml:13:20: rewind.mode: the schedule {name} ends at {end} of its peak, at which nothing is trained; say "
+        "at which share of the peak to fine-tune: `finetune: {rate: 0.01}`"
     ]
     assert read(schedule, "finetune", "finetune={rate: 0.01}").finetune is not None
     assert read(schedule, "lr").finetune is None
@@ -194,6 +196,7 @@ def ran(folder: Path, *overrides: str) -> RunContext:
 def test_a_rewind_point_in_epochs_is_a_pass_over_the_other_data(tmp_path: Path) -> None:
     context = ran(tmp_path)
     (control,) = [job for job in context.plan if job.kind == "branch"]
+    assert control.branch is not None
     training = training_of(context, control)
     here, there = (
         context.data(0, each).steps_per_epoch(20) for each in (None, control.branch.component.args["dataset"])
@@ -216,16 +219,21 @@ def test_other_data_on_which_nothing_is_left_to_train_are_refused_before_trainin
     )
 
 
+def mode_of(job: Job) -> str:
+    assert job.rewind is not None
+    return job.rewind.mode
+
+
 def test_the_audit_counts_the_steps_of_each_training_as_that_training_took_them(tmp_path: Path) -> None:
     """An epoch of the other data has fewer steps than one of the recipe's."""
     context = ran(tmp_path, "rewind=[{to: 2ep}, {to: 2ep, mode: lr}]", "prune.levels=2")
     study = Study(context.plan, records(context.plan, context.store), context.store)
     found = {
-        (context.plan.jobs[f.key].rewind.mode, f.cell[2], f.field, f.against): (f.ours, f.dense)
+        (mode_of(context.plan.jobs[f.key]), f.cell[2], f.field, f.against): (f.ours, f.dense)
         for f in audit(study).findings
         if f.cell[3] == "other_data" and f.field in ("steps", "weights")
     }
-    other = next(job for job in context.plan if job.branch is not None).branch.component.args["dataset"]
+    other = context.plan.recipe.branches[0].component.args["dataset"]
     here, there = (context.data(0, each).steps_per_epoch(20) for each in (None, other))
     dense, ticket, carried = "dense network", "ticket", "with the data that found the ticket"
     rest = 2 * there

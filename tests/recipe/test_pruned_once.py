@@ -134,13 +134,15 @@ AT_ONCE = "tickets of prune.one_shot are pruned once from the dense network, as 
 
 
 def test_it_is_refused_with_its_place_where_no_other_level_is_asked_for() -> None:
-    text = TEXT.replace("levels: 1,", "levels: 4,").replace("finetune: {rate: 0.1}\n", "")
-    alone = text + "branches:\n  - {name: one_shot, levels: [1]}\n"
-    last = len(alone.splitlines())
-    assert problems(alone) == [f"once.yaml:{last}:22: branches.0.levels: {ITSELF}; name a level from 2 on"]
-    assert parse_recipe(alone, "once.yaml", ["prune.criterion=random"])
-    shallow = text + "branches:\n  - one_shot\n"
+    alone = TEXT + "branches:\n  - {name: one_shot, levels: [1]}\n"
+    deep = ("finetune=null", "prune.levels=4")
+    line = TEXT.count("\n") + 2
+    assert problems(alone, *deep) == [f"once.yaml:{line}:22: branches.0.levels: {ITSELF}; name a level from 2 on"]
+    assert parse_recipe(alone, "once.yaml", [*deep, "prune.criterion=random"])
+    shallow = TEXT + "branches:\n  - one_shot\n"
     way = "raise prune.levels, or leave the branch out"
-    assert problems(shallow, "prune.levels=1") == [f"once.yaml:{last}:5: branches.0: {ITSELF}; {way}"]
-    assert parse_recipe(shallow, "once.yaml", ["prune.levels=0"])
-    assert problems(shallow, "prune={one_shot: [0.5, 0.2]}") == [f"once.yaml:{last}:5: branches.0: {AT_ONCE}"]
+    assert problems(shallow, "finetune=null", "prune.levels=1") == [f"once.yaml:{line}:5: branches.0: {ITSELF}; {way}"]
+    assert parse_recipe(shallow, "once.yaml", ["finetune=null", "prune.levels=0"])
+    assert problems(shallow, "finetune=null", "prune={one_shot: [0.5, 0.2]}") == [
+        f"once.yaml:{line}:5: branches.0: {AT_ONCE}"
+    ]

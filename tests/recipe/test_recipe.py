@@ -9,12 +9,15 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml as pyyaml
 
 from lottery.errors import RecipeError
-from lottery.recipe.load import Recipe, find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
+from lottery.recipe.load import find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
+from lottery.recipe.schema import Recipe
 from lottery.values import Component, Duration
 from tests.support import ROOT
 
@@ -41,7 +44,7 @@ def changed(old: str, new: str) -> str:
     return TEXT.replace(old, new)
 
 
-def test_the_recipe_of_frankle_and_carbin_is_read_as_it_is_written():
+def test_the_recipe_of_frankle_and_carbin_is_read_as_it_is_written() -> None:
     recipe = load_recipe("lenet-mnist")
     assert recipe.name == "lenet-mnist"
     assert recipe.question == "Does a pruned LeNet need its original initialization?"
@@ -68,13 +71,13 @@ def test_the_recipe_of_frankle_and_carbin_is_read_as_it_is_written():
     assert recipe.report == "best_accuracy"
 
 
-def test_a_recipe_is_reported_at_the_test_accuracy_of_the_end_without_a_validation_split():
+def test_a_recipe_is_reported_at_the_test_accuracy_of_the_end_without_a_validation_split() -> None:
     assert read("data.validation=0").report == "end"
     assert read("data=mnist").report == "end"
     assert read("report=end").report == "end"
 
 
-def test_all_problems_of_a_recipe_are_reported_at_once_each_at_its_place():
+def test_all_problems_of_a_recipe_are_reported_at_once_each_at_its_place() -> None:
     text = TEXT
     for old, new in [
         ("validation: 5000", "validaton: 5000"),
@@ -332,7 +335,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize(("old", "new", "key"), CHANGES, ids=lambda value: ascii(value)[:40])
-def test_a_malformed_recipe_is_refused_with_file_line_column_and_key(old, new, key):
+def test_a_malformed_recipe_is_refused_with_file_line_column_and_key(old: str, new: str, key: str) -> None:
     lines = problems(changed(old, new))
     assert all(LINE.fullmatch(line) and line.startswith("r.yaml:") and len(line) < 600 for line in lines)
     keys = [line.split(": ", 2)[1] for line in lines]
@@ -340,7 +343,7 @@ def test_a_malformed_recipe_is_refused_with_file_line_column_and_key(old, new, k
 
 
 @pytest.mark.parametrize("text", WHOLE, ids=lambda value: ascii(value)[:30])
-def test_what_is_no_recipe_at_all_is_refused_with_file_line_and_column(text):
+def test_what_is_no_recipe_at_all_is_refused_with_file_line_and_column(text: str) -> None:
     lines = problems(text)
     assert all(re.fullmatch(r"r\.yaml:\d+:\d+: [^\n]+", line) for line in lines)
 
@@ -393,14 +396,14 @@ def mutations_that_behave(count: int, seed: int, seconds: float | None = None) -
     return read_ones, count - read_ones
 
 
-def test_a_thousand_random_mutations_are_read_or_refused_and_nothing_else():
+def test_a_thousand_random_mutations_are_read_or_refused_and_nothing_else() -> None:
     well, ill = mutations_that_behave(1_000, seed=1)
     assert well > 100
     assert ill > 100
 
 
 @pytest.mark.slow
-def test_ten_thousand_random_mutations_are_read_or_refused_and_nothing_else():
+def test_ten_thousand_random_mutations_are_read_or_refused_and_nothing_else() -> None:
     well, ill = mutations_that_behave(10_000, seed=2, seconds=2)
     assert well > 1_000
     assert ill > 1_000
@@ -455,18 +458,18 @@ def test_ten_thousand_random_mutations_are_read_or_refused_and_nothing_else():
         ("report=end", lambda r: r.report == "end"),
     ],
 )
-def test_each_key_of_a_recipe_is_set_on_the_command_line(override, value):
+def test_each_key_of_a_recipe_is_set_on_the_command_line(override: str, value: Any) -> None:
     assert value(read(override))
     assert read(override) != read() or value(read())
 
 
-def test_a_later_override_goes_over_an_earlier_one():
+def test_a_later_override_goes_over_an_earlier_one() -> None:
     assert read("train.optimizer=adam", "train.optimizer.lr=0.1", "train.optimizer.lr=0.2").train.optimizer == (
         Component("adam", {"lr": 0.2}),
     )
 
 
-def test_an_override_may_give_what_the_file_leaves_out():
+def test_an_override_may_give_what_the_file_leaves_out() -> None:
     text = changed("  batch_size: 60\n", "")
     assert read("train.batch_size=60", text=text) == read()
 
@@ -497,7 +500,7 @@ def test_an_override_may_give_what_the_file_leaves_out():
     ],
     ids=lambda value: ascii(value)[:40],
 )  # fmt: skip
-def test_a_bad_override_is_named_with_what_is_wrong(override, line):
+def test_a_bad_override_is_named_with_what_is_wrong(override: str, line: str) -> None:
     first = problems(TEXT, override)[0]
     assert first.startswith(line)
     assert "\n" not in first
@@ -512,13 +515,13 @@ def test_a_bad_override_is_named_with_what_is_wrong(override, line):
         ("train.schedule=[cosine, constant]", "[{'name': 'cosine'}, {'name': 'constant'}]"),
     ],
 )
-def test_a_list_where_one_entry_is_taken_is_refused_in_the_words_of_recipes(override, given):
+def test_a_list_where_one_entry_is_taken_is_refused_in_the_words_of_recipes(override: str, given: str) -> None:
     key = override.partition("=")[0]
     line = f"--set {override}: {key}: a list is not taken here; write one entry, not {given}"
     assert problems(TEXT, override) == [line]
 
 
-def test_problems_of_the_file_and_of_overrides_come_together_in_order():
+def test_problems_of_the_file_and_of_overrides_come_together_in_order() -> None:
     assert problems(changed("scope: layer", "scope: both"), "seeds=0", "oops", "train.clip=0") == [
         "r.yaml:14:3: prune.scope: input should be 'layer', 'global' or 'erk', not 'both'",
         "--set seeds=0: seeds: 0 seeds; write a number from 1 to 5,000, or a list of seeds",
@@ -527,13 +530,13 @@ def test_problems_of_the_file_and_of_overrides_come_together_in_order():
     ]
 
 
-def test_a_recipe_with_very_many_problems_shows_the_first_hundred():
+def test_a_recipe_with_very_many_problems_shows_the_first_hundred() -> None:
     lines = problems(changed("seeds: 5", "seeds: [" + "x, " * 500 + "]"))
     assert len(lines) == 101
     assert lines[-1] == "r.yaml:1:1: recipe: 400 more problems; mend these first"
 
 
-def test_components_within_components_are_brought_to_their_types():
+def test_components_within_components_are_brought_to_their_types() -> None:
     recipe = read("branches.1={name: retrain, optimizer: {name: sgd, lr: 1}, schedule: {name: multi_step, at: [5it]}}")
     args = recipe.branches[1].component.args
     assert args["optimizer"] == Component("sgd", {"lr": 1.0})
@@ -550,7 +553,7 @@ def test_components_within_components_are_brought_to_their_types():
         ("branches.1={name: retrain, optimizer: {name: sgd, lr: 1e-5}, as: sgd, levels: [2]}", "report=end"),
     ],
 )
-def test_the_canonical_form_reads_back_to_the_same_recipe(overrides):
+def test_the_canonical_form_reads_back_to_the_same_recipe(overrides: list[str]) -> None:
     recipe = read(*overrides)
     canonical = recipe.canonical()
     assert restore_recipe(json.loads(json.dumps(canonical))) == recipe
@@ -559,12 +562,12 @@ def test_the_canonical_form_reads_back_to_the_same_recipe(overrides):
     assert parse_recipe(pyyaml.safe_dump(canonical), "canonical") == recipe
 
 
-def test_a_canonical_form_restores_whatever_text_it_holds():
+def test_a_canonical_form_restores_whatever_text_it_holds() -> None:
     recipe = read("question='🎲   1e-3: \"#'")
     assert restore_recipe(json.loads(json.dumps(recipe.canonical()))) == recipe
 
 
-def test_a_canonical_form_of_another_version_is_refused():
+def test_a_canonical_form_of_another_version_is_refused() -> None:
     with pytest.raises(RecipeError) as caught:
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
@@ -573,7 +576,7 @@ def test_a_canonical_form_of_another_version_is_refused():
     ]
 
 
-def test_the_json_schema_for_editors_knows_the_short_forms():
+def test_the_json_schema_for_editors_knows_the_short_forms() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
         "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
@@ -585,12 +588,12 @@ def test_the_json_schema_for_editors_knows_the_short_forms():
     json.dumps(schema)
 
 
-def test_a_recipe_cannot_be_changed_after_it_was_read():
+def test_a_recipe_cannot_be_changed_after_it_was_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         read().train.batch_size = 1
 
 
-def test_shipped_recipes_are_found_by_name_and_files_by_path(tmp_path):
+def test_shipped_recipes_are_found_by_name_and_files_by_path(tmp_path: Path) -> None:
     assert shipped()["lenet-mnist"] == find_recipe("lenet-mnist") == ROOT / "recipes" / "lenet-mnist.yaml"
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT)
@@ -598,7 +601,7 @@ def test_shipped_recipes_are_found_by_name_and_files_by_path(tmp_path):
     assert load_recipe(path, ["seeds=1"]).seeds == (0,)
 
 
-def test_a_recipe_that_cannot_be_read_is_named_with_the_way_out(tmp_path):
+def test_a_recipe_that_cannot_be_read_is_named_with_the_way_out(tmp_path: Path) -> None:
     nowhere = "neither a file nor a shipped recipe"
     cases = {
         "lenet-mnits": f"{nowhere}; did you mean 'lenet-mnist'? (lottery list recipes)",
@@ -613,7 +616,7 @@ def test_a_recipe_that_cannot_be_read_is_named_with_the_way_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
-def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name):
+def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name: str) -> None:
     assert load_recipe(name).name == name
     text = shipped()[name].read_text("utf-8")
     head = text[: text.index("name:")]
@@ -622,7 +625,7 @@ def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name):
     assert f"lottery {command} {name}" in head
 
 
-def test_the_recipe_module_needs_neither_torch_nor_numpy_nor_pandas():
+def test_the_recipe_module_needs_neither_torch_nor_numpy_nor_pandas() -> None:
     code = "import lottery.recipe.load, sys; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
     assert (out.stdout, out.returncode) == ("[]\n", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import yaml as pyyaml
@@ -16,7 +17,7 @@ LOADERS = [pyyaml.SafeLoader] + ([pyyaml.CSafeLoader] if hasattr(pyyaml, "CSafeL
 
 
 @pytest.fixture(params=LOADERS, ids=lambda loader: loader.__name__)
-def either_loader(request, monkeypatch):
+def either_loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parser with libyaml and the one without give the same answers."""
     monkeypatch.setattr(yaml, "_LOADER", request.param)
 
@@ -68,7 +69,7 @@ def problems(source: str | bytes) -> list[str]:
         ("{}", {}),
     ],
 )
-def test_a_scalar_has_the_type_of_yaml_1_2(either_loader, text, value):
+def test_a_scalar_has_the_type_of_yaml_1_2(either_loader: None, text: str, value: Any) -> None:
     found = yaml.parse(text, "f.yaml").value
     assert found == value
     assert type(found) is type(value)
@@ -115,7 +116,7 @@ def test_a_scalar_has_the_type_of_yaml_1_2(either_loader, text, value):
     ],
     ids=lambda value: ascii(value)[:30],
 )
-def test_what_is_refused_is_named_with_its_place(either_loader, source, line):
+def test_what_is_refused_is_named_with_its_place(either_loader: None, source: str, line: str) -> None:
     assert problems(source) == [line]
 
 
@@ -135,25 +136,27 @@ def test_what_is_refused_is_named_with_its_place(either_loader, source, line):
         ("%YAML 9.9\n---\na: 1", "f.yaml:1:"),
     ],
 )
-def test_broken_yaml_is_refused_in_one_line_with_its_place(either_loader, source, place):
+def test_broken_yaml_is_refused_in_one_line_with_its_place(either_loader: None, source: str, place: str) -> None:
     (line,) = problems(source)
     assert line.startswith(place)
     assert re.fullmatch(r"f\.yaml:\d+:\d+: [^:]+: .+", line)
 
 
-def test_the_deepest_nesting_is_refused_alike_by_parsers_with_and_without_a_limit_of_their_own(either_loader):
+def test_the_deepest_nesting_is_refused_alike_by_parsers_with_and_without_a_limit_of_their_own(
+    either_loader: None,
+) -> None:
     (line,) = problems("[" * 500_000)  # a parser that reads ahead may stop further on than the 21st level
     assert re.fullmatch(r"f\.yaml:1:\d+: [0.a-z]+: nested deeper than 20 levels; is this a recipe\?", line)
 
 
-def test_a_billion_laughs_is_refused_at_once():
+def test_a_billion_laughs_is_refused_at_once() -> None:
     laughs = 'a: &a ["lol", "lol"]\n' + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghij"))
     lines = problems(laughs)
     assert lines[0] == "f.yaml:1:4: a: the anchor &a is not read; remove it"
     assert len(lines) == 10 + 18
 
 
-def test_all_that_can_be_read_past_is_reported_at_once():
+def test_all_that_can_be_read_past_is_reported_at_once() -> None:
     assert problems("a: &x 1\nb: *x\nb: !t 2\n3: .nan") == [
         "f.yaml:1:4: a: the anchor &x is not read; remove it",
         "f.yaml:2:4: b: the alias *x is not read; write the value out",
@@ -164,7 +167,7 @@ def test_all_that_can_be_read_past_is_reported_at_once():
     ]
 
 
-def test_every_value_has_the_place_of_itself_and_of_its_key(either_loader):
+def test_every_value_has_the_place_of_itself_and_of_its_key(either_loader: None) -> None:
     document = yaml.parse("\ufeff# é\r\na:\r\n  - x\r\n  - {é: 1, c: [2]}\r\n", "f.yaml")
     assert document.value == {"a": ["x", {"é": 1, "c": [2]}]}
     assert document.places == {
@@ -178,7 +181,7 @@ def test_every_value_has_the_place_of_itself_and_of_its_key(either_loader):
     }
 
 
-def test_a_value_of_the_command_line_is_read_by_the_same_rules():
+def test_a_value_of_the_command_line_is_read_by_the_same_rules() -> None:
     assert yaml.parse_value("1e-3", "--set a=1e-3").value == 0.001
     assert yaml.parse_value("no", "--set a=no").value == "no"
     assert yaml.parse_value("", "--set a=").value is None
@@ -188,7 +191,7 @@ def test_a_value_of_the_command_line_is_read_by_the_same_rules():
     assert caught.value.problems == ["--set a=*x: a: the alias *x is not read; write the value out"]
 
 
-def test_a_path_is_written_so_that_a_terminal_can_show_it():
+def test_a_path_is_written_so_that_a_terminal_can_show_it() -> None:
     assert yaml.dotted(()) == "recipe"
     assert yaml.dotted(("train", "optimizer", 0, "lr")) == "train.optimizer.0.lr"
     assert yaml.dotted(("a\nb\x1b", "")) == r"'a\nb\x1b'.''"

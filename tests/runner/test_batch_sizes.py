@@ -108,7 +108,7 @@ def test_maps_of_one_position_are_no_batch_of_one_example(tmp_path: Path, monkey
         grown = {f"{part}_x": getattr(splits, f"{part}_x").repeat(1, 1, 2, 2) for part in ("train", "test")}
         return type(splits)(**{**splits.__dict__, **grown})
 
-    monkeypatch.setitem(registry.datasets._entries, "digits", type(digits)("digits", large, "-", 1, {}))
+    monkeypatch.setitem(registry.datasets._entries, "digits", type(digits)("digits", large, "-", 1, digits.traits))
     vgg = "model={name: vgg11, width: 2}"
     said = "the last of the batches of 50 would be one of 151 examples alone, which norm7 (BatchNorm2d)"
     message = refused(tmp_path, vgg, "data.limit=151")

@@ -14,7 +14,8 @@ from lottery.errors import UsageError
 from lottery.files.tensors import decode
 from lottery.plan.keys import digest
 from lottery.pruning.mask import Mask
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.planning import plan_from_store
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
@@ -93,6 +94,7 @@ def test_a_transplanted_mask_is_the_other_seeds_and_the_weights_are_ones_own(fin
 def test_other_data_trains_and_tests_on_the_other_data(finished: Any) -> None:
     context, found = finished
     record = of(found, "other_data")
+    assert record.job.branch is not None
     other = record.job.branch.component.args["dataset"]
     assert context.plan.others == {digest(registry.datasets.identity(other)): fingerprint(context.splits_of(other))}
     training = training_of(context, record.job)

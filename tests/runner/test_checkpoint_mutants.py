@@ -94,6 +94,7 @@ def test_without_a_part_of_the_state_the_bytes_differ(
 def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lottery.results.artifacts import read_state
     from lottery.runner import stored_level
 
     def run(store: Path) -> dict[str, bytes]:
@@ -103,14 +104,13 @@ def test_a_ticket_rewound_without_its_buffers_or_optimizer_differs(
         return {name: data for name, data in contents(store).items() if "metrics" in name}
 
     right = run(tmp_path / "right")
-    read = stored_level.read_state
 
     def no_buffers(store: Store, key: str) -> Any:
-        tensors, values = read(store, key)
+        tensors, values = read_state(store, key)
         return {n: torch.zeros_like(t) if "running" in n else t for n, t in tensors.items()}, values
 
     def no_moments(store: Store, key: str) -> Any:
-        tensors, values = read(store, key)
+        tensors, values = read_state(store, key)
         return {n: torch.zeros_like(t) if "exp_avg" in n else t for n, t in tensors.items()}, values
 
     for name, mutant in (("buffers", no_buffers), ("moments", no_moments)):

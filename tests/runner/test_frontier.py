@@ -14,7 +14,8 @@ import pytest
 import lottery
 from lottery.cli.main import main
 from lottery.plan.jobs import Plan
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.study import study
 from lottery.runner.execute import execute
 from lottery.runner.run import Outcome, Request

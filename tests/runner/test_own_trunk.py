@@ -20,7 +20,8 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.pruning.scoring import Weights
 from lottery.pruning.start import Start
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe
 from lottery.results.artifacts import unpack
 from lottery.results.record import Record, records
 from lottery.results.study import study as study_of
@@ -83,7 +84,8 @@ def pruned_by_hand(scores: Mapping[str, Tensor], alive: Mapping[str, Tensor]) ->
     for name, rate in RATES.items():
         values, bits = scores[name].flatten().numpy().copy(), alive[name].flatten().numpy().copy()
         count = int(np.ceil(bits.sum() * float(rate) - 0.5))
-        order = sorted(np.flatnonzero(bits), key=lambda place, values=values: values[place])
+        alive_places = np.flatnonzero(bits)
+        order = alive_places[np.argsort(values[alive_places], kind="stable")]
         bits[order[:count]] = False
         kept[name] = torch.from_numpy(bits).view(alive[name].shape)
     return kept

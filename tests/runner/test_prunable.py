@@ -221,7 +221,7 @@ def test_the_form_of_torch_prune_computes_what_the_ticket_does_or_is_refused(fin
     state, model, mask = load_tensors(content), MODELS[name](), read_mask(finished.context.store, job.key)
     for key in [key.removesuffix("_orig") for key in state if key.endswith("_orig")]:
         path, _, attribute = key.rpartition(".")
-        torch_prune.identity(model.get_submodule(path), attribute)  # type: ignore[no-untyped-call]
+        torch_prune.identity(model.get_submodule(path), attribute)
     model.load_state_dict(state, strict=True)
     x, expected = reference(finished, job)
     assert torch.allclose(model.eval()(x), expected, atol=1e-6)
@@ -273,7 +273,7 @@ def test_each_criterion_scores_parts_and_shared_weights(criterion: str, name: st
         model = done.network(dict(StoredLevel(done.context, done.tickets()[0]).rewound.weights))
         data, total = done.context.data(0), 0
         for x, y in data.evaluation("train"):
-            (nn.functional.cross_entropy(model(x), y) * len(x)).backward()  # type: ignore[no-untyped-call]
+            (nn.functional.cross_entropy(model(x), y) * len(x)).backward()
             total += len(x)
         parameters = dict(model.named_parameters(remove_duplicate=False))
         for weight, place in Layout.of(model).weights.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import lottery
 from lottery.data.loader import Data
@@ -171,6 +172,7 @@ def test_kept_weights_and_bits_are_those_that_the_accuracy_was_measured_with(fin
             load_weights(network, read_trained(store, job.key, mask, reading))
             network.eval()
             with torch.no_grad():
+                assert isinstance(splits.test_x, Tensor)
                 x = (splits.test_x.float() / 255 - splits.mean[0]) / splits.std[0]
                 recognized = network(x).argmax(1) == splits.test_y
             assert torch.equal(recognized, bits[reading]), (job.label, reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -193,11 +194,14 @@ def test_the_whole_gradient_is_the_mean_over_all_examples_and_leaves_running_sta
     model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
     x, y = torch.randn(30, 5, dtype=torch.float64), torch.randn(30, 2, dtype=torch.float64)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    parts = lambda: zip(x.split(10), y.split(10), strict=True)  # noqa: E731
+
+    def parts() -> Iterator[Any]:
+        return zip(x.split(10), y.split(10), strict=True)
+
     objective = Objective(model, nn.MSELoss(), parts, steps_per_epoch=3)
     loss = objective.whole()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    expected = sum(nn.functional.mse_loss(model(a), b) for a, b in parts()) / 3
+    expected = torch.stack([nn.functional.mse_loss(model(a), b) for a, b in parts()]).sum() / 3
     torch.testing.assert_close(loss, expected.detach())
     grads = torch.autograd.grad(expected, list(model.parameters()))
     for p, g in zip(model.parameters(), grads, strict=True):
@@ -210,7 +214,8 @@ def test_gd_takes_the_whole_training_set_at_each_step(tmp_path: Path) -> None:
     training = training_of(context, job)
     before = [p.detach().clone() for p in training.model.parameters()]
     assert training.timeline.batch_size == context.data(0).train_size == 1437 - 200
-    next(steps := training.steps())
+    steps: Any = training.steps()
+    next(steps)
     steps.close()
     reference = context.networks.network(0)
     x, y = (torch.cat(parts) for parts in zip(*context.data(0).evaluation("train"), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _cases() -> list[Any]:
     """The recipes; those of papers, on the same data and models, are left to the slow tests."""
     papers = {name for name, path in shipped().items() if path.parent.name == "papers"}
-    return [pytest.param(name, marks=pytest.mark.slow if name in papers else ()) for name in sorted(shipped())]
+    mnist = {name for name, path in shipped().items() if re.search(r"^data: .*name: mnist\b", path.read_text(), re.M)}
+    marks = [(pytest.mark.slow, papers), (pytest.mark.data, mnist)]
+    return [pytest.param(n, marks=[mark for mark, names in marks if n in names]) for n in sorted(shipped())]
 
 
 @pytest.mark.parametrize("name", _cases())
-def test_a_shipped_recipe_trains(name: str, tmp_path: Path, images: Path, request: pytest.FixtureRequest) -> None:
+def test_a_shipped_recipe_trains(
+    name: str, tmp_path: Path, images: Path, real_data: Path, request: pytest.FixtureRequest
+) -> None:
     recipe = lottery.load_recipe(name)
     overrides, data = list(SHORT), tmp_path
     if recipe.data.name == "cifar10":
@@ -50,7 +55,8 @@ def test_a_shipped_recipe_trains(name: str, tmp_path: Path, images: Path, reques
         overrides += ["data.name=image_folder", "data.folder=cifar10-images", "data.limit=40"]
         overrides += ["data.validation=20"] if recipe.data.validation else []
     elif recipe.data.name == "mnist":
-        data = request.getfixturevalue("real_data")
+        assert request.node.get_closest_marker("data")
+        data = real_data
         overrides += ["data.validation=200", "data.limit=300"]
     if any(rewind.to.value for rewind in recipe.rewind):
         overrides += ["rewind=[init, 1it]", "train.schedule=constant"]

@@ -17,8 +17,8 @@ from lottery.data.loader import Data
 from lottery.errors import RecipeError
 from lottery.formats.render import render
 from lottery.plan.jobs import Plan, plan
-from lottery.recipe.load import Recipe, parse_recipe
-from lottery.recipe.schema import TuneSpec
+from lottery.recipe.load import parse_recipe
+from lottery.recipe.schema import Recipe, TuneSpec
 from lottery.recipe.tuning import choose, learning_rates
 from lottery.results.record import Record, records
 from lottery.runner.execute import execute
@@ -90,7 +90,7 @@ def measures(accuracy: float, loss: float) -> dict[str, float]:
 
 
 def test_the_best_mean_accuracy_is_chosen_then_the_lower_loss_then_the_smaller_rate() -> None:
-    trials = [
+    trials: list[tuple[float, list[dict[str, float] | None]]] = [
         (0.1, [measures(0.9, 0.5), measures(0.7, 0.5)]),
         (0.01, [measures(0.8, 0.4), measures(0.8, 0.4)]),
         (0.001, [measures(0.8, 0.4), measures(0.8, 0.4)]),

@@ -44,7 +44,8 @@ def studies(
 def early(draws: np.random.Generator, n: int, ratio: float) -> list[tuple[float, float, bool, bool]]:
     """Early-stop steps of ticket and dense network by seed, cut off at 150, and whether they were."""
     steps = np.exp(draws.normal(4.3, 0.4, (n, 2))) * (ratio, 1.0)
-    return [(*map(float, np.minimum(pair, 150)), *map(bool, pair >= 150)) for pair in steps]
+    cut = np.minimum(steps, 150)
+    return [(float(a), float(b), bool(a >= 150), bool(b >= 150)) for a, b in cut]
 
 
 def matching(decision: Decision) -> bool:

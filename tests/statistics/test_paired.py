@@ -240,7 +240,7 @@ def test_the_test_of_censored_steps_holds_its_level(n: int) -> None:
         steps = np.exp(4.3 + common[:, None] + draws.normal(0, 0.6, (n, 2)))
         cut = steps >= 100
         steps = np.minimum(steps, 100)
-        p_values.append(paired.earlier(steps[:, 0], steps[:, 1], cut[:, 0], cut[:, 1]))
+        p_values.append(paired.earlier(*steps.T.tolist(), *cut.T.tolist()))
     for alpha in (0.0625, 0.125, 0.25):
         allowed = alpha + 3 * math.sqrt(alpha * (1 - alpha) / 2000)
         assert np.mean(np.array(p_values) <= alpha) <= allowed

@@ -23,8 +23,8 @@ import torch
 from lottery.errors import DamagedFile, LotteryError, MachineError, Nondeterminism, UsageError
 from lottery.files.tensors import encode
 from lottery.store.maintenance import collect, find_garbage, summarize
-from lottery.store.manifest import seal
-from lottery.store.store import Manifest, Store
+from lottery.store.manifest import Manifest, seal
+from lottery.store.store import Store
 from tests.support.faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62

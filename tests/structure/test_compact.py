@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_running_statistics_of_a_training_under_the_mask_are_kept() -> None:
     with masked(model.train(), mask, optimizer):
         for _ in range(3):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs(shape)), torch.arange(6) % 5).backward()  # type: ignore[no-untyped-call]
+            nn.functional.cross_entropy(model(inputs(shape)), torch.arange(6) % 5).backward()
             optimizer.step()
     found = compact(model, mask, shape)
     check_outputs(model.eval(), mask, shape, found)
@@ -154,7 +155,7 @@ def test_the_model_that_is_given_stays_as_it_was() -> None:
 def test_of_a_perceptron_just_the_units_between_input_and_output_remain(seed: int) -> None:
     model, _, shape = network("lenet", seed)
     mask = random_mask(model, 0.03 * (seed + 1), seed)
-    one, two, three = (mask[name].numpy() for name in mask)
+    one, two, three = list[Any](mask[name].numpy() for name in mask)
     receives_1 = one.any(1)
     receives_2 = (two & receives_1).any(1)
     reaches_2 = three.any(0)
@@ -173,7 +174,8 @@ def working(model: nn.Module, mask: Mask, shape: tuple[int, ...]) -> dict[str, l
                 model.set_submodule(path, nn.Identity())
         for name, parameter in model.named_parameters():
             draws = torch.Generator().manual_seed(len(name))
-            parameter.copy_(torch.rand(parameter.shape, generator=draws) + 0.5 if name in mask else 0)
+            values = torch.rand(parameter.shape, generator=draws) + 0.5
+            parameter.copy_(values if name in mask else torch.zeros_like(values))
         zeroed(model, mask)
         x = torch.ones(1, *shape, dtype=torch.float64)
         plain, found = model(x), dict[str, list[bool]]()
@@ -327,7 +329,7 @@ def test_where_units_are_normalized_together_dead_ones_stay_and_are_told() -> No
 
 
 def test_a_weight_that_two_layers_share_is_pruned_in_both() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    model: Any = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).double()
     model[2].weight = model[0].weight
     bits = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable(model).items()}
     assert list(bits) == ["0.weight", "4.weight"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def test_in_a_convolutional_network_the_paths_are_those_of_a_search(seed: int) -
     check(network, mask, (1, 4, 4), edges, inputs=16, outputs=2)
 
 
-SMALL = {
+SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "lenet": ((6,), {"widths": (7, 5)}),
     "mlp": ((6,), {"widths": (7, 7, 7), "residual": True}),
     "deep_linear": ((6,), {"width": 6, "depth": 4}),
@@ -216,7 +217,7 @@ def test_a_normalization_does_not_make_a_path(norm: str) -> None:
     assert {name: count for name, count in lost.items() if count} == {second: 4 * 9}
 
 
-def residual(shortcut: str, **pruned: object) -> tuple[nn.Module, Mask]:
+def residual(shortcut: str, **pruned: Any) -> tuple[nn.Module, Mask]:
     network = registry.models["resnet20"].make((1, 8, 8), 3, width=2, shortcut=shortcut)
     alive = {name: torch.ones(w.shape, dtype=torch.bool) for name, w in prunable(network).items()}
     for name, rows in pruned.items():

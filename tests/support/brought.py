@@ -24,12 +24,12 @@ def _rows(x: Tensor) -> Tensor:
 class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase], **how: Any):
         super().__init__()
-        self.rnn = kind(FEATURES, 6, batch_first=True, **how)  # type: ignore[arg-type,misc]
+        self.rnn = kind(FEATURES, 6, batch_first=True, **how)  # type: ignore[arg-type]
         self.output = nn.LazyLinear(CLASSES)
         self(torch.zeros(1, *SHAPE))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.rnn(_rows(x))[0][:, -1])  # type: ignore[no-any-return]
+        return self.output(self.rnn(_rows(x))[0][:, -1])
 
 
 class Cells(nn.Module):

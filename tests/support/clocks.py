@@ -22,11 +22,6 @@ class Clock:
         self.ahead += seconds
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
 def until(happened: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
     """Wait for what another process does, however long that takes; an error where the process ends before."""
     while not happened():

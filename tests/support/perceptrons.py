@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from lottery import registry
 from lottery.catalogue.models._perceptron import Perceptron
-from lottery.engines.compiled.background import BackgroundEngine
-from lottery.engines.compiled.sparse import SparseEngine
 from lottery.pruning.mask import Mask
-from lottery.training.engine import DenseEngine, Engine, OneDnnEngine
 from lottery.training.objective import Objective
 
 OPTIMIZERS = {
@@ -72,22 +66,3 @@ def values(trained: Trained) -> list[Tensor]:
     model, optimizer, _ = trained
     kept = [value for p in model.parameters() for _, value in sorted(optimizer.state.get(p, {}).items())]
     return [value.detach().double() for value in (*model.parameters(), *kept)]
-
-
-@pytest.fixture
-def step_seconds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What a step of each engine takes by `time.perf_counter`, by name; nothing else takes any time."""
-    seconds, now = dict[str, float](), 0.0
-
-    def timed(step: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def timed_step(self: Engine, x: Tensor, y: Tensor) -> Tensor:
-            nonlocal now
-            now += seconds[self.name]
-            return step(self, x, y)
-
-        return timed_step
-
-    for engine in (DenseEngine, OneDnnEngine, SparseEngine, BackgroundEngine):
-        monkeypatch.setattr(engine, "step", timed(engine.step))
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    return seconds

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lottery import registry
+from lottery.plugins.load import GROUP
 
 HEAD = "from lottery.registry import (activations, branches, criteria, datasets, inits, models, normalizations,\n"
 HEAD += "                              optimizers, schedules)\n"
@@ -26,7 +27,7 @@ class Plugs:
         for name, catalogue in registry.catalogues.items():
             monkeypatch.setattr(catalogue, "_entries", dict(self._shipped[name]))
         monkeypatch.setattr(registry, "_failures", {})
-        monkeypatch.setattr(registry, "_seen", {registry.GROUP})
+        monkeypatch.setattr(registry, "_seen", {GROUP})
         monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two edits within a second are one to Python's cache
         monkeypatch.syspath_prepend(str(folder))
         monkeypatch.chdir(folder)

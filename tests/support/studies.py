@@ -18,7 +18,7 @@ from lottery.recipe.readings import CHOSEN
 from lottery.results.record import Record
 from lottery.results.resolution import CORRECT
 from lottery.results.study import Study
-from lottery.store.manifest import FileRecord, Manifest
+from lottery.store.manifest import FileRecord, Manifest, Status
 from lottery.store.store import Store
 from tests.support.micro import micro_text
 
@@ -64,7 +64,7 @@ def record(
             metrics[reading] = {**common, "step": step, "test_accuracy": accuracy, "censored": censored}
         last = accuracy if step == 100 else end
         metrics["end"] = {**metrics["curve"][-1], "test_loss": 0.3, "test_accuracy": last}
-    status = "done" if diverged is None else "diverged"
+    status: Status = "done" if diverged is None else "diverged"
     manifest = Manifest(1, job.key, job.kind, status, job.parent, job.label, {}, 1.0, environment, "2026-01-01")
     return Record(job, manifest, metrics)
 

@@ -589,7 +589,7 @@ def test_a_step_of_epochs_that_does_not_fit_the_length_is_found_without_data(
 def test_start_weights_of_another_machine_may_differ_by_its_rounding(
     init: str, of_a_kind: OfAKind, tmp_path: Path
 ) -> None:
-    study, tickets = of_a_kind(next(kind for kind in KINDS if init in str(KINDS[kind].values())))
+    study, tickets = of_a_kind(next(kind for kind in KINDS if init in str(KINDS[kind])))
     file = apart(ticketfile.written(tickets[0]))
     name = "start/fc1.weight" if init == "lsuv" else "start/fc1.parametrizations.weight.original"
     file.tensors[name] *= 1 + 1e-6

@@ -73,7 +73,7 @@ def test_the_form_of_torch_prune_computes_the_same(norm: str) -> None:
     model = network(norm)
     mask = random_mask(model)
     held = prune_form(model, mask, SHAPE)
-    assert prune.is_pruned(held) and not prune.is_pruned(model)  # type: ignore[no-untyped-call]
+    assert prune.is_pruned(held) and not prune.is_pruned(model)
     expected = by_hand(norm, mask)
     for mode in (False, True):
         assert torch.equal(held.train(mode)(inputs()), expected.train(mode)(inputs()))
@@ -86,8 +86,8 @@ def test_removed_from_torch_prune_the_plain_form_is_left(norm: str) -> None:
     held, expected = prune_form(model, mask, SHAPE), plain_state(model, mask)
     for name in mask:
         path, _, parameter = name.rpartition(".")
-        prune.remove(held.get_submodule(path), parameter)  # type: ignore[no-untyped-call]
-    assert not prune.is_pruned(held)  # type: ignore[no-untyped-call]
+        prune.remove(held.get_submodule(path), parameter)
+    assert not prune.is_pruned(held)
     state = held.state_dict()
     assert set(state) == set(expected) and all(torch.equal(value, expected[name]) for name, value in state.items())
 
@@ -103,7 +103,7 @@ def test_trained_by_others_the_form_of_torch_prune_keeps_to_the_mask() -> None:
         for network_, steps in ((held, optimizer), (ours, own)):
             for _ in range(3):
                 steps.zero_grad()
-                nn.functional.cross_entropy(network_(inputs()), torch.arange(6) % 3).backward()  # type: ignore[no-untyped-call]
+                nn.functional.cross_entropy(network_(inputs()), torch.arange(6) % 3).backward()
                 steps.step()
     assert torch.allclose(held(inputs()), ours(inputs()), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(held(inputs()), model(inputs()), rtol=1e-2)
@@ -115,7 +115,7 @@ def test_the_state_of_torch_prune_loads_into_a_model_that_torch_prepared() -> No
     held = prune_form(model, mask, SHAPE)
     fresh = network("batch", seed=1)
     for name in mask:
-        prune.identity(fresh.get_submodule(name.removesuffix(".weight")), "weight")  # type: ignore[no-untyped-call]
+        prune.identity(fresh.get_submodule(name.removesuffix(".weight")), "weight")
     fresh.load_state_dict(held.state_dict(), strict=True)
     assert torch.equal(fresh.eval()(inputs()), held.eval()(inputs()))
 

@@ -21,8 +21,9 @@ from lottery.errors import RecipeError, UsageError
 from lottery.formats.render import render
 from lottery.plan.jobs import plan
 from lottery.plan.keys import training_identity
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
+from lottery.recipe.schema import Recipe
 from lottery.report.content import collect
 from lottery.results.record import records
 from lottery.results.study import Study
@@ -146,7 +147,7 @@ def test_they_are_measured_at_the_steps_of_accuracy_on_both_sets(finished: RunCo
     model = finished.networks.blank()
     model.load_state_dict(dict(StoredLevel(finished, job).trained))
     for part in ("validation", "test"):
-        batches = list(finished.data(job.seed).evaluation(part))  # type: ignore[arg-type]
+        batches = list(finished.data(job.seed).evaluation(part))
         y = torch.cat([y for _, y in batches])
         with torch.no_grad():
             scores = torch.cat([model.eval()(x) for x, _ in batches])

@@ -20,15 +20,16 @@ from lottery.plan.jobs import Job, plan
 from lottery.plan.keys import branch_identity, keeps_statistics
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Weights
-from lottery.recipe.load import Recipe, parse_recipe
+from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
+from lottery.recipe.schema import Recipe
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare
 from lottery.runner.run import Request, work
 from lottery.training import running_statistics as recalibration
-from lottery.training.objective import Batch
+from lottery.training.objective import Batch, without_a_last_one_alone
 from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics
 from lottery.training.trainer import Diverged, Training
 from lottery.values import Component
@@ -89,6 +90,12 @@ def parts(sizes: list[int]) -> list[Batch]:
     return list(zip(x.split(sizes), y.split(sizes), strict=True))
 
 
+def effective_weight(model: nn.Module, path: str) -> Tensor:
+    layer: Any = model.get_submodule(path)
+    weight: Tensor = layer.weight
+    return weight.detach().clone()
+
+
 def state(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -98,7 +105,8 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_statistics_are_torchs_cumulative_average_to_the_bit_whatever_they_were() -> None:
-    model, other = convolutional(), convolutional()
+    model: Any = convolutional()
+    other = convolutional()
     model[1].running_var.fill_(torch.nan)
     model[1].num_batches_tracked.fill_(77)
     for _ in range(2):  # the second time from the statistics of the first
@@ -117,10 +125,10 @@ def test_a_last_batch_of_one_example_joins_the_one_before() -> None:
 
 def test_all_but_the_normalizations_evaluates_and_no_global_generator_is_drawn_from() -> None:
     """Dropout, drawn masks and power iterations would each change the statistics, or draw."""
-    model = convolutional(nn.Dropout(0.5), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)))
+    model: Any = convolutional(nn.Dropout(0.5), nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)))
     learn_masks(model[:1], lambda name, weight: Bernoulli(torch.full(weight.shape, 0.4)))
     model[2].eval()
-    plain = convolutional(nn.Identity(), nn.Conv2d(4, 4, 1))
+    plain: Any = convolutional(nn.Identity(), nn.Conv2d(4, 4, 1))
     for layer, other in ((0, 0), (4, 4), (5, 5)):
         model.eval()
         with torch.no_grad():
@@ -227,7 +235,7 @@ def test_controls_with_untrained_weights_and_no_others_have_the_trait() -> None:
     level = TrainedLevel(other=FakeLevel(seed=1))
     given = {"retrain": {"optimizer": "sgd"}, "other_data": {"dataset": "digits"}}
     for entry in registry.branches:
-        args = {key: Component(value) for key, value in given.get(entry.name, {}).items()}
+        args: dict[str, Any] = {key: Component(value) for key, value in given.get(entry.name, {}).items()}
         start = branch(entry.name, level, **args)
         assert entry.traits.mask_alone == (start.spec.untrained or start.mold is not None), entry.name
 
@@ -239,7 +247,8 @@ def test_the_key_of_a_mask_alone_changes_where_there_are_statistics_and_nowhere_
     assert branch_identity(Component("reinit"), study(), {}, None) == {"name": "reinit", "version": 1}
     for norm in ("none", "layer", "group", "instance", "spectral", "weight"):
         assert not any("statistics" in str(job.identity) for job in plan(study(f"model.norm={norm}", MASKS), "0" * 64))
-    marked = [job.branch.label for job in plan(study(), "0" * 64) if job.identity.get("branch", {}).get("statistics")]
+    masks = [job for job in plan(study(), "0" * 64) if job.identity.get("branch", {}).get("statistics")]
+    marked = [job.branch.label for job in masks if job.branch is not None]
     assert marked == ["supermask", "signs", "edge_popup", "learned_supermask"]
 
 
@@ -261,7 +270,7 @@ def by_hand(context: RunContext, weights: dict[str, Tensor]) -> dict[str, float]
     update_bn(list(zip(x.split(50), y.split(50), strict=True)), model)
     found: dict[str, float] = {}
     for part in ("validation", "test"):
-        x, y = (torch.cat(values) for values in zip(*context.data(0).evaluation(part), strict=True))  # type: ignore[arg-type]
+        x, y = (torch.cat(values) for values in zip(*context.data(0).evaluation(part), strict=True))
         found[f"{part}_loss"], found[f"{part}_accuracy"] = evaluated(model, x, y)
     return found
 
@@ -321,7 +330,7 @@ def effective(training: Training) -> dict[str, Tensor]:
         if not parametrized:
             plain[name] = value.clone()
         elif rest == "original":
-            plain[f"{path}.weight"] = training.model.get_submodule(path).weight.detach().clone()  # type: ignore[union-attr]
+            plain[f"{path}.weight"] = effective_weight(training.model, path)
     training.model.train()
     return plain
 
@@ -377,7 +386,7 @@ def test_steps_of_one_example_are_recalibrated_in_pairs(tmp_path: Path, monkeypa
     overrides = ("model={name: conv2, width: 4, hidden: 8, norm: batch}", "train.batch_size=1", "data.limit=5")
     context = context_of(tmp_path, *overrides, "branches=[supermask]")
     sizes: list[list[int]] = []
-    original = recalibration.without_a_last_one_alone
+    original = without_a_last_one_alone
 
     def joined(batches: Iterator[Batch]) -> Iterator[Batch]:
         sizes.append([])

@@ -279,8 +279,8 @@ def test_a_file_that_does_not_say_how_many_test_examples_there_are_is_damaged() 
     planned, found = study((0.0, 0.0))
     record = next(iter(found.values()))
     for data in (b"", encode({}, {"examples": "none"}), encode({}), encode({}, {"examples": "0"})):
-        store = Recorded(planned)
-        store.read = lambda key, name, data=data: data  # type: ignore[method-assign]
+        store: Any = Recorded(planned)
+        store.read = lambda key, name, data=data: data
         with pytest.raises(DamagedFile, match="test examples"):
             resolution.floor_of(saying({"": record}).values(), store)
     assert resolution.floor_of([record], Recorded(planned)) == 0.0
