@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.files.read import file_sha256, parse_json, read_bytes, size_of
+from lottery.files.read import file_sha256, parse_json, read_bytes
 from lottery.files.write import NAME
 
 SCHEMA = 1
@@ -128,31 +128,19 @@ def file_records(files: Any, place: str) -> dict[str, FileRecord]:
     return found
 
 
-def complete(folder: Path, key: str) -> Manifest:
-    """The manifest of a job whose files are all there with their sizes. Raises DamagedFile, UsageError."""
-    if folder.is_symlink():
-        raise DamagedFile(f"{folder}: is a link")
-    manifest = Manifest.read(str(folder), key)
-    for name, record in manifest.files.items():
-        size = size_of(folder / name)
-        if size != record.size:
-            raise DamagedFile(f"{folder / name}: has {size:,} bytes, {record.size:,} were committed")
-    return manifest
-
-
-def verified(folder: Path, name: str, record: FileRecord) -> bytes:
+def verified(folder: Path | str, name: str, record: FileRecord) -> bytes:
     """The bytes of a committed file. Raises DamagedFile where they are not those that were committed."""
-    data = read_bytes(folder / name, size=record.size)
+    data = read_bytes(f"{folder}/{name}", size=record.size)
     if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise DamagedFile(f"{folder / name}: its bytes are not those that were committed")
+        raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
     return data
 
 
-def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
+def verify(folder: str, files: Mapping[str, FileRecord]) -> None:
     """Compare every file's hash, whatever its size. Raises DamagedFile."""
     for name, record in files.items():
-        if file_sha256(folder / name, size=record.size) != record.sha256:
-            raise DamagedFile(f"{folder / name}: its bytes are not those that were committed")
+        if file_sha256(f"{folder}/{name}", size=record.size) != record.sha256:
+            raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
 
 
 def check_key(key: str) -> str:

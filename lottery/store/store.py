@@ -27,6 +27,7 @@ from lottery.errors import DamagedFile, LotteryError, MachineError, Nondetermini
 from lottery.files import write
 from lottery.files.read import identity, names_in, parse_json, read_bytes, read_start
 from lottery.store.checkpoints import Checkpoints
+from lottery.store.finished import Finished
 from lottery.store.leases import Leases
 from lottery.store.manifest import (
     KEY,
@@ -36,7 +37,6 @@ from lottery.store.manifest import (
     Manifest,
     Status,
     check_key,
-    complete,
     verified,
     verify,
 )
@@ -60,6 +60,7 @@ class Store:
         self.root = Path(root).absolute()
         self.leases = Leases(self.root / "leases")
         self.checkpoints = Checkpoints(self.root / "partial", self._quarantine)
+        self._finished = Finished()
         self._started = time.time_ns()
 
     # Finished jobs
@@ -69,14 +70,14 @@ class Store:
 
         A damaged job is put into quarantine, and None is returned: it is missing and will be run again.
         """
-        folder = self.folder(key)
+        folder = self._folder(key)
         found = identity(folder)
         if found is None:
             return None
         try:
-            return complete(folder, key)
+            return self._finished.manifest(folder, key)
         except DamagedFile as damage:
-            self._quarantine(folder, key, str(damage), found)
+            self._quarantine(Path(folder), key, str(damage), found)
             return None
 
     def state(self, key: str) -> str:
@@ -158,16 +159,16 @@ class Store:
 
     def read(self, key: str, name: str) -> bytes:
         """A file of a finished job, its hash verified. Raises DamagedFile, the whole job put aside."""
-        folder = self.folder(key)
+        folder = self._folder(key)
         found = identity(folder)
         if found is None:
             raise DamagedFile(f"{folder}: is not there; the next {_AGAIN}")
         try:
-            manifest = complete(folder, key)
+            manifest = self._finished.manifest(folder, key)
             if name in manifest.files:
                 return verified(folder, name, manifest.files[name])
         except DamagedFile as damage:
-            self._quarantine(folder, key, str(damage), found)
+            self._quarantine(Path(folder), key, str(damage), found)
             raise DamagedFile(f"{damage}; the next {_AGAIN}") from damage
         raise LotteryError(f"{folder}: the job has no file {name!r}; it has {', '.join(manifest.files)}")
 
@@ -206,14 +207,14 @@ class Store:
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
         """Compare every file of every job with its hash: (key, problem or None). Damaged jobs are put aside."""
-        for place, key in self._folders():
-            folder, problem = Path(place), None
+        for folder, key in self._folders():
+            problem = None
             found = identity(folder)
             try:
-                verify(folder, complete(folder, key).files)
+                verify(folder, Finished().manifest(folder, key).files)  # read anew, whatever was read before
             except DamagedFile as damage:
                 problem = str(damage)
-                self._quarantine(folder, key, problem, found)
+                self._quarantine(Path(folder), key, problem, found)
             yield key, problem
 
     def resolve(self, prefix: str) -> str:
@@ -306,7 +307,10 @@ class Store:
 
     def folder(self, key: str) -> Path:
         """Where a job's files are once it is finished."""
-        return self.root / "jobs" / check_key(key)[:2] / key
+        return Path(self._folder(key))
+
+    def _folder(self, key: str) -> str:
+        return f"{self.root}/jobs/{check_key(key)[:2]}/{key}"
 
     def _failure(self, key: str) -> Path:
         return self.root / "failures" / f"{check_key(key)}.json"
