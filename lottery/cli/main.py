@@ -38,6 +38,7 @@ from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
+from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
 from lottery.recipe.readings import READINGS
 
 if TYPE_CHECKING:
@@ -204,8 +205,8 @@ def show(
     manifest = kept.find(full)
     if manifest is None:
         raise UsageError(f"{full}: this job was damaged and has been put aside; run its recipe again")
-    metrics = kept.read_json(full, "metrics.json") if "metrics.json" in manifest.files else {}
-    about = {**manifest.as_dict(), "identity": kept.read_json(full, "job.json"), "metrics": metrics}
+    metrics = kept.read_json(full, METRICS_FILE) if METRICS_FILE in manifest.files else {}
+    about = {**manifest.as_dict(), "identity": kept.read_json(full, IDENTITY_FILE), "metrics": metrics}
     if as_json:
         print_json(about)
         return

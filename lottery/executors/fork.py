@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lottery.plan.jobs import other_data
+from lottery.plan.expand import other_data
 from lottery.runner.parallelism import fit_memory
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ def in_words(left: Mapping[str, int], prunable: int) -> str:
 
 def of_records(records: Iterable[Record]) -> list[str]:
     """What finished trainings of the recipe's network say of it: nothing where all its weights can be pruned."""
-    found = (record.metrics for record in records if record.job.kind in ("dense", "ticket"))
+    found = (record.metrics for record in records if record.job.kind.in_trunk)
     told = (in_words(metrics["never_pruned"], sum(metrics["sizes"].values())) for metrics in found if _has(metrics))
     return list(dict.fromkeys(told))
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.errors import DataError
+from lottery.plan.expand import Asked, other_data, plan
 from lottery.plan.frontier import Pair, Step, rule, walk
-from lottery.plan.jobs import Asked, Plan, other_data, plan
+from lottery.plan.jobs import Plan
+from lottery.plan.kinds import Kind
 from lottery.results.record import Record, record_of
 from lottery.results.resolution import floor_of
 
@@ -46,7 +48,7 @@ def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str],
             read[job.key] = record_of(grid, store, job)
         return read[job.key]
 
-    dense = (record for job in grid if job.kind == "dense" and (record := find(job)) is not None)
+    dense = (record for job in grid if job.kind is Kind.DENSE and (record := find(job)) is not None)
     walked = walks(grid, find, floor_of(dense, store))
     asked: Asked = {place: [step.seeds for step in steps] for place, steps in walked.items()}
     return plan(recipe, fingerprint, others, asked)
@@ -60,7 +62,7 @@ def walks(
     `floor` is the least spread of differences that is believed, see `resolution`.
     """
     recipe = plan.recipe
-    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind == "ticket"}
+    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind is Kind.TICKET}
 
     def pair(place: int, rewind: RewindSpec, level: int, index: int) -> Pair:
         job = tickets.get((place, rewind, level, recipe.seeds[index]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.keys import digest, is_code, sources_in
+from lottery.plan.kinds import IDENTITY_FILE
 from lottery.store.manifest import KEY
 from lottery.words import short
 
@@ -91,7 +92,7 @@ class _Reader:
         if self.store.find(key) is None:
             return None
         try:
-            return self.store.read_json(key, "job.json")
+            return self.store.read_json(key, IDENTITY_FILE)
         except MachineError:
             raise
         except LotteryError:  # damaged, and put aside

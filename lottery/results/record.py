@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import DamagedFile
-from lottery.plan.jobs import MEASURED, Plan
+from lottery.plan.jobs import Plan
+from lottery.plan.kinds import METRICS_FILE, Kind
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -58,16 +59,16 @@ class Record:
 
 def records(plan: Plan, store: Store) -> dict[str, Record]:
     """The finished trainings of a plan by key; a damaged one is put aside, said, and missing from now on."""
-    every = ((job.key, record_of(plan, store, job)) for job in plan if job.kind in MEASURED)
+    every = ((job.key, record_of(plan, store, job)) for job in plan if job.kind.measured)
     return {key: record for key, record in every if record is not None}
 
 
 def record_of(plan: Plan, store: Store, job: Job) -> Record | None:
     manifest = store.find(job.key)
     if manifest is None:
-        return _diverged_choice(plan, store, job) if job.kind == "dense" or job.transfer is not None else None
+        return _diverged_choice(plan, store, job) if job.kind is Kind.DENSE or job.transfer is not None else None
     try:
-        return Record(job, manifest, store.read_json(job.key, "metrics.json"))
+        return Record(job, manifest, store.read_json(job.key, METRICS_FILE))
     except DamagedFile as damage:
         logging.getLogger("lottery").warning("%s", damage)
         return None
@@ -76,7 +77,7 @@ def record_of(plan: Plan, store: Store, job: Job) -> Record | None:
 def _diverged_choice(plan: Plan, store: Store, job: Job) -> Record | None:
     """A training with an optimizer all whose learning rates diverged: there is none to train it with."""
     for key in job.needs:
-        manifest = store.find(key) if plan.jobs[key].kind == "choice" else None
+        manifest = store.find(key) if plan.jobs[key].kind is Kind.CHOICE else None
         if manifest is not None and manifest.status == "diverged":
-            return Record(job, manifest, {**store.read_json(key, "metrics.json"), "density": 1.0})
+            return Record(job, manifest, {**store.read_json(key, METRICS_FILE), "density": 1.0})
     return None

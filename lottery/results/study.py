@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lottery.paths import store_root
-from lottery.plan.jobs import MEASURED
 from lottery.results.planning import plan_from_store
 from lottery.results.record import records
 from lottery.store.store import Store
@@ -42,7 +41,7 @@ class Study:
     @property
     def missing(self) -> int:
         """Trainings that are not finished and still can be."""
-        return sum(job.kind in MEASURED for job in self.plan) - len(self.found) - len(self.blocked)
+        return sum(job.kind.measured for job in self.plan) - len(self.found) - len(self.blocked)
 
     @cached_property
     def blocked(self) -> frozenset[str]:
@@ -52,7 +51,7 @@ class Study:
             record = self.found.get(job.key)
             if (record is None and any(need in bad for need in job.needs)) or (record and record.diverged is not None):
                 bad.add(job.key)
-        return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind in MEASURED)
+        return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind.measured)
 
 
 def once(make: Callable[[Study], T]) -> Callable[[Study], T]:

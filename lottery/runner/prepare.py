@@ -8,7 +8,7 @@ from lottery.data import duplicates
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
-from lottery.plan.jobs import other_data
+from lottery.plan.expand import other_data
 from lottery.plan.keys import data_identity, digest
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
