@@ -155,22 +155,23 @@ def run(
     from lottery.analysis.views import rows_of
     from lottery.cli.progress import watched
     from lottery.formats.render import render
-    from lottery.results.study import study
+    from lottery.results.study import study_of
+    from lottery.store.store import Store
     from lottery.verdicts.frontier import sentences as frontier
     from lottery.verdicts.sentences import sentences
 
-    loaded = load(recipe, sets, plugin)
+    loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = watched(
         loaded,
         data=data,
-        store=store,
+        store=kept,
         device=device,
         jobs=number_of_jobs(jobs),
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
-    found = study(loaded, store=store, data=data)
+    found = study_of(outcome.plan, kept, data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
     for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):
         terminal.say(sentence)

@@ -8,15 +8,15 @@ import socket
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from lottery import errors
 from lottery.errors import Interrupted, LotteryError, MachineError
-from lottery.results.planning import plan_with_walks
+from lottery.plan.handover import unpack_plan
 from lottery.runner.events import Event, Request
-from lottery.store.store import Store
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -40,8 +40,9 @@ def processes(
     crew = _Crew(request, plugins, stop)
     try:
         prepared = crew.prepared()
-        planned = plan_with_walks(request.recipe, prepared["fingerprint"], prepared["others"], Store(request.store))
-        yield planned, prepared["mixed"], crew.run(prepared["jobs"], prepared["forks"])
+        packed = b64decode(prepared["plan"])
+        planned = unpack_plan(packed, request.recipe)
+        yield planned, prepared["mixed"], crew.run(prepared["jobs"], packed, forks=prepared["forks"])
     finally:
         crew.close()
 
@@ -57,7 +58,7 @@ class _Crew:
         self._started: list[subprocess.Popen[bytes]] = []
         self._words: dict[int, dict[str, Any]] = {}
         self._begun = False
-        self._start(first=True)
+        self._start(b"")
 
     def prepared(self) -> dict[str, Any]:
         """What the first process says when it is ready. Raises what it met, and Interrupted."""
@@ -73,13 +74,16 @@ class _Crew:
                     return dict(message["prepared"])
                 _raise(message)
 
-    def run(self, jobs: int, forks: bool) -> Iterator[Event]:
-        """The events of so many workers, forked by the first process or started beside it, until all have ended."""
+    def run(self, jobs: int, plan: bytes, *, forks: bool) -> Iterator[Event]:
+        """Yield the events of so many workers until all have ended.
+
+        They are forked by the first process, or started beside it and handed the plan that it made.
+        """
         for _ in range(jobs if forks else jobs - 1):
             if forks:
                 self._fork()
             else:
-                self._start(first=False)
+                self._start(plan)
         self._begun = True
         workers = range(1 if forks else 0, len(self._lines))
         yield from self._collect(workers)
@@ -97,7 +101,8 @@ class _Crew:
         for process in self._started:
             process.wait()
 
-    def _start(self, *, first: bool) -> None:
+    def _start(self, plan: bytes) -> None:
+        """Start a process and send it the request; it is the first one where no plan is made yet."""
         with self._connect() as theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "lottery.executors.worker"],
@@ -115,10 +120,10 @@ class _Crew:
             "deterministic": self._request.deterministic,
             "checkpoint_seconds": self._request.checkpoint_seconds,
             "plugins": list(self._plugins),
-            "first": first,
+            "plan_bytes": len(plan),
         }
         with suppress(ConnectionError):  # it died: its reader tells
-            self._lines[-1].sendall(json.dumps(message).encode() + b"\n")
+            self._lines[-1].sendall(json.dumps(message).encode() + b"\n" + plan)
 
     def _fork(self) -> None:
         with self._connect() as theirs, suppress(ConnectionError):

@@ -8,9 +8,9 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lottery.paths import store_root
-from lottery.results.planning import plan_from_store
+from lottery.results.planning import plan_from_store, plan_with_walks
 from lottery.results.record import records
+from lottery.store.open import open_store
 from lottery.store.store import Store
 
 if TYPE_CHECKING:
@@ -67,8 +67,21 @@ def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
     return known
 
 
-def study(recipe: Recipe, *, store: str | Path | None = None, data: str | Path | None = None) -> Study:
-    """What is finished of a recipe. Raises DataError where neither the store nor the data root knows its data."""
-    kept, root = Store(store_root(store)), Path(data) if data else None
-    planned = plan_from_store(recipe, kept, root)
-    return Study(planned, records(planned, kept), kept, root)
+def study(recipe: Recipe, *, store: str | Path | Store | None = None, data: str | Path | None = None) -> Study:
+    """Return what is finished of a recipe.
+
+    Raises:
+        DataError: neither the store nor the data root knows its data.
+    """
+    opened, root = open_store(store), Path(data) if data else None
+    planned = plan_from_store(recipe, opened, root)
+    return Study(planned, records(planned, opened), opened, root)
+
+
+def study_of(ran: Plan, store: Store, data: Path | None = None) -> Study:
+    """Return what is finished of a plan that has just been run, without a look at its data.
+
+    With `levels: auto` the plan is the one that the results ask for now.
+    """
+    planned = plan_with_walks(ran.recipe, ran.fingerprint, ran.others, store) if ran.recipe.prune.auto else ran
+    return Study(planned, records(planned, store), store, data)

@@ -47,7 +47,7 @@ def work(context: RunContext) -> Iterator[Event]:
     began = time.time()
     while True:
         yield from _found(context, ended)
-        rank = ranks(context.plan.needs, steps_of(context))
+        rank = ranks(context.plan.needs, steps_of(context)) if len(ended) < len(context.plan) else {}
         while len(ended) < len(context.plan):
             agenda = Agenda(context.plan.needs, rank, ended)
             for event in _through(context, agenda, ended, began):

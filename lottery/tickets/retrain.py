@@ -15,7 +15,7 @@ from lottery.plan.kinds import METRICS_FILE, WEIGHTS_FILE
 from lottery.recipe.readings import READINGS
 from lottery.runner.context import RunContext
 from lottery.runner.execute import Progress, execute
-from lottery.signals import Stop, noticed
+from lottery.signals import Stop, handle_signals
 from lottery.store.store import Store
 from lottery.tickets.checks import checks
 from lottery.words import short
@@ -73,7 +73,7 @@ def retrain(
         raise LotteryError(f"{short(ticket.key)}: the file is not trained, it is not what its key stands for: {told}")
     (job,) = context.plan
     if context.store.find(job.key) is None:
-        with noticed(stop):
+        with handle_signals(stop):
             for progress in execute(context, job, ticket.start()):
                 on_progress(progress)
     return _compared(ticket, job.key, context.store)
