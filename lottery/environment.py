@@ -92,8 +92,11 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
     return [name for name in names if len({each[name] for each in known if name in each} - {ABSENT}) > 1]
 
 
-def agree(one: Session, other: Session) -> bool:
-    """Whether two sessions are not known to differ; one that names no engine is of the time when there was one."""
+def are_alike(one: Session, other: Session) -> bool:
+    """Return whether nothing is known in which two sessions differ.
+
+    A session that names no engine is of the time when there was one.
+    """
     return not differing([[{"engine": "dense", **one}], [{"engine": "dense", **other}]])
 
 

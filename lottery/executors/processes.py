@@ -22,20 +22,30 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
     from lottery.signals import Stop
 
-ENDED = None  # what a reader thread puts last
+ENDED = None  # the last message of a reader thread
 
 
 @contextmanager
 def processes(
     request: Request, stop: Stop, plugins: Sequence[str] = ()
 ) -> Iterator[tuple[Plan, list[str], Iterator[Event]]]:
-    """Run the request in `request.jobs` processes: the plan, what `results.mixed_environments` has to say before any
-    training, and their events as they come.
+    """Run a request in `request.jobs` processes.
 
-    The first process reads the data and checks the plan; then it forks the workers, or takes part itself beside others
-    like it, where it cannot (a GPU, another system than Linux, threads that a plugin started). Raises what it met. A
-    signal noted in `stop` is passed on, and Interrupted raised when all have saved and left. A worker that dies is not
-    replaced: the others take over its job; MachineError is raised where none is left to do so.
+    Yields the plan, what `results.mixed_environments` has to say before any training, and the events as they come.
+
+    The first process reads the data, makes the plan and checks it. Then it forks the workers. Where it cannot fork (a
+    GPU, another system than Linux, threads that a plugin started), it takes part itself, beside others like it that are
+    handed its plan. A worker that dies is not replaced: the others take over its job.
+
+    Args:
+        request: what is to be run, and where.
+        stop: where a signal is noted, which is passed on.
+        plugins: modules that each process imports.
+
+    Raises:
+        Interrupted: a signal was noted, and all have saved and left.
+        MachineError: all workers died, or one met what the machine refuses.
+        LotteryError: the first process met it, or a worker.
     """
     crew = _Crew(request, plugins, stop)
     try:
@@ -48,7 +58,7 @@ def processes(
 
 
 class _Crew:
-    """The processes of one run: member 0 makes ready; it is one of the workers where it does not fork them."""
+    """The processes of one run. Member 0 makes ready, and is a worker itself if it does not fork them."""
 
     def __init__(self, request: Request, plugins: Sequence[str], stop: Stop):
         self._request, self._plugins, self._stop = request, plugins, stop
@@ -61,7 +71,7 @@ class _Crew:
         self._start(b"")
 
     def prepared(self) -> dict[str, Any]:
-        """What the first process says when it is ready. Raises what it met, and Interrupted."""
+        """Return what the first process says when it is ready. Raises what it met, and Interrupted."""
         while True:
             if self._stop.signal is not None:
                 raise Interrupted(self._stop.signal)
@@ -130,7 +140,7 @@ class _Crew:
             socket.send_fds(self._lines[0], [b"f"], [theirs.fileno()])
 
     def _connect(self) -> socket.socket:
-        """The other end of a new member's line."""
+        """Return the other end of a new member's line, whose messages a thread reads from now on."""
         ours, theirs = socket.socketpair()
         number = len(self._lines)
         self._lines.append(ours)
@@ -159,7 +169,7 @@ class _Crew:
                 yield Event(**message)
 
     def _judge(self, workers: Sequence[int]) -> None:
-        """Raises what ended the run early, if anything did."""
+        """Raise what ended the run early, if anything did."""
         if self._stop.signal is not None:
             raise Interrupted(self._stop.signal)
         for words in self._words.values():

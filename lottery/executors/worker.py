@@ -32,10 +32,11 @@ class Line:
         self._out = channel.makefile("w", encoding="utf-8")
 
     def say(self, message: dict[str, Any]) -> None:
+        """Send a message; where nobody is left to be told, stop as if told to."""
         try:
             self._out.write(json.dumps(message) + "\n")
             self._out.flush()
-        except ConnectionError:  # nobody is there to be told
+        except ConnectionError:
             self._stop.signal = self._stop.signal or signal.SIGTERM
 
     def listen(self) -> None:
@@ -48,7 +49,7 @@ class Line:
         self._stop.signal = self._stop.signal or signal.SIGTERM
 
     def another(self, channel: socket.socket) -> Line:
-        """A line of this process's own, in place of the one that it was forked with."""
+        """Return a line of this process's own, in place of the one that it was forked with."""
         self._out.close()
         self.channel.close()
         return Line(channel, self._stop)

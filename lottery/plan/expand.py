@@ -30,18 +30,22 @@ if TYPE_CHECKING:
 
 
 def other_data(recipe: Recipe) -> list[Component]:
-    """The data sets that branches train on beside the recipe's own."""
+    """Return the data sets that branches train on beside the recipe's own."""
     return [dataset for branch in recipe.branches if (dataset := branch.component.args.get("dataset")) is not None]
 
 
-Asked = Mapping[tuple[int, int], Sequence[int]]  # by optimizer and rewind: of how many seeds level 1, 2, ... is wanted
+Asked = Mapping[tuple[int, int], Sequence[int]]  # by optimizer and rewind: number of seeds wanted at level 1, 2, ...
 
 
 def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = None, asked: Asked | None = None) -> Plan:
-    """All jobs of the recipe on data with this fingerprint, learning rates first, then seed by seed. No torch, no disk.
+    """Return all jobs of a recipe, learning rates first, then seed by seed. No torch, no disk.
 
-    `others` are the fingerprints of `other_data` by the digest of their identity. Where `asked` is given, only the
-    tickets and controls that it names, counted from the front of the recipe's seeds, and what they need.
+    Args:
+        recipe: the recipe.
+        fingerprint: sha256 of its data.
+        others: fingerprints of `other_data`, by the digest of their identity.
+        asked: if given, only the tickets and controls that it names, counted from the front of the recipe's seeds, and
+            what they need.
     """
     draft = _Draft(recipe, fingerprint, others or {}, asked)
     jobs: dict[str, Job] = {}
@@ -51,7 +55,7 @@ def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = No
 
 
 class _Draft:
-    """The jobs of a recipe as they are made: what those made later need of those made before."""
+    """Memory of the jobs made so far: those made later need the keys of those made before."""
 
     def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str], asked: Asked | None):
         self.recipe, self.fingerprint, self.others, self.asked = recipe, fingerprint, others, asked
@@ -82,7 +86,7 @@ class _Draft:
                 yield from self._transfers(ticket)
 
     def _tuning(self, place: int, optimizer: Component) -> Iterator[Job]:
-        """The trials of an optimizer's learning rates, and the choice among them."""
+        """Yield the trials of an optimizer's learning rates, and the choice among them."""
         tune = self.recipe.tune
         assert tune is not None
         trials = []
@@ -107,7 +111,10 @@ class _Draft:
         yield choice
 
     def _trainings(self, seed: int, place: int) -> Iterator[Job]:
-        """One seed and optimizer: rewind points, the dense network, and a trunk with its branches for each rewind."""
+        """Yield the trainings of one seed and optimizer.
+
+        Rewind points come first, then the dense network, then for each rewind a trunk with its branches.
+        """
         recipe, optimizer = self.recipe, self.optimizers[place]
         wanted = [self._wanted(seed, place, number) for number in range(len(recipe.rewind))]
         if self.asked is not None and not any(wanted):
@@ -140,14 +147,14 @@ class _Draft:
                     yield from self._branches(ticket, where, partnered=False)
 
     def _wanted(self, seed: int, place: int, number: int) -> set[int]:
-        """The levels at which this seed is wanted; a trunk has those between them as well."""
+        """Return the levels at which this seed is wanted; a trunk has those between them as well."""
         if self.asked is None:
             return set(range(1, self.recipe.prune.deepest + 1))
         index = self.recipe.seeds.index(seed)
         return {level for level, seeds in enumerate(self.asked.get((place, number), ()), start=1) if index < seeds}
 
     def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
-        """The ticket's controls: those that need another seed's ticket, or those that do not."""
+        """Yield the ticket's controls: those that need another seed's ticket if `partnered`, else the others."""
         recipe = self.recipe
         for place, branch in enumerate(recipe.branches):
             if branch.levels is not None and ticket.level not in branch.levels:
@@ -182,7 +189,7 @@ class _Draft:
         return self.tickets[(following, *where[1:])].key
 
     def _transfers(self, ticket: Job) -> Iterator[Job]:
-        """The ticket retrained with each other optimizer of the recipe."""
+        """Yield the ticket retrained with each other optimizer of the recipe."""
         transfer = self.recipe.transfer
         assert transfer is not None
         if transfer.levels is not None and ticket.level not in transfer.levels:
@@ -208,7 +215,7 @@ def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any
 
 
 def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
-    """The tickets of a trunk, each pruned from the level before; from the dense network where levels stand alone."""
+    """Yield the tickets of a trunk, each pruned from the level before, or all from the dense network."""
     prune, parent = recipe.prune, dense
     for level, (fraction, times, densities) in enumerate(amounts(prune), start=1):
         parent = dense if prune.alone else parent

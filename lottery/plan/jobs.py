@@ -113,12 +113,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a recipe in an order in which they can run; iterate over it, or look one up by its key."""
+    """The jobs of a recipe in an order in which they can run; iterate over it, or look one up by its key.
+
+    Attributes:
+        recipe: the recipe.
+        fingerprint: sha256 of its data.
+        jobs: by key.
+        others: fingerprints of other data, by the digest of their identity.
+    """
 
     recipe: Recipe
-    fingerprint: str  # of the data
+    fingerprint: str
     jobs: dict[str, Job]
-    others: Mapping[str, str] = field(default_factory=dict)  # fingerprints of other data, by digest of the identity
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self.jobs.values())
@@ -128,12 +135,13 @@ class Plan:
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
-        """Of each job, the jobs that have to end before it."""
+        """The keys of the jobs that have to end before each job, by its key."""
         return {key: job.needs for key, job in self.jobs.items()}
 
     def trunk(self, job: Job) -> list[Job]:
-        """The trunk from the dense network to this ticket or level of a control's own, or to what this branch leaves.
+        """Return the trunk, dense network first, that ends in a ticket.
 
+        For a level of a control's own trunk it ends in that, for another branch in the ticket that it leaves.
         Each job carries this job's rewind point: trunks of several rewinds share their dense network.
         """
         chain = [job] if job.kind is Kind.TICKET or job.own_trunk else []

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def foreseen(plan: Plan, store: Store, here: Session) -> list[str]:
-    """Return a sentence if trainings of the environment `here` would stand beside finished ones of another in the
-    same comparison, in a field that withholds verdicts; it says how to avoid that. Else an empty list.
+    """Return a sentence if a run here would mix environments so that verdicts are withheld, else an empty list.
 
-    Compared are the trainings of one optimizer and seed: dense network, tickets and controls. Seeds that are trained
+    That is so if trainings of the environment `here` would stand beside finished ones of another in one comparison, and
+    the two differ in a field that withholds verdicts. The sentence says how to avoid it.
+
+    The trainings of one optimizer and seed are compared: dense network, tickets and controls. Seeds that are trained
     here from the beginning mix nothing, and neither does what differs in rounding only.
     """
     compare = plan.recipe.compare
@@ -56,8 +58,9 @@ def _withholding(trainings: Sequence[Sequence[Session]], allowed: set[str]) -> l
 
 
 def _compared(plan: Plan) -> dict[tuple[int, int], list[Job]]:
-    """Return the jobs whose trainings are compared with one another, by the place of the dense network's optimizer and
-    by seed; states to rewind to are among them, as the dense network goes on from these.
+    """Return the jobs that are compared with one another, by the index of the dense network's optimizer and by seed.
+
+    States to rewind to are among them, as the dense network goes on from these.
     """
     groups: dict[tuple[int, int], list[Job]] = {}
     for job in plan:

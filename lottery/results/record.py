@@ -1,4 +1,4 @@
-"""What finished jobs say, as plain records: the one reading of metrics that tables, reports and listings share."""
+"""Records of finished trainings: the one reading of metrics that tables, reports and listings share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Record:
 
     @property
     def diverged(self) -> int | None:
-        """The step at which the loss was seen not to be finite."""
+        """The step at which the loss was seen not to be finite; None for a training that ended well."""
         step = self.metrics.get("diverged")
         return None if step is None else int(step)
 
@@ -54,16 +54,18 @@ class Record:
 
     @property
     def density(self) -> float:
+        """The share of prunable weights that are left."""
         return float(self.metrics["density"])
 
 
 def records(plan: Plan, store: Store) -> dict[str, Record]:
-    """The finished trainings of a plan by key; a damaged one is put aside, said, and missing from now on."""
+    """Return the finished trainings of a plan by key; a damaged one is put aside, and a warning says so."""
     every = ((job.key, record_of(plan, store, job)) for job in plan if job.kind.measured)
     return {key: record for key, record in every if record is not None}
 
 
 def record_of(plan: Plan, store: Store, job: Job) -> Record | None:
+    """Return the record of a job of the plan; None if it is not finished, or damaged, which is warned of."""
     manifest = store.find(job.key)
     if manifest is None:
         return _diverged_choice(plan, store, job) if job.kind is Kind.DENSE or job.transfer is not None else None
@@ -75,7 +77,7 @@ def record_of(plan: Plan, store: Store, job: Job) -> Record | None:
 
 
 def _diverged_choice(plan: Plan, store: Store, job: Job) -> Record | None:
-    """A training with an optimizer all whose learning rates diverged: there is none to train it with."""
+    """Return a record for a training that has no learning rate, as all that were tried diverged; None for another."""
     for key in job.needs:
         manifest = store.find(key) if plan.jobs[key].kind is Kind.CHOICE else None
         if manifest is not None and manifest.status == "diverged":

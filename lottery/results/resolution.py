@@ -28,9 +28,10 @@ def floor(examples: int) -> float:
 
 
 def floor_of(records: Iterable[Record], store: Store) -> float:
-    """Return `floor` for the test split of finished trainings; 0 where none says how large it is, as for regression.
+    """Return `floor` for the test split of finished trainings; 0 if none says how large it is, as for regression.
 
-    Raises DamagedFile where the file that says it does not.
+    Raises:
+        DamagedFile: the file that should say it does not.
     """
     for record in records:
         if CORRECT_FILE in record.manifest.files:
@@ -39,7 +40,7 @@ def floor_of(records: Iterable[Record], store: Store) -> float:
 
 
 def _examples(data: bytes, key: str) -> int:
-    """Return what the head of the file names; read without the library of the tensors, which takes a second to load."""
+    """Return the number of test examples in the file's header, read without torch, which takes a second to import."""
     try:
         (size,) = struct.unpack_from("<Q", data)
         examples = int(parse_json(data[8 : 8 + size], f"{short(key)}: {CORRECT_FILE}")["__metadata__"]["examples"])

@@ -1,4 +1,4 @@
-"""A recipe with what is finished of it: what every table, verdict, figure and report is made from."""
+"""A study: a recipe with what is finished of it, from which every table, verdict, figure and report is made."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ class Study:
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe of the plan."""
         return self.plan.recipe
 
     @property
     def missing(self) -> int:
-        """Trainings that are not finished and still can be."""
+        """Number of trainings that are not finished and still can be."""
         return sum(job.kind.measured for job in self.plan) - len(self.found) - len(self.blocked)
 
     @cached_property
@@ -55,7 +56,7 @@ class Study:
 
 
 def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
-    """A function that works once for each study; all who ask get the same object, which none of them may change."""
+    """Decorate a function of a study to work once; all who ask get the same object, which none of them may change."""
 
     @wraps(make)
     def known(study: Study) -> T:

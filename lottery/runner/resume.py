@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lottery.environment import agree
+from lottery.environment import are_alike
 from lottery.errors import DamagedFile
 from lottery.files.tensors import decode, encode
 from lottery.plan.kinds import MASK_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
@@ -67,7 +67,7 @@ def resume(context: RunContext, job: Job, training: Training, held: Held) -> Pas
         state
         for state in states
         if training.step <= state.step <= training.timeline.stop
-        and not (context.machine.deterministic and not all(agree(each, here) for each in state.past.environments))
+        and not (context.machine.deterministic and not all(are_alike(each, here) for each in state.past.environments))
     ]
     if not states:
         return Past()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.device import prepared
-from lottery.environment import agree
+from lottery.environment import are_alike
 from lottery.errors import LotteryError, MachineError
 from lottery.files.tensors import part
 from lottery.network.initial_weights import ROUNDING, distance, elsewhere
@@ -207,7 +207,7 @@ def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
     sessions = [] if manifest is None else manifest.sessions if here else manifest.machines
     engine = {"engine": here["engine"]} if here else {}
     return bool(sessions) and all(
-        agree({**session, "deterministic": None}, {**ours, **engine, "deterministic": None}) for session in sessions
+        are_alike({**session, "deterministic": None}, {**ours, **engine, "deterministic": None}) for session in sessions
     )
 
 

@@ -32,7 +32,7 @@ LAST = ("manifest.json", b"{1}")
 
 
 def make(target: Path) -> None:
-    with write.drafted(target, FILES, LAST) as draft:
+    with write.write_draft(target, FILES, LAST) as draft:
         write.publish(draft, target)
 
 
@@ -46,14 +46,14 @@ def test_a_folder_appears_with_all_its_files_and_nothing_beside_it(tmp_path: Pat
 
 def test_a_name_that_is_taken_is_never_overwritten(tmp_path: Path) -> None:
     make(tmp_path / "job")
-    with pytest.raises(FileExistsError), write.drafted(tmp_path / "job", {"other": b""}, LAST) as draft:
+    with pytest.raises(FileExistsError), write.write_draft(tmp_path / "job", {"other": b""}, LAST) as draft:
         write.publish(draft, tmp_path / "job")
     assert contents(tmp_path) == {f"job/{name}": data for name, data in [*FILES.items(), LAST]}
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "", ".hidden", "a\0b", "x" * 65, "ü", "a b", "a\n"])
 def test_a_hostile_file_name_is_refused_before_anything_is_published(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError), write.drafted(tmp_path / "job", {name: b"x"}, LAST) as draft:
+    with pytest.raises(UsageError), write.write_draft(tmp_path / "job", {name: b"x"}, LAST) as draft:
         write.publish(draft, tmp_path / "job")
     assert contents(tmp_path) == {}
 
@@ -131,13 +131,13 @@ from lottery.errors import MachineError
 target = Path({str(tmp_path)!r}) / "job"
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
 try:
-    with write.drafted(target, {{"w": bytes(20_000)}}, ("manifest.json", b"x")) as draft:
+    with write.write_draft(target, {{"w": bytes(20_000)}}, ("manifest.json", b"x")) as draft:
         write.publish(draft, target)
 except MachineError as error:
     print(error)
 assert list(target.parent.iterdir()) == []
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-with write.drafted(target, {{"w": bytes(20_000)}}, ("manifest.json", b"x")) as draft:
+with write.write_draft(target, {{"w": bytes(20_000)}}, ("manifest.json", b"x")) as draft:
     write.publish(draft, target)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -20,7 +20,7 @@ from lottery.plan.frontier import Pair, Rule, Step, over, rule, seeds_trained, w
 from lottery.plan.jobs import Plan
 from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.results import resolution
-from lottery.results.planning import walks
+from lottery.results.planning import walk_levels
 from lottery.results.study import Study
 from lottery.statistics.sequential import bounds, spent
 from lottery.store.store import Store
@@ -359,7 +359,7 @@ def study(differences: list[list[float]], *overrides: str, **diverged: int) -> S
         elif job.kind.measured and job.level <= len(differences) and index < len(differences[job.level - 1]):
             step = 3 if index == 1 and job.level == diverged.get("diverged") else None
             found[job.key] = record(job, 0.5 + differences[job.level - 1][index], diverged=step)
-    part = walks(whole, lambda job: found.get(job.key))
+    part = walk_levels(whole, lambda job: found.get(job.key))
     steps = {place: [step.seeds for step in steps] for place, steps in part.items()}
     return Study(plan(whole.recipe, "f" * 64, None, steps), found, Store(Path("no-store")))
 
