@@ -19,7 +19,7 @@ from logbook import keep
 from lottery.api import data_root
 from lottery.benchmark import baseline
 from lottery.data.splits import load
-from lottery.plan.jobs import plan
+from lottery.plan.expand import plan
 from lottery.recipe.load import Recipe, load_recipe
 
 LIMIT, MEMORY_LIMIT = 1.15, 1.2e9

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery.paths import data_root, store_root
+from lottery.paths import data_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
     from lottery.runner.events import Event, Jobs, Outcome, Request
     from lottery.signals import Stop
+    from lottery.store.store import Store
 
 
 def run(
     recipe: Recipe | str | Path,
     *,
     data: str | Path | None = None,
-    store: str | Path | None = None,
+    store: str | Path | Store | None = None,
     device: str = "auto",
     jobs: Jobs = 1,
     deterministic: bool = False,
@@ -60,28 +61,28 @@ def run(
     from lottery.results.planning import plan_with_walks
     from lottery.results.plugin_edits import other_sources
     from lottery.runner.events import Outcome, Request
-    from lottery.signals import Stop, noticed
-    from lottery.store.store import Store
+    from lottery.signals import Stop, handle_signals
+    from lottery.store.open import open_store
 
     for plugin in plugins:
         registry.plug_in(plugin)
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
-    request = Request(recipe, data_root(data), store_root(store), device, jobs, deterministic, checkpoint_seconds)
+    opened = open_store(store)
+    request = Request(recipe, data_root(data), opened.root, device, jobs, deterministic, checkpoint_seconds)
     stop = Stop()
-    with noticed(stop), _begun(request, plugins, stop) as (planned, events):
-        _warn(other_sources(planned, Store(request.store)))
+    with handle_signals(stop), _begun(request, plugins, stop, opened) as (planned, events):
+        _warn(other_sources(planned, opened))
         on_plan(planned)
-        outcome = Outcome(total=len(planned))
+        outcome = Outcome(planned)
         for event in events:
             if event.kind != "planned":
                 outcome.add(event)
                 on_event(event)
                 continue
-            longer = plan_with_walks(recipe, planned.fingerprint, planned.others, Store(request.store))
+            longer = plan_with_walks(recipe, planned.fingerprint, planned.others, opened)
             if longer.jobs.keys() != planned.jobs.keys():  # each process says so
-                planned = longer
-                outcome.total = len(planned)
+                outcome.plan = planned = longer
                 on_plan(planned)
     return outcome
 
@@ -98,13 +99,15 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 
 
 @contextmanager
-def _begun(request: Request, plugins: Sequence[str], stop: Stop) -> Iterator[tuple[Plan, Iterator[Event]]]:
+def _begun(
+    request: Request, plugins: Sequence[str], stop: Stop, store: Store
+) -> Iterator[tuple[Plan, Iterator[Event]]]:
     if request.jobs == 1:
         from lottery.results.mixed_environments import foreseen
         from lottery.runner.prepare import prepare
         from lottery.runner.run import work
 
-        context = prepare(request, stop)
+        context = prepare(request, stop, store=store)
         _warn(foreseen(context.plan, context.store, context.machine.environment()))
         yield context.plan, work(context)
         return

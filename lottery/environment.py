@@ -93,7 +93,7 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
     return [name for name in names if len({each[name] for each in known if name in each} - {ABSENT}) > 1]
 
 
-def agree(one: Session, other: Session) -> bool:
+def are_alike(one: Session, other: Session) -> bool:
     """Return True if two sessions are not known to differ.
 
     A session that names no engine is of the time when there was only one.

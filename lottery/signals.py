@@ -19,7 +19,7 @@ class Stop:
 
 
 @contextmanager
-def noticed(stop: Stop) -> Iterator[None]:
+def handle_signals(stop: Stop) -> Iterator[None]:
     """Note SIGTERM, SIGINT and SIGUSR1 (what Slurm sends before its time limit) in `stop` instead of dying of them.
 
     In another thread than the main one, which alone can have handlers, nothing is noted.

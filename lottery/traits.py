@@ -234,7 +234,7 @@ class BranchTraits(Traits):
     partner: bool = Field(
         default=False,
         description="True if it needs the same ticket of another seed, as `level.partner`. "
-        "Read by `lottery/plan/jobs.py`, `lottery/recipe/conflicts.py`.",
+        "Read by `lottery/plan/expand.py`, `lottery/recipe/conflicts.py`.",
     )
     scales: bool = Field(
         default=False,

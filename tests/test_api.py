@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import lottery
-from lottery.signals import Stop, noticed
+from lottery.signals import Stop, handle_signals
 from tests.support import ROOT
 from tests.support.restarts import full_recipe
 
@@ -68,7 +68,7 @@ def test_in_another_thread_a_run_leaves_signals_alone() -> None:
     seen: list[object] = []
 
     def body() -> None:
-        with noticed(Stop()):
+        with handle_signals(Stop()):
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=body)

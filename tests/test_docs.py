@@ -17,7 +17,8 @@ from lottery import registry
 from lottery.cli.main import app
 from lottery.data.splits import fingerprint, load
 from lottery.errors import RecipeError
-from lottery.plan.jobs import Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Plan
 from lottery.recipe.load import parse_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lottery.device import machine, prepared
-from lottery.environment import FIELDS, agree, differing, variables, versions
+from lottery.environment import FIELDS, are_alike, differing, variables, versions
 from lottery.recipe.audit_fields import FIELDS as AUDITED
 from tests.support.studies import HERE, dense, everything, hand, made, view_of
 
@@ -69,7 +69,7 @@ OTHERS: list[tuple[dict[str, Any], list[str]]] = [
 def test_what_two_records_say_is_compared_and_nothing_else(change: dict[str, Any], names: list[str]) -> None:
     other = {name: value for name, value in {**NOW, **change}.items() if value is not None}
     assert differing([[NOW], [other]]) == names
-    assert agree(NOW, other) is (names == [])
+    assert are_alike(NOW, other) is (names == [])
     planned = hand("prune.levels=0")
     found = everything(planned, environment=NOW) | made(planned, dense(1, 0.5, environment=other))
     assert [row["note"] for row in view_of("means", planned, found)] == ["mixed environments" if names else ""]
@@ -86,8 +86,8 @@ def test_sessions_of_one_training_differ_from_a_training_that_had_only_the_last(
 
 
 def test_engines_of_sessions_do_not_agree_and_none_is_the_dense_one() -> None:
-    assert agree(NOW, {**NOW, "engine": "dense"})
-    assert not agree(NOW, {**NOW, "engine": "sparse"})
+    assert are_alike(NOW, {**NOW, "engine": "dense"})
+    assert not are_alike(NOW, {**NOW, "engine": "sparse"})
 
 
 def test_a_job_computes_in_float32_whatever_a_plugin_made_the_default() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lottery.analysis.cells import SCORE, by_place, by_seed, column_of, differences_by_seed, measured_cell
 from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.environment import mixed
+from lottery.plan.kinds import Kind
 from lottery.plan.origins import origin_of
 from lottery.recipe.finetuning import trains_as_lr
 from lottery.recipe.readings import CHOSEN, READINGS, under_its_best
@@ -64,7 +65,7 @@ def long(study: Study) -> list[Row]:
             "kind": column_of(job),
             "retrained_with": labels[job.transfer] if job.transfer is not None else None,
             "lr": record.rate,
-            "sample": job.sample if job.kind == "branch" else None,
+            "sample": job.sample if job.kind is Kind.BRANCH else None,
             "density": record.density,
             "status": record.manifest.status,
             "diverged_step": record.diverged,
@@ -142,7 +143,7 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
     if recipe.compare is not None and known and statistics.fmean(known) > recipe.compare.margin / 100:
         yield f"dense is read {100 * statistics.fmean(known):.3g} points of validation accuracy under its best"
     yield from coverage.of_records(found)
-    tickets = {record.job.rewind for record in found if record.job.kind == "ticket" and record.job.rewind}
+    tickets = {record.job.rewind for record in found if record.job.kind is Kind.TICKET and record.job.rewind}
     if any(trains_as_lr(recipe, rewind) for rewind in tickets):
         yield "fine-tuning at the only rate the schedule has from here on is the training of mode lr"
     if any("test_r2" in (record.at("end") or {}) for record in found):
@@ -152,7 +153,7 @@ def notes(recipe: Recipe, columns: Mapping[str, Sequence[Record | None]]) -> Ite
 def _stopped_first(record: Record, reading: str) -> bool:
     """True if it goes on from trained weights and no later measure was better than the first one after its start."""
     job, stop = record.job, record.at(reading)
-    if job.rewind is None or job.kind == "dense" or not stop:
+    if job.rewind is None or job.kind is Kind.DENSE or not stop:
         return False
     curve = record.metrics["curve"]
     goes_on = origin_of(job.branch.component if job.branch else None, job.rewind.mode).goes_on

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from lottery.analysis.labels import Row, rewind_label
 from lottery.errors import UsageError
-from lottery.plan.jobs import MEASURED
 from lottery.recipe.families import acting
 from lottery.results.resolution import floor_of
 from lottery.results.study import once
@@ -108,7 +107,7 @@ def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | Non
     """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
     cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
     for job in study.plan:
-        if job.kind in MEASURED and job.transfer is None:
+        if job.kind.measured and job.transfer is None:
             for point in points(study.recipe, job):
                 named = cells.setdefault((job.place, point, job.level), {})
                 named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
@@ -117,7 +116,7 @@ def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | Non
 
 def column_of(job: Job) -> str:
     """Its column in the table of means: dense, ticket or the control's label."""
-    return job.branch.label if job.branch else job.kind
+    return job.branch.label if job.branch else job.kind.value
 
 
 def points(recipe: Recipe, job: Job) -> list[str]:

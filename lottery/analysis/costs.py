@@ -11,6 +11,7 @@ from lottery import registry
 from lottery.analysis.cells import measured_cell
 from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
 from lottery.environment import differing
+from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.recipe.readings import READINGS
 from lottery.runner.finished_study import context_of
 from lottery.runner.timelines import whole_timeline
@@ -61,7 +62,7 @@ def rows(study: Study) -> list[Row]:
     labels = optimizer_labels(study.recipe.train.optimizer)
     tickets: dict[tuple[int, str | None, int], list[Job]] = {}
     for job in study.plan:
-        if job.kind in ("dense", "ticket"):
+        if job.kind.in_trunk:
             rewind = rewind_label(job.rewind) if job.rewind else None
             tickets.setdefault((job.place, rewind, job.level), []).append(job)
     for (place, rewind, level), jobs in sorted(tickets.items(), key=lambda cell: cell[0][0]):
@@ -102,7 +103,9 @@ def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
     """Ticket and dense accuracy, and that of the dense network trained for as many steps as the search."""
     own = [study.found.get(job.key) for job in jobs]
     seeds = {(job.place, job.seed) for job in jobs}
-    dense = [study.found.get(job.key) for job in study.plan if job.kind == "dense" and (job.place, job.seed) in seeds]
+    dense = [
+        study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and (job.place, job.seed) in seeds
+    ]
     keys = {job.key for job in jobs}
     longer = [job for job in study.plan if job.parent in keys and job.branch is not None and _is_longer(job)]
     first = [job for job in longer if job.branch == longer[0].branch]
@@ -131,7 +134,7 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
         yield "seconds without the rewind points, which are not in the store"
     if passes(jobs[0].optimizer) is None:
         yield f"{jobs[0].optimizer.name} makes more than one pass a step, counted as one"
-    if study.recipe.prune.when == "training" and jobs[0].kind == "ticket":
+    if study.recipe.prune.when == "training" and jobs[0].kind is Kind.TICKET:
         yield "counted as dense until pruning ends"
     if uncounted := [name for name, count in meter.layers.items() if not count]:
         yield f"without {', '.join(uncounted)}"
@@ -181,18 +184,18 @@ class _Meter:
 
     def search(self, job: Job) -> _Search | None:
         """All it took to find and train this ticket, or the dense network; None where part of it is not finished."""
-        plan, alone = self.study.plan, job.kind == "dense" or self.study.recipe.prune.when != "trained"
+        plan, alone = self.study.plan, job.kind is Kind.DENSE or self.study.recipe.prune.when != "trained"
         found = [record for each in ([job] if alone else plan.trunk(job)) if (record := self.trained(each)) is not None]
         if len(found) < (1 if alone else len(plan.trunk(job))):
             return None
         cost = sum((self._own(record) for record in found), Cost())
         first = found[0].job
         before = first.needs
-        if first.kind == "ticket":  # pruned without a trained network: the dense one was needed to this point only
+        if first.kind is Kind.TICKET:  # pruned without a trained network: the dense one was needed to this point only
             assert first.point is not None
             cost += self._to_point(first)
             before = (first.point, *plan.jobs[first.point].needs)
-        points = [key for key in before if plan.jobs[key].kind == "rewind"]
+        points = [key for key in before if plan.jobs[key].kind is Kind.REWIND]
         known = [manifest for key in points if (manifest := self.study.store.find(key)) is not None]
         cost += Cost(seconds=sum(manifest.seconds for manifest in known))
         manifests = [*(record.manifest for record in found), *known]
@@ -203,7 +206,7 @@ class _Meter:
         store, cost = self.study.store, Cost()
         for job in self._trials(place):
             if (manifest := store.find(job.key)) is not None:
-                cost += self._training(job, store.read_json(job.key, "metrics.json"), manifest.seconds)
+                cost += self._training(job, store.read_json(job.key, METRICS_FILE), manifest.seconds)
         return cost
 
     def lost_trials(self, place: int) -> int:
@@ -211,7 +214,7 @@ class _Meter:
         return sum(self.study.store.find(job.key) is None for job in self._trials(place))
 
     def _trials(self, place: int) -> list[Job]:
-        return [job for job in self.study.plan if job.kind == "trial" and job.place == place]
+        return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.place == place]
 
     def _own(self, record: Record) -> Cost:
         return self._training(record.job, record.metrics, record.manifest.seconds)
@@ -219,15 +222,15 @@ class _Meter:
     def _training(self, job: Job, metrics: Mapping[str, Any], seconds: float) -> Cost:
         """Of a training without what came before its rewind point, and without that of the networks above."""
         steps = whole_timeline(self.context, job.optimizer).steps
-        first = steps(job.rewind.to) if job.kind == "ticket" and job.rewind else 0
+        first = steps(job.rewind.to) if job.kind is Kind.TICKET and job.rewind else 0
         last = metrics["diverged"] if "diverged" in metrics else metrics["end"]["step"]
         during = self.study.recipe.prune.during
-        whole = min(max(first, steps(during.end)), last) if job.kind == "ticket" and during else first
+        whole = min(max(first, steps(during.end)), last) if job.kind is Kind.TICKET and during else first
         each = sum(self.steps.values())
         sparse = self._executed(job, first, whole, each)
         sparse += self._executed(job, whole, last, surviving(self.steps, metrics))
         read = {metrics[name]["step"] for name in READINGS if metrics.get(name)}
-        tested = 0 if "diverged" in metrics or job.kind == "trial" else len(read) * len(self.context.splits.test_x)
+        tested = 0 if "diverged" in metrics or job.kind is Kind.TRIAL else len(read) * len(self.context.splits.test_x)
         examples = len(metrics["curve"]) * self.context.sizes().validation + tested
         dense = self._executed(job, first, last, each)
         return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)

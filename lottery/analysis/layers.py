@@ -17,6 +17,7 @@ from lottery.errors import DataError
 from lottery.files.tensors import part
 from lottery.network.layout import state_of
 from lottery.network.weights import layer_name
+from lottery.plan.kinds import WEIGHTS_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask, read_state, unpack
 from lottery.results.study import once
@@ -163,8 +164,8 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
     ranks = _ranks(every, structure.weights(job, every, start))
     above: tuple[int, Mask] | None = None
     for level, job in sorted(levels.items()):
-        end, mask = study.store.read_tensors(job.key, "weights.safetensors"), every
-        if job.kind == "ticket":
+        end, mask = study.store.read_tensors(job.key, WEIGHTS_FILE), every
+        if job.kind is Kind.TICKET:
             mask = read_mask(study.store, job.key)
             end = unpack(end, mask)
         states = [structure.weights(job, mask, state) for state in (start, end, init)]
@@ -228,7 +229,7 @@ def trunks(study: Study) -> Trunks:
     """The finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
     trunks: Trunks = {}
     for job in study.plan:
-        if job.kind != "ticket" or job.rewind is None:
+        if job.kind is not Kind.TICKET or job.rewind is None:
             continue
         for each in (study.plan.trunk(job)[0], job):
             record = study.found.get(each.key)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lottery.analysis.labels import Row, optimizer_labels
 from lottery.errors import UsageError
+from lottery.plan.kinds import METRICS_FILE, Kind
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job, Plan
@@ -19,7 +20,7 @@ def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
     diverged: dict[float, int] = {}
     for key in choice.needs:
         rate = plan.jobs[key].optimizer.args["lr"]
-        diverged[rate] = diverged.get(rate, 0) + ("diverged" in store.read_json(key, "metrics.json"))
+        diverged[rate] = diverged.get(rate, 0) + ("diverged" in store.read_json(key, METRICS_FILE))
     return ({"lr": rate, "diverged": count} for rate, count in sorted(diverged.items()))
 
 
@@ -33,9 +34,9 @@ def rates(study: Study) -> list[Row]:
     labels = optimizer_labels(plan.recipe.train.optimizer)
     table: list[Row] = []
     for job in plan:
-        if job.kind != "choice" or store.find(job.key) is None:
+        if job.kind is not Kind.CHOICE or store.find(job.key) is None:
             continue
-        chosen = store.read_json(job.key, "metrics.json")
+        chosen = store.read_json(job.key, METRICS_FILE)
         trials = chosen.get("trials") or list(_all_ruled_out(plan, store, job))
         for trial in trials:
             measures = {name: value for name, value in trial.items() if name.startswith("validation_")}

@@ -10,7 +10,7 @@ from lottery import registry
 from lottery.analysis.cells import column_of
 from lottery.analysis.environments import by_environment
 from lottery.analysis.labels import Row, optimizer_labels, rewind_label
-from lottery.plan.jobs import MEASURED
+from lottery.plan.kinds import Kind
 from lottery.results.study import once
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def sources(study: Study) -> list[Source]:
     labels = optimizer_labels(study.recipe.train.optimizer)
     cells: dict[tuple[int, str | None, int], float] = {}
     for job in study.plan:
-        if job.kind == "ticket" and (record := study.found.get(job.key)):
+        if job.kind is Kind.TICKET and (record := study.found.get(job.key)):
             cells.setdefault(_cell(job), record.density)
     return [
         Source(
@@ -165,7 +165,7 @@ def _trials(study: Study, optimizer: str, rate: float | None = None) -> list[str
     return [
         job.key
         for job in study.plan
-        if job.kind == "trial" and labels[job.place] == optimizer and rate in (None, job.optimizer.args["lr"])
+        if job.kind is Kind.TRIAL and labels[job.place] == optimizer and rate in (None, job.optimizer.args["lr"])
     ]
 
 
@@ -177,7 +177,7 @@ def lacking(study: Study) -> list[Row]:
     rows: list[Row] = []
     for job in study.plan:
         record = study.found.get(job.key)
-        if job.kind not in MEASURED or (record is not None and record.diverged is None):
+        if not job.kind.measured or (record is not None and record.diverged is None):
             continue
         rows.append(
             {
@@ -189,7 +189,7 @@ def lacking(study: Study) -> list[Row]:
                 "level": job.level,
                 "kind": column_of(job),
                 "retrained_with": None if job.transfer is None else labels[job.transfer],
-                "sample": job.sample if job.kind == "branch" else None,
+                "sample": job.sample if job.kind is Kind.BRANCH else None,
                 "key": job.key,
             }
         )

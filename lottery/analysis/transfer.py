@@ -9,6 +9,7 @@ from lottery.analysis.accuracy import notes
 from lottery.analysis.cells import measured_cell
 from lottery.analysis.labels import DENSE, Row, head, optimizer_labels, rewind_label
 from lottery.errors import UsageError
+from lottery.plan.kinds import Kind
 from lottery.results.study import once
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def transfer(study: Study) -> list[Row]:
     wanted = {job.level for job in plan if job.transfer is not None}
     for job in plan:
         record = found.get(job.key)
-        if job.kind == "dense":
+        if job.kind is Kind.DENSE:
             dense.setdefault(job.place, []).append(record)
-        elif job.rewind is not None and job.level in wanted and (job.kind == "ticket" or job.transfer is not None):
+        elif job.rewind is not None and job.level in wanted and (job.kind is Kind.TICKET or job.transfer is not None):
             columns = cells.setdefault((rewind_label(job.rewind), job.level, job.place), {})
             columns.setdefault(job.place if job.transfer is None else job.transfer, []).append(record)
     table: list[Row] = []

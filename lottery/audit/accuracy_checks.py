@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.errors import LotteryError, MachineError
+from lottery.plan.kinds import CORRECT_FILE
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import read_correct
-from lottery.results.resolution import CORRECT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ class Accuracies:
         files, metrics = record.manifest.files, record.metrics
         if not files or record.diverged is not None or self.evidence.store.find(record.manifest.key) is None:
             return
-        if CORRECT not in files:
+        if CORRECT_FILE not in files:
             classified = any("test_accuracy" in (metrics.get(reading) or {}) for reading in READINGS)
             if classified and not self._of_several(record.manifest.key):
                 yield "no bits of test examples are kept"

@@ -14,7 +14,7 @@ from lottery.audit.disclosures import Disclosure, disclosures
 from lottery.audit.evidence import Evidence, Facts, changes_of, facts_of
 from lottery.audit.last_rates import causes, with_last_rate
 from lottery.audit.mask_evidence import Masks
-from lottery.plan.jobs import MEASURED
+from lottery.plan.kinds import Kind
 from lottery.plan.origins import ABOVE, DENSE, LAST, REWOUND
 from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.results.study import once
@@ -109,16 +109,16 @@ def audit(study: Study) -> Audit:
         for key, record in study.found.items()
         if record.manifest.key == key  # else it stands for a training that no learning rate was left for
     }
-    dense = {(job.place, job.seed): job for job in study.plan if job.kind == "dense"}
-    tickets = {_beside(job): job.key for job in study.plan if job.kind == "ticket"}
+    dense = {(job.place, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
+    tickets = {_beside(job): job.key for job in study.plan if job.kind is Kind.TICKET}
     findings: list[Finding] = []
     cells: set[Cell] = set()
     compared: dict[int, int] = {}
     unproven: dict[int, dict[str, None]] = {}
     for job in study.plan:
-        if job.kind == "rewind":
+        if job.kind is Kind.REWIND:
             findings += _about_state(study, evidence, job)
-        if job.kind not in MEASURED or job.key not in study.found:
+        if not job.kind.measured or job.key not in study.found:
             continue
         cells.update(_cells(study, job))
         if (facts := known.get(job.key)) is None:
@@ -133,8 +133,8 @@ def audit(study: Study) -> Audit:
             for wrong in proof.wrong(study.found[job.key])
         ]
         against = dense[job.place if job.transfer is None else job.transfer, job.seed]
-        if job.kind != "dense" and against.key in known:
-            ticket = known.get(tickets[_beside(job)]) if job.kind == "branch" else None
+        if job.kind is not Kind.DENSE and against.key in known:
+            ticket = known.get(tickets[_beside(job)]) if job.kind is Kind.BRANCH else None
             findings += _compared(study, job, facts, known[against.key], ticket)
     findings += _seeds(study)
     told = {place: tuple(sentences) for place, sentences in unproven.items()}
@@ -238,7 +238,7 @@ def _seeds(study: Study) -> Iterator[Finding]:
     """Cells of which a seed has a result and the dense network none, or the other way round."""
     planned: dict[Cell, dict[int, list[Job]]] = {}
     for job in study.plan:
-        for cell in _cells(study, job) if job.kind in MEASURED else ():
+        for cell in _cells(study, job) if job.kind.measured else ():
             planned.setdefault(cell, {}).setdefault(job.seed, []).append(job)
     report = study.recipe.report
     done = {

@@ -12,7 +12,7 @@ from lottery.analysis.labels import optimizer_labels
 from lottery.audit import repeated
 from lottery.audit.left_out import Cell, left_out
 from lottery.data.duplicates import remembered, sentence
-from lottery.plan.jobs import other_data
+from lottery.plan.expand import other_data
 from lottery.plan.keys import digest
 from lottery.results.study import once
 

@@ -12,6 +12,7 @@ from lottery.audit import protocol_checks
 from lottery.environment import ABSENT, FIELDS, ROUNDING, described, essence
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.keys import digest
+from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
 from lottery.plan.origins import Origin, carries_state, origin_of
 from lottery.recipe.tuning import choose
 from lottery.values import Component, Duration
@@ -77,7 +78,7 @@ class Evidence:
     def identity(self, key: str) -> dict[str, Any] | None:
         """What the key is a hash of, by the job's own record; None where there is none that can be read."""
         if key not in self._identities:
-            self._identities[key] = self._json(key, "job.json")
+            self._identities[key] = self._json(key, IDENTITY_FILE)
         return self._identities[key]
 
     def training(self, key: str) -> dict[str, Any] | None:
@@ -122,13 +123,13 @@ class Evidence:
         return self._choices[key]
 
     def _choice(self, key: str) -> Choice:
-        identity, chosen = self.identity(key) or {}, self._json(key, "metrics.json")
+        identity, chosen = self.identity(key) or {}, self._json(key, METRICS_FILE)
         if chosen is None or not {"trials", "by", "report"} <= identity.keys():
             return Choice(None, "chosen, how is not in the store", (("tuning", f"there is no choice {short(key)}"),))
         measures: dict[float, list[Any]] = {}
         seeds, problems = set(), []
         for trial in identity["trials"]:
-            training, metrics = self.training(trial), self._json(trial, "metrics.json")
+            training, metrics = self.training(trial), self._json(trial, METRICS_FILE)
             if training is None or metrics is None:
                 problems.append(("tuning", f"the trial {short(trial)} is not in the store"))
                 continue

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.analysis.cells import column_of, points
 from lottery.analysis.labels import density_label, optimizer_labels
 from lottery.errors import LotteryError, MachineError
-from lottery.plan.jobs import MEASURED
+from lottery.plan.kinds import METRICS_FILE
 from lottery.results.other_jobs import Family, Kin, family, kin_of
 from lottery.results.study import once
 from lottery.values import plain
@@ -93,7 +93,7 @@ def left_out(study: Study) -> LeftOut:
     paths = Family({**stored, **planned}).paths
     cells: dict[Path, list[Cell]] = {}
     for job in study.plan:
-        if job.kind in MEASURED:
+        if job.kind.measured:
             column = column_of(job) if job.transfer is None else RETRAINED
             places = [(job.place, point, job.level, column) for point in points(study.recipe, job)]
             cells.setdefault(paths[job.key][0], places)
@@ -179,7 +179,7 @@ class _Found:
         if record is not None:
             return record.metrics
         try:
-            metrics = self.study.store.read_json(key, "metrics.json")
+            metrics = self.study.store.read_json(key, METRICS_FILE)
         except MachineError:
             raise
         except LotteryError:  # damaged or without metrics: nothing is known of it

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.audit.mask_checks import differing, inconsistent, misdescribed, not_nested, wrong_counts, wrong_sizes
 from lottery.errors import LotteryError, MachineError
+from lottery.plan.kinds import CORRECT_FILE, MASK_FILE, WEIGHTS_FILE
 from lottery.plan.origins import origin_of
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask
-from lottery.results.resolution import CORRECT
 from lottery.values import Component
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lottery.results.record import Record
 
 TRUNKS = 4  # masks held at once: those of a trunk are asked for one after the other
-NO_WEIGHTS = ("mask.safetensors", CORRECT)  # of the tensors that a job may keep
+NO_WEIGHTS = (MASK_FILE, CORRECT_FILE)  # of the tensors that a job may keep
 OF_THE_TICKET = ("the ticket's", "random", "the ticket's, permuted", "pruned once from the dense network")
 
 
@@ -57,7 +57,7 @@ class Masks:
         sizes = record.metrics["sizes"]
         yield from differing(sizes, record.metrics["alive"], "a dense network keeps")
         if record.diverged is None:
-            shapes = self._shapes(record, "weights.safetensors")
+            shapes = self._shapes(record, WEIGHTS_FILE)
             if {name: _size(shapes.get(name, ())) for name in sizes} != sizes:
                 yield "the sizes of layers in its metrics are not those of its weights"
 
@@ -126,7 +126,7 @@ class Masks:
             mask = self._read(record.manifest.key)
             shapes = mask.shapes() if mask is not None else None
             if shapes is None:  # a diverged one keeps none
-                weights = self._packed(parent, "weights.safetensors")
+                weights = self._packed(parent, WEIGHTS_FILE)
                 shapes = {name: weights.get(name, ()) for name in record.metrics["sizes"]}
             return Mask.full(shapes)
         return self._read(parent) if about else None

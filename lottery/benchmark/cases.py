@@ -267,7 +267,7 @@ def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
                 began = time.perf_counter()
             elif event.kind != "progress":
                 job = context.plan.jobs[event.key]
-                seconds[job.kind, job.level] = time.perf_counter() - began
+                seconds[job.kind.value, job.level] = time.perf_counter() - began
     return seconds
 
 

@@ -38,6 +38,7 @@ from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
+from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
 from lottery.recipe.readings import READINGS
 
 if TYPE_CHECKING:
@@ -154,22 +155,23 @@ def run(
     from lottery.analysis.views import rows_of
     from lottery.cli.progress import watched
     from lottery.formats.render import render
-    from lottery.results.study import study
+    from lottery.results.study import study_of
+    from lottery.store.store import Store
     from lottery.verdicts.frontier import sentences as frontier
     from lottery.verdicts.sentences import sentences
 
-    loaded = load(recipe, sets, plugin)
+    loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = watched(
         loaded,
         data=data,
-        store=store,
+        store=kept,
         device=device,
         jobs=number_of_jobs(jobs),
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
-    found = study(loaded, store=store, data=data)
+    found = study_of(outcome.plan, kept, data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
     for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):
         terminal.say(sentence)
@@ -204,8 +206,8 @@ def show(
     manifest = kept.find(full)
     if manifest is None:
         raise UsageError(f"{full}: this job was damaged and has been put aside; run its recipe again")
-    metrics = kept.read_json(full, "metrics.json") if "metrics.json" in manifest.files else {}
-    about = {**manifest.as_dict(), "identity": kept.read_json(full, "job.json"), "metrics": metrics}
+    metrics = kept.read_json(full, METRICS_FILE) if METRICS_FILE in manifest.files else {}
+    about = {**manifest.as_dict(), "identity": kept.read_json(full, IDENTITY_FILE), "metrics": metrics}
     if as_json:
         print_json(about)
         return

@@ -56,7 +56,7 @@ def plan(
     found = remembered(context.store, context.plan.fingerprint) or duplicates(context.splits)
     if as_json:
         jobs = [
-            {"key": job.key, "kind": job.kind, "label": job.label, "state": states[job.key]}
+            {"key": job.key, "kind": job.kind.value, "label": job.label, "state": states[job.key]}
             | {"seconds": told.by_job.get(job.key)}
             for job in context.plan
         ]
@@ -92,10 +92,10 @@ def grouped(plan: Plan, states: Mapping[str, str], seconds: Mapping[str, float])
     from lottery.words import duration
 
     by_seed = len(plan.recipe.seeds) > 1
-    rates = [job for job in plan if job.kind in ("trial", "choice")]
+    rates = [job for job in plan if job.kind.tunes]
     trainings: dict[int, list[Job]] = {}
     for job in plan:
-        if job.kind not in ("trial", "choice"):
+        if not job.kind.tunes:
             trainings.setdefault(job.seed if by_seed else job.level, []).append(job)
     numbers = list(trainings) if by_seed else sorted(trainings)
     share = -(-len(numbers) // LINES)

@@ -1,1 +1,1 @@
-"""Executors: where the jobs of a run are trained. Each yields the events of a run as they happen."""
+"""Executors: processes in which the jobs of a run are trained; events are yielded as they happen."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lottery.plan.jobs import other_data
+from lottery.plan.expand import other_data
 from lottery.runner.parallelism import fit_memory
 
 if TYPE_CHECKING:
@@ -27,13 +27,14 @@ FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of 
 
 
 def hold_threads() -> int:
-    """Have torch compute on one thread until `release_threads` is given what this returns."""
+    """Have torch compute on one thread, and return the number to give back to `release_threads`."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     return threads
 
 
 def release_threads(threads: int) -> None:
+    """Have torch compute on so many threads again."""
     torch.set_num_threads(threads)
 
 
@@ -61,7 +62,10 @@ def _put_data(context: RunContext) -> None:
 
 
 def _alone() -> bool:
-    """Whether no other thread minds a fork. Those of OpenBLAS do not: it ends them at a fork, hence this one."""
+    """Return whether a fork leaves no thread behind.
+
+    OpenBLAS ends its own at a fork, which is why one is made here before threads are counted.
+    """
     if (child := os.fork()) == 0:
         os._exit(0)
     os.waitpid(child, 0)
@@ -70,9 +74,12 @@ def _alone() -> bool:
 
 
 def fork(count: int, channel: socket.socket, begin: Callable[[socket.socket], None]) -> list[int]:
-    """Fork so many workers and wait for them; each begins with a socket that comes in on the channel.
+    """Fork workers, wait for them, and return their exit codes, -9 for one that signal 9 killed.
 
-    Their exit codes, -9 of one that signal 9 killed. Fewer are forked where the channel is closed.
+    Args:
+        count: number of workers; fewer are forked if the channel is closed before.
+        channel: where a socket for each worker comes in.
+        begin: called in each worker with its socket.
     """
     gc.collect()
     gc.freeze()  # a collection writes to every object, and a page that is written to is shared no more

@@ -8,46 +8,57 @@ import socket
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from lottery import errors
 from lottery.errors import Interrupted, LotteryError, MachineError
-from lottery.results.planning import plan_with_walks
+from lottery.plan.handover import unpack_plan
 from lottery.runner.events import Event, Request
-from lottery.store.store import Store
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
     from lottery.signals import Stop
 
-ENDED = None  # what a reader thread puts last
+ENDED = None  # the last message of a reader thread
 
 
 @contextmanager
 def processes(
     request: Request, stop: Stop, plugins: Sequence[str] = ()
 ) -> Iterator[tuple[Plan, list[str], Iterator[Event]]]:
-    """Run the request in `request.jobs` processes: the plan, what `results.mixed_environments` has to say before any
-    training, and their events as they come.
+    """Run a request in `request.jobs` processes.
 
-    The first process reads the data and checks the plan; then it forks the workers, or takes part itself beside others
-    like it, where it cannot (a GPU, another system than Linux, threads that a plugin started). Raises what it met. A
-    signal noted in `stop` is passed on, and Interrupted raised when all have saved and left. A worker that dies is not
-    replaced: the others take over its job; MachineError is raised where none is left to do so.
+    Yields the plan, what `results.mixed_environments` has to say before any training, and the events as they come.
+
+    The first process reads the data, makes the plan and checks it. Then it forks the workers. Where it cannot fork (a
+    GPU, another system than Linux, threads that a plugin started), it takes part itself, beside others like it that are
+    handed its plan. A worker that dies is not replaced: the others take over its job.
+
+    Args:
+        request: what is to be run, and where.
+        stop: where a signal is noted, which is passed on.
+        plugins: modules that each process imports.
+
+    Raises:
+        Interrupted: a signal was noted, and all have saved and left.
+        MachineError: all workers died, or one met what the machine refuses.
+        LotteryError: the first process met it, or a worker.
     """
     crew = _Crew(request, plugins, stop)
     try:
         prepared = crew.prepared()
-        planned = plan_with_walks(request.recipe, prepared["fingerprint"], prepared["others"], Store(request.store))
-        yield planned, prepared["mixed"], crew.run(prepared["jobs"], prepared["forks"])
+        packed = b64decode(prepared["plan"])
+        planned = unpack_plan(packed, request.recipe)
+        yield planned, prepared["mixed"], crew.run(prepared["jobs"], packed, forks=prepared["forks"])
     finally:
         crew.close()
 
 
 class _Crew:
-    """The processes of one run: member 0 makes ready; it is one of the workers where it does not fork them."""
+    """The processes of one run. Member 0 makes ready, and is a worker itself if it does not fork them."""
 
     def __init__(self, request: Request, plugins: Sequence[str], stop: Stop):
         self._request, self._plugins, self._stop = request, plugins, stop
@@ -57,10 +68,10 @@ class _Crew:
         self._started: list[subprocess.Popen[bytes]] = []
         self._words: dict[int, dict[str, Any]] = {}
         self._begun = False
-        self._start(first=True)
+        self._start(b"")
 
     def prepared(self) -> dict[str, Any]:
-        """What the first process says when it is ready. Raises what it met, and Interrupted."""
+        """Return what the first process says when it is ready. Raises what it met, and Interrupted."""
         while True:
             if self._stop.signal is not None:
                 raise Interrupted(self._stop.signal)
@@ -73,13 +84,16 @@ class _Crew:
                     return dict(message["prepared"])
                 _raise(message)
 
-    def run(self, jobs: int, forks: bool) -> Iterator[Event]:
-        """The events of so many workers, forked by the first process or started beside it, until all have ended."""
+    def run(self, jobs: int, plan: bytes, *, forks: bool) -> Iterator[Event]:
+        """Yield the events of so many workers until all have ended.
+
+        They are forked by the first process, or started beside it and handed the plan that it made.
+        """
         for _ in range(jobs if forks else jobs - 1):
             if forks:
                 self._fork()
             else:
-                self._start(first=False)
+                self._start(plan)
         self._begun = True
         workers = range(1 if forks else 0, len(self._lines))
         yield from self._collect(workers)
@@ -97,7 +111,8 @@ class _Crew:
         for process in self._started:
             process.wait()
 
-    def _start(self, *, first: bool) -> None:
+    def _start(self, plan: bytes) -> None:
+        """Start a process and send it the request; it is the first one where no plan is made yet."""
         with self._connect() as theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "lottery.executors.worker"],
@@ -115,17 +130,17 @@ class _Crew:
             "deterministic": self._request.deterministic,
             "checkpoint_seconds": self._request.checkpoint_seconds,
             "plugins": list(self._plugins),
-            "first": first,
+            "plan_bytes": len(plan),
         }
         with suppress(ConnectionError):  # it died: its reader tells
-            self._lines[-1].sendall(json.dumps(message).encode() + b"\n")
+            self._lines[-1].sendall(json.dumps(message).encode() + b"\n" + plan)
 
     def _fork(self) -> None:
         with self._connect() as theirs, suppress(ConnectionError):
             socket.send_fds(self._lines[0], [b"f"], [theirs.fileno()])
 
     def _connect(self) -> socket.socket:
-        """The other end of a new member's line."""
+        """Return the other end of a new member's line, whose messages a thread reads from now on."""
         ours, theirs = socket.socketpair()
         number = len(self._lines)
         self._lines.append(ours)
@@ -154,7 +169,7 @@ class _Crew:
                 yield Event(**message)
 
     def _judge(self, workers: Sequence[int]) -> None:
-        """Raises what ended the run early, if anything did."""
+        """Raise what ended the run early, if anything did."""
         if self._stop.signal is not None:
             raise Interrupted(self._stop.signal)
         for words in self._words.values():

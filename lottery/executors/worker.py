@@ -12,11 +12,12 @@ import socket
 import sys
 import threading
 import traceback
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from lottery.errors import Interrupted, LotteryError
+from lottery.errors import DataError, Interrupted, LotteryError
 from lottery.signals import Stop
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ class Line:
         self._out = channel.makefile("w", encoding="utf-8")
 
     def say(self, message: dict[str, Any]) -> None:
+        """Send a message; where nobody is left to be told, stop as if told to."""
         try:
             self._out.write(json.dumps(message) + "\n")
             self._out.flush()
-        except ConnectionError:  # nobody is there to be told
+        except ConnectionError:
             self._stop.signal = self._stop.signal or signal.SIGTERM
 
     def listen(self) -> None:
@@ -47,7 +49,7 @@ class Line:
         self._stop.signal = self._stop.signal or signal.SIGTERM
 
     def another(self, channel: socket.socket) -> Line:
-        """A line of this process's own, in place of the one that it was forked with."""
+        """Return a line of this process's own, in place of the one that it was forked with."""
         self._out.close()
         self.channel.close()
         return Line(channel, self._stop)
@@ -60,24 +62,37 @@ def main() -> int:
         signal.signal(number, lambda received, frame: setattr(stop, "signal", received))
     with open(0, "rb", buffering=0, closefd=False) as stdin:  # not a byte more than the line: fork takes the rest
         request = json.loads(stdin.readline())
+        plan = _read_exactly(stdin, request.pop("plan_bytes"))
     line = Line(socket.socket(fileno=os.dup(0)), stop)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what a model starts must not hold the line open
     os.dup2(2, 1)
-    line.say(_last_words(lambda: _serve(request, stop, line)))
+    line.say(_last_words(lambda: _serve(request, plan, stop, line)))
     return 0
 
 
-def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
-    """What is to be said at the end beside that it is the end: how each forked worker ended."""
-    first = request.pop("first")
+def _read_exactly(stdin: IO[bytes], count: int) -> bytes:
+    """Return so many bytes; fewer where the process that sends them ends before."""
+    parts, left = list[bytes](), count
+    while left and (part := stdin.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict[str, Any]:
+    """Take part in a run with the plan of its first process; be the first process where there is no plan yet.
+
+    Return what the last message says beside that it is the last: how each forked worker ended.
+    """
     from lottery import registry
 
     for plugin in request.pop("plugins"):
         registry.plug_in(plugin)
-    if not first:
-        _take_part(_context(request, stop), line)
+    if plan:
+        _take_part(_context(request, stop, plan), line)
         return {}
     from lottery.executors import fork
+    from lottery.plan.handover import pack_plan
     from lottery.results.mixed_environments import foreseen
 
     threads = fork.hold_threads()
@@ -87,9 +102,9 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
         fork.release_threads(threads)
         own.say(_last_words(lambda: _take_part(context, own)))
 
-    about = {"fingerprint": context.plan.fingerprint, "others": dict(context.plan.others), "jobs": context.jobs}
     mixed = foreseen(context.plan, context.store, context.machine.environment())
-    line.say({"prepared": {**about, "forks": able, "mixed": mixed}})
+    packed = b64encode(pack_plan(context.plan)).decode()
+    line.say({"prepared": {"plan": packed, "jobs": context.jobs, "forks": able, "mixed": mixed}})
     if able:
         return {"exit_codes": fork.fork(context.jobs, line.channel, lambda own: begin(line.another(own)))}
     fork.release_threads(threads)
@@ -97,14 +112,24 @@ def _serve(request: dict[str, Any], stop: Stop, line: Line) -> dict[str, Any]:
     return {}
 
 
-def _context(request: dict[str, Any], stop: Stop) -> RunContext:
+def _context(request: dict[str, Any], stop: Stop, packed: bytes = b"") -> RunContext:
+    """Load the data, and make the plan where none is handed over.
+
+    Raises:
+        DataError: the data are not those that the plan was made for.
+    """
+    from lottery.plan.handover import unpack_plan
     from lottery.recipe.load import restore_recipe
     from lottery.runner.events import Request
     from lottery.runner.prepare import prepare
 
     about = {name: value for name, value in request.items() if name not in ("recipe", "data", "store")}
     recipe = restore_recipe(request["recipe"])
-    return prepare(Request(recipe, Path(request["data"]), Path(request["store"]), **about), stop)
+    plan = unpack_plan(packed, recipe) if packed else None
+    context = prepare(Request(recipe, Path(request["data"]), Path(request["store"]), **about), stop, known=plan)
+    if plan is not None and context.plan is not plan:
+        raise DataError(f"{request['data']}: the data were changed while this run was starting; start it again")
+    return context
 
 
 def _take_part(context: RunContext, line: Line) -> None:

@@ -11,6 +11,7 @@ from lottery.analysis.labels import head, optimizer_labels, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, FONT, finish, panels
 from lottery.plan.jobs import Job
+from lottery.plan.kinds import Kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ def curves(study: Study) -> Figure:
     measure = next(m for m in MEASURES if m[0] == "train_loss" or _measured(study, m[0]))
     for job in study.plan:
         record = study.found.get(job.key)
-        if record is None or job.kind not in ("dense", "ticket"):
+        if record is None or not job.kind.in_trunk:
             continue
         curve = {
             row["step"]: row[measure[0]] for row in record.metrics.get("curve", ()) if row.get(measure[0]) is not None
@@ -73,7 +74,7 @@ def weights(study: Study, level: int | None = None) -> Figure:
     A ticket that goes on from trained weights (modes lr and finetune) starts from those of the level above; pruned are
     then the weights that this level pruned, as the others were 0 there.
     """
-    tickets = [job for job in study.plan if job.kind == "ticket" and job.key in study.found]
+    tickets = [job for job in study.plan if job.kind is Kind.TICKET and job.key in study.found]
     whole = [job for job in tickets if study.found[job.key].diverged is None]
     levels = {job.level for job in whole}
     if not whole or (level is not None and level not in levels):
@@ -124,8 +125,8 @@ def _states(
         start, above = {name: tensors[f"model/{name}"] for name in mask}, dense
     else:
         parent = study.plan.trunk(job)[-2]
-        above = read_mask(study.store, parent.key) if parent.kind == "ticket" else dense
-        start = dict(read_trained(study.store, parent.key, above if parent.kind == "ticket" else None))
+        above = read_mask(study.store, parent.key) if parent.kind is Kind.TICKET else dense
+        start = dict(read_trained(study.store, parent.key, above if parent.kind is Kind.TICKET else None))
     return start, trained, {name: mask[name] for name in mask}, {name: above[name] for name in mask}
 
 

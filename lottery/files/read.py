@@ -24,29 +24,29 @@ _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|([\[{])|([\]}])', r
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: Path | str) -> tuple[int, int] | None:
     """Return what identifies the file or folder that has this name now, links not followed; None for none."""
     try:
-        about = path.lstat()
+        about = os.lstat(path)
     except OSError as error:
         if error.errno in _NO_SUCH_FILE:
             return None
-        raise machine_error(error, "look at", path) from error
+        raise machine_error(error, "look at", Path(path)) from error
     return about.st_dev, about.st_ino
 
 
-def size_of(path: Path) -> int:
+def size_of(path: Path | str) -> int:
     """Return the size of a regular file in bytes.
 
     Raises:
         DamagedFile: The file is missing, or no regular file.
     """
     try:
-        about = path.lstat()
+        about = os.lstat(path)
     except OSError as error:
         if error.errno in _NO_SUCH_FILE:
             raise DamagedFile(f"{path}: is missing") from error
-        raise machine_error(error, "look at", path) from error
+        raise machine_error(error, "look at", Path(path)) from error
     if not stat.S_ISREG(about.st_mode):
         raise DamagedFile(f"{path}: is no regular file")
     return about.st_size

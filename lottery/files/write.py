@@ -100,9 +100,14 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def write_draft(target: Path, files: Mapping[str, bytes], last: tuple[str, bytes]) -> Iterator[Path]:
-    """Write the files, then the one that makes them valid, to a new folder beside `target`; `publish` names it so.
+    """Write files to a new folder beside `target`, the draft, which `publish` then gives that name.
 
     After an error in the block no draft is left; what a killed process leaves is told by `abandoned`.
+
+    Args:
+        target: the folder that the draft is to become.
+        files: bytes by name.
+        last: name and bytes of the file that makes the others valid, written after them.
     """
     need = sum(len(data) for data in files.values()) + len(last[1])
     draft = _new_folder(target)

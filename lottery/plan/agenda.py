@@ -1,4 +1,7 @@
-"""The order in which jobs are started: what the longest chain of others waits for comes first. No torch, no disk."""
+"""The order in which jobs are started: the one that the longest chain of others waits for comes first.
+
+No torch, no disk.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
 
-Needs = Mapping[str, Sequence[str]]  # of each job, the jobs that have to end before it
+Needs = Mapping[str, Sequence[str]]  # by job, the jobs that have to end before it
 
 BAD = ("diverged", "failed", "blocked")  # ends after which what needs the job cannot run
 
 
 def ranks(needs: Needs, lengths: Mapping[str, float]) -> dict[str, int]:
-    """The place of each job in the order of starting: 0 begins the longest chain of jobs that need one another.
+    """Return the rank of each job in the order of starting; 0 begins the longest chain of jobs that need one another.
 
-    The length of a chain is the sum of its jobs' lengths; equal ones keep the order of `needs`. Needs outside `needs`
-    count as done.
+    The length of a chain is the sum of its jobs' lengths. Chains of equal length keep the order of `needs`. A need that
+    is no job of `needs` counts as done.
     """
     waiting: dict[str, list[str]] = {key: [] for key in needs}
     for key, above in needs.items():
@@ -28,13 +31,13 @@ def ranks(needs: Needs, lengths: Mapping[str, float]) -> dict[str, int]:
     for key in TopologicalSorter(waiting).static_order():  # what waits comes before what it waits for
         chains[key] = lengths[key] + max((chains[each] for each in waiting[key]), default=0.0)
     best_first = sorted(needs, key=lambda key: -chains[key])
-    return {key: place for place, key in enumerate(best_first)}
+    return {key: rank for rank, key in enumerate(best_first)}
 
 
 class Agenda:
-    """The jobs that can be attended to now, best first: all they need has ended, or something did so badly.
+    """The ready jobs, best first: all that they need has ended, or one of their needs has ended badly.
 
-    A pass over it costs what is ready, not what the plan has.
+    A pass over it takes time in proportion to the ready jobs, not to those of the plan.
     """
 
     def __init__(self, needs: Needs, rank: Mapping[str, int], ended: Mapping[str, str]):
@@ -54,18 +57,18 @@ class Agenda:
                 self._list(key)
 
     def __iter__(self) -> Iterator[str]:
-        """The ready jobs, best first, as they are at the start of the pass."""
+        """Yield the ready jobs, best first, as they are at the start of the pass."""
         for _, key in tuple(self._ready):
             yield key
 
     def take(self, key: str) -> None:
-        """Leave a job out of the passes to come."""
+        """Leave a job out of later passes."""
         if key in self._listed:
             self._listed.discard(key)
             del self._ready[bisect_left(self._ready, (self._rank[key], key))]
 
     def end(self, key: str, how: str) -> None:
-        """Note that a job has ended; what was waiting for it may be ready now."""
+        """Note how a job has ended; jobs that were waiting for it may be ready now."""
         self.take(key)
         self._left.pop(key, None)
         for each in self._waiting.pop(key, ()):
@@ -80,10 +83,17 @@ class Agenda:
 
 
 def makespan(needs: Needs, lengths: Mapping[str, float], rank: Mapping[str, int], workers: float) -> tuple[float, int]:
-    """When so many workers are through, and the most of them that were at work at once.
+    """Return the time at which the last job ends, and the largest number of workers busy at once.
 
-    Each takes the first ready job of the order, as soon as it is free. With `math.inf` workers the first figure is the
-    longest chain, and as many workers as the second one reach it: more cannot make it shorter.
+    Each worker takes the first ready job of the order as soon as it is free (list scheduling, Graham 1966). With
+    `math.inf` workers the time is the length of the longest chain, and as many workers as the second figure says reach
+    it: more cannot end sooner.
+
+    Args:
+        needs: by job, the jobs that have to end before it.
+        lengths: duration of each job, in any unit; the time returned is in the same.
+        rank: order of starting, see `ranks`.
+        workers: their number, or `math.inf`.
     """
     agenda, now, most = Agenda(needs, rank, {}), 0.0, 0
     running: list[tuple[float, int, str]] = []
@@ -101,5 +111,5 @@ def makespan(needs: Needs, lengths: Mapping[str, float], rank: Mapping[str, int]
 
 
 def width(needs: Needs, lengths: Mapping[str, float]) -> int:
-    """The number of workers beyond which another cannot make the jobs end sooner."""
+    """Return the number of workers beyond which another one cannot make the jobs end sooner."""
     return makespan(needs, lengths, dict.fromkeys(needs, 0), math.inf)[1]

@@ -1,4 +1,4 @@
-"""How much each level of a recipe prunes."""
+"""The part of the weights that each level of a recipe prunes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def amounts(prune: PruneSpec) -> list[tuple[Fraction, int, dict[str, float]]]:
-    """For each level, what is pruned and how many times, or the densities of its layers.
+    """Return for each level the fraction that is pruned, how many times, and the densities of its layers.
 
-    Levels that stand alone are pruned as often as the same level of a trunk would have been.
+    With `densities` the fraction is 0 and the densities count; otherwise there are none. A level that stands alone, as
+    it is pruned from untrained weights, is pruned as many times as the same level of a trunk would have been.
     """
     if prune.densities is not None:
         shares = [level / prune.deepest for level in range(1, prune.deepest + 1)]

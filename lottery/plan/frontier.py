@@ -31,33 +31,49 @@ Decision = Literal["matching", "losing", "futile", "exhausted", "ticket diverged
 
 @dataclass(frozen=True)
 class Rule:
-    """What was fixed before the first training. `margin` is a fraction of accuracy; a look is a number of differences;
-    `floor` is the least standard deviation that is believed of them, which the number of test examples gives.
+    """All that was fixed before the first training.
 
-    A dense network that diverged leaves no difference: the next seed of the `pool` takes its place.
+    A dense network that diverged leaves no difference: the next seed of the pool takes its place.
+
+    Attributes:
+        margin: largest loss of accuracy with which a level still matches, a fraction.
+        alpha: level of each test.
+        pool: number of seeds that there are.
+        looks: numbers of differences at which a level is tested.
+        levels: number of levels that the walk may reach.
+        floor: least standard deviation that is believed of differences, see `lottery.results.resolution`.
     """
 
     margin: float
     alpha: float
-    pool: int  # seeds
+    pool: int
     looks: tuple[int, ...]
-    levels: int  # that the walk may reach
+    levels: int
     floor: float = 0.0
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """What the t statistic has to reach at each look."""
+        """The values that the t statistic has to reach, one for each look."""
         return bounds(self.looks, self.alpha)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A level that the walk came to.
+    """A level that the walk came to, and what was seen of it at the last look taken.
 
-    `seeds` of the pool are asked for at this level, those at its front; the other fields say what was seen at the last
-    look taken: at `n` differences the mean `difference`, its lower `bound` that holds at all looks together (a repeated
-    confidence bound, Jennison & Turnbull 1989), the part of alpha `spent`, and the `chance` that going on would show
-    the level matching. Matching is where the bound is above -margin; `losing`, where the upper bound is below it.
+    A level is matching if the lower bound is above -margin, losing if the upper bound is below it.
+
+    Attributes:
+        level: from 1.
+        decision: what was decided, or "open".
+        seeds: number of seeds, from the front of the pool, that are asked for at this level.
+        n: number of differences at the last look.
+        looks: number of looks taken.
+        difference: mean difference of accuracy, ticket minus dense, a fraction.
+        bound: lower bound of that mean which holds at all looks together (a repeated confidence bound, Jennison &
+            Turnbull 1989).
+        spent: part of alpha that is spent.
+        chance: probability that going on would show the level matching.
     """
 
     level: int
@@ -72,7 +88,7 @@ class Step:
 
 
 def rule(recipe: Recipe, floor: float = 0.0) -> Rule:
-    """The rule of a recipe with `levels: auto`."""
+    """Return the rule of a recipe with `levels: auto`; `floor` is that of `Rule`."""
     auto, compare, pool = recipe.prune.auto, acting(recipe), len(recipe.seeds)
     assert auto is not None and compare is not None
     looks = (*range(auto.first_seeds, pool, auto.add_seeds), pool)
@@ -80,9 +96,10 @@ def rule(recipe: Recipe, floor: float = 0.0) -> Rule:
 
 
 def walk(rule: Rule, pair: Callable[[int, int], Pair]) -> tuple[Step, ...]:
-    """The levels from 1 as far as they are known; the last is open, or not shown to match, or the last there may be.
+    """Return the levels from 1 as far as they are known.
 
-    `pair` gives the difference at a level, of a seed by its place in the pool.
+    The last one is open, or not shown to match, or the last that there may be. `pair` gives the difference at a level
+    (its first argument) of a seed, by its index in the pool.
     """
     steps: list[Step] = []
     for level in range(1, rule.levels + 1):
@@ -93,12 +110,12 @@ def walk(rule: Rule, pair: Callable[[int, int], Pair]) -> tuple[Step, ...]:
 
 
 def over(rule: Rule, steps: Sequence[Step]) -> bool:
-    """Whether nothing more needs to be run."""
+    """Return whether nothing more needs to be run."""
     return steps[-1].decision != "open" and (steps[-1].decision != "matching" or len(steps) == rule.levels)
 
 
 def seeds_trained(steps: Sequence[Step], trunk: bool = True) -> list[int]:
-    """At how many seeds the walk needs the dense network, then the ticket of each level it came to.
+    """Return the number of seeds at which the walk needs the dense network, then the ticket of each level it came to.
 
     In a trunk the ticket of a level needs those of the levels before it, also where the walk asked for fewer.
     """
@@ -107,7 +124,7 @@ def seeds_trained(steps: Sequence[Step], trunk: bool = True) -> list[int]:
 
 
 def _step(rule: Rule, level: int, pair: Callable[[int, int], Pair]) -> Step:
-    """One level, look after look, as far as its differences are known."""
+    """Decide one level, look after look, as far as its differences are known."""
     step = Step(level, "open", 0)
     for look, used, critical in zip(rule.looks, spent(rule.looks, rule.alpha), rule.bounds, strict=True):
         pairs = _front(rule, look, partial(pair, level))
@@ -128,8 +145,9 @@ def _step(rule: Rule, level: int, pair: Callable[[int, int], Pair]) -> Step:
 
 
 def _front(rule: Rule, look: int, pair: Callable[[int], Pair]) -> list[Pair]:
-    """The pairs of as many seeds as it takes to have so many differences, unless the pool is too small or as many
-    dense networks diverged as the first look would have had.
+    """Return the pairs of seeds from the front of the pool, as many as it takes to have `look` differences.
+
+    They are fewer if the pool is too small, or if as many dense networks diverged as the first look has differences.
     """
     pairs: list[Pair] = []
     lost = 0

@@ -1,48 +1,44 @@
-"""From a recipe to its jobs: ordered, without duplicates, each with the key of all that determines its result."""
+"""The jobs of a recipe and the plan that they make: data only, see `lottery.plan.expand` for how they are made."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from lottery import registry
-from lottery.plan.amounts import amounts
-from lottery.plan.keys import (
-    SCHEMA,
-    branch_identity,
-    digest,
-    exact,
-    point_label,
-    rewind_identity,
-    training_identity,
-    with_versions,
-)
-from lottery.recipe.pruned_once import is_the_ticket
-from lottery.recipe.schema import BranchSpec
-from lottery.recipe.tuning import learning_rates
-from lottery.values import Chosen, Component, Duration
+from lottery.plan.keys import digest, point_label
+from lottery.plan.kinds import Kind
 
 if TYPE_CHECKING:
-    from lottery.recipe.schema import Recipe
+    from lottery.recipe.schema import BranchSpec, Recipe
     from lottery.recipe.types import RewindSpec
-
-Kind = Literal["trial", "choice", "rewind", "dense", "ticket", "branch", "retraining"]
-MEASURED = ("dense", "ticket", "branch")  # the kinds that a table has
+    from lottery.values import Component
 
 
 @dataclass(frozen=True)
 class Job:
     """One training, or the part of one up to a rewind step, or the choice of a learning rate among trials.
 
-    A `retraining` is that of a ticket file; no plan of a recipe has one.
-
-    `identity` is what its key hashes; `parent` the job whose result it starts from; `needs` all the jobs of the plan
-    that have to be done before it; `point` the rewind job it goes back to; `partner` the same ticket of another seed.
-    `place` is the optimizer's in the recipe, `transfer` that of the one which retrains the ticket. `level` is 0 for
-    the dense network; `fraction` of the weights is pruned so many `times` to reach it from the level it is pruned
-    from, or `densities` are those of its layers.
+    Attributes:
+        kind: which of these it is.
+        identity: all that determines the result, as JSON has it; the key is its hash.
+        parent: key of the job whose result it starts from.
+        seed: of the initialization, the order of the data, and all else that is drawn.
+        optimizer: what trains it.
+        place: index of the optimizer in the recipe.
+        level: 0 for the dense network, 1 for the first ticket, and so on.
+        rewind: the rewind point, and what goes back to it.
+        fraction: part of the weights that is pruned, `times` times, to reach the level from the one it is pruned from.
+        times: how many times.
+        densities: in place of `fraction`, the densities of the layers, by their names' patterns.
+        branch: the control.
+        sample: number of the control among those that differ in what they draw only.
+        transfer: index in the recipe of the optimizer that retrains the ticket.
+        point: key of the rewind job that it goes back to.
+        partner: key of the same ticket of another seed.
+        needs: keys of all jobs of the plan that have to be done before it.
     """
 
     kind: Kind
@@ -62,49 +58,74 @@ class Job:
     point: str | None = None
     partner: str | None = None
     needs: tuple[str, ...] = ()
-    key: str = field(init=False, default="")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", digest(self.identity))
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the identity, 64 hexadecimal digits."""
+        return digest(self.identity)
 
     @property
     def label(self) -> str:
-        """What a person reads in logs and listings."""
-        what = {
-            "trial": f"trial lr {self.optimizer.args.get('lr')}",
-            "choice": "choice of lr",
-            "rewind": f"to {point_label(self.rewind.to)}" if self.rewind else "",
-            "dense": "dense",
-            "ticket": f"level {self.level}",
-            "retraining": f"level {self.level} of a ticket file",
-            "branch": f"level {self.level} {self._branch_label()}" if self.branch else "",
-        }[self.kind]
-        return (
-            f"{self.optimizer.name} {what}"
-            if self.kind == "choice"
-            else f"{self.optimizer.name} seed {self.seed} {what}"
-        )
+        """Words for the job, as in logs and listings: `adam seed 0 level 1 reinit 0`."""
+        name = self.optimizer.name
+        return f"{name} {self._what()}" if self.kind is Kind.CHOICE else f"{name} seed {self.seed} {self._what()}"
+
+    def _what(self) -> str:
+        if self.kind is Kind.TRIAL:
+            return f"trial lr {self.optimizer.args.get('lr')}"
+        if self.kind is Kind.CHOICE:
+            return "choice of lr"
+        if self.kind is Kind.DENSE:
+            return "dense"
+        if self.kind is Kind.REWIND:
+            assert self.rewind is not None
+            return f"to {point_label(self.rewind.to)}"
+        level = f"level {self.level}"
+        if self.kind is Kind.RETRAINING:
+            return f"{level} of a ticket file"
+        if self.branch is None:
+            return level
+        if self.transfer is not None:
+            return f"{level} retrained with {self.branch.component.args['optimizer'].name}"
+        return f"{level} {self.branch.label} {self.sample}"
 
     @property
     def own_trunk(self) -> bool:
-        """Whether it is a level of a control's own trunk: built upon as a ticket is."""
+        """True for a level of a control's own trunk, which is built upon as a ticket is."""
         return self.branch is not None and self.branch.trunk == "own"
 
-    def _branch_label(self) -> str:
-        assert self.branch is not None
-        if self.transfer is not None:
-            return f"retrained with {self.branch.component.args['optimizer'].name}"
-        return f"{self.branch.label} {self.sample}"
+    @property
+    def keeps_weights(self) -> bool:
+        """True if it keeps its weights, as it is built upon."""
+        return self.kind.keeps_weights or self.own_trunk
+
+    @property
+    def keeps_mask(self) -> bool:
+        """True if it keeps its mask."""
+        return self.kind.keeps_mask or self.own_trunk
+
+    def rewound_to(self, rewind: RewindSpec | None, point: str | None) -> Job:
+        """Return this job as the trunk of a rewind point has it: dense networks are shared by those of several."""
+        job = replace(self, rewind=rewind, point=point)
+        job.__dict__["key"] = self.key  # of the same identity, and hashing that takes longest of all
+        return job
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a recipe in an order in which they can run; iterate over it, or look one up by its key."""
+    """The jobs of a recipe in an order in which they can run; iterate over it, or look one up by its key.
+
+    Attributes:
+        recipe: the recipe.
+        fingerprint: sha256 of its data.
+        jobs: by key.
+        others: fingerprints of other data, by the digest of their identity.
+    """
 
     recipe: Recipe
-    fingerprint: str  # of the data
+    fingerprint: str
     jobs: dict[str, Job]
-    others: Mapping[str, str] = field(default_factory=dict)  # fingerprints of other data, by digest of the identity
+    others: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self.jobs.values())
@@ -114,238 +135,19 @@ class Plan:
 
     @property
     def needs(self) -> dict[str, tuple[str, ...]]:
-        """Of each job, the jobs that have to end before it."""
+        """The keys of the jobs that have to end before each job, by its key."""
         return {key: job.needs for key, job in self.jobs.items()}
 
     def trunk(self, job: Job) -> list[Job]:
-        """The trunk from the dense network to this ticket or level of a control's own, or to what this branch leaves.
+        """Return the trunk, dense network first, that ends in a ticket.
 
+        For a level of a control's own trunk it ends in that, for another branch in the ticket that it leaves.
         Each job carries this job's rewind point: trunks of several rewinds share their dense network.
         """
-        chain = [job] if job.kind == "ticket" or job.own_trunk else []
+        chain = [job] if job.kind is Kind.TICKET or job.own_trunk else []
         above = job.parent
         while above is not None:
             parent = self.jobs[above]
-            chain.append(replace(parent, rewind=job.rewind, point=job.point))
+            chain.append(parent.rewound_to(job.rewind, job.point))
             above = parent.parent
         return chain[::-1]
-
-
-def other_data(recipe: Recipe) -> list[Component]:
-    """The data sets that branches train on beside the recipe's own."""
-    return [dataset for branch in recipe.branches if (dataset := branch.component.args.get("dataset")) is not None]
-
-
-Asked = Mapping[tuple[int, int], Sequence[int]]  # by optimizer and rewind: of how many seeds level 1, 2, ... is wanted
-
-
-def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = None, asked: Asked | None = None) -> Plan:
-    """All jobs of the recipe on data with this fingerprint, learning rates first, then seed by seed. No torch, no disk.
-
-    `others` are the fingerprints of `other_data` by the digest of their identity. Where `asked` is given, only the
-    tickets and controls that it names, counted from the front of the recipe's seeds, and what they need.
-    """
-    draft = _Draft(recipe, fingerprint, others or {}, asked)
-    jobs: dict[str, Job] = {}
-    for job in draft.jobs():
-        jobs.setdefault(job.key, job)
-    return Plan(recipe, fingerprint, jobs, draft.others)
-
-
-class _Draft:
-    """The jobs of a recipe as they are made: what those made later need of those made before."""
-
-    def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str], asked: Asked | None):
-        self.recipe, self.fingerprint, self.others, self.asked = recipe, fingerprint, others, asked
-        self.optimizers = [
-            Component(o.name, {k: v for k, v in o.args.items() if k != "rates"}) for o in recipe.train.optimizer
-        ]
-        self.choices: list[str] = []  # a key for each optimizer where the recipe tunes
-        self.tickets: dict[tuple[int, int, int, int], Job] = {}  # by seed, optimizer, rewind and level
-        self.own: dict[tuple[int, ...], str] = {}  # the last key of a trunk, by seed, optimizer, rewind, branch, sample
-
-    def jobs(self) -> Iterator[Job]:
-        recipe = self.recipe
-        if recipe.tune is not None:
-            for place, optimizer in enumerate(recipe.train.optimizer):
-                yield from self._tuning(place, optimizer)
-            self.optimizers = [
-                Component(o.name, {**o.args, "lr": Chosen(key)})
-                for o, key in zip(self.optimizers, self.choices, strict=True)
-            ]
-        for seed in recipe.seeds:
-            for place in range(len(self.optimizers)):
-                yield from self._trainings(seed, place)
-        if any(registry.branches[branch.name].traits.partner for branch in recipe.branches):
-            for where, ticket in self.tickets.items():
-                yield from self._branches(ticket, where, partnered=True)
-        if recipe.transfer is not None:
-            for ticket in self.tickets.values():
-                yield from self._transfers(ticket)
-
-    def _tuning(self, place: int, optimizer: Component) -> Iterator[Job]:
-        """The trials of an optimizer's learning rates, and the choice among them."""
-        tune = self.recipe.tune
-        assert tune is not None
-        trials = []
-        for rate in learning_rates(tune, optimizer):
-            for seed in tune.seeds:
-                component = Component(optimizer.name, {**self.optimizers[place].args, "lr": rate})
-                training = training_identity(self.recipe, self.fingerprint, seed, component)
-                training.pop("metrics", None)  # no rate is chosen by them
-                identity = {"schema": SCHEMA, "kind": "trial", "training": training}
-                trials.append(Job("trial", identity, None, seed, component, place))
-        yield from trials
-        identity = {
-            "schema": SCHEMA,
-            "kind": "choice",
-            "trials": [trial.key for trial in trials],
-            "by": tune.by,
-            "report": self.recipe.report,
-        }
-        needs = tuple(trial.key for trial in trials)
-        choice = Job("choice", identity, None, tune.seeds[0], self.optimizers[place], place, needs=needs)
-        self.choices.append(choice.key)
-        yield choice
-
-    def _trainings(self, seed: int, place: int) -> Iterator[Job]:
-        """One seed and optimizer: rewind points, the dense network, and a trunk with its branches for each rewind."""
-        recipe, optimizer = self.recipe, self.optimizers[place]
-        wanted = [self._wanted(seed, place, number) for number in range(len(recipe.rewind))]
-        if self.asked is not None and not any(wanted):
-            return
-        training = training_identity(recipe, self.fingerprint, seed, optimizer)
-        choice = tuple(self.choices[place : place + 1])
-        points: dict[Duration, Job] = {}
-        for rewind in sorted(recipe.rewind, key=lambda r: (r.to.value > 0, r.to.unit, r.to.value)):
-            identity = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": point_label(rewind.to)}
-            needs = (*choice, *(job.key for job in points.values()))
-            point = Job("rewind", identity, None, seed, optimizer, place, rewind=rewind, needs=needs)
-            if rewind.to not in points:
-                points[rewind.to] = point
-                yield point
-        identity = {"schema": SCHEMA, "kind": "dense", "training": training}
-        needs = (*choice, *(job.key for job in points.values()))
-        dense = Job("dense", identity, None, seed, optimizer, place, needs=needs)
-        yield dense
-        for number, rewind in enumerate(recipe.rewind):
-            base = replace(dense, rewind=rewind, point=points[rewind.to].key)
-            for ticket in _tickets(recipe, base):
-                if ticket.level > max(wanted[number], default=0):
-                    break
-                if ticket.level not in wanted[number] and recipe.prune.alone:
-                    continue
-                yield ticket
-                where = (seed, place, number, ticket.level)
-                self.tickets[where] = ticket
-                if ticket.level in wanted[number]:
-                    yield from self._branches(ticket, where, partnered=False)
-
-    def _wanted(self, seed: int, place: int, number: int) -> set[int]:
-        """The levels at which this seed is wanted; a trunk has those between them as well."""
-        if self.asked is None:
-            return set(range(1, self.recipe.prune.deepest + 1))
-        index = self.recipe.seeds.index(seed)
-        return {level for level, seeds in enumerate(self.asked.get((place, number), ()), start=1) if index < seeds}
-
-    def _branches(self, ticket: Job, where: tuple[int, int, int, int], partnered: bool) -> Iterator[Job]:
-        """The ticket's controls: those that need another seed's ticket, or those that do not."""
-        recipe = self.recipe
-        for place, branch in enumerate(recipe.branches):
-            if branch.levels is not None and ticket.level not in branch.levels:
-                continue
-            if is_the_ticket(branch, recipe.prune, ticket.level):
-                continue
-            if registry.branches[branch.name].traits.partner != partnered:
-                continue
-            partner = self._partner(where) if partnered else None
-            own = branch.trunk == "own"  # then it is pruned as the ticket is, from what it trained at the level above
-            for sample in range(branch.samples):
-                above = (*where[:3], place, sample)
-                parent = self.own.get(above, ticket.parent) if own else ticket.key
-                assert parent is not None
-                identity = {
-                    **({**ticket.identity, "trunk": "own"} if own else {"schema": SCHEMA}),
-                    "kind": "branch",
-                    "parent": parent,
-                    "branch": branch_identity(branch.component, self.recipe, self.others, ticket.rewind),
-                    "sample": sample,
-                    **({"partner": partner} if partner else {}),
-                }
-                needs = (parent, *([partner] if partner else []), *ticket.needs[1 if own else 0 :])
-                job = _off(ticket, identity, branch, needs=needs, sample=sample, partner=partner)
-                if own:
-                    self.own[above] = job.key
-                yield job
-
-    def _partner(self, where: tuple[int, int, int, int]) -> str:
-        seeds = self.recipe.seeds
-        following = seeds[(seeds.index(where[0]) + 1) % len(seeds)]
-        return self.tickets[(following, *where[1:])].key
-
-    def _transfers(self, ticket: Job) -> Iterator[Job]:
-        """The ticket retrained with each other optimizer of the recipe."""
-        transfer = self.recipe.transfer
-        assert transfer is not None
-        if transfer.levels is not None and ticket.level not in transfer.levels:
-            return
-        for place, optimizer in enumerate(self.optimizers):
-            if place == ticket.place:
-                continue
-            component = Component("retrain", {"optimizer": optimizer})
-            identity = {
-                "schema": SCHEMA,
-                "kind": "branch",
-                "parent": ticket.key,
-                "branch": with_versions("branch", component),
-                "sample": 0,
-            }
-            branch = BranchSpec.model_validate({"name": "retrain", "optimizer": optimizer})
-            needs = (ticket.key, *self.choices[place : place + 1], *ticket.needs)
-            yield _off(ticket, identity, branch, needs=needs, transfer=place)
-
-
-def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any) -> Job:
-    return replace(ticket, kind="branch", identity=identity, parent=identity["parent"], branch=branch, **about)
-
-
-def _tickets(recipe: Recipe, dense: Job) -> Iterator[Job]:
-    """The tickets of a trunk, each pruned from the level before; from the dense network where levels stand alone."""
-    prune, parent = recipe.prune, dense
-    for level, (fraction, times, densities) in enumerate(amounts(prune), start=1):
-        parent = dense if prune.alone else parent
-        assert dense.rewind is not None
-        rounds = prune.rounds_of_criterion
-        unusual = {
-            "times": times if times != 1 else None,
-            "when": prune.when if prune.when != "trained" else None,
-            "rounds": rounds if rounds != 1 and prune.when != "training" else None,
-            "during": prune.during.model_dump(mode="json") if prune.during else None,
-            "densities": [[pattern, density] for pattern, density in densities.items()] or None,
-        }
-        identity = {
-            "schema": SCHEMA,
-            "kind": "ticket",
-            "parent": parent.key,
-            "prune": {
-                "criterion": registry.criteria.identity(prune.criterion),
-                "scope": prune.scope,
-                "fraction": str(fraction),
-                "rates": [[pattern, str(exact(rate))] for pattern, rate in prune.rates.items()],  # the first fit counts
-                **{name: value for name, value in unusual.items() if value is not None},
-            },
-            "rewind": rewind_identity(recipe, dense.rewind),
-        }
-        assert dense.point is not None
-        parent = replace(
-            dense,
-            kind="ticket",
-            identity=identity,
-            parent=parent.key,
-            level=level,
-            fraction=fraction,
-            times=times,
-            densities=densities,
-            needs=(parent.key, dense.point),
-        )
-        yield parent

@@ -1,4 +1,4 @@
-"""What makes two jobs the same: the identities that keys hash, and nothing that changes no result."""
+"""The identity of a job, whose hash is its key: all that determines its result, and nothing that does not."""
 
 from __future__ import annotations
 
@@ -20,23 +20,34 @@ SCHEMA = 2  # raise it when the meaning of a key changes: no job of another sche
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON: sorted keys, no spaces, shortest float digits."""
+    """Return the sha256, in hex, of the canonical JSON: sorted keys, no spaces, shortest float digits.
+
+    Raises:
+        ValueError: JSON cannot hold the value.
+    """
     return digest_of_json(plain(value))
 
 
 def digest_of_json(value: Any) -> str:
-    """The digest of a value that was read from JSON: what takes longest is to make others plain."""
+    """Return the `digest` of a value that was read from JSON, without the pass that makes others plain."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def data_identity(data: DataSpec) -> dict[str, Any]:
-    """What of the data a recipe names; the bytes it stands for are their fingerprint."""
+    """Return the data set as a recipe names it; a hash of its bytes is the fingerprint beside it."""
     return registry.datasets.identity(data.component)
 
 
 def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Component) -> dict[str, Any]:
-    """What determines a dense training: everything but the pruning."""
+    """Return all that determines a dense training: everything but the pruning.
+
+    Args:
+        recipe: the recipe.
+        fingerprint: sha256 of the data.
+        seed: of the training.
+        optimizer: its optimizer, whose learning rate may be `Chosen`.
+    """
     data, train = recipe.data, recipe.train
     fields = {
         "validation": data.validation or None,
@@ -67,9 +78,9 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
 
 
 def with_versions(singular: str, component: Component) -> dict[str, Any]:
-    """A component's identity, with that of each component, normalization and activation among its arguments.
+    """Return a component's identity, with that of each component, normalization and activation among its arguments.
 
-    Where one of them comes from outside this package, its source is part of it: see `lottery.plugins.source`.
+    Where one of them comes from outside this package, a hash of its source is part of it: see `lottery.plugins.source`.
     """
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
@@ -86,9 +97,10 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
 
 
 def rewind_identity(recipe: Recipe, rewind: RewindSpec) -> dict[str, Any]:
-    """The rewind point and what goes back to it.
+    """Return the rewind point and the mode: what goes back to it.
 
-    Version 2 of `lr` and `finetune`: what goes on from trained weights has no result before its first step.
+    Modes `lr` and `finetune` are of version 2: a training that goes on from trained weights has no result before its
+    first step.
     """
     identity: dict[str, Any] = {"to": point_label(rewind.to), "mode": rewind.mode}
     if rewind.mode != "weights":
@@ -137,7 +149,7 @@ def keeps_statistics(model: Component) -> bool:
 
 
 def sources_in(identity: Any) -> Iterator[str]:
-    """The hashes of the sources of plugins that an identity has."""
+    """Yield the hashes of plugins' sources that are part of an identity."""
     if isinstance(identity, Mapping):
         for name, item in identity.items():
             if is_code(name):
@@ -150,14 +162,15 @@ def sources_in(identity: Any) -> Iterator[str]:
 
 
 def is_code(name: str) -> bool:
-    """Whether a field of an identity holds the hash of a source: no argument may be called so."""
+    """Return whether a field of an identity holds the hash of a source: no argument may have such a name."""
     return name == "code" or name.endswith("_code")
 
 
 def point_label(to: Duration) -> str:
+    """Return `init` for step 0, else the length as a recipe writes it: `500it`, `2ep`."""
     return "init" if to.value == 0 else str(to)
 
 
 def exact(number: float) -> Fraction:
-    """The decimal fraction that was written: 0.2 is 1/5, not the nearest binary number."""
+    """Return the decimal fraction that was written: 0.2 is 1/5, not the nearest binary number."""
     return Fraction(Decimal(repr(number)))

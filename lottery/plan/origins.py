@@ -1,4 +1,4 @@
-"""Where a training of each kind comes from in each mode of rewinding: weights, mask, schedule, optimizer state, steps.
+"""The origin of each kind of training in each mode of rewinding: weights, mask, schedule, optimizer state, steps.
 
 The table of `docs/controls.md` is made from these, and the audit lists the differences that follow from them. T is the
 length of the whole training, k the rewind point, both in steps.
@@ -23,7 +23,7 @@ DENSE = "trained, of the dense network"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where one training comes from, in the words of the documentation and the audit.
+    """The origin of one training, in the words of the documentation and the audit.
 
     `state` is the optimizer's: "rewound" (that of step k; fresh where k is 0), "fresh" or "none".
     """
@@ -60,12 +60,20 @@ COLUMNS = ("training", "`weights:`", "mode", "starts from weights", "mask", "sch
 
 
 def in_any_mode(weights: str, mask: str, schedule: str = WHOLE, state: Any = "fresh", steps: str = "T") -> Origins:
-    """The same in each mode of rewinding."""
+    """Return the same origin for each mode of rewinding; arguments are the fields of `Origin`."""
     return dict.fromkeys(MODES, Origin(weights, mask, schedule, state, steps))
 
 
 def in_the_mode(mask: str, trained: str, *, change: str = "", state: Any = "rewound", steps: str = "T - k") -> Origins:
-    """As the mode has it: rewound weights, or `trained` ones; `change` says what is done to them."""
+    """Return origins that differ by mode: rewound weights in mode `weights`, trained ones in the others.
+
+    Args:
+        mask: as in `Origin`.
+        trained: the weights of the other modes.
+        change: what is done to the weights, in words.
+        state: as in `Origin`, of mode `weights`.
+        steps: as in `Origin`.
+    """
     return {
         "weights": Origin(REWOUND + change, mask, REST, state, steps),
         "lr": Origin(trained + change, mask, REST, "fresh", steps),
@@ -74,7 +82,7 @@ def in_the_mode(mask: str, trained: str, *, change: str = "", state: Any = "rewo
 
 
 def at_the_point(mask: str) -> Origins:
-    """Rewound weights on the schedule from step k on, whatever the mode."""
+    """Return rewound weights on the schedule from step k on, in every mode."""
     return in_any_mode(REWOUND, mask, REST, "rewound", "T - k")
 
 
@@ -83,9 +91,9 @@ NETWORK = in_any_mode("initial", "none")
 
 
 def origin_of(branch: Component | None, mode: str) -> Origin:
-    """The origin of a control, or of a ticket where `branch` is None.
+    """Return the origin of a control, or of a ticket if `branch` is None.
 
-    Of a plugin's control without the trait `origins` nothing is known.
+    A plugin's control without the trait `origins` has one of which nothing is known.
     """
     if branch is None:
         return TICKET[_mode(mode)]
@@ -98,10 +106,10 @@ def origin_of(branch: Component | None, mode: str) -> Origin:
 
 
 def carries_state(optimizer: Mapping[str, Any]) -> bool:
-    """True if the optimizer keeps one state value per weight, so that a mask can restrict a state rewound with it.
+    """Return whether the optimizer keeps one state value per weight, so that a mask can be applied to a rewound state.
 
-    Otherwise a rewound state is that of the dense problem only, and a ticket starts with a fresh one. `optimizer` is
-    its name with its arguments, those inside it likewise.
+    Otherwise a rewound state is only valid for the dense network, and a ticket starts with a fresh one. `optimizer` is
+    its name with its arguments; optimizers among these likewise.
     """
     names = [
         value["name"] for value in (optimizer, *optimizer.values()) if isinstance(value, Mapping) and "name" in value
@@ -115,7 +123,7 @@ def _mode(mode: str) -> Mode:
 
 
 def table() -> Iterator[tuple[str, ...]]:
-    """The rows of the documentation: control, its key `weights`, mode, and the parts of its origin.
+    """Yield the rows of the documentation: control, its key `weights`, mode, and the parts of its origin.
 
     Modes of the same origin share a row.
     """

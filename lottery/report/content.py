@@ -21,7 +21,6 @@ from lottery.audit import disclosures
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
-from lottery.plan.jobs import MEASURED
 from lottery.recipe.families import acting, counted
 from lottery.recipe.readings import IN_WORDS
 from lottery.results import coverage
@@ -313,7 +312,7 @@ def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
 
 
 def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iterator[str]:
-    total = sum(job.kind in MEASURED for job in study.plan)
+    total = sum(job.kind.measured for job in study.plan)
     blocked = "cannot be, as one before them diverged"
     for state, said in (("missing", "are missing"), ("diverged", "diverged"), ("blocked", blocked)):
         rows = [row for row in missing if row["state"] == state]

@@ -12,40 +12,34 @@ from torch import Tensor, nn
 from lottery.errors import DamagedFile, UsageError
 from lottery.files.tensors import decode, part
 from lottery.network.layout import Layout, state_of
+from lottery.plan.kinds import CORRECT_FILE, MASK_FILE, METRICS_FILE, STATE_FILE, STATE_VALUES_FILE, WEIGHTS_FILES
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import CHOSEN, READINGS, Reading
-from lottery.results.resolution import CORRECT
 from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
     from lottery.training.trainer import Training
 
-WEIGHTS: dict[Reading, str] = {
-    "best_accuracy": "best_accuracy.safetensors",
-    "early_stop": "early_stop.safetensors",
-    "end": "weights.safetensors",
-}
-
 
 def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The `Training.state()` that a rewind job committed."""
-    return store.read_tensors(key, "state.safetensors"), store.read_json(key, "state.json")
+    """Return the `Training.state()` that a rewind job committed: tensors by name, and plain values."""
+    return store.read_tensors(key, STATE_FILE), store.read_json(key, STATE_VALUES_FILE)
 
 
 def stored_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a `Training.state()` as a rewind job commits them: the weights as the method has them."""
+    """Return the tensors of a `Training.state()` as a rewind job commits them: weights in the layout of the method."""
     return _with_weights(tensors, Layout.of(model).split(part(tensors, "model/")))
 
 
 def network_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `stored_state`: the tensors as a training of this model restores them."""
+    """Return the tensors as a training of this model restores them: the inverse of `stored_state`."""
     return _with_weights(tensors, Layout.of(model).join(part(tensors, "model/")))
 
 
 def _with_weights(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a `Training.state()` with these weights in place of its own."""
+    """Return the tensors of a `Training.state()` with these weights in place of its own."""
     rest = {name: value for name, value in tensors.items() if not name.startswith("model/")}
     return {**{f"model/{name}": value for name, value in weights.items()}, **rest}
 
@@ -55,31 +49,33 @@ def kept_states(training: Training) -> dict[str, dict[str, Tensor]]:
 
     Each step is kept once: `read_trained` knows whose file a reading shares.
     """
-    kept, seen = {WEIGHTS["end"]: state_of(training.model)}, {training.step}
+    kept, seen = {WEIGHTS_FILES["end"]: state_of(training.model)}, {training.step}
     for reading in CHOSEN:
         row = training.chosen.rows.get(reading)
         if row is not None and row["step"] not in seen:
             seen.add(row["step"])
-            kept[WEIGHTS[reading]] = Layout.of(training.model).split(training.chosen.weights[row["step"]])
+            kept[WEIGHTS_FILES[reading]] = Layout.of(training.model).split(training.chosen.weights[row["step"]])
     return kept
 
 
 def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "end") -> Weights:
     """Return the weights of a finished trunk level at a reading, pruned ones 0; `mask` is None for a dense network.
 
-    Raises UsageError where the training has no such reading, as without a validation split.
+    Raises:
+        UsageError: the training has no such reading, as without a validation split.
+        DamagedFile: a file is not what was committed.
     """
-    metrics = store.read_json(key, "metrics.json")
+    metrics = store.read_json(key, METRICS_FILE)
     steps = {name: metrics[name]["step"] for name in READINGS if metrics.get(name)}
     if reading not in steps:
         raise UsageError(f"{short(key)}: has no {reading}; there are {', '.join(steps) or 'none: it diverged'}")
     name = next(each for each in ("end", *CHOSEN) if steps.get(each) == steps[reading])
-    packed = store.read_tensors(key, WEIGHTS[name])
+    packed = store.read_tensors(key, WEIGHTS_FILES[name])
     return packed if mask is None else unpack(packed, mask)
 
 
 def pack_correct(correct: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return a bit for each test example, eight in a byte, by reading, and how many examples there are."""
+    """Return one bit for each test example, eight in a byte, by reading, and the number of examples as header."""
     packed = {name: torch.from_numpy(np.packbits(each.numpy())) for name, each in correct.items()}
     return packed, {"examples": str(len(next(iter(correct.values()))))}
 
@@ -88,31 +84,37 @@ def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
     """Return which test examples a finished training recognized at each reading, bools in the order of the test split.
 
     Empty for regression, for a diverged training, and for a control that is measured as the mean of several networks.
-    Raises DamagedFile where the counts disagree.
+
+    Raises:
+        DamagedFile: the counts disagree.
     """
     manifest = store.find(key)
-    if manifest is None or CORRECT not in manifest.files:
+    if manifest is None or CORRECT_FILE not in manifest.files:
         return {}
-    packed, head = decode(store.read(key, CORRECT))
+    packed, head = decode(store.read(key, CORRECT_FILE))
     examples = int(head.get("examples", -1))
     if any(bits.dtype != torch.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):
-        raise DamagedFile(f"{short(key)}: {CORRECT} has not a bit for each of {examples} examples")
+        raise DamagedFile(f"{short(key)}: {CORRECT_FILE} has not a bit for each of {examples} examples")
     found = {name: np.unpackbits(bits.numpy(), count=examples).astype(bool) for name, bits in packed.items()}
     return {name: torch.from_numpy(found[name]) for name in READINGS if name in found}
 
 
 def read_mask(store: Store, key: str) -> Mask:
-    """The mask that a ticket or control committed."""
-    return Mask.unpack(*decode(store.read(key, "mask.safetensors")))
+    """Return the mask that a ticket, or a control with a trunk of its own, committed."""
+    return Mask.unpack(*decode(store.read(key, MASK_FILE)))
 
 
 def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
-    """The weights with each masked one as the 1-D tensor of what survives, in the order of the flattened weight."""
+    """Return weights with each masked one as the 1-D tensor of its survivors, in the order of the flattened weight."""
     return {name: value.cpu()[mask[name]] if name in mask else value for name, value in weights.items()}
 
 
 def unpack(packed: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
-    """The inverse of `pack`. Raises DamagedFile where the counts disagree."""
+    """Return the weights that `pack` was given, pruned ones 0.
+
+    Raises:
+        DamagedFile: the counts disagree.
+    """
     weights: dict[str, Tensor] = {}
     for name, value in packed.items():
         weights[name] = value

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.environment import PLUGIN, Session, described, essence, mixed
+from lottery.plan.kinds import STATE_VALUES_FILE, Kind
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def foreseen(plan: Plan, store: Store, here: Session) -> list[str]:
-    """Return a sentence if trainings of the environment `here` would stand beside finished ones of another in the
-    same comparison, in a field that withholds verdicts; it says how to avoid that. Else an empty list.
+    """Return a sentence if a run here would mix environments so that verdicts are withheld, else an empty list.
 
-    Compared are the trainings of one optimizer and seed: dense network, tickets and controls. Seeds that are trained
+    That is so if trainings of the environment `here` would stand beside finished ones of another in one comparison, and
+    the two differ in a field that withholds verdicts. The sentence says how to avoid it.
+
+    The trainings of one optimizer and seed are compared: dense network, tickets and controls. Seeds that are trained
     here from the beginning mix nothing, and neither does what differs in rounding only.
     """
     compare = plan.recipe.compare
@@ -26,7 +29,7 @@ def foreseen(plan: Plan, store: Store, here: Session) -> list[str]:
     there, elsewhere, missing = list[Session](), 0, 0
     fields: dict[str, None] = {}
     for jobs in _compared(plan).values():
-        open_still = [job for job in jobs if job.kind != "rewind" and store.find(job.key) is None]
+        open_still = [job for job in jobs if job.kind is not Kind.REWIND and store.find(job.key) is None]
         begun = list(_begun(jobs, open_still, store, here)) if open_still else []
         apart = [sessions for sessions in begun if _withholding([sessions, [here]], allowed)]
         if apart:
@@ -55,26 +58,27 @@ def _withholding(trainings: Sequence[Sequence[Session]], allowed: set[str]) -> l
 
 
 def _compared(plan: Plan) -> dict[tuple[int, int], list[Job]]:
-    """Return the jobs whose trainings are compared with one another, by the place of the dense network's optimizer and
-    by seed; states to rewind to are among them, as the dense network goes on from these.
+    """Return the jobs that are compared with one another, by the index of the dense network's optimizer and by seed.
+
+    States to rewind to are among them, as the dense network goes on from these.
     """
     groups: dict[tuple[int, int], list[Job]] = {}
     for job in plan:
-        if job.kind in ("dense", "rewind", "ticket", "branch"):
+        if not job.kind.tunes:
             groups.setdefault((job.place if job.transfer is None else job.transfer, job.seed), []).append(job)
     return groups
 
 
 def _begun(jobs: list[Job], open_still: list[Job], store: Store, here: Session) -> Iterator[Sequence[Session]]:
     """Yield the environments of each finished training, and of what the unfinished ones would go on from."""
-    needed = {key for job in open_still if job.kind == "dense" for key in job.needs}
+    needed = {key for job in open_still if job.kind is Kind.DENSE for key in job.needs}
     for job in jobs:
         manifest = store.find(job.key)
-        if manifest is not None and job.kind != "rewind":
+        if manifest is not None and job.kind is not Kind.REWIND:
             yield manifest.sessions
         elif here.get("deterministic"):  # bytes must be those of one environment: states of another are not used
             continue
         elif manifest is not None and job.key in needed:
             yield manifest.sessions
-        elif manifest is None and (state := store.read_checkpoint(job.key, "state.json")) is not None:
+        elif manifest is None and (state := store.read_checkpoint(job.key, STATE_VALUES_FILE)) is not None:
             yield json.loads(state)["environments"]

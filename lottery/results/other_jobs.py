@@ -1,4 +1,4 @@
-"""Index of the finished jobs of a store by what they are, whatever their seed; finds jobs that a recipe does not name.
+"""Index of the finished jobs of a store, whatever their seed; finds jobs that a recipe does not name.
 
 Read from the identities that keys are hashes of. In a large store what was read is noted, and only jobs that came since
 are read again.

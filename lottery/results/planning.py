@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.errors import DataError
+from lottery.plan.expand import Asked, other_data, plan
 from lottery.plan.frontier import Pair, Step, rule, walk
-from lottery.plan.jobs import Asked, Plan, other_data, plan
+from lottery.plan.jobs import Plan
+from lottery.plan.kinds import Kind
 from lottery.results.record import Record, record_of
 from lottery.results.resolution import floor_of
 
@@ -24,18 +26,25 @@ if TYPE_CHECKING:
 
 
 def plan_from_store(recipe: Recipe, store: Store, data: Path | None) -> Plan:
-    """The plan on the data that the recipe and its branches name, see `known_fingerprint`."""
+    """Return the plan of a recipe on the data that it and its branches name, see `find_fingerprint`."""
     from lottery.plan.keys import digest
 
     def known(dataset: Component) -> str:
-        return known_fingerprint(recipe.name, dataset, store, data)
+        return find_fingerprint(recipe.name, dataset, store, data)
 
     others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
     return plan_with_walks(recipe, known(recipe.data.component), others, store)
 
 
 def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str], store: Store) -> Plan:
-    """The plan of a recipe; with `levels: auto` as much of it as the rule asks for, after what the store holds."""
+    """Return the plan of a recipe; with `levels: auto` as much of it as the results in the store ask for.
+
+    Args:
+        recipe: the recipe.
+        fingerprint: sha256 of its data.
+        others: fingerprints of the data that its branches name, by the digest of their identity.
+        store: where its finished jobs are.
+    """
     if recipe.prune.auto is None:
         return plan(recipe, fingerprint, others)
     grid = plan(recipe.model_copy(update={"branches": ()}), fingerprint)
@@ -46,21 +55,24 @@ def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str],
             read[job.key] = record_of(grid, store, job)
         return read[job.key]
 
-    dense = (record for job in grid if job.kind == "dense" and (record := find(job)) is not None)
-    walked = walks(grid, find, floor_of(dense, store))
+    dense = (record for job in grid if job.kind is Kind.DENSE and (record := find(job)) is not None)
+    walked = walk_levels(grid, find, floor_of(dense, store))
     asked: Asked = {place: [step.seeds for step in steps] for place, steps in walked.items()}
     return plan(recipe, fingerprint, others, asked)
 
 
-def walks(
+def walk_levels(
     plan: Plan, find: Callable[[Job], Record | None], floor: float = 0.0
 ) -> dict[tuple[int, int], tuple[Step, ...]]:
-    """The decisions of a recipe with `levels: auto`, by optimizer and rewind, from the records that `find` knows.
+    """Return the decisions of a recipe with `levels: auto`, by the indices of optimizer and rewind in the recipe.
 
-    `floor` is the least spread of differences that is believed, see `resolution`.
+    Args:
+        plan: its plan without branches, or with them.
+        find: gives the record of a finished job, None for another.
+        floor: least spread of differences that is believed, see `lottery.results.resolution`.
     """
     recipe = plan.recipe
-    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind == "ticket"}
+    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind is Kind.TICKET}
 
     def pair(place: int, rewind: RewindSpec, level: int, index: int) -> Pair:
         job = tickets.get((place, rewind, level, recipe.seeds[index]))
@@ -83,11 +95,18 @@ def walks(
     }
 
 
-def known_fingerprint(name: str, dataset: Component, store: Store, data: Path | None) -> str:
-    """The fingerprint of a data set in the folder `data`; where None is named, the one the store has seen, so that a
-    table needs no data, else that of the data in the usual place. `name` is the recipe's.
+def find_fingerprint(name: str, dataset: Component, store: Store, data: Path | None) -> str:
+    """Return the fingerprint of a data set, from the store if it knows just one: a table needs no data then.
 
-    Raises DataError where the store knows none and the data is not there either.
+    Args:
+        name: the recipe's, for messages.
+        dataset: the data set.
+        store: knows the fingerprints of data that runs have used.
+        data: the folder whose data are to be looked at in any case; None to look at those in the usual place if the
+            store does not tell.
+
+    Raises:
+        DataError: the data would have to be looked at and are not there.
     """
     from lottery.plan.keys import digest
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.keys import digest, is_code, sources_in
+from lottery.plan.kinds import IDENTITY_FILE
 from lottery.store.manifest import KEY
 from lottery.words import short
 
@@ -20,8 +21,9 @@ Bare = tuple[str, frozenset[str]]  # hash of an identity without the sources in 
 
 
 def other_sources(plan: Plan, store: Store) -> list[str]:
-    """A sentence where the store has finished jobs that differ from missing ones of the plan only in the source of a
-    plugin: how many, and what to do.
+    """Return a sentence if finished jobs differ from missing ones of the plan only in the source of a plugin.
+
+    It says how many there are and what to do. Else the list is empty.
     """
     plugins = registry.plugins()
     if not plugins:
@@ -66,7 +68,10 @@ class _Reader:
     _known: dict[str, Bare] = field(default_factory=dict)
 
     def bare(self, key: str) -> Bare:
-        """What a job's identity is without the sources in it and in those of the jobs that it names."""
+        """Return the hash of a job's identity without sources of plugins, and these.
+
+        They are left out of the identities of the jobs that it names as well.
+        """
         if key not in self._known:
             self._known[key] = (key, frozenset())  # until it is known: no job names itself
             identity = self.plan.jobs[key].identity if key in self.plan.jobs else self._read(key)
@@ -91,7 +96,7 @@ class _Reader:
         if self.store.find(key) is None:
             return None
         try:
-            return self.store.read_json(key, "job.json")
+            return self.store.read_json(key, IDENTITY_FILE)
         except MachineError:
             raise
         except LotteryError:  # damaged, and put aside

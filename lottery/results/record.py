@@ -1,4 +1,4 @@
-"""What finished jobs say, as plain records: the one reading of metrics that tables, reports and listings share."""
+"""Records of finished trainings: the one reading of metrics that tables, reports and listings share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import DamagedFile
-from lottery.plan.jobs import MEASURED, Plan
+from lottery.plan.jobs import Plan
+from lottery.plan.kinds import METRICS_FILE, Kind
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -25,7 +26,7 @@ class Record:
 
     @property
     def diverged(self) -> int | None:
-        """The step at which the loss was seen not to be finite."""
+        """The step at which the loss was seen not to be finite; None for a training that ended well."""
         step = self.metrics.get("diverged")
         return None if step is None else int(step)
 
@@ -53,30 +54,32 @@ class Record:
 
     @property
     def density(self) -> float:
+        """The share of prunable weights that are left."""
         return float(self.metrics["density"])
 
 
 def records(plan: Plan, store: Store) -> dict[str, Record]:
-    """The finished trainings of a plan by key; a damaged one is put aside, said, and missing from now on."""
-    every = ((job.key, record_of(plan, store, job)) for job in plan if job.kind in MEASURED)
+    """Return the finished trainings of a plan by key; a damaged one is put aside, and a warning says so."""
+    every = ((job.key, record_of(plan, store, job)) for job in plan if job.kind.measured)
     return {key: record for key, record in every if record is not None}
 
 
 def record_of(plan: Plan, store: Store, job: Job) -> Record | None:
+    """Return the record of a job of the plan; None if it is not finished, or damaged, which is warned of."""
     manifest = store.find(job.key)
     if manifest is None:
-        return _diverged_choice(plan, store, job) if job.kind == "dense" or job.transfer is not None else None
+        return _diverged_choice(plan, store, job) if job.kind is Kind.DENSE or job.transfer is not None else None
     try:
-        return Record(job, manifest, store.read_json(job.key, "metrics.json"))
+        return Record(job, manifest, store.read_json(job.key, METRICS_FILE))
     except DamagedFile as damage:
         logging.getLogger("lottery").warning("%s", damage)
         return None
 
 
 def _diverged_choice(plan: Plan, store: Store, job: Job) -> Record | None:
-    """A training with an optimizer all whose learning rates diverged: there is none to train it with."""
+    """Return a record for a training that has no learning rate, as all that were tried diverged; None for another."""
     for key in job.needs:
-        manifest = store.find(key) if plan.jobs[key].kind == "choice" else None
+        manifest = store.find(key) if plan.jobs[key].kind is Kind.CHOICE else None
         if manifest is not None and manifest.status == "diverged":
-            return Record(job, manifest, {**store.read_json(key, "metrics.json"), "density": 1.0})
+            return Record(job, manifest, {**store.read_json(key, METRICS_FILE), "density": 1.0})
     return None

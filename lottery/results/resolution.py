@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from lottery.errors import DamagedFile
 from lottery.files.read import parse_json
+from lottery.plan.kinds import CORRECT_FILE
 from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.results.record import Record
     from lottery.store.store import Store
-
-CORRECT = "correct.safetensors"  # a bit for each test example, and their number
 
 
 def floor(examples: int) -> float:
@@ -29,23 +28,24 @@ def floor(examples: int) -> float:
 
 
 def floor_of(records: Iterable[Record], store: Store) -> float:
-    """Return `floor` for the test split of finished trainings; 0 where none says how large it is, as for regression.
+    """Return `floor` for the test split of finished trainings; 0 if none says how large it is, as for regression.
 
-    Raises DamagedFile where the file that says it does not.
+    Raises:
+        DamagedFile: the file that should say it does not.
     """
     for record in records:
-        if CORRECT in record.manifest.files:
-            return floor(_examples(store.read(record.job.key, CORRECT), record.job.key))
+        if CORRECT_FILE in record.manifest.files:
+            return floor(_examples(store.read(record.job.key, CORRECT_FILE), record.job.key))
     return 0.0
 
 
 def _examples(data: bytes, key: str) -> int:
-    """Return what the head of the file names; read without the library of the tensors, which takes a second to load."""
+    """Return the number of test examples in the file's header, read without torch, which takes a second to import."""
     try:
         (size,) = struct.unpack_from("<Q", data)
-        examples = int(parse_json(data[8 : 8 + size], f"{short(key)}: {CORRECT}")["__metadata__"]["examples"])
+        examples = int(parse_json(data[8 : 8 + size], f"{short(key)}: {CORRECT_FILE}")["__metadata__"]["examples"])
     except (struct.error, KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(f"{short(key)}: {CORRECT} does not say how many test examples there are") from error
+        raise DamagedFile(f"{short(key)}: {CORRECT_FILE} does not say how many test examples there are") from error
     if examples < 1:
-        raise DamagedFile(f"{short(key)}: {CORRECT} is of {examples} test examples")
+        raise DamagedFile(f"{short(key)}: {CORRECT_FILE} is of {examples} test examples")
     return examples

@@ -1,4 +1,4 @@
-"""A recipe with what is finished of it: what every table, verdict, figure and report is made from."""
+"""A study: a recipe with what is finished of it, from which every table, verdict, figure and report is made."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lottery.paths import store_root
-from lottery.plan.jobs import MEASURED
-from lottery.results.planning import plan_from_store
+from lottery.results.planning import plan_from_store, plan_with_walks
 from lottery.results.record import records
+from lottery.store.open import open_store
 from lottery.store.store import Store
 
 if TYPE_CHECKING:
@@ -37,12 +36,13 @@ class Study:
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe of the plan."""
         return self.plan.recipe
 
     @property
     def missing(self) -> int:
-        """Trainings that are not finished and still can be."""
-        return sum(job.kind in MEASURED for job in self.plan) - len(self.found) - len(self.blocked)
+        """Number of trainings that are not finished and still can be."""
+        return sum(job.kind.measured for job in self.plan) - len(self.found) - len(self.blocked)
 
     @cached_property
     def blocked(self) -> frozenset[str]:
@@ -52,11 +52,11 @@ class Study:
             record = self.found.get(job.key)
             if (record is None and any(need in bad for need in job.needs)) or (record and record.diverged is not None):
                 bad.add(job.key)
-        return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind in MEASURED)
+        return frozenset(key for key in bad if key not in self.found and self.plan.jobs[key].kind.measured)
 
 
 def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
-    """A function that works once for each study; all who ask get the same object, which none of them may change."""
+    """Decorate a function of a study to work once; all who ask get the same object, which none of them may change."""
 
     @wraps(make)
     def known(study: Study) -> T:
@@ -68,8 +68,21 @@ def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
     return known
 
 
-def study(recipe: Recipe, *, store: str | Path | None = None, data: str | Path | None = None) -> Study:
-    """What is finished of a recipe. Raises DataError where neither the store nor the data root knows its data."""
-    kept, root = Store(store_root(store)), Path(data) if data else None
-    planned = plan_from_store(recipe, kept, root)
-    return Study(planned, records(planned, kept), kept, root)
+def study(recipe: Recipe, *, store: str | Path | Store | None = None, data: str | Path | None = None) -> Study:
+    """Return what is finished of a recipe.
+
+    Raises:
+        DataError: neither the store nor the data root knows its data.
+    """
+    opened, root = open_store(store), Path(data) if data else None
+    planned = plan_from_store(recipe, opened, root)
+    return Study(planned, records(planned, opened), opened, root)
+
+
+def study_of(ran: Plan, store: Store, data: Path | None = None) -> Study:
+    """Return what is finished of a plan that has just been run, without a look at its data.
+
+    With `levels: auto` the plan is the one that the results ask for now.
+    """
+    planned = plan_with_walks(ran.recipe, ran.fingerprint, ran.others, store) if ran.recipe.prune.auto else ran
+    return Study(planned, records(planned, store), store, data)

@@ -15,6 +15,7 @@ from lottery.data.loader import Data
 from lottery.engines.choose import engine_for, refuse
 from lottery.errors import Interrupted
 from lottery.network.layout import load
+from lottery.plan.kinds import Kind
 from lottery.plan.origins import carries_state
 from lottery.plan.timeline import Timeline
 from lottery.pruning.start import Spec, Start
@@ -93,7 +94,7 @@ def assemble(context: RunContext, job: Job, start: Start, timeline: Timeline) ->
         stopped=stopped,
         before_measuring=_recalibration(model, data, timeline, train.precision, start, stopped),
         networks=partial(drawn, model),
-        measures=context.plan.recipe.metrics if job.kind != "trial" else (),
+        measures=context.plan.recipe.metrics if job.kind is not Kind.TRIAL else (),
     )
 
 

@@ -8,6 +8,7 @@ from lottery.data.holdout import lost_class
 from lottery.errors import UsageError
 from lottery.network.build import prunable
 from lottery.network.suitability import check_weights
+from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.recipe import finetuning
 from lottery.runner.assemble import check_engine
@@ -31,7 +32,7 @@ def check(context: RunContext) -> None:
     mask = Mask.dense(prunable(network))
     check_weights(recipe, network)
     for job in context.plan:
-        if job.kind == "ticket" and job.seed == seed:
+        if job.kind is Kind.TICKET and job.seed == seed:
             StoredLevel(context, job).pruning.check(mask)
     if recipe.train.label_smoothing and context.splits.regression:
         raise UsageError("train.label_smoothing: is for classes, the targets of these data are numbers; leave it out")

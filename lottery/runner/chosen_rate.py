@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from lottery.plan.kinds import METRICS_FILE
 from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
@@ -22,6 +23,6 @@ def resolve_rate(store: Store, start: Start) -> tuple[Start, dict[str, Any]]:
     rate = optimizer.args.get("lr")
     if not isinstance(rate, Chosen):
         return start, {}
-    choice = store.read_json(rate.key, "metrics.json")
+    choice = store.read_json(rate.key, METRICS_FILE)
     resolved = Component(optimizer.name, {**optimizer.args, "lr": choice["lr"]})
     return replace(start, spec=replace(start.spec, optimizer=resolved)), {"lr": choice["lr"], "lr_edge": choice["edge"]}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lottery import registry
 from lottery.device import prepared
 from lottery.network.build import prunable
-from lottery.plan.jobs import MEASURED
+from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
@@ -93,10 +93,11 @@ def disk_bytes(context: RunContext, missing: list[Job]) -> int:
     wholes = [whole_timeline(context, optimizer) for optimizer in context.plan.recipe.train.optimizer]
     rows = max(int(whole.total // whole.evaluate_every) for whole in wholes) + 2
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
-    kept = len(READINGS) * weights
-    sizes = {"rewind": STATE_COPIES * weights, "dense": kept, "ticket": kept + masks}
-    kinds = ("ticket" if job.own_trunk else job.kind for job in missing)
-    total: int = sum(fixed + sizes.get(kind, 0) for kind in kinds) + 3 * STATE_COPIES * weights * context.jobs
+    state, kept = STATE_COPIES * weights, len(READINGS) * weights
+    sizes = (
+        fixed + state * job.kind.keeps_state + kept * job.keeps_weights + masks * job.keeps_mask for job in missing
+    )
+    total: int = sum(sizes) + 3 * state * context.jobs
     return total
 
 
@@ -107,10 +108,10 @@ def steps_of(context: RunContext) -> dict[str, int]:
 
 def _steps(context: RunContext, job: Job) -> int:
     """Return the number of steps that a job trains itself."""
-    if job.kind == "choice":
+    if job.kind is Kind.CHOICE:
         return 0
     planned = planned_timeline(context, job)
-    if job.kind == "dense":  # goes on from its furthest rewind point
+    if job.kind is Kind.DENSE:  # goes on from its furthest rewind point
         return planned.total - max(planned.steps(rewind.to) for rewind in context.plan.recipe.rewind)
     return planned.stop - planned.first
 
@@ -126,7 +127,7 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
     seconds: dict[Group, float] = {}
     steps: dict[Group, int] = {}
     for job in context.plan:
-        manifest = context.store.find(job.key) if job.kind in ("trial", *MEASURED) else None
+        manifest = context.store.find(job.key) if job.kind is Kind.TRIAL or job.kind.measured else None
         if manifest is not None and manifest.status == "done":
             here = group(job)
             seconds[here] = seconds.get(here, 0.0) + manifest.seconds
@@ -136,7 +137,7 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
 
 def dense_training(context: RunContext, place: int) -> Training:
     """Return a dense training with this optimizer, to be tried and thrown away."""
-    job = next(job for job in context.plan if job.kind == "dense" and job.place == place)
+    job = next(job for job in context.plan if job.kind is Kind.DENSE and job.place == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
         job = replace(job, optimizer=Component(job.optimizer.name, {**job.optimizer.args, "lr": (low * high) ** 0.5}))

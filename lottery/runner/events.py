@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from lottery.plan.jobs import Plan
     from lottery.recipe.schema import Recipe
 
 ENDS = ("found", "done", "diverged", "failed", "blocked")
@@ -71,7 +72,7 @@ class Outcome:
         messages: Lines that say why jobs diverged or failed, or which input was damaged.
     """
 
-    total: int = 0
+    plan: Plan
     ended: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
@@ -85,6 +86,11 @@ class Outcome:
             line = f"{event.label}: {event.about['message']}"
             if line not in self.messages:
                 self.messages.append(line)
+
+    @property
+    def total(self) -> int:
+        """Number of jobs of the plan."""
+        return len(self.plan)
 
     def count(self, kind: str) -> int:
         """Return the number of jobs that ended like this."""

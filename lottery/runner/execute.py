@@ -14,12 +14,12 @@ from lottery.device import prepared
 from lottery.errors import Interrupted
 from lottery.files.tensors import encode
 from lottery.network.layout import Layout, state_of
+from lottery.plan.kinds import CORRECT_FILE, IDENTITY_FILE, MASK_FILE, METRICS_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import Held, masked
 from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
-from lottery.results.resolution import CORRECT
 from lottery.runner.assemble import assemble
 from lottery.runner.chosen_rate import resolve_rate
 from lottery.runner.context import RunContext
@@ -79,7 +79,7 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
         Interrupted: After saving, when `context.stop` is set.
     """
     began = time.monotonic()
-    if job.kind == "choice":
+    if job.kind is Kind.CHOICE:
         result = _choose(context, job)
         _commit(context, job, result, time.monotonic() - began, context.machine.environment())
         return
@@ -103,11 +103,11 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
 
 def _commit(context: RunContext, job: Job, result: Result, seconds: float, environment: dict[str, Any]) -> None:
     """Put the result into the store, with the job's identity, seconds and environment."""
-    metrics = {} if result.metrics is None else {"metrics.json": as_json(result.metrics)}
+    metrics = {} if result.metrics is None else {METRICS_FILE: as_json(result.metrics)}
     context.store.commit(
         job.key,
-        {"job.json": as_json(job.identity), **metrics, **result.files},
-        kind=job.kind,
+        {IDENTITY_FILE: as_json(job.identity), **metrics, **result.files},
+        kind=job.kind.value,
         status=result.status,
         parent=job.parent,
         label=job.label,
@@ -121,7 +121,7 @@ def _choose(context: RunContext, job: Job) -> Result:
     measures: dict[float, list[dict[str, float] | None]] = {}
     steps = []
     for key in job.needs:
-        metrics = context.store.read_json(key, "metrics.json")
+        metrics = context.store.read_json(key, METRICS_FILE)
         rate = context.plan.jobs[key].optimizer.args["lr"]
         diverged = "diverged" in metrics
         measures.setdefault(rate, []).append(None if diverged else metrics[context.plan.recipe.report])
@@ -145,7 +145,7 @@ def _train(
             training.after_step = _pruner(training, held, start.gradual)
         yield from _advance(context, training, clock)
         _check_weights(training)
-    if job.kind == "rewind":
+    if job.kind.keeps_state:
         return _state(training)
     return _measured(job, training, masks(training.model) if start.mold else [held.mask])
 
@@ -196,7 +196,7 @@ def _diverged(training: Training, mask: Mask, step: int) -> Result:
 def _state(training: Training) -> Result:
     """Return the result of a training to a rewind point: its state."""
     tensors, values = training.state()
-    files = {"state.safetensors": encode(stored_state(training.model, tensors)), "state.json": as_json(values)}
+    files = {STATE_FILE: encode(stored_state(training.model, tensors)), STATE_VALUES_FILE: as_json(values)}
     return Result("done", None, files)
 
 
@@ -206,15 +206,15 @@ def _measured(job: Job, training: Training, found: Sequence[Mask]) -> Result:
     Metrics of every job, of a trial without the test set; one bit for each test example that says whether it was
     recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon.
     """
-    metrics = {**_shape(training, found), **training.metrics(test=job.kind != "trial")}
+    metrics = {**_shape(training, found), **training.metrics(test=job.kind is not Kind.TRIAL)}
     files: dict[str, bytes] = {}
     if training.correct:
-        files[CORRECT] = encode(*pack_correct(training.correct))
-    if job.kind in ("dense", "ticket", "retraining") or job.own_trunk:
+        files[CORRECT_FILE] = encode(*pack_correct(training.correct))
+    if job.keeps_weights:
         mask = Mask({})
-        if job.kind != "dense":
+        if job.keeps_mask:
             (mask,) = found
-            files["mask.safetensors"] = encode(*mask.pack())
+            files[MASK_FILE] = encode(*mask.pack())
         for name, state in kept_states(training).items():
             files[name] = encode(pack(state, mask) if mask else state)
     return Result("done", metrics, files)

@@ -23,7 +23,8 @@ def context_of(study: Study) -> RunContext:
     Raises:
         DataError: Where the data are not there.
     """
-    return look(Request(study.recipe, data_root(study.data), study.store.root, "cpu"))
+    request = Request(study.recipe, data_root(study.data), study.store.root, "cpu")
+    return look(request, store=study.store, known=study.plan)
 
 
 def level_of(study: Study, job: Job) -> StoredLevel:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from lottery.data import duplicates
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
-from lottery.plan.jobs import other_data
+from lottery.plan.expand import other_data
 from lottery.plan.keys import data_identity, digest
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
@@ -20,9 +21,20 @@ from lottery.signals import Stop
 from lottery.store.store import Store
 from lottery.values import Component
 
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Plan
 
-def look(request: Request, stop: Stop | None = None) -> RunContext:
+
+def look(
+    request: Request, stop: Stop | None = None, *, store: Store | None = None, known: Plan | None = None
+) -> RunContext:
     """Load the data, make the plan and check it; nothing is written.
+
+    Args:
+        request: What is to be run, and where.
+        stop: Where a signal is noted.
+        store: The store of the request, where it is open already: what was verified in it is not verified again.
+        known: A plan of the same recipe, used if it was made for the data that are found now.
 
     Raises:
         UsageError: Where the recipe does not fit the data, the network or the machine.
@@ -32,10 +44,12 @@ def look(request: Request, stop: Stop | None = None) -> RunContext:
     where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
     splits = load(request.recipe.data.component, request.data)
     others = {name_of(dataset): _load_other(dataset, request, splits) for dataset in other_data(request.recipe)}
-    seen = {name: fingerprint(other) for name, other in others.items()}
-    store = Store(request.store)
+    seen = fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}
+    store = store or Store(request.store)
+    if known is None or (known.fingerprint, known.others) != seen:
+        known = plan_with_walks(request.recipe, *seen, store)
     context = RunContext(
-        plan_with_walks(request.recipe, fingerprint(splits), seen, store),
+        known,
         store,
         where,
         splits,
@@ -64,7 +78,9 @@ def _load_other(dataset: Component, request: Request, splits: Splits) -> Splits:
     return other
 
 
-def prepare(request: Request, stop: Stop | None = None) -> RunContext:
+def prepare(
+    request: Request, stop: Stop | None = None, *, store: Store | None = None, known: Plan | None = None
+) -> RunContext:
     """Do what `look` does, make sure that the jobs fit on the disk, and note the data in the store.
 
     Raises:
@@ -72,7 +88,7 @@ def prepare(request: Request, stop: Stop | None = None) -> RunContext:
         DataError: Where data are missing or damaged.
         MachineError: Where the jobs do not fit on the disk.
     """
-    context = look(request, stop)
+    context = look(request, stop, store=store, known=known)
     check_disk(context)
     context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
     for identity, seen in context.plan.others.items():

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lottery.environment import agree
+from lottery.environment import are_alike
 from lottery.errors import DamagedFile
 from lottery.files.tensors import decode, encode
+from lottery.plan.kinds import MASK_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import Held
 from lottery.results.artifacts import network_state, read_state
@@ -66,7 +67,7 @@ def resume(context: RunContext, job: Job, training: Training, held: Held) -> Pas
         state
         for state in states
         if training.step <= state.step <= training.timeline.stop
-        and not (context.machine.deterministic and not all(agree(each, here) for each in state.past.environments))
+        and not (context.machine.deterministic and not all(are_alike(each, here) for each in state.past.environments))
     ]
     if not states:
         return Past()
@@ -88,16 +89,16 @@ def _checkpoint(context: RunContext, job: Job) -> Iterator[Candidate]:
     if saved is None:
         return
     _, files = saved
-    values = json.loads(files["state.json"])
+    values = json.loads(files[STATE_VALUES_FILE])
     past = Past(float(values["seconds"]), tuple(values["environments"]))
-    mask = Mask.unpack(*decode(files["mask.safetensors"])) if "mask.safetensors" in files else None
-    yield Candidate(decode(files["state.safetensors"])[0], values["training"], past, mask)
+    mask = Mask.unpack(*decode(files[MASK_FILE])) if MASK_FILE in files else None
+    yield Candidate(decode(files[STATE_FILE])[0], values["training"], past, mask)
 
 
 def _rewind_points(context: RunContext, job: Job, training: Training) -> Iterator[Candidate]:
     """Yield the finished rewind points that lie on the way of a dense network, or of a later rewind point."""
-    for key in job.needs if job.kind in ("rewind", "dense") else ():
-        manifest = context.store.find(key) if context.plan.jobs[key].kind == "rewind" else None
+    for key in job.needs if job.kind.on_dense_trajectory else ():
+        manifest = context.store.find(key) if context.plan.jobs[key].kind is Kind.REWIND else None
         if manifest is not None and manifest.status == "done":
             environment = {name: value for name, value in manifest.environment.items() if name != "earlier"}
             past = Past(0.0, (environment, *manifest.environment.get("earlier", ())))
@@ -142,9 +143,9 @@ class Clock:
         tensors, values = self.training.state()
         environments = [environment_of(self.context, self.training), *self.past.environments]
         state = {"training": values, "seconds": self.seconds(), "environments": environments}
-        files = {"state.safetensors": encode(tensors), "state.json": as_json(state)}
+        files = {STATE_FILE: encode(tensors), STATE_VALUES_FILE: as_json(state)}
         if self.held is not None:
-            files["mask.safetensors"] = encode(*self.held.mask.pack())
+            files[MASK_FILE] = encode(*self.held.mask.pack())
         self.context.store.save_checkpoint(self.job.key, self.training.step, files)
         self._saved = time.monotonic()
         self._every = max(self.context.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))

@@ -16,6 +16,7 @@ import torch
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError
 from lottery.plan.agenda import BAD, Agenda, ranks
 from lottery.plan.jobs import Job
+from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
 from lottery.runner.context import RunContext
@@ -46,7 +47,7 @@ def work(context: RunContext) -> Iterator[Event]:
     began = time.time()
     while True:
         yield from _found(context, ended)
-        rank = ranks(context.plan.needs, steps_of(context))
+        rank = ranks(context.plan.needs, steps_of(context)) if len(ended) < len(context.plan) else {}
         while len(ended) < len(context.plan):
             agenda = Agenda(context.plan.needs, rank, ended)
             for event in _through(context, agenda, ended, began):
@@ -122,9 +123,8 @@ def _attend(context: RunContext, job: Job, ended: dict[str, str], began: float) 
         return
     needs = {key: ended.get(key) for key in job.needs}
     for key, end in needs.items():
-        kinds = (job.kind, context.plan.jobs[key].kind)
         # what trains the dense network can do without a rewind point, and says itself where it diverges
-        if end in BAD and kinds in (("dense", "rewind"), ("rewind", "rewind")):
+        if end in BAD and job.kind.on_dense_trajectory and context.plan.jobs[key].kind is Kind.REWIND:
             needs[key] = "done"
     if any(end in BAD for end in needs.values()):
         yield Event("blocked", job.key, job.label)
@@ -180,10 +180,10 @@ def _finished(context: RunContext, job: Job) -> Event | None:
     if manifest is None:
         return None
     try:  # what the table will read is verified here, while it can still be computed again
-        metrics = context.store.read(job.key, "metrics.json") if "metrics.json" in manifest.files else b""
+        metrics = context.store.read(job.key, METRICS_FILE) if METRICS_FILE in manifest.files else b""
     except DamagedFile:
         return None
-    if manifest.status == "diverged" and job.kind != "trial":  # that a rate diverges is what a trial finds out
+    if manifest.status == "diverged" and job.kind is not Kind.TRIAL:  # that a rate diverges is what a trial finds out
         step = json.loads(metrics)["diverged"]
         message = f"diverged: loss, weights or running statistics are not finite at step {step}"
         return Event("diverged", job.key, job.label, {"step": step, "message": message})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.network.layout import load
+from lottery.plan.kinds import Kind
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.iterative import next_start, prune
 from lottery.pruning.mask import Mask
@@ -35,11 +36,11 @@ def starting_point(context: RunContext, job: Job) -> Start:
 
     It is read, or computed, from what is finished in the store.
     """
-    if job.kind in ("trial", "rewind", "dense"):
+    if job.kind.starts_at_initialization:
         return StoredLevel(context, job).initial
     trunk = context.plan.trunk(job)
     depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
-    if job.kind == "branch":
+    if job.kind is Kind.BRANCH:
         own = _own_mask(context, trunk) if job.own_trunk else None
         level = StoredLevel(context, trunk[-1], job.partner, lambda draws: _criterion(context, trunk[-1], draws), own)
         return _acted(job, depth, level)

@@ -14,6 +14,7 @@ from lottery.files.tensors import part
 from lottery.network.build import prunable
 from lottery.network.layout import state_of
 from lottery.plan.keys import exact
+from lottery.plan.kinds import Kind
 from lottery.pruning.amounts import Pruning
 from lottery.pruning.iterative import rewind
 from lottery.pruning.mask import Mask
@@ -73,14 +74,14 @@ class StoredLevel:
         """The mask that it trained with."""
         if self._pruned is not None:
             return self._pruned
-        if self.job.kind == "dense":
+        if self.job.kind is Kind.DENSE:
             return Mask.dense(prunable(self.context.networks.blank()))
         return read_mask(self.context.store, self.job.key)
 
     @property
     def trained(self) -> Weights:
         """Its weights at the end of training."""
-        return read_trained(self.context.store, self.job.key, None if self.job.kind == "dense" else self.mask)
+        return read_trained(self.context.store, self.job.key, None if self.job.kind is Kind.DENSE else self.mask)
 
     @cached_property
     def rewound(self) -> Start:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from lottery.plan.kinds import Kind
 from lottery.plan.origins import origin_of
 from lottery.plan.timeline import Timeline, make_timeline
 from lottery.values import Component, Duration
@@ -43,7 +44,7 @@ def planned_timeline(context: RunContext, job: Job) -> Timeline:
     recipe = context.plan.recipe
     own = job.branch.component.args if job.branch is not None else {}
     declared, first = "", None
-    if job.rewind is not None and job.kind != "rewind":
+    if job.rewind is not None and job.kind is not Kind.REWIND:
         declared = "" if job.branch is None else origin_of(job.branch.component, job.rewind.mode).steps
         first = None if declared in ("T", "n T") else job.rewind.to
     return make_timeline(
@@ -77,4 +78,4 @@ def search_length(context: RunContext, job: Job) -> Fraction:
 
 
 def _stop(job: Job) -> Duration | None:
-    return job.rewind.to if job.kind == "rewind" and job.rewind is not None else None
+    return job.rewind.to if job.kind is Kind.REWIND and job.rewind is not None else None

@@ -1,4 +1,4 @@
-"""States of unfinished jobs, from which a killed run goes on: committed as results are, the two newest kept."""
+"""Checkpoints: states of unfinished jobs, from which a killed run goes on; the two newest are kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Checkpoints:
             write.retire(old)
 
     def load(self, key: str) -> tuple[int, dict[str, bytes]] | None:
-        """Step and files of the newest checkpoint that verifies; damaged ones on the way are put aside."""
+        """Return step and files of the newest checkpoint that verifies; damaged ones on the way are put aside."""
         for folder in self._of(key):
             try:
                 return _load(folder, key)
@@ -45,14 +45,14 @@ class Checkpoints:
         return None
 
     def read(self, key: str, name: str) -> bytes | None:
-        """One file of the newest checkpoint; None where there is none, or it is damaged."""
+        """Return one file of the newest checkpoint; None if there is none, or it is damaged."""
         for folder in self._of(key)[:1]:
             with suppress(DamagedFile):
                 return verified(folder, name, _records(folder, key)[name])
         return None
 
     def step(self, key: str) -> int | None:
-        """The step of the newest checkpoint, unverified."""
+        """Return the step of the newest checkpoint, unverified."""
         found = self._of(key)
         return _step(found[0]) if found else None
 
@@ -64,11 +64,11 @@ class Checkpoints:
             write.remove_empty(self.folder / key)
 
     def jobs(self) -> list[str]:
-        """The keys of the jobs that have a checkpoint."""
+        """Return the keys of the jobs that have a checkpoint."""
         return [key for key in names_in(self.folder) if KEY.fullmatch(key) and self._of(key)]
 
     def _of(self, key: str) -> list[Path]:
-        """Newest first."""
+        """Return the folders of a job's checkpoints, newest first."""
         return [self.folder / key / name for name in reversed(names_in(self.folder / key)) if _NAME.fullmatch(name)]
 
 
@@ -77,7 +77,7 @@ def _load(folder: Path, key: str) -> tuple[int, dict[str, bytes]]:
 
 
 def _records(folder: Path, key: str) -> dict[str, FileRecord]:
-    """The files of a checkpoint, by its manifest. Raises DamagedFile."""
+    """Return the files of a checkpoint, by its manifest. Raises DamagedFile."""
     place = str(folder / MANIFEST)
     about = unseal(read_bytes(folder / MANIFEST, most=MOST_BYTES), place)
     if about.keys() != {"checkpoint", "step", "files"} or (about["checkpoint"], about["step"]) != (key, _step(folder)):

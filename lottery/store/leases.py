@@ -22,7 +22,7 @@ from lottery.store.manifest import KEY
 if TYPE_CHECKING:
     from filelock import SoftFileLease
 
-LONGEST = 3600.0  # seconds; what a file may claim as the duration of its lease
+LONGEST = 3600.0  # seconds; the longest duration of a lease that a file is believed to claim
 YOUNGEST = 60.0  # seconds after which a file without a living holder counts as expired
 
 Mark = tuple[int, int, int]  # inode, times of the last change in ns: what a heartbeat changes
@@ -39,7 +39,7 @@ class Leases:
 
     @contextmanager
     def hold(self, key: str, duration: float) -> Iterator[bool]:
-        """Try once to get the lease; False where somebody has it. Raises MachineError."""
+        """Try once to get the lease; yields False if somebody has it. Raises MachineError."""
         lock = self._lock(key, duration)
         if lock.is_locked or not self._acquire(lock, key, duration):
             yield False
@@ -52,16 +52,16 @@ class Leases:
                 lock.release()
 
     def holder(self, key: str) -> str | None:
-        """`process 4711 on host`, None where nobody holds a living lease."""
+        """Return who holds a living lease, as `process 4711 on host`; None if nobody does."""
         return _holder(self._path(key))
 
     def held(self) -> dict[str, str]:
-        """Holder of every living lease by key."""
+        """Return the holder of every living lease, by key."""
         found = {key: _holder(path) for key, path in self._files()}
         return {key: holder for key, holder in found.items() if holder is not None}
 
     def expired(self, now: float) -> list[Path]:
-        """Files left by holders that are gone, and what a takeover that was cut off left."""
+        """Return files left by holders that are gone, and by takeovers that were cut off."""
         paths = (self.folder / name for name in names_in(self.folder))
         marks = ((path, _mark(path)) for path in paths)
         return [path for path, mark in marks if mark and now - mark[1] / 1e9 > YOUNGEST and _holder(path) is None]
@@ -91,7 +91,7 @@ class Leases:
         return True
 
     def _overdue(self, lock: SoftFileLease, key: str, duration: float) -> bool:
-        """Whether the file has stood unchanged for twice the lease: the library would have taken it if it could."""
+        """Return whether the file has stood unchanged for twice the lease, so that the library cannot take it."""
         mark, now = _mark(self._path(key)), time.monotonic()
         if mark is None:
             return False
@@ -103,7 +103,7 @@ class Leases:
         return now - since > 2 * max(duration, min(claimed, LONGEST))
 
     def _break(self, key: str) -> bool:
-        """Move the file away that was judged; one that somebody has put there since goes back."""
+        """Move the file away that was judged overdue; one that somebody has put there since goes back."""
         path, (judged, _) = self._path(key), self._watched.pop(key)
         aside = path.with_name(f"{path.name}.tmp-{write.unique()}")
         if not write.move(path, aside):
@@ -148,7 +148,7 @@ def _holder(path: Path) -> str | None:
 
 
 def _names_here() -> set[str]:
-    """How the library may write this machine: with the namespace in which the process numbers hold, or without."""
+    """Return the names by which the library may call this machine, with or without its namespace of process numbers."""
     host = socket.gethostname()
     with suppress(OSError):
         return {f"{host}?pidns-{os.stat('/proc/self/ns/pid').st_ino:x}", host}

@@ -1,4 +1,4 @@
-"""What a store holds, counted, and what in it can go."""
+"""Maintenance of a store: counts of what it holds, and the removal of what can go."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ Garbage = list[tuple[Path, int, str]]
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a store: `jobs` by kind and then status, `size` in bytes of what finished jobs committed.
+    """Counts of a store.
 
-    `running` is holder by key; `interrupted` are keys with a checkpoint that nobody works on.
+    Attributes:
+        root: its folder.
+        jobs: number of finished jobs, by kind and then by status.
+        size: bytes that finished jobs committed.
+        running: who works on unfinished jobs, by key.
+        interrupted: keys of jobs with a checkpoint that nobody works on.
+        failed: keys of jobs that failed the last time and that nobody works on.
+        quarantined: number of folders put aside as damaged.
     """
 
     root: str
@@ -38,14 +45,15 @@ class Summary:
 
     @property
     def finished(self) -> int:
+        """Number of finished jobs."""
         return sum(sum(counts.values()) for counts in self.jobs.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {"finished": self.finished, **asdict(self)}
 
     def text(self) -> str:
-        """A line a kind, the other counts, and a line a running job."""
+        """Return one line for each kind, one for the other counts, and one for each running job."""
         lines = [f"{self.root}: {self.finished:,} jobs finished, {self.size / 1e6:,.1f} MB"]
         for kind, counts in self.jobs.items():
             lines.append(f"  {kind:<10} " + ", ".join(f"{count:,} {status}" for status, count in counts.items()))
@@ -81,8 +89,9 @@ def summarize(store: Store) -> Summary:
 
 
 def find_garbage(store: Store) -> Garbage:
-    """Return (path, bytes, reason) of all that can go: leftovers of dead processes, checkpoints of finished jobs, what
-    was put aside as damaged, expired leases. What a finished job committed is never among it.
+    """Return path, bytes and reason of all that can go; what a finished job committed is never among it.
+
+    Leftovers of dead processes, checkpoints of finished jobs, folders put aside as damaged, and expired leases can go.
     """
     now = time.time()
     found: Garbage = []
@@ -111,15 +120,15 @@ def collect(store: Store, items: Sequence[tuple[Path, int, str]]) -> int:
 
 
 def _drafts(root: Path) -> Iterator[Path]:
-    for place in ("jobs/*", "partial/*", "failures", "data/*"):
-        yield from sorted(path for path in root.glob(f"{place}/*.tmp-*") if write.DRAFT.search(path.name))
+    for folder in ("jobs/*", "partial/*", "failures", "data/*"):
+        yield from sorted(path for path in root.glob(f"{folder}/*.tmp-*") if write.DRAFT.search(path.name))
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     total = 0
-    for place in (path, *path.rglob("*")):
+    for each in (path, *path.rglob("*")):
         with suppress(FileNotFoundError):
-            about = place.lstat()
-            total += about.st_size if not place.is_dir() else 0
+            about = each.lstat()
+            total += about.st_size if not each.is_dir() else 0
     return total

@@ -1,4 +1,4 @@
-"""The manifest of a committed folder: what is in it, by name, size and hash, itself sealed by a hash."""
+"""The manifest of a committed folder: its files by name, size and hash, itself sealed by a hash."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.files.read import file_sha256, parse_json, read_bytes, size_of
+from lottery.files.read import file_sha256, parse_json, read_bytes
 from lottery.files.write import NAME
 
 SCHEMA = 1
@@ -35,12 +35,26 @@ class FileRecord:
 
     @classmethod
     def of(cls, data: bytes) -> FileRecord:
+        """Return the record of a file with these bytes."""
         return cls(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A finished job: `seconds` of work, `created` in UTC (ISO 8601), `environment` as JSON has it."""
+    """The record of a finished job.
+
+    Attributes:
+        schema: version of this format.
+        key: of the job.
+        kind: value of its `lottery.plan.kinds.Kind`.
+        status: "done", or "diverged".
+        parent: key of the job whose result it started from.
+        label: words for it.
+        files: by name.
+        seconds: time that its work took, over all sessions.
+        environment: of the last session, as JSON has it; those of earlier ones, where they differ, under "earlier".
+        created: time of the commit in UTC (ISO 8601).
+    """
 
     schema: int
     key: str
@@ -55,32 +69,35 @@ class Manifest:
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
-        """The environment of each session that the work took, the last one first."""
+        """The environments of the sessions that the work took, the last one first."""
         last = {name: value for name, value in self.environment.items() if name != "earlier"}
         return [last, *self.environment.get("earlier", ())]
 
     @property
     def engines(self) -> set[str]:
-        """What computed its training steps; a record that does not say is of the time when there was one engine."""
+        """The engines that computed its training steps; without a record it was the dense one, once the only one."""
         return {str(session.get("engine", "dense")) for session in self.sessions}
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        """As `sessions`, each without the engine."""
+        """The `sessions`, each without the engine."""
         return [{k: v for k, v in session.items() if k != "engine"} for session in self.sessions]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as in the file."""
+        """Return plain values, as in the file."""
         return asdict(self)
 
     def encode(self) -> bytes:
-        """The bytes of `manifest.json`. Raises ValueError for an environment that JSON cannot hold."""
+        """Return the bytes of `manifest.json`. Raises ValueError for an environment that JSON cannot hold."""
         return seal(self.as_dict())
 
     @classmethod
     def read(cls, folder: str, key: str) -> Manifest:
-        """The manifest in a job's folder. Raises DamagedFile where it is missing, damaged or another job's,
-        UsageError where a newer version of this program wrote it.
+        """Return the manifest in a job's folder.
+
+        Raises:
+            DamagedFile: it is missing, damaged or another job's.
+            UsageError: a newer version of this program wrote it.
         """
         place = f"{folder}/{MANIFEST}"
         found = unseal(read_bytes(place, most=MOST_BYTES), place)
@@ -94,13 +111,13 @@ class Manifest:
 
 
 def seal(body: Mapping[str, Any]) -> bytes:
-    """JSON whose first key is the sha256 of all that follows it: any flipped bit shows, without a second file."""
+    """Return JSON whose first key is the sha256 of all that follows, so that any flipped bit shows."""
     rest = json.dumps(body, sort_keys=True, indent=1, allow_nan=False)[1:].encode()
     return b'{"sha256": "%s",%s' % (hashlib.sha256(rest).hexdigest().encode(), rest)
 
 
 def unseal(data: bytes, place: str) -> dict[str, Any]:
-    """What `seal` was given. Raises DamagedFile where any byte differs."""
+    """Return what `seal` was given; `place` names it in messages. Raises DamagedFile if any byte differs."""
     match = _SEAL.match(data)
     if match is None or hashlib.sha256(memoryview(data)[match.end() :]).hexdigest().encode() != match[1]:
         raise DamagedFile(f"{place}: its bytes are not those that were written")
@@ -112,7 +129,11 @@ def unseal(data: bytes, place: str) -> dict[str, Any]:
 
 
 def file_records(files: Any, place: str) -> dict[str, FileRecord]:
-    """The files that a manifest lists. Raises DamagedFile for names that could lead out of the folder, and the rest."""
+    """Return the files that a manifest lists; `place` names it in messages.
+
+    Raises:
+        DamagedFile: a name could lead out of the folder, or something is not of the form that is written.
+    """
     if not isinstance(files, dict):
         raise DamagedFile(f"{place}: lists no files")
     found = {}
@@ -128,35 +149,23 @@ def file_records(files: Any, place: str) -> dict[str, FileRecord]:
     return found
 
 
-def complete(folder: Path, key: str) -> Manifest:
-    """The manifest of a job whose files are all there with their sizes. Raises DamagedFile, UsageError."""
-    if folder.is_symlink():
-        raise DamagedFile(f"{folder}: is a link")
-    manifest = Manifest.read(str(folder), key)
-    for name, record in manifest.files.items():
-        size = size_of(folder / name)
-        if size != record.size:
-            raise DamagedFile(f"{folder / name}: has {size:,} bytes, {record.size:,} were committed")
-    return manifest
-
-
-def verified(folder: Path, name: str, record: FileRecord) -> bytes:
-    """The bytes of a committed file. Raises DamagedFile where they are not those that were committed."""
-    data = read_bytes(folder / name, size=record.size)
+def verified(folder: Path | str, name: str, record: FileRecord) -> bytes:
+    """Return the bytes of a committed file. Raises DamagedFile if they are not those that were committed."""
+    data = read_bytes(f"{folder}/{name}", size=record.size)
     if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise DamagedFile(f"{folder / name}: its bytes are not those that were committed")
+        raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
     return data
 
 
-def verify(folder: Path, files: Mapping[str, FileRecord]) -> None:
+def verify(folder: str, files: Mapping[str, FileRecord]) -> None:
     """Compare every file's hash, whatever its size. Raises DamagedFile."""
     for name, record in files.items():
-        if file_sha256(folder / name, size=record.size) != record.sha256:
-            raise DamagedFile(f"{folder / name}: its bytes are not those that were committed")
+        if file_sha256(f"{folder}/{name}", size=record.size) != record.sha256:
+            raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
 
 
 def check_key(key: str) -> str:
-    """The key, if it is 64 hexadecimal digits. Raises UsageError."""
+    """Return the key if it is 64 hexadecimal digits. Raises UsageError."""
     if not isinstance(key, str) or not KEY.fullmatch(key):
         raise UsageError(f"{key!r}: is no key of a job; a key is 64 digits from 0-9 and a-f")
     return key

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def remember(store: Store, kind: str, name: str, value: Any) -> None:
-    """Keep plain values; a store that cannot be written to is as good without them."""
+    """Keep plain values as `notes/<kind>/<name>.json`; a store that cannot be written to does without them."""
     with suppress(MachineError):
         path = _path(store, kind, name)
         write.make_folder(path.parent)

@@ -1,4 +1,4 @@
-"""The store: every path of a run's results in one file. A job is done when its folder holds a valid manifest.
+"""The store: each path of a run's results is made in this file. A job is done when its folder has a valid manifest.
 
 jobs/ab/<key>/        manifest.json and the files it lists, committed together, never changed
 partial/<key>/        checkpoints of an unfinished job
@@ -27,6 +27,7 @@ from lottery.errors import DamagedFile, LotteryError, MachineError, Nondetermini
 from lottery.files import write
 from lottery.files.read import identity, names_in, parse_json, read_bytes, read_start
 from lottery.store.checkpoints import Checkpoints
+from lottery.store.finished import Finished
 from lottery.store.leases import Leases
 from lottery.store.manifest import (
     KEY,
@@ -36,7 +37,6 @@ from lottery.store.manifest import (
     Manifest,
     Status,
     check_key,
-    complete,
     verified,
     verify,
 )
@@ -60,27 +60,28 @@ class Store:
         self.root = Path(root).absolute()
         self.leases = Leases(self.root / "leases")
         self.checkpoints = Checkpoints(self.root / "partial", self._quarantine)
+        self._finished = Finished()
         self._started = time.time_ns()
 
     # Finished jobs
 
     def find(self, key: str) -> Manifest | None:
-        """The manifest of a finished job whose files are there with the sizes they were committed with.
+        """Return the manifest of a finished job whose files are all there with the sizes that were committed.
 
         A damaged job is put into quarantine, and None is returned: it is missing and will be run again.
         """
-        folder = self.folder(key)
+        folder = self._folder(key)
         found = identity(folder)
         if found is None:
             return None
         try:
-            return complete(folder, key)
+            return self._finished.manifest(folder, key)
         except DamagedFile as damage:
-            self._quarantine(folder, key, str(damage), found)
+            self._quarantine(Path(folder), key, str(damage), found)
             return None
 
     def state(self, key: str) -> str:
-        """done, diverged, running, failed, interrupted or missing."""
+        """Return `done`, `diverged`, `running`, `failed`, `interrupted` or `missing`."""
         if (manifest := self.find(key)) is not None:
             return manifest.status
         if self.leases.holder(key) is not None:
@@ -101,10 +102,13 @@ class Store:
         seconds: float = 0.0,
         environment: Mapping[str, Any] | None = None,
     ) -> Manifest:
-        """Keep a job's files for good, all or none. Where another process was first, its job is kept and returned.
+        """Keep a job's files for good, all or none. If another process was first, its job is kept and returned.
 
-        Raises Nondeterminism where its files differ though the environments are the same and claim to be
-        deterministic; MachineError.
+        Arguments beside `files` (bytes by name) are those of `Manifest`.
+
+        Raises:
+            Nondeterminism: the other process's files differ, in the same environment that claims to be deterministic.
+            MachineError: the machine refuses to write, or another program damages the folder again and again.
         """
         if MANIFEST in files:
             raise UsageError(f"{MANIFEST}: is the store's own; name the file differently")
@@ -134,7 +138,7 @@ class Store:
             raise MachineError(f"{target}: is damaged again and again by another program; stop that and run again")
 
     def _settle(self, draft: Path, ours: Manifest, theirs: Manifest) -> None:
-        """What was committed first stays; ours goes, or is put aside where it should have been the same."""
+        """Keep what was committed first; ours is removed, or put aside if it should have been the same."""
         names = sorted(ours.files.keys() | theirs.files.keys())
         different = [name for name in names if ours.files.get(name) != theirs.files.get(name)]
         if not different and ours.status == theirs.status:
@@ -147,51 +151,49 @@ class Store:
             self.log(event, key=ours.key, label=ours.label, files=different)
             write.remove(draft)
             return
-        place = self.root / "quarantine" / f"{ours.key}-second-{write.unique()}"
-        write.make_folder(place.parent)
-        write.move(draft, place)
-        self.log("nondeterminism", key=ours.key, label=ours.label, files=different, second=str(place))
+        aside = self.root / "quarantine" / f"{ours.key}-second-{write.unique()}"
+        write.make_folder(aside.parent)
+        write.move(draft, aside)
+        self.log("nondeterminism", key=ours.key, label=ours.label, files=different, second=str(aside))
         raise Nondeterminism(
             f"{self.folder(ours.key)}: a second run of this job in the same environment gave another {what}; "
-            f"the first is kept, the second is in {place} to be compared"
+            f"the first is kept, the second is in {aside} to be compared"
         )
 
     def read(self, key: str, name: str) -> bytes:
-        """A file of a finished job, its hash verified. Raises DamagedFile, the whole job put aside."""
-        folder = self.folder(key)
+        """Return a file of a finished job, its hash verified. Raises DamagedFile, the whole job put aside."""
+        folder = self._folder(key)
         found = identity(folder)
         if found is None:
             raise DamagedFile(f"{folder}: is not there; the next {_AGAIN}")
         try:
-            manifest = complete(folder, key)
+            manifest = self._finished.manifest(folder, key)
             if name in manifest.files:
                 return verified(folder, name, manifest.files[name])
         except DamagedFile as damage:
-            self._quarantine(folder, key, str(damage), found)
+            self._quarantine(Path(folder), key, str(damage), found)
             raise DamagedFile(f"{damage}; the next {_AGAIN}") from damage
         raise LotteryError(f"{folder}: the job has no file {name!r}; it has {', '.join(manifest.files)}")
 
     def read_json(self, key: str, name: str) -> Any:
-        """A JSON file of a finished job. Raises DamagedFile."""
+        """Return the value of a JSON file of a finished job. Raises DamagedFile."""
         return parse_json(self.read(key, name), str(self.folder(key) / name))
 
     def read_tensors(self, key: str, name: str) -> dict[str, Tensor]:
-        """A safetensors file of a finished job, by name. Raises DamagedFile."""
+        """Return the tensors of a safetensors file of a finished job, by name. Raises DamagedFile."""
         from lottery.files.tensors import decode
 
         return decode(self.read(key, name))[0]
 
     def shapes(self, key: str, name: str) -> dict[str, tuple[int, ...]]:
-        """The shape of each tensor in a safetensors file, from its header alone: its hash is not looked at. Raises
-        DamagedFile.
-        """
+        """Return the shape of each tensor in a safetensors file, from its header, unverified. Raises DamagedFile."""
         from lottery.files.tensors import header_bytes, shapes
 
         path = self.folder(key) / name
         return shapes(read_start(path, header_bytes(read_start(path, 8))))
 
     def manifests(self) -> Iterator[Manifest]:
-        """All finished jobs in the order of their keys; their files are not looked at."""
+        """Yield the manifests of all finished jobs in the order of their keys; their files are not looked at."""
         for folder, key in self._folders():
             try:
                 manifest: Manifest | None = Manifest.read(folder, key)
@@ -201,23 +203,23 @@ class Store:
                 yield manifest
 
     def keys(self) -> Iterator[str]:
-        """The keys of all finished jobs, in order; nothing of them is looked at."""
+        """Yield the keys of all finished jobs, in order, without a look at them."""
         return (key for _, key in self._folders())
 
     def verify(self) -> Iterator[tuple[str, str | None]]:
-        """Compare every file of every job with its hash: (key, problem or None). Damaged jobs are put aside."""
-        for place, key in self._folders():
-            folder, problem = Path(place), None
+        """Compare every file of every job with its hash; yields key and problem or None. Damaged jobs are put aside."""
+        for folder, key in self._folders():
+            problem = None
             found = identity(folder)
             try:
-                verify(folder, complete(folder, key).files)
+                verify(folder, Finished().manifest(folder, key).files)  # read anew, whatever was read before
             except DamagedFile as damage:
                 problem = str(damage)
-                self._quarantine(folder, key, problem, found)
+                self._quarantine(Path(folder), key, problem, found)
             yield key, problem
 
     def resolve(self, prefix: str) -> str:
-        """The one finished job whose key starts so. Raises UsageError for none or several."""
+        """Return the key of the one finished job whose key starts so. Raises UsageError for none or several."""
         if not re.fullmatch(rf"[0-9a-f]{{{SHORTEST_PREFIX},64}}", prefix):
             raise UsageError(f"{prefix!r}: is no start of a key; give {SHORTEST_PREFIX} to 64 digits from 0-9 and a-f")
         keys = _keys(f"{self.root}/jobs/{prefix[:2]}", prefix)
@@ -233,18 +235,19 @@ class Store:
         self.checkpoints.save(check_key(key), step, files)
 
     def load_checkpoint(self, key: str) -> tuple[int, dict[str, bytes]] | None:
-        """Step and files of the newest checkpoint that verifies."""
+        """Return step and files of the newest checkpoint that verifies."""
         return self.checkpoints.load(check_key(key))
 
     def read_checkpoint(self, key: str, name: str) -> bytes | None:
-        """One file of the newest checkpoint; None where there is none, or it is damaged."""
+        """Return one file of the newest checkpoint; None if there is none, or it is damaged."""
         return self.checkpoints.read(check_key(key), name)
 
     def checkpoint_step(self, key: str) -> int | None:
-        """The step of the newest checkpoint, unverified."""
+        """Return the step of the newest checkpoint, unverified."""
         return self.checkpoints.step(check_key(key))
 
     def drop_checkpoints(self, key: str) -> None:
+        """Remove all checkpoints of a job."""
         self.checkpoints.drop(check_key(key))
 
     def lease(self, key: str, *, duration: float = 30.0) -> AbstractContextManager[bool]:
@@ -255,7 +258,7 @@ class Store:
         return self.leases.hold(check_key(key), duration)
 
     def holder(self, key: str) -> str | None:
-        """Who is working on a job: `process 4711 on host`."""
+        """Return who is working on a job, as `process 4711 on host`."""
         return self.leases.holder(check_key(key))
 
     def record_failure(self, key: str, *, label: str, message: str) -> None:
@@ -265,7 +268,7 @@ class Store:
         write.write_atomic(self._failure(key), json.dumps(about, indent=1).encode())
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        """key, label, message and time (seconds since 1970) of the last failure."""
+        """Return key, label, message and time (seconds since 1970) of the last failure; None if there is none."""
         path = self._failure(key)
         with suppress(DamagedFile):  # a note that cannot be read is as good as none
             found = parse_json(read_bytes(path, most=MOST_FAILURE_BYTES), str(path))
@@ -274,6 +277,7 @@ class Store:
         return None
 
     def clear_failure(self, key: str) -> None:
+        """Forget the last failure."""
         path = self._failure(key)
         if path.exists():
             write.remove(path)
@@ -288,7 +292,7 @@ class Store:
             write.write_atomic(path, b"")
 
     def remembered_data(self, spec_hash: str) -> list[str]:
-        """The fingerprints noted, sorted."""
+        """Return the fingerprints noted, sorted."""
         return [name for name in names_in(self.root / "data" / _hash(spec_hash)) if not write.DRAFT.search(name)]
 
     def log(self, event: str, **fields: Any) -> None:
@@ -301,12 +305,15 @@ class Store:
             write.append(path, json.dumps(line, default=str).encode() + b"\n")
 
     def free_bytes(self) -> int:
-        """Bytes free where the store is, or is going to be."""
+        """Return the bytes free where the store is, or is going to be."""
         return write.free_bytes(self.root)
 
     def folder(self, key: str) -> Path:
-        """Where a job's files are once it is finished."""
-        return self.root / "jobs" / check_key(key)[:2] / key
+        """Return the folder of a job's files once it is finished."""
+        return Path(self._folder(key))
+
+    def _folder(self, key: str) -> str:
+        return f"{self.root}/jobs/{check_key(key)[:2]}/{key}"
 
     def _failure(self, key: str) -> Path:
         return self.root / "failures" / f"{check_key(key)}.json"
@@ -320,17 +327,17 @@ class Store:
     def _quarantine(self, folder: Path, key: str, problem: str, judged: tuple[int, int] | None = None) -> None:
         """Put a damaged folder aside, unless another process has done so and the job is there anew.
 
-        The place is named after the folder that was judged: of two processes that judged the same, the second finds
+        The new name is made of the folder that was judged: of two processes that judged the same, the second finds
         the name taken and leaves alone what was committed in between.
         """
         judged = judged or identity(folder)
         if judged is None or identity(folder) != judged:
             return
         write.remove_empty(folder)
-        place = self.root / "quarantine" / f"{key}-{judged[0]:x}-{judged[1]:x}"
-        write.make_folder(place.parent)
-        if write.move(folder, place):
-            self.log("damaged", key=key, problem=problem, quarantine=str(place))
+        aside = self.root / "quarantine" / f"{key}-{judged[0]:x}-{judged[1]:x}"
+        write.make_folder(aside.parent)
+        if write.move(folder, aside):
+            self.log("damaged", key=key, problem=problem, quarantine=str(aside))
 
 
 def _keys(shelf: str, prefix: str) -> list[str]:

@@ -12,6 +12,7 @@ from lottery.data.splits import load
 from lottery.errors import DamagedFile, UsageError
 from lottery.files.tensors import part
 from lottery.plan.keys import SCHEMA, digest
+from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, WEIGHTS_FILE
 from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, read_mask, read_state, read_trained
@@ -39,7 +40,7 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
     full = store.resolve(key)
     chain = _chain(store, full)
     identity, training = chain[0], chain[-1]["training"]
-    metrics, manifest = store.read_json(full, "metrics.json"), store.find(full)
+    metrics, manifest = store.read_json(full, METRICS_FILE), store.find(full)
     assert manifest is not None
     if "diverged" in metrics:
         raise UsageError(
@@ -64,10 +65,10 @@ def opened(store: Store, key: str, data: Path) -> Ticket:
         tensors |= {f"trained/{reading}/{name}": value for name, value in pack(kept, mask).items()}
     evidence = {
         "ticket": _measured(metrics),
-        "dense": _measured(store.read_json(digest(chain[-1]), "metrics.json")),
+        "dense": _measured(store.read_json(digest(chain[-1]), METRICS_FILE)),
         "density": metrics["density"],
         "alive": metrics["alive"],
-        "trained_sha256": manifest.files["weights.safetensors"].sha256,
+        "trained_sha256": manifest.files[WEIGHTS_FILE].sha256,
         "environment": manifest.environment,
         "created": manifest.created,
     }
@@ -97,7 +98,7 @@ def kept_weights(store: Store, key: str, mask: Mask, metrics: Mapping[str, Any])
 
 
 def _chain(store: Store, key: str) -> list[Identity]:
-    chain = [store.read_json(key, "job.json")]
+    chain = [store.read_json(key, IDENTITY_FILE)]
     if chain[0]["kind"] != "ticket":
         raise UsageError(
             f"{short(key)}: is the job of a {chain[0]['kind']}, not of a ticket; lottery table --view long lists keys"
@@ -107,7 +108,7 @@ def _chain(store: Store, key: str) -> list[Identity]:
             f"{short(key)}: was pruned in the course of its training: no training of this mask alone exists"
         )
     while chain[-1].get("parent") is not None:
-        chain.append(store.read_json(chain[-1]["parent"], "job.json"))
+        chain.append(store.read_json(chain[-1]["parent"], IDENTITY_FILE))
     return chain
 
 
@@ -116,9 +117,9 @@ def _choice(store: Store, training: Identity, rate: float | None) -> list[Identi
     chosen = training["optimizer"].get("lr")
     if not isinstance(chosen, dict):
         return []
-    choice: Identity = store.read_json(chosen["chosen"], "job.json")
+    choice: Identity = store.read_json(chosen["chosen"], IDENTITY_FILE)
     for key in choice["trials"]:
-        trial: Identity = store.read_json(key, "job.json")
+        trial: Identity = store.read_json(key, IDENTITY_FILE)
         if trial["training"]["optimizer"].get("lr") == rate:
             return [choice, trial]
     raise DamagedFile(f"{short(chosen['chosen'])}: chose the learning rate {rate}, which none of its trials has")

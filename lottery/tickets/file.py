@@ -24,6 +24,7 @@ from lottery.files.tensors import decode, encode, part
 from lottery.network.build import build_model
 from lottery.network.layout import load as load_state
 from lottery.plan.keys import SCHEMA, digest
+from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.pruning.start import Spec, Start
 from lottery.recipe.readings import READINGS
@@ -133,7 +134,7 @@ class Ticket:
         file = hashlib.sha256(written(self)).hexdigest()
         identity = {"schema": SCHEMA, "kind": "retraining", "file": file, "deterministic": deterministic}
         optimizer, rewind = self.recipe.train.optimizer[0], self.recipe.rewind[0]
-        return Job("retraining", identity, None, self.seed, optimizer, level=len(self.chain) - 1, rewind=rewind)
+        return Job(Kind.RETRAINING, identity, None, self.seed, optimizer, level=len(self.chain) - 1, rewind=rewind)
 
     def model(self) -> nn.Module:
         """The network where training starts, pruned weights 0, on the CPU."""

@@ -11,10 +11,11 @@ from lottery.device import Machine, machine
 from lottery.environment import differing
 from lottery.errors import LotteryError
 from lottery.plan.jobs import Plan
+from lottery.plan.kinds import METRICS_FILE, WEIGHTS_FILE
 from lottery.recipe.readings import READINGS
 from lottery.runner.context import RunContext
 from lottery.runner.execute import Progress, execute
-from lottery.signals import Stop, noticed
+from lottery.signals import Stop, handle_signals
 from lottery.store.store import Store
 from lottery.tickets.checks import checks
 from lottery.words import short
@@ -72,7 +73,7 @@ def retrain(
         raise LotteryError(f"{short(ticket.key)}: the file is not trained, it is not what its key stands for: {told}")
     (job,) = context.plan
     if context.store.find(job.key) is None:
-        with noticed(stop):
+        with handle_signals(stop):
             for progress in execute(context, job, ticket.start()):
                 on_progress(progress)
     return _compared(ticket, job.key, context.store)
@@ -81,7 +82,7 @@ def retrain(
 def _compared(ticket: Ticket, key: str, store: Store) -> Comparison:
     manifest, evidence = store.find(key), ticket.evidence
     assert manifest is not None
-    metrics = store.read_json(key, "metrics.json")
+    metrics = store.read_json(key, METRICS_FILE)
     if "diverged" in metrics:
         raise LotteryError(
             f"{short(ticket.key)}: diverged here at step {metrics['diverged']}, where it was made it did not"
@@ -96,7 +97,7 @@ def _compared(ticket: Ticket, key: str, store: Store) -> Comparison:
                 and isinstance(here.get(name), (int, float))
             ):
                 measures.append((when, name, float(value), float(here[name])))
-    same = manifest.files["weights.safetensors"].sha256 == evidence["trained_sha256"]
+    same = manifest.files[WEIGHTS_FILE].sha256 == evidence["trained_sha256"]
     theirs, ours = (
         {k: v for k, v in each.items() if k != "earlier"} for each in (evidence["environment"], manifest.environment)
     )

@@ -9,7 +9,7 @@ from lottery.analysis.cells import densities, floor
 from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
 from lottery.plan.frontier import FUTILE, Step, over, rule, seeds_trained
-from lottery.results.planning import walks
+from lottery.results.planning import walk_levels
 from lottery.results.study import once
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def decided(study: Study) -> Walks:
     """The steps of each walk. Raises UsageError for a recipe whose levels are given."""
     if study.recipe.prune.auto is None:
         raise UsageError(f"{study.recipe.name}: its levels are given, nothing was looked for; write `levels: auto`")
-    return walks(study.plan, lambda job: study.found.get(job.key), floor(study))
+    return walk_levels(study.plan, lambda job: study.found.get(job.key), floor(study))
 
 
 def sentences(study: Study) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import by_place, declared
 from lottery.analysis.labels import Row, density_label, head, optimizer_labels, rewind_label
+from lottery.plan.kinds import Kind
 from lottery.verdicts.verdicts import rows, sparsest
 from lottery.words import counted
 
@@ -91,7 +92,7 @@ def _listed(rows: Sequence[Row]) -> str:
 
 def _diverged(study: Study, place: int) -> str:
     """Return, for an optimizer whose dense networks all diverged, that they did; else nothing."""
-    found = [study.found.get(job.key) for job in study.plan if job.kind == "dense" and job.place == place]
+    found = [study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and job.place == place]
     steps = [record.diverged for record in found if record is not None and record.diverged is not None]
     if not steps or len(steps) < len(found):
         return ""

@@ -12,6 +12,7 @@ from lottery.analysis.cells import SCORE, accuracies, by_seed, dense, densities,
 from lottery.analysis.labels import Row, finite, head, optimizer_labels, rewind_label
 from lottery.analysis.transfer import declared_transfer
 from lottery.audit.audit import audit
+from lottery.plan.kinds import Kind
 from lottery.results.study import once
 from lottery.statistics import paired
 
@@ -109,12 +110,14 @@ def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str
     cells, place = accuracies(study), (retrainer, point, level)
     theirs = dense(cells, place) if against == "dense" else cells.get(place, {}).get("ticket", {})
     ours = by_seed(records, study.recipe.report, SCORE)
-    kind = "dense" if against == "dense" else "ticket"
+    kind = Kind.DENSE if against == "dense" else Kind.TICKET
     reference = [
         study.found.get(job.key)
         for job in study.plan
         if (job.kind, job.place) == (kind, retrainer)
-        and (kind == "dense" or (job.level == level and job.rewind is not None and rewind_label(job.rewind) == point))
+        and (
+            kind is Kind.DENSE or (job.level == level and job.rewind is not None and rewind_label(job.rewind) == point)
+        )
     ]
     lost = diverged(records) & theirs.keys(), diverged(reference) & ours.keys()
     return _Cell(key, against, differences_by_seed(ours, theirs), len(lost[0]), len(lost[1]))

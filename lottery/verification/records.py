@@ -11,8 +11,8 @@ from lottery.audit.audit import audit
 from lottery.audit.disclosures import sentences
 from lottery.audit.evidence import Evidence
 from lottery.errors import DamagedFile
+from lottery.plan.kinds import CORRECT_FILE, WEIGHTS_FILE, Kind
 from lottery.results.artifacts import read_state
-from lottery.results.resolution import CORRECT
 from lottery.words import short
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def of_records(study: Study) -> Iterator[Check]:
     own = [record for key, record in found.items() if record.manifest.key == key]
     trained = [record for record in own if record.diverged is None]
     counts = {
-        "accuracy": sum(CORRECT in record.manifest.files for record in own),
+        "accuracy": sum(CORRECT_FILE in record.manifest.files for record in own),
         **dict.fromkeys(("stopping", "steps", "evaluation_grid", "metrics"), len(trained)),
     }
     labels = {job.key: job.label for job in study.plan}
@@ -110,10 +110,10 @@ def _files(study: Study) -> Check:
 def _states(study: Study) -> Check:
     """Rewind states against the curve of the dense network that shares their training."""
     evidence = Evidence(study.store, {key: record.metrics for key, record in study.found.items()})
-    dense = {(job.place, job.seed): job for job in study.plan if job.kind == "dense"}
+    dense = {(job.place, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
     wrong, count = [], 0
     for job in study.plan:
-        manifest = study.store.find(job.key) if job.kind == "rewind" else None
+        manifest = study.store.find(job.key) if job.kind is Kind.REWIND else None
         if manifest is None or manifest.status != "done":
             continue
         count += 1
@@ -130,7 +130,7 @@ def _wrong_state(store: Store, job: Job, evidence: Evidence, dense: Job) -> Iter
         length = str(identity["training"]["length"])
         curve = list(protocol_checks.curve_of(evidence.known.get(dense.key, {})))
         to = protocol_checks.in_steps(str(identity["to"]), length, int(curve[-1]["step"])) if curve else None
-        shapes = store.shapes(dense.key, "weights.safetensors") if store.find(dense.key) else {}
+        shapes = store.shapes(dense.key, WEIGHTS_FILE) if store.find(dense.key) else {}
     except (DamagedFile, KeyError, TypeError, ValueError) as error:
         yield f"it cannot be read: {error!r}"
         return

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.device import prepared
-from lottery.environment import agree
+from lottery.environment import are_alike
 from lottery.errors import LotteryError, MachineError
 from lottery.files.tensors import part
 from lottery.network.initial_weights import ROUNDING, distance, elsewhere
 from lottery.network.layout import state_of
+from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.pruning.start import Start
@@ -63,7 +64,7 @@ class Proof:
 
 def jobs_of(context: RunContext) -> list[Job]:
     """Return the finished jobs of a plan that have kept a state or weights, seed by seed."""
-    kept = [job for job in context.plan if job.kind in ("rewind", "dense", "ticket") or job.own_trunk]
+    kept = [job for job in context.plan if job.kind.keeps_state or job.keeps_weights]
     done = [job for job in kept if (m := context.store.find(job.key)) is not None and m.status == "done"]
     return sorted(done, key=lambda job: job.seed)
 
@@ -74,10 +75,10 @@ def proofs(context: RunContext, job: Job) -> Iterator[Proof]:
     Raises MachineError.
     """
     with prepared(context.machine, context.plan.recipe.train.precision):
-        if job.kind == "rewind":
+        if job.kind.keeps_state:
             checks = [_state]
         else:
-            checks = [_weights] if job.kind == "dense" else [_mask, _weights]
+            checks = [_mask, _weights] if job.keeps_mask else [_weights]
         for check in checks:
             name = "mask" if check is _mask else "rewind state" if check is _state else "weights"
             try:
@@ -125,12 +126,12 @@ def _mask(context: RunContext, job: Job) -> Proof:
 
 def _weights(context: RunContext, job: Job) -> Proof:
     """Weights at each reading: evaluated again they have the measures and the bits of the record."""
-    metrics = context.store.read_json(job.key, "metrics.json")
+    metrics = context.store.read_json(job.key, METRICS_FILE)
     mask = StoredLevel(context, job).mask
     correct, wrong = read_correct(context.store, job.key), list[str]()
     for reading in READINGS:
         if metrics.get(reading):
-            weights = read_trained(context.store, job.key, None if job.kind == "dense" else mask, reading)
+            weights = read_trained(context.store, job.key, None if job.kind is Kind.DENSE else mask, reading)
             found, bits, here = _measured(context, job, weights, mask, reading)
             sizes = {"test": len(context.splits.test_x), "validation": context.sizes().validation}
             wrong += _unlike(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
@@ -206,7 +207,7 @@ def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
     sessions = [] if manifest is None else manifest.sessions if here else manifest.machines
     engine = {"engine": here["engine"]} if here else {}
     return bool(sessions) and all(
-        agree({**session, "deterministic": None}, {**ours, **engine, "deterministic": None}) for session in sessions
+        are_alike({**session, "deterministic": None}, {**ours, **engine, "deterministic": None}) for session in sessions
     )
 
 

@@ -17,7 +17,8 @@ from lottery import registry
 from lottery.analysis.costs import rows
 from lottery.analysis.labels import Row
 from lottery.errors import DataError, RecipeError
-from lottery.plan.jobs import Job, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe
 from lottery.results.record import Record

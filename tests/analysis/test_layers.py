@@ -19,7 +19,8 @@ from lottery.analysis.labels import Row
 from lottery.analysis.views import rows_of
 from lottery.files.tensors import encode
 from lottery.formats.render import render
-from lottery.plan.jobs import Job, Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job, Plan
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import pack

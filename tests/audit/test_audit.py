@@ -17,7 +17,8 @@ from lottery.analysis.views import rows_of
 from lottery.audit import protocol_checks
 from lottery.audit.audit import audit, rows
 from lottery.errors import RecipeError
-from lottery.plan.jobs import Job, Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job, Plan
 from lottery.plan.keys import training_identity
 from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.recipe.load import parse_recipe

@@ -22,13 +22,13 @@ from lottery.audit.left_out import left_out
 from lottery.audit.repeated import repeated
 from lottery.files.tensors import encode
 from lottery.plan.jobs import Job
+from lottery.plan.kinds import CORRECT_FILE
 from lottery.plan.origins import TICKET
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack_correct, read_correct, read_mask, read_state
 from lottery.results.other_jobs import family
-from lottery.results.resolution import CORRECT
 from lottery.results.study import Study, study
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import look, prepare
@@ -249,7 +249,7 @@ def accuracies_and_bits_of_a_dense_network_moved_together(forger: Forger) -> Non
 def bits_taken_away(forger: Forger) -> None:
     job = forger.job(level=2)
     manifest = forger.manifest(job)
-    forger.seal(job, replace(manifest, files={n: r for n, r in manifest.files.items() if n != CORRECT}))
+    forger.seal(job, replace(manifest, files={n: r for n, r in manifest.files.items() if n != CORRECT_FILE}))
 
 
 def _with_weights(forger: Forger, job: Job, scale: float) -> None:

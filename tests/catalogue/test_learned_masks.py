@@ -14,7 +14,8 @@ from lottery import registry
 from lottery.catalogue.branches._learned import Bernoulli, EdgePopup, drawn, learn_masks, masks
 from lottery.errors import RecipeError
 from lottery.network.build import prunable
-from lottery.plan.jobs import Job, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.load import parse_recipe

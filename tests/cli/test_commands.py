@@ -27,7 +27,7 @@ import pytest
 from lottery.cli.main import main
 from lottery.cli.plan import grouped
 from lottery.formats.render import render
-from lottery.plan.jobs import plan as make_plan
+from lottery.plan.expand import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
 from tests.support.clocks import until

@@ -14,7 +14,7 @@ from lottery.data.holdout import Sizes, shares, sizes, split
 from lottery.data.loader import Data
 from lottery.data.splits import Splits, load
 from lottery.errors import RecipeError, UsageError
-from lottery.plan.jobs import plan
+from lottery.plan.expand import plan
 from lottery.plan.keys import training_identity
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe

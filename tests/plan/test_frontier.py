@@ -15,11 +15,12 @@ from scipy import stats
 from lottery.analysis.views import rows_of
 from lottery.errors import RecipeError, UsageError
 from lottery.formats.render import FORMATS, render
+from lottery.plan.expand import plan
 from lottery.plan.frontier import Pair, Rule, Step, over, rule, seeds_trained, walk
-from lottery.plan.jobs import MEASURED, Plan, plan
+from lottery.plan.jobs import Plan
 from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.results import resolution
-from lottery.results.planning import walks
+from lottery.results.planning import walk_levels
 from lottery.results.study import Study
 from lottery.statistics.sequential import bounds, spent
 from lottery.store.store import Store
@@ -361,10 +362,10 @@ def study(differences: list[list[float]], *overrides: str, **diverged: int) -> S
         index = whole.recipe.seeds.index(job.seed)
         if job.kind == "dense":
             found[job.key] = record(job, 0.5)
-        elif job.kind in MEASURED and job.level <= len(differences) and index < len(differences[job.level - 1]):
+        elif job.kind.measured and job.level <= len(differences) and index < len(differences[job.level - 1]):
             step = 3 if index == 1 and job.level == diverged.get("diverged") else None
             found[job.key] = record(job, 0.5 + differences[job.level - 1][index], diverged=step)
-    part = walks(whole, lambda job: found.get(job.key))
+    part = walk_levels(whole, lambda job: found.get(job.key))
     steps = {place: [step.seeds for step in steps] for place, steps in part.items()}
     return Study(plan(whole.recipe, "f" * 64, None, steps), found, Store(Path("no-store")))
 

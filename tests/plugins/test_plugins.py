@@ -17,7 +17,8 @@ import lottery
 from lottery import registry
 from lottery.cli import main
 from lottery.errors import RecipeError, UsageError
-from lottery.plan.jobs import Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Plan
 from lottery.plugins import signature as signature_module
 from lottery.recipe.load import parse_recipe
 from tests.support.micro import micro, micro_text

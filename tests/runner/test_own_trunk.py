@@ -15,7 +15,8 @@ from torch import Tensor
 from lottery.audit.audit import rows as audit_rows
 from lottery.errors import RecipeError
 from lottery.files.tensors import decode
-from lottery.plan.jobs import Job, Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job, Plan
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.pruning.scoring import Weights

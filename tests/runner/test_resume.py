@@ -16,7 +16,7 @@ from lottery.device import Machine
 from lottery.environment import PACKAGES
 from lottery.errors import Interrupted
 from lottery.executors.processes import ENDED, _read
-from lottery.plan.jobs import plan
+from lottery.plan.expand import plan
 from lottery.results.record import records
 from lottery.runner.context import RunContext
 from lottery.runner.prepare import prepare

@@ -17,7 +17,8 @@ from lottery.device import machine
 from lottery.errors import MachineError, UsageError
 from lottery.files.tensors import decode, encode
 from lottery.network.layout import load as load_weights
-from lottery.plan.jobs import Job, Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job, Plan
 from lottery.pruning.mask import Mask
 from lottery.recipe.readings import READINGS
 from lottery.recipe.schema import Recipe

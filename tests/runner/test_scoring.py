@@ -21,7 +21,7 @@ from lottery.data.loader import Data
 from lottery.data.splits import Splits
 from lottery.errors import UsageError
 from lottery.network.build import effective
-from lottery.plan.jobs import plan
+from lottery.plan.expand import plan
 from lottery.pruning.scoring import Context
 from lottery.recipe.load import restore_recipe
 from lottery.registry import Entry, criteria, models

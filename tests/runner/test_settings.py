@@ -14,7 +14,8 @@ from torch import nn
 
 from lottery.errors import UsageError
 from lottery.files.tensors import decode
-from lottery.plan.jobs import Job, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job
 from lottery.pruning.amounts import Pruning
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.layer_densities import erk

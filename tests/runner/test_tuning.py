@@ -16,7 +16,8 @@ from lottery.analysis.labels import DENSE
 from lottery.data.loader import Data
 from lottery.errors import RecipeError
 from lottery.formats.render import render
-from lottery.plan.jobs import Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Plan
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe, TuneSpec
 from lottery.recipe.tuning import choose, learning_rates

@@ -12,11 +12,12 @@ import torch
 from lottery.analysis.labels import Row
 from lottery.analysis.views import rows_of
 from lottery.files.tensors import encode
-from lottery.plan.jobs import Job, Plan, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job, Plan
+from lottery.plan.kinds import CORRECT_FILE
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import CHOSEN
 from lottery.results.record import Record
-from lottery.results.resolution import CORRECT
 from lottery.results.study import Study
 from lottery.store.manifest import FileRecord, Manifest, Status
 from lottery.store.store import Store
@@ -123,7 +124,7 @@ class Sized(Recorded):
 
 def saying(found: Mapping[str, Record]) -> dict[str, Record]:
     """The records with a file that says which test examples were recognized."""
-    files = {CORRECT: FileRecord(1, "")}
+    files = {CORRECT_FILE: FileRecord(1, "")}
     return {key: replace(each, manifest=replace(each.manifest, files=files)) for key, each in found.items()}
 
 

@@ -19,7 +19,7 @@ from lottery.audit import protocol_checks
 from lottery.audit.evidence import Evidence, facts_of
 from lottery.errors import RecipeError, UsageError
 from lottery.formats.render import render
-from lottery.plan.jobs import plan
+from lottery.plan.expand import plan
 from lottery.plan.keys import training_identity
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS

@@ -16,7 +16,8 @@ from lottery import registry
 from lottery.catalogue.branches._learned import Bernoulli, learn_masks
 from lottery.errors import UsageError
 from lottery.files.tensors import decode
-from lottery.plan.jobs import Job, plan
+from lottery.plan.expand import plan
+from lottery.plan.jobs import Job
 from lottery.plan.keys import branch_identity, keeps_statistics
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Weights

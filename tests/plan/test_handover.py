@@ -1,0 +1,77 @@
+"""A plan that a process is handed is the one it would have made itself, or it says that it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lottery.errors import UsageError
+from lottery.plan import handover
+from lottery.plan.expand import plan
+from lottery.plan.handover import pack_plan, unpack_plan
+from lottery.plan.keys import digest
+from tests.support.micro import micro
+
+RECIPE = micro("rewind=[init, 4it]", "branches=[reinit, {name: same_sign, trunk: own}]", "prune.rates={output: 0.25}")
+
+
+def test_a_plan_that_was_handed_over_is_the_one_that_is_made_anew() -> None:
+    planned = plan(RECIPE, "1" * 64)
+    handed = unpack_plan(pack_plan(planned), RECIPE)
+    assert handed == planned and list(handed.jobs) == list(planned.jobs)
+    assert [job.key for job in handed] == [digest(job.identity) for job in planned]
+    assert handed.recipe is RECIPE
+
+
+@pytest.mark.parametrize("name", ["__version__", "SCHEMA"])
+def test_a_plan_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    packed = pack_plan(plan(RECIPE, "1" * 64))
+    monkeypatch.setattr(handover, name, 0)
+    with pytest.raises(UsageError, match="lottery or a plugin was changed while this run was starting"):
+        unpack_plan(packed, RECIPE)
+
+
+def test_a_plan_of_another_source_of_a_plugin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack_plan(plan(RECIPE, "1" * 64))
+    monkeypatch.setattr("lottery.registry.plugins", lambda: {"theirs": "0123456789abcdef"})
+    with pytest.raises(UsageError, match="a plugin was changed"):
+        unpack_plan(packed, RECIPE)
+
+
+def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothing(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "lottery.executors.worker"], stdin=theirs.fileno(), env=dict(os.environ)
+        )
+    packed = pack_plan(plan(RECIPE, "1" * 64))
+    request = {
+        "recipe": RECIPE.canonical(),
+        "data": str(tmp_path),
+        "store": str(tmp_path / "store"),
+        "device": "cpu",
+        "jobs": 2,
+        "deterministic": True,
+        "checkpoint_seconds": 60.0,
+        "plugins": [],
+        "plan_bytes": len(packed),
+    }
+    with ours:
+        ours.sendall(json.dumps(request).encode() + b"\n" + packed)
+        said = [json.loads(line) for line in ours.makefile(encoding="utf-8")]
+    assert worker.wait(timeout=60) == 0
+    assert said == [
+        {
+            "end": "error",
+            "kind": "DataError",
+            "message": f"{tmp_path}: the data were changed while this run was starting; start it again",
+            "exit_code": 2,
+        }
+    ]
+    assert not (tmp_path / "store" / "jobs").exists()
