@@ -5,7 +5,7 @@ The way of one job, each arrow one function, none of them going back:
     Recipe           results.planning.plan_with_walks ->  Plan
     Plan             run.work                         ->  Job, once all that it needs is done
     Job              starting_point.starting_point    ->  Start: weights, mask, and how it trains
-    Start            chosen_rate.resolve_rate         ->  Start with its learning rate as a number
+    Start            starting_point.resolve_rate      ->  Start with its learning rate as a number
     Job, Start       timelines.timeline_of            ->  Timeline: its lengths in steps
     Start, Timeline  assemble.assemble                ->  Training
     Training         resume.resume                    ->  Training at the furthest state that is in the store

@@ -21,8 +21,7 @@ from lottery.plan.timeline import Timeline
 from lottery.pruning.start import Spec, Start
 from lottery.recipe.learning_rate import multiplier, peak
 from lottery.runner.batch_sizes import check_other_model
-from lottery.runner.chosen_rate import resolve_rate
-from lottery.runner.starting_point import starting_point
+from lottery.runner.starting_point import resolve_rate, starting_point
 from lottery.runner.timelines import timeline_of
 from lottery.training.objective import Batch, Objective, loss_of
 from lottery.training.running_statistics import recalibrate

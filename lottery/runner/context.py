@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INIT_BATCH = 256  # examples for an init that looks at data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunContext:
     """The data that all jobs of a run share. It does not change: `dataclasses.replace` makes the next one.
 

@@ -21,10 +21,9 @@ from lottery.pruning.masking import Held, masked
 from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.runner.assemble import assemble
-from lottery.runner.chosen_rate import resolve_rate
 from lottery.runner.context import RunContext
 from lottery.runner.resume import Clock, as_json, resume
-from lottery.runner.starting_point import starting_point
+from lottery.runner.starting_point import resolve_rate, starting_point
 from lottery.runner.timelines import timeline_of
 from lottery.store.manifest import Status
 from lottery.training.running_statistics import finite

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lottery import registry
 from lottery.network.layout import load
-from lottery.plan.kinds import Kind
+from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.iterative import next_start, prune
 from lottery.pruning.mask import Mask
@@ -23,10 +23,12 @@ from lottery.runner.stored_level import StoredLevel
 from lottery.runner.timelines import whole_timeline
 from lottery.seed import generator, stream
 from lottery.training.objective import loss_of, without_a_last_one_alone
+from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
+    from lottery.store.store import Store
 
 SCORING_BATCH = 128  # examples, where a criterion counts them by class: a second derivative takes memory
 
@@ -62,6 +64,21 @@ def starting_point(context: RunContext, job: Job) -> Start:
     criterion = _criterion(context, job, generator(job.seed, "mask", depth))
     rounds = prune.rounds_of_criterion
     return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
+
+
+def resolve_rate(store: Store, start: Start) -> tuple[Start, dict[str, Any]]:
+    """Return the start with the learning rate it trains at, and what the training's metrics say of the choice.
+
+    That is `lr` and `lr_edge`, the side on which the rate was the last of those tried; nothing where the recipe gives
+    the rate.
+    """
+    optimizer = start.spec.optimizer
+    rate = optimizer.args.get("lr")
+    if not isinstance(rate, Chosen):
+        return start, {}
+    choice = store.read_json(rate.key, METRICS_FILE)
+    resolved = Component(optimizer.name, {**optimizer.args, "lr": choice["lr"]})
+    return replace(start, spec=replace(start.spec, optimizer=resolved)), {"lr": choice["lr"], "lr_edge": choice["edge"]}
 
 
 def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
