@@ -23,9 +23,9 @@ from PIL import Image
 from lottery.pruning.masking import masked
 from lottery.recipe.load import parse_recipe
 from lottery.runner.assemble import training_of
+from lottery.runner.events import Request
 from lottery.runner.execute import execute
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request
 from lottery.runner.starting_point import starting_point
 
 RECIPE = """

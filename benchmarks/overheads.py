@@ -20,8 +20,9 @@ from lottery.data.loader import Data
 from lottery.paths import data_root
 from lottery.recipe.load import parse_recipe
 from lottery.runner import execute
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.trainer import Training

@@ -26,8 +26,9 @@ from lottery.errors import MachineError, UsageError
 from lottery.files.write import write_atomic
 from lottery.network.build import build_model
 from lottery.recipe.load import parse_recipe
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -43,8 +43,8 @@ def plan(
     from lottery.results.record import records
     from lottery.results.study import Study
     from lottery.runner.estimate import estimate
+    from lottery.runner.events import Request
     from lottery.runner.prepare import look
-    from lottery.runner.run import Request
     from lottery.verdicts.frontier import sentences
 
     context = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))

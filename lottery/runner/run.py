@@ -18,14 +18,11 @@ from lottery.plan.agenda import BAD, Agenda, ranks
 from lottery.plan.jobs import Job
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.results.planning import plan_with_walks
-from lottery.runner.checks import check
 from lottery.runner.context import RunContext
 from lottery.runner.estimate import steps_of
-from lottery.runner.events import ENDS, Event, Outcome, Request
+from lottery.runner.events import ENDS, Event
 from lottery.runner.execute import execute
-from lottery.runner.prepare import check_disk, look, prepare
-
-__all__ = ["Event", "Outcome", "Request", "check", "look", "prepare", "work"]
+from lottery.runner.prepare import check_disk
 
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 WAIT_SECONDS = 0.1  # before looking again whether other processes have finished what the rest waits for

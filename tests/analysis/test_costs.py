@@ -26,8 +26,9 @@ from lottery.results.study import Study, study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.estimate import _steps, estimate, missing_jobs
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step
 from lottery.training.engine import DenseEngine

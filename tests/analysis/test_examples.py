@@ -17,9 +17,10 @@ from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import read_correct
 from lottery.results.record import records
 from lottery.results.study import Study
+from lottery.runner.events import Request
 from lottery.runner.finished_study import context_of
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.statistics.crossed import between_seeds, by_class, crossed
 from tests.support.micro import micro_text
 from tests.support.studies import everything, hand, view_of

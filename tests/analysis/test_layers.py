@@ -26,8 +26,9 @@ from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import pack
 from lottery.results.record import Record, records
 from lottery.results.study import Study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from tests.support.micro import micro_text
 from tests.support.studies import everything, hand, made

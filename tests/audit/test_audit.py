@@ -25,8 +25,9 @@ from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import CHOSEN, READINGS
 from lottery.results.record import records
 from lottery.results.study import Study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.manifest import Manifest
 from lottery.store.store import Store
 from lottery.values import Component

@@ -31,8 +31,9 @@ from lottery.results.artifacts import pack_correct, read_correct, read_mask, rea
 from lottery.results.other_jobs import family
 from lottery.results.study import Study, study
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import look, prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.manifest import MANIFEST, FileRecord, Manifest
 from lottery.store.store import Store
 from lottery.verification.records import of_records

@@ -26,8 +26,9 @@ from lottery.results.record import Record, records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from lottery.runner.timelines import planned_timeline
 from lottery.seed import generator

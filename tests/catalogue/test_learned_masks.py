@@ -23,8 +23,9 @@ from lottery.recipe.schema import Recipe
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.seed import generator
 from lottery.training.trainer import Training
 from lottery.values import Component

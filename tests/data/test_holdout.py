@@ -18,8 +18,8 @@ from lottery.plan.expand import plan
 from lottery.plan.keys import training_identity
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request
 from lottery.seed import generator
 from lottery.values import Component
 from tests.support.micro import micro_text

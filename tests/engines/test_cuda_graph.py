@@ -22,8 +22,9 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.schema import Recipe
 from lottery.results.study import study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Objective
 from lottery.training.state import load_optimizer, optimizer_state

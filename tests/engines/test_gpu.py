@@ -17,8 +17,9 @@ from lottery.engines.cuda_graph import WARM_UP, CudaGraphs, GraphEngine, unsuppo
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.results.record import records
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective

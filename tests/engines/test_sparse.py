@@ -30,8 +30,9 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.schema import Recipe
 from lottery.results.study import study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective

@@ -20,9 +20,9 @@ from lottery.cli.options import number_of_jobs
 from lottery.errors import MachineError, UsageError
 from lottery.plan.agenda import BAD, Agenda, makespan, ranks, width
 from lottery.runner import parallelism
-from lottery.runner.events import Event
+from lottery.runner.events import Event, Request
 from lottery.runner.prepare import look, prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.restarts import contents, full_recipe
@@ -177,7 +177,8 @@ from pathlib import Path
 from lottery.executors import fork
 from lottery.runner import parallelism
 from lottery.recipe.load import parse_recipe
-from lottery.runner.run import Request, look
+from lottery.runner.events import Request
+from lottery.runner.prepare import look
 fork.hold_threads()
 found = {}
 for width in (300, 2000):

@@ -26,9 +26,10 @@ from lottery.recipe.load import parse_recipe
 from lottery.results.artifacts import read_state
 from lottery.results.record import records
 from lottery.results.study import Study
+from lottery.runner.events import Request
 from lottery.runner.finished_study import level_of
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from tests.support.micro import micro_text
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket

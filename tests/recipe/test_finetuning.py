@@ -19,8 +19,9 @@ from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import look, prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from tests.support.micro import micro, micro_text
 from tests.support.studies import dense, everything, hand, made, ticket, view_of
 

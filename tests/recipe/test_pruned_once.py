@@ -13,8 +13,9 @@ from lottery.plan.jobs import Job
 from lottery.pruning.start import Start
 from lottery.recipe.load import parse_recipe
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.starting_point import _criterion, starting_point
 from lottery.runner.stored_level import StoredLevel
 from lottery.seed import generator

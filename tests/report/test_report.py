@@ -35,8 +35,9 @@ from lottery.report.html import html
 from lottery.report.latex import escaped, latex
 from lottery.report.markdown import markdown
 from lottery.results.study import Study, study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from tests.support.faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
 from tests.support.micro import micro_text
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket, view_of

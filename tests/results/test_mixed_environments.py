@@ -22,8 +22,9 @@ from lottery.recipe.schema import Recipe
 from lottery.results.mixed_environments import foreseen
 from lottery.results.record import Record
 from lottery.results.study import Study, study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.manifest import Manifest
 from tests.support.micro import micro_text
 from tests.support.restarts import run_until_stopped

@@ -16,8 +16,9 @@ from lottery.recipe.load import parse_recipe
 from lottery.runner.assemble import training_of
 from lottery.runner.batch_sizes import check_other_model, refusal
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import look
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from tests.support.micro import micro_text
 
 TEXT = micro_text(

@@ -21,8 +21,9 @@ from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.estimate import steps_of
+from lottery.runner.events import Request
 from lottery.runner.prepare import look, prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from tests.support.micro import micro_text
 from tests.support.restarts import contents, run_until_stopped
 from tests.support.studies import view_of

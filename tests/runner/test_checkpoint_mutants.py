@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.training.trainer import Training
 from tests.support.restarts import contents, full_recipe, run_until_stopped

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from lottery.errors import MachineError
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from tests.support.faults import Crash, Disk, crash_after, crash_before, refuses
 from tests.support.restarts import contents, full_recipe
 

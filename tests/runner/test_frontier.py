@@ -17,8 +17,8 @@ from lottery.plan.jobs import Plan
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe
 from lottery.results.study import study
+from lottery.runner.events import Outcome, Request
 from lottery.runner.execute import execute
-from lottery.runner.run import Outcome, Request
 from lottery.verdicts.frontier import decided, sentences
 from tests.support.micro import micro_text
 from tests.support.restarts import contents, run_until_stopped

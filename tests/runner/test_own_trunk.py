@@ -29,8 +29,9 @@ from lottery.results.study import study as study_of
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
 from lottery.runner.estimate import disk_bytes
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.stored_level import dense_spec
 from lottery.seed import generator
 from tests.support.micro import micro_text

@@ -31,8 +31,9 @@ from lottery.results.record import records
 from lottery.results.study import Study
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from lottery.runner.stored_level import StoredLevel
 from lottery.tickets.checks import checks

@@ -19,8 +19,9 @@ from lottery.executors.processes import ENDED, _read
 from lottery.plan.expand import plan
 from lottery.results.record import records
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.signals import Stop
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store

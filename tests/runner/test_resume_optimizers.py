@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from tests.support.entries import OPTIMIZERS, arguments, refuses
 from tests.support.restarts import contents, full_recipe, run_until_stopped
 

@@ -25,8 +25,9 @@ from lottery.recipe.schema import Recipe
 from lottery.results.artifacts import pack_correct, read_correct, read_mask, read_trained
 from lottery.results.record import records
 from lottery.runner.context import RunContext
+from lottery.runner.events import Event, Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Event, Request, work
+from lottery.runner.run import work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support import ROOT

@@ -25,8 +25,9 @@ from lottery.plan.expand import plan
 from lottery.pruning.scoring import Context
 from lottery.recipe.load import restore_recipe
 from lottery.registry import Entry, criteria, models
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from lottery.seed import generator
 from lottery.traits import CriterionTraits, ModelTraits

@@ -23,8 +23,9 @@ from lottery.pruning.mask import Mask
 from lottery.results.record import records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from lottery.training.objective import Objective
 from tests.support.restarts import contents, run_until_stopped

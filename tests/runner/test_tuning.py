@@ -22,9 +22,10 @@ from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe, TuneSpec
 from lottery.recipe.tuning import choose, learning_rates
 from lottery.results.record import Record, records
+from lottery.runner.events import Request
 from lottery.runner.execute import execute
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.values import Component
 from tests.support.micro import micro_text

@@ -15,8 +15,9 @@ from lottery.data.loader import Data
 from lottery.errors import Interrupted
 from lottery.files.write import DRAFT
 from lottery.recipe.schema import Recipe
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.signals import Stop
 from tests.support.micro import micro, micro_text
 

@@ -26,8 +26,9 @@ from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, unpack
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.tickets import file as ticketfile
 from lottery.tickets.checks import checks, findings

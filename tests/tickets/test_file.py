@@ -18,8 +18,9 @@ from lottery.plan.jobs import Plan
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.tickets.export import export, opened
 from lottery.tickets.file import Ticket, load_ticket, read

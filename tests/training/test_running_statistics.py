@@ -27,8 +27,9 @@ from lottery.recipe.schema import Recipe
 from lottery.results.record import Record, records
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.training import running_statistics as recalibration
 from lottery.training.objective import Batch, without_a_last_one_alone
 from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics

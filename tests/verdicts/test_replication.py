@@ -19,8 +19,9 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.results.record import Record, records
 from lottery.results.study import Study
+from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
-from lottery.runner.run import Request, work
+from lottery.runner.run import work
 from lottery.verdicts.replication import claims, seeds_needed
 from tests.support.studies import HERE, TEXT, Sized, dense, hand, made, saying, ticket, view_of
 
