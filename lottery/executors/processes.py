@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
@@ -50,9 +49,8 @@ def processes(
     crew = _Crew(request, plugins, stop)
     try:
         prepared = crew.prepared()
-        packed = b64decode(prepared["plan"])
-        planned = unpack_plan(packed, request.recipe)
-        yield planned, prepared["mixed"], crew.run(prepared["jobs"], packed, forks=prepared["forks"])
+        planned = unpack_plan(prepared["plan"], request.recipe)
+        yield planned, prepared["mixed"], crew.run(prepared["jobs"], prepared["plan"], forks=prepared["forks"])
     finally:
         crew.close()
 
@@ -68,7 +66,7 @@ class _Crew:
         self._started: list[subprocess.Popen[bytes]] = []
         self._words: dict[int, dict[str, Any]] = {}
         self._begun = False
-        self._start(b"")
+        self._start("")
 
     def prepared(self) -> dict[str, Any]:
         """Return what the first process says when it is ready. Raises what it met, and Interrupted."""
@@ -84,7 +82,7 @@ class _Crew:
                     return dict(message["prepared"])
                 _raise(message)
 
-    def run(self, jobs: int, plan: bytes, *, forks: bool) -> Iterator[Event]:
+    def run(self, jobs: int, plan: str, *, forks: bool) -> Iterator[Event]:
         """Yield the events of so many workers until all have ended.
 
         They are forked by the first process, or started beside it and handed the plan that it made.
@@ -111,7 +109,7 @@ class _Crew:
         for process in self._started:
             process.wait()
 
-    def _start(self, plan: bytes) -> None:
+    def _start(self, plan: str) -> None:
         """Start a process and send it the request; it is the first one where no plan is made yet."""
         with self._connect() as theirs:
             process = subprocess.Popen(
@@ -130,10 +128,10 @@ class _Crew:
             "deterministic": self._request.deterministic,
             "checkpoint_seconds": self._request.checkpoint_seconds,
             "plugins": list(self._plugins),
-            "plan_bytes": len(plan),
+            "plan_bytes": len(plan.encode()),
         }
         with suppress(ConnectionError):  # it died: its reader tells
-            self._lines[-1].sendall(json.dumps(message).encode() + b"\n" + plan)
+            self._lines[-1].sendall(json.dumps(message).encode() + b"\n" + plan.encode())
 
     def _fork(self) -> None:
         with self._connect() as theirs, suppress(ConnectionError):

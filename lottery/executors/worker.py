@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 import traceback
-from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -103,8 +102,7 @@ def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict
         own.say(_last_words(lambda: _take_part(context, own)))
 
     mixed = foreseen(context.plan, context.store, context.machine.environment())
-    packed = b64encode(pack_plan(context.plan)).decode()
-    line.say({"prepared": {"plan": packed, "jobs": context.jobs, "forks": able, "mixed": mixed}})
+    line.say({"prepared": {"plan": pack_plan(context.plan), "jobs": context.jobs, "forks": able, "mixed": mixed}})
     if able:
         return {"exit_codes": fork.fork(context.jobs, line.channel, lambda own: begin(line.another(own)))}
     fork.release_threads(threads)

@@ -54,14 +54,22 @@ def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = No
     return Plan(recipe, fingerprint, jobs, draft.others)
 
 
+def untuned_optimizers(recipe: Recipe) -> list[Component]:
+    """Return the optimizers of a recipe, without the ranges that their learning rates are to be looked for in."""
+    return [Component(o.name, {k: v for k, v in o.args.items() if k != "rates"}) for o in recipe.train.optimizer]
+
+
+def retraining_branch(optimizer: Component) -> BranchSpec:
+    """Return the branch that retrains a ticket with another optimizer."""
+    return BranchSpec.model_validate({"name": "retrain", "optimizer": optimizer})
+
+
 class _Draft:
     """Memory of the jobs made so far: those made later need the keys of those made before."""
 
     def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str], asked: Asked | None):
         self.recipe, self.fingerprint, self.others, self.asked = recipe, fingerprint, others, asked
-        self.optimizers = [
-            Component(o.name, {k: v for k, v in o.args.items() if k != "rates"}) for o in recipe.train.optimizer
-        ]
+        self.optimizers = untuned_optimizers(recipe)
         self.choices: list[str] = []  # a key for each optimizer where the recipe tunes
         self.tickets: dict[tuple[int, int, int, int], Job] = {}  # by seed, optimizer, rewind and level
         self.own: dict[tuple[int, ...], str] = {}  # the last key of a trunk, by seed, optimizer, rewind, branch, sample
@@ -205,9 +213,8 @@ class _Draft:
                 "branch": with_versions("branch", component),
                 "sample": 0,
             }
-            branch = BranchSpec.model_validate({"name": "retrain", "optimizer": optimizer})
             needs = (ticket.key, *self.choices[place : place + 1], *ticket.needs)
-            yield _off(ticket, identity, branch, needs=needs, transfer=place)
+            yield _off(ticket, identity, retraining_branch(optimizer), needs=needs, transfer=place)
 
 
 def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any) -> Job:

@@ -1,38 +1,96 @@
-"""A plan on its way to another process of the same run, with what it was made by, so that a difference is noticed."""
+"""A plan on its way to another process of the same run, with what it was made by, so that a difference is noticed.
+
+It travels as JSON. The recipe is known at both ends: what a job has of it is told by its index there.
+"""
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery._version import __version__
 from lottery.errors import UsageError
-from lottery.plan.jobs import Plan
+from lottery.plan.expand import retraining_branch, untuned_optimizers
+from lottery.plan.jobs import Job, Plan
 from lottery.plan.keys import SCHEMA
+from lottery.plan.kinds import Kind
+from lottery.values import Chosen, Component, plain
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
 
-
-def pack_plan(plan: Plan) -> bytes:
-    """Return the jobs of a plan, the fingerprints of its data, and the version and plugins that made it."""
-    return pickle.dumps((_makers(), plan.fingerprint, dict(plan.others), plan.jobs), pickle.HIGHEST_PROTOCOL)
+AS_THEY_ARE = ("identity", "parent", "seed", "place", "level", "times", "sample", "transfer", "point", "partner")
 
 
-def unpack_plan(packed: bytes, recipe: Recipe) -> Plan:
+def pack_plan(plan: Plan) -> str:
+    """Return the jobs of a plan, the fingerprints of its data, and the version and plugins that made it, as JSON."""
+    jobs = {job.key: _pack(job, plan.recipe) for job in plan}
+    return json.dumps([_makers(), plan.fingerprint, dict(plan.others), jobs])
+
+
+def unpack_plan(packed: str | bytes, recipe: Recipe) -> Plan:
     """Return the plan that another process of this run made of the same recipe.
 
-    Only what came over a socket from such a process may be given here: like every pickle it can run code.
-
     Raises:
-        UsageError: another version of this program, or another source of a plugin, made it.
+        UsageError: Where another version of this program, or another source of a plugin, made it.
     """
-    makers, fingerprint, others, jobs = pickle.loads(packed)
+    makers, fingerprint, others, jobs = json.loads(packed)
     if makers != _makers():
         raise UsageError("lottery or a plugin was changed while this run was starting; start it again")
-    return Plan(recipe, fingerprint, jobs, others)
+    optimizers = untuned_optimizers(recipe)
+    return Plan(recipe, fingerprint, {key: _unpack(key, job, recipe, optimizers) for key, job in jobs.items()}, others)
 
 
-def _makers() -> tuple[str, int, dict[str, str]]:
-    return __version__, SCHEMA, dict(registry.plugins())
+def _makers() -> list[Any]:
+    return [__version__, SCHEMA, dict(registry.plugins())]
+
+
+def _pack(job: Job, recipe: Recipe) -> dict[str, Any]:
+    return {
+        **{name: getattr(job, name) for name in AS_THEY_ARE},
+        "kind": job.kind.value,
+        "lr": plain(job.optimizer.args.get("lr")),
+        "rewind": None if job.rewind is None else recipe.rewind.index(job.rewind),
+        "fraction": str(job.fraction),
+        "densities": dict(job.densities),
+        "needs": job.needs,
+        "branch": None if job.branch is None or job.transfer is not None else recipe.branches.index(job.branch),
+        "transfer_lr": None if job.transfer is None else plain(_retrainer(job).args.get("lr")),
+    }
+
+
+def _unpack(key: str, packed: Mapping[str, Any], recipe: Recipe, optimizers: Sequence[Component]) -> Job:
+    transfer, branch, rewind = packed["transfer"], packed["branch"], packed["rewind"]
+    control = None if branch is None else recipe.branches[branch]
+    if transfer is not None:
+        control = retraining_branch(_with_rate(optimizers[transfer], packed["transfer_lr"]))
+    job = Job(
+        Kind(packed["kind"]),
+        optimizer=_with_rate(optimizers[packed["place"]], packed["lr"]),
+        rewind=None if rewind is None else recipe.rewind[rewind],
+        fraction=Fraction(packed["fraction"]),
+        densities=packed["densities"],
+        needs=tuple(packed["needs"]),
+        branch=control,
+        **{name: packed[name] for name in AS_THEY_ARE},
+    )
+    job.__dict__["key"] = key  # as in `Job.rewound_to`: known, and long to hash again
+    return job
+
+
+def _retrainer(job: Job) -> Component:
+    assert job.branch is not None
+    optimizer = job.branch.component.args["optimizer"]
+    assert isinstance(optimizer, Component)
+    return optimizer
+
+
+def _with_rate(optimizer: Component, rate: Any) -> Component:
+    if rate is None:
+        return optimizer
+    return Component(
+        optimizer.name, {**optimizer.args, "lr": Chosen(rate["chosen"]) if isinstance(rate, dict) else rate}
+    )

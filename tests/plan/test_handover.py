@@ -16,17 +16,34 @@ from lottery.plan import handover
 from lottery.plan.expand import plan
 from lottery.plan.handover import pack_plan, unpack_plan
 from lottery.plan.keys import digest
+from lottery.runner.resume import as_json
 from tests.support.micro import micro
 
+STUDIES = {
+    "controls": micro("rewind=[init, 4it]", "branches=[reinit, {name: same_sign, trunk: own, samples: 2}]", "seeds=2"),
+    "tuned and retrained": micro(
+        "train.optimizer=[{name: adam, rates: [1e-4, 1e-2]}, {name: momentum, weight_decay: 0.01}]",
+        "tune={trials: 2, seeds: [7]}",
+        "transfer=all",
+    ),
+    "retrained": micro(
+        "train.optimizer=[{name: adam, lr: 1e-3}, {name: sam, optimizer: {name: momentum}, lr: 0.1}]", "transfer=all"
+    ),
+    "densities": micro("prune={densities: {output: 0.5}, levels: 2}"),
+    "partners": micro("branches=[transplant]", "seeds=2"),
+}
 RECIPE = micro("rewind=[init, 4it]", "branches=[reinit, {name: same_sign, trunk: own}]", "prune.rates={output: 0.25}")
 
 
-def test_a_plan_that_was_handed_over_is_the_one_that_is_made_anew() -> None:
-    planned = plan(RECIPE, "1" * 64)
-    handed = unpack_plan(pack_plan(planned), RECIPE)
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_plan_that_was_handed_over_is_the_one_that_is_made_anew(study: str) -> None:
+    recipe = STUDIES[study]
+    planned = plan(recipe, "1" * 64)
+    handed = unpack_plan(pack_plan(planned), recipe)
     assert handed == planned and list(handed.jobs) == list(planned.jobs)
-    assert [job.key for job in handed] == [digest(job.identity) for job in planned]
-    assert handed.recipe is RECIPE
+    assert [job.key for job in handed] == [digest(job.identity) for job in handed]
+    assert [job.label for job in handed] == [job.label for job in planned]
+    assert [as_json(job.identity) for job in handed] == [as_json(job.identity) for job in planned]
 
 
 @pytest.mark.parametrize("name", ["__version__", "SCHEMA"])
@@ -63,7 +80,7 @@ def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothin
         "plan_bytes": len(packed),
     }
     with ours:
-        ours.sendall(json.dumps(request).encode() + b"\n" + packed)
+        ours.sendall(json.dumps(request).encode() + b"\n" + packed.encode())
         said = [json.loads(line) for line in ours.makefile(encoding="utf-8")]
     assert worker.wait(timeout=60) == 0
     assert said == [

@@ -25,6 +25,7 @@ from lottery.analysis.views import VIEWS, rows_of
 from lottery.cli.main import main
 from lottery.errors import MachineError
 from lottery.figures import draw
+from lottery.plan.kinds import Kind
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.report import content as report_module
@@ -396,11 +397,11 @@ def test_missing_and_diverged_trainings_are_named_with_their_keys(
     assert report.warnings == ["1 of 6 trainings are missing: ticket 1", "1 of 6 trainings diverged: ticket 1"]
     jobs = {(job.kind, job.seed): job.key for job in planned}
     assert [(row["state"], row["step"], row["key"]) for row in report.lacking.rows] == [
-        ("diverged", 7, jobs["ticket", 0]),
-        ("missing", None, jobs["ticket", 2]),
+        ("diverged", 7, jobs[Kind.TICKET, 0]),
+        ("missing", None, jobs[Kind.TICKET, 2]),
     ]
     text = " ".join("".join(Page(html(report).decode()).text).split())
-    assert "1 of 6 trainings are missing" in text and jobs["ticket", 2][:12] in text
+    assert "1 of 6 trainings are missing" in text and jobs[Kind.TICKET, 2][:12] in text
 
 
 def test_the_report_on_a_study_of_which_nothing_is_finished_says_so_in_each_section(

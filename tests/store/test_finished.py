@@ -77,13 +77,16 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(0, 10**18))
 
 
+def link(folder: Path) -> None:
+    moved = folder.parent / "moved"
+    shutil.move(folder / "metrics.json", moved)
+    (folder / "metrics.json").symlink_to(moved)
+
+
 CHANGES: dict[str, Callable[[Path], None]] = {
     "a file is gone": lambda folder: (folder / "weights.safetensors").unlink(),
     "a file is cut": lambda folder: os.truncate(folder / "weights.safetensors", 3),
-    "a file is a link": lambda folder: (
-        shutil.move(folder / "metrics.json", folder.parent / "moved"),
-        (folder / "metrics.json").symlink_to(folder.parent / "moved"),
-    )[1],
+    "a file is a link": link,
     "a bit of the manifest": lambda folder: flip(folder / "manifest.json"),
     "the manifest is gone": lambda folder: (folder / "manifest.json").unlink(),
 }
