@@ -193,9 +193,13 @@ class Registry(Generic[T]):
         called = entry.traits.positional(self.called)
         wrong = [f"{entry.plugin}: {fault}" for fault in signature.faults(entry.make, called, self.taken)]
         try:
-            _ = entry.schema
+            keys = entry.schema.model_fields
         except UsageError as error:
-            wrong.append(str(error))
+            return [*wrong, str(error)]
+        for trait, named in entry.traits.named_keys().items():
+            for key in named:
+                if key not in keys:
+                    wrong.append(f"{entry.plugin}: the trait {trait!r} names no key of it: {key!r}{suggest(key, keys)}")
         return wrong
 
     def _load(self) -> None:

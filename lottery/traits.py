@@ -37,8 +37,8 @@ class Traits:
 
     version_of: Callable[[Arguments], int] | None = Field(
         default=None,
-        description="`f(arguments)`: the version for the arguments that a recipe gives, in place of the "
-        "decorator's `version`, where only the results of some have changed. Read by `lottery/registry.py`.",
+        description="`f(arguments)`: the version for the arguments that a recipe gives, in place of the decorator's "
+        "`version`, where only the results of some have changed. Read by `lottery/registry.py`.",
     )
     how: tuple[str, ...] = Field(
         default=(),
@@ -50,6 +50,10 @@ class Traits:
         """Return the names of the positional arguments of this entry; `called` are those of its catalogue."""
         return list(called)
 
+    def named_keys(self) -> dict[str, tuple[str, ...]]:
+        """Return the keys of the entry that traits name, by trait."""
+        return {"how": self.how}
+
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class DatasetTraits(Traits):
@@ -57,9 +61,13 @@ class DatasetTraits(Traits):
 
     crops: tuple[str, ...] | None = Field(
         default=None,
-        description="Names of keys that must be given for `random_resized_crop`, which None refuses. "
-        "Read by `lottery/recipe/entry_rules.py`.",
+        description="Names of keys that must be given for `random_resized_crop`, which None refuses. Read by "
+        "`lottery/recipe`.",
     )
+
+    def named_keys(self) -> dict[str, tuple[str, ...]]:
+        """Return the keys of the entry that traits name, by trait."""
+        return {**super().named_keys(), "crops": self.crops or ()}
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
@@ -69,17 +77,18 @@ class ModelTraits(Traits):
     scaled: Callable[[Arguments, float], dict[str, Any]] | None = Field(
         default=None,
         description="`f(arguments, factor)`: all arguments of the same model with its widths times the factor, which "
-        "`small_dense` needs. Read by `lottery/catalogue/branches/controls.py`, `lottery/recipe/conflicts.py`.",
+        "`small_dense` needs. Read by `lottery/catalogue`, `lottery/recipe`.",
     )
     gates: bool = Field(
         default=False,
-        description="True if it multiplies what it computes, so that it has no sums over paths. "
-        "Read by `lottery/recipe/criterion_rules.py`.",
+        description="True if it multiplies what it computes, so that it has no sums over paths. Read by "
+        "`lottery/recipe`.",
     )
     prunable: tuple[str, ...] = Field(
         default=(),
         description='Patterns of the layers that are prunable, such as `("encoder.*", "output")`, by the names that '
-        "`prune.rates` takes; without any, all weights are that multiply an input. Read by `lottery/network/build.py`.",
+        "`prune.rates` takes; without any, all weights are that multiply an input. Read by "
+        "`lottery/network`.",
     )
 
 
@@ -90,12 +99,10 @@ class InitTraits(Traits):
     batch: bool = Field(
         default=False,
         description="True if it is called as `f(model, generator, batch)`, where batch are inputs and targets of the "
-        "first 256 training examples. Read by `lottery/network/build.py`, `lottery/runner/context.py`, "
-        "`lottery/tickets/checks.py`, `lottery/verification/states.py`.",
+        "first 256 training examples. Read by `lottery/network`, `lottery/tickets`, "
+        "`lottery/verification`.",
     )
-    zeros: bool = Field(
-        default=False, description="True if it leaves weights at exactly 0. Read by `lottery/plan/keys.py`."
-    )
+    zeros: bool = Field(default=False, description="True if it leaves weights at exactly 0. Read by `lottery/plan`.")
 
     def positional(self, called: Sequence[str]) -> list[str]:
         """Return the names of the positional arguments; with `batch` there is one more than the catalogue's."""
@@ -109,12 +116,10 @@ class NormalizationTraits(Traits):
     weight: bool = Field(
         default=False,
         description="True if it normalizes weights and is called as `f(layer)` on each layer; the others normalize "
-        "activations and are called as `f(channels, spatial)`. Read by `lottery/catalogue/models/_layers.py`, "
-        "`lottery/recipe/entry_rules.py`.",
+        "activations and are called as `f(channels, spatial)`. Read by `lottery/catalogue`, "
+        "`lottery/recipe`.",
     )
-    running: bool = Field(
-        default=True, description="False if it keeps no running statistics. Read by `lottery/plan/keys.py`."
-    )
+    running: bool = Field(default=True, description="False if it keeps no running statistics. Read by `lottery/plan`.")
 
     def positional(self, called: Sequence[str]) -> list[str]:
         """Return the names of the positional arguments: `layer` where weights are normalized."""
@@ -127,44 +132,43 @@ class OptimizerTraits(Traits):
 
     rates: Rates | None = Field(
         default=None,
-        description="`(low, high)`, the learning rates that `tune` searches where a recipe names none; every optimizer "
-        "of this package has them. Read by `lottery/recipe/tuning.py`.",
+        description="`(low, high)`, the learning rates that `tune` searches where a recipe names none; every "
+        "optimizer of this package has them. Read by `lottery/recipe`.",
     )
     refuses: Mapping[Setting, str] = Field(
         default={},
         description="Settings it cannot work with, each with the reason that the user is told: `accumulate`, `clip`, "
-        "`bf16`, `batch_size` (which must then be `all`). Read by `lottery/recipe/entry_rules.py`.",
+        "`bf16`, `batch_size` (which must then be `all`). Read by `lottery/recipe`.",
     )
     coordinatewise: bool = Field(
         default=True,
         description="False if its state is not one value per weight, so that no mask can be applied to it: under a "
-        "mask it starts afresh at the rewind point. Read by `lottery/plan/origins.py`.",
+        "mask it starts afresh at the rewind point. Read by `lottery/plan`.",
     )
     projects: bool = Field(
         default=False,
         description="True if the masked step is a projection of the full one, and not the step of the problem in the "
-        "surviving weights alone. Read by `tests/pruning/test_mask.py`.",
+        "surviving weights alone. Read by `tests/pruning`.",
     )
     nests: bool = Field(
         default=True,
-        description="False if it evaluates the loss itself, so that it cannot work inside another optimizer. "
-        "Read by `lottery/catalogue/optimizers/_nested.py`, `lottery/recipe/entry_rules.py`.",
+        description="False if it evaluates the loss itself, so that it cannot work inside another optimizer. Read by "
+        "`lottery/catalogue`, `lottery/recipe`.",
     )
     inner_lr: bool = Field(
         default=True,
-        description="False if its learning rate is that of the optimizer inside it, which has none of its own. "
-        "Read by `lottery/recipe/entry_rules.py`, `lottery/recipe/tuning.py`.",
+        description="False if its learning rate is that of the optimizer inside it, which has none of its own. Read "
+        "by `lottery/recipe`.",
     )
     package: str | None = Field(
         default=None,
-        description="The optional package that it imports, by the name of its module. "
-        "Read by `lottery/recipe/entry_rules.py`.",
+        description="The optional package that it imports, by the name of its module. Read by `lottery/recipe`.",
     )
     passes: Callable[[Arguments], float | None] | None = Field(
         default=None,
         description="`f(arguments)`: forward and backward passes over the examples of a step, on average, by all "
         "arguments; it returns None where the course of the training decides. Without it there is one. "
-        "Read by `lottery/structure/multiply_adds.py`.",
+        "Read by `lottery/structure`.",
     )
 
 
@@ -175,22 +179,21 @@ class CriterionTraits(Traits):
     draws: bool | None = Field(
         default=None,
         description="True if its scores depend on random numbers. Where nothing is said, they do for a plugin's "
-        "criterion and do not for one of this package. Read by `lottery/recipe/pruned_once.py`.",
+        "criterion and do not for one of this package. Read by `lottery/recipe`.",
     )
     scope: Scope = Field(
         default="layer",
-        description="Over what its scores are ranked where a recipe names no `prune.scope`. "
-        "Read by `lottery/recipe/criterion_rules.py`.",
+        description="Over what its scores are ranked where a recipe names no `prune.scope`. Read by `lottery/recipe`.",
     )
     rounds: Annotated[int, Field(ge=1)] = Field(
         default=1,
         description="How often its scores are computed on the way to a level where a recipe names no `prune.rounds`. "
-        "Read by `lottery/recipe/criterion_rules.py`.",
+        "Read by `lottery/recipe`.",
     )
     paths: bool = Field(
         default=False,
         description="True if its scores are sums over paths (`lottery/pruning/path_sums.py`): networks that have none "
-        "are refused. Read by `lottery/recipe/criterion_rules.py`, `lottery/runner/criterion_check.py`.",
+        "are refused. Read by `lottery/recipe`, `lottery/runner`.",
     )
 
 
@@ -202,58 +205,57 @@ class BranchTraits(Traits):
     origins: Mapping[str, Mapping[Any, Any]] = Field(
         default={},
         description='Where its trainings come from: by each value of its key `weights` (`""` where it has none) what '
-        "`in_any_mode` and the like return. [controls.md](controls.md) is made from it, and the audit lists what "
-        "follows. Read by `lottery/plan/origins.py`.",
+        "`in_any_mode` and the like return. [controls.md](controls.md) is made from it, and the audit "
+        "lists what follows. Read by `lottery/plan`.",
     )
     claim: Claim | None = Field(
         default=None,
-        description="The part of the ticket's gain that the control lacks, so that the comparison with it is a test of "
-        "that claim: `mask`, `initialization`, `signs`, `magnitudes`, `iteration` or `capacity`. "
-        "Read by `lottery/recipe/families.py`, `lottery/verdicts/claims.py`.",
+        description="The part of the ticket's gain that the control lacks, so that the comparison with it is a test "
+        "of that claim: `mask`, `initialization`, `signs`, `magnitudes`, `iteration` or `capacity`. Read "
+        "by `lottery/recipe`, `lottery/verdicts`.",
     )
     changes: tuple[str, ...] = Field(
         default=(),
-        description="Fields of the audit (docs/fairness.md) in which it differs from its ticket on purpose. "
-        "Read by `lottery/audit/evidence.py`.",
+        description="Fields of the audit (docs/fairness.md) in which it differs from its ticket on purpose. Read by "
+        "`lottery/audit`.",
     )
     own_trunk: bool = Field(
         default=False,
         description="True if it puts weights under the level's mask and trains from step 0, so that it may have "
-        "`trunk: own`. Read by `lottery/recipe/entry_rules.py`.",
+        "`trunk: own`. Read by `lottery/recipe`.",
     )
     criterion: bool = Field(
         default=False,
         description="True if it prunes with the recipe's criterion, which is then part of its key where it is not "
-        "magnitude. Read by `lottery/plan/keys.py`.",
+        "magnitude. Read by `lottery/plan`.",
     )
     once: bool = Field(
         default=False,
         description="True if it prunes the trained dense network once: at level 1 it is the ticket itself, and left "
-        "out. Read by `lottery/recipe/pruned_once.py`.",
+        "out. Read by `lottery/recipe`.",
     )
     partner: bool = Field(
         default=False,
-        description="True if it needs the same ticket of another seed, as `level.partner`. "
-        "Read by `lottery/plan/expand.py`, `lottery/recipe/conflicts.py`.",
+        description="True if it needs the same ticket of another seed, as `level.partner`. Read by `lottery/plan`, "
+        "`lottery/recipe`.",
     )
     scales: bool = Field(
         default=False,
-        description="True if it needs a model with the trait `scaled`. Read by `lottery/recipe/conflicts.py`.",
+        description="True if it needs a model with the trait `scaled`. Read by `lottery/recipe`.",
     )
     longer: bool = Field(
         default=False,
         description="True if it is the control of equal cost: the dense network, trained for as many steps as the "
-        "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/analysis/provenance.py`, "
-        "`lottery/audit/evidence.py`, `lottery/audit/last_rates.py`, `lottery/recipe/conflicts.py`, "
-        "`lottery/runner/batch_sizes.py`, `lottery/runner/estimate.py`.",
+        "search for its ticket took. Read by `lottery/analysis`, `lottery/audit`, `lottery/recipe`, "
+        "`lottery/runner`.",
     )
     mask_alone: bool = Field(
         default=False,
         description="True if no weight is trained, so that running statistics are measured anew before each "
-        "evaluation. Read by `lottery/plan/keys.py`, `lottery/runner/batch_sizes.py`.",
+        "evaluation. Read by `lottery/plan`, `lottery/runner`.",
     )
     learned: bool = Field(
         default=False,
-        description="True if its mask is learned, layer by layer: refused for weights that are no layer's own. "
-        "Read by `lottery/network/suitability.py`, `lottery/plan/keys.py`.",
+        description="True if its mask is learned, layer by layer: refused for weights that are no layer's own. Read "
+        "by `lottery/network`, `lottery/plan`.",
     )

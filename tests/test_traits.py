@@ -52,6 +52,17 @@ def test_a_trait_that_is_unknown_or_of_another_type_is_told_to_the_plugin_that_r
     assert "mine" not in registry.catalogues[catalogue]
 
 
+def test_a_trait_of_a_plugin_that_names_no_key_of_its_entry_is_told_of_that_entry(plugs: Plugs) -> None:
+    text = 'datasets.register("mine", source="me", how=("strem",), crops=("stream", "size"))(f)\n'
+    plugs.load(
+        text=f"from lottery.registry import datasets\n\n\ndef f(root, *, stream: bool = False):\n    pass\n\n\n{text}"
+    )
+    assert registry.datasets.faults("mine") == [
+        "plugin mine: dataset 'mine': the trait 'how' names no key of it: 'strem'; did you mean 'stream'?",
+        "plugin mine: dataset 'mine': the trait 'crops' names no key of it: 'size'; there are stream",
+    ]
+
+
 def test_an_entry_has_the_traits_it_gives_and_defaults_for_the_others(plugs: Plugs) -> None:
     text = 'optimizers.register("mine", source="me", rates=(1, 10), nests=False)(lambda model, *, lr=1.0: None)\n'
     plugs.load(text=f"from lottery.registry import optimizers\n\n{text}")
@@ -75,27 +86,23 @@ def test_the_table_of_traits_in_the_documentation_is_made_of_the_dataclasses() -
     assert table in (ROOT / "docs" / "contributing.md").read_text("utf-8"), f"put this into the page:\n\n{table}\n"
 
 
-def test_a_trait_is_read_where_its_description_says_and_nowhere_else() -> None:
-    sources = {
-        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
-        for path in sorted(ROOT.glob("lottery/**/*.py"))
-        if path.name != "traits.py"
-    }
+def test_each_trait_is_read_in_the_rooms_that_its_description_names_and_in_no_others() -> None:
+    texts: dict[str, str] = {}
+    for path in sorted(path for folder in ("lottery", "tests") for path in (ROOT / folder).rglob("*.py")):
+        if path.name not in ("traits.py", "test_traits.py"):
+            room = "/".join(path.relative_to(ROOT).parts[:2])
+            texts[room] = texts.get(room, "") + path.read_text("utf-8")
     for plural, name, _, meaning in described():
-        _, _, said = meaning.partition(" Read by ")
-        readers = re.findall(r"`([\w/]+\.py)`", said)
-        assert readers, (plural, name)
-        for path in readers:
-            assert re.search(rf"(traits|\bknown|_traits\(branch\))\.{name}\b", (ROOT / path).read_text("utf-8")), path
-        reading = {path for path, text in sources.items() if re.search(rf"traits(\([a-z]+\))?\.{name}\b", text)}
-        assert reading <= set(readers), (plural, name)
+        named = set(re.findall(r"`([\w/.]+)`", meaning.partition(" Read by ")[2]))
+        reading = {room for room, text in texts.items() if re.search(rf"traits(\([a-z]+\))?\.{name}\b", text)}
+        assert named and named == ({room for room in reading if room.startswith("lottery")} or reading), (plural, name)
 
 
 def test_traits_that_name_keys_or_fields_name_ones_that_there_are() -> None:
     for catalogue in registry.catalogues.values():
         for entry in catalogue:
-            named = {*entry.traits.how, *(getattr(entry.traits, "crops", None) or ())}
-            assert named <= entry.schema.model_fields.keys(), entry.name
+            for trait, named in entry.traits.named_keys().items():
+                assert set(named) <= entry.schema.model_fields.keys(), (entry.name, trait)
     for branch in registry.branches:
         assert set(branch.traits.changes) <= FIELDS.keys(), branch.name
 
