@@ -120,7 +120,8 @@ def test_another_seed_holds_out_other_examples() -> None:
 
 @pytest.mark.parametrize("stratify", [False, True])
 def test_the_data_of_another_seed_are_the_same_examples_in_memory_and_batches_as_made_for_it(stratify: bool) -> None:
-    splits, given = images(), {"validation": 13, "limit": 21, "stratify": stratify, "augment": Augment(crop=1)}
+    splits = images()
+    given: dict[str, Any] = {"validation": 13, "limit": 21, "stratify": stratify, "augment": Augment(crop=1)}
     one, made = Data(splits, seed=0, device=CPU, **given), Data(splits, seed=1, device=CPU, **given)
     other = one.of_seed(1)
     assert (one.seed, other.seed) == (0, 1)

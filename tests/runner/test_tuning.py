@@ -195,7 +195,12 @@ def test_the_rate_of_a_training_is_read_once(finished: Any, tmp_path: Path, monk
     dense = next(job for job in planned if job.kind == "dense")
     shutil.rmtree(context.store.folder(dense.key))
     seen, read = list[str](), Store.read_json
-    monkeypatch.setattr(Store, "read_json", lambda store, key, name: seen.append(key) or read(store, key, name))
+
+    def noted(store: Store, key: str, name: str) -> Any:
+        seen.append(key)
+        return read(store, key, name)
+
+    monkeypatch.setattr(Store, "read_json", noted)
     list(execute(context, dense))
     assert seen.count(dense.optimizer.args["lr"].key) == 1
     metrics, chosen = (read(context.store, key, "metrics.json") for key in (dense.key, dense.optimizer.args["lr"].key))
