@@ -197,11 +197,11 @@ def test_the_rate_of_a_training_is_read_once(finished: Any, tmp_path: Path, monk
     shutil.rmtree(context.store.folder(dense.key))
     seen, read = list[str](), Store.read_json
 
-    def noting(store: Store, key: str, name: str) -> Any:
+    def noted(store: Store, key: str, name: str) -> Any:
         seen.append(key)
         return read(store, key, name)
 
-    monkeypatch.setattr(Store, "read_json", noting)
+    monkeypatch.setattr(Store, "read_json", noted)
     list(execute(context, dense))
     assert seen.count(dense.optimizer.args["lr"].key) == 1
     metrics, chosen = (read(context.store, key, "metrics.json") for key in (dense.key, dense.optimizer.args["lr"].key))
