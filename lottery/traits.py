@@ -243,9 +243,9 @@ class BranchTraits(Traits):
     longer: bool = Field(
         default=False,
         description="True if it is the control of equal cost: the dense network, trained for as many steps as the "
-        "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/analysis/provenance.py`, "
-        "`lottery/audit/evidence.py`, `lottery/audit/last_rates.py`, `lottery/recipe/conflicts.py`, "
-        "`lottery/runner/batch_sizes.py`, `lottery/runner/estimate.py`.",
+        "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/audit/evidence.py`, "
+        "`lottery/audit/last_rates.py`, `lottery/recipe/conflicts.py`, `lottery/runner/batch_sizes.py`, "
+        "`lottery/runner/estimate.py`.",
     )
     mask_alone: bool = Field(
         default=False,

@@ -6,13 +6,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.labels import Row, rewind_label
+from lottery.analysis import columns
+from lottery.analysis.labels import rewind_label
 from lottery.errors import UsageError
 from lottery.recipe.families import acting
 from lottery.results.resolution import floor_of
 from lottery.results.study import once
 
 if TYPE_CHECKING:
+    from lottery.analysis.rows import Values
     from lottery.plan.jobs import Job
     from lottery.recipe.schema import CompareSpec, Recipe
     from lottery.results.record import Record
@@ -124,18 +126,19 @@ def points(recipe: Recipe, job: Job) -> list[str]:
     return [rewind_label(rewind) for rewind in ([job.rewind] if job.rewind else recipe.rewind)]
 
 
-def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Row:
+def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Values:
     """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged.
 
     The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`.
     """
     diverged = min((r.diverged for r in column if r and r.diverged is not None), default=None)
-    cells: Row = {}
-    for cell, field in ((name, SCORE), *((f"{name}_{metric}", f"test_{metric}") for metric in metrics)):
+    cells: Values = {}
+    for metric, field in (("", SCORE), *((metric, f"test_{metric}") for metric in metrics)):
         values = list(by_seed(column, report, field).values())
-        cells[cell] = statistics.fmean(values) if values else None
-        cells[f"{cell}_std"] = statistics.stdev(values) if len(values) > 1 else None
-        cells |= {f"{cell}_n": len(values), f"{cell}_diverged": diverged}
+        mean, std, n, first = columns.mean(name, metric)
+        cells[mean] = statistics.fmean(values) if values else None
+        cells[std] = statistics.stdev(values) if len(values) > 1 else None
+        cells |= {n: len(values), first: diverged}
     return cells
 
 

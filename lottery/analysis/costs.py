@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.analysis.cells import measured_cell
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.environment import differing
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.recipe.readings import READINGS
@@ -71,25 +73,37 @@ def rows(study: Study) -> list[Row]:
         if not searches and (level or not any(records)):
             continue
         row = head(study.recipe, rewind, optimizer=labels[place])
-        row |= {"level": level, "density": next(record.density for record in records if record)}
+        row |= {LEVEL_OF_DENSITY: level, DENSITY: next(record.density for record in records if record)}
         row |= _costs(meter, place, [search.cost for search in searches], jobs)
-        row |= _accuracies(study, jobs, level)
+        accuracies = _accuracies(study, jobs, level)
+        row |= {
+            name: value for column in accuracies for name, value in measured_cell(*column, study.recipe.report).items()
+        }
         row["note"] = "; ".join(_notes(study, meter, jobs, searches))
-        table.append(row)
+        trained = [*(search.records for search in searches), *(records for _, records in accuracies)]
+        keys = keys_of(study, (record for records in trained for record in records))
+        table.append(Row(row, in_plan_order(study, [*meter.trials(place), *keys])))
     return table
 
 
-def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Row:
+def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Values:
     """The columns of what was spent."""
     spent, tuning = sum(costs, Cost()), meter.tuning(place)
-    row: Row = {"n": len(costs)}
-    row |= {name: _mean(value, len(costs)) for name, value in vars(spent).items()}
+    row: Values = {SEEDS: len(costs)}
+    row |= {_column(name): _mean(value, len(costs)) for name, value in vars(spent).items()}
     metrics = next((record.metrics for job in jobs if (record := meter.trained(job))), None)
-    row["example_madds_dense"] = meter.forward
-    row["example_madds_sparse"] = surviving(meter.layers, metrics) if metrics else None
+    row[_column("example_madds_dense")] = meter.forward
+    row[_column("example_madds_sparse")] = surviving(meter.layers, metrics) if metrics else None
     if meter.study.recipe.tune is not None:
-        row |= {f"tuning_{name}": getattr(tuning, name) for name in ("trainings", "steps", "madds_dense", "seconds")}
+        names = ("trainings", "steps", "madds_dense", "seconds")
+        row |= {_column(f"tuning_{name}"): getattr(tuning, name) for name in names}
     return row | {f"total_{name}": value for name, value in vars(spent + tuning).items() if name != "evaluation_madds"}
+
+
+def _column(name: str) -> Column:
+    """Return the column of a cost; on pages there is no room for the shares of it."""
+    shares = ("example", "tuning", "evaluation")
+    return Column(name, readers="terminal" if name.partition("_")[0] in shares else "all")
 
 
 def _mean(total: float, count: int) -> float | None:
@@ -99,8 +113,10 @@ def _mean(total: float, count: int) -> float | None:
     return total // count if isinstance(total, int) and total % count == 0 else total / count
 
 
-def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
-    """Ticket and dense accuracy, and that of the dense network trained for as many steps as the search."""
+def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> list[tuple[str, list[Record | None]]]:
+    """Return the trainings whose accuracy stands beside the costs, by column: the dense network, the ticket, and the
+    equal-cost control, a dense network trained for as many steps as the search.
+    """
     own = [study.found.get(job.key) for job in jobs]
     seeds = {(job.place, job.seed) for job in jobs}
     dense = [
@@ -109,11 +125,8 @@ def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
     keys = {job.key for job in jobs}
     longer = [job for job in study.plan if job.parent in keys and job.branch is not None and _is_longer(job)]
     first = [job for job in longer if job.branch == longer[0].branch]
-    return {
-        **measured_cell("dense", dense, study.recipe.report),
-        **measured_cell("ticket", own if level else [], study.recipe.report),
-        **measured_cell("equal_cost", [study.found.get(job.key) for job in first], study.recipe.report),
-    }
+    equal_cost = [study.found.get(job.key) for job in first]
+    return [("dense", dense), ("ticket", own if level else []), ("equal_cost", equal_cost)]
 
 
 def _is_longer(job: Job) -> bool:
@@ -147,6 +160,7 @@ class _Search:
     """What one seed's ticket, or dense network, took."""
 
     cost: Cost
+    records: Sequence[Record]
     manifests: Sequence[Manifest]
     diverged: bool
     unknown_seconds: bool
@@ -199,19 +213,30 @@ class _Meter:
         known = [manifest for key in points if (manifest := self.study.store.find(key)) is not None]
         cost += Cost(seconds=sum(manifest.seconds for manifest in known))
         manifests = [*(record.manifest for record in found), *known]
-        return _Search(cost, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
+        return _Search(cost, found, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
 
     def tuning(self, place: int) -> Cost:
         """What the trials of an optimizer's learning rate took."""
-        store, cost = self.study.store, Cost()
-        for job in self._trials(place):
-            if (manifest := store.find(job.key)) is not None:
-                cost += self._training(job, store.read_json(job.key, METRICS_FILE), manifest.seconds)
-        return cost
+        store = self.study.store
+        return sum(
+            (
+                self._training(job, store.read_json(job.key, METRICS_FILE), manifest.seconds)
+                for job, manifest in self._finished_trials(place)
+            ),
+            Cost(),
+        )
+
+    def trials(self, place: int) -> list[str]:
+        """Return the keys of the finished trials of an optimizer's learning rate."""
+        return [job.key for job, _ in self._finished_trials(place)]
 
     def lost_trials(self, place: int) -> int:
         """How many trials are not in the store."""
         return sum(self.study.store.find(job.key) is None for job in self._trials(place))
+
+    def _finished_trials(self, place: int) -> list[tuple[Job, Manifest]]:
+        found = ((job, self.study.store.find(job.key)) for job in self._trials(place))
+        return [(job, manifest) for job, manifest in found if manifest is not None]
 
     def _trials(self, place: int) -> list[Job]:
         return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.place == place]

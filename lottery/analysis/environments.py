@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery import _version
-from lottery.analysis.labels import Row
+from lottery.analysis.columns import Column
+from lottery.analysis.rows import Row, Values, keys_of
 from lottery.environment import Session, rounding, said
 
 if TYPE_CHECKING:
@@ -24,27 +25,26 @@ def environments(study: Study) -> list[Row]:
     """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
     what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines.
     """
-    rows = []
-    for records in by_environment(study):
+    rows, names = list[Row](), dict[str, None]()
+    for records in _by_environment(study):
         manifests = [record.manifest for record in records]
         dates = sorted(manifest.created for manifest in manifests)
-        rows.append(
-            {
-                "trainings": len(manifests),
-                "first": dates[0],
-                "last": dates[-1],
-                "seconds": sum(manifest.seconds for manifest in manifests),
-                **_recorded([session for manifest in manifests for session in manifest.machines]),
-                "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
-            }
-        )
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in rows]
+        row: Values = {
+            "trainings": len(manifests),
+            Column("first", "date"): dates[0],
+            Column("last", "date"): dates[-1],
+            "seconds": sum(manifest.seconds for manifest in manifests),
+            **_recorded([session for manifest in manifests for session in manifest.machines]),
+            "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
+        }
+        names |= dict.fromkeys(row)
+        rows.append(Row(row, keys_of(study, records)))
+    return [Row({name: row.get(name) for name in names}, row.made_from) for row in rows]
 
 
-def _recorded(sessions: Sequence[Session]) -> Row:
+def _recorded(sessions: Sequence[Session]) -> Values:
     """What sessions recorded, by field: the value, or `a and b` in words where they differ."""
-    values: dict[str, Row] = {}
+    values: dict[str, Values] = {}
     for session in sessions:
         for name, value in session.items():
             values.setdefault(name, {})[said(value)] = value
@@ -54,7 +54,7 @@ def _recorded(sessions: Sequence[Session]) -> Row:
     }
 
 
-def by_environment(study: Study) -> list[list[Record]]:
+def _by_environment(study: Study) -> list[list[Record]]:
     """The finished trainings of each environment, a set of machines, that of the most trainings first."""
     groups: dict[frozenset[str], list[Record]] = {}
     for record in study.found.values():

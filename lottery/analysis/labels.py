@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery.values import Component
 
 if TYPE_CHECKING:
+    from lottery.analysis.rows import Values
     from lottery.recipe.schema import Recipe
     from lottery.recipe.types import RewindSpec
 
-Row = dict[str, Any]
 DENSE = "(dense)"
 
 
@@ -36,12 +36,12 @@ def said(value: Any) -> str:
     return f"{value.name}({given})" if given else value.name
 
 
-def head(recipe: Recipe, rewind: str | None, **first: Any) -> Row:
+def head(recipe: Recipe, rewind: str | None, **first: Any) -> Values:
     """The columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
     return {**first, "rewind": rewind} if len(recipe.rewind) > 1 else first
 
 
-def whose(row: Row) -> str:
+def whose(row: Mapping[str, Any]) -> str:
     """The optimizer of a row, and the rewind point where it says one."""
     return ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
 
@@ -55,6 +55,6 @@ def rewind_label(rewind: RewindSpec) -> str:
     return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
 
 
-def finite(row: Row) -> Row:
+def finite(row: Mapping[str, Any]) -> Values:
     """The row with None for each number that is not finite."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}

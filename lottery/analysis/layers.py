@@ -12,7 +12,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, in_plan_order
 from lottery.errors import DataError
 from lottery.files.tensors import part
 from lottery.network.layout import state_of
@@ -57,16 +59,19 @@ def layers(study: Study) -> list[Row]:
     table: list[Row] = []
     for (place, rewind), seeds in trunks(study).items():
         measured: dict[int, list[dict[str, _Counts]]] = {}
+        counted: dict[int, list[str]] = {}
         for levels in seeds.values():
-            for level, counts in _history(structure, levels):
+            for level, counts, keys in _history(structure, levels):
                 measured.setdefault(level, []).append(counts)
+                counted.setdefault(level, []).extend(keys)
         for level, found in sorted(measured.items()):
-            about = head(study.recipe, rewind_label(rewind), optimizer=labels[place]) | {"level": level}
+            about = head(study.recipe, rewind_label(rewind), optimizer=labels[place]) | {LEVEL: level}
+            made_from = in_plan_order(study, counted[level])
             for layer in found[0]:
                 shares = _mean([counts[layer].row() for counts in found])
                 if all(rewind.to.value == 0 for rewind in study.recipe.rewind):
                     del shares["init_sign_change_share"]  # it would say the same again
-                table.append({**about, "layer": layer, "n": len(found), **shares})
+                table.append(Row({**about, "layer": layer, SEEDS: len(found), **shares}, made_from))
     return table
 
 
@@ -94,17 +99,17 @@ class _Counts:
 
     def row(self) -> dict[str, float | None]:
         return {
-            "density": _share(self.kept, self.size),
+            DENSITY: _share(self.kept, self.size),
             "kept": self.kept,
-            "effective_density": _share(self.effective, self.size),
-            "survival": _share(self.survived, self.above),
-            "sign_change_share": _share(self.changed, self.kept),
-            "init_sign_change_share": _share(self.changed_since_init, self.kept),
+            Column("effective_density", "density"): _share(self.effective, self.size),
+            Column("survival", "fraction"): _share(self.survived, self.above),
+            Column("sign_change_share", "fraction"): _share(self.changed, self.kept),
+            Column("init_sign_change_share", "fraction"): _share(self.changed_since_init, self.kept),
             "start_rank": _share(self.ranks, self.kept),
             "start_magnitude": _share(self.start, self.kept),
             "end_magnitude": _share(self.end, self.kept),
             "dead_units": self.dead,
-            "dead_share": _share(self.dead, self.units),
+            Column("dead_share", "fraction"): _share(self.dead, self.units),
         }
 
 
@@ -153,8 +158,10 @@ class _Structure:
         return state_of(context_of(self.study).networks.network(job.seed)) if self.known else None
 
 
-def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts]]]:
-    """Of each finished level of one seed's trunk what is counted, by the names of layers."""
+def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts], list[str]]]:
+    """Yield each finished level of one seed's trunk: what is counted by the names of layers, and the keys of the
+    trainings whose masks and weights were counted.
+    """
     study, (job, *_) = structure.study, levels.values()
     assert job.point is not None and job.rewind is not None
     state, _ = read_state(study.store, job.point)
@@ -162,16 +169,19 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
     init = structure.initial(job) if job.rewind.to.value else start
     every = Mask.dense({name: start[name] for name in study.found[job.key].metrics["sizes"]})
     ranks = _ranks(every, structure.weights(job, every, start))
-    above: tuple[int, Mask] | None = None
+    above: tuple[Job, Mask] | None = None
     for level, job in sorted(levels.items()):
         end, mask = study.store.read_tensors(job.key, WEIGHTS_FILE), every
         if job.kind is Kind.TICKET:
             mask = read_mask(study.store, job.key)
             end = unpack(end, mask)
         states = [structure.weights(job, mask, state) for state in (start, end, init)]
-        before = above[1] if above is not None and above[0] == level - 1 else None
-        yield level, _counted(mask, before, structure.paths(mask), ranks, *states)
-        above = level, mask
+        before, keys = None, [job.key]
+        if above is not None and above[0].level == level - 1:
+            before = above[1]
+            keys += [above[0].key] * bool(above[0].level)  # the mask of the dense network is known without it
+        yield level, _counted(mask, before, structure.paths(mask), ranks, *states), keys
+        above = job, mask
 
 
 def _ranks(every: Mask, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.layers import ALL, trunks
+from lottery.analysis.rows import Row, Values, in_plan_order
 from lottery.network.weights import layer_name
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask
@@ -19,6 +21,7 @@ from lottery.results.study import once
 from lottery.statistics.network_pairs import seed_values, t_test
 
 if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
     from lottery.results.study import Study
 
 Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -51,17 +54,17 @@ def overlaps(study: Study) -> list[Row]:
                 }
                 for place, found in seeds.items()
             }
-            here = partial(head, study.recipe, rewind_label(rewind))
+            here, keys = partial(head, study.recipe, rewind_label(rewind)), partial(_keys, study, seeds, level)
             for place, own in masks.items():
                 pairs = {(a, b): (own[a], own[b]) for a, b in combinations(sorted(own), 2)}
-                about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, "level": level}
-                table += _overlap_rows(about, pairs)
+                about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, LEVEL: level}
+                table += (Row(row, keys([place], own)) for row in _overlap_rows(about, pairs))
             for one, two in combinations(masks, 2):
                 both = sorted(masks[one].keys() & masks[two].keys())
                 pairs = {(seed, seed): (masks[one][seed], masks[two][seed]) for seed in both}
                 about = here(optimizer=labels[one])
-                about |= {"between": "optimizers", "other": labels[two], "level": level}
-                table += _overlap_rows(about, pairs)
+                about |= {"between": "optimizers", "other": labels[two], LEVEL: level}
+                table += (Row(row, keys([one, two], both)) for row in _overlap_rows(about, pairs))
     return table
 
 
@@ -83,7 +86,18 @@ class _Packed:
         return int(np.bitwise_count(self.bits[layer] & other.bits[layer]).sum())
 
 
-def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Row]:
+def _keys(
+    study: Study,
+    trunks: Mapping[int, Mapping[int, Mapping[int, Job]]],
+    level: int,
+    places: Iterable[int],
+    seeds: Iterable[int],
+) -> tuple[str, ...]:
+    """Return the keys of the tickets of a level of these optimizers' places and seeds."""
+    return in_plan_order(study, (trunks[place][seed][level].key for place, seed in product(places, seeds)))
+
+
+def _overlap_rows(about: Values, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Values]:
     """For each layer and all, from these pairs of masks by their seeds; none where there is no pair."""
     if not pairs:
         return
@@ -95,16 +109,16 @@ def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Pa
         t, p = _beyond_chance(pairs, shared - expected, (first + second) / 2)
         yield {
             **about,
-            "density": float((first + second).mean()) / 2 / sizes[layer],
+            DENSITY: float((first + second).mean()) / 2 / sizes[layer],
             "layer": layer,
-            "n": len({seed for pair in pairs for seed in pair}),
+            SEEDS: len({seed for pair in pairs for seed in pair}),
             "pairs": len(pairs),
-            "overlap": _ratio(shared, (first + second) / 2),
-            "overlap_chance": _ratio(expected, (first + second) / 2),
-            "jaccard": _ratio(shared, first + second - shared),
-            "jaccard_chance": _ratio(expected, first + second - expected),
+            Column("overlap", "fraction"): _ratio(shared, (first + second) / 2),
+            Column("overlap_chance", "fraction"): _ratio(expected, (first + second) / 2),
+            Column("jaccard", "fraction"): _ratio(shared, first + second - shared),
+            Column("jaccard_chance", "fraction"): _ratio(expected, first + second - expected),
             "t": t,
-            "p": p,
+            Column("p", "p"): p,
         }
 
 

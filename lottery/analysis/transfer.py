@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import notes
 from lottery.analysis.cells import measured_cell
-from lottery.analysis.labels import DENSE, Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY
+from lottery.analysis.labels import DENSE, head, optimizer_labels, rewind_label
+from lottery.analysis.notes import notes
+from lottery.analysis.rows import Row, keys_of
 from lottery.errors import UsageError
 from lottery.plan.kinds import Kind
 from lottery.results.study import once
@@ -57,11 +59,11 @@ def transfer(study: Study) -> list[Row]:
     for place, rewind, columns in groups:
         row = head(recipe, rewind, found_with=DENSE if place is None else labels[place])
         named = {label: columns.get(other, []) for other, label in enumerate(labels)}
-        row["density"] = next(record.density for column in named.values() for record in column if record)
+        row[DENSITY] = next(record.density for column in named.values() for record in column if record)
         for label, column in named.items():
             row |= measured_cell(label, column, recipe.report, recipe.metrics)
         row["note"] = "; ".join([*_carried(columns, place, labels), *notes(recipe, named)])
-        table.append(row)
+        table.append(Row(row, keys_of(study, (record for column in named.values() for record in column))))
     return table
 
 

@@ -68,9 +68,11 @@ def replicate(
     found = study(recipe, store=store, data=data)
     table = rows(found)
     if output is not None:
+        from lottery.analysis.views import VIEWS
         from lottery.files.write import write_atomic
 
-        write_atomic(output, render(table, form))
+        caption, label = VIEWS["replication"].caption, f"tab:{recipe.name}-replication"
+        write_atomic(output, render(table, form, caption=caption, label=label))
     if as_json:
         sys.stdout.buffer.write(render(table, "json"))
     else:
