@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 
 def means(study: Study) -> list[Row]:
-    """A row for each optimizer, rewind point (where there are several) and density that has a finished training;
-    for the dense network alone where nothing is pruned yet.
+    """Return a row for each optimizer, rewind point (where there are several) and density with a finished training.
+
+    Where nothing is pruned yet there is one for the dense network alone.
 
     Columns: `optimizer`, `lr` where the recipe tunes it, `density`, then for `dense`, `ticket` and each control the
     mean test accuracy over seeds as a fraction (r2 for regression), with `_std` (of the sample), `_n` seeds,
@@ -49,7 +50,7 @@ def means(study: Study) -> list[Row]:
 
 
 def long(study: Study) -> list[Row]:
-    """A row for each finished training, with its key, its place in the study and what was measured."""
+    """Return a row for each finished training, with its key, its place in the study and what was measured."""
     labels, metrics = optimizer_labels(study.recipe.train.optimizer), study.recipe.metrics
     table = []
     for job in study.plan:

@@ -78,6 +78,7 @@ class Column(str):
         corrects: str = "",
         shows: str = "",
     ) -> Column:
+        """Return the name with what it says; the arguments are those of the class."""
         column = super().__new__(cls, name)
         column.unit, column.quantity, column.network, column.whole = unit, quantity, network, whole
         column.words = words or name.replace("_", " ").replace("madds", "multiply-adds")
@@ -99,8 +100,10 @@ KEY = Column("key", "key")
 
 
 def mean(network: str, metric: str = "") -> tuple[Column, Column, Column, Column]:
-    """Return the columns of a network's accuracy, or of another metric: mean over seeds, standard deviation, number of
-    seeds, first step at which a training diverged.
+    """Return the columns of a network's accuracy, or of another metric.
+
+    They are the mean over seeds, the standard deviation, the number of seeds, and the first step at which a training
+    diverged.
     """
     name = Column(f"{network}_{metric}" if metric else network, "fraction", "mean", network=network)
     return (

@@ -1,4 +1,4 @@
-"""What tickets cost, search included: trainings, steps, multiply-adds, time; and dense trained for the same total."""
+"""Costs of tickets, search included: trainings, steps, multiply-adds, time; and a dense network of the same cost."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one training or several: multiply-adds of the training as executed (`madds_dense`), of the surviving weights
-    alone (`madds_sparse`), and as executed on validation and test set (`evaluation_madds`); `seconds` of work.
+    """The cost of one training or several.
+
+    `madds_dense` are multiply-adds of the training as executed, `madds_sparse` those of the surviving weights alone,
+    `evaluation_madds` those on validation and test set as executed; `seconds` are of work.
     """
 
     trainings: int = 0
@@ -45,8 +47,10 @@ class Cost:
 
 
 def rows(study: Study) -> list[Row]:
-    """A row for each optimizer's dense network, and for each optimizer, rewind point (where there are several) and
-    density with a ticket whose whole search is finished.
+    """Return the costs of dense networks and of tickets whose whole search is finished.
+
+    There is a row for each optimizer's dense network, and for each optimizer, rewind point (where there are several)
+    and density with such a ticket.
 
     Means over the `n` seeds of what it took to find and train the ticket: `trainings` (the dense network, each level
     above, its own; a rewind point is part of the dense training), `steps`, `madds_dense`, `madds_sparse` and
@@ -57,8 +61,10 @@ def rows(study: Study) -> list[Row]:
     A step is one forward and one backward pass over its batch, times the `passes` of the optimizer; the backward pass
     costs two forward passes (Kaplan et al. 2020, section 2.1; Evci et al. 2020, appendix), and one in layers that read
     the input, see `multiply_adds.per_layer_and_step`.
-    Raises DataError where the data are not there: how many examples a step has, and of what shape, is only known with
-    them.
+
+    Raises:
+        DataError: Where the data are not there: how many examples a step has, and of what shape, is only known with
+            them.
     """
     meter, table = _Meter(study), list[Row]()
     labels = optimizer_labels(study.recipe.train.optimizer)
@@ -87,7 +93,7 @@ def rows(study: Study) -> list[Row]:
 
 
 def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Values:
-    """The columns of what was spent."""
+    """Return the columns of what was spent, means over the seeds whose `costs` are given."""
     spent, tuning = sum(costs, Cost()), meter.tuning(place)
     row: Values = {SEEDS: len(costs)}
     row |= {_column(name): _mean(value, len(costs)) for name, value in vars(spent).items()}
@@ -107,15 +113,16 @@ def _column(name: str) -> Column:
 
 
 def _mean(total: float, count: int) -> float | None:
-    """The mean of so many; a count that is the same in all of them stays one."""
+    """Return the mean of so many; a count that is the same in all of them stays an integer."""
     if not count:
         return None
     return total // count if isinstance(total, int) and total % count == 0 else total / count
 
 
 def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> list[tuple[str, list[Record | None]]]:
-    """Return the trainings whose accuracy stands beside the costs, by column: the dense network, the ticket, and the
-    equal-cost control, a dense network trained for as many steps as the search.
+    """Return the trainings whose accuracy stands beside the costs: dense network, ticket, equal-cost control.
+
+    The last is the dense network trained for as many steps as the search.
     """
     own = [study.found.get(job.key) for job in jobs]
     seeds = {(job.place, job.seed) for job in jobs}
@@ -157,7 +164,7 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
 
 @dataclass(frozen=True)
 class _Search:
-    """What one seed's ticket, or dense network, took."""
+    """The cost of finding and training one seed's ticket, or dense network, and the trainings that it is the sum of."""
 
     cost: Cost
     records: Sequence[Record]
@@ -168,7 +175,7 @@ class _Search:
 
 @dataclass
 class _Meter:
-    """Reads what the finished jobs of a study took. Sizes of the data are the same for each seed."""
+    """Meter of what the finished jobs of a study took. Sizes of the data are the same for each seed."""
 
     study: Study
 
@@ -192,12 +199,12 @@ class _Meter:
         return sum(self.layers.values())
 
     def trained(self, job: Job) -> Record | None:
-        """Its record, where it trained: not where there was no learning rate to train with."""
+        """Return the record of a job that trained; None where there was no learning rate to train with."""
         record = self.study.found.get(job.key)
         return record if record is not None and record.manifest.key == job.key else None
 
     def search(self, job: Job) -> _Search | None:
-        """All it took to find and train this ticket, or the dense network; None where part of it is not finished."""
+        """Return all it took to find and train a ticket, or a dense network; None where part of it is not finished."""
         plan, alone = self.study.plan, job.kind is Kind.DENSE or self.study.recipe.prune.when != "trained"
         found = [record for each in ([job] if alone else plan.trunk(job)) if (record := self.trained(each)) is not None]
         if len(found) < (1 if alone else len(plan.trunk(job))):
@@ -216,7 +223,7 @@ class _Meter:
         return _Search(cost, found, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
 
     def tuning(self, place: int) -> Cost:
-        """What the trials of an optimizer's learning rate took."""
+        """Return the cost of the trials of an optimizer's learning rate."""
         store = self.study.store
         return sum(
             (
@@ -231,7 +238,7 @@ class _Meter:
         return [job.key for job, _ in self._finished_trials(place)]
 
     def lost_trials(self, place: int) -> int:
-        """How many trials are not in the store."""
+        """Return the number of trials that are not in the store."""
         return sum(self.study.store.find(job.key) is None for job in self._trials(place))
 
     def _finished_trials(self, place: int) -> list[tuple[Job, Manifest]]:
@@ -245,7 +252,7 @@ class _Meter:
         return self._training(record.job, record.metrics, record.manifest.seconds)
 
     def _training(self, job: Job, metrics: Mapping[str, Any], seconds: float) -> Cost:
-        """Of a training without what came before its rewind point, and without that of the networks above."""
+        """Return the cost of a training without what came before its rewind point, and without the networks above."""
         steps = whole_timeline(self.context, job.optimizer).steps
         first = steps(job.rewind.to) if job.kind is Kind.TICKET and job.rewind else 0
         last = metrics["diverged"] if "diverged" in metrics else metrics["end"]["step"]
@@ -261,7 +268,7 @@ class _Meter:
         return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)
 
     def _to_point(self, job: Job) -> Cost:
-        """Of the dense network's steps to the rewind point, which is part of one training with what follows."""
+        """Return the cost of the dense network's steps to the rewind point, one training with what follows."""
         assert job.rewind is not None
         whole = whole_timeline(self.context, job.optimizer)
         point, every = whole.steps(job.rewind.to), whole.evaluate_every
@@ -270,8 +277,9 @@ class _Meter:
         return Cost(0, point, dense, dense, float(examples * self.forward))
 
     def _executed(self, job: Job, first: int, last: int, each: int) -> float:
-        """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
-        data may be smaller.
+        """Return the multiply-adds of the steps from one to another, with `each` for an example.
+
+        The last batch of a pass over the data may be smaller.
         """
         whole, examples = whole_timeline(self.context, job.optimizer), self.context.sizes().train
 

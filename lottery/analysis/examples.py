@@ -33,8 +33,10 @@ Trainings = Sequence[tuple["Job", "Record | None"]]
 
 @once
 def rows(study: Study) -> list[Row]:
-    """Return a row for each optimizer, rewind point, level and `network` (`ticket` or a control) whose trainings kept
-    which test examples they recognize, at the recipe's `report`, held against the dense network of the same seed.
+    """Return tickets and controls held against the dense network of the same seed, test example by test example.
+
+    There is a row for each optimizer, rewind point, level and `network` (`ticket` or a control) whose trainings kept
+    which test examples they recognize at the recipe's `report`.
 
     `difference` is the mean over `n` seeds and all test `examples` of network less dense accuracy, a fraction; its
     interval (`low`, `high`) is that for other seeds and other test examples, see `crossed.crossed`; `seeds_share` and
@@ -43,7 +45,10 @@ def rows(study: Study) -> list[Row]:
     yardstick. Where the data are there: `worst_class` is the class that loses most, `worst_class_diff` what it loses
     (Hooker et al. 2019), and `classes_lost` the number of classes whose accuracy is shown to be lower, by one-sided
     paired t tests over seeds, corrected over the classes by Holm's procedure. Samples of a control are averaged within
-    their seed. Raises UsageError where no training kept its examples: regression, or nothing finished.
+    their seed.
+
+    Raises:
+        UsageError: Where no training kept its examples: regression, or nothing finished.
     """
     recipe, known, labels = study.recipe, densities(study), optimizer_labels(study.recipe.train.optimizer)
     confidence, alpha = (recipe.compare.confidence, recipe.compare.alpha) if recipe.compare else (0.95, 0.05)

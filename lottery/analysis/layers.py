@@ -1,4 +1,4 @@
-"""Where tickets come from: what of each layer survives from level to level, and what the masks of two trunks share."""
+"""Where tickets come from: the share of each layer that survives from level to level, and its weights."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Trunks = dict[tuple[int, "RewindSpec"], dict[int, dict[int, "Job"]]]  # optimize
 
 @once
 def layers(study: Study) -> list[Row]:
-    """A row for each optimizer, rewind point (where there are several), level and layer, and one for all layers.
+    """Return a row for each optimizer, rewind point (where there are several), level and layer, and one for all layers.
 
     Level 0 is the dense network. Each column is the mean over the `n` seeds whose training is finished: `density` and
     `kept` weights; `effective_density`, which counts only weights on a path from input to output, and `dead_units`,
@@ -77,7 +77,7 @@ def layers(study: Study) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Counts:
-    """What is counted in a layer; sums of layers are those of the network. None: not known."""
+    """Counts of a layer; their sums over layers are those of the network. None: not known."""
 
     size: int
     kept: int
@@ -98,6 +98,7 @@ class _Counts:
         return _Counts(**sums)
 
     def row(self) -> dict[str, float | None]:
+        """Return the shares and counts under the names of their columns."""
         return {
             DENSITY: _share(self.kept, self.size),
             "kept": self.kept,
@@ -118,7 +119,7 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 
 def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Of each column over those seeds that have a value there; counts that are the same in all of them stay counts."""
+    """Return the mean of each column over the seeds that have a value there; equal counts stay integers."""
     known = {name: [value for row in shares if (value := row[name]) is not None] for name in shares[0]}
     return {
         name: None if not values else values[0] if len(set(values)) == 1 else statistics.fmean(values)
@@ -127,9 +128,9 @@ def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
 
 
 class _Structure:
-    """What needs the network itself: paths, initializations, weights behind a weight normalization.
+    """The network itself, for what needs it: paths, initializations, weights behind a weight normalization.
 
-    Nothing without the data.
+    Where the data are not there, nothing of it is `known`: they alone know the shape of the input.
     """
 
     def __init__(self, study: Study):
@@ -142,10 +143,11 @@ class _Structure:
             self.known = False
 
     def paths(self, mask: Mask) -> Paths | None:
+        """Return the weights and units that a mask leaves on a path from input to output."""
         return paths(self._network, mask, self._shape) if self.known else None
 
     def weights(self, job: Job, mask: Mask, state: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-        """The weights that layers compute with, by mask name; those that are pruned are 0."""
+        """Return the weights that layers compute with, by mask name; those that are pruned are 0."""
         if state is None:
             return None
         state = mask.apply(state)
@@ -154,13 +156,14 @@ class _Structure:
         return level_of(self.study, job).effective(state) if self.known else None
 
     def initial(self, job: Job) -> Mapping[str, Tensor] | None:
-        """The network's state as its init draws it."""
+        """Return the network's state as its init draws it."""
         return state_of(context_of(self.study).networks.network(job.seed)) if self.known else None
 
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts], list[str]]]:
-    """Yield each finished level of one seed's trunk: what is counted by the names of layers, and the keys of the
-    trainings whose masks and weights were counted.
+    """Yield each finished level of one seed's trunk, with what is counted by the names of layers.
+
+    Beside it are the keys of the trainings whose masks and weights were counted.
     """
     study, (job, *_) = structure.study, levels.values()
     assert job.point is not None and job.rewind is not None
@@ -185,7 +188,7 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
 
 
 def _ranks(every: Mask, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """Of each weight of a layer its rank by absolute value among them, between 0 and 1; 0.5 on average."""
+    """Return the rank of each weight among those of its layer by absolute value, between 0 and 1; 0.5 on average."""
     if weights is None:
         return None
     return {
@@ -231,12 +234,12 @@ def _counted(
 
 
 def _changes(one: Tensor | None, other: Tensor | None) -> int | None:
-    """How many signs differ."""
+    """Return the number of weights whose sign differs."""
     return None if one is None or other is None else int((one.sign() * other.sign() < 0).sum())
 
 
 def trunks(study: Study) -> Trunks:
-    """The finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
+    """Return the finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
     trunks: Trunks = {}
     for job in study.plan:
         if job.kind is not Kind.TICKET or job.rewind is None:

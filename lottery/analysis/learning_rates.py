@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Values]:
-    """The trials of a choice that found no rate: how many seeds of each diverged."""
+    """Yield the trials of a choice that found no rate, with the number of seeds of each that diverged."""
     diverged: dict[float, int] = {}
     for key in choice.needs:
         rate = plan.jobs[key].optimizer.args["lr"]
@@ -27,8 +27,13 @@ def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Values]:
 
 
 def rates(study: Study) -> list[Row]:
-    """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
-    tuning seeds, how many of them diverged, and which rate was chosen.
+    """Return the learning rates that were tried: a row for each optimizer and rate.
+
+    It has the mean validation measures over the tuning seeds, the number of them that diverged, and which rate was
+    chosen.
+
+    Raises:
+        UsageError: Where the recipe tunes no learning rate.
     """
     plan, store = study.plan, study.store
     if plan.recipe.tune is None:

@@ -29,15 +29,16 @@ Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 @once
 def overlaps(study: Study) -> list[Row]:
-    """A row for each level and layer, and one for all layers: what the masks of two tickets of that level share.
+    """Return what the masks of two tickets of a level share: a row for each level and layer, and one for all layers.
 
-    `between` says of which: two seeds of one optimizer, or one seed of the `optimizer` and the `other`; all means are
-    over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice), `jaccard`
-    that over the union. Beside them stands what masks with the same densities of layers, drawn at random, would share:
-    `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection of that size.
+    `between` says which tickets: two seeds of one optimizer, or one seed of the `optimizer` and the `other`; all
+    means are over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice),
+    `jaccard` that over the union. Beside them stands what masks with the same densities of layers, drawn at random,
+    would share: `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection
+    of that size.
     `t` and the two-sided `p` say how sure it is that `overlap` is not `overlap_chance`: the t test over the `n` seeds.
     Pairs that share a seed are not independent, so the pairs of `n` seeds give one value for each seed, see
-    `pair_statistics.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
+    `network_pairs.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
     same. The spread is that of real masks: whole rows of a mask are kept or not, so that pairs spread more than the
     hypergeometric variance says. Networks of one seed share their initialization and order of data.
     """
@@ -70,7 +71,7 @@ def overlaps(study: Study) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A mask with eight weights a byte: what many of can be held at a time."""
+    """A mask with one bit per weight, so that many of them can be held at a time."""
 
     bits: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]  # by the names of layers
     kept: Mapping[str, int]
@@ -98,7 +99,7 @@ def _keys(
 
 
 def _overlap_rows(about: Values, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Values]:
-    """For each layer and all, from these pairs of masks by their seeds; none where there is no pair."""
+    """Yield a row for each layer and one for all, from pairs of masks by their seeds; none where there is no pair."""
     if not pairs:
         return
     (some, _), *_ = pairs.values()
@@ -123,19 +124,19 @@ def _overlap_rows(about: Values, pairs: Mapping[tuple[int, int], tuple[_Packed, 
 
 
 def _beyond_chance(pairs: Iterable[tuple[int, int]], excess: Vector, sizes: Vector) -> Sequence[float | None]:
-    """T and p of the excess over chance as a share of the masks' mean size; None where a pair of masks is empty."""
+    """Return t and p of the excess over chance as a share of the masks' mean size; None where a pair is empty."""
     if not (sizes > 0).all():
         return None, None
     return t_test(seed_values(dict(zip(pairs, (excess / sizes).tolist(), strict=True)))) or (None, None)
 
 
 def _pair(one: _Packed, two: _Packed, layer: str) -> tuple[float, ...]:
-    """Kept by one, by two, by both, and the hypergeometric mean of what chance would give both."""
+    """Return the weights kept by one, by two, by both, and the hypergeometric mean of what chance would give both."""
     first, second = one.kept[layer], two.kept[layer]
     return first, second, one.shared(two, layer), first * second / one.sizes[layer]
 
 
 def _ratio(parts: Vector, wholes: Vector) -> float | None:
-    """The mean of the ratios of those pairs that have one."""
+    """Return the mean of the ratios of those pairs that have one."""
     known = wholes > 0
     return float((parts[known] / wholes[known]).mean()) if known.any() else None

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def declared_transfer(study: Study) -> TransferSpec:
-    """Return which tickets are retrained with other optimizers. Raises UsageError where none is."""
+    """Return which tickets are retrained with other optimizers.
+
+    Raises:
+        UsageError: Where the recipe retrains none.
+    """
     if study.recipe.transfer is None:
         raise UsageError(f"{study.recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
     return study.recipe.transfer
@@ -29,7 +33,7 @@ def declared_transfer(study: Study) -> TransferSpec:
 
 @once
 def transfer(study: Study) -> list[Row]:
-    """The found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
+    """Return the found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
 
     A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
     retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
@@ -68,7 +72,7 @@ def transfer(study: Study) -> list[Row]:
 
 
 def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, labels: Sequence[str]) -> Iterator[str]:
-    """What a ticket retrained with another optimizer still has of the one that found it."""
+    """Say what a ticket retrained with another optimizer still has of the one that found it."""
     others = [record for other, column in columns.items() if other != place for record in column if record]
     rewind = others[0].job.rewind if others and place is not None else None
     if place is None or rewind is None:

@@ -1,21 +1,11 @@
 """The tables of a study by name: what `lottery table --view` prints and reports are made of.
 
-To add an analysis, write a function `rows(study) -> list[Row]` in a module of this room (of `verdicts` where it judges)
-and name it in one line of VIEWS. It makes values under their names, with a `Column` where a value has a unit, and says
-of each row which trainings it was made from:
-
-    def rows(study: Study) -> list[Row]:
-        table = []
-        for (place, rewind, level), trainings in by_place(study).items():
-            records = [record for _, record in trainings.get("ticket", ()) if record is not None]
-            if records:
-                losses = [record.metrics["end"]["test_loss"] for record in records]
-                values = {LEVEL: level, SEEDS: len(losses), "test_loss": statistics.fmean(losses)}
-                table.append(Row(values, keys_of(study, records)))
-        return table
-
-Every format, `lottery.table`, `lottery table --view` and its help know it then; a section of `report.content` shows it
-in the report. A study that cannot have the table is refused with a UsageError that says what the recipe lacks.
+To add an analysis, write a function `rows(study) -> list[Row]` in a module of this room (of `verdicts` where it tests
+something) and name it in one line of VIEWS. It reads finished trainings (`study.found`, or by cell `cells.by_place`),
+says of each row which of them it was made from (`rows.Row`, `rows.keys_of`), and uses a `columns.Column` as the name
+of values that have a unit. A study that cannot have the table is refused with a UsageError that says what the recipe
+lacks. Every format, `lottery.table` and `lottery table --view` know the view then; "Adding an analysis" in
+docs/contributing.md is an example, and a section of `report.content` shows it in the report.
 """
 
 from __future__ import annotations

@@ -250,11 +250,10 @@ def table(
         raise UsageError("--format parquet: is no text; name a file with -o")
     found = studied(recipe, sets, plugin, store, data)
     rows = rows_of(found, view)
-    caption, label = VIEWS[view].caption, f"tab:{found.recipe.name}-{view}"
     if output is None:
-        terminal.write(render(rows, form, terminal.width(), caption=caption, label=label))
+        terminal.write(render(rows, form, terminal.width()))
     else:
-        write_atomic(output, render(rows, form, caption=caption, label=label))
+        write_atomic(output, render(rows, form))
     for sentence in roundings(found):
         print(sentence, file=sys.stderr)
 

@@ -68,11 +68,9 @@ def replicate(
     found = study(recipe, store=store, data=data)
     table = rows(found)
     if output is not None:
-        from lottery.analysis.views import VIEWS
         from lottery.files.write import write_atomic
 
-        caption, label = VIEWS["replication"].caption, f"tab:{recipe.name}-replication"
-        write_atomic(output, render(table, form, caption=caption, label=label))
+        write_atomic(output, render(table, form))
     if as_json:
         sys.stdout.buffer.write(render(table, "json"))
     else:

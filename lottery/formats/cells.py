@@ -126,9 +126,11 @@ class Terminal(Style):
     joins_intervals = False
 
     def header(self, column: Column) -> str:
+        """Return the name of a column, with spaces where its cell takes in several or tells a step."""
         return column.label
 
     def value(self, column: Column, value: Any) -> str:
+        """Return a value: steps in whole ones, densities in percent, other numbers to four digits."""
         if column.quantity == "diff":
             return self.difference(value)
         if column.unit == "steps":
@@ -140,9 +142,11 @@ class Terminal(Style):
         return str(value)
 
     def share(self, value: float) -> str:
+        """Return a fraction to four places."""
         return f"{value:.4f}"
 
     def difference(self, value: float) -> str:
+        """Return a difference of fractions to four places."""
         return f"{value:+.4f}"
 
 
@@ -152,6 +156,7 @@ class Page(Style):
     joins_intervals = True
 
     def header(self, column: Column) -> str:
+        """Return the words for a column with its unit."""
         unit = {"density": " (%)", "fraction": " (%)", "points": " (points)"}.get(column.unit, "")
         sure = f"{100 * column.confidence:g} %"
         if column.quantity == "estimate":
@@ -161,6 +166,7 @@ class Page(Style):
         return f"{column.words}{unit}"
 
     def value(self, column: Column, value: Any) -> str:
+        """Return a value as its unit is read in print."""
         if column.unit in ("density", "fraction"):
             return numbers.percent(value)
         if column.unit == "points":
@@ -176,9 +182,11 @@ class Page(Style):
         return numbers.plain(value, separated=column.unit != "ordinal")
 
     def share(self, value: float) -> str:
+        """Return a fraction in percent, to two places."""
         return numbers.minus(f"{100 * value:.2f}")
 
     def difference(self, value: float) -> str:
+        """Return a difference of fractions in percentage points, to two places."""
         return numbers.signed(value)
 
 

@@ -1,4 +1,4 @@
-r"""Tables in LaTeX as floats, to \input in a paper; they need the package booktabs.
+r"""Tables in LaTeX, to \input in a paper; they need the package booktabs.
 
 A table too wide for a page is cut into parts that repeat the columns which say what a row is, a long one into floats of
 a page each; sentences of a row stand below under a letter. The keys of a row's trainings follow it as a comment.
@@ -103,26 +103,43 @@ def floats(rows: Sequence[Row], caption: str, label: str) -> list[str]:
     Args:
         rows: The rows, one at least.
         caption: The caption; what all rows share is said after it.
-        label: The label of the first float, `tab:NAME`; the others have `tab:NAME-2` and so on.
+        label: The label of the first float; those of the others have `-2` and so on after it.
     """
+    shared = in_common(rows)
+    made = []
+    for number, piece in enumerate(_pieces(rows), start=1):
+        said = line(caption) + (" (continued)" if number > 1 else f". {line(shared)}" if shared else "")
+        lines = [
+            r"\begin{table}[htbp]",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{said}}}",
+            rf"\label{{{label}{f'-{number}' if number > 1 else ''}}}",
+            *piece,
+            r"\end{table}",
+        ]
+        made.append("\n".join(lines))
+    return made
+
+
+def tabulars(rows: Sequence[Row]) -> str:
+    """Return a table for a float of the reader's own: without caption and label, what all rows share below it."""
+    pieces = ["\n".join(piece) for piece in _pieces(rows)] if rows else []
+    shared = in_common(rows)
+    return "\n\\par\\medskip\n".join([*pieces, *([_below([line(shared)])] if shared else [])])
+
+
+def _pieces(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """Yield what each float holds, in lines."""
     shown = columns(rows)
     notes = [column for column in shown if is_sentence(column, rows)]
     parts = list(_parts(rows, [column for column in shown if column not in notes]))
     groups = [parts]  # of parts that share a float
     if LONGEST // len(parts) - HEADER < min(LONGEST // 4, len(rows)):
         groups = [[part] for part in parts]
-    pieces = [
-        (chunk, group, sentences)
-        for group in groups
-        for sentences in [notes if group is groups[-1] else []]
-        for chunk in _chunks(rows, len(group), sentences)
-    ]
-    shared = in_common(rows)
-    made = []
-    for number, piece in enumerate(pieces, start=1):
-        said = line(caption) + (" (continued)" if number > 1 else f". {line(shared)}" if shared else "")
-        made.append(_float(*piece, said, label + (f"-{number}" if number > 1 else "")))
-    return made
+    for group in groups:
+        sentences = notes if group is groups[-1] else []
+        for chunk in _chunks(rows, len(group), sentences):
+            yield _piece(chunk, group, sentences)
 
 
 def _chunks(rows: Sequence[Row], parts: int, notes: Sequence[Shown]) -> Iterator[Sequence[Row]]:
@@ -168,24 +185,18 @@ def _header(header: str) -> list[str]:
     return [" ".join(words[: (len(words) + 1) // 2]), " ".join(words[(len(words) + 1) // 2 :])]
 
 
-def _float(rows: Sequence[Row], parts: Sequence[list[Shown]], notes: Sequence[Shown], caption: str, label: str) -> str:
-    """Return a float of rows in its parts, one below the other, with the sentences marked in the last."""
+def _piece(rows: Sequence[Row], parts: Sequence[list[Shown]], notes: Sequence[Shown]) -> list[str]:
+    """Return rows in parts, one below the other, with the sentences marked in the last, in lines."""
     said = [[note for column in notes if (note := line(column.text(row)))] for row in rows]
     letters = {note: _letter(n) for n, note in enumerate(dict.fromkeys(note for each in said for note in each))}
     marks = ["$^{" + ",".join(letters[note] for note in each) + "}$" if each else "" for each in said]
-    tabulars = [_tabular(rows, part, marks if part is parts[-1] else [""] * len(rows)) for part in parts]
+    made = [_tabular(rows, part, marks if part is parts[-1] else [""] * len(rows)) for part in parts]
     below = [rf"$^{{{letter}}}$ {note}" for note, letter in letters.items()]
-    return "\n".join(
-        [
-            r"\begin{table}[htbp]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            *([rf"\caption{{{caption}}}"] if caption else []),
-            rf"\label{{{label}}}",
-            "\n\\par\\medskip\n".join(tabulars),
-            *([r"\par\smallskip\parbox{\linewidth}{\raggedright " + r" \par ".join(below) + "}"] if below else []),
-            r"\end{table}",
-        ]
-    )
+    return ["\n\\par\\medskip\n".join(made), *([r"\par\smallskip" + _below(below)] if below else [])]
+
+
+def _below(notes: Sequence[str]) -> str:
+    return r"\parbox{\linewidth}{\raggedright " + r" \par ".join(notes) + "}"
 
 
 def _tabular(rows: Sequence[Row], part: Sequence[Shown], marks: Sequence[str]) -> str:

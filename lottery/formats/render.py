@@ -19,17 +19,13 @@ if TYPE_CHECKING:
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 
 
-def render(
-    rows: Sequence[Row], form: str, width: int | None = None, *, caption: str = "", label: str = "tab:table"
-) -> bytes:
+def render(rows: Sequence[Row], form: str, width: int | None = None) -> bytes:
     """Return a table in one of FORMATS.
 
     Args:
         rows: Its rows.
         form: The format.
         width: Columns of the terminal that text has to fit; None for a file or a pipe.
-        caption: The caption that LaTeX sets below the table.
-        label: The label that LaTeX refers to it by.
 
     Raises:
         UsageError: For another format, or where parquet lacks pyarrow.
@@ -44,9 +40,9 @@ def render(
 
         return f"{pipe_table(rows)}\n".encode()
     if form == "latex":
-        from lottery.formats.latex import floats
+        from lottery.formats.latex import tabulars
 
-        return ("\n\n".join(floats(rows, caption, label) if rows else []) + "\n").encode()
+        return f"{tabulars(rows)}\n".encode()
     if form == "csv":
         return frame(rows).to_csv(index=False, lineterminator="\n").encode()
     if form == "parquet":

@@ -48,7 +48,7 @@ def text(rows: Sequence[Values], width: int | None = None) -> str:
 
 
 def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:
-    """The cells with numbers in place of the NOTES, and the lines that say what they mean.
+    """Return the cells with numbers in place of the NOTES, and the lines that say what they mean.
 
     What all of several rows say needs no number.
     """
@@ -73,14 +73,14 @@ def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:
 
 
 def _statements(name: str, cell: str) -> list[str]:
-    """A note is a list of statements that stand for themselves, a reason is one."""
+    """Return the statements of a cell: a note is a list of them, a reason is one."""
     return list(dict.fromkeys(cell.split("; ") if name == "note" else [cell])) if cell else []
 
 
 def _varying(rows: Sequence[Values], columns: Sequence[Shown], cells: Cells) -> tuple[Cells, list[str]]:
-    """Return the cells without the columns that are for programs only, empty in all rows, or the same word in all of
-    several, with keys in short; and lines that say the words.
+    """Return the cells of the columns that tell rows apart, with keys in short, and lines that say what all rows share.
 
+    Left out are columns for programs only, those that are empty in all rows, and those of one word in all of several.
     Numbers stay, beside those that they are to be compared with.
     """
     kept: dict[str, Column] = {}
@@ -105,7 +105,7 @@ def _in_short(column: Column, cell: str) -> str:
 
 
 def _parts(networks: Mapping[str, str], cells: Cells, width: int) -> Iterator[list[str]]:
-    """The names of the columns in parts that fit the width, each with those that say what a row is.
+    """Yield the names of the columns in parts that fit the width, each with those that say what a row is.
 
     What is said of one network stays together, where a part has room for it.
     """
@@ -130,7 +130,7 @@ def _parts(networks: Mapping[str, str], cells: Cells, width: int) -> Iterator[li
 
 
 def _bands(cells: Cells) -> Iterator[Cells]:
-    """The rows in bands of TALL at most, which begin with a new optimizer where there is one."""
+    """Yield the rows in bands of TALL at most, which begin with a new optimizer where there is one."""
     band: list[Mapping[str, str]] = []
     for _, group in groupby(cells, lambda row: next(iter(row.values()))):
         rows = list(group)
@@ -158,7 +158,7 @@ def _only(names: Sequence[str], cells: Cells) -> Cells:
 
 
 def _aligned(cells: Cells, whole: Cells) -> list[str]:
-    """Lines of columns as narrow as they can be for the whole table, with a rule below their names."""
+    """Return lines of columns as narrow as they can be for the whole table, with a rule below their names."""
     names, rows = list(cells[0]) if cells else [], [list(row.values()) for row in cells]
     heads = [_folded(name, [row[name] for row in whole]) for name in names]
     widths = [_width(name, [row[name] for row in whole]) for name in names]
@@ -168,7 +168,7 @@ def _aligned(cells: Cells, whole: Cells) -> list[str]:
 
 
 def _fitting(cells: Cells, width: int, whole: Cells) -> list[str]:
-    """The lines of a part; where even that is too wide, its widest cells are broken into lines."""
+    """Return the lines of a part; where even that is too wide, its widest cells are broken into lines."""
     lines = _aligned(cells, whole)
     if max(map(len, lines)) <= width:
         return lines
@@ -195,8 +195,9 @@ def _width(name: str, cells: Sequence[str]) -> int:
 
 
 def _folded(name: str, cells: Sequence[str]) -> list[str]:
-    """A column's name in lines that are no wider than its cells or its longest word, broken at spaces and after
-    underscores.
+    """Return a column's name in lines that are no wider than its cells or its longest word.
+
+    It is broken at spaces and after underscores.
     """
     first, *words = re.split("(?<=[_ ])(?=.)", name)
     width = max(len(text.rstrip()) for text in (first, *words, *cells))
@@ -210,7 +211,7 @@ def _folded(name: str, cells: Sequence[str]) -> list[str]:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line below the table in lines of this width, the later ones set in below the words of a numbered note."""
+    """Return a line below the table in lines of this width, the later ones set in below the words of its note."""
     mark = re.match(r"\[\d+\] |", line)
     indent = len(mark[0]) if mark and mark[0] else 2
     return textwrap.wrap(line, width, subsequent_indent=" " * min(indent, width // 2), break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""What a report says: the question, the answer, tables, figures and where each number comes from, in plain values.
+"""The content of a report: the question, the answer, tables, figures and where each number comes from, in plain values.
 
 `collect` makes it of a study; `lottery.report.export` writes it in the formats that people and programs read.
 """
@@ -62,12 +62,12 @@ class Picture:
 
     @cached_property
     def svg(self) -> bytes:
-        """The drawing, which both HTML and Markdown show."""
+        """Return the drawing that HTML and Markdown show."""
         return drawn(self.figure, "svg")
 
     @property
     def pdf(self) -> bytes:
-        """The drawing that LaTeX shows."""
+        """Return the drawing that LaTeX shows."""
         return drawn(self.figure, "pdf")
 
 
@@ -86,8 +86,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """`warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so
-    that the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals.
+    """All that a report says, in plain values.
+
+    `warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so that
+    the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals.
     """
 
     name: str
@@ -103,23 +105,23 @@ class Report:
 
     @property
     def colophon(self) -> str:
-        """Two sentences: how new the report is, and what wrote it."""
+        """Return two sentences: how new the report is, and what wrote it."""
         newest = f"{moment(self.date)} UTC" if self.date else "none"
         return f"Newest training: {newest}. Written by {self.software}."
 
     @property
     def tables(self) -> list[Table]:
-        """All of them, in order."""
+        """Return all tables, in order."""
         return [*(table for section in self.sections for table in section.tables), self.lacking]
 
     @property
     def pictures(self) -> list[Picture]:
-        """All of them, in order."""
+        """Return all figures, in order."""
         return [picture for section in self.sections for picture in section.pictures]
 
 
 def collect(study: Study) -> Report:
-    """The report on what is finished of a study. What the study cannot say is said to be absent, with the reason."""
+    """Return the report on what is finished of a study; what it cannot say is said to be absent, with the reason."""
     recipe = study.recipe
     sections = [_section(study, part) for part in _parts(recipe)]
     missing = lacking(study)
@@ -286,7 +288,7 @@ def _figures(study: Study, name: str) -> list[Figure]:
 
 
 def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
-    """What is made, or nothing and in the section the reason why it cannot be made of this study."""
+    """Return what is made, or nothing and in the section the reason why it cannot be made of this study."""
     try:
         return make()
     except (UsageError, DamagedFile) as error:
@@ -317,12 +319,12 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
 
 
 def written(recipe: Recipe) -> str:
-    """The full recipe as YAML, defaults written out; reading it gives an equal recipe."""
+    """Return the full recipe as YAML, defaults written out; reading it gives an equal recipe."""
     return yaml.dump(recipe.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that our strict reader could take for a number: PyYAML writes that of an older YAML."""
+    """YAML in which every text is quoted that our strict reader could take for a number."""
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.Node:

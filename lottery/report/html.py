@@ -31,7 +31,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\u
 
 
 def html(report: Report) -> bytes:
-    """The whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
+    """Return the whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -61,15 +61,13 @@ def html(report: Report) -> bytes:
 
 
 def _answer(report: Report) -> Section | None:
-    """The section that answers the question in sentences."""
+    """Return the section that answers the question in sentences."""
     sections = {section.name: section for section in report.sections if section.sentences}
     return next((sections[name] for name in ANSWERS if name in sections), None)
 
 
 def _layout(rows: Sequence[Row]) -> tuple[Shown, list[Shown], list[Shown]]:
-    """Return the column that names a row, those beside it, and those of sentences, which stand in a row of their own
-    below.
-    """
+    """Return the column that names a row, those beside it, and those of sentences, which stand in a row below."""
     first, *others = columns(rows)
     below = [column for column in others if is_sentence(column, rows)]
     return first, [column for column in others if column not in below], below

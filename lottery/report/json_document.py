@@ -16,7 +16,10 @@ SCHEMA = 1
 
 
 def as_json(report: Report) -> bytes:
-    """All that the report says but the drawings. Rows are those of the views; a number that is not finite is null."""
+    """Return all that the report says but the drawings.
+
+    Rows are those of the views; a number that is not finite is null.
+    """
     document = {
         "schema": SCHEMA,
         "name": report.name,
@@ -54,7 +57,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def sources_table(report: Report) -> Table:
-    """A row for each row of a table, counted from 0, and each training that it was made from."""
+    """Return a row for each row of a table, counted from 0, and each training that it was made from."""
     rows = [
         Row({"table": table.name, "row": number, "key": key}, [key])
         for table in report.tables

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def latex(report: Report) -> bytes:
-    """The whole report but the rows of long tables, which lie in files of their own."""
+    """Return the whole report but the rows of long tables, which lie in files of their own."""
     return ("\n\n".join(_blocks(report)) + "\n").encode()
 
 

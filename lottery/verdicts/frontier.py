@@ -156,8 +156,9 @@ def _density(study: Study, place: int, number: int, level: int) -> float | None:
 
 
 def _seen(study: Study, place: int, number: int, step: Step) -> tuple[str, ...]:
-    """Return the keys of the trainings that a step was decided by: the dense network and the ticket of each seed asked
-    for, and a ticket above it that diverged.
+    """Return the keys of the trainings that a step was decided by.
+
+    They are the dense network and the ticket of each seed asked for, and tickets above it that diverged.
     """
     where, seeds = (place, study.recipe.rewind[number], step.level), study.recipe.seeds[: step.seeds]
     tickets = [job for job in study.plan if job.kind is Kind.TICKET and (job.place, job.rewind, job.level) == where]
