@@ -134,12 +134,14 @@ def test_the_contributors_example_of_an_analysis_is_a_view(monkeypatch: pytest.M
     module = ModuleType("lottery.analysis.lengths")
     exec("from __future__ import annotations\n" + code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(views.VIEWS, "lengths", "lottery.analysis.lengths:rows")
+    monkeypatch.setitem(views.VIEWS, "lengths", views.View("lottery.analysis.lengths:rows", "Steps of each training"))
     planned = hand("seeds=1")
-    assert views.rows_of(Study(planned, everything(planned), Recorded(planned)), "lengths") == [
+    rows = views.rows_of(Study(planned, everything(planned), Recorded(planned)), "lengths")
+    assert rows == [
         {"seed": 0, "level": 0, "kind": "dense", "steps": 100},
         {"seed": 0, "level": 1, "kind": "ticket", "steps": 100},
     ]
+    assert [planned.jobs[key].kind for row in rows for key in row.made_from] == ["dense", "ticket"]
 
 
 def test_retraining_with_adam_and_no_mask_revives_nearly_all_pruned_weights(monkeypatch: pytest.MonkeyPatch) -> None:

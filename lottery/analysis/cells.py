@@ -6,13 +6,15 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.labels import Row, rewind_label
+from lottery.analysis import columns
+from lottery.analysis.labels import rewind_label
 from lottery.errors import UsageError
 from lottery.recipe.families import acting
 from lottery.results.resolution import floor_of
 from lottery.results.study import once
 
 if TYPE_CHECKING:
+    from lottery.analysis.rows import Values
     from lottery.plan.jobs import Job
     from lottery.recipe.schema import CompareSpec, Recipe
     from lottery.results.record import Record
@@ -24,9 +26,10 @@ Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> v
 
 
 def declared(study: Study) -> CompareSpec:
-    """What the recipe calls matching, and how sure each family has to be.
+    """Return what the recipe calls matching, and how sure each family has to be.
 
-    Raises UsageError where it has no `compare`.
+    Raises:
+        UsageError: Where the recipe has no `compare`.
     """
     compare = acting(study.recipe)
     if compare is None:
@@ -43,19 +46,19 @@ def floor(study: Study) -> float:
 
 @once
 def accuracies(study: Study) -> Cells:
-    """Test accuracy (or r2) at the recipe's `report` by seed; samples of a control are averaged within their seed."""
+    """Return test accuracy (or r2) at the recipe's `report` by seed, a mean over the samples of a control."""
     return _values(study, study.recipe.report, SCORE)
 
 
 @once
 def steps(study: Study) -> Cells:
-    """Early-stop steps by seed, last steps without a validation split."""
+    """Return early-stop steps by seed, last steps where there is no validation split."""
     return _values(study, "early_stop" if study.recipe.data.validation else "end", "step")
 
 
 @once
 def differences(study: Study) -> Cells:
-    """Accuracy less that of the dense network of the same seed and optimizer, for every column but `dense`."""
+    """Return accuracy less that of the dense network of the same seed and optimizer, for every column but `dense`."""
     cells = accuracies(study)
     return {
         place: {
@@ -67,13 +70,13 @@ def differences(study: Study) -> Cells:
 
 
 def dense(cells: Mapping[Place, Mapping[str, Mapping[int, float]]], place: Place) -> Mapping[int, float]:
-    """The dense network's values beside a place."""
+    """Return the values of the dense network that stands beside a place, by seed."""
     return cells.get((place[0], place[1], 0), {}).get("dense", {})
 
 
 @once
 def densities(study: Study) -> dict[Place, float]:
-    """The density of each place that has a finished dense network or ticket."""
+    """Return the density of each place that has a finished dense network or ticket, a fraction."""
     found: dict[Place, float] = {}
     for place, named in by_place(study).items():
         for name in ("dense", "ticket"):
@@ -84,7 +87,7 @@ def densities(study: Study) -> dict[Place, float]:
 
 
 def censored(study: Study, place: Place, column: str) -> set[int]:
-    """Seeds of which a training of the column has its early-stop step at the end."""
+    """Return the seeds of which a training of the column has its early-stop step at the end."""
     at = (place[0], place[1], 0) if column == "dense" else place
     found = ((job, record) for job, record in by_place(study).get(at, {}).get(column, ()) if record is not None)
     return {job.seed for job, record in found if (record.at("early_stop") or {}).get("censored")}
@@ -104,7 +107,7 @@ def _values(study: Study, report: str, field: str) -> Cells:
 
 @once
 def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
-    """The trainings of each place by column; the dense networks at level 0, for each rewind point."""
+    """Return the trainings of each place by column; the dense networks stand at level 0 of each rewind point."""
     cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
     for job in study.plan:
         if job.kind.measured and job.transfer is None:
@@ -115,34 +118,39 @@ def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | Non
 
 
 def column_of(job: Job) -> str:
-    """Its column in the table of means: dense, ticket or the control's label."""
+    """Return the column of a training in the table of means: dense, ticket or the control's label."""
     return job.branch.label if job.branch else job.kind.value
 
 
 def points(recipe: Recipe, job: Job) -> list[str]:
-    """The labels of the rewind points beside which a training stands: its own, a dense network beside each."""
+    """Return the labels of the rewind points that a training stands beside: its own, or each for a dense network."""
     return [rewind_label(rewind) for rewind in ([job.rewind] if job.rewind else recipe.rewind)]
 
 
-def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Row:
-    """A network's column and those beside it: mean over seeds, spread, count, first step at which one diverged.
+def measured_cell(name: str, column: Sequence[Record | None], report: str, metrics: Sequence[str] = ()) -> Values:
+    """Return a network's mean over seeds, standard deviation, number of seeds, and first step at which one diverged.
 
-    The same of each of the `metrics` that were measured beside accuracy, as `<name>_<metric>`.
+    Args:
+        name: The network, which names the columns: dense, ticket or a control's label.
+        column: Its trainings; None stands for one that is missing.
+        report: The reading at which accuracy is taken, see `lottery.recipe.readings`.
+        metrics: Metrics that were measured beside accuracy; each has columns of its own, `<name>_<metric>`.
     """
     diverged = min((r.diverged for r in column if r and r.diverged is not None), default=None)
-    cells: Row = {}
-    for cell, field in ((name, SCORE), *((f"{name}_{metric}", f"test_{metric}") for metric in metrics)):
+    cells: Values = {}
+    for metric, field in (("", SCORE), *((metric, f"test_{metric}") for metric in metrics)):
         values = list(by_seed(column, report, field).values())
-        cells[cell] = statistics.fmean(values) if values else None
-        cells[f"{cell}_std"] = statistics.stdev(values) if len(values) > 1 else None
-        cells |= {f"{cell}_n": len(values), f"{cell}_diverged": diverged}
+        mean, std, n, first = columns.mean(name, metric)
+        cells[mean] = statistics.fmean(values) if values else None
+        cells[std] = statistics.stdev(values) if len(values) > 1 else None
+        cells |= {n: len(values), first: diverged}
     return cells
 
 
 def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[int, float]:
-    """A seed's value: the mean over its samples, all of which must be there and none diverged.
+    """Return the value of each seed: the mean over its samples, all of which must be there and none diverged.
 
-    The field SCORE is accuracy, or what stands in its place.
+    The field SCORE is accuracy, or r2 in its place.
     """
     values: dict[int, list[float]] = {}
     for record in column:
@@ -155,5 +163,5 @@ def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[in
 
 
 def differences_by_seed(values: Mapping[int, float], others: Mapping[int, float]) -> dict[int, float]:
-    """The differences of the seeds that both have."""
+    """Return `values` less `others`, of the seeds that both have."""
     return {seed: value - others[seed] for seed, value in values.items() if seed in others}

@@ -1,4 +1,4 @@
-"""What tickets cost, search included: trainings, steps, multiply-adds, time; and dense trained for the same total."""
+"""Costs of tickets, search included: trainings, steps, multiply-adds, time; and a dense network of the same cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.analysis.cells import measured_cell
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.environment import differing
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.recipe.readings import READINGS
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one training or several: multiply-adds of the training as executed (`madds_dense`), of the surviving weights
-    alone (`madds_sparse`), and as executed on validation and test set (`evaluation_madds`); `seconds` of work.
+    """The cost of one training or several.
+
+    `madds_dense` are multiply-adds of the training as executed, `madds_sparse` those of the surviving weights alone,
+    `evaluation_madds` those on validation and test set as executed; `seconds` are of work.
     """
 
     trainings: int = 0
@@ -43,8 +47,10 @@ class Cost:
 
 
 def rows(study: Study) -> list[Row]:
-    """A row for each optimizer's dense network, and for each optimizer, rewind point (where there are several) and
-    density with a ticket whose whole search is finished.
+    """Return the costs of dense networks and of tickets whose whole search is finished.
+
+    There is a row for each optimizer's dense network, and for each optimizer, rewind point (where there are several)
+    and density with such a ticket.
 
     Means over the `n` seeds of what it took to find and train the ticket: `trainings` (the dense network, each level
     above, its own; a rewind point is part of the dense training), `steps`, `madds_dense`, `madds_sparse` and
@@ -55,8 +61,10 @@ def rows(study: Study) -> list[Row]:
     A step is one forward and one backward pass over its batch, times the `passes` of the optimizer; the backward pass
     costs two forward passes (Kaplan et al. 2020, section 2.1; Evci et al. 2020, appendix), and one in layers that read
     the input, see `multiply_adds.per_layer_and_step`.
-    Raises DataError where the data are not there: how many examples a step has, and of what shape, is only known with
-    them.
+
+    Raises:
+        DataError: Where the data are not there: how many examples a step has, and of what shape, is only known with
+            them.
     """
     meter, table = _Meter(study), list[Row]()
     labels = optimizer_labels(study.recipe.train.optimizer)
@@ -71,36 +79,51 @@ def rows(study: Study) -> list[Row]:
         if not searches and (level or not any(records)):
             continue
         row = head(study.recipe, rewind, optimizer=labels[place])
-        row |= {"level": level, "density": next(record.density for record in records if record)}
+        row |= {LEVEL_OF_DENSITY: level, DENSITY: next(record.density for record in records if record)}
         row |= _costs(meter, place, [search.cost for search in searches], jobs)
-        row |= _accuracies(study, jobs, level)
+        accuracies = _accuracies(study, jobs, level)
+        row |= {
+            name: value for column in accuracies for name, value in measured_cell(*column, study.recipe.report).items()
+        }
         row["note"] = "; ".join(_notes(study, meter, jobs, searches))
-        table.append(row)
+        trained = [*(search.records for search in searches), *(records for _, records in accuracies)]
+        keys = keys_of(study, (record for records in trained for record in records))
+        table.append(Row(row, in_plan_order(study, [*meter.trials(place), *keys])))
     return table
 
 
-def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Row:
-    """The columns of what was spent."""
+def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Values:
+    """Return the columns of what was spent, means over the seeds whose `costs` are given."""
     spent, tuning = sum(costs, Cost()), meter.tuning(place)
-    row: Row = {"n": len(costs)}
-    row |= {name: _mean(value, len(costs)) for name, value in vars(spent).items()}
+    row: Values = {SEEDS: len(costs)}
+    row |= {_column(name): _mean(value, len(costs)) for name, value in vars(spent).items()}
     metrics = next((record.metrics for job in jobs if (record := meter.trained(job))), None)
-    row["example_madds_dense"] = meter.forward
-    row["example_madds_sparse"] = surviving(meter.layers, metrics) if metrics else None
+    row[_column("example_madds_dense")] = meter.forward
+    row[_column("example_madds_sparse")] = surviving(meter.layers, metrics) if metrics else None
     if meter.study.recipe.tune is not None:
-        row |= {f"tuning_{name}": getattr(tuning, name) for name in ("trainings", "steps", "madds_dense", "seconds")}
+        names = ("trainings", "steps", "madds_dense", "seconds")
+        row |= {_column(f"tuning_{name}"): getattr(tuning, name) for name in names}
     return row | {f"total_{name}": value for name, value in vars(spent + tuning).items() if name != "evaluation_madds"}
 
 
+def _column(name: str) -> Column:
+    """Return the column of a cost; on pages there is no room for the shares of it."""
+    shares = ("example", "tuning", "evaluation")
+    return Column(name, readers="terminal" if name.partition("_")[0] in shares else "all")
+
+
 def _mean(total: float, count: int) -> float | None:
-    """The mean of so many; a count that is the same in all of them stays one."""
+    """Return the mean of so many; a count that is the same in all of them stays an integer."""
     if not count:
         return None
     return total // count if isinstance(total, int) and total % count == 0 else total / count
 
 
-def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
-    """Ticket and dense accuracy, and that of the dense network trained for as many steps as the search."""
+def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> list[tuple[str, list[Record | None]]]:
+    """Return the trainings whose accuracy stands beside the costs: dense network, ticket, equal-cost control.
+
+    The last is the dense network trained for as many steps as the search.
+    """
     own = [study.found.get(job.key) for job in jobs]
     seeds = {(job.place, job.seed) for job in jobs}
     dense = [
@@ -109,11 +132,8 @@ def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> Row:
     keys = {job.key for job in jobs}
     longer = [job for job in study.plan if job.parent in keys and job.branch is not None and _is_longer(job)]
     first = [job for job in longer if job.branch == longer[0].branch]
-    return {
-        **measured_cell("dense", dense, study.recipe.report),
-        **measured_cell("ticket", own if level else [], study.recipe.report),
-        **measured_cell("equal_cost", [study.found.get(job.key) for job in first], study.recipe.report),
-    }
+    equal_cost = [study.found.get(job.key) for job in first]
+    return [("dense", dense), ("ticket", own if level else []), ("equal_cost", equal_cost)]
 
 
 def _is_longer(job: Job) -> bool:
@@ -144,9 +164,10 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
 
 @dataclass(frozen=True)
 class _Search:
-    """What one seed's ticket, or dense network, took."""
+    """The cost of finding and training one seed's ticket, or dense network, and the trainings that it is the sum of."""
 
     cost: Cost
+    records: Sequence[Record]
     manifests: Sequence[Manifest]
     diverged: bool
     unknown_seconds: bool
@@ -154,7 +175,7 @@ class _Search:
 
 @dataclass
 class _Meter:
-    """Reads what the finished jobs of a study took. Sizes of the data are the same for each seed."""
+    """Meter of what the finished jobs of a study took. Sizes of the data are the same for each seed."""
 
     study: Study
 
@@ -178,12 +199,12 @@ class _Meter:
         return sum(self.layers.values())
 
     def trained(self, job: Job) -> Record | None:
-        """Its record, where it trained: not where there was no learning rate to train with."""
+        """Return the record of a job that trained; None where there was no learning rate to train with."""
         record = self.study.found.get(job.key)
         return record if record is not None and record.manifest.key == job.key else None
 
     def search(self, job: Job) -> _Search | None:
-        """All it took to find and train this ticket, or the dense network; None where part of it is not finished."""
+        """Return all it took to find and train a ticket, or a dense network; None where part of it is not finished."""
         plan, alone = self.study.plan, job.kind is Kind.DENSE or self.study.recipe.prune.when != "trained"
         found = [record for each in ([job] if alone else plan.trunk(job)) if (record := self.trained(each)) is not None]
         if len(found) < (1 if alone else len(plan.trunk(job))):
@@ -199,19 +220,30 @@ class _Meter:
         known = [manifest for key in points if (manifest := self.study.store.find(key)) is not None]
         cost += Cost(seconds=sum(manifest.seconds for manifest in known))
         manifests = [*(record.manifest for record in found), *known]
-        return _Search(cost, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
+        return _Search(cost, found, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
 
     def tuning(self, place: int) -> Cost:
-        """What the trials of an optimizer's learning rate took."""
-        store, cost = self.study.store, Cost()
-        for job in self._trials(place):
-            if (manifest := store.find(job.key)) is not None:
-                cost += self._training(job, store.read_json(job.key, METRICS_FILE), manifest.seconds)
-        return cost
+        """Return the cost of the trials of an optimizer's learning rate."""
+        store = self.study.store
+        return sum(
+            (
+                self._training(job, store.read_json(job.key, METRICS_FILE), manifest.seconds)
+                for job, manifest in self._finished_trials(place)
+            ),
+            Cost(),
+        )
+
+    def trials(self, place: int) -> list[str]:
+        """Return the keys of the finished trials of an optimizer's learning rate."""
+        return [job.key for job, _ in self._finished_trials(place)]
 
     def lost_trials(self, place: int) -> int:
-        """How many trials are not in the store."""
+        """Return the number of trials that are not in the store."""
         return sum(self.study.store.find(job.key) is None for job in self._trials(place))
+
+    def _finished_trials(self, place: int) -> list[tuple[Job, Manifest]]:
+        found = ((job, self.study.store.find(job.key)) for job in self._trials(place))
+        return [(job, manifest) for job, manifest in found if manifest is not None]
 
     def _trials(self, place: int) -> list[Job]:
         return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.place == place]
@@ -220,7 +252,7 @@ class _Meter:
         return self._training(record.job, record.metrics, record.manifest.seconds)
 
     def _training(self, job: Job, metrics: Mapping[str, Any], seconds: float) -> Cost:
-        """Of a training without what came before its rewind point, and without that of the networks above."""
+        """Return the cost of a training without what came before its rewind point, and without the networks above."""
         steps = whole_timeline(self.context, job.optimizer).steps
         first = steps(job.rewind.to) if job.kind is Kind.TICKET and job.rewind else 0
         last = metrics["diverged"] if "diverged" in metrics else metrics["end"]["step"]
@@ -236,7 +268,7 @@ class _Meter:
         return Cost(1, last - first, dense, sparse, float(examples * self.forward), seconds)
 
     def _to_point(self, job: Job) -> Cost:
-        """Of the dense network's steps to the rewind point, which is part of one training with what follows."""
+        """Return the cost of the dense network's steps to the rewind point, one training with what follows."""
         assert job.rewind is not None
         whole = whole_timeline(self.context, job.optimizer)
         point, every = whole.steps(job.rewind.to), whole.evaluate_every
@@ -245,8 +277,9 @@ class _Meter:
         return Cost(0, point, dense, dense, float(examples * self.forward))
 
     def _executed(self, job: Job, first: int, last: int, each: int) -> float:
-        """Multiply-adds of the steps from one to another, so many for each example; the last batch of a pass over the
-        data may be smaller.
+        """Return the multiply-adds of the steps from one to another, with `each` for an example.
+
+        The last batch of a pass over the data may be smaller.
         """
         whole, examples = whole_timeline(self.context, job.optimizer), self.context.sizes().train
 

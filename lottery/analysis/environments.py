@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery import _version
-from lottery.analysis.labels import Row
+from lottery.analysis.columns import Column
+from lottery.analysis.rows import Row, Values, keys_of
 from lottery.environment import Session, rounding, said
 
 if TYPE_CHECKING:
@@ -21,30 +22,31 @@ if TYPE_CHECKING:
 
 
 def environments(study: Study) -> list[Row]:
-    """A row for each environment that trainings ran in: how many, from when to when (UTC), their seconds in all, and
-    what was recorded of versions and machine; `a and b` where trainings went on in another one, or had two engines.
+    """Return a row for each environment that trainings ran in, that of the most trainings first.
+
+    It has their number, first and last date (UTC), their seconds in all, and what was recorded of versions and machine;
+    `a and b` where trainings went on in another one, or had two engines.
     """
-    rows = []
-    for records in by_environment(study):
+    rows, names = list[Row](), dict[str, None]()
+    for records in _by_environment(study):
         manifests = [record.manifest for record in records]
         dates = sorted(manifest.created for manifest in manifests)
-        rows.append(
-            {
-                "trainings": len(manifests),
-                "first": dates[0],
-                "last": dates[-1],
-                "seconds": sum(manifest.seconds for manifest in manifests),
-                **_recorded([session for manifest in manifests for session in manifest.machines]),
-                "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
-            }
-        )
-    names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name) for name in names} for row in rows]
+        row: Values = {
+            "trainings": len(manifests),
+            Column("first", "date"): dates[0],
+            Column("last", "date"): dates[-1],
+            "seconds": sum(manifest.seconds for manifest in manifests),
+            **_recorded([session for manifest in manifests for session in manifest.machines]),
+            "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
+        }
+        names |= dict.fromkeys(row)
+        rows.append(Row(row, keys_of(study, records)))
+    return [Row({name: row.get(name) for name in names}, row.made_from) for row in rows]
 
 
-def _recorded(sessions: Sequence[Session]) -> Row:
-    """What sessions recorded, by field: the value, or `a and b` in words where they differ."""
-    values: dict[str, Row] = {}
+def _recorded(sessions: Sequence[Session]) -> Values:
+    """Return what sessions recorded, by field: the value, or `a and b` in words where they differ."""
+    values: dict[str, Values] = {}
     for session in sessions:
         for name, value in session.items():
             values.setdefault(name, {})[said(value)] = value
@@ -54,8 +56,8 @@ def _recorded(sessions: Sequence[Session]) -> Row:
     }
 
 
-def by_environment(study: Study) -> list[list[Record]]:
-    """The finished trainings of each environment, a set of machines, that of the most trainings first."""
+def _by_environment(study: Study) -> list[list[Record]]:
+    """Return the finished trainings of each environment, a set of machines, that of the most trainings first."""
     groups: dict[frozenset[str], list[Record]] = {}
     for record in study.found.values():
         machines = frozenset(json.dumps(machine, sort_keys=True) for machine in record.manifest.machines)
@@ -64,9 +66,7 @@ def by_environment(study: Study) -> list[list[Record]]:
 
 
 def roundings(study: Study) -> list[str]:
-    """Return one sentence on what differs between the trainings of a study and changes nothing but rounding; none where
-    nothing does.
-    """
+    """Return a sentence on what differs between trainings and changes nothing but rounding, if anything does."""
     found = rounding(record.manifest.sessions for record in study.found.values())
     if not found:
         return []
@@ -75,18 +75,18 @@ def roundings(study: Study) -> list[str]:
 
 
 def newest(study: Study) -> str | None:
-    """When the last of the finished trainings was committed, in UTC (ISO 8601): the date of what is made of them."""
+    """Return when the last finished training was committed, in UTC (ISO 8601): the date of what is made of them."""
     return max((record.manifest.created for record in study.found.values()), default=None)
 
 
 def software() -> str:
-    """This installation: its version, and its commit where that is known; for trainings see `environments`."""
+    """Return the version of this installation, and its commit where that is known; for trainings see `environments`."""
     commit = next(_commits(), None)
     return f"lottery {_version.__version__}" + (f", commit {commit}" if commit else "")
 
 
 def _commits() -> Iterator[str]:
-    """From what pip recorded (PEP 610), or from the git repository that this package is the source tree of."""
+    """Yield the commit that pip recorded (PEP 610), and that of the git repository this package is the source of."""
     with suppress(metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
         recorded = metadata.distribution("lottery").read_text("direct_url.json")
         yield str(json.loads(recorded or "")["vcs_info"]["commit_id"])

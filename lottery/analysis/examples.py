@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lottery.analysis.cells import by_place, densities
-from lottery.analysis.labels import Row, head, optimizer_labels
+from lottery.analysis.columns import DENSITY, DIFFERENCE, LEVEL_OF_DENSITY, SEEDS, Column, diff, interval
+from lottery.analysis.labels import head, optimizer_labels
+from lottery.analysis.rows import Row, Values, keys_of
 from lottery.errors import DataError, UsageError
 from lottery.results.artifacts import read_correct
 from lottery.results.resolution import floor
@@ -25,13 +28,15 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Column = Sequence[tuple["Job", "Record | None"]]
+Trainings = Sequence[tuple["Job", "Record | None"]]
 
 
 @once
 def rows(study: Study) -> list[Row]:
-    """Return a row for each optimizer, rewind point, level and `network` (`ticket` or a control) whose trainings kept
-    which test examples they recognize, at the recipe's `report`, held against the dense network of the same seed.
+    """Return tickets and controls held against the dense network of the same seed, test example by test example.
+
+    There is a row for each optimizer, rewind point, level and `network` (`ticket` or a control) whose trainings kept
+    which test examples they recognize at the recipe's `report`.
 
     `difference` is the mean over `n` seeds and all test `examples` of network less dense accuracy, a fraction; its
     interval (`low`, `high`) is that for other seeds and other test examples, see `crossed.crossed`; `seeds_share` and
@@ -40,13 +45,16 @@ def rows(study: Study) -> list[Row]:
     yardstick. Where the data are there: `worst_class` is the class that loses most, `worst_class_diff` what it loses
     (Hooker et al. 2019), and `classes_lost` the number of classes whose accuracy is shown to be lower, by one-sided
     paired t tests over seeds, corrected over the classes by Holm's procedure. Samples of a control are averaged within
-    their seed. Raises UsageError where no training kept its examples: regression, or nothing finished.
+    their seed.
+
+    Raises:
+        UsageError: Where no training kept its examples: regression, or nothing finished.
     """
     recipe, known, labels = study.recipe, densities(study), optimizer_labels(study.recipe.train.optimizer)
     confidence, alpha = (recipe.compare.confidence, recipe.compare.alpha) if recipe.compare else (0.95, 0.05)
     classes, cells = _Classes(study, alpha), by_place(study)
     columns = {"ticket": None, **{branch.label: branch for branch in recipe.branches}}
-    dense: dict[int, Mapping[int, Array]] = {}  # by the optimizer's place and by seed
+    dense: dict[int, _Read] = {}  # by the optimizer's place
     table: list[Row] = []
     for place in known:
         if not place[2]:
@@ -55,49 +63,73 @@ def rows(study: Study) -> list[Row]:
             dense[place[0]] = _read(study, cells.get((place[0], place[1], 0), {}).get("dense", ()))
         theirs = dense[place[0]]
         for name, branch in columns.items():
-            ours = {} if _on_other_data(branch) else _read(study, cells[place].get(name, ()))
-            if seeds := sorted(ours.keys() & theirs.keys()):
-                pair = np.stack([ours[seed] for seed in seeds]), np.stack([theirs[seed] for seed in seeds])
+            ours = _read(study, () if _on_other_data(branch) else cells[place].get(name, ()))
+            if seeds := sorted(ours.correct.keys() & theirs.correct.keys()):
+                pair = ours.of(seeds), theirs.of(seeds)
                 about = head(recipe, place[1], optimizer=labels[place[0]])
-                about |= {"level": place[2], "density": known[place], "network": name}
-                yardstick = between_seeds(np.stack(list(theirs.values())))
-                table.append(
-                    about | _measured(*pair, confidence) | {"dense_disagreement": yardstick} | classes.of(*pair)
+                about |= {LEVEL_OF_DENSITY: place[2], DENSITY: known[place], "network": name}
+                yardstick = between_seeds(np.stack(list(theirs.correct.values())))
+                about |= (
+                    _measured(*pair, confidence)
+                    | {Column("dense_disagreement", "fraction"): yardstick}
+                    | classes.of(*pair)
                 )
+                compared = [record for record in ours.records if record.job.seed in seeds]
+                table.append(Row(about, keys_of(study, [*compared, *theirs.records])))
     if not table:
         raise UsageError(f"{recipe.name}: no finished pair of networks says which test examples it recognizes")
     return table
 
 
-def _read(study: Study, column: Column) -> dict[int, Array]:
-    """Return by seed which test examples a column's networks recognize, averaged over samples; seeds lack none."""
-    found: dict[int, list[Array]] = {}
+@dataclass(frozen=True)
+class _Read:
+    """The test examples that a column's networks recognize.
+
+    `correct` are by seed the shares of its samples that recognize each, (examples,); `records` are the trainings that
+    say so. A seed that lacks a sample is in neither.
+    """
+
+    correct: Mapping[int, Array]
+    records: Sequence[Record]
+
+    def of(self, seeds: Sequence[int]) -> Array:
+        """Return the shares of these seeds, (seeds, examples)."""
+        return np.stack([self.correct[seed] for seed in seeds])
+
+
+def _read(study: Study, column: Trainings) -> _Read:
+    """Return the test examples that a column's networks recognize."""
+    found: dict[int, list[tuple[Record, Array]]] = {}
     wanted = max((job.branch.samples for job, _ in column if job.branch), default=1)
     for job, record in column:
         if record is not None and record.diverged is None:
             bits = read_correct(study.store, job.key).get(study.recipe.report)
             if bits is not None:
-                found.setdefault(job.seed, []).append(bits.numpy())
+                found.setdefault(job.seed, []).append((record, bits.numpy()))
     whole = {seed: samples for seed, samples in found.items() if len(samples) == wanted}
-    return {seed: np.stack(samples).mean(axis=0, dtype=np.float32) for seed, samples in whole.items()}
+    return _Read(
+        {seed: np.stack([each for _, each in s]).mean(axis=0, dtype=np.float32) for seed, s in whole.items()},
+        [record for samples in whole.values() for record, _ in samples],
+    )
 
 
 def _on_other_data(branch: BranchSpec | None) -> bool:
     return branch is not None and branch.component.args.get("dataset") is not None
 
 
-def _measured(ours: Array, theirs: Array, confidence: float) -> Row:
+def _measured(ours: Array, theirs: Array, confidence: float) -> Values:
     values = ours - theirs
     found: Crossed = crossed(values, confidence)
+    low, high = interval("points", confidence)
     return {
-        "n": len(values),
+        SEEDS: len(values),
         "examples": values.shape[1],
-        "difference": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "seeds_share": found.seeds_share,
-        "examples_share": found.examples_share,
-        "disagreement": float(np.abs(values).mean()),
+        DIFFERENCE: found.estimate,
+        low: found.low,
+        high: found.high,
+        Column("seeds_share", "fraction"): found.seeds_share,
+        Column("examples_share", "fraction"): found.examples_share,
+        Column("disagreement", "fraction"): float(np.abs(values).mean()),
     }
 
 
@@ -113,9 +145,9 @@ class _Classes:
         except DataError as error:
             logging.getLogger("lottery").warning("%s; what single classes lose is left out", error)
 
-    def of(self, ours: Array, theirs: Array) -> Row:
+    def of(self, ours: Array, theirs: Array) -> Values:
         """Return the columns of classes: None without the data, and `classes_lost` None for fewer than two seeds."""
-        names = ("worst_class", "worst_class_diff", "classes_lost")
+        names = ("worst_class", diff("worst_class"), "classes_lost")
         if self.labels is None:
             return dict.fromkeys(names)
         values = by_class(ours - theirs, self.labels, self.classes)

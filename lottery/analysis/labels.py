@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery.values import Component
 
 if TYPE_CHECKING:
+    from lottery.analysis.rows import Values
     from lottery.recipe.schema import Recipe
     from lottery.recipe.types import RewindSpec
 
-Row = dict[str, Any]
 DENSE = "(dense)"
 
 
 def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
-    """The optimizers' names; those that share one also say in what they differ."""
+    """Return the optimizers' names; those that share one also say in what they differ."""
     labels = []
     for optimizer in optimizers:
         twins = [other for other in optimizers if other.name == optimizer.name]
@@ -29,32 +29,34 @@ def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
 
 
 def said(value: Any) -> str:
-    """An entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as it is."""
+    """Return an entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as text."""
     if not isinstance(value, Component):
         return str(value)
     given = ", ".join(f"{key}={said(item)}" for key, item in value.args.items())
     return f"{value.name}({given})" if given else value.name
 
 
-def head(recipe: Recipe, rewind: str | None, **first: Any) -> Row:
-    """The columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
+def head(recipe: Recipe, rewind: str | None, **first: Any) -> Values:
+    """Return the columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
     return {**first, "rewind": rewind} if len(recipe.rewind) > 1 else first
 
 
-def whose(row: Row) -> str:
-    """The optimizer of a row, and the rewind point where it says one."""
+def whose(row: Mapping[str, Any]) -> str:
+    """Return the optimizer of a row, and the rewind point where it says one."""
     return ", ".join(filter(None, (row["optimizer"], row.get("rewind"))))
 
 
 def density_label(density: float) -> str:
+    """Return a density, a fraction, in percent: `12.5 %`."""
     return f"{100 * density:.4g} %"
 
 
 def rewind_label(rewind: RewindSpec) -> str:
+    """Return a rewind point, with the mode where that is not the rewinding of weights: `init`, `100it (lr)`."""
     to = str(rewind.to) if rewind.to.value else "init"
     return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
 
 
-def finite(row: Row) -> Row:
-    """The row with None for each number that is not finite."""
+def finite(row: Mapping[str, Any]) -> Values:
+    """Return the row with None for each number that is not finite."""
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}

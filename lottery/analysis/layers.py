@@ -1,4 +1,4 @@
-"""Where tickets come from: what of each layer survives from level to level, and what the masks of two trunks share."""
+"""Where tickets come from: the share of each layer that survives from level to level, and its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, in_plan_order
 from lottery.errors import DataError
 from lottery.files.tensors import part
 from lottery.network.layout import state_of
@@ -38,7 +40,7 @@ Trunks = dict[tuple[int, "RewindSpec"], dict[int, dict[int, "Job"]]]  # optimize
 
 @once
 def layers(study: Study) -> list[Row]:
-    """A row for each optimizer, rewind point (where there are several), level and layer, and one for all layers.
+    """Return a row for each optimizer, rewind point (where there are several), level and layer, and one for all layers.
 
     Level 0 is the dense network. Each column is the mean over the `n` seeds whose training is finished: `density` and
     `kept` weights; `effective_density`, which counts only weights on a path from input to output, and `dead_units`,
@@ -57,22 +59,25 @@ def layers(study: Study) -> list[Row]:
     table: list[Row] = []
     for (place, rewind), seeds in trunks(study).items():
         measured: dict[int, list[dict[str, _Counts]]] = {}
+        counted: dict[int, list[str]] = {}
         for levels in seeds.values():
-            for level, counts in _history(structure, levels):
+            for level, counts, keys in _history(structure, levels):
                 measured.setdefault(level, []).append(counts)
+                counted.setdefault(level, []).extend(keys)
         for level, found in sorted(measured.items()):
-            about = head(study.recipe, rewind_label(rewind), optimizer=labels[place]) | {"level": level}
+            about = head(study.recipe, rewind_label(rewind), optimizer=labels[place]) | {LEVEL: level}
+            made_from = in_plan_order(study, counted[level])
             for layer in found[0]:
                 shares = _mean([counts[layer].row() for counts in found])
                 if all(rewind.to.value == 0 for rewind in study.recipe.rewind):
                     del shares["init_sign_change_share"]  # it would say the same again
-                table.append({**about, "layer": layer, "n": len(found), **shares})
+                table.append(Row({**about, "layer": layer, SEEDS: len(found), **shares}, made_from))
     return table
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """What is counted in a layer; sums of layers are those of the network. None: not known."""
+    """Counts of a layer; their sums over layers are those of the network. None: not known."""
 
     size: int
     kept: int
@@ -93,18 +98,19 @@ class _Counts:
         return _Counts(**sums)
 
     def row(self) -> dict[str, float | None]:
+        """Return the shares and counts under the names of their columns."""
         return {
-            "density": _share(self.kept, self.size),
+            DENSITY: _share(self.kept, self.size),
             "kept": self.kept,
-            "effective_density": _share(self.effective, self.size),
-            "survival": _share(self.survived, self.above),
-            "sign_change_share": _share(self.changed, self.kept),
-            "init_sign_change_share": _share(self.changed_since_init, self.kept),
+            Column("effective_density", "density"): _share(self.effective, self.size),
+            Column("survival", "fraction"): _share(self.survived, self.above),
+            Column("sign_change_share", "fraction"): _share(self.changed, self.kept),
+            Column("init_sign_change_share", "fraction"): _share(self.changed_since_init, self.kept),
             "start_rank": _share(self.ranks, self.kept),
             "start_magnitude": _share(self.start, self.kept),
             "end_magnitude": _share(self.end, self.kept),
             "dead_units": self.dead,
-            "dead_share": _share(self.dead, self.units),
+            Column("dead_share", "fraction"): _share(self.dead, self.units),
         }
 
 
@@ -113,7 +119,7 @@ def _share(part: float | None, whole: float | None) -> float | None:
 
 
 def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Of each column over those seeds that have a value there; counts that are the same in all of them stay counts."""
+    """Return the mean of each column over the seeds that have a value there; equal counts stay integers."""
     known = {name: [value for row in shares if (value := row[name]) is not None] for name in shares[0]}
     return {
         name: None if not values else values[0] if len(set(values)) == 1 else statistics.fmean(values)
@@ -122,9 +128,9 @@ def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
 
 
 class _Structure:
-    """What needs the network itself: paths, initializations, weights behind a weight normalization.
+    """The network itself, for what needs it: paths, initializations, weights behind a weight normalization.
 
-    Nothing without the data.
+    Where the data are not there, nothing of it is `known`: they alone know the shape of the input.
     """
 
     def __init__(self, study: Study):
@@ -137,10 +143,11 @@ class _Structure:
             self.known = False
 
     def paths(self, mask: Mask) -> Paths | None:
+        """Return the weights and units that a mask leaves on a path from input to output."""
         return paths(self._network, mask, self._shape) if self.known else None
 
     def weights(self, job: Job, mask: Mask, state: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-        """The weights that layers compute with, by mask name; those that are pruned are 0."""
+        """Return the weights that layers compute with, by mask name; those that are pruned are 0."""
         if state is None:
             return None
         state = mask.apply(state)
@@ -149,12 +156,15 @@ class _Structure:
         return level_of(self.study, job).effective(state) if self.known else None
 
     def initial(self, job: Job) -> Mapping[str, Tensor] | None:
-        """The network's state as its init draws it."""
+        """Return the network's state as its init draws it."""
         return state_of(context_of(self.study).networks.network(job.seed)) if self.known else None
 
 
-def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts]]]:
-    """Of each finished level of one seed's trunk what is counted, by the names of layers."""
+def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts], list[str]]]:
+    """Yield each finished level of one seed's trunk, with what is counted by the names of layers.
+
+    Beside it are the keys of the trainings whose masks and weights were counted.
+    """
     study, (job, *_) = structure.study, levels.values()
     assert job.point is not None and job.rewind is not None
     state, _ = read_state(study.store, job.point)
@@ -162,20 +172,23 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
     init = structure.initial(job) if job.rewind.to.value else start
     every = Mask.dense({name: start[name] for name in study.found[job.key].metrics["sizes"]})
     ranks = _ranks(every, structure.weights(job, every, start))
-    above: tuple[int, Mask] | None = None
+    above: tuple[Job, Mask] | None = None
     for level, job in sorted(levels.items()):
         end, mask = study.store.read_tensors(job.key, WEIGHTS_FILE), every
         if job.kind is Kind.TICKET:
             mask = read_mask(study.store, job.key)
             end = unpack(end, mask)
         states = [structure.weights(job, mask, state) for state in (start, end, init)]
-        before = above[1] if above is not None and above[0] == level - 1 else None
-        yield level, _counted(mask, before, structure.paths(mask), ranks, *states)
-        above = level, mask
+        before, keys = None, [job.key]
+        if above is not None and above[0].level == level - 1:
+            before = above[1]
+            keys += [above[0].key] * bool(above[0].level)  # the mask of the dense network is known without it
+        yield level, _counted(mask, before, structure.paths(mask), ranks, *states), keys
+        above = job, mask
 
 
 def _ranks(every: Mask, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """Of each weight of a layer its rank by absolute value among them, between 0 and 1; 0.5 on average."""
+    """Return the rank of each weight among those of its layer by absolute value, between 0 and 1; 0.5 on average."""
     if weights is None:
         return None
     return {
@@ -221,12 +234,12 @@ def _counted(
 
 
 def _changes(one: Tensor | None, other: Tensor | None) -> int | None:
-    """How many signs differ."""
+    """Return the number of weights whose sign differs."""
     return None if one is None or other is None else int((one.sign() * other.sign() < 0).sum())
 
 
 def trunks(study: Study) -> Trunks:
-    """The finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
+    """Return the finished tickets, and their dense networks as level 0 with the rewind point of the trunk."""
     trunks: Trunks = {}
     for job in study.plan:
         if job.kind is not Kind.TICKET or job.rewind is None:

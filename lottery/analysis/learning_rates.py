@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lottery.analysis.labels import Row, optimizer_labels
+from lottery.analysis.columns import RATE, Column
+from lottery.analysis.labels import optimizer_labels
+from lottery.analysis.rows import Row, Values, in_plan_order
 from lottery.errors import UsageError
 from lottery.plan.kinds import METRICS_FILE, Kind
 
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
     from lottery.store.store import Store
 
 
-def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
-    """The trials of a choice that found no rate: how many seeds of each diverged."""
+def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Values]:
+    """Yield the trials of a choice that found no rate, with the number of seeds of each that diverged."""
     diverged: dict[float, int] = {}
     for key in choice.needs:
         rate = plan.jobs[key].optimizer.args["lr"]
@@ -25,8 +27,13 @@ def _all_ruled_out(plan: Plan, store: Store, choice: Job) -> Iterator[Row]:
 
 
 def rates(study: Study) -> list[Row]:
-    """The learning rates that were tried: a row for each optimizer and rate, with the mean validation measures over the
-    tuning seeds, how many of them diverged, and which rate was chosen.
+    """Return the learning rates that were tried: a row for each optimizer and rate.
+
+    It has the mean validation measures over the tuning seeds, the number of them that diverged, and which rate was
+    chosen.
+
+    Raises:
+        UsageError: Where the recipe tunes no learning rate.
     """
     plan, store = study.plan, study.store
     if plan.recipe.tune is None:
@@ -39,10 +46,15 @@ def rates(study: Study) -> list[Row]:
         chosen = store.read_json(job.key, METRICS_FILE)
         trials = chosen.get("trials") or list(_all_ruled_out(plan, store, job))
         for trial in trials:
-            measures = {name: value for name, value in trial.items() if name.startswith("validation_")}
+            measures: Values = {_column(name): value for name, value in trial.items() if name.startswith("validation_")}
             note = ["chosen"] if trial["lr"] == chosen.get("lr") else []
             note += [f"the {chosen['edge']} tried"] if note and chosen["edge"] else []
-            row = {"optimizer": labels[job.place], "lr": trial["lr"], **measures, "diverged": trial["diverged"]}
-            table.append({**row, "note": ", ".join(note)})
-    keys = dict.fromkeys(key for row in table for key in row if key != "note")
-    return [{**{key: row.get(key) for key in keys}, "note": row["note"]} for row in table]
+            row: Values = {"optimizer": labels[job.place], RATE: trial["lr"], **measures, "diverged": trial["diverged"]}
+            tried = [key for key in job.needs if plan.jobs[key].optimizer.args["lr"] == trial["lr"]]
+            table.append(Row({**row, "note": ", ".join(note)}, in_plan_order(study, tried)))
+    names = dict.fromkeys(name for row in table for name in row if name != "note")
+    return [Row({**{name: row.get(name) for name in names}, "note": row["note"]}, row.made_from) for row in table]
+
+
+def _column(measure: str) -> Column:
+    return Column(measure, "" if measure.endswith("_loss") else "fraction")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.layers import ALL, trunks
+from lottery.analysis.rows import Row, Values, in_plan_order
 from lottery.network.weights import layer_name
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask
@@ -19,6 +21,7 @@ from lottery.results.study import once
 from lottery.statistics.network_pairs import seed_values, t_test
 
 if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
     from lottery.results.study import Study
 
 Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -26,15 +29,16 @@ Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 @once
 def overlaps(study: Study) -> list[Row]:
-    """A row for each level and layer, and one for all layers: what the masks of two tickets of that level share.
+    """Return what the masks of two tickets of a level share: a row for each level and layer, and one for all layers.
 
-    `between` says of which: two seeds of one optimizer, or one seed of the `optimizer` and the `other`; all means are
-    over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice), `jaccard`
-    that over the union. Beside them stands what masks with the same densities of layers, drawn at random, would share:
-    `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection of that size.
+    `between` says which tickets: two seeds of one optimizer, or one seed of the `optimizer` and the `other`; all
+    means are over the `pairs` of these. `overlap` is the size of the intersection over the mean of both sizes (Dice),
+    `jaccard` that over the union. Beside them stands what masks with the same densities of layers, drawn at random,
+    would share: `overlap_chance` is exact, the hypergeometric mean, and `jaccard_chance` the index of an intersection
+    of that size.
     `t` and the two-sided `p` say how sure it is that `overlap` is not `overlap_chance`: the t test over the `n` seeds.
     Pairs that share a seed are not independent, so the pairs of `n` seeds give one value for each seed, see
-    `pair_statistics.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
+    `network_pairs.seed_values`; None where these are fewer than 2 (fewer than 3 seeds, between seeds) or all the
     same. The spread is that of real masks: whole rows of a mask are kept or not, so that pairs spread more than the
     hypergeometric variance says. Networks of one seed share their initialization and order of data.
     """
@@ -51,23 +55,23 @@ def overlaps(study: Study) -> list[Row]:
                 }
                 for place, found in seeds.items()
             }
-            here = partial(head, study.recipe, rewind_label(rewind))
+            here, keys = partial(head, study.recipe, rewind_label(rewind)), partial(_keys, study, seeds, level)
             for place, own in masks.items():
                 pairs = {(a, b): (own[a], own[b]) for a, b in combinations(sorted(own), 2)}
-                about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, "level": level}
-                table += _overlap_rows(about, pairs)
+                about = here(optimizer=labels[place]) | {"between": "seeds", "other": None, LEVEL: level}
+                table += (Row(row, keys([place], own)) for row in _overlap_rows(about, pairs))
             for one, two in combinations(masks, 2):
                 both = sorted(masks[one].keys() & masks[two].keys())
                 pairs = {(seed, seed): (masks[one][seed], masks[two][seed]) for seed in both}
                 about = here(optimizer=labels[one])
-                about |= {"between": "optimizers", "other": labels[two], "level": level}
-                table += _overlap_rows(about, pairs)
+                about |= {"between": "optimizers", "other": labels[two], LEVEL: level}
+                table += (Row(row, keys([one, two], both)) for row in _overlap_rows(about, pairs))
     return table
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """A mask with eight weights a byte: what many of can be held at a time."""
+    """A mask with one bit per weight, so that many of them can be held at a time."""
 
     bits: Mapping[str, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]  # by the names of layers
     kept: Mapping[str, int]
@@ -83,8 +87,19 @@ class _Packed:
         return int(np.bitwise_count(self.bits[layer] & other.bits[layer]).sum())
 
 
-def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Row]:
-    """For each layer and all, from these pairs of masks by their seeds; none where there is no pair."""
+def _keys(
+    study: Study,
+    trunks: Mapping[int, Mapping[int, Mapping[int, Job]]],
+    level: int,
+    places: Iterable[int],
+    seeds: Iterable[int],
+) -> tuple[str, ...]:
+    """Return the keys of the tickets of a level of these optimizers' places and seeds."""
+    return in_plan_order(study, (trunks[place][seed][level].key for place, seed in product(places, seeds)))
+
+
+def _overlap_rows(about: Values, pairs: Mapping[tuple[int, int], tuple[_Packed, _Packed]]) -> Iterator[Values]:
+    """Yield a row for each layer and one for all, from pairs of masks by their seeds; none where there is no pair."""
     if not pairs:
         return
     (some, _), *_ = pairs.values()
@@ -95,33 +110,33 @@ def _overlap_rows(about: Row, pairs: Mapping[tuple[int, int], tuple[_Packed, _Pa
         t, p = _beyond_chance(pairs, shared - expected, (first + second) / 2)
         yield {
             **about,
-            "density": float((first + second).mean()) / 2 / sizes[layer],
+            DENSITY: float((first + second).mean()) / 2 / sizes[layer],
             "layer": layer,
-            "n": len({seed for pair in pairs for seed in pair}),
+            SEEDS: len({seed for pair in pairs for seed in pair}),
             "pairs": len(pairs),
-            "overlap": _ratio(shared, (first + second) / 2),
-            "overlap_chance": _ratio(expected, (first + second) / 2),
-            "jaccard": _ratio(shared, first + second - shared),
-            "jaccard_chance": _ratio(expected, first + second - expected),
+            Column("overlap", "fraction"): _ratio(shared, (first + second) / 2),
+            Column("overlap_chance", "fraction"): _ratio(expected, (first + second) / 2),
+            Column("jaccard", "fraction"): _ratio(shared, first + second - shared),
+            Column("jaccard_chance", "fraction"): _ratio(expected, first + second - expected),
             "t": t,
-            "p": p,
+            Column("p", "p"): p,
         }
 
 
 def _beyond_chance(pairs: Iterable[tuple[int, int]], excess: Vector, sizes: Vector) -> Sequence[float | None]:
-    """T and p of the excess over chance as a share of the masks' mean size; None where a pair of masks is empty."""
+    """Return t and p of the excess over chance as a share of the masks' mean size; None where a pair is empty."""
     if not (sizes > 0).all():
         return None, None
     return t_test(seed_values(dict(zip(pairs, (excess / sizes).tolist(), strict=True)))) or (None, None)
 
 
 def _pair(one: _Packed, two: _Packed, layer: str) -> tuple[float, ...]:
-    """Kept by one, by two, by both, and the hypergeometric mean of what chance would give both."""
+    """Return the weights kept by one, by two, by both, and the hypergeometric mean of what chance would give both."""
     first, second = one.kept[layer], two.kept[layer]
     return first, second, one.shared(two, layer), first * second / one.sizes[layer]
 
 
 def _ratio(parts: Vector, wholes: Vector) -> float | None:
-    """The mean of the ratios of those pairs that have one."""
+    """Return the mean of the ratios of those pairs that have one."""
     known = wholes > 0
     return float((parts[known] / wholes[known]).mean()) if known.any() else None

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.accuracy import notes
 from lottery.analysis.cells import measured_cell
-from lottery.analysis.labels import DENSE, Row, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY
+from lottery.analysis.labels import DENSE, head, optimizer_labels, rewind_label
+from lottery.analysis.notes import notes
+from lottery.analysis.rows import Row, keys_of
 from lottery.errors import UsageError
 from lottery.plan.kinds import Kind
 from lottery.results.study import once
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def declared_transfer(study: Study) -> TransferSpec:
-    """Return which tickets are retrained with other optimizers. Raises UsageError where none is."""
+    """Return which tickets are retrained with other optimizers.
+
+    Raises:
+        UsageError: Where the recipe retrains none.
+    """
     if study.recipe.transfer is None:
         raise UsageError(f"{study.recipe.name}: retrains no ticket with another optimizer; add `transfer: all`")
     return study.recipe.transfer
@@ -27,7 +33,7 @@ def declared_transfer(study: Study) -> TransferSpec:
 
 @once
 def transfer(study: Study) -> list[Row]:
-    """The found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
+    """Return the found-with x retrained-with table: test accuracy of each optimizer's ticket retrained with each.
 
     A row for each level and optimizer the ticket was found with; after `density` a column for each optimizer it was
     retrained with, its own ticket among them, with `_std` (of the sample), `_n` seeds and `_diverged` (the first step,
@@ -57,16 +63,16 @@ def transfer(study: Study) -> list[Row]:
     for place, rewind, columns in groups:
         row = head(recipe, rewind, found_with=DENSE if place is None else labels[place])
         named = {label: columns.get(other, []) for other, label in enumerate(labels)}
-        row["density"] = next(record.density for column in named.values() for record in column if record)
+        row[DENSITY] = next(record.density for column in named.values() for record in column if record)
         for label, column in named.items():
             row |= measured_cell(label, column, recipe.report, recipe.metrics)
         row["note"] = "; ".join([*_carried(columns, place, labels), *notes(recipe, named)])
-        table.append(row)
+        table.append(Row(row, keys_of(study, (record for column in named.values() for record in column))))
     return table
 
 
 def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, labels: Sequence[str]) -> Iterator[str]:
-    """What a ticket retrained with another optimizer still has of the one that found it."""
+    """Say what a ticket retrained with another optimizer still has of the one that found it."""
     others = [record for other, column in columns.items() if other != place for record in column if record]
     rewind = others[0].job.rewind if others and place is not None else None
     if place is None or rewind is None:

@@ -1,39 +1,72 @@
-"""The tables of a study by name: what `lottery table --view` prints and reports are made of."""
+"""The tables of a study by name: what `lottery table --view` prints and reports are made of.
+
+To add an analysis, write a function `rows(study) -> list[Row]` in a module of this room (of `verdicts` where it tests
+something) and name it in one line of VIEWS. It reads finished trainings (`study.found`, or by cell `cells.by_place`),
+says of each row which of them it was made from (`rows.Row`, `rows.keys_of`), and uses a `columns.Column` as the name
+of values that have a unit. A study that cannot have the table is refused with a UsageError that says what the recipe
+lacks. Every format, `lottery.table` and `lottery table --view` know the view then; "Adding an analysis" in
+docs/contributing.md is an example, and a section of `report.content` shows it in the report.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from lottery.errors import UsageError
 
 if TYPE_CHECKING:
+    from lottery.analysis.rows import Row
     from lottery.results.study import Study
 
-VIEWS = {  # the function that makes the rows of each; imported when it is asked for
-    "means": "lottery.analysis.accuracy:means",
-    "long": "lottery.analysis.accuracy:long",
-    "transfer": "lottery.analysis.transfer:transfer",
-    "transfer_tests": "lottery.verdicts.transfer_tests:rows",
-    "rates": "lottery.analysis.learning_rates:rates",
-    "costs": "lottery.analysis.costs:rows",
-    "frontier": "lottery.verdicts.frontier:rows",
-    "verdicts": "lottery.verdicts.verdicts:rows",
-    "sparsest": "lottery.verdicts.verdicts:sparsest",
-    "claims": "lottery.verdicts.claims:rows",
-    "decomposition": "lottery.verdicts.claims:decomposition",
-    "audit": "lottery.audit.audit:rows",
-    "examples": "lottery.analysis.examples:rows",
-    "layers": "lottery.analysis.layers:layers",
-    "overlaps": "lottery.analysis.mask_overlap:overlaps",
-    "replication": "lottery.verdicts.replication:rows",
+
+class View(NamedTuple):
+    """A table: the function that makes its rows, imported when it is asked for, and its caption in papers."""
+
+    rows: str
+    caption: str
+
+
+VIEWS = {
+    "means": View("lottery.analysis.accuracy:means", "Test accuracy by density"),
+    "long": View("lottery.analysis.accuracy:long", "Trainings"),
+    "transfer": View(
+        "lottery.analysis.transfer:transfer", "Tickets found with one optimizer and retrained with another"
+    ),
+    "transfer_tests": View(
+        "lottery.verdicts.transfer_tests:rows",
+        "Transferred tickets against what the optimizer that retrains them reaches itself",
+    ),
+    "rates": View("lottery.analysis.learning_rates:rates", "Learning rates tried"),
+    "costs": View("lottery.analysis.costs:rows", "Costs of finding the tickets"),
+    "frontier": View("lottery.verdicts.frontier:rows", "Adaptive frontier: the decision at each level"),
+    "verdicts": View(
+        "lottery.verdicts.verdicts:rows", "Verdicts: tickets against dense networks, differences paired by seed"
+    ),
+    "sparsest": View("lottery.verdicts.verdicts:sparsest", "The sparsest matching density"),
+    "claims": View("lottery.verdicts.claims:rows", "What wins: the tests behind it, paired by seed"),
+    "decomposition": View(
+        "lottery.verdicts.claims:decomposition", "What wins, density by density: ticket less control, with intervals"
+    ),
+    "audit": View("lottery.audit.audit:rows", "Fairness audit"),
+    "examples": View(
+        "lottery.analysis.examples:rows",
+        "Test examples: intervals for other seeds and other examples, disagreement, classes",
+    ),
+    "layers": View("lottery.analysis.layers:layers", "Layers of the tickets"),
+    "overlaps": View("lottery.analysis.mask_overlap:overlaps", "Overlaps of masks"),
+    "replication": View("lottery.verdicts.replication:rows", "Published claims"),
 }
 
 
-def rows_of(study: Study, view: str) -> list[dict[str, Any]]:
-    """The rows of one of VIEWS. Raises UsageError for another, and where the recipe has no such table."""
+def rows_of(study: Study, view: str) -> list[Row]:
+    """Return the rows of one of VIEWS.
+
+    Raises:
+        UsageError: For another view, and where the recipe has no such table.
+    """
     if view not in VIEWS:
         raise UsageError(f"view {view!r}: there are {', '.join(VIEWS)}")
-    module, _, function = VIEWS[view].partition(":")
-    rows: list[dict[str, Any]] = getattr(importlib.import_module(module), function)(study)
+    module, _, function = VIEWS[view].rows.partition(":")
+    rows: list[Row] = getattr(importlib.import_module(module), function)(study)
     return rows

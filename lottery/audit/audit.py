@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import column_of, points
+from lottery.analysis.columns import KEY, LEVEL, SEED
 from lottery.analysis.environments import roundings
-from lottery.analysis.labels import Row, head, optimizer_labels, rewind_label
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, keys_of
 from lottery.audit.accuracy_checks import Accuracies
 from lottery.audit.disclosures import Disclosure, disclosures
 from lottery.audit.evidence import Evidence, Facts, changes_of, facts_of
@@ -26,12 +28,16 @@ if TYPE_CHECKING:
 
 Cell = tuple[int, str, int, str]  # the optimizer's place, the rewind point's label, the level, the column
 
+_COLUMNS = (SEED, LEVEL, "kind", "branch", KEY, "field", "ticket", "dense", "allowed", "ok", "note")
 _WITH_THE_OPTIMIZER = ("learning_rate", "batch_size")  # mean something else under another entry of the catalogue
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference, or one proof that failed. `named` says what allows it, empty where nothing does."""
+    """One difference, or one proof that failed. `named` says what allows it, empty where nothing does.
+
+    `found_in` are the full keys of the trainings that show it; they need not all be finished.
+    """
 
     cell: Cell
     seed: int | None
@@ -42,6 +48,7 @@ class Finding:
     named: str = ""
     note: str = ""
     against: str = "dense network"
+    found_in: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -52,11 +59,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that was found; `compared` counts the trainings of each optimizer's place, `unproven` is what stays open."""
+    """All that was found; by each optimizer's place the keys `compared`, and in `unproven` what stays open."""
 
     findings: tuple[Finding, ...]
     cells: frozenset[Cell]
-    compared: Mapping[int, int]
+    compared: Mapping[int, Sequence[str]]
     unproven: Mapping[int, tuple[str, ...]]
 
     def withheld(self) -> dict[Cell, list[str]]:
@@ -113,43 +120,39 @@ def audit(study: Study) -> Audit:
     tickets = {_beside(job): job.key for job in study.plan if job.kind is Kind.TICKET}
     findings: list[Finding] = []
     cells: set[Cell] = set()
-    compared: dict[int, int] = {}
+    compared: dict[int, list[str]] = {}
     unproven: dict[int, dict[str, None]] = {}
     for job in study.plan:
         if job.kind is Kind.REWIND:
-            findings += _about_state(study, evidence, job)
+            findings += _about_state(study, evidence, job, dense[job.place, job.seed])
         if not job.kind.measured or job.key not in study.found:
             continue
         cells.update(_cells(study, job))
         if (facts := known.get(job.key)) is None:
             continue
-        compared[job.place] = compared.get(job.place, 0) + 1
+        compared.setdefault(job.place, []).append(job.key)
         unproven.setdefault(job.place, {}).update(dict.fromkeys(facts.unproven))
         cell = _cells(study, job)[0]
-        findings += [Finding(cell, job.seed, job.key, *problem) for problem in _problems(facts)]
-        findings += [
-            Finding(cell, job.seed, job.key, field, "", "", "", wrong)
-            for field, proof in (("mask", masks), ("accuracy", accuracies))
-            for wrong in proof.wrong(study.found[job.key])
-        ]
+        problems = [*facts.problems, *(("mask", wrong) for wrong in masks.wrong(study.found[job.key]))]
+        problems += [("accuracy", wrong) for wrong in accuracies.wrong(study.found[job.key])]
+        own = (cell, job.seed, job.key)
+        findings += [Finding(*own, field, "", "", "", wrong, found_in=(job.key,)) for field, wrong in problems]
         against = dense[job.place if job.transfer is None else job.transfer, job.seed]
         if job.kind is not Kind.DENSE and against.key in known:
-            ticket = known.get(tickets[_beside(job)]) if job.kind is Kind.BRANCH else None
-            findings += _compared(study, job, facts, known[against.key], ticket)
+            ticket = tickets[_beside(job)] if job.kind is Kind.BRANCH else ""
+            pairs = {"dense network": (job.key, against.key), "ticket": (job.key, ticket)}
+            findings += [
+                replace(finding, found_in=pairs[finding.against])
+                for finding in _compared(study, job, facts, known[against.key], known.get(ticket))
+            ]
     findings += _seeds(study)
-    told = {place: tuple(sentences) for place, sentences in unproven.items()}
-    return Audit(tuple(findings), frozenset(cells), compared, told)
+    left_open = {place: tuple(sentences) for place, sentences in unproven.items()}
+    return Audit(tuple(findings), frozenset(cells), compared, left_open)
 
 
 def _beside(job: Job) -> tuple[object, ...]:
     """What a ticket and its controls have in common: a control with a trunk of its own has another parent."""
     return job.place, job.rewind, job.level, job.seed
-
-
-def _problems(facts: Facts) -> Iterator[tuple[str, str, str, str, str]]:
-    """Failed proofs as the fields of a Finding from `field` on."""
-    for name, wrong in facts.problems:
-        yield name, "", "", "", wrong
 
 
 def _cells(study: Study, job: Job) -> list[Cell]:
@@ -226,12 +229,12 @@ def _named(study: Study, ours: Facts, dense: Facts, field: str) -> str:
     return "compare.allow" if compare is not None and field in compare.allow else ""
 
 
-def _about_state(study: Study, evidence: Evidence, point: Job) -> Iterator[Finding]:
+def _about_state(study: Study, evidence: Evidence, point: Job, dense: Job) -> Iterator[Finding]:
     """A state to rewind to whose record is not what its key says: no ticket of this dense network can be trusted."""
     if evidence.identity(point.key) is not None and not evidence.genuine(point.key):
         cell = (point.place, rewind_label(study.recipe.rewind[0]), 0, "dense")
         note = "the record of its state at the rewind point is not what its key says"
-        yield Finding(cell, point.seed, point.key, "identity", "", "", "", note)
+        yield Finding(cell, point.seed, point.key, "identity", "", "", "", note, found_in=(dense.key,))
 
 
 def _seeds(study: Study) -> Iterator[Finding]:
@@ -251,14 +254,17 @@ def _seeds(study: Study) -> Iterator[Finding]:
             continue
         transfer = next(iter(by_seed.values()))[0].transfer
         # of `levels: auto` not every seed is asked for at every level
-        dense = done[place if transfer is None else transfer, point, 0, "dense"] & by_seed.keys()
+        beside = (place if transfer is None else transfer, point, 0, "dense")
+        dense = done[beside] & by_seed.keys()
         lacking = sorted(done[cell] ^ dense)
         if not lacking:
             continue
         compare = study.recipe.compare
         named = "compare.allow" if compare is not None and "seeds" in compare.allow else ""
         notes = [_lost(study, seed, by_seed[seed], seed in done[cell], report) for seed in lacking]
-        yield Finding(cell, None, "", "seeds", _listed(done[cell]), _listed(dense), named, "; ".join(notes))
+        keys = tuple(job.key for side in (cell, beside) for seed in by_seed for job in planned[side].get(seed, ()))
+        told = _listed(done[cell]), _listed(dense), named, "; ".join(notes)
+        yield Finding(cell, None, "", "seeds", *told, found_in=keys)
 
 
 def _lost(study: Study, seed: int, jobs: list[Job], ours: bool, report: str) -> str:
@@ -298,12 +304,12 @@ def _row(study: Study, labels: list[str], same: list[Finding]) -> Row:
         f"named by {finding.named}" if finding.named else "",
         "" if alone else _trainings(same),
     ]
-    return row | {
-        "seed": finding.seed if alone else None,
-        "level": level if alone else None,
+    row |= {
+        SEED: finding.seed if alone else None,
+        LEVEL: level if alone else None,
         "kind": kind,
         "branch": column if kind == "branch" else None,
-        "key": short(finding.key) or None,
+        KEY: short(finding.key) or None,
         "field": finding.field,
         "ticket": finding.ours or None,
         "dense": finding.dense or None,
@@ -311,20 +317,14 @@ def _row(study: Study, labels: list[str], same: list[Finding]) -> Row:
         "ok": bool(finding.named),
         "note": "; ".join(filter(None, notes)),
     }
+    return Row(row, keys_of(study, (study.found.get(key) for each in same for key in each.found_in)))
 
 
 def _told(study: Study, labels: list[str], told: Disclosure) -> Row:
     """A row for what a reader must be told though it is no difference of two trainings."""
     row = head(study.recipe, None, optimizer=None if told.place is None else labels[told.place])
-    row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
-    return row | {
-        "field": told.field,
-        "ticket": None,
-        "dense": None,
-        "allowed": None,
-        "ok": True,
-        "note": told.sentence,
-    }
+    row |= dict.fromkeys(_COLUMNS) | {"field": told.field, "ok": True, "note": told.sentence}
+    return Row(row, keys_of(study, (r for r in study.found.values() if told.place in (None, r.job.place))))
 
 
 def _trainings(same: list[Finding]) -> str:
@@ -339,11 +339,12 @@ def _trainings(same: list[Finding]) -> str:
 def _summary(study: Study, place: int, label: str) -> Row:
     """What was compared of an optimizer, and what its records cannot prove."""
     found = audit(study)
-    note = f"{found.compared.get(place, 0)} trainings, {len({*FIELDS, *FIXED})} fields"
+    compared = found.compared.get(place, ())
+    note = f"{len(compared)} trainings, {len({*FIELDS, *FIXED})} fields"
     if opened := found.unproven.get(place):
         note += f"; the records do not prove {' and '.join(opened)}"
     note += "".join(f"; {sentence}" for sentence in roundings(study))
-    row = head(study.recipe, None, optimizer=label)
-    row |= dict.fromkeys(("seed", "level", "kind", "branch", "key"))
     fair = all(finding.named for finding in found.findings if finding.cell[0] == place)
-    return row | {"field": "compared", "ticket": None, "dense": None, "allowed": None, "ok": fair, "note": note}
+    row = dict.fromkeys(_COLUMNS) | {"field": "compared", "ok": fair, "note": note}
+    keys = keys_of(study, (study.found[key] for key in compared))
+    return Row(head(study.recipe, None, optimizer=label) | row, keys)

@@ -64,14 +64,14 @@ def plan(
         about = {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
         print_json({"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)} | about)
         return
-    from lottery.formats.render import render
+    from lottery.formats.text import text
     from lottery.words import duration
 
     if every:
         for job in context.plan:
             print(f"{short(job.key)}  {states[job.key]:<12} {job.label}")
     else:
-        terminal.write(render(grouped(context.plan, states, told.by_job), "text"))
+        terminal.write(text(grouped(context.plan, states, told.by_job)).encode())
     how = "from finished jobs" if told.measured else "from a few steps timed now"
     print(f"{told.done} jobs done, {told.missing} missing")
     if told.missing:

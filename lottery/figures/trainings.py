@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+    from lottery.analysis.rows import Row
     from lottery.results.study import Study
 
 BINS = 60
@@ -142,7 +143,7 @@ def transfer(study: Study) -> Figure:
     from lottery.analysis.transfer import transfer as rows
 
     labels, table = optimizer_labels(study.recipe.train.optimizer), rows(study)
-    groups: dict[tuple[Any, float], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, float], list[Row]] = {}
     for row in table:
         if row["found_with"] != DENSE:
             groups.setdefault((row.get("rewind"), round(row["density"], 4)), []).append(row)

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
 
-from lottery.analysis.labels import Row
-from lottery.formats.readable_columns import for_programs_only
+from lottery.analysis.columns import Column
+from lottery.formats.cells import TERMINAL, Shown, Values, for_programs
 from lottery.words import short
 
-Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same names
+Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same headers
 
 GAP = "  "
 NOTES = ("note", "reason")  # columns of sentences, which stand below the table
@@ -25,19 +25,22 @@ TALL = 20  # rows of a block at most, where there are several blocks
 MOST = 0.75  # of the width, for what is repeated
 
 
-def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
-    """The rows, whose `cells` are what is read of them, with their notes below.
+def text(rows: Sequence[Values], width: int | None = None) -> str:
+    """Return a table in lines, with its notes below.
 
     Without a width every column stands in one line, as files and pipes want it. With one nothing is wider: columns that
     are empty, the same in all rows or for programs only are left out, the others fall into blocks that repeat what a
     row is, and many rows into bands, so that the blocks of a row are not far from one another.
     """
+    columns = TERMINAL.columns(rows)
+    cells: Cells = [{shown.header: shown.text(row) for shown in columns} for row in rows]
     if width is None:
         cells, below = _with_numbers(cells)
         return "".join(f"{line}\n" for line in [*_aligned(cells, cells), *below])
-    cells, shared = _varying(table, cells)
+    cells, shared = _varying(rows, columns, cells)
     cells, below = _with_numbers(cells)
-    parts = list(_parts(table, cells, width))
+    networks = {shown.header: shown.column.network for shown in columns if shown.column.network}
+    parts = list(_parts(networks, cells, width))
     bands = list(_bands(cells)) if len(parts) > 1 else [cells]
     blocks = [_fitting(_only(part, band), width, _only(part, cells)) for band in bands for part in parts]
     under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
@@ -45,7 +48,7 @@ def text(table: Sequence[Row], cells: Cells, width: int | None) -> str:
 
 
 def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:
-    """The cells with numbers in place of the NOTES, and the lines that say what they mean.
+    """Return the cells with numbers in place of the NOTES, and the lines that say what they mean.
 
     What all of several rows say needs no number.
     """
@@ -70,38 +73,39 @@ def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:
 
 
 def _statements(name: str, cell: str) -> list[str]:
-    """A note is a list of statements that stand for themselves, a reason is one."""
+    """Return the statements of a cell: a note is a list of them, a reason is one."""
     return list(dict.fromkeys(cell.split("; ") if name == "note" else [cell])) if cell else []
 
 
-def _varying(table: Sequence[Row], cells: Cells) -> tuple[Cells, list[str]]:
-    """The cells without the columns that are for programs only, empty in all rows, or the same word in all of several;
-    keys in short.
+def _varying(rows: Sequence[Values], columns: Sequence[Shown], cells: Cells) -> tuple[Cells, list[str]]:
+    """Return the cells of the columns that tell rows apart, with keys in short, and lines that say what all rows share.
 
-    The lines say the words. Numbers stay, beside those that they are to be compared with.
+    Left out are columns for programs only, those that are empty in all rows, and those of one word in all of several.
+    Numbers stay, beside those that they are to be compared with.
     """
-    kept, shared, left_out = [], [], for_programs_only(table)
-    for name in cells[0] if cells else ():
-        if name in left_out:
+    kept: dict[str, Column] = {}
+    shared, left_out = [], for_programs(rows)
+    for shown in columns:
+        if shown.column in left_out:
             continue
-        column, values = [row[name] for row in cells], [row.get(name) for row in table]
-        if not any(column):
+        name, told = shown.header, [row[shown.header] for row in cells]
+        if not any(told):
             continue
-        words = len(column) > 1 and isinstance(values[0], (str, bool)) and len(set(column)) == 1
-        if words and name not in (*ALWAYS, *NOTES):
-            shared.append(f"{name} {_shown(name, column[0])}")
+        word = isinstance(rows[0].get(shown.column), (str, bool))
+        if word and len(told) > 1 and len(set(told)) == 1 and name not in (*ALWAYS, *NOTES):
+            shared.append(f"{name} {_in_short(shown.column, told[0])}")
         else:
-            kept.append(name)
+            kept[name] = shown.column
     lines = [f"all rows: {', '.join(shared)}"] if shared else []
-    return [{name: _shown(name, row[name]) for name in kept} for row in cells], lines
+    return [{name: _in_short(column, row[name]) for name, column in kept.items()} for row in cells], lines
 
 
-def _shown(name: str, cell: str) -> str:
-    return short(cell) if name == "key" else cell
+def _in_short(column: Column, cell: str) -> str:
+    return short(cell) if column.unit == "key" else cell
 
 
-def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]]:
-    """The names of the columns in parts that fit the width, each with those that say what a row is.
+def _parts(networks: Mapping[str, str], cells: Cells, width: int) -> Iterator[list[str]]:
+    """Yield the names of the columns in parts that fit the width, each with those that say what a row is.
 
     What is said of one network stays together, where a part has room for it.
     """
@@ -113,7 +117,7 @@ def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]
     first = sum(widths[name] for name in lead) - len(GAP)
     part, used = list(lead), first
     others = sorted((name for name in names if name not in lead), key=lambda name: name not in FIRST)
-    for group in _groups(table, others):
+    for group in _groups(networks, others):
         together = sum(widths[name] for name in group)
         for chunk in [group] if first + together <= width else [[name] for name in group]:
             wanted = sum(widths[name] for name in chunk)
@@ -126,7 +130,7 @@ def _parts(table: Sequence[Row], cells: Cells, width: int) -> Iterator[list[str]
 
 
 def _bands(cells: Cells) -> Iterator[Cells]:
-    """The rows in bands of TALL at most, which begin with a new optimizer where there is one."""
+    """Yield the rows in bands of TALL at most, which begin with a new optimizer where there is one."""
     band: list[Mapping[str, str]] = []
     for _, group in groupby(cells, lambda row: next(iter(row.values()))):
         rows = list(group)
@@ -141,13 +145,11 @@ def _bands(cells: Cells) -> Iterator[Cells]:
         yield band
 
 
-def _groups(table: Sequence[Row], names: Sequence[str]) -> list[list[str]]:
-    """The columns of each network together, every other one for itself."""
-    networks = {name: name.replace("_", " ") for name in table[0] if f"{name}_n" in table[0]} if table else {}
-    of = {f"{said}{end}": name for name, said in networks.items() for end in (" step", " diff")}
-    groups: dict[str, list[str]] = {}
+def _groups(networks: Mapping[str, str], names: Sequence[str]) -> list[list[str]]:
+    """Return the columns of each network together, every other one for itself."""
+    groups: dict[tuple[bool, str], list[str]] = {}
     for name in names:
-        groups.setdefault(of.get(name, name), []).append(name)
+        groups.setdefault((name in networks, networks.get(name, name)), []).append(name)
     return list(groups.values())
 
 
@@ -156,7 +158,7 @@ def _only(names: Sequence[str], cells: Cells) -> Cells:
 
 
 def _aligned(cells: Cells, whole: Cells) -> list[str]:
-    """Lines of columns as narrow as they can be for the whole table, with a rule below their names."""
+    """Return lines of columns as narrow as they can be for the whole table, with a rule below their names."""
     names, rows = list(cells[0]) if cells else [], [list(row.values()) for row in cells]
     heads = [_folded(name, [row[name] for row in whole]) for name in names]
     widths = [_width(name, [row[name] for row in whole]) for name in names]
@@ -166,7 +168,7 @@ def _aligned(cells: Cells, whole: Cells) -> list[str]:
 
 
 def _fitting(cells: Cells, width: int, whole: Cells) -> list[str]:
-    """The lines of a part; where even that is too wide, its widest cells are broken into lines."""
+    """Return the lines of a part; where even that is too wide, its widest cells are broken into lines."""
     lines = _aligned(cells, whole)
     if max(map(len, lines)) <= width:
         return lines
@@ -193,8 +195,9 @@ def _width(name: str, cells: Sequence[str]) -> int:
 
 
 def _folded(name: str, cells: Sequence[str]) -> list[str]:
-    """A column's name in lines that are no wider than its cells or its longest word, broken at spaces and after
-    underscores.
+    """Return a column's name in lines that are no wider than its cells or its longest word.
+
+    It is broken at spaces and after underscores.
     """
     first, *words = re.split("(?<=[_ ])(?=.)", name)
     width = max(len(text.rstrip()) for text in (first, *words, *cells))
@@ -208,7 +211,7 @@ def _folded(name: str, cells: Sequence[str]) -> list[str]:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """A line below the table in lines of this width, the later ones set in below the words of a numbered note."""
+    """Return a line below the table in lines of this width, the later ones set in below the words of its note."""
     mark = re.match(r"\[\d+\] |", line)
     indent = len(mark[0]) if mark and mark[0] else 2
     return textwrap.wrap(line, width, subsequent_indent=" " * min(indent, width // 2), break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""What a report says: the question, the answer, tables, figures and where each number comes from, in plain values.
+"""The content of a report: the question, the answer, tables, figures and where each number comes from, in plain values.
 
 `collect` makes it of a study; `lottery.report.export` writes it in the formats that people and programs read.
 """
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 import yaml
 
 from lottery.analysis.environments import environments, newest, roundings, software
-from lottery.analysis.labels import Row
-from lottery.analysis.provenance import keys_of, lacking
-from lottery.analysis.views import rows_of
+from lottery.analysis.missing import lacking
+from lottery.analysis.rows import Row
+from lottery.analysis.views import VIEWS, rows_of
 from lottery.audit import disclosures
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, drawn
+from lottery.formats.numbers import moment
 from lottery.recipe.families import acting, counted
 from lottery.recipe.readings import IN_WORDS
 from lottery.results import coverage
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+APPENDICES = ("layers", "overlaps", "long")  # views too long for a page of a paper
+
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a view, or of the report's own; `keys[i]` are the full keys of the trainings behind `rows[i]`.
+    """Rows of a view, or of the report's own.
 
     An `appendix` is for programs and for looking something up: too long for a page of a paper.
     """
@@ -46,7 +49,6 @@ class Table:
     name: str
     caption: str
     rows: list[Row]
-    keys: list[list[str]]
     appendix: bool = False
 
 
@@ -60,12 +62,12 @@ class Picture:
 
     @cached_property
     def svg(self) -> bytes:
-        """The drawing, which both HTML and Markdown show."""
+        """Return the drawing that HTML and Markdown show."""
         return drawn(self.figure, "svg")
 
     @property
     def pdf(self) -> bytes:
-        """The drawing that LaTeX shows."""
+        """Return the drawing that LaTeX shows."""
         return drawn(self.figure, "pdf")
 
 
@@ -84,8 +86,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """`warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so
-    that the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals.
+    """All that a report says, in plain values.
+
+    `warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so that
+    the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals.
     """
 
     name: str
@@ -100,18 +104,24 @@ class Report:
     confidence: float
 
     @property
+    def colophon(self) -> str:
+        """Return two sentences: how new the report is, and what wrote it."""
+        newest = f"{moment(self.date)} UTC" if self.date else "none"
+        return f"Newest training: {newest}. Written by {self.software}."
+
+    @property
     def tables(self) -> list[Table]:
-        """All of them, in order."""
+        """Return all tables, in order."""
         return [*(table for section in self.sections for table in section.tables), self.lacking]
 
     @property
     def pictures(self) -> list[Picture]:
-        """All of them, in order."""
+        """Return all figures, in order."""
         return [picture for section in self.sections for picture in section.pictures]
 
 
 def collect(study: Study) -> Report:
-    """The report on what is finished of a study. What the study cannot say is said to be absent, with the reason."""
+    """Return the report on what is finished of a study; what it cannot say is said to be absent, with the reason."""
     recipe = study.recipe
     sections = [_section(study, part) for part in _parts(recipe)]
     missing = lacking(study)
@@ -124,8 +134,7 @@ def collect(study: Study) -> Report:
             "missing",
             "Trainings that are missing, diverged or blocked",
             missing,
-            keys_of(study, "missing", missing),
-            True,
+            appendix=True,
         ),
         written(recipe),
         dict(disclosures.fingerprints(study)),
@@ -136,24 +145,14 @@ def collect(study: Study) -> Report:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """A table to be made: a view, or of `make` where that is given."""
-
-    name: str
-    caption: str
-    appendix: bool = False
-    make: Callable[[Study], list[Row]] | None = None
-
-
-@dataclass(frozen=True)
 class _Part:
-    """What a section is made of; `figures` by name."""
+    """The parts of a section: views and figures by name, and what makes its sentences."""
 
     name: str
     title: str
     explanation: str = ""
     sentences: Callable[[Study], list[str]] | None = None
-    tables: tuple[_Rows, ...] = ()
+    tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
 
 
@@ -163,19 +162,15 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "Verdicts",
         _verdicts_explained(recipe),
         sentences,
-        (
-            _Rows("verdicts", "Verdicts: tickets against dense networks, differences paired by seed"),
-            _Rows("sparsest", "The sparsest matching density"),
-        ),
+        ("verdicts", "sparsest"),
         ("differences",) if recipe.compare else (),
     )
     if recipe.replicates is not None:
         text = "What the literature claims, held against the trainings of this study."
-        yield _Part("replication", "Replication", text, tables=(_Rows("replication", "Published claims"),))
+        yield _Part("replication", "Replication", text, tables=("replication",))
     if recipe.prune.auto is not None:
         text = "Which densities and seeds were trained in search of the sparsest matching density, and why no more."
-        decided = _Rows("frontier", "Adaptive frontier: the decision at each level")
-        yield _Part("frontier", "Adaptive frontier", text, frontier.sentences, (decided,))
+        yield _Part("frontier", "Adaptive frontier", text, frontier.sentences, ("frontier",))
     yield _Part(
         "claims",
         "What wins",
@@ -183,10 +178,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
         " parts do not add up to a whole. Cells without a verdict beside them show nothing either way."
         f"{'' if (compare := acting(recipe)) is None else f' {superiority.explained(compare)}'}",
-        tables=(
-            _Rows("decomposition", "What wins, density by density: ticket less control, with intervals"),
-            _Rows("claims", "What wins: the tests behind it, paired by seed"),
-        ),
+        tables=("decomposition", "claims"),
     )
     yield _Part(
         "accuracy",
@@ -194,10 +186,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
         f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
         coverage.sentences,
-        tables=(
-            _Rows("means", "Test accuracy by density"),
-            _Rows("examples", "Test examples: intervals for other seeds and other examples, disagreement, classes"),
-        ),
+        tables=("means", "examples"),
         figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
     )
     yield _Part(
@@ -212,20 +201,17 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "Costs",
         "What was spent, search included: trainings, optimizer steps, and multiply-adds as dense hardware does them and"
         " as ideal sparse hardware would.",
-        tables=(_Rows("costs", "Costs of finding the tickets"),),
+        tables=("costs",),
     )
     yield _Part(
         "genealogy",
         "Genealogy",
         "What the masks look like, layer by layer, and what those of different seeds and optimizers have in common,"
         " against what chance would give.",
-        tables=(_Rows("layers", "Layers of the tickets", True), _Rows("overlaps", "Overlaps of masks", True)),
+        tables=("layers", "overlaps"),
         figures=("layers", "overlap", "weights"),
     )
-    matrix = [_Rows("transfer", "Tickets found with one optimizer and retrained with another")] * bool(recipe.transfer)
-    tests = _Rows("transfer_tests", "Transferred tickets against what the optimizer that retrains them reaches itself")
-    matrix += [tests] * bool(recipe.transfer)
-    matrix += [_Rows("rates", "Learning rates tried")] * bool(recipe.tune)
+    matrix = ["transfer", "transfer_tests"] * bool(recipe.transfer) + ["rates"] * bool(recipe.tune)
     if matrix:
         yield _Part("optimizers", "Optimizers", tables=tuple(matrix), figures=("transfer",) if recipe.transfer else ())
     yield _Part("curves", "Learning curves", figures=("curves",))
@@ -234,7 +220,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "Fairness audit",
         "Tickets and dense networks compared field by field. A difference that the recipe does not allow withholds the"
         " verdict.",
-        tables=(_Rows("audit", "Fairness audit"),),
+        tables=("audit",),
     )
     yield _Part(
         "provenance",
@@ -242,10 +228,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
         " it. Dates are in UTC.",
         roundings,
-        tables=(
-            _Rows("environments", "Environments that the trainings ran in", make=environments),
-            _Rows("long", "Trainings", True),
-        ),
+        tables=("environments", "long"),
     )
 
 
@@ -283,12 +266,9 @@ def _section(study: Study, part: _Part) -> Section:
     section = Section(part.name, part.title, part.explanation)
     if part.sentences is not None:
         section.sentences.extend(_attempt(section, partial(part.sentences, study)))
-    for wanted in part.tables:
-        make = partial(wanted.make, study) if wanted.make else partial(rows_of, study, wanted.name)
-        rows = _attempt(section, make)
-        if rows:
-            keys = keys_of(study, wanted.name, rows)
-            section.tables.append(Table(wanted.name, wanted.caption, rows, keys, wanted.appendix))
+    for name in part.tables:
+        made = _attempt(section, partial(_table, study, name))
+        section.tables.extend(table for table in made if table.rows)
     for name in part.figures:
         for figure in _attempt(section, partial(_figures, study, name)):
             section.pictures.append(Picture(name, FIGURES[name].caption, figure))
@@ -297,12 +277,18 @@ def _section(study: Study, part: _Part) -> Section:
     return section
 
 
+def _table(study: Study, name: str) -> list[Table]:
+    if name == "environments":
+        return [Table(name, "Environments that the trainings ran in", environments(study))]
+    return [Table(name, VIEWS[name].caption, rows_of(study, name), name in APPENDICES)]
+
+
 def _figures(study: Study, name: str) -> list[Figure]:
     return [draw(study, name)]
 
 
 def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
-    """What is made, or nothing and in the section the reason why it cannot be made of this study."""
+    """Return what is made, or nothing and in the section the reason why it cannot be made of this study."""
     try:
         return make()
     except (UsageError, DamagedFile) as error:
@@ -333,12 +319,12 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
 
 
 def written(recipe: Recipe) -> str:
-    """The full recipe as YAML, defaults written out; reading it gives an equal recipe."""
+    """Return the full recipe as YAML, defaults written out; reading it gives an equal recipe."""
     return yaml.dump(recipe.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that our strict reader could take for a number: PyYAML writes that of an older YAML."""
+    """YAML in which every text is quoted that our strict reader could take for a number."""
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.Node:

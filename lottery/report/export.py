@@ -22,7 +22,11 @@ OWN = ("environments", "missing", "sources")  # tables of a report that are no v
 
 
 def formats(named: str | None) -> list[str]:
-    """Those named, `html,tex`; all that this installation can write where none are. Raises UsageError for another."""
+    """Return the formats that are named, `html,tex`; where none are, all that this installation can write.
+
+    Raises:
+        UsageError: For another format.
+    """
     if named is None:
         return [form for form in FORMATS if form != "parquet" or find_spec("pyarrow")]
     wanted = [form.strip() for form in named.split(",")]
@@ -55,7 +59,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _names(formats: Sequence[str]) -> set[str]:
-    """Of all files that reports in these formats may have."""
+    """Return the names of all files that reports in these formats may have."""
     from lottery.analysis.views import VIEWS
     from lottery.figures import FIGURES
 
@@ -64,7 +68,7 @@ def _names(formats: Sequence[str]) -> set[str]:
 
 
 def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Names of files and what makes them, report.html last."""
+    """Yield the names of files and what makes them, report.html last."""
     from lottery.report.html import html
     from lottery.report.json_document import as_json, sources_table
     from lottery.report.latex import latex

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lottery.report.columns import NOTES, VERDICTS, Column, columns, in_common, is_sentence, moment
+from lottery.formats.numbers import moment
+from lottery.formats.pages import NOTES, VERDICTS, columns, in_common, is_sentence
 from lottery.report.svg import inline_svg, pixels
 from lottery.words import short
 
 if TYPE_CHECKING:
-    from lottery.report.content import Report, Section, Table
+    from lottery.analysis.rows import Row
+    from lottery.formats.cells import Shown
+    from lottery.report.content import Report, Section
 
 SHAPES = {  # before a verdict's word: no one has to tell colours apart
     "winning": "▲",
@@ -27,7 +31,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\u
 
 
 def html(report: Report) -> bytes:
-    """The whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
+    """Return the whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -44,8 +48,8 @@ def html(report: Report) -> bytes:
         result=next((picture for picture in report.pictures if picture.name == RESULT), None),
         is_long=is_sentence,
         notes=NOTES,
-        layout=lambda table: _layout(table, report.confidence),
-        in_common=lambda table: in_common(table, report.confidence),
+        layout=_layout,
+        in_common=in_common,
         moment=moment,
         drawing=inline_svg,
         pixels=pixels,
@@ -57,13 +61,13 @@ def html(report: Report) -> bytes:
 
 
 def _answer(report: Report) -> Section | None:
-    """The section that answers the question in sentences."""
+    """Return the section that answers the question in sentences."""
     sections = {section.name: section for section in report.sections if section.sentences}
     return next((sections[name] for name in ANSWERS if name in sections), None)
 
 
-def _layout(table: Table, confidence: float) -> tuple[Column, list[Column], list[Column]]:
-    """The column that names a row, those beside it, and those of sentences, which have the row below to themselves."""
-    first, *others = columns(table, confidence)
-    below = [column for column in others if is_sentence(column, table)]
+def _layout(rows: Sequence[Row]) -> tuple[Shown, list[Shown], list[Shown]]:
+    """Return the column that names a row, those beside it, and those of sentences, which stand in a row below."""
+    first, *others = columns(rows)
+    below = [column for column in others if is_sentence(column, rows)]
     return first, [column for column in others if column not in below], below

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from lottery.analysis.rows import Row
 from lottery.formats.render import render
 from lottery.report.content import Table
 
@@ -15,7 +16,10 @@ SCHEMA = 1
 
 
 def as_json(report: Report) -> bytes:
-    """All that the report says but the drawings. Rows are those of the views; a number that is not finite is null."""
+    """Return all that the report says but the drawings.
+
+    Rows are those of the views; a number that is not finite is null.
+    """
     document = {
         "schema": SCHEMA,
         "name": report.name,
@@ -48,16 +52,16 @@ def _table(table: Table) -> dict[str, Any]:
         "name": table.name,
         "caption": table.caption,
         "rows": json.loads(render(table.rows, "json")),
-        "keys": table.keys,
+        "keys": [list(row.made_from) for row in table.rows],
     }
 
 
 def sources_table(report: Report) -> Table:
-    """A row for each row of a table, counted from 0, and each training that it was made from."""
+    """Return a row for each row of a table, counted from 0, and each training that it was made from."""
     rows = [
-        {"table": table.name, "row": number, "key": key}
+        Row({"table": table.name, "row": number, "key": key}, [key])
         for table in report.tables
-        for number, keys in enumerate(table.keys)
-        for key in keys
+        for number, row in enumerate(table.rows)
+        for key in row.made_from
     ]
-    return Table("sources", "Which row was made from which training", rows, [], appendix=True)
+    return Table("sources", "Which row was made from which training", rows, appendix=True)

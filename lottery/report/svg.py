@@ -14,12 +14,12 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
 def pixels(picture: Picture) -> int:
-    """The width that the figure has where there is room for it."""
+    """Return the width in pixels that the figure has where there is room for it."""
     return round(LARGER * float(ElementTree.fromstring(picture.svg).attrib["viewBox"].split()[2]))
 
 
 def inline_svg(picture: Picture) -> str:
-    """The figure as an `svg` element for HTML: with a title for those who do not see it, as wide as it has room.
+    """Return the figure as an `svg` element for HTML: with a title for those who do not see it, as wide as it has room.
 
     Names inside it begin with the figure's, since those of all drawings in a page are one set.
     """

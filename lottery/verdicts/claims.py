@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 from lottery import registry
+from lottery.analysis import columns
 from lottery.analysis.cells import (
     Place,
     accuracies,
@@ -21,7 +22,9 @@ from lottery.analysis.cells import (
     diverged,
     floor,
 )
-from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS, SEEDS_NEEDED, estimate, p_values
+from lottery.analysis.labels import density_label, finite, head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.audit.audit import audit
 from lottery.errors import UsageError
 from lottery.plan.origins import origin_of
@@ -82,7 +85,7 @@ def decomposition(study: Study) -> list[Row]:
     with `_low`, `_high` and `_verdict`; `against` are the controls in the order of the columns, `n` the fewest pairs of
     any. The parts do not add up to a whole: each control lacks its part and has all others. Raises as `rows` does.
     """
-    table = rows(study)
+    table, confidence = rows(study), declared(study).confidence
     names = _columns(table)
     grouped: dict[tuple[str, str, int], dict[str, Row]] = {}
     for row in table:
@@ -91,13 +94,16 @@ def decomposition(study: Study) -> list[Row]:
     wide = []
     for parts in grouped.values():
         first = next(iter(parts.values()))
-        row = {key: first[key] for key in ("optimizer", "rewind", "level", "density") if key in first}
-        row |= {"n": min(part["n"] for part in parts.values()), "against": ", ".join(b for b in names if b in parts)}
+        values = {name: first[name] for name in first if name in ("optimizer", "rewind", "level", "density")}
+        values |= {
+            SEEDS: min(part["n"] for part in parts.values()),
+            "against": ", ".join(b for b in names if b in parts),
+        }
         for branch, name in names.items():
-            part = parts.get(branch, {})
-            row |= {name: part.get("difference"), f"{name}_low": part.get("low"), f"{name}_high": part.get("high")}
-            row[f"{name}_verdict"] = part.get("verdict")
-        wide.append(row)
+            part: Values = parts.get(branch) or {}
+            figures = (part.get(figure) for figure in ("difference", "low", "high", "verdict"))
+            values |= zip(estimate(name, confidence), figures, strict=True)
+        wide.append(Row(values, in_plan_order(study, (key for part in parts.values() for key in part.made_from))))
     return wide
 
 
@@ -126,7 +132,7 @@ def _of_control(
             row |= _figures(cell.values, decision, compare, floor(study))
             stop = _ended(decision, cells, compare)
             needed = needed if decision.verdict == "inconclusive" and stop is None else None
-            row |= {"seeds_needed": needed, "correction": _correction(compare), "verdict": decision.verdict}
+            row |= {SEEDS_NEEDED: needed, "correction": _correction(compare), "verdict": decision.verdict}
             at = None if stop is None else known[list(family)[stop]]
             row["reason"] = _reason(cell, decision, compare, len(family), needed, at)
             if decision.verdict == "inconclusive":
@@ -134,7 +140,9 @@ def _of_control(
             if why := _withheld(study, withheld, place, branch.label):
                 row |= {"verdict": "withheld", "seeds_needed": None, "reason": why}
             row["reason"] = _labelled(branch, modes[place[1]]) + row["reason"]
-            found.append(((place[0], points.index(place[1]), place[2]), row))
+            sides = (by_place(study)[place][name] for name in ("ticket", branch.label))
+            compared = keys_of(study, (record for side in sides for _, record in side))
+            found.append(((place[0], points.index(place[1]), place[2]), Row(row, compared)))
     return found
 
 
@@ -165,15 +173,16 @@ def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pai
     return families
 
 
-def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Row:
+def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Values:
     row = head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])
-    return row | {"level": place[2], "density": density, "claim": claim_of(branch.name), "against": branch.label}
+    return row | {LEVEL_OF_DENSITY: place[2], DENSITY: density, "claim": claim_of(branch.name), "against": branch.label}
 
 
-def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec, least: float) -> Row:
-    row = paired.summary(differences, compare.confidence, least)
-    row |= {"p": decision.p, "p_adjusted": decision.p_adjusted}
-    row |= {"p_inferior": decision.p_inferior, "p_inferior_adjusted": decision.p_inferior_adjusted}
+def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec, least: float) -> Values:
+    confidence = compare.confidence
+    row = columns.comparison(paired.summary(differences, confidence, least), confidence)
+    for column in (*p_values("p", confidence), *p_values("p_inferior", confidence, "inferior")):
+        row[column] = getattr(decision, column)
     return finite(row)
 
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import densities, floor
-from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label, whose
+from lottery.analysis.columns import BOUND, DENSITY, DIFFERENCE, LEVEL_OF_DENSITY, SEEDS, Column
+from lottery.analysis.labels import density_label, finite, head, optimizer_labels, rewind_label, whose
+from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.errors import UsageError
 from lottery.plan.frontier import FUTILE, Step, over, rule, seeds_trained
+from lottery.plan.kinds import Kind
 from lottery.results.planning import walk_levels
 from lottery.results.study import once
 
@@ -45,11 +48,14 @@ def rows(study: Study) -> list[Row]:
         about = [(step, trained[step.level]) for step in steps]
         for step, cost in about:
             if (density := _density(study, place, number, step.level)) is not None:
-                table.append({**own, **_row(density, step, cost, len(study.recipe.seeds))})
+                row = {**own, **_row(density, step, cost, len(study.recipe.seeds))}
+                table.append(Row(row, _seen(study, place, number, step)))
         last, whole = _last(steps), rule(study.recipe)
         density = _density(study, place, number, last.level) or 1.0
         summary = _row(density, last, sum(trained), whole.pool * (1 + whole.levels))
-        table.append({**own, **summary, "decision": "sparsest matching", "reason": _sure(whole)})
+        summary |= {"decision": "sparsest matching", "reason": _sure(whole)}
+        seen = (key for step in steps for key in _seen(study, place, number, step))
+        table.append(Row({**own, **summary}, in_plan_order(study, seen)))
     return table
 
 
@@ -109,26 +115,26 @@ def _cost(study: Study, whole: Rule, steps: Sequence[Step]) -> Iterator[str]:
     yield f"({1 - cost / grid:.0%} saved), down to level {len(steps)} {whole.pool * (1 + len(steps))}."
 
 
-def _row(density: float, step: Step, trainings: int, grid: int) -> Row:
+def _row(density: float, step: Step, trainings: int, grid: int) -> Values:
     row = {
-        "level": step.level,
-        "density": density,
+        LEVEL_OF_DENSITY: step.level,
+        DENSITY: density,
         "decision": step.decision,
-        "n": step.n,
+        SEEDS: step.n,
         "looks": step.looks,
-        "difference": step.difference,
-        "bound": step.bound,
+        DIFFERENCE: step.difference,
+        BOUND: step.bound,
         "spent": step.spent,
-        "chance": step.chance,
+        Column("chance", "fraction"): step.chance,
         "trainings": trainings,
         "grid": grid,
-        "saved": 1 - trainings / grid,
+        Column("saved", "fraction"): 1 - trainings / grid,
         "reason": REASONS[step.decision],
     }
     return finite(row)
 
 
-def _own(study: Study, place: int, number: int) -> Row:
+def _own(study: Study, place: int, number: int) -> Values:
     """The columns that say whose walk it is."""
     recipe = study.recipe
     return head(recipe, rewind_label(recipe.rewind[number]), optimizer=optimizer_labels(recipe.train.optimizer)[place])
@@ -147,3 +153,16 @@ def _last(steps: Sequence[Step]) -> Step:
 def _density(study: Study, place: int, number: int, level: int) -> float | None:
     """That of the level, where a ticket of it is finished."""
     return densities(study).get((place, rewind_label(study.recipe.rewind[number]), level))
+
+
+def _seen(study: Study, place: int, number: int, step: Step) -> tuple[str, ...]:
+    """Return the keys of the trainings that a step was decided by.
+
+    They are the dense network and the ticket of each seed asked for, and tickets above it that diverged.
+    """
+    where, seeds = (place, study.recipe.rewind[number], step.level), study.recipe.seeds[: step.seeds]
+    tickets = [job for job in study.plan if job.kind is Kind.TICKET and (job.place, job.rewind, job.level) == where]
+    trunks = [[study.found.get(each.key) for each in study.plan.trunk(job)] for job in tickets if job.seed in seeds]
+    ends = [trunk[end] for trunk in trunks for end in (0, -1)]
+    diverged = [record for trunk in trunks for record in trunk if record is not None and record.diverged is not None]
+    return keys_of(study, [*ends, *diverged])

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lottery.analysis.columns import Column, Readers
+from lottery.analysis.rows import Row
 from lottery.audit.audit import audit
 from lottery.recipe.readings import IN_WORDS, READINGS, Reading
 from lottery.results.study import Study
 
 if TYPE_CHECKING:
-    from lottery.analysis.labels import Row
     from lottery.recipe.schema import Recipe
 
 _NAMES = ("optimizer", "rewind", "level", "against", "claim")  # what tells rows apart
@@ -54,21 +55,36 @@ def with_other_readings(
         value: The column of the value.
         verdict: The column of the verdict.
     """
-    found = [dict(row) for row in table]
+    found = [Row(row, row.made_from) for row in table]
     for reading in others(study.recipe):
         for row, other in zip(found, make(read_at(study, reading)), strict=True):
             assert all(row.get(name) == other.get(name) for name in _NAMES)
-            row[f"{value}_{reading}"] = other[value]
-            row[f"{verdict}_{reading}"] = there = None if study.recipe.prune.auto else other[verdict]
+            value_there, verdict_there = _columns(row, value, verdict, reading)
+            row[value_there] = other[value]
+            row[verdict_there] = there = None if study.recipe.prune.auto else other[verdict]
             if there not in (None, row[verdict]):
                 row["depends"] = "verdict"
             elif _opposite(row, other, value):
                 row.setdefault("depends", "sign")
     for row in found if others(study.recipe) else ():
-        row["depends"] = row.pop("depends", "")  # the last of the columns
+        depends = row.pop("depends", "")
+        row[Column("depends", readers=_readers(row))] = depends  # the last of the columns
         if "reason" in row:
             row["reason"] = "; ".join(filter(None, (row["reason"], dependence(row))))
     return found
+
+
+def _columns(row: Row, value: str, verdict: str, reading: Reading) -> tuple[Column, Column]:
+    """Return the columns of value and verdict at another reading."""
+    difference = value == "difference"
+    words = f"at {reading.replace('_', ' ')}" if difference else ""
+    there = Column(f"{value}_{reading}", "points" if difference else "", words=words)
+    return there, Column(f"{verdict}_{reading}", readers=_readers(row))
+
+
+def _readers(row: Row) -> Readers:
+    """Return who is shown what a row's reason says as well, where it has one."""
+    return "programs" if "reason" in row else "all"
 
 
 def dependence(row: Row) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lottery.analysis import columns
 from lottery.analysis.cells import (
     Cells,
     Place,
@@ -21,7 +22,9 @@ from lottery.analysis.cells import (
     floor,
     steps,
 )
-from lottery.analysis.labels import Row, density_label, finite, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS
+from lottery.analysis.labels import density_label, finite, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values, keys_of
 from lottery.audit.audit import audit
 from lottery.errors import UsageError
 from lottery.recipe.readings import IN_WORDS, READINGS
@@ -72,12 +75,15 @@ def _at_report(study: Study) -> list[Row]:
                     for at in places
                 ]
                 found = [published_claims.judge(claim, each, replicates.confidence, power) for each in seen]
-                about: Row = {"claim": claim.text, "source": f"{replicates.source}, {claim.source}"}
+                about: Values = {"claim": claim.text, "source": f"{replicates.source}, {claim.source}"}
                 about |= {"optimizer": label, "rewind": rewind, "verdict": published_claims.verdict(claim, found)}
                 needed = {"claim_seeds_needed": published_claims.seeds_needed(claim, found)}
                 for wanted, at, one, judged in zip(claim.densities, places, seen, found, strict=True):
                     level = None if at is None else at[2]
-                    table.append({**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)})
+                    values = {**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)}
+                    sides = [] if at is None else [_jobs(study, at, name) for name in _columns(claim)]
+                    compared = keys_of(study, (record for side in sides for _, record in side))
+                    table.append(Row(values, compared))
     return table
 
 
@@ -133,21 +139,22 @@ def _elsewhere(row: Row) -> str:
     return f"read otherwise: {', '.join(told)}" if told else ""
 
 
-def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged: Judgement) -> Row:
+def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged: Judgement) -> Values:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
     estimate = statistics.fmean(seen.values) if seen.values else math.nan
-    figures = {"estimate": estimate, "low": judged.low, "high": judged.high}
+    low, high = columns.interval("", 0.0, words="low, high")  # `bounds` says at which confidence
+    figures: Values = {"estimate": estimate, low: judged.low, high: judged.high}
     if claim.measure == "early_stop_step":
         figures = {name: math.exp(figure) if figure != -math.inf else figure for name, figure in figures.items()}
     return {
-        "density": wanted,
-        "level": level,
+        DENSITY: wanted,
+        LEVEL_OF_DENSITY: level,
         "compared": f"{compared}: {what}",
         "claimed": _claimed(claim),
         **finite(figures),
         "bounds": _bounds(judged),
-        "n": len(seen.values),
+        SEEDS: len(seen.values),
         "here": judged.here,
         "seeds_needed": judged.seeds_needed,
     }
@@ -181,7 +188,7 @@ def _place(known: Mapping[Place, float], place: int, rewind: str, wanted: float)
 def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
     """Return what is seen at one place, and what stands in the way of a verdict."""
     cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
-    names = [claim.column] if claim.against is None else [claim.column, claim.against]
+    names = _columns(claim)
     values = [_column(cells, at, name) for name in names]
     if claim.against is None:
         pairs = {seed: 100 * value for seed, value in values[0].items()}
@@ -232,6 +239,11 @@ def _hindrances(study: Study, at: Place, name: str) -> list[str]:
     why = [f"{name}: {len(done)} of {len(seeds)} seeds finished"] * (done != seeds)
     cell: Cell = (at[0], at[1], 0 if name == "dense" else at[2], name)
     return why + [f"{name}: {reason}" for reason in audit(study).withheld().get(cell, ())]
+
+
+def _columns(claim: ClaimSpec) -> list[str]:
+    """Return the columns of the table of means that a claim speaks of."""
+    return [claim.column] if claim.against is None else [claim.column, claim.against]
 
 
 def _jobs(study: Study, at: Place, name: str) -> Sequence[tuple[Job, Record | None]]:

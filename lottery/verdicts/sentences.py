@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import by_place, declared
-from lottery.analysis.labels import Row, density_label, head, optimizer_labels, rewind_label
+from lottery.analysis.labels import density_label, head, optimizer_labels, rewind_label
 from lottery.plan.kinds import Kind
 from lottery.verdicts.verdicts import rows, sparsest
 from lottery.words import counted
 
 if TYPE_CHECKING:
+    from lottery.analysis.rows import Row, Values
     from lottery.results.record import Record
     from lottery.results.study import Study
 
@@ -51,7 +52,7 @@ def seeds_in_words(counts: Sequence[int]) -> str:
     return f"{low} to {high} seeds" if low < high else counted(low, "seed")
 
 
-def _place(row: Row) -> tuple[str, str | None]:
+def _place(row: Values) -> tuple[str, str | None]:
     return row["optimizer"], row.get("rewind")
 
 

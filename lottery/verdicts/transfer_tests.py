@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import SCORE, accuracies, by_seed, dense, densities, differences_by_seed, diverged, floor
-from lottery.analysis.labels import Row, finite, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import DENSITY, DIFFERENCE, LEVEL_OF_DENSITY, SEEDS, interval, p_values
+from lottery.analysis.labels import finite, head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values, keys_of
 from lottery.analysis.transfer import declared_transfer
 from lottery.audit.audit import audit
 from lottery.plan.kinds import Kind
@@ -34,6 +36,7 @@ class _Cell:
     differences: Mapping[int, float]
     ours_diverged: int
     theirs_diverged: int
+    records: Sequence[Record | None]  # of both sides
 
 
 @once
@@ -62,13 +65,14 @@ def rows(study: Study) -> list[Row]:
             cell, p = tested[against][number]
             row = head(study.recipe, point, found_with=labels[finder], retrained_with=labels[retrainer])
             density = known.get((finder, point, level), next(r.density for r in records if r))
-            row |= {"level": level, "density": density, "against": against}
+            row |= {LEVEL_OF_DENSITY: level, DENSITY: density, "against": against}
             confidence = compare.confidence if compare else 0.95
-            interval = paired.t_interval(list(cell.differences.values()), confidence, floor(study))
-            row |= {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high, **p}
+            seen = paired.t_interval(list(cell.differences.values()), confidence, floor(study))
+            low, high = interval("points", confidence)
+            row |= {SEEDS: seen.n, DIFFERENCE: seen.estimate, low: seen.low, high: seen.high, **p}
             if compare is not None:
                 row |= _judged(cell, p, compare, _withheld(study, cell, labels))
-            table.append(finite(row))
+            table.append(Row(finite(row), keys_of(study, cell.records)))
     return table
 
 
@@ -99,8 +103,13 @@ def _tested(
         tests["p_matching"] = [p(c, bool(c.ours_diverged), -margin, "greater") for c in cells]
         tests["p_losing"] = [p(c, bool(c.theirs_diverged), -margin, "less") for c in cells]
     adjusted = {name: paired.holm(values) for name, values in tests.items()}
+    confidence = compare.confidence if compare else 0.95
+    names = {name: p_values(name, confidence, "losing" if name == "p_losing" else "") for name in tests}
     return [
-        (cell, {f"{name}{end}": by[name][i] for name in tests for end, by in (("", tests), ("_adjusted", adjusted))})
+        (
+            cell,
+            {column: by[n][i] for n, pair in names.items() for column, by in zip(pair, (tests, adjusted), strict=True)},
+        )
         for i, cell in enumerate(cells)
     ]
 
@@ -120,10 +129,11 @@ def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str
         )
     ]
     lost = diverged(records) & theirs.keys(), diverged(reference) & ours.keys()
-    return _Cell(key, against, differences_by_seed(ours, theirs), len(lost[0]), len(lost[1]))
+    counts = len(lost[0]), len(lost[1])
+    return _Cell(key, against, differences_by_seed(ours, theirs), *counts, [*records, *reference])
 
 
-def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Row:
+def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Values:
     n, margin = len(cell.differences), compare.points
     other = "the dense network" if cell.against == "dense" else "the other optimizer's own ticket"
     if withheld:

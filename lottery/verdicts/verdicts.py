@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lottery.analysis import columns
 from lottery.analysis.cells import Place, by_place, censored, declared, dense, densities, differences, floor, steps
-from lottery.analysis.labels import Row, density_label, finite, head, optimizer_labels, rewind_label
+from lottery.analysis.columns import BOUND, DENSITY, LEVEL_OF_DENSITY, SEEDS, SEEDS_NEEDED, Column, p_values
+from lottery.analysis.labels import density_label, finite, head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.audit.audit import audit
 from lottery.audit.disclosures import of_cell
 from lottery.recipe.families import only_by_families
@@ -21,6 +24,7 @@ from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec
+    from lottery.results.record import Record
     from lottery.results.study import Study
 
 DRAWS = 2_000  # of seeds, for the interval of the sparsest matching density
@@ -55,7 +59,7 @@ def _at_report(study: Study) -> list[Row]:
         sequential = _sequential(study, optimizer, rewind)
         for place, cell, decision in zip(places, cells, decisions, strict=True):
             row = head(recipe, rewind, optimizer=labels[optimizer])
-            row |= {"level": place[2], "density": known[place]}
+            row |= {LEVEL_OF_DENSITY: place[2], DENSITY: known[place]}
             if sequential is not None:
                 row |= _sequential_row(sequential.get(place[2]), cell, decision, compare, floor(study))
             else:
@@ -69,11 +73,11 @@ def _at_report(study: Study) -> list[Row]:
                 row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
             if told := of_cell(study, (*place, "ticket")):
                 row["reason"] += f"; {told}"
-            table.append(row)
+            table.append(Row(row, keys_of(study, _compared(study, place))))
     return table
 
 
-def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, least: float) -> Row:
+def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, least: float) -> Values:
     """The verdict on one of a `family` of densities with its figures; `least` is the spread that is believed."""
     words = [word for word in ("better", "equivalent") if getattr(decision, word)]
     row = {"verdict": decision.verdict, "also": ", ".join(words), **_figures(cell, decision, compare, least)}
@@ -83,20 +87,21 @@ def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, leas
     return row
 
 
-def _figures(cell: Cell, decision: Decision, compare: CompareSpec, least: float) -> Row:
+def _figures(cell: Cell, decision: Decision, compare: CompareSpec, least: float) -> Values:
     values, confidence = cell.differences, compare.confidence
-    row = {
-        **paired.summary(values, confidence, least),
-        "bound": paired.lower_bound(values, confidence, least),
-    }
-    row["better_by"] = None
-    for name in ("matching", "losing", "better", "equivalent"):
-        row |= {column: getattr(decision, column) for column in (f"p_{name}", f"p_{name}_adjusted")}
+    row = columns.comparison(paired.summary(values, confidence, least), confidence)
+    row[BOUND] = paired.lower_bound(values, confidence, least)
+    row[Column("better_by", "points", words="better by at least")] = None
+    for word in ("matching", "losing", "better", "equivalent"):
+        shows = "" if word == "matching" else word
+        row |= {column: getattr(decision, column) for column in p_values(f"p_{word}", confidence, shows)}
     ratios = [math.log(max(1, ticket) / max(1, other)) for ticket, other, _, _ in cell.early or ()]
-    row["steps_ratio"] = math.exp(statistics.fmean(ratios)) if ratios else None
-    row |= {"p_earlier": decision.p_earlier, "p_winning_adjusted": decision.p_winning_adjusted}
+    row[Column("steps_ratio", words="steps, ticket / dense")] = math.exp(statistics.fmean(ratios)) if ratios else None
+    for name, corrects in (("p_earlier", ""), ("p_winning_adjusted", "p_earlier")):
+        column = Column(name, "p", confidence=confidence, shows="winning", corrects=corrects)
+        row[column] = getattr(decision, name)
     open_ = decision.verdict == "inconclusive" and not only_corrected(decision, compare)
-    row["seeds_needed"] = _seeds_needed(cell, compare, least) if open_ else None
+    row[SEEDS_NEEDED] = _seeds_needed(cell, compare, least) if open_ else None
     return finite(row)
 
 
@@ -107,7 +112,7 @@ def _seeds_needed(cell: Cell, compare: CompareSpec, least: float) -> int | None:
     return paired.seeds_needed(statistics.stdev(cell.differences), distance, compare.confidence, compare.power, least)
 
 
-def _reason(row: Row, cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool, stopped: str) -> str:
+def _reason(row: Values, cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool, stopped: str) -> str:
     """`stopped` is the density that ended the sequence, where that is all that keeps this one from being shown."""
     n, margin, alpha = len(cell.differences), compare.points, compare.alpha
     if cell.diverged:
@@ -142,12 +147,12 @@ def _sequential(study: Study, optimizer: int, rewind: str) -> dict[int, str] | N
     return {step.level: step.decision for step in decided(study)[optimizer, number]}
 
 
-def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec, least: float) -> Row:
+def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec, least: float) -> Values:
     verdict = decision if decision in ("matching", "losing") else "inconclusive"
     figures = _figures(cell, fixed, compare, least)
     words = ("matching", "losing", "better", "equivalent")
     unfit = ["bound", *(f"p_{word}" for word in words), *(f"p_{word}_adjusted" for word in words)]  # of a fixed n
-    row: Row = {"verdict": verdict, "also": "", **figures}
+    row: Values = {"verdict": verdict, "also": "", **figures}
     row |= dict.fromkeys((*unfit, "p_winning_adjusted", "seeds_needed"))
     row["reason"] = f"sequential test: {decision or 'not reached'}"
     return row
@@ -175,10 +180,10 @@ def sparsest(study: Study) -> list[Row]:
             matched = row["density"]
         per_level = [cells[place]["ticket"] for place in places]
         seeds = sorted(set.intersection(*(set(values) for values in per_level)))
-        row = {**head(study.recipe, rewind, optimizer=optimizer), "density": matched, "n": len(seeds)}
+        about = head(study.recipe, rewind, optimizer=optimizer) | {DENSITY: matched, SEEDS: len(seeds)}
         curve = [[values[seed] for seed in seeds] for values in per_level]
         found = crossing_interval(curve, [known[place] for place in places], compare.margin / 100, compare.confidence)
-        table.append({**row, **found})
+        table.append(Row(about | found, in_plan_order(study, (key for each in mine for key in each.made_from))))
     return table
 
 
@@ -195,8 +200,9 @@ def crossing_interval(
     from scipy.stats import norm, t
 
     values = np.asarray(curve, dtype=float)
+    names = (Column("crossing", "fraction"), *columns.interval("fraction", confidence))
     if values.size == 0 or values.shape[1] < 2:
-        return {"crossing": None, "low": None, "high": None, "how": "fewer than 2 seeds have all levels"}
+        return {**dict.fromkeys(names), "how": "fewer than 2 seeds have all levels"}
     seen = _crossing(values.mean(axis=1), at, margin)
     draws = np.random.default_rng(0).integers(0, values.shape[1], (DRAWS, values.shape[1]))
     drawn = sorted(_crossing(values[:, seeds].mean(axis=1), at, margin) for seeds in draws)
@@ -207,7 +213,7 @@ def crossing_interval(
     if low < at[-1]:  # a mark for no crossing
         often = "" if seen < at[-1] else " in some draws"
         how += f"; no crossing down to {density_label(at[-1])}{often}"
-    figures = {"crossing": seen, "low": low, "high": high}
+    figures = dict(zip(names, (seen, low, high), strict=True))
     return {**{name: None if value < at[-1] else value for name, value in figures.items()}, "how": how}
 
 
@@ -236,6 +242,12 @@ def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
 
 def _any(study: Study, place: Place) -> bool:
     return any(record is not None for _, record in by_place(study)[place].get("ticket", ()))
+
+
+def _compared(study: Study, place: Place) -> Iterator[Record | None]:
+    """Yield the trainings that the verdict on a place is made from: its tickets and the dense networks beside them."""
+    for at, column in (((place[0], place[1], 0), "dense"), (place, "ticket")):
+        yield from (record for _, record in by_place(study)[at].get(column, ()))
 
 
 def _cell(study: Study, place: Place) -> Cell:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lottery import registry
 from lottery.analysis.costs import rows
-from lottery.analysis.labels import Row
+from lottery.analysis.rows import Row
 from lottery.errors import DataError, RecipeError
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Job

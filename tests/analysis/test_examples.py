@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from lottery.analysis.provenance import keys_of
 from lottery.analysis.views import rows_of
 from lottery.errors import UsageError
 from lottery.recipe.load import parse_recipe
@@ -81,8 +80,11 @@ def test_rows_are_those_of_loops_over_the_bits(trained: Study) -> None:
 
 def test_a_control_that_is_the_mean_of_several_networks_has_no_row_and_samples_are_averaged(trained: Study) -> None:
     assert not [row for row in rows_of(trained, "examples") if row["network"] == "learned_supermask"]
-    keys = keys_of(trained, "examples", rows_of(trained, "examples"))
-    assert [len(each) for each in keys] == [6, 9, 6]  # three dense networks beside three tickets, or six samples
+    assert [len(row.made_from) for row in rows_of(trained, "examples")] == [
+        6,
+        9,
+        6,
+    ]  # three dense networks beside three tickets, or six samples
 
 
 def test_without_the_data_there_are_no_classes_and_the_rest_stands(

@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 from scipy.stats import hypergeom, ttest_1samp
 from torch import Tensor
 
-from lottery.analysis.labels import Row
+from lottery.analysis.rows import Row
 from lottery.analysis.views import rows_of
 from lottery.files.tensors import encode
 from lottery.formats.render import render

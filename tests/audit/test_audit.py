@@ -138,6 +138,22 @@ def test_the_summary_counts_what_was_compared(fair: Finished) -> None:
     assert summaries[0]["note"] == f"{len(measured)} trainings, {len(FIELDS) + len(FIXED)} fields"
 
 
+def test_behind_what_was_found_are_the_trainings_that_were_compared(fair: Finished) -> None:
+    study = study_of(fair)
+    found = {"own": 0, "retrained": 0}
+    for row in rows(study):
+        jobs = [study.plan.jobs[key] for key in row.made_from]
+        if "the value beside it is the ticket's" in row["note"]:
+            found["own"] += 1
+            assert {job.kind for job in jobs} == {"ticket", "branch"}
+        elif str(row["branch"]).startswith("with "):
+            found["retrained"] += 1
+            retrained = [job for job in jobs if job.transfer is not None]
+            beside = {(job.kind, job.place, job.seed) for job in jobs if job.transfer is None}
+            assert retrained and beside == {("dense", job.transfer, job.seed) for job in retrained}
+    assert min(found.values()) > 0
+
+
 # A ticket of another dense network: one thing in what determined that one's training is different.
 
 TRAININGS: dict[str, tuple[str, Any, set[str]]] = {  # field -> key, value there, other fields that follow

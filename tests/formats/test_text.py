@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lottery.analysis.columns import DENSITY, KEY, Column, p_values
 from lottery.formats.render import render
 from tests.support.studies import dense, everything, hand, made, record, ticket, view_of
 
@@ -81,8 +82,8 @@ all rows: collapsed: fc1
 
 def test_a_table_that_fits_is_not_cut_into_blocks() -> None:
     table = [
-        {"optimizer": "adam", "density": 0.5, "verdict": "matching", "n": 5, "reason": "shown to be near"},
-        {"optimizer": "adam", "density": 0.25, "verdict": "matching", "n": 5, "reason": "far; not; shown"},
+        {"optimizer": "adam", DENSITY: 0.5, "verdict": "matching", "n": 5, "reason": "shown to be near"},
+        {"optimizer": "adam", DENSITY: 0.25, "verdict": "matching", "n": 5, "reason": "far; not; shown"},
     ]
     assert shown(table, 80) == lines("""
 optimizer  density  verdict   n  reason
@@ -97,7 +98,7 @@ adam       25 %     matching  5  [2]
 
 def test_words_that_all_rows_share_are_said_once_and_columns_without_a_value_not_at_all() -> None:
     table = [
-        {"optimizer": "sgd", "key": letter * 64, "sample": None, "device": "cpu", "ok": True, "step": 100}
+        {"optimizer": "sgd", KEY: letter * 64, "sample": None, "device": "cpu", "ok": True, "step": 100}
         for letter in "ab"
     ]
     assert shown(table, 80) == lines("""
@@ -113,14 +114,13 @@ all rows: device cpu, ok True
 
 
 def test_on_a_terminal_p_values_are_corrected_and_of_words_that_a_row_says() -> None:
-    figures: dict[str, Any] = {
-        "p_matching": 0.01,
-        "p_matching_adjusted": 0.02,
-        "p_losing": 0.9,
-        "p_losing_adjusted": 0.95,
-    }
-    figures |= {"p_better": 0.03, "p_better_adjusted": 0.04, "p_earlier": 0.5, "p_winning_adjusted": 0.6}
-    figures |= {"difference_end": 0.01, "verdict_end": "losing", "depends": "verdict"}
+    figures = dict(zip(p_values("p_matching", 0.95), (0.01, 0.02), strict=True))
+    figures |= zip(p_values("p_losing", 0.95, "losing"), (0.9, 0.95), strict=True)
+    figures |= zip(p_values("p_better", 0.95, "better"), (0.03, 0.04), strict=True)
+    figures |= {Column("p_earlier", "p", shows="winning"): 0.5}
+    figures |= {Column("p_winning_adjusted", "p", shows="winning", corrects="p_earlier"): 0.6}
+    figures |= {Column("difference_end", "points"): 0.01, Column("verdict_end", readers="programs"): "losing"}
+    figures |= {Column("depends", readers="programs"): "verdict"}
     rows = [
         {"optimizer": name, "verdict": verdict, "also": also, **figures, "reason": "why"}
         for name, verdict, also in (("adam", "matching", "better"), ("sgd", "inconclusive", ""))
@@ -154,7 +154,7 @@ sgd        by hand  [1,2]
 
 
 def test_where_a_cell_is_wider_than_the_terminal_it_is_broken_between_words() -> None:
-    table = [{"optimizer": "sgd", "density": 0.5, "how": "bootstrap of seeds, expanded percentile; no crossing"}]
+    table = [{"optimizer": "sgd", DENSITY: 0.5, "how": "bootstrap of seeds, expanded percentile; no crossing"}]
     table[0]["note"] = "a note that is much longer than the terminal is wide"
     assert shown(table, 40) == lines("""
 optimizer  density  note

@@ -20,20 +20,23 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lottery.analysis.provenance import keys_of
+from lottery.analysis.columns import DENSITY
+from lottery.analysis.rows import Row
 from lottery.analysis.views import VIEWS, rows_of
 from lottery.cli.main import main
 from lottery.errors import MachineError
 from lottery.figures import draw
+from lottery.formats.latex import escaped
+from lottery.formats.numbers import probability
+from lottery.formats.pages import columns
 from lottery.plan.kinds import Kind
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.report import content as report_module
-from lottery.report.columns import columns, probability
 from lottery.report.content import Report, Section, Table, collect, written
 from lottery.report.export import FORMATS, export
 from lottery.report.html import html
-from lottery.report.latex import escaped, latex
+from lottery.report.latex import latex
 from lottery.report.markdown import markdown
 from lottery.results.study import Study, study
 from lottery.runner.events import Request
@@ -300,9 +303,10 @@ def test_characters_that_mean_something_to_latex_are_escaped_and_unknown_ones_nu
 
 def test_wide_and_long_tables_are_cut_into_parts_that_say_what_a_row_is() -> None:
     rows = [
-        {"optimizer": "adam", "density": 1 / (1 + n), **{f"column_{c}": n * c for c in range(30)}} for n in range(90)
+        Row({"optimizer": "adam", DENSITY: 1 / (1 + n), **{f"column_{c}": n * c for c in range(30)}}, [])
+        for n in range(90)
     ]
-    text = latex(tables(Table("wide", "Wide", rows, [[] for _ in rows]))).decode()
+    text = latex(tables(Table("wide", "Wide", rows))).decode()
     parts = re.findall(r"\\begin\{tabular\}.*?\\midrule\n(.*?)\\bottomrule", text, re.DOTALL)
     cells = [[line.split(" & ") for line in part.strip().splitlines()] for part in parts]
     assert all(line[0] == "adam" and len(line) == len(part[0]) for part in cells for line in part)
@@ -313,11 +317,11 @@ def test_wide_and_long_tables_are_cut_into_parts_that_say_what_a_row_is() -> Non
 
 def test_columns_that_say_nothing_or_one_thing_are_not_shown_to_people_but_kept_for_programs() -> None:
     rows = [
-        {"optimizer": "adam", "density": 0.5, "rest": None, "correction": "holm", "reason": "one"},
-        {"optimizer": "adam", "density": 0.25, "rest": None, "correction": "holm", "reason": "a longer sentence " * 4},
+        {"optimizer": "adam", DENSITY: 0.5, "rest": None, "correction": "holm", "reason": "one"},
+        {"optimizer": "adam", DENSITY: 0.25, "rest": None, "correction": "holm", "reason": "a longer sentence " * 4},
     ]
-    table = Table("verdicts", "Verdicts", rows, [[], []])
-    assert [column.header for column in columns(table, 0.95)] == ["optimizer", "density (%)", "reason"]
+    table = Table("verdicts", "Verdicts", [Row(row, []) for row in rows])
+    assert [column.header for column in columns(table.rows)] == ["optimizer", "density (%)", "reason"]
     page = Page(html(tables(table)).decode())
     assert page.rows == [["optimizer", "density (%)", "made from"], *PAGE_ROWS]
     assert "In every row correction: holm." in "".join(page.text)
@@ -330,7 +334,7 @@ PAGE_ROWS = [["adam", "50", ""], ["one"], ["adam", "25", ""], ["a longer sentenc
 def tables(*each: Table) -> Report:
     """A report of these tables and nothing else."""
     sections = [Section("verdicts", "Verdicts", "", tables=list(each))]
-    none = Table("missing", "Missing", [], [], True)
+    none = Table("missing", "Missing", [], True)
     return Report("made", "Why?", [], sections, none, "name: made\n", {"digits": "f" * 64}, "lottery", None, 0.95)
 
 
@@ -344,8 +348,8 @@ def test_rows_are_made_from_the_trainings_that_they_compare() -> None:
 
     def behind(view: str, **place: Any) -> set[tuple[str, int]]:
         rows = rows_of(held, view)
-        (number,) = (n for n, row in enumerate(rows) if place.items() <= row.items())
-        jobs = [planned.jobs[key] for key in keys_of(held, view, rows)[number]]
+        (row,) = (row for row in rows if place.items() <= row.items())
+        jobs = [planned.jobs[key] for key in row.made_from]
         assert sum(job.seed for job in jobs) * 2 == len(jobs)  # each of both seeds
         return {(job.branch.label if job.branch else job.kind, job.level) for job in jobs}
 
@@ -361,7 +365,7 @@ def test_all_trainings_that_the_audit_compared_stand_behind_what_it_found(whole:
     summaries = [place for place, row in enumerate(audit.rows) if row["field"] == "compared"]
     assert len(summaries) == 2
     for place in summaries:
-        assert audit.rows[place]["note"].startswith(f"{len(audit.keys[place])} trainings")
+        assert audit.rows[place]["note"].startswith(f"{len(audit.rows[place].made_from)} trainings")
 
 
 def test_trainings_of_each_environment_stand_behind_its_row_and_a_banner_says_that_there_are_several(
@@ -375,7 +379,7 @@ def test_trainings_of_each_environment_stand_behind_its_row_and_a_banner_says_th
         table for table in collect(only(held, monkeypatch, "provenance")).tables if table.name == "environments"
     )
     assert [(row["trainings"], row["device"]) for row in table.rows] == [(2, "cpu"), (1, "another")]
-    assert table.keys[1] == list(other) and set(table.keys[0]) == set(found) - set(other)
+    assert table.rows[1].made_from == tuple(other) and set(table.rows[0].made_from) == set(found) - set(other)
     assert collect(held).warnings == [
         "mixed environments (lottery, torch, device): the trainings ran in 2, see Provenance"
     ]
@@ -449,8 +453,8 @@ def test_regression_is_read_in_r2() -> None:
         record.metrics[at] = {**record.metrics[at], "test_r2": 0.75}
         del record.metrics[at]["test_accuracy"]
     rows = view_of("means", planned, found)
-    table = Table("means", "Means", rows, [list(found)])
-    assert [column.text(rows[0]) for column in columns(table, 0.95) if column.name == "dense"] == ["75.00 (1)"]
+    table = Table("means", "Means", rows)
+    assert [column.text(rows[0]) for column in columns(rows) if column.column == "dense"] == ["75.00 (1)"]
     assert "r2 in place of accuracy" in markdown(tables(table)).decode()
 
 
@@ -465,7 +469,7 @@ def test_one_study_makes_the_same_bytes_twice(
 
 
 def simple(value: float) -> Report:
-    return tables(Table("means", "Means", [{"optimizer": "adam", "dense": value}], [["a" * 64]]))
+    return tables(Table("means", "Means", [Row({"optimizer": "adam", "dense": value}, ["a" * 64])]))
 
 
 FAULTS = [crash_before, crash_after, crash_within, refuses(errno.ENOSPC)]
@@ -581,12 +585,11 @@ def test_what_cannot_be_written_is_said_in_one_line(
         (0.0004, 0.0005, "0.0004"),
         (0.0006, 0.0005, "0.001"),
         (0.00004, 0.0005, "< 0.0001"),
-        (None, 0.05, ""),
     ],
 )
-def test_a_p_value_is_told_so_that_it_is_on_its_side_of_the_level(p: float | None, alpha: float, told: str) -> None:
+def test_a_p_value_is_told_so_that_it_is_on_its_side_of_the_level(p: float, alpha: float, told: str) -> None:
     assert probability(p, alpha) == told
-    if p is not None and told[0] != "<":
+    if told[0] != "<":
         assert (float(told) <= alpha) == (p <= alpha)
 
 
@@ -594,8 +597,8 @@ def test_the_report_tells_what_else_is_shown_of_tickets_that_match_and_hides_boo
     planned = hand("seeds=5", "compare={margin: 1}")
     found = made(planned, *(dense(seed, 0.5) for seed in range(5)))
     found |= made(planned, *(ticket(seed, 0.52 + 0.001 * seed, step=20) for seed in range(5)))
-    table = Table("verdicts", "", view_of("verdicts", planned, found), [])
-    told = {column.header: column.text(table.rows[0]) for column in columns(table, 0.95)}
+    table = Table("verdicts", "", view_of("verdicts", planned, found))
+    told = {column.header: column.text(table.rows[0]) for column in columns(table.rows)}
     assert (told["verdict"], told["also"]) == ("winning", "better")
     assert float(told["better by at least (points)"]) == pytest.approx(100 * table.rows[0]["bound"], abs=0.005)
     assert not any("BCa" in header for header in told)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lottery.analysis.labels import Row
+from lottery.analysis.rows import Row
 from lottery.analysis.views import rows_of
 from lottery.files.tensors import encode
 from lottery.plan.expand import plan

@@ -11,15 +11,13 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from lottery.analysis.labels import Row
-from lottery.analysis.provenance import keys_of
+from lottery.analysis.rows import Row
 from lottery.analysis.views import rows_of
 from lottery.errors import RecipeError, UsageError
+from lottery.formats.pages import columns
 from lottery.formats.render import render
 from lottery.recipe.readings import CHOSEN
 from lottery.recipe.schema import CompareSpec
-from lottery.report.columns import columns
-from lottery.report.content import Table
 from lottery.results.study import Study
 from lottery.verdicts.superiority import Pairs, decide, explained, least_seeds, seeds_needed
 from tests.support.studies import HERE, Recorded, Sized, dense, hand, made, saying, view_of
@@ -349,16 +347,17 @@ def test_a_row_of_the_decomposition_is_made_from_its_tickets_and_controls() -> N
     found = made(planned, ({}, {}))
     study = Study(planned, found, Recorded(planned))
     rows = rows_of(study, "decomposition")
-    for row, keys in zip(rows, keys_of(study, "decomposition", rows), strict=True):
-        labels = [(job.kind, job.branch.name if job.branch else "") for job in map(planned.jobs.__getitem__, keys)]
+    for row in rows:
+        labels = [
+            (job.kind, job.branch.name if job.branch else "") for job in map(planned.jobs.__getitem__, row.made_from)
+        ]
         assert sorted(labels) == sorted([("ticket", ""), ("branch", "shuffle"), ("branch", "reinit")] * 2)
-        assert {planned.jobs[key].level for key in keys} == {row["level"]}
+        assert {planned.jobs[key].level for key in row.made_from} == {row["level"]}
 
 
 def test_a_report_has_the_interval_and_the_verdict_in_the_cell_of_the_claim() -> None:
     table = claims({"reinit": [CLEAR], "shuffle": [[-0.5, 0.5, 0.25, -0.25, 0.0]]}, view="decomposition")
-    found = columns(Table("decomposition", "", table, [[]]), 0.95)
-    cells = {column.header: column.text(table[0]) for column in found}
+    cells = {column.header: column.text(table[0]) for column in columns(table)}
     assert list(cells) == [
         *("optimizer", "density (%)", "seeds", "against"),
         *("mask (points) [95 %]", "initialization (points) [95 %]"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lottery.analysis.provenance import lacking
+from lottery.analysis.missing import lacking
 from lottery.analysis.views import rows_of
 from lottery.results.study import Study
 from lottery.verdicts.sentences import seeds_in_words, sentences

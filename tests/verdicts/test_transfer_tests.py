@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from lottery.analysis.labels import Row
-from lottery.analysis.provenance import keys_of
+from lottery.analysis.rows import Row
 from lottery.analysis.views import rows_of
 from lottery.errors import UsageError
 from lottery.plan.jobs import Job, Plan
@@ -167,7 +166,7 @@ def test_behind_a_row_are_both_its_sides() -> None:
     planned = hand(TWO, "transfer=all", "seeds=2", "prune.levels=2")
     study = Study(planned, found(planned, drawn(2)), Recorded(planned))
     table = rows_of(study, "transfer_tests")
-    for row, keys in zip(table, keys_of(study, "transfer_tests", table), strict=True):
+    for row in table:
         finder = ["adam", "sgd"].index(row["found_with"])
         level = row["level"]
         theirs = ("dense", 0) if row["against"] == "dense" else ("ticket", level)
@@ -177,7 +176,7 @@ def test_behind_a_row_are_both_its_sides() -> None:
             if (job.transfer == 1 - finder and job.level == level)
             or ((job.kind, job.level, job.place) == (*theirs, 1 - finder))
         }
-        assert set(keys) == wanted and len(keys) == 4
+        assert set(row.made_from) == wanted and len(row.made_from) == 4
 
 
 def test_a_recipe_without_transfer_is_refused_with_the_way_out() -> None:
