@@ -214,7 +214,7 @@ class BranchTraits(Traits):
     changes: tuple[str, ...] = Field(
         default=(),
         description="Fields of the audit (docs/fairness.md) in which it differs from its ticket on purpose. "
-        "Read by `lottery/audit/evidence.py`.",
+        "Read by `lottery/audit/trainings.py`.",
     )
     own_trunk: bool = Field(
         default=False,
@@ -243,8 +243,8 @@ class BranchTraits(Traits):
     longer: bool = Field(
         default=False,
         description="True if it is the control of equal cost: the dense network, trained for as many steps as the "
-        "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/audit/evidence.py`, "
-        "`lottery/audit/last_rates.py`, `lottery/recipe/conflicts.py`, `lottery/runner/batch_sizes.py`, "
+        "search for its ticket took. Read by `lottery/analysis/costs.py`, `lottery/audit/last_rates.py`, "
+        "`lottery/audit/trainings.py`, `lottery/recipe/conflicts.py`, `lottery/runner/batch_sizes.py`, "
         "`lottery/runner/estimate.py`.",
     )
     mask_alone: bool = Field(
