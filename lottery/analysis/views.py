@@ -48,7 +48,7 @@ VIEWS = {
     "decomposition": View(
         "lottery.verdicts.claims:decomposition", "What wins, density by density: ticket less control, with intervals"
     ),
-    "audit": View("lottery.audit.audit:rows", "Fairness audit"),
+    "audit": View("lottery.audit.rows:rows", "Fairness audit"),
     "examples": View(
         "lottery.analysis.examples:rows",
         "Test examples: intervals for other seeds and other examples, disagreement, classes",

@@ -14,12 +14,20 @@ from lottery.results.artifacts import read_correct
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lottery.audit.evidence import Evidence
+    from lottery.audit.stored_jobs import StoredJobs
     from lottery.results.record import Record
 
 
 def wrong_accuracies(metrics: Mapping[str, Any], correct: Mapping[Any, Tensor]) -> Iterator[str]:
-    """Compare the test accuracy of each reading with its bits, one for each test example: exactly their share."""
+    """Compare the test accuracy of each reading with its bits, one for each test example: exactly their share.
+
+    Args:
+        metrics: The metrics of a training.
+        correct: The bits by reading, each a bool tensor of shape (test examples,).
+
+    Yields:
+        What is wrong, in words.
+    """
     for reading in READINGS:
         measured = metrics.get(reading) or {}
         if "test_accuracy" not in measured:
@@ -33,19 +41,21 @@ def wrong_accuracies(metrics: Mapping[str, Any], correct: Mapping[Any, Tensor]) 
             yield f"test_accuracy at {reading} is {measured['test_accuracy']:.6g}, {share:.6g} of the bits say correct"
 
 
-class Accuracies:
+class AccuracyChecker:
     """Reader of the bits that trainings have kept; it says where bits and accuracies disagree."""
 
-    def __init__(self, evidence: Evidence):
-        self.evidence = evidence
+    def __init__(self, stored: StoredJobs):
+        self.stored = stored
         self._examples: dict[str, int] = {}  # test examples by the fingerprint of the data, as the first record has it
 
     def wrong(self, record: Record) -> Iterator[str]:
-        """Say what is wrong with the accuracies of a finished training; nothing where the bits give them, and for
-        regression, which keeps none. A record that is in no store is passed.
+        """Yield what is wrong with the accuracies of a finished training, in words.
+
+        Nothing is wrong where the bits give them, nor with regression, which keeps no bits. A record that is in no
+        store is passed.
         """
         files, metrics = record.manifest.files, record.metrics
-        if not files or record.diverged is not None or self.evidence.store.find(record.manifest.key) is None:
+        if not files or record.diverged is not None or self.stored.store.find(record.manifest.key) is None:
             return
         if CORRECT_FILE not in files:
             classified = any("test_accuracy" in (metrics.get(reading) or {}) for reading in READINGS)
@@ -53,23 +63,24 @@ class Accuracies:
                 yield "no bits of test examples are kept"
             return
         try:
-            correct = read_correct(self.evidence.store, record.manifest.key)
+            correct = read_correct(self.stored.store, record.manifest.key)
         except MachineError:
             raise
         except (LotteryError, ValueError) as error:
             yield f"its bits of test examples cannot be read: {error}"
             return
         yield from wrong_accuracies(metrics, correct)
-        training = self.evidence.training(record.manifest.key) or {}
+        training = self.stored.training(record.manifest.key) or {}
         first = next((len(bits) for bits in correct.values()), 0)
         wanted = self._examples.setdefault(str(training.get("fingerprint")), first)
         if any(len(bits) != wanted for bits in correct.values()):
             yield f"its bits are not of the {wanted:,} test examples that others have on these data"
 
     def _of_several(self, key: str) -> bool:
-        """True for a control that may be measured as the mean of several drawn networks, which keeps no bits: one that
-        draws masks, or of a plugin.
+        """Return True for a control that may be measured as the mean of several drawn networks, which keeps no bits.
+
+        These are controls that draw masks, and controls of plugins.
         """
-        branch = (self.evidence.identity(key) or {}).get("branch") or {}
+        branch = (self.stored.identity(key) or {}).get("branch") or {}
         entry = registry.branches[branch["name"]] if branch.get("name") in registry.branches else None
         return int(branch.get("draws", 1)) > 1 or (bool(branch) and (entry is None or bool(entry.code)))

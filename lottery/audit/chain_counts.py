@@ -19,8 +19,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 class Proven:
     """Numbers of weights alive that follow from identities.
 
-    `layers` are those of single layers. Where weights are pruned over all layers together, only the `total` of the
-    layers `together` follows: which of them lose weights, the scores decide.
+    Where weights are pruned over all layers together, only a total follows: which layers lose weights, the scores
+    decide.
+
+    Attributes:
+        layers: The numbers that follow for single layers.
+        together: The layers that are pruned together.
+        total: The number of weights alive over the layers `together`.
     """
 
     layers: Mapping[str, int]
@@ -29,13 +34,11 @@ class Proven:
 
     @property
     def alive(self) -> int:
-        """The number of weights alive in all."""
+        """The number of weights alive in all layers."""
         return sum(self.layers.values()) + self.total
 
     def problems(self, alive: Mapping[str, int]) -> Iterator[str]:
-        """Yield what is wrong with the numbers `alive` of a mask, in words: layer or layers, what is there, what must
-        be.
-        """
+        """Yield where the numbers `alive` of a mask, by layer, are others than those proven, in words."""
         if alive.keys() != {*self.layers, *self.together}:
             yield f"it has the layers {', '.join(alive)}, the network {', '.join([*self.layers, *self.together])}"
             return
@@ -48,17 +51,17 @@ class Proven:
 
 
 def pruning_of(prune: Mapping[str, Any]) -> Pruning:
-    """Return how much is pruned by the section `prune` of a ticket's or control's identity."""
+    """Return the amounts of pruning that the section `prune` of a ticket's or control's identity names."""
     rates = {pattern: Fraction(rate) for pattern, rate in prune["rates"]}
     densities = {pattern: exact(density) for pattern, density in prune.get("densities", ())}
     return Pruning(prune["scope"], Fraction(prune["fraction"]), rates, prune.get("times", 1), densities)
 
 
 def proven_counts(shapes: Shapes, prunes: Iterable[Mapping[str, Any]]) -> Iterator[Proven]:
-    """Yield what is alive at each level of a chain, from the dense network on, which is the first.
+    """Yield the numbers of weights alive at each level of a chain, the dense network first.
 
     Args:
-        shapes: Those of the dense network's prunable weights, in the order of its layers.
+        shapes: Shapes of the dense network's prunable weights, in the order of its layers.
         prunes: The sections `prune` of the identities, from the one pruned from the dense network to the last.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Facts told beside verdicts that withhold none: what is left out, equal seeds, wide margins, copied examples."""
+"""Sentences told beside verdicts that withhold none: what is left out, equal seeds, wide margins, copied examples."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from lottery import registry
 from lottery.analysis.cells import by_place, by_seed
 from lottery.analysis.labels import optimizer_labels
 from lottery.audit import repeated
-from lottery.audit.left_out import Cell, left_out
+from lottery.audit.left_out import left_out
 from lottery.data.duplicates import remembered, sentence
 from lottery.plan.expand import other_data
 from lottery.plan.keys import digest
 from lottery.results.study import once
 
 if TYPE_CHECKING:
+    from lottery.audit.findings import Cell
     from lottery.results.study import Study
 
 WIDE = 3  # standard deviations of the dense networks: a margin above says little
@@ -25,46 +26,51 @@ SCORE = "test_accuracy"
 
 @dataclass(frozen=True)
 class Disclosure:
-    """One thing to be told: a `field` of the audit's table, the optimizer's place (None: all), a sentence."""
+    """A sentence to be told, with a `field` of the audit's table and the optimizer's index (None: all of them)."""
 
     field: str
-    place: int | None
+    optimizer_index: int | None
     sentence: str
 
 
 @once
 def disclosures(study: Study) -> list[Disclosure]:
-    """Return what is to be told of a study beside its findings, the most telling first."""
-    told = [Disclosure("left_out", place, sentence) for place, sentence in left_out(study).sentences(study)]
-    told += [Disclosure("repeated", place, sentence) for place, sentence in repeated.sentences(study)]
-    told += [Disclosure("margin", place, words) for place, words in wide_margins(study).items()]
-    return [*told, *_copies(study)]
+    """Return all that is to be told of a study beside its findings, the most telling first."""
+    told = [Disclosure("left_out", index, sentence) for index, sentence in left_out(study).sentences(study)]
+    told += [Disclosure("repeated", index, sentence) for index, sentence in repeated.sentences(study)]
+    told += [Disclosure("margin", index, words) for index, words in wide_margins(study).items()]
+    return [*told, *_copied_examples(study)]
 
 
-def of_cell(study: Study, cell: Cell) -> str:
-    """Return what is to be told beside the verdict on one cell of the tables; empty where nothing is."""
-    place, point, *_ = cell
+def disclosed_of_cell(study: Study, cell: Cell) -> str:
+    """Return all that is to be told beside the verdict on one cell of the tables; empty where there is nothing."""
+    optimizer_index, point, *_ = cell
     equal = repeated.repeated(study)
-    copies = [equal.get(cell, ""), equal.get((place, point, 0, "dense"), "")]
-    return "; ".join(filter(None, (left_out(study).said(cell), *copies, wide_margins(study).get(place, ""))))
+    equal_seeds = [equal.get(cell, ""), equal.get((optimizer_index, point, 0, "dense"), "")]
+    return "; ".join(
+        filter(None, (left_out(study).sentence(cell), *equal_seeds, wide_margins(study).get(optimizer_index, "")))
+    )
 
 
 def wide_margins(study: Study) -> dict[int, str]:
-    """Say where the margin is above three times the spread of an optimizer's dense networks over their seeds.
+    """Return a sentence for each optimizer whose margin is above three times the spread of its dense networks.
 
-    Within such a margin a ticket may lie outside all that was seen of dense networks and still match them. Dense
-    networks that are all equal have no spread to compare with.
+    The spread is the standard deviation over seeds. Within such a margin a ticket may lie outside all that was seen of
+    dense networks and still match them. Dense networks that are all equal have no spread to compare with.
+
+    Returns:
+        The sentences, by the optimizer's index in the recipe.
     """
     compare, recipe = study.recipe.compare, study.recipe
     told: dict[int, str] = {}
-    for (place, _, level), columns in by_place(study).items() if compare is not None else ():
+    for (optimizer_index, _, level), columns in by_place(study).items() if compare is not None else ():
         values = list(by_seed([r for _, r in columns.get("dense", ())], recipe.report, SCORE).values())
-        if level or len(values) < 2 or place in told:
+        if level or len(values) < 2 or optimizer_index in told:
             continue
         assert compare is not None
         spread, margin = statistics.stdev(values), compare.margin / 100
         if spread and margin > WIDE * spread:
-            told[place] = (
+            told[optimizer_index] = (
                 f"the margin of {compare.points} is {margin / spread:.3g} times the spread of the {len(values)} dense "
                 f"networks over seeds ({100 * spread:.2g})"
             )
@@ -78,19 +84,19 @@ def fingerprints(study: Study) -> list[tuple[str, str]]:
     return [own, *((name, study.plan.others[identity]) for name, identity in others)]
 
 
-def _copies(study: Study) -> list[Disclosure]:
-    """Examples that a data set has more than once, as far as somebody has looked."""
-    said = [sentence(name, remembered(study.store, fingerprint)) for name, fingerprint in fingerprints(study)]
-    return [Disclosure("duplicates", None, words) for words in said if words]
+def _copied_examples(study: Study) -> list[Disclosure]:
+    """Return a sentence for each data set with examples that occur more than once, where they were looked for."""
+    found = [sentence(name, remembered(study.store, fingerprint)) for name, fingerprint in fingerprints(study)]
+    return [Disclosure("duplicates", None, words) for words in found if words]
 
 
 def sentences(study: Study) -> list[str]:
-    """Return the sentences of all of them, which name the optimizer where there are several."""
+    """Return the sentences of all disclosures, with the optimizer's name where there are several."""
     labels = optimizer_labels(study.recipe.train.optimizer)
     named = len(labels) > 1
     return [
-        f"{labels[each.place]}: {each.sentence}"
-        if named and each.place is not None and each.field != "left_out"
+        f"{labels[each.optimizer_index]}: {each.sentence}"
+        if named and each.optimizer_index is not None and each.field != "left_out"
         else each.sentence
         for each in disclosures(study)
     ]

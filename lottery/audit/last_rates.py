@@ -1,4 +1,4 @@
-"""The learning rate of a training's last step, reckoned from its identity, and compared between networks."""
+"""The learning rate of a training's last step, computed from its identity, and compared between networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lottery.recipe.learning_rate import multiplier, peak
 from lottery.values import Component, Duration
 
 if TYPE_CHECKING:
-    from lottery.audit.evidence import Evidence, Facts
+    from lottery.audit.stored_jobs import StoredJobs
+    from lottery.audit.trainings import AuditedTraining
     from lottery.results.record import Record
 
 BEHIND = ("optimizer", "learning_rate", "schedule", "warmup", "length", "data")  # what a last rate follows from
@@ -26,14 +27,15 @@ def last_rate(
     """Return the learning rate of the last step.
 
     Args:
-        training: The identity of the training, as `Evidence.training` gives it.
+        training: The identity of the training, as `StoredJobs.training` gives it.
         rate: Its learning rate, the highest of the schedule.
-        origin: Where it comes from; None for a dense network.
-        share: The share of the peak that fine-tuning takes in place of the schedule's last rate, None for that.
-        total: The steps that the schedule is laid out for.
+        origin: Where it starts; None for a dense network.
+        share: The share of the peak that fine-tuning takes in place of the schedule's last rate; None for the last
+            rate.
+        total: The number of steps that the schedule is laid out for.
 
     Returns:
-        The rate; None where nothing is trained, or the identity does not tell it without the data.
+        The rate; None where nothing is trained, or where the identity does not tell it without the data.
     """
     schedule = training.get("schedule")
     if not isinstance(rate, (int, float)) or not isinstance(schedule, Mapping) or total < 1:
@@ -64,27 +66,27 @@ def last_rate(
     return float(rate) * last
 
 
-def with_last_rate(evidence: Evidence, record: Record, facts: Facts) -> Facts:
-    """Return the facts of a finished training with its last learning rate among them, where the identity tells it."""
+def with_last_rate(stored: StoredJobs, record: Record, audited: AuditedTraining) -> AuditedTraining:
+    """Return an audited training with its last learning rate among the values, where the identity tells it."""
     key = record.manifest.key
-    training, tickets = evidence.training(key), evidence.tickets(key)
-    if training is None or not facts.grid:
-        return facts
-    length, total = Duration.parse(training["length"]), facts.grid[-1]
-    longer = facts.branch in registry.branches and registry.branches[facts.branch].traits.longer
+    training, tickets = stored.training(key), stored.tickets(key)
+    if training is None or not audited.grid:
+        return audited
+    length, total = Duration.parse(training["length"]), audited.grid[-1]
+    longer = audited.branch in registry.branches and registry.branches[audited.branch].traits.longer
     if length.unit == "it":
         total = length.value
     elif longer:  # its schedule is drawn out: the dense network's says how long it is
-        dense = (evidence.curves(key) or [[]])[-1]
+        dense = (stored.curves(key) or [[]])[-1]
         total = dense[-1] if dense else 0
-    rate = json.loads(facts.values["learning_rate"]) if facts.values["learning_rate"] != "none" else None
+    rate = json.loads(audited.values["learning_rate"]) if audited.values["learning_rate"] != "none" else None
     share = tickets[0]["rewind"].get("rate") if tickets else None
-    last = last_rate(training, rate, facts.origin, share, total)
-    return facts if last is None else replace(facts, values={**facts.values, "last_rate": f"{last:.4g}"})
+    last = last_rate(training, rate, audited.origin, share, total)
+    return audited if last is None else replace(audited, values={**audited.values, "last_rate": f"{last:.4g}"})
 
 
-def causes(ours: Facts, dense: Facts) -> str:
-    """Return in words what a difference of last rates follows from: the fields that differ, or the way of rewinding."""
+def causes(ours: AuditedTraining, dense: AuditedTraining) -> str:
+    """Return in words what a difference of last rates follows from: fields that differ, or the mode of rewinding."""
     fields = [name for name in BEHIND if ours.values.get(name) != dense.values.get(name)]
     if ours.steps != dense.steps:
         fields.append("steps")

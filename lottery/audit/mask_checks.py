@@ -1,7 +1,7 @@
 """Checks of masks by the identities of a chain of prunings: exact counts, nesting, and what a record says of a mask.
 
-Nothing is read here: identities are those that keys are hashes of, masks and counts are handed in. Each proof yields a
-sentence for each thing that is wrong, and nothing where all of it holds.
+Nothing is read here: identities, masks and counts are handed in. Each check yields a sentence for each thing that is
+wrong, and nothing where all of it holds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ CLOSE = 1e-12  # relative: of a density that is a mean over drawn masks
 
 
 def wrong_counts(alive: Alive, above: Mask, prune: Prune) -> Iterator[str]:
-    """Compare surviving weights with those that an identity leaves of the mask above: each layer's, or over all where
-    pruning is global; layers that are not pruned keep theirs.
+    """Compare surviving weights with the numbers that an identity leaves of the mask above.
+
+    The numbers are those of each layer, or one over all where pruning is global; layers that are not pruned keep
+    theirs.
     """
     pruning = pruning_of(prune)
     wanted, before, part = pruning.keep(above), above.alive(), pruning.takes_part(above)
@@ -39,7 +41,7 @@ def wrong_counts(alive: Alive, above: Mask, prune: Prune) -> Iterator[str]:
 
 
 def not_nested(mask: Mask, above: Mask) -> Iterator[str]:
-    """Say where a mask keeps weights that the mask above it has pruned, or has other layers."""
+    """Yield where a mask keeps weights that the mask above it has pruned, or has other layers."""
     if mask.shapes() != above.shapes():
         yield "it has other layers than the mask above it"
         return
@@ -57,33 +59,42 @@ def misdescribed(metrics: Mapping[str, Any], mask: Mask) -> Iterator[str]:
 
 
 def inconsistent(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Compare what metrics say of a mask that is not stored with itself."""
+    """Compare the figures that metrics have of a mask that is not stored with each other."""
     sizes, alive = metrics.get("sizes") or {}, metrics.get("alive") or {}
     if sizes.keys() != alive.keys() or not all(0 <= alive[name] <= size for name, size in sizes.items()):
         yield "the surviving weights in its metrics do not fit the sizes of its layers"
         return
-    density, said = sum(alive.values()) / max(1, sum(sizes.values())), metrics.get("density")
-    if not isinstance(said, (int, float)) or not math.isclose(said, density, rel_tol=CLOSE):
-        yield f"density in its metrics is {_short(said)}, of its surviving weights {density:.6g}"
+    density, recorded = sum(alive.values()) / max(1, sum(sizes.values())), metrics.get("density")
+    if not isinstance(recorded, (int, float)) or not math.isclose(recorded, density, rel_tol=CLOSE):
+        yield f"density in its metrics is {_short(recorded)}, of its surviving weights {density:.6g}"
     empty, collapsed = {name for name, count in alive.items() if count == 0}, set(metrics.get("collapsed") or ())
     if not empty <= collapsed <= sizes.keys():
         yield f"collapsed layers in its metrics are {listed(collapsed)}, of its surviving weights {listed(empty)}"
 
 
-def differing(wanted: Mapping[str, float], alive: Alive, said: str) -> Iterator[str]:
-    """Name the first layer whose surviving weights are not those wanted, and count the others."""
+def differing(wanted: Mapping[str, float], alive: Alive, source: str) -> Iterator[str]:
+    """Name the first layer whose surviving weights are not those wanted, and count the others.
+
+    Args:
+        wanted: Surviving weights by layer.
+        alive: The numbers to check.
+        source: Words before the number wanted: who says it.
+    """
     wrong = [name for name, count in wanted.items() if alive.get(name) != count]
     if wrong:
         name = wrong[0]
         more = f" (and in {len(wrong) - 1} more layers)" if len(wrong) > 1 else ""
         have = "has no such layer" if name not in alive else f"has {alive[name]:,} weights"
-        yield f"{name} {have}, {said} {wanted[name]:,}{more}"
+        yield f"{name} {have}, {source} {wanted[name]:,}{more}"
 
 
 def wrong_sizes(packed: Shapes, mask: Mask, every: Iterable[str] | None = None) -> Iterator[str]:
-    """Compare the shapes of kept weights, packed as `results.artifacts.pack` does, with the mask they were kept by.
+    """Compare the shapes of kept weights with the mask they were kept by.
 
-    `every` are the names of the whole state where they are known.
+    Args:
+        packed: The shapes, of weights packed as `lottery.results.artifacts.pack` does.
+        mask: The mask.
+        every: The names of the whole state, where they are known.
     """
     alive = mask.alive()
     wrong = [name for name, count in alive.items() if packed.get(name) != (count,)]
@@ -96,7 +107,7 @@ def wrong_sizes(packed: Shapes, mask: Mask, every: Iterable[str] | None = None) 
 
 
 def listed(names: Iterable[str]) -> str:
-    """At most three names, in order, and how many more there are."""
+    """Return at most three names, in order, and the number of others."""
     every = sorted(names)
     more = f" and {len(every) - 3} more" if len(every) > 3 else ""
     return ", ".join(every[:3]) + more if every else "none"

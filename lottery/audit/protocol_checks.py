@@ -1,4 +1,4 @@
-"""What a training's metrics prove: that steps were chosen on the validation split, and the test set read there only."""
+"""Checks of a training's metrics: readings are chosen on the validation split, test values stand there only."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ Metrics = Mapping[str, Any]
 
 
 def curve_of(metrics: Metrics) -> Sequence[Mapping[str, Any]]:
-    """The rows of the curve, in the order in which they were measured."""
+    """Return the rows of the curve, in the order in which they were measured."""
     curve: Sequence[Mapping[str, Any]] = metrics.get("curve") or ()
     return curve
 
 
-def stopping(metrics: Metrics, report: str, validated: bool, results_from: int = 0) -> Iterator[str]:
-    """What is wrong with the steps at which a training was measured, in words; nothing where all of it is proven.
+def wrong_readings(metrics: Metrics, report: str, validated: bool, results_from: int = 0) -> Iterator[str]:
+    """Yield what is wrong with the steps at which a training was measured, in words.
 
     `end` has to be the last row of the curve. With a validation split `best_accuracy` and `early_stop` have to be the
-    first row with the highest validation accuracy and the lowest validation loss, of those at step `results_from` or
-    later (a network that is pruned in training is another one before, and what goes on from trained weights has no
-    result before its first step), and censored where that is the last; without one there are none. `report` is what a
-    table reads.
+    first row with the highest validation accuracy and the lowest validation loss, and censored where that is the last
+    row; without a split there are none.
+
+    Args:
+        metrics: The metrics of the training.
+        report: The reading that a table uses.
+        validated: True if there is a validation split.
+        results_from: The first step that can be chosen: a network that is pruned in training is another one before, and
+            one that goes on from trained weights has no result before its first step.
     """
     curve = curve_of(metrics)
     if not curve:
@@ -41,17 +46,17 @@ def stopping(metrics: Metrics, report: str, validated: bool, results_from: int =
     if validated:
         rows = [row for row in curve if row["step"] >= results_from and row.get("validation_loss") is not None]
         for reading in CHOSEN:
-            yield from _chosen(reading, metrics.get(reading), rows, steps[-1])
+            yield from _wrong_choice(reading, metrics.get(reading), rows, steps[-1])
     elif any(metrics.get(reading) is not None for reading in CHOSEN):
         yield "a step was chosen though no examples are held out to choose it"
     if not any(name.startswith("test_") for name in metrics.get(report) or ()):
         yield f"there is no test measure at {report}, which the recipe reports"
 
 
-def _chosen(
+def _wrong_choice(
     reading: Reading, measured: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], last: int
 ) -> Iterator[str]:
-    """What is wrong with the row that the validation split chose."""
+    """Yield what is wrong with the row that the validation split chose, in words."""
     what = "highest validation accuracy" if reading == "best_accuracy" else "lowest validation loss"
     best = first_best(reading, rows)
     if measured is None:
@@ -66,9 +71,10 @@ def _chosen(
 
 
 def leaks(metrics: Metrics, *, trial: bool = False) -> Iterator[str]:
-    """Where test values stand that must not be there, in words: anywhere but at the end and the chosen steps.
+    """Yield where test values stand that must not be there, in words.
 
-    In a trial anywhere; and two different ones for one step.
+    They may stand at the readings alone, and nowhere in a trial. Two different test values for one step are told as
+    well.
     """
     allowed = () if trial else READINGS
     for name, value in metrics.items():
@@ -84,17 +90,17 @@ def leaks(metrics: Metrics, *, trial: bool = False) -> Iterator[str]:
                 yield f"{name} has two values at step {measured['step']}"
 
 
-def unmeasured(metrics: Metrics, asked: Sequence[str]) -> Iterator[str]:
-    """Measures beside accuracy that were asked for and are not there, in words."""
-    for place in READINGS:
-        measured = metrics.get(place) or {}
+def missing_measures(metrics: Metrics, measures: Sequence[str]) -> Iterator[str]:
+    """Yield in words the `measures` beside accuracy that the recipe names and a reading lacks."""
+    for reading in READINGS:
+        measured = metrics.get(reading) or {}
         yield from (
-            f"there is no test_{name} at {place}" for name in asked if measured and f"test_{name}" not in measured
+            f"there is no test_{name} at {reading}" for name in measures if measured and f"test_{name}" not in measured
         )
 
 
 def in_steps(length: str, whole: str, total: int) -> int | None:
-    """A length of a training in steps, where the `whole` of it took `total`; None where its records cannot tell."""
+    """Return a length of a training in steps, where the `whole` of it took `total`; None where records cannot tell."""
     part, all_of_it = Duration.parse("0it" if length == "init" else length), Duration.parse(whole)
     if part.unit == "it" or part.value == 0:
         return part.value
@@ -105,13 +111,15 @@ def in_steps(length: str, whole: str, total: int) -> int | None:
 def shared_steps(
     origin: Origin | None, steps: Sequence[int], above: Sequence[Sequence[int]], control: bool
 ) -> int | None:
-    """Steps that made the weights which a training starts from, each counted as the training that took it did.
+    """Return the number of steps that made the weights which a training starts from.
+
+    Each step is counted as the training that took it did.
 
     Args:
-        origin: Where it starts from; None for a dense network.
-        steps: Those of the rows of its own curve.
+        origin: Where it starts; None for a dense network.
+        steps: The steps of the rows of its own curve.
         above: The same of its parents, from its own parent to the dense network; an empty one is not known.
-        control: Whether its own parent is a ticket that it leaves.
+        control: True if its own parent is a ticket that it leaves.
 
     Returns:
         The number of steps; its own first step where the parents are not known; None where nobody says where it starts.
@@ -129,7 +137,7 @@ def shared_steps(
 
 
 def grid(first: int, total: int, every: int) -> list[int]:
-    """The steps at which a training from step `first` to the end, `total`, is measured."""
+    """Return the steps at which a training from step `first` to the end, `total`, is measured."""
     after = range((first // every + 1) * every, total, every)
     return [first, *after, total] if total > first else [first]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.cells import by_place
 from lottery.analysis.labels import density_label
-from lottery.audit.left_out import Cell
 from lottery.audit.protocol_checks import curve_of
 from lottery.results.study import once
 
 if TYPE_CHECKING:
+    from lottery.audit.findings import Cell
     from lottery.results.record import Record
     from lottery.results.study import Study
 
@@ -27,35 +27,39 @@ def repeated(study: Study) -> dict[Cell, str]:
     records of no store.
     """
     told: dict[Cell, str] = {}
-    for (place, point, level), columns in by_place(study).items():
+    for (optimizer_index, point, level), columns in by_place(study).items():
         for column, jobs in columns.items():
             records = [record for _, record in jobs if record is not None]
             groups = list(_groups(records))
             if groups:
                 listed = " and ".join(f"seeds {', '.join(map(str, seeds))}" for seeds in groups)
-                told[place, point, level, column] = f"{listed} have one and the same curve, to the last digit"
+                told[optimizer_index, point, level, column] = f"{listed} have one and the same curve, to the last digit"
     return told
 
 
 def sentences(study: Study) -> list[tuple[int, str]]:
-    """Return a sentence for each column that has repeated trainings, with the optimizer's place: the dense networks
-    once, the densities of tickets and controls together.
+    """Return a sentence for each column that has repeated trainings, with the optimizer's index in the recipe.
+
+    Dense networks are told once, the densities of tickets and controls together.
     """
     levels: dict[tuple[int, str, str], list[str]] = {}
     cells, several = by_place(study), len(study.recipe.rewind) > 1
-    for (place, point, level, column), words in repeated(study).items():
+    for (optimizer_index, point, level, column), words in repeated(study).items():
         where = f", rewound to {point}" if level and several else ""
-        densities = levels.setdefault((place, column + where, words), [])
-        density = next((r.density for _, r in cells[place, point, level][column] if r is not None), 1.0)
+        densities = levels.setdefault((optimizer_index, column + where, words), [])
+        density = next((r.density for _, r in cells[optimizer_index, point, level][column] if r is not None), 1.0)
         densities += [density_label(density)] if level else []
     return [
-        (place, f"{column}{' at ' if densities else ''}{', '.join(densities)}: {words}; they count as one seed")
-        for (place, column, words), densities in levels.items()
+        (
+            optimizer_index,
+            f"{column}{' at ' if densities else ''}{', '.join(densities)}: {words}; they count as one seed",
+        )
+        for (optimizer_index, column, words), densities in levels.items()
     ]
 
 
 def _groups(records: Sequence[Record]) -> Iterator[list[int]]:
-    """The seeds that share a curve, where several do."""
+    """Return the seeds that share a curve, a list for each such curve."""
     seeds: dict[str, set[int]] = {}
     for record in records:
         curve = curve_of(record.metrics)
@@ -65,6 +69,6 @@ def _groups(records: Sequence[Record]) -> Iterator[list[int]]:
 
 
 def _moves(curve: Sequence[Mapping[str, Any]]) -> bool:
-    """True if some measure has two different values on the curve."""
+    """Return True if some measure has two different values on the curve."""
     names = {name for row in curve for name in row} - {"step"}
     return any(len({row[name] for row in curve if row.get(name) is not None}) > 1 for name in names)

@@ -1,1 +1,1 @@
-"""The commands of `lottery`."""
+"""The commands of `lottery`: parse, call, print."""

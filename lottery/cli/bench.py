@@ -27,16 +27,16 @@ def bench(
 ) -> None:
     """Measure trainings of LeNet and ResNet-20 against a bare loop, in turns; needs MNIST and CIFAR-10."""
     from lottery.benchmark import cases
-    from lottery.figures.save import checked, image
+    from lottery.figures.save import check_suffix, save_figure
     from lottery.paths import data_root
 
     if output is not None:
-        checked(output)
+        check_suffix(output)
     chosen, before = cases.cases(only or (), images), cases.last(log)
     results = cases.measure(chosen, data_root(data), turns, lambda line: print(line, file=sys.stderr))
     cases.keep(log, results)
     if output is not None:
-        image(output, lambda: cases.figure(results, before))
+        save_figure(output, lambda: cases.figure(results, before))
     if as_json:
         print_json([result.row() for result in results])
     else:

@@ -1,4 +1,4 @@
-"""What there is to name in a recipe, as records and as text."""
+"""Listings of what recipes can name, as records and as text."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from lottery.errors import UsageError
 
 
 def catalogue_names() -> list[str]:
-    """`recipes` and the catalogues."""
+    """Return `recipes` and the names of the catalogues."""
     from lottery.registry import catalogues
 
     return ["recipes", *catalogues]
 
 
 def entries(what: str) -> list[dict[str, Any]]:
-    """Name, summary, keys and source of each entry of a catalogue; of recipes name and first comment.
+    """Return name, summary, keys and source of each entry of a catalogue; for recipes name and first comment.
 
-    Of criteria, also what they say of `prune` where a recipe does not.
+    Criteria have, beside these, what they say of `prune` where a recipe does not.
 
-    Raises UsageError where there is no such catalogue.
+    Raises:
+        UsageError: There is no such catalogue.
     """
     from lottery.recipe.load import shipped
     from lottery.registry import catalogues, suggest
@@ -37,15 +38,15 @@ def entries(what: str) -> list[dict[str, Any]]:
             "name": entry.name,
             "summary": entry.summary,
             "keys": "; ".join(catalogues[what].faults(entry.name)) or _keys(entry),
-            **({"prune": _own(entry)} if what == "criteria" else {}),
+            **({"prune": _own_prune(entry)} if what == "criteria" else {}),
             "source": entry.source,
         }
         for entry in catalogues[what]
     ]
 
 
-def _own(criterion: Any) -> str:
-    """What of `prune` a criterion says where a recipe does not."""
+def _own_prune(criterion: Any) -> str:
+    """Return in words what a criterion says of `prune` where a recipe does not."""
     from lottery.recipe.criterion_rules import own_rounds, own_scope
     from lottery.values import Component
 
@@ -61,7 +62,7 @@ def _keys(entry: Any) -> str:
 
 
 def _first_comment(path: Path) -> str:
-    """The first sentence of the comment on top."""
+    """Return the first sentence of the comment on top."""
     lines: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#") or (lines and lines[-1].endswith(".")):
@@ -71,12 +72,12 @@ def _first_comment(path: Path) -> str:
 
 
 def print_json(value: Any) -> None:
-    """On stdout."""
+    """Print a value as JSON on stdout."""
     print(json.dumps(value, indent=1, default=str))
 
 
 def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
-    """As a table on a terminal, else a line an entry."""
+    """Print entries as a table on a terminal, else one line per entry."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -102,7 +103,10 @@ def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
 
 
 def in_words(value: Any) -> str:
-    """A number, a list or measurements of a job as a line: `step 30, test_accuracy 0.5`; what is None is left out."""
+    """Return a number, a list or measurements of a job as a line; what is None is left out.
+
+    For example `step 30, test_accuracy 0.5`.
+    """
     if isinstance(value, dict):
         return ", ".join(f"{name} {in_words(item)}" for name, item in value.items() if item is not None)
     if isinstance(value, bool):

@@ -26,9 +26,9 @@ from lottery.cli.options import (
     Sets,
     StoreDir,
     load,
+    load_study,
     number_of_jobs,
     plug_in,
-    studied,
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
@@ -59,7 +59,7 @@ app.command()(report)
 
 
 def main() -> None:
-    """Entry point: errors become one line on stderr and an exit code."""
+    """Run the command line; errors become one line on stderr and an exit code."""
     signal.signal(signal.SIGINT, lambda *_: sys.exit(130))  # until a run has something to save
     try:
         app()
@@ -153,7 +153,7 @@ def run(
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.analysis.environments import roundings
     from lottery.analysis.views import rows_of
-    from lottery.cli.progress import watched
+    from lottery.cli.progress import run_and_show
     from lottery.formats.render import render
     from lottery.results.study import study_of
     from lottery.store.store import Store
@@ -161,7 +161,7 @@ def run(
     from lottery.verdicts.sentences import sentences
 
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
-    outcome = watched(
+    outcome = run_and_show(
         loaded,
         data=data,
         store=kept,
@@ -248,7 +248,7 @@ def table(
         raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
-    found = studied(recipe, sets, plugin, store, data)
+    found = load_study(recipe, sets, plugin, store, data)
     rows = rows_of(found, view)
     if output is None:
         terminal.write(render(rows, form, terminal.width()))

@@ -1,4 +1,4 @@
-"""What the commands share: arguments and options, and the recipe they name."""
+"""Options that the commands share, and the recipe that they name."""
 
 from __future__ import annotations
 
@@ -43,16 +43,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
+    """Return the recipe of this name or path, with `--set` and `--plugin` applied."""
     from lottery.recipe.load import load_recipe
 
     plug_in(plugins)
     return load_recipe(recipe, sets or ())
 
 
-def studied(
+def load_study(
     recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: Path | None, data: Path | None
 ) -> Study:
-    """What is finished of a recipe; what is missing is said on stderr."""
+    """Return the study of a recipe, with all that is finished of it; missing trainings are told on stderr."""
     from lottery.results.plugin_edits import other_sources
     from lottery.results.study import study
 
@@ -67,6 +68,7 @@ def studied(
 
 
 def plug_in(plugins: Sequence[str] | None) -> None:
+    """Import the modules of `--plugin`, whose entries recipes can name then."""
     from lottery import registry
 
     for plugin in plugins or ():
@@ -74,7 +76,11 @@ def plug_in(plugins: Sequence[str] | None) -> None:
 
 
 def number_of_jobs(given: str) -> Jobs:
-    """Raises UsageError for what is neither `auto` nor a number above 0."""
+    """Return the number of processes that `--jobs` names, or `auto`.
+
+    Raises:
+        UsageError: It is neither `auto` nor a number above 0.
+    """
     if given == "auto":
         return "auto"
     if not given.isdecimal() or int(given) < 1:

@@ -1,4 +1,4 @@
-"""The command `lottery plan`: what is done, what is missing, and what that will take."""
+"""The command `lottery plan`: jobs done and missing, and the time and disk that the missing ones will take."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def plan(
 
 
 def grouped(plan: Plan, states: Mapping[str, str], seconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """A row for each seed, or for each level where there is one seed: the jobs, how many of each state, the time left.
+    """Return a row for each seed, or for each level where there is one seed: jobs, number in each state, time left.
 
     More than LINES of them share a row with their neighbours.
     """

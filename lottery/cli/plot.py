@@ -36,12 +36,12 @@ def schedule(
 
     Reads the data only where a length of the recipe is in epochs.
     """
-    from lottery.figures.save import image
+    from lottery.figures.save import save_figure
     from lottery.figures.schedule import schedule_figure
 
     loaded = load(recipe, sets, plugin)
     for path in output or [Path(f"{loaded.name}-schedule.png")]:
-        image(path, lambda: schedule_figure(loaded, data_root(data), log=log))
+        save_figure(path, lambda: schedule_figure(loaded, data_root(data), log=log))
         print(path)
 
 
@@ -81,13 +81,13 @@ def _draw(
     name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: Path | None, **options: Any
 ) -> None:
     from lottery.figures import draw
-    from lottery.figures.save import checked, image
+    from lottery.figures.save import check_suffix, save_figure
     from lottery.results.study import study
 
-    paths = [checked(path) for path in output or [Path(f"{recipe.name}-{name}.png")]]
+    paths = [check_suffix(path) for path in output or [Path(f"{recipe.name}-{name}.png")]]
     figure = draw(study(recipe, data=data, store=store), name, **options)
     for path in paths:
-        image(path, lambda: figure)
+        save_figure(path, lambda: figure)
         print(path)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while jobs run: a live table on a terminal, plain lines in a pipe or a log."""
+"""Progress of a run as a person sees it: a live table on a terminal, plain lines in a pipe or a log."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PLAIN_EVERY = 30.0  # seconds between lines about one training where there is no
 WORDS = {"done": "done", "diverged": "DIVERGED", "failed": "FAILED", "blocked": "blocked", "damaged": "DAMAGED"}
 
 
-class View:
-    """Shows the events of a run on stderr. Use as a context; tell it the plan, then each event."""
+class RunDisplay:
+    """Display of the events of a run on stderr. Use as a context; tell it the plan, then each event."""
 
     def __init__(self, console: Console | None = None):
         self.console = console or Console(stderr=True, highlight=False)
@@ -36,7 +36,7 @@ class View:
         self._seen: dict[str, str] = {}
         self._live = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> RunDisplay:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -44,7 +44,7 @@ class View:
             self._live.stop()
 
     def plan(self, plan: Plan) -> None:
-        """What is going to be run, as far as it is known; shows it where there is a terminal."""
+        """Take in the jobs that are going to be run, as far as they are known; show them where there is a terminal."""
         if self.planned is None:
             self._began = time.monotonic()
         self.planned = plan
@@ -85,7 +85,7 @@ class View:
         self.console.print(Text(line), soft_wrap=True)
 
     def _left(self) -> float | None:
-        """Seconds left, from the pace of this session."""
+        """Return the seconds left, from the pace of this session; None where no job has ended."""
         if not self._done:
             return None
         return (time.monotonic() - self._began) / self._done * (self._total - len(self._seen))
@@ -103,9 +103,9 @@ class View:
         return Group(table, Text(whole))
 
 
-def watched(recipe: Recipe, **settings: Any) -> Outcome:
-    """`lottery.api.run` with these settings, shown on stderr while it lasts."""
-    with View() as view:
+def run_and_show(recipe: Recipe, **settings: Any) -> Outcome:
+    """Call `lottery.api.run` with these settings, shown on stderr while it lasts."""
+    with RunDisplay() as view:
         return run(recipe, on_plan=view.plan, on_event=view.event, **settings)
 
 

@@ -43,17 +43,17 @@ def replicate(
     if recipe.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)
-    from lottery.cli.progress import watched
+    from lottery.cli.progress import run_and_show
     from lottery.formats.render import render
     from lottery.results.study import study
-    from lottery.verdicts.replication import claims, rows, seeds_needed
+    from lottery.verdicts.replication import claims_in_words, rows, seeds_needed
 
     told = ""
     if not judge_only and recipe.replicates.needs_gpu and not on_cpu and not _cuda(device):
         told = "these claims need a GPU, and there is none here: nothing was trained (--on-cpu does so all the same)"
     exit_code = 0
     if not (told or judge_only):
-        outcome = watched(
+        outcome = run_and_show(
             recipe,
             data=data,
             store=store,
@@ -74,7 +74,7 @@ def replicate(
     if as_json:
         sys.stdout.buffer.write(render(table, "json"))
     else:
-        for claim in claims(table):
+        for claim in claims_in_words(table):
             print(f"{MARKS[claim.verdict]}  {claim.text} [{claim.source}]{claim.where}")
             for line in claim.figures:
                 print(f"           {line}")
@@ -87,7 +87,7 @@ def replicate(
 
 
 def _more(name: str, sets: list[str] | None, seeds: int) -> str:
-    """Return what would decide the claims that are left."""
+    """Return in words what would decide the claims that are left."""
     from lottery.recipe.schema import MOST_SEEDS
 
     if seeds > MOST_SEEDS:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, RecipeName, Sets, StoreDir, studied
+from lottery.cli.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load_study
 
 
 def report(
@@ -28,6 +28,6 @@ def report(
     from lottery.report.export import export, formats
 
     wanted = formats(form)
-    found = studied(recipe, sets, plugin, store, data)
+    found = load_study(recipe, sets, plugin, store, data)
     files = export(collect(found), output or Path(f"{found.recipe.name}-report"), wanted)
     print(files[-1])

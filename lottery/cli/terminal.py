@@ -1,4 +1,4 @@
-"""What a command prints on stdout: fitted to a terminal where it is one, the same bytes as ever in a pipe or a file."""
+"""Output of the commands on stdout: fitted to a terminal where it is one, always the same bytes in a pipe or file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PLAIN = str.maketrans({"±": "+-", "−": "-", "×": "x", "≤": "<=", "≥": ">
 
 
 def width() -> int | None:
-    """Characters of a line of the terminal that stdout is; None where it is none."""
+    """Return the characters of a line of the terminal that stdout is; None where it is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

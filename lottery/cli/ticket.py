@@ -62,7 +62,7 @@ def export(
 
         write_atomic(output, content_of(kept, key, root))
     else:
-        from lottery.tickets.forms import export as network_of
+        from lottery.tickets.forms import export_network as network_of
 
         content, told = network_of(kept, key, root, form, at=reading, trained_weights=weights == "trained")
         write_atomic(output, content)
@@ -97,12 +97,12 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
     sizes = found.mask.sizes()
     rows += [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in found.mask.alive().items()]
     for name in ("ticket", "dense"):
-        for when in READINGS:
-            row = evidence[name].get(when)
+        for reading in READINGS:
+            row = evidence[name].get(reading)
             if row:
                 measured = [k for k in ("test_accuracy", "test_r2") if k in row]
                 scores = ", ".join(f"{k.replace('_', ' ')} {row[k]:.4f}" for k in measured)
-                rows.append((name, f"{when.replace('_', ' ')}: step {row['step']}, {scores}"))
+                rows.append((name, f"{reading.replace('_', ' ')}: step {row['step']}, {scores}"))
     rows += [("made", evidence["created"])]
     rows += [("", f"{name:<24} {value}") for name, value in evidence["environment"].items() if name != "earlier"]
     return rows
@@ -171,7 +171,7 @@ def retrain(
             store or Path(temporary),
             device=device,
             deterministic=deterministic,
-            on_progress=_Told(),
+            on_progress=_ProgressLine(),
         )
     if compared.identical:
         print("identical: the trained weights are those of the ticket's maker, to the bit")
@@ -179,17 +179,16 @@ def retrain(
         print("different: the trained weights are not those of the ticket's maker")
     if store is not None:
         print(f"kept as {short(compared.key)} in {store}, a key of the file's own that no study reads")
-    for when, name, there, here in compared.measures:
+    for reading, name, there, here in compared.measures:
         if not name.startswith("train"):
-            print(
-                f"  {when.replace('_', ' '):<11} {name.replace('_', ' '):<20} {there:>12.6g} there {here:>12.6g} here"
-            )
+            measured = f"{reading.replace('_', ' '):<11} {name.replace('_', ' '):<20}"
+            print(f"  {measured} {there:>12.6g} there {here:>12.6g} here")
     for name, there, here in compared.environment:
         print(f"  {name:<32} {there} there, {here} here")
 
 
-class _Told:
-    """A line about the training every now and then."""
+class _ProgressLine:
+    """Printer of a line about a training every now and then."""
 
     def __init__(self) -> None:
         self._last = 0.0

@@ -10,7 +10,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, number_of_jobs, studied
+from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, load_study, number_of_jobs
 from lottery.errors import UsageError
 from lottery.paths import store_root
 
@@ -49,25 +49,25 @@ def verify(
             raise UsageError("lottery verify --again: name the recipe whose networks are to be evaluated again")
         _store(store, as_json)
         return
-    from lottery.verification.records import notes, of_records, said_only
+    from lottery.verification.records import check_records, notes, unproven
 
-    found = studied(recipe, sets, plugin, store, data)
+    found = load_study(recipe, sets, plugin, store, data)
     if not found.found:
         raise UsageError(f"{recipe}: none of its trainings is in {found.store.root}; lottery run runs them")
     made: list[Check] = []
-    for check in [*of_records(found)]:
+    for check in [*check_records(found)]:
         made.append(check)
         _print(check, as_json)
     if again:
         from lottery.paths import data_root
         from lottery.runner.events import Request
-        from lottery.verification.run import checks
+        from lottery.verification.run import check_again
 
         request = Request(found.recipe, data_root(data), found.store.root, device, number_of_jobs(jobs), deterministic)
-        for check in checks(request, found.plan, plugin or ()):
+        for check in check_again(request, found.plan, plugin or ()):
             made.append(check)
             _print(check, as_json)
-    open_ends, told = said_only(found, again=again), notes(found)
+    open_ends, told = unproven(found, again=again), notes(found)
     failed = [check for check in made if not check.holds]
     if as_json:
         print_json({"checks": [vars(check) | {"ok": check.holds} for check in made], "said": open_ends, "notes": told})

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 
-class Entry(NamedTuple):
-    """The function that draws a figure, what it shows in a few words, and its caption in a paper."""
+class FigureEntry(NamedTuple):
+    """One of the figures.
+
+    Attributes:
+        function: The function that draws it, as `module:name`.
+        shows: What it shows, in a few words.
+        caption: Its caption in a paper.
+    """
 
     function: str
     shows: str
@@ -24,45 +30,45 @@ class Entry(NamedTuple):
 
 _DENSITIES, _TRAININGS = "lottery.figures.densities", "lottery.figures.trainings"
 FIGURES = {
-    "accuracy": Entry(
+    "accuracy": FigureEntry(
         f"{_DENSITIES}:accuracy",
         "test accuracy against density",
         "Test accuracy against density: means over seeds with 95 % t intervals; the dense network is the band.",
     ),
-    "differences": Entry(
+    "differences": FigureEntry(
         "lottery.figures.differences:differences_figure",
         "ticket less dense accuracy, with the bound and the verdicts",
         "Ticket less dense test accuracy, paired by seed: mean with its two-sided t interval, seeds faint; below it the"
         " one-sided lower bound that is held against the margin. The mark of a mean is its verdict.",
     ),
-    "early_stop": Entry(
+    "early_stop": FigureEntry(
         f"{_DENSITIES}:early_stop",
         "early-stop step against density",
         "Step of the lowest validation loss against density: means over seeds with 95 % t intervals; hollow where a"
         " training was still improving at its end.",
     ),
-    "layers": Entry(
+    "layers": FigureEntry(
         f"{_DENSITIES}:layers",
         "density of each layer over the levels",
         "Density of each layer of the tickets, mean over seeds, against that of the whole network.",
     ),
-    "overlap": Entry(
+    "overlap": FigureEntry(
         f"{_DENSITIES}:overlap",
         "overlap of masks against chance",
         "Share of surviving weights that the masks of two tickets have in common; dotted what chance gives for masks of"
         " these layer densities.",
     ),
-    "curves": Entry(
+    "curves": FigureEntry(
         f"{_TRAININGS}:curves",
         "learning curves of each level",
         "Learning curves: means over the seeds that got to each step; levels from dark to light.",
     ),
-    "weights": Entry(
+    "weights": FigureEntry(
         f"{_TRAININGS}:weights",
         "weights at the start and at the end of training",
         "Weights of the first seed's sparsest ticket where its training starts and where it ends, by layer.",
     ),
-    "transfer": Entry(
+    "transfer": FigureEntry(
         f"{_TRAININGS}:transfer",
         "tickets found with one optimizer, retrained with another",
         "Mean test accuracy of tickets found with one optimizer and retrained with another; hatched where all trainings"
@@ -74,7 +80,8 @@ FIGURES = {
 def draw(study: Study, name: str, **options: Any) -> Figure:
     """Draw one of FIGURES; `options` are those of its function beside the study.
 
-    Raises UsageError for another, and where the study has nothing to draw in it.
+    Raises:
+        UsageError: There is no such figure, or the study has nothing to draw in it.
     """
     if name not in FIGURES:
         raise UsageError(f"figure {name!r}: there are {', '.join(FIGURES)}")
@@ -83,8 +90,8 @@ def draw(study: Study, name: str, **options: Any) -> Figure:
     return figure
 
 
-def drawn(figure: Figure, form: str) -> bytes:
-    """The figure as svg, pdf or png; the same bytes for the same figure."""
+def figure_bytes(figure: Figure, form: str) -> bytes:
+    """Return the figure as svg, pdf or png; the same bytes for the same figure."""
     import matplotlib
 
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}

@@ -1,4 +1,4 @@
-"""Figures over the density: accuracy, early stopping, layers, overlap of masks."""
+"""Figures with the density as their axis: accuracy, early stopping, layers, overlap of masks."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ if TYPE_CHECKING:
 
 
 def accuracy(study: Study) -> Figure:
-    """Mean test accuracy over seeds against density, with two-sided 95 % t intervals of each mean (not paired).
+    """Draw mean test accuracy over seeds against density, with two-sided 95 % t intervals of each mean (not paired).
 
     The dense network is a band over all densities. A panel for each optimizer and rewind point.
     """
     regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
-    figure, every = _compared(study, accuracies(study), scale=1.0 if regression else 100.0)
+    figure, every = _draw_columns(study, accuracies(study), scale=1.0 if regression else 100.0)
     finish(figure, every, "test r2" if regression else "test accuracy (%)")
     return figure
 
 
 def early_stop(study: Study) -> Figure:
-    """Mean early-stop step over seeds against density, as `accuracy`; hollow where a training was still improving at
-    its last step, so that the mean is too early. Raises UsageError without a validation split.
+    """Draw the mean early-stop step over seeds against density, as `accuracy` does.
+
+    Marks are hollow where a training was still improving at its last step, so that the mean is too early.
+
+    Raises:
+        UsageError: The recipe has no validation split.
     """
     if not study.recipe.data.validation:
         raise UsageError(f"{study.recipe.name}: has no validation split to stop early by; set data.validation")
-    figure, every = _compared(study, steps(study), scale=1.0, mark_censored=True)
+    figure, every = _draw_columns(study, steps(study), scale=1.0, mark_censored=True)
     for axes in every:
         axes.set_ylim(bottom=0)
     finish(figure, every, "early-stop step (hollow: censored)")
@@ -44,7 +48,7 @@ def early_stop(study: Study) -> Figure:
 
 
 def layers(study: Study) -> Figure:
-    """Density of each layer against the density of the whole network, mean over seeds."""
+    """Draw the density of each layer against the density of the whole network, mean over seeds."""
     from lottery.analysis.layers import ALL
     from lottery.analysis.layers import layers as rows
 
@@ -54,8 +58,8 @@ def layers(study: Study) -> Figure:
     figure, every = panels(list(by_panel))
     for axes, named in zip(every, by_panel.values(), strict=True):
         whole = named[ALL]
-        for place, (layer, values) in enumerate((name, each) for name, each in named.items() if name != ALL):
-            style = line_style(place)
+        for index, (layer, values) in enumerate((name, each) for name, each in named.items() if name != ALL):
+            style = line_style(index)
             axes.plot([whole[n] for n in values], [100 * value for value in values.values()], label=layer, **style)
         axes.plot(list(whole.values()), [100 * value for value in whole.values()], color="black", label="all layers")
         percent_axis(axes)
@@ -65,11 +69,14 @@ def layers(study: Study) -> Figure:
 
 
 def overlap(study: Study) -> Figure:
-    """Share of weights that two masks of equal density have in common, and dotted what chance would give, against
-    density.
+    """Draw the share of weights that two masks of equal density have in common, against density.
 
-    A panel for the masks of different seeds, a curve an optimizer, and one for those of different optimizers within a
-    seed, a curve a pair; a colour is that of one pair in all panels. Raises UsageError where there is no pair.
+    The share that chance would give is dotted. A panel for the masks of different seeds, a curve for each optimizer,
+    and one for those of different optimizers within a seed, a curve for each pair; a colour is that of one pair in all
+    panels.
+
+    Raises:
+        UsageError: There is no pair.
     """
     from matplotlib.lines import Line2D
 
@@ -87,7 +94,7 @@ def overlap(study: Study) -> Figure:
     if not by_panel:
         raise UsageError(f"{study.recipe.name}: has no two tickets of one level yet whose masks could overlap")
     pairs = dict.fromkeys(pair for named in by_panel.values() for pair in named)
-    styles = {pair: line_style(place) for place, pair in enumerate(pairs)}
+    styles = {pair: line_style(index) for index, pair in enumerate(pairs)}
     figure, every = panels(list(by_panel))
     for axes, named in zip(every, by_panel.values(), strict=True):
         for pair, points in named.items():
@@ -101,13 +108,15 @@ def overlap(study: Study) -> Figure:
     return figure
 
 
-def _compared(study: Study, cells: Cells, *, scale: float, mark_censored: bool = False) -> tuple[Figure, list[Axes]]:
+def _draw_columns(
+    study: Study, cells: Cells, *, scale: float, mark_censored: bool = False
+) -> tuple[Figure, list[Axes]]:
     recipe, known = study.recipe, densities(study)
     labels = optimizer_labels(recipe.train.optimizer)
     places: dict[tuple[int, str], list[Place]] = {}
     for at in sorted(known, key=lambda at: (at[0], [rewind_label(r) for r in recipe.rewind].index(at[1]), at[2])):
         places.setdefault((at[0], at[1]), []).append(at)
-    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[place])) for place, rewind in places])
+    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in places])
     names = ["ticket", *(branch.label for branch in recipe.branches)]
     for axes, mine in zip(every, places.values(), strict=True):
         _dense_band(axes, dense(cells, mine[0]), scale)

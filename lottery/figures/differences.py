@@ -35,12 +35,18 @@ Verdicts = Mapping[Place, Mapping[str, Any]]
 
 
 def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
-    """Draw ticket less dense accuracy, paired by seed, in percentage points against density: the mean with its
-    two-sided t interval, each seed faint, and where the recipe declares a margin the margin, the one-sided lower bound
-    that matching is judged by, and the verdict as the mark of the mean.
+    """Draw ticket less dense accuracy, paired by seed, in percentage points against density.
 
-    A panel for each optimizer and rewind point. `controls` are columns whose mean difference to the dense network is
-    drawn beside it. Raises UsageError for one that the recipe has not.
+    The mean stands with its two-sided t interval, each seed faint. Where the recipe declares a margin there are the
+    margin, the one-sided lower bound that matching is judged by, and the verdict as the mark of the mean. A panel for
+    each optimizer and rewind point.
+
+    Args:
+        study: The study.
+        controls: Columns whose mean difference to the dense network is drawn beside it.
+
+    Raises:
+        UsageError: The recipe lacks one of the controls.
     """
     recipe, labels = study.recipe, optimizer_labels(study.recipe.train.optimizer)
     known_controls = [branch.label for branch in recipe.branches]
@@ -50,7 +56,7 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
     regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
     scale, cells, known, judged = 1.0 if regression else 100.0, differences(study), densities(study), _verdicts(study)
     sequences = _sequences(study)
-    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[place])) for place, rewind in sequences])
+    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in sequences])
     for axes, places in zip(every, sequences.values(), strict=True):
         values = {at: [scale * each for each in cells[at]["ticket"].values()] for at in places}
         axes.axhline(0, color="black", linewidth=0.8, label="dense")
@@ -89,9 +95,9 @@ def _verdicts(study: Study) -> Verdicts:
         return {}
     from lottery.verdicts.verdicts import rows
 
-    places = {label: place for place, label in enumerate(optimizer_labels(study.recipe.train.optimizer))}
+    indexes = {label: index for index, label in enumerate(optimizer_labels(study.recipe.train.optimizer))}
     only = rewind_label(study.recipe.rewind[0])
-    return {(places[row["optimizer"]], row.get("rewind", only), row["level"]): row for row in rows(study)}
+    return {(indexes[row["optimizer"]], row.get("rewind", only), row["level"]): row for row in rows(study)}
 
 
 def _ticket(

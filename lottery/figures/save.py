@@ -1,4 +1,4 @@
-"""Writing a figure to a file, in the format that its name asks for."""
+"""Writing a figure to a file, in the format that its name says."""
 
 from __future__ import annotations
 
@@ -7,27 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
-from lottery.figures import drawn
+from lottery.figures import figure_bytes
 from lottery.files.write import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-FORMATS = (".png", ".svg", ".pdf")
+SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def image(path: Path, draw: Callable[[], Figure]) -> None:
+def save_figure(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw a figure into a file, all or nothing; the same bytes for the same figure.
 
-    Raises UsageError before drawing where the name says no format that there is.
+    Raises:
+        UsageError: The name says no format that there is; nothing was drawn.
     """
-    form = checked(path).suffix.lower()[1:]
-    write_atomic(path, drawn(draw(), form))
+    form = check_suffix(path).suffix.lower()[1:]
+    write_atomic(path, figure_bytes(draw(), form))
 
 
-def checked(path: Path) -> Path:
-    """The path, if its name says a format that there is. Raises UsageError."""
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"{path}: no picture is called so; end the name in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+def check_suffix(path: Path) -> Path:
+    """Return the path, if its name says a format that there is.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"{path}: no picture is called so; end the name in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        )
     return path

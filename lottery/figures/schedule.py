@@ -1,4 +1,4 @@
-"""Figures. matplotlib is imported when one is drawn, without a display."""
+"""The figure of a recipe's learning rates over the steps, with warm-up and rewind points."""
 
 from __future__ import annotations
 
@@ -26,10 +26,18 @@ LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as a
 
 
 @dataclass(frozen=True)
-class Curve:
-    """The learning rate over a training, its lengths in steps: `rates[i]` is that of step `steps[i]`.
+class RateCurve:
+    """The learning rate over a training.
 
-    `relative` where the recipe tunes: the rates are then parts of the one that will be chosen.
+    Attributes:
+        optimizer: The name of the optimizer.
+        rate: Its learning rate; 1 where that is tuned.
+        relative: True if the recipe tunes: rates are then parts of the one that will be chosen.
+        steps: The steps that are drawn.
+        rates: The learning rate of each step in `steps`.
+        warmup: The length of the warm-up, in steps.
+        rewinds: The step and the name of each rewind point.
+        per_epoch: The number of steps in an epoch; None where no length is in epochs.
     """
 
     optimizer: str
@@ -42,33 +50,38 @@ class Curve:
     per_epoch: int | None
 
 
-def curves(recipe: Recipe, data: Path) -> list[Curve]:
-    """One for each optimizer. Reads the data only where a length is in epochs; raises UsageError or DataError there."""
+def rate_curves(recipe: Recipe, data: Path) -> list[RateCurve]:
+    """Return the learning rate over the training of each optimizer. Reads the data only where a length is in epochs.
+
+    Raises:
+        UsageError: The recipe does not fit the data.
+        DataError: The data are not there.
+    """
     examples = _examples(recipe, data) if any(d.unit == "ep" for d in _lengths(recipe)) else None
     return [_curve(recipe, optimizer, examples) for optimizer in recipe.train.optimizer]
 
 
 def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
-    """The learning rate of each optimizer over the steps, with warm-up and rewind points."""
+    """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points."""
     from matplotlib.figure import Figure
 
-    drawn = curves(recipe, data)
+    drawn = rate_curves(recipe, data)
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    groups: dict[tuple[float, ...], list[Curve]] = {}
+    groups: dict[tuple[float, ...], list[RateCurve]] = {}
     for curve in drawn:
         groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(curve)
-    for place, group in enumerate(groups.values()):
+    for index, group in enumerate(groups.values()):
         names = list(dict.fromkeys(curve.optimizer for curve in group))
         label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
         label += "" if group[0].relative else f" (lr {group[0].rate:g})"
-        style = {"color": f"C{place % 10}", "linestyle": DASHES[place // 10 % len(DASHES)]}
+        style = {"color": f"C{index % 10}", "linestyle": DASHES[index // 10 % len(DASHES)]}
         axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.8, **style)  # type: ignore[arg-type]
     _mark(axes, drawn)
     schedule = recipe.train.schedule
-    said = ", ".join([schedule.name, *(f"{key} {_said(value)}" for key, value in schedule.component.args.items())])
+    title = ", ".join([schedule.name, *(f"{key} {_in_words(value)}" for key, value in schedule.component.args.items())])
     warm = f", after a warm-up of {schedule.warmup}" if schedule.warmup else ""
-    axes.set_title(f"{recipe.name}: {said}{warm}", fontsize="medium")
+    axes.set_title(f"{recipe.name}: {title}{warm}", fontsize="medium")
     axes.set_xlabel("training step")
     axes.set_ylabel("learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
     _scale(axes, [rate for curve in drawn for rate in curve.rates], log)
@@ -84,7 +97,7 @@ def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
 
 
 def _scale(axes: Axes, rates: list[float], log: bool) -> None:
-    """The learning rate's axis, with room above the curves for the names of rewind points."""
+    """Set the axis of the learning rate, with room above the curves for the names of rewind points."""
     highest = max(rates)
     if not log:
         axes.set_ylim(0, 1.3 * highest)
@@ -94,11 +107,11 @@ def _scale(axes: Axes, rates: list[float], log: bool) -> None:
     axes.set_ylim(lowest / 1.5, highest * 1.5 * (1.5 * highest / lowest) ** 0.3)
 
 
-def _mark(axes: Axes, drawn: list[Curve]) -> None:
-    """The warm-up as a band, rewind points as lines with their names."""
+def _mark(axes: Axes, drawn: list[RateCurve]) -> None:
+    """Draw the warm-up as a band, rewind points as lines with their names."""
     warm = sorted({curve.warmup for curve in drawn if curve.warmup})
-    for place, end in enumerate(warm):
-        axes.axvspan(0, end, color="tab:gray", alpha=0.12, linewidth=0, label=None if place else "warm-up")
+    for index, end in enumerate(warm):
+        axes.axvspan(0, end, color="tab:gray", alpha=0.12, linewidth=0, label=None if index else "warm-up")
     points: dict[int, list[str]] = {}
     for curve in drawn:
         for step, name in curve.rewinds:
@@ -118,7 +131,7 @@ def _mark(axes: Axes, drawn: list[Curve]) -> None:
         )
 
 
-def _curve(recipe: Recipe, optimizer: Component, examples: int | None) -> Curve:
+def _curve(recipe: Recipe, optimizer: Component, examples: int | None) -> RateCurve:
     whole = make_timeline(recipe, optimizer, examples or 1)
     schedule, total, steps = recipe.train.schedule, whole.total, whole.steps
     warmup = steps(schedule.warmup) if schedule.warmup else 0
@@ -127,7 +140,7 @@ def _curve(recipe: Recipe, optimizer: Component, examples: int | None) -> Curve:
     at = multiplier(schedule.component, warmup, total, steps)
     stride = -(-total // POINTS)
     shown = [*range(0, total - 1, stride), total - 1]
-    return Curve(
+    return RateCurve(
         optimizer.name,
         rate,
         recipe.tune is not None,
@@ -140,7 +153,7 @@ def _curve(recipe: Recipe, optimizer: Component, examples: int | None) -> Curve:
 
 
 def _lengths(recipe: Recipe) -> Iterator[Duration]:
-    """Each length that the figure shows."""
+    """Yield each length that the figure shows."""
 
     def inside(value: Any) -> Iterator[Duration]:
         if isinstance(value, Duration):
@@ -162,5 +175,5 @@ def _examples(recipe: Recipe, root: Path) -> int:
     return sizes(len(load(spec.component, root).train_x), spec.validation, spec.limit).train
 
 
-def _said(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

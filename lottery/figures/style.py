@@ -1,4 +1,4 @@
-"""What the figures share: colours that stay apart for the colour-blind and in grey print, panels, the density axis."""
+"""Style that the figures share: colours that the colour-blind can tell, and grey print, panels, the density axis."""
 
 from __future__ import annotations
 
@@ -29,19 +29,23 @@ FONT: Any = {  # rc parameters
 }
 
 
-def line_style(place: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the curve at this place; no two of the first 28 share all three."""
+def line_style(index: int) -> dict[str, Any]:
+    """Return colour, marker and dashes of the curve with this index; no two of the first 28 share all three."""
     return {
-        "color": COLORS[place % len(COLORS)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "linestyle": DASHES[(place // len(COLORS)) % len(DASHES)],
+        "color": COLORS[index % len(COLORS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[(index // len(COLORS)) % len(DASHES)],
         "markersize": 3.5,
         "linewidth": 1.2,
     }
 
 
 def panels(titles: Sequence[str], *, share_y: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel for each title, up to four in a row. Raises UsageError for none."""
+    """Return a figure with a panel for each title, up to four in a row.
+
+    Raises:
+        UsageError: There is no title.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -62,7 +66,7 @@ def panels(titles: Sequence[str], *, share_y: bool = True) -> tuple[Figure, list
 
 
 def percent_axis(axes: Axes) -> None:
-    """A logarithmic y axis with labels in plain percent."""
+    """Make the y axis logarithmic, with labels in plain percent."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
@@ -72,7 +76,10 @@ def percent_axis(axes: Axes) -> None:
 
 
 def density_axis(axes: Axes, densities: Sequence[float]) -> None:
-    """Logarithmic and falling to the right, with the densities trained in percent, as in Frankle & Carbin 2019."""
+    """Make the x axis logarithmic and falling to the right, labelled with the densities trained in percent.
+
+    So do Frankle & Carbin 2019.
+    """
     from matplotlib.ticker import FixedLocator, NullLocator
 
     shown = sorted(set(densities), reverse=True)

@@ -30,8 +30,9 @@ MEASURES = (  # the first that the curves have is drawn
 
 
 def curves(study: Study) -> Figure:
-    """Validation accuracy (without a validation split the training loss) over the steps, mean over the seeds that got
-    to each step; the dense network black, levels from dark to light.
+    """Draw validation accuracy over the steps, mean over the seeds that got to each step.
+
+    Without a validation split it is the training loss. The dense network is black, levels go from dark to light.
     """
     import matplotlib
 
@@ -49,7 +50,7 @@ def curves(study: Study) -> Figure:
         for rewind in points(study.recipe, job):
             found.setdefault((job.place, rewind), {}).setdefault(job.level, []).append(curve)
     labels = optimizer_labels(study.recipe.train.optimizer)
-    figure, every = panels([whose(head(study.recipe, rewind, optimizer=labels[place])) for place, rewind in found])
+    figure, every = panels([whose(head(study.recipe, rewind, optimizer=labels[index])) for index, rewind in found])
     colours = matplotlib.colormaps["viridis"]
     for axes, levels in zip(every, found.values(), strict=True):
         last = max(levels)
@@ -69,11 +70,14 @@ def _measured(study: Study, name: str) -> bool:
 
 
 def weights(study: Study, level: int | None = None) -> Figure:
-    """Histogram of each layer's weights where the first seed's ticket of `level` (the sparsest there is) starts and
-    where it ends: surviving weights at start and end, and those pruned, as they were at the start.
+    """Draw a histogram of each layer's weights where a ticket of the first seed starts and where it ends.
 
-    A ticket that goes on from trained weights (modes lr and finetune) starts from those of the level above; pruned are
-    then the weights that this level pruned, as the others were 0 there.
+    The ticket is that of `level`, else the sparsest there is. Surviving weights are drawn at start and end, and those
+    pruned as they were at the start. A ticket that goes on from trained weights (modes lr and finetune) starts from
+    those of the level above; pruned are then the weights that this level pruned, as the others were 0 there.
+
+    Raises:
+        UsageError: No ticket, or none of `level`, is finished.
     """
     tickets = [job for job in study.plan if job.kind is Kind.TICKET and job.key in study.found]
     whole = [job for job in tickets if study.found[job.key].diverged is None]
@@ -94,10 +98,10 @@ def weights(study: Study, level: int | None = None) -> Figure:
             "kept, at the end": end[bits],
         }
         reach = max((float(part.abs().max()) for part in parts.values() if len(part)), default=1.0)
-        for place, (label, part) in enumerate(parts.items()):
-            style: dict[str, Any] = {"color": ("#999999", *COLORS)[place], "label": label, "density": True}
+        for index, (label, part) in enumerate(parts.items()):
+            style: dict[str, Any] = {"color": ("#999999", *COLORS)[index], "label": label, "density": True}
             filled: dict[str, Any] = (
-                {"histtype": "stepfilled", "alpha": 0.4} if place == 0 else {"histtype": "step", "linewidth": 1.3}
+                {"histtype": "stepfilled", "alpha": 0.4} if index == 0 else {"histtype": "step", "linewidth": 1.3}
             )
             if len(part):
                 axes.hist(part.tolist(), bins=BINS, range=(-reach, reach), **style, **filled)
@@ -111,8 +115,10 @@ def weights(study: Study, level: int | None = None) -> Figure:
 def _states(
     study: Study, job: Job
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Weights at the start and end of a ticket's training by mask name, which of them are alive, and which have a value
-    at the start, being alive in what it starts from.
+    """Return the weights of a ticket at the start and the end of its training, and two masks, all by name.
+
+    The first mask says which weights are alive, the second which have a value at the start, being alive in what it
+    starts from.
     """
     from lottery.pruning.mask import Mask
     from lottery.results.artifacts import read_mask, read_state, read_trained
@@ -132,8 +138,12 @@ def _states(
 
 
 def transfer(study: Study) -> Figure:
-    """Test accuracy of each optimizer's ticket retrained with each, as a heat map with its numbers; dense networks on
-    top, diverged cells hatched. A panel for each density and rewind point.
+    """Draw test accuracy of each optimizer's ticket retrained with each, as a heat map with its numbers.
+
+    Dense networks are on top, diverged cells hatched. A panel for each density and rewind point.
+
+    Raises:
+        UsageError: No ticket is retrained.
     """
     import matplotlib
     from matplotlib.figure import Figure

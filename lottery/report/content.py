@@ -20,7 +20,7 @@ from lottery.analysis.views import VIEWS, rows_of
 from lottery.audit import disclosures
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
-from lottery.figures import FIGURES, draw, drawn
+from lottery.figures import FIGURES, draw, figure_bytes
 from lottery.formats.numbers import moment
 from lottery.recipe.families import acting, counted
 from lottery.recipe.readings import IN_WORDS
@@ -63,12 +63,12 @@ class Picture:
     @cached_property
     def svg(self) -> bytes:
         """Return the drawing that HTML and Markdown show."""
-        return drawn(self.figure, "svg")
+        return figure_bytes(self.figure, "svg")
 
     @property
     def pdf(self) -> bytes:
         """Return the drawing that LaTeX shows."""
-        return drawn(self.figure, "pdf")
+        return figure_bytes(self.figure, "pdf")
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "The ticket against each control, at equal density and paired by seed; samples of a control are averaged within"
         " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
         " parts do not add up to a whole. Cells without a verdict beside them show nothing either way."
-        f"{'' if (compare := acting(recipe)) is None else f' {superiority.explained(compare)}'}",
+        f"{'' if (compare := acting(recipe)) is None else f' {superiority.explain_tests(compare)}'}",
         tables=("decomposition", "claims"),
     )
     yield _Part(

@@ -1,4 +1,4 @@
-"""The uncertainty of a mean over seeds and test examples, both of which are drawn. No torch here."""
+"""Uncertainty of a mean over seeds and test examples, both of which are drawn. No torch here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Crossed:
-    """The mean of values by seed and test example, its two-sided interval for other seeds and other test examples, and
-    the shares of its variance that more seeds, or more test examples, would take away.
+    """Mean of values by seed and test example, with an interval for other seeds and other test examples.
 
-    What is left of the variance, 1 less both shares, falls with either: it is chance of a seed with an example. None
-    where there are fewer than 2 seeds or examples, or where all values are equal.
+    What is left of the variance, 1 less both shares, falls with more seeds as with more examples: it is chance of a
+    seed with an example.
+
+    Attributes:
+        estimate: The mean.
+        low: Lower end of the two-sided interval; None for fewer than 2 seeds or examples, or where all values are
+            equal.
+        high: Upper end; None as `low`.
+        seeds_share: Share of the variance of the mean that more seeds would take away; None as `low`.
+        examples_share: Share of it that more test examples would take away; None as `low`.
     """
 
     estimate: float

@@ -31,8 +31,10 @@ def seed_values(pairs: Mapping[tuple[int, int], float]) -> list[float]:
 
 
 def t_test(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return t and the two-sided p that the mean of independent values is 0; None for fewer than 2, or without spread
-    between them.
+    """Return t and the two-sided p that the mean of independent values is 0.
+
+    Returns:
+        The two; None for fewer than 2 values, or without spread between them.
     """
     if len(values) < 2 or max(values) - min(values) < NO_SPREAD * max(1.0, *map(abs, values)):
         return None

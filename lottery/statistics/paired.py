@@ -1,4 +1,4 @@
-"""The statistics of paired seeds: intervals, tests, corrections for several claims, numbers of seeds. No torch here.
+"""Statistics of paired seeds: intervals, tests, corrections for several claims, numbers of seeds. No torch here.
 
 Where a function takes a `floor`, it is the least standard deviation that is believed of the values: those seen may be
 equal, or nearly so, only because they are counts of test examples. Values that are all equal are judged by their number
@@ -38,7 +38,7 @@ class Interval:
 
 
 def t_interval(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> Interval:
-    """Two-sided t interval for the mean."""
+    """Return the two-sided t interval for the mean."""
     tail = (1 - confidence) / 2
     low, high = lower_bound(differences, 1 - tail, floor), upper_bound(differences, 1 - tail, floor)
     return Interval(_mean(differences), low, high, confidence, "t", len(differences))
@@ -56,14 +56,14 @@ def lower_bound(differences: Sequence[float], confidence: float = 0.95, floor: f
 
 
 def upper_bound(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> float:
-    """One-sided upper t bound of the mean, as `lower_bound`."""
+    """Return the one-sided upper t bound of the mean, as `lower_bound`."""
     return -lower_bound([-difference for difference in differences], confidence, floor)
 
 
 def bca_interval(
     differences: Sequence[float], confidence: float = 0.95, *, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval for the mean (Efron 1987), by scipy.
+    """Return the bias-corrected and accelerated bootstrap interval for the mean (Efron 1987), by scipy.
 
     Infinite for fewer than 2 values, the value itself where all are equal. Known to be too narrow for few seeds.
     """
@@ -84,8 +84,10 @@ def bca_interval(
 
 
 def summary(differences: Sequence[float], confidence: float, floor: float = 0.0) -> dict[str, Any]:
-    """The columns of a mean difference: `n` values, `difference`, its two-sided t interval, and the bootstrap interval
-    where there are at least 10 values.
+    """Return the columns of a mean difference.
+
+    These are `n` values, `difference`, its two-sided t interval, and the bootstrap interval where there are at least 10
+    values.
     """
     interval = t_interval(differences, confidence, floor)
     row = {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high}
@@ -96,7 +98,7 @@ def summary(differences: Sequence[float], confidence: float, floor: float = 0.0)
 def t_pvalue(
     differences: Sequence[float], null: float = 0.0, alternative: Alternative = "greater", floor: float = 0.0
 ) -> float:
-    """Of the one-sample t test of the mean against `null`; 1 for fewer than 2 values.
+    """Return the p-value of the one-sample t test of the mean against `null`; 1 for fewer than 2 values.
 
     Where all values are equal it is at least that of the sign test.
     """
@@ -114,10 +116,10 @@ def t_pvalue(
 
 
 def sign_flip(differences: Sequence[float], alternative: Alternative = "greater", *, seed: int = 0) -> float:
-    """Paired permutation test of a symmetric difference around 0 by flipping signs, on the mean (Fisher 1935).
+    """Return the p-value of the paired permutation test that flips signs, on the mean (Fisher 1935).
 
-    Exact for up to 16 pairs: p is at least 2^-n (2^(1-n) two-sided). With more, 20,000 flips are drawn and p is
-    (count + 1) / (draws + 1). 1 without pairs.
+    The null hypothesis is that differences are symmetric around 0. Exact for up to 16 pairs: p is at least 2^-n
+    (2^(1-n) two-sided). With more, 20,000 flips are drawn and p is (count + 1) / (draws + 1). 1 without pairs.
     """
     # not scipy.stats.permutation_test, which takes sums as equal within 2e-14 of the one seen: differences of counts of
     # examples are rounded to worse than that, and ties that it misses put exact p-values off by up to several flips
@@ -134,7 +136,7 @@ def sign_flip(differences: Sequence[float], alternative: Alternative = "greater"
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """Adjusted p-values of Holm's step-down procedure (1979), in the given order."""
+    """Return the adjusted p-values of Holm's step-down procedure (1979), in the given order."""
     adjusted, most = [0.0] * len(pvalues), 0.0
     for rank, place in enumerate(sorted(range(len(pvalues)), key=lambda i: pvalues[i])):
         most = max(most, min(1.0, (len(pvalues) - rank) * pvalues[place]))
@@ -143,21 +145,21 @@ def holm(pvalues: Sequence[float]) -> list[float]:
 
 
 def fixed_sequence(pvalues: Sequence[float]) -> list[float]:
-    """Adjusted p-values where hypotheses are tested in this order, each only if all before it are rejected.
+    """Return adjusted p-values where hypotheses are tested in this order, each only if all before it are rejected.
 
-    The largest so far (Maurer, Hothorn & Lehmacher 1995).
+    Each is the largest so far (Maurer, Hothorn & Lehmacher 1995).
     """
     return [max(pvalues[: place + 1]) for place in range(len(pvalues))]
 
 
 def fallback(pvalues: Sequence[float], weights: Sequence[float] | None = None) -> list[float]:
-    """Adjusted p-values of the fallback procedure: each hypothesis has a share of the level, and one that is rejected
-    hands its share to the next in this order that is not yet, the last one to the first.
+    """Return the adjusted p-values of the fallback procedure.
 
-    `weights` are the shares, 1 in all; without them each is half of the one before. Wiens 2003, "A fixed sequence
-    Bonferroni procedure for testing multiple endpoints"; that the last one's share is not lost: Wiens & Dmitrienko
-    2005. As a graph with adjusted p-values: Bretz, Maurer, Brannath & Posch 2009. With all weight on the first it is
-    the fixed sequence.
+    Each hypothesis has a share of the level, and one that is rejected hands its share to the next in this order that is
+    not yet, the last one to the first. `weights` are the shares, 1 in all; without them each is half of the one before.
+    Wiens 2003, "A fixed sequence Bonferroni procedure for testing multiple endpoints"; that the last one's share is not
+    lost: Wiens & Dmitrienko 2005. As a graph with adjusted p-values: Bretz, Maurer, Brannath & Posch 2009. With all
+    weight on the first it is the fixed sequence.
     """
     halves = [0.5**place for place in range(len(pvalues))]
     shares = list(weights or [half / sum(halves) for half in halves])
@@ -176,10 +178,19 @@ def fallback(pvalues: Sequence[float], weights: Sequence[float] | None = None) -
 def seeds_needed(
     sd: float, distance: float, confidence: float = 0.95, power: float = 0.8, floor: float = 0.0
 ) -> int | None:
-    """Fewest seeds with which a one-sided paired t test has this power, by the noncentral t distribution.
+    """Return the fewest seeds with which a one-sided paired t test has this power, by the noncentral t distribution.
 
-    `sd` is of the differences, `distance` that of their true mean from the null value; None where it is not above 0,
-    and where 100,000 would not do. Without spread at least those with which the sign test can show anything.
+    Without spread these are at least those with which the sign test can show anything.
+
+    Args:
+        sd: Standard deviation of the differences.
+        distance: Distance of their true mean from the null value.
+        confidence: The one-sided confidence of the test.
+        power: The power.
+        floor: The least standard deviation that is believed.
+
+    Returns:
+        The number; None where `distance` is not above 0, and where 100,000 would not do.
     """
     if not distance > 0:
         return None
@@ -204,7 +215,7 @@ def seeds_needed(
 
 
 def fewest_equal(confidence: float) -> int:
-    """Return how many equal values the sign test needs: the fewest n with 0.5^n <= 1 - confidence."""
+    """Return the number of equal values that the sign test needs: the fewest n with 0.5^n <= 1 - confidence."""
     return math.ceil(round(-math.log2(1 - confidence), 9))
 
 
@@ -216,7 +227,7 @@ def earlier(
     *,
     later: float = 0.0,
 ) -> float:
-    """p-value for "the ticket stops early no later than (1 + `later`) times the dense network", paired by seed.
+    """Return p for "the ticket stops early no later than (1 + `later`) times the dense network", paired by seed.
 
     Where no step is censored: the paired t test on the logarithm of the ratio of steps; where all ratios are equal, as
     on a coarse evaluation grid, the sign test, since a t test without spread shows anything. Else a permutation test
@@ -242,13 +253,13 @@ def earlier(
 
 
 def _gain(gains: Array, ours: Any, theirs: Any, largest: float) -> Array:
-    """Log ratios in favour of the first of each pair, the unknown counted against it."""
+    """Return log ratios in favour of the first of each pair, the unknown counted against it."""
     known: Array = np.where(ours & theirs, 0.0, np.where(ours, -largest, gains))
     return known
 
 
 def flips(n: int, seed: int) -> Array:
-    """Rows of 1 and -1: all of them for up to 16 columns, the identity first, else drawn."""
+    """Return rows of 1 and -1, of shape (flips, n): all of them for up to 16 columns, identity first, else drawn."""
     if n <= EXACT:
         bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     else:
@@ -257,7 +268,7 @@ def flips(n: int, seed: int) -> Array:
 
 
 def _share(drawn: Array, seen: float, n: int) -> float:
-    """Of the flips whose statistic is at least the one seen, up to rounding."""
+    """Return the share of flips whose statistic is at least the one seen, up to rounding."""
     count = int((drawn >= seen - 1e-12 * max(1.0, abs(seen))).sum())
     return count / len(drawn) if n <= EXACT else (count + 1) / (len(drawn) + 1)
 
@@ -273,7 +284,7 @@ def _tied(values: Sequence[float]) -> bool:
 
 
 def _error(values: Sequence[float], floor: float = 0.0) -> float:
-    """Standard error of the mean; exactly 0 where all values are equal and there is no floor."""
+    """Return the standard error of the mean; exactly 0 where all values are equal and there is no floor."""
     mean = _mean(values)  # of equal values to the bit, so that their spread is 0
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
     return max(spread, floor) / math.sqrt(len(values))

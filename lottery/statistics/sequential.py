@@ -17,7 +17,7 @@ LOWEST = -4.5  # standard normal score below which no path comes back to the bou
 
 
 def spent(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
-    """The part of `alpha` that may be used up to each look: in proportion to the seeds, all of it at the last.
+    """Return the part of `alpha` that may be used up to each look: in proportion to the seeds, all of it at the last.
 
     Kim & DeMets 1987, "Design and analysis of group sequential tests based on the type I error spending rate function",
     the power family with exponent 1.
@@ -27,13 +27,13 @@ def spent(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 
 @cache
 def bounds(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
-    """What the t statistic has to reach at each look, a number of independent normal differences (at least 2, rising).
+    """Return the bound that the t statistic has to reach at each look.
 
-    Where the true mean is the null value, the chance that the statistic reaches its bound at or before a look is what
-    `spent` allows up to it, so alpha at any of them, whatever the unknown variance: the joint law of the statistics
-    does not depend on it. Computed by recursive integration (Armitage, McPherson & Rowe 1969; for t statistics
-    Jennison & Turnbull 1991, "Exact calculations for sequential t, chi-squared and F tests"), the chance right to
-    within 0.5 % of itself.
+    A look is a number of independent normal differences (at least 2, rising). Where the true mean is the null value,
+    the chance that the statistic reaches its bound at or before a look is what `spent` allows up to it, so alpha at any
+    of them, whatever the unknown variance: the joint law of the statistics does not depend on it. Computed by recursive
+    integration (Armitage, McPherson & Rowe 1969; for t statistics Jennison & Turnbull 1991, "Exact calculations for
+    sequential t, chi-squared and F tests"), the chance right to within 0.5 % of itself.
     """
     import numpy as np
     from scipy.optimize import brentq
@@ -58,10 +58,16 @@ def bounds(looks: tuple[int, ...], alpha: float) -> tuple[float, ...]:
 
 
 def chance(look: int, mean: float, deviation: float, last: int, bound: float) -> float:
-    """The predicted chance that the t statistic, now that of `look` differences, reaches `bound` at `last` of them.
+    """Return the predicted chance that the t statistic reaches its bound at the last look.
 
-    `mean` is that of the differences less the null value, `deviation` their sample standard deviation, taken to stay.
     Predictive with a flat prior for the mean; bounds reached on the way and not at the end are left out.
+
+    Args:
+        look: The number of differences now.
+        mean: Mean of the differences less the null value.
+        deviation: Their sample standard deviation, taken to stay.
+        last: The number of differences at the last look.
+        bound: The bound there.
     """
     from scipy.special import stdtr
 
@@ -79,9 +85,9 @@ def _excess(n: int, below: Callable[[Array], Array], goal: float, score: float) 
 
 
 def _slopes(n: int, scores: Array) -> Array:
-    """Standard normal scores -> t statistics of equal probability -> r = t / sqrt(n - 1 + t^2), between -1 and 1.
+    """Map standard normal scores to r, between -1 and 1, by t statistics of equal probability.
 
-    r = sum(x) / sqrt(n sum(x^2)) is a Markov chain in n, and independent of sum(x^2).
+    r = t / sqrt(n - 1 + t^2) = sum(x) / sqrt(n sum(x^2)) is a Markov chain in n, and independent of sum(x^2).
     """
     import numpy as np
     from scipy.special import ndtr, stdtrit
@@ -91,7 +97,7 @@ def _slopes(n: int, scores: Array) -> Array:
 
 
 def _cdf(n: int, edges: Array) -> Array:
-    """P(r_n <= edge)."""
+    """Return P(r_n <= edge) for each edge."""
     import numpy as np
     from scipy.special import stdtr
 
@@ -100,7 +106,10 @@ def _cdf(n: int, edges: Array) -> Array:
 
 
 def _angles(n: int) -> tuple[Array, Array]:
-    """Angles, and the chance that phi is below each, where sqrt(n - 1) tan(phi) is t with n - 1 degrees of freedom."""
+    """Return angles, and the chance that phi is below each.
+
+    sqrt(n - 1) tan(phi) is t with n - 1 degrees of freedom.
+    """
     import numpy as np
     from scipy.special import stdtr
 
@@ -111,7 +120,7 @@ def _angles(n: int) -> tuple[Array, Array]:
 
 
 def _carried(n: int, masses: Array, places: Array, table: tuple[Array, Array], edges: Array) -> Array:
-    """P(r_n <= edge, no bound reached before), from the masses of r_{n-1} at its places.
+    """Return P(r_n <= edge, no bound reached before), from the masses of r_{n-1} at its places.
 
     With the new difference as tan(phi) times the root of the old sum of squares, sqrt(n) r_n = a cos(phi) + sin(phi)
     where a = sqrt(n - 1) r_{n-1}; phi, whose law `table` is, does not depend on r_{n-1}.

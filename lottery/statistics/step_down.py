@@ -1,6 +1,6 @@
 """The step-down maximum test: at which of several densities differences are above 0, by flipping whole seeds.
 
-No torch here; the tests of a single density are in `stats`.
+No torch here; the tests of a single density are in `lottery.statistics.paired`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
 
 
 def _stepdown(values: Array, flips: Array, exact: bool) -> Array:
-    """Return the adjusted p of each column; what is missing is 0."""
+    """Return the adjusted p of each column; missing values are 0."""
     sizes = np.sqrt((values**2).sum(axis=0))  # a flip does not change them
     scaled = values / np.where(sizes > 0, sizes, 1)
     seen, drawn = scaled.sum(axis=0), flips @ scaled
@@ -96,7 +96,7 @@ def _stepdown(values: Array, flips: Array, exact: bool) -> Array:
 
 
 def _power(means: Array, loadings: Array, n: int, alpha: float) -> Array:
-    """Return how often each density is shown in simulated studies of n seeds."""
+    """Return the share of simulated studies of n seeds in which each density is shown."""
     draws = np.random.default_rng(n)
     exact = 2**n <= FLIPS
     flips = paired.flips(n, 0) if exact else draws.choice([-1.0, 1.0], size=(FLIPS, n))

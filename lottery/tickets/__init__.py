@@ -1,1 +1,1 @@
-"""Ticket files: a winning ticket with all that its training needs, exported, checked and retrained."""
+"""Ticket files: a ticket with all that its training needs, exported, checked and retrained."""

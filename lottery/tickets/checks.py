@@ -2,7 +2,7 @@
 
 The key of a ticket is a hash of identities, and from these follow a recipe, the numbers of weights alive, the step and,
 where it goes back to the initialization, the weights that its training starts from. Measures follow from weights and
-data. What follows is compared with what the file holds; what follows from a training alone is named as said.
+data. All that follows is compared with what the file holds; all that follows from a training alone is named as said.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ F = TypeVar("F")
 
 
 class Finding(NamedTuple):
-    """One line of the verification: part, whether it holds (None where only a training could tell), and words."""
+    """One line of the verification.
+
+    Attributes:
+        name: The part of the file.
+        holds: True if it is proven, False if it is wrong, None where only a training could tell.
+        found: What was found, in words.
+    """
 
     name: str
     holds: bool | None
@@ -54,21 +60,24 @@ class Finding(NamedTuple):
 
 
 def findings(ticket: Ticket, context: RunContext | None = None, *, again: bool = False) -> Iterator[Finding]:
-    """Yield what the file proves and what it says, compared with the data of a `context_of_ticket` where there is one.
+    """Yield what the file proves and what it says.
 
-    With `again` the trained weights that the file has are measured on these data by the context's machine.
+    Args:
+        ticket: The ticket file.
+        context: A `context_of_ticket` with the data to compare with, where there is one.
+        again: True to measure the trained weights of the file on these data, by the context's machine.
     """
-    data = Finding("data", *_tried(partial(_data, ticket, context)))
+    data = Finding("data", *_attempt(partial(_data, ticket, context)))
     yield data
     context = None if data.holds is False else context  # other data prove nothing of this ticket
     for name, check in _CHECKS.items():
-        yield Finding(name, *_tried(partial(check, ticket, context)))
+        yield Finding(name, *_attempt(partial(check, ticket, context)))
     for network in ("ticket", "dense"):
         for reading in READINGS:
             if ticket.evidence[network].get(reading):
                 check = partial(dense_measures if network == "dense" else ticket_measures, ticket, reading)
-                yield Finding(f"{network} {reading}", *_tried(partial(check, context if again else None)))
-    yield from _said(ticket)
+                yield Finding(f"{network} {reading}", *_attempt(partial(check, context if again else None)))
+    yield from _said_only(ticket)
 
 
 def checks(ticket: Ticket, context: RunContext | None = None, *, again: bool = False) -> Iterator[Finding]:
@@ -76,7 +85,7 @@ def checks(ticket: Ticket, context: RunContext | None = None, *, again: bool = F
     return (finding for finding in findings(ticket, context, again=again) if finding.holds is not None)
 
 
-def _tried(check: Callable[[], F]) -> F | Found:
+def _attempt(check: Callable[[], F]) -> F | Found:
     """Make a check fail where it cannot be carried out, since anybody may have written the file."""
     try:
         return check()
@@ -143,16 +152,16 @@ def _weights(ticket: Ticket, context: RunContext | None) -> Found:
     """Check that the file has the tensors of the model, with values for the weights alive, and no others."""
     state = state_of(ticket.blank())
     expected = {name: (value.dtype, tuple(value.shape)) for name, value in pack(state, ticket.mask).items()}
-    places = {name.rpartition("/")[0].partition("/")[0] for name in ticket.tensors}
+    prefixes = {name.rpartition("/")[0].partition("/")[0] for name in ticket.tensors}
     kept = [reading for reading in READINGS if ticket.trained(reading)]
     groups = {"start": part(ticket.tensors, "start/"), **{f"trained {name}": ticket.trained(name) for name in kept}}
-    for place, tensors in groups.items():
+    for group, tensors in groups.items():
         if wrong := _unlike(expected, tensors):
-            return False, f"{place}: {wrong}"
+            return False, f"{group}: {wrong}"
     count = sum(len(tensors) for tensors in groups.values())
     state_names = {name for name in ticket.tensors if name.startswith("optimizer/")}
     if count + len(state_names) != len(ticket.tensors):
-        return False, f"there are tensors that belong to nothing, in {', '.join(sorted(places))}"
+        return False, f"there are tensors that belong to nothing, in {', '.join(sorted(prefixes))}"
     return True, "fit the model and the mask"
 
 
@@ -286,7 +295,7 @@ _CHECKS: dict[str, Callable[[Ticket, RunContext | None], Found]] = {
 }
 
 
-def _said(ticket: Ticket) -> Iterator[Finding]:
+def _said_only(ticket: Ticket) -> Iterator[Finding]:
     """Yield what only training the chain again can tell, or nothing at all can."""
     yield Finding("mask content", None, "which weights are alive: only training the chain above it again proves it")
     yield Finding("training", None, "that it leads from the start to the trained weights: lottery ticket retrain tells")

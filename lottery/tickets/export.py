@@ -16,7 +16,7 @@ from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, WEIGHTS_FILE
 from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, read_mask, read_state, read_trained
-from lottery.tickets.file import Identity, Ticket, written
+from lottery.tickets.file import Identity, Ticket, ticket_bytes
 from lottery.tickets.recipe import check_sources, recipe_of
 from lottery.training.state import flatten, unflatten
 from lottery.words import short
@@ -27,15 +27,21 @@ if TYPE_CHECKING:
 
 
 def export(store: Store, key: str, data: Path) -> bytes:
-    """Return the ticket file of a finished ticket; arguments and errors are those of `opened`."""
-    return written(opened(store, key, data))
+    """Return the ticket file of a finished ticket; arguments and errors are those of `open_ticket`."""
+    return ticket_bytes(open_ticket(store, key, data))
 
 
-def opened(store: Store, key: str, data: Path) -> Ticket:
-    """Return a finished ticket of a store; `key` are the first digits of its key, `data` is the data root.
+def open_ticket(store: Store, key: str, data: Path) -> Ticket:
+    """Return a finished ticket of a store.
 
-    Raises UsageError for jobs that are no ticket, or that were pruned in the course of their training, DamagedFile
-    where a file of the store is.
+    Args:
+        store: The store.
+        key: The first digits of the ticket's key.
+        data: The data root.
+
+    Raises:
+        UsageError: The job is no ticket, diverged, or was pruned in the course of its training.
+        DamagedFile: A file of the store is damaged.
     """
     full = store.resolve(key)
     chain = _chain(store, full)

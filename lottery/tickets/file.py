@@ -1,9 +1,9 @@
 """Ticket files: a ticket with all that its training needs, in one file that any machine can check and retrain.
 
-The tensors are the surviving weights where its training starts (`start/<name>`, those not pruned in full), the mask at
-eight weights a byte (`mask/<name>`), the optimizer's state at a rewind point after step 0, and the surviving weights
-that its accuracies belong to (`trained/<reading>/<name>`). The metadata hold, as JSON, the identities that the
-ticket's key is a hash of, a recipe that trains it, and the evidence.
+The tensors are the surviving weights where its training starts (`start/<name>`, those not pruned in full), the mask
+with one bit per weight (`mask/<name>`), the optimizer's state at a rewind point after step 0, and the surviving weights
+that its accuracies belong to (`trained/<reading>/<name>`). The metadata hold, as JSON, the identities that the ticket's
+key is a hash of, a recipe that trains it, and the evidence.
 """
 
 from __future__ import annotations
@@ -47,22 +47,23 @@ Identity = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ticket:
-    """What a ticket file holds.
+    """The content of a ticket file.
 
     Attributes:
         chain: The identities from the ticket's to its dense network's.
-        choice: Where its learning rate was chosen, the identity of that choice and of a trial of the chosen rate.
-        recipe: The recipe of one seed that trains it, which follows from the identities, but for a chosen learning
-            rate and the engine.
+        choice: The identities of the choice of its learning rate and of a trial of the chosen rate; empty if none was
+            chosen.
+        recipe: The recipe of one seed that trains it, which follows from the identities, but for a chosen learning rate
+            and the engine.
         stated: The recipe that stands in the file, in plain JSON values.
-        shape: That of an input, without the batch.
+        shape: The shape of an input, without the batch.
         classes: The number of classes, or of targets.
-        step: Where its training starts.
+        step: The step where its training starts.
         values: The optimizer's state there, its tensors among `tensors`; None for a fresh optimizer.
         evidence: What was measured, where and when; `trained_sha256` is the hash of the weights at the end of training
             as the store keeps them.
-        tensors: All but the mask, by their names in the file.
-        mask: Which weights are alive.
+        tensors: All tensors but the mask, by their names in the file.
+        mask: The mask.
     """
 
     chain: list[Identity]
@@ -79,20 +80,23 @@ class Ticket:
 
     @property
     def key(self) -> str:
+        """The key of the ticket in the store that it was exported from."""
         return digest(self.chain[0])
 
     @property
     def training(self) -> Identity:
-        """What determined the dense network's training."""
+        """The section `training` of the dense network's identity: all that determined its training."""
         training: Identity = self.chain[-1]["training"]
         return training
 
     @property
     def mode(self) -> str:
+        """The mode of rewinding: `weights`, `lr` or `finetune`."""
         return str(self.chain[0]["rewind"]["mode"])
 
     @property
     def seed(self) -> int:
+        """The seed of its training."""
         return int(self.training["seed"])
 
     @property
@@ -105,7 +109,7 @@ class Ticket:
         return part(self.tensors, f"trained/{reading}/")
 
     def start(self) -> Start:
-        """Where its training starts, as the trunk makes it."""
+        """Return the start of its training, as the trunk makes it."""
         recipe = self.recipe
         schedule, optimizer = recipe.train.schedule, recipe.train.optimizer[0]
         spec = Spec(
@@ -120,7 +124,7 @@ class Ticket:
         return Start(self.weights, self.mask, spec, self.optimizer_state())
 
     def optimizer_state(self) -> Any:
-        """The optimizer's state dict where training starts; None for a fresh optimizer."""
+        """Return the optimizer's state dict where training starts; None for a fresh optimizer."""
         return None if self.values is None else unflatten(self.values, self.tensors)
 
     def retraining(self, deterministic: bool) -> Job:
@@ -131,24 +135,28 @@ class Ticket:
         """
         from lottery.plan.jobs import Job
 
-        file = hashlib.sha256(written(self)).hexdigest()
+        file = hashlib.sha256(ticket_bytes(self)).hexdigest()
         identity = {"schema": SCHEMA, "kind": "retraining", "file": file, "deterministic": deterministic}
         optimizer, rewind = self.recipe.train.optimizer[0], self.recipe.rewind[0]
         return Job(Kind.RETRAINING, identity, None, self.seed, optimizer, level=len(self.chain) - 1, rewind=rewind)
 
     def model(self) -> nn.Module:
-        """The network where training starts, pruned weights 0, on the CPU."""
+        """Return the network where training starts, pruned weights 0, on the CPU."""
         network = self.blank()
         load_state(network, self.weights)
         return network
 
     def blank(self) -> nn.Module:
-        """A network whose weights mean nothing, to load a state into, on the CPU."""
+        """Return a network whose weights mean nothing, to load a state into, on the CPU."""
         init, embeddings = Component("torch"), self.recipe.prune.embeddings
         return build_model(self.recipe.model, self.shape, self.classes, init=init, seed=0, embeddings=embeddings)
 
     def data(self, root: Path) -> Splits:
-        """The data it was trained on. Raises DataError where those under `root` are missing or others."""
+        """Return the data it was trained on.
+
+        Raises:
+            DataError: The data under `root` are missing, or others.
+        """
         splits = load(self.recipe.data.component, root)
         found, wanted = fingerprint(splits), self.training["fingerprint"]
         if found != wanted:
@@ -160,17 +168,20 @@ class Ticket:
 
 
 def load_ticket(path: str | Path) -> tuple[nn.Module, Mask]:
-    """The network of a ticket file where its training starts, pruned weights 0, and its mask.
+    """Return the network of a ticket file where its training starts, pruned weights 0, and its mask.
 
-    Hold the mask in a training of your own with `lottery.masked`. Raises UsageError for a file that is not there or no
-    ticket, DamagedFile for one that is not whole.
+    Hold the mask in your own training with `lottery.masked`.
+
+    Raises:
+        UsageError: The file is not there, or is no ticket file.
+        DamagedFile: The file is not whole.
     """
     ticket = read(path)
     return ticket.model(), ticket.mask
 
 
-def written(ticket: Ticket) -> bytes:
-    """Return the file of a ticket: the same bytes for the same ticket."""
+def ticket_bytes(ticket: Ticket) -> bytes:
+    """Return the bytes of a ticket's file: the same bytes for the same ticket."""
     packed, shapes = ticket.mask.pack()
     every = {**ticket.tensors, **{f"mask/{name}": bits for name, bits in packed.items()}}
     about = {
@@ -193,9 +204,11 @@ def _hash(tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> str:
 
 
 def read(path: str | Path) -> Ticket:
-    """A ticket file, its hash checked.
+    """Return the ticket of a file, its hash checked.
 
-    Raises UsageError for what is no ticket file or of another version, DamagedFile for one not whole.
+    Raises:
+        UsageError: The file is not there, is no ticket file, or has another version.
+        DamagedFile: The file is not whole.
     """
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
@@ -247,7 +260,13 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
 
 
 def _evidence(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says was measured. Raises KeyError, TypeError or ValueError where it is of another form."""
+    """Return what the file says was measured.
+
+    Raises:
+        KeyError: A part is missing.
+        TypeError: A part has another form.
+        ValueError: A row has no step and test loss.
+    """
     for network in ("ticket", "dense"):
         for reading in READINGS:
             row = found[network].get(reading)

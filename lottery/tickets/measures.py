@@ -24,17 +24,17 @@ Found = tuple[bool | None, str]
 
 
 def dense_measures(ticket: Ticket, reading: Reading, context: RunContext | None) -> Found:
-    """Say what the dense network was measured as: the file does not have its weights."""
-    return None, f"{_said(ticket.evidence['dense'][reading])}: only training the dense network again proves it"
+    """Return what the dense network was measured as, which only training proves: the file does not have its weights."""
+    return None, f"{_in_words(ticket.evidence['dense'][reading])}: only training the dense network again proves it"
 
 
 def ticket_measures(ticket: Ticket, reading: Reading, context: RunContext | None) -> Found:
     """Compare all that the file says of a reading with what its weights give on the context's data, if there is one."""
     row = ticket.evidence["ticket"][reading]
     if context is None:
-        return None, f"{_said(row)}: --again measures the weights that the file has of it"
+        return None, f"{_in_words(row)}: --again measures the weights that the file has of it"
     kept = next(n for n in READINGS if ticket.trained(n) and ticket.evidence["ticket"][n]["step"] == row["step"])
-    here = measured(ticket, context, kept)
+    here = measure(ticket, context, kept)
     if other := here.keys() ^ {name for name in row if name.startswith(("test_", "validation_"))}:
         return False, f"step {row['step']}: {', '.join(sorted(other))} is not what this training measures, or missing"
     examples = {"test": len(context.splits.test_y), "validation": context.sizes().validation}
@@ -46,11 +46,13 @@ def ticket_measures(ticket: Ticket, reading: Reading, context: RunContext | None
     if wrong:
         told = ", ".join(f"{_words(name)} {here[name]:.4f}, not {row[name]:.4f}" for name in wrong)
         return False, f"step {row['step']}: these weights give {told}"
-    return True, f"{_said(row)}, measured again" + (", and on the validation split" if examples["validation"] else "")
+    return True, f"{_in_words(row)}, measured again" + (
+        ", and on the validation split" if examples["validation"] else ""
+    )
 
 
-def measured(ticket: Ticket, context: RunContext, reading: Reading) -> dict[str, float]:
-    """Return what the file's trained weights of a reading give on the test and the validation split.
+def measure(ticket: Ticket, context: RunContext, reading: Reading) -> dict[str, float]:
+    """Return the measures that the file's trained weights of a reading give on the test and the validation split.
 
     torch's own operations compute it, whatever engine trained them, which may not be there.
     """
@@ -65,16 +67,16 @@ def measured(ticket: Ticket, context: RunContext, reading: Reading) -> dict[str,
         return found | (training.measure("validation") if training.data.validation_size else {})
 
 
-def _near(name: str, said: float, here: float, examples: int, classes: int) -> bool:
-    """True if the two are of one network, up to what another processor rounds otherwise."""
+def _near(name: str, recorded: float, here: float, examples: int, classes: int) -> bool:
+    """Return True if the two are of one network, up to what another processor rounds otherwise."""
     measure = name.partition("_")[2]
     if measure in ("loss", "r2"):
-        return math.isclose(said, here, rel_tol=LOSS_ROUNDING, abs_tol=LOSS_ROUNDING)
+        return math.isclose(recorded, here, rel_tol=LOSS_ROUNDING, abs_tol=LOSS_ROUNDING)
     few = max(FEW_EXAMPLES, FEW_OF_ALL * examples) * (classes if measure == "balanced_accuracy" else 1)
-    return abs(said - here) * examples <= few + 1e-6
+    return abs(recorded - here) * examples <= few + 1e-6
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _in_words(row: Mapping[str, Any]) -> str:
     measures = ", ".join(f"{_words(name)} {value:.4f}" for name, value in row.items() if name.startswith("test_"))
     return f"step {row['step']}, {measures}"
 

@@ -18,9 +18,13 @@ Identity = Mapping[str, Any]
 
 
 def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str) -> Recipe:
-    """Return a recipe of one seed that trains a dense network of this identity, and its tickets, with this engine.
+    """Return a recipe of one seed that trains a dense network of this identity, and its tickets.
 
-    `rate` is the learning rate where one was chosen.
+    Args:
+        training: The section `training` of the dense network's identity.
+        rewind: The section `rewind` of the ticket's.
+        rate: The learning rate, where one was chosen.
+        engine: The engine; `graph`, which a reader may not have, becomes `auto`.
     """
     optimizer = _component(training["optimizer"])
     if isinstance(optimizer.get("lr"), dict):
@@ -50,13 +54,17 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
     return parse_recipe(json.dumps(said), "ticket")
 
 
-def check_sources(training: Identity, place: str) -> None:
-    """Raises UsageError where a plugin that the training needs is not loaded, or was edited since."""
+def check_sources(training: Identity, name: str) -> None:
+    """Check that the plugins that a training needs are loaded, with the source that they had; `name` says whose it is.
+
+    Raises:
+        UsageError: One is not loaded, or was edited since.
+    """
     loaded = registry.plugins()
     if lost := sorted(set(sources_in(training)) - set(loaded.values())):
         now = ", ".join(f"{module} {code}" for module, code in loaded.items()) or "none"
         raise UsageError(
-            f"{place}: was trained with a plugin whose source has the hash {', '.join(lost)}; name it as --plugin, its "
+            f"{name}: was trained with a plugin whose source has the hash {', '.join(lost)}; name it as --plugin, its "
             f"files as they were then (loaded: {now})"
         )
 

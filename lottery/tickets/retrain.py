@@ -1,4 +1,4 @@
-"""A ticket file trained again, here, and held against what its maker measured."""
+"""Retraining of a ticket file, here, compared with what its maker measured."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Comparison:
     """A ticket as its maker measured it, and as it is here.
 
     Attributes:
-        key: What the training here is kept under.
-        identical: Whether the trained weights are the maker's, to the bit.
-        measures: (reading, what, there, here) of accuracies and losses.
-        environment: (what, there, here) where the two are known to differ.
+        key: The key of the training here.
+        identical: True if the trained weights are the maker's, to the bit.
+        measures: Reading, name, value there and value here of accuracies and losses.
+        environment: Name, value there and value here, where the two are known to differ.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Comparison:
 def context_of_ticket(
     ticket: Ticket, splits: Splits, machine: Machine, store: Path, stop: Stop | None = None
 ) -> RunContext:
-    """Return what trainings and measurements of a ticket file need; nothing is written before one is trained."""
+    """Return the context for trainings and measurements of a ticket file; nothing is written before one is trained."""
     job = ticket.retraining(machine.deterministic)
     plan = Plan(ticket.recipe, ticket.training["fingerprint"], {job.key: job})
     return RunContext(plan, Store(store), machine, splits, stop=stop or Stop())
@@ -60,11 +60,22 @@ def retrain(
     deterministic: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Comparison:
-    """Train the ticket in `store` as its job was trained, going on where an earlier call was stopped, and compare.
+    """Train the ticket as its job was trained, going on where an earlier call was stopped, and compare.
 
-    What is trained is kept under a key of the file's own (`Ticket.retraining`), never under the ticket's.
-    Raises LotteryError where a check of the file fails, DataError where the data are not those it was trained on,
-    Interrupted after saving when told to stop.
+    The training is kept under a key of the file's own (`Ticket.retraining`), never under the ticket's.
+
+    Args:
+        ticket: The ticket file.
+        data: The data root.
+        store: The folder of the store that keeps the training.
+        device: `auto`, `cpu` or `cuda`.
+        deterministic: True for the same bytes again.
+        on_progress: Called with the progress of the training.
+
+    Raises:
+        LotteryError: A check of the file fails, or the training diverged here.
+        DataError: The data are not those it was trained on.
+        Interrupted: It was told to stop; what was done is saved.
     """
     splits, stop = ticket.data(data), Stop()
     context = context_of_ticket(ticket, splits, machine(device, deterministic=deterministic), store, stop)
@@ -76,10 +87,10 @@ def retrain(
         with handle_signals(stop):
             for progress in execute(context, job, ticket.start()):
                 on_progress(progress)
-    return _compared(ticket, job.key, context.store)
+    return _compare(ticket, job.key, context.store)
 
 
-def _compared(ticket: Ticket, key: str, store: Store) -> Comparison:
+def _compare(ticket: Ticket, key: str, store: Store) -> Comparison:
     manifest, evidence = store.find(key), ticket.evidence
     assert manifest is not None
     metrics = store.read_json(key, METRICS_FILE)
@@ -88,15 +99,15 @@ def _compared(ticket: Ticket, key: str, store: Store) -> Comparison:
             f"{short(ticket.key)}: diverged here at step {metrics['diverged']}, where it was made it did not"
         )
     measures: list[tuple[str, str, float, float]] = []
-    for when in READINGS:
-        there, here = evidence["ticket"].get(when) or {}, metrics.get(when) or {}
+    for reading in READINGS:
+        there, here = evidence["ticket"].get(reading) or {}, metrics.get(reading) or {}
         for name, value in there.items():
             if (
                 isinstance(value, (int, float))
                 and not isinstance(value, bool)
                 and isinstance(here.get(name), (int, float))
             ):
-                measures.append((when, name, float(value), float(here[name])))
+                measures.append((reading, name, float(value), float(here[name])))
     same = manifest.files[WEIGHTS_FILE].sha256 == evidence["trained_sha256"]
     theirs, ours = (
         {k: v for k, v in each.items() if k != "earlier"} for each in (evidence["environment"], manifest.environment)

@@ -1,4 +1,4 @@
-"""What wins: the gain of tickets split into mask, initialization, signs, magnitudes, iteration and capacity.
+"""Claims on what wins: the gain of tickets split into mask, initialization, signs, magnitudes, iteration and capacity.
 
 Each part is the ticket against the control that lacks it, paired by seed; which control that is says the trait `claim`
 of its branch.
@@ -33,11 +33,11 @@ from lottery.results.study import once
 from lottery.statistics import paired
 from lottery.traits import Claim
 from lottery.verdicts.other_readings import with_other_readings
-from lottery.verdicts.superiority import Decision, Pairs, decide, ended, least_seeds, seeds_needed
+from lottery.verdicts.superiority import ControlDecision, Pairs, decide, least_seeds, seeds_needed, sequence_end
 from lottery.words import counted
 
 if TYPE_CHECKING:
-    from lottery.audit.audit import Cell
+    from lottery.audit.findings import Cell
     from lottery.recipe.schema import BranchSpec, CompareSpec
     from lottery.results.study import Study
 
@@ -45,21 +45,23 @@ CLAIMS: tuple[Claim, ...] = get_args(Claim)
 
 
 def claim_of(branch: str) -> Claim | None:
-    """The part of the gain that a control of this name lacks; None where it stands for none."""
+    """Return the part of the gain that a control of this name lacks; None where it stands for none."""
     return registry.branches[branch].traits.claim
 
 
 @once
 def rows(study: Study) -> list[Row]:
-    """A row for each optimizer, rewind point, density and control that stands for a claim.
+    """Return a row for each optimizer, rewind point, density and control that stands for a claim.
 
     `difference` is the mean of ticket less control accuracy within a seed, a fraction, with its two-sided t interval
     (`low`, `high`) and bootstrap interval (`bca_low`, `bca_high`); `p` that of the sign-flip test that the ticket is
     better, `p_inferior` that it is worse, each also adjusted over the densities of its control by `correction`.
     `verdict` is superior, inferior, inconclusive (then with the `seeds_needed`, see there), or withheld where the audit
-    found something. A density whose trainings all diverged has a row too: it is a test of its family. What it would be
-    at the other steps that could be read stands beside it, see `lottery.verdicts.other_readings`.
-    Raises UsageError where the recipe has no `compare`, or no control that stands for a claim.
+    found something. A density whose trainings all diverged has a row too: it is a test of its family. The values at the
+    other readings stand beside it, see `lottery.verdicts.other_readings`.
+
+    Raises:
+        UsageError: The recipe has no `compare`, or no control that stands for a claim.
     """
     return with_other_readings(study, _at_report(study), partial(_at_report, plans=False))
 
@@ -79,7 +81,7 @@ def _at_report(study: Study, plans: bool = True) -> list[Row]:
 
 
 def decomposition(study: Study) -> list[Row]:
-    """The gain of tickets split: a row for each optimizer, rewind point and density, a column for each claim.
+    """Return the gain of tickets split: a row for each optimizer, rewind point and density, a column for each claim.
 
     Under the claim's name (`mask`, or `mask_shuffle` by its control where several stand for it) is the mean difference,
     with `_low`, `_high` and `_verdict`; `against` are the controls in the order of the columns, `n` the fewest pairs of
@@ -108,7 +110,7 @@ def decomposition(study: Study) -> list[Row]:
 
 
 def _columns(table: Sequence[Row]) -> dict[str, str]:
-    """The name of each control's column, in the order of the claims."""
+    """Return the name of each control's column, in the order of the claims."""
     claims = dict(sorted({row["against"]: row["claim"] for row in table}.items(), key=lambda at: CLAIMS.index(at[1])))
     several = {claim for claim in CLAIMS if list(claims.values()).count(claim) > 1}
     return {branch: f"{claim}_{branch}" if claim in several else claim for branch, claim in claims.items()}
@@ -117,7 +119,7 @@ def _columns(table: Sequence[Row]) -> dict[str, str]:
 def _of_control(
     study: Study, branch: BranchSpec, compare: CompareSpec, plans: bool
 ) -> list[tuple[tuple[int, int, int], Row]]:
-    """The rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
+    """Return the rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
     known, withheld = densities(study), audit(study).withheld()
     families = _families(study, branch.label)
     points = list(dict.fromkeys(place[1] for place in by_place(study)))
@@ -130,7 +132,7 @@ def _of_control(
         for place, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
             row = _row(study, place, branch, known[place])
             row |= _figures(cell.values, decision, compare, floor(study))
-            stop = _ended(decision, cells, compare)
+            stop = _sequence_end(decision, cells, compare)
             needed = needed if decision.verdict == "inconclusive" and stop is None else None
             row |= {SEEDS_NEEDED: needed, "correction": _correction(compare), "verdict": decision.verdict}
             at = None if stop is None else known[list(family)[stop]]
@@ -146,11 +148,11 @@ def _of_control(
     return found
 
 
-def _ended(decision: Decision, cells: Sequence[Pairs], compare: CompareSpec) -> int | None:
-    """Return where the fixed sequence ended, if it is all that keeps a density from being shown."""
+def _sequence_end(decision: ControlDecision, cells: Sequence[Pairs], compare: CompareSpec) -> int | None:
+    """Return where the fixed sequence ended, if that is all that keeps a density from being shown."""
     if decision.verdict != "inconclusive" or min(decision.p, decision.p_inferior) > compare.alpha:
         return None
-    return ended(cells, compare, 1 if decision.p <= compare.alpha else -1)
+    return sequence_end(cells, compare, 1 if decision.p <= compare.alpha else -1)
 
 
 def _correction(compare: CompareSpec) -> str:
@@ -159,7 +161,7 @@ def _correction(compare: CompareSpec) -> str:
 
 
 def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pairs]]:
-    """For each optimizer and rewind point the densities at which both ticket and control have been trained."""
+    """Return the densities at which both ticket and control have been trained, by optimizer and rewind point."""
     cells, known = accuracies(study), densities(study)
     families: dict[tuple[int, str], dict[Place, Pairs]] = {}
     for place, jobs in sorted(by_place(study).items(), key=lambda at: at[0][2]):  # by level: from dense to sparse
@@ -178,7 +180,7 @@ def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Valu
     return row | {LEVEL_OF_DENSITY: place[2], DENSITY: density, "claim": claim_of(branch.name), "against": branch.label}
 
 
-def _figures(differences: Sequence[float], decision: Decision, compare: CompareSpec, least: float) -> Values:
+def _figures(differences: Sequence[float], decision: ControlDecision, compare: CompareSpec, least: float) -> Values:
     confidence = compare.confidence
     row = columns.comparison(paired.summary(differences, confidence, least), confidence)
     for column in (*p_values("p", confidence), *p_values("p_inferior", confidence, "inferior")):
@@ -187,7 +189,7 @@ def _figures(differences: Sequence[float], decision: Decision, compare: CompareS
 
 
 def _reason(
-    cell: Pairs, decision: Decision, compare: CompareSpec, family: int, needed: int | None, stop: float | None
+    cell: Pairs, decision: ControlDecision, compare: CompareSpec, family: int, needed: int | None, stop: float | None
 ) -> str:
     """Return the verdict in a sentence; `stop` is the density that ended the sequence, where only that hinders it."""
     n, percent, alpha = len(cell.differences), f"{100 * compare.confidence:g} %", compare.alpha
@@ -216,7 +218,7 @@ def _reason(
 
 
 def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label: str) -> str:
-    """Why no verdict is given; empty where one is."""
+    """Return in words why no verdict is given; empty where one is."""
     if study.recipe.prune.auto is not None:
         return "levels: auto adds seeds by what it sees: tests of a number of seeds fixed before do not hold"
     reasons = [f"{column}: {why}" for column in ("ticket", label) for why in withheld.get((*place, column), ())]
@@ -224,7 +226,7 @@ def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label
 
 
 def _labelled(branch: BranchSpec, mode: str) -> str:
-    """What to know of a control that differs in more than its claim."""
+    """Return in words how a control differs from its ticket in more than its claim; empty where it does not."""
     if branch.trunk == "own":
         return "the control has a trunk of its own, masks differ too: "
     control, ticket = origin_of(branch.component, mode), origin_of(None, mode)

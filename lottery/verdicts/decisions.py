@@ -1,4 +1,4 @@
-"""The tests behind verdicts: what is shown of tickets against dense networks at several densities, in plain numbers."""
+"""The tests behind verdicts: tickets against dense networks at several densities, in plain numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from lottery.statistics import paired
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec
 
-Verdict = Literal["winning", "matching", "losing", "inconclusive"]  # and withheld, where the audit found something
+# and withheld, where the audit found something
+MatchingVerdict = Literal["winning", "matching", "losing", "inconclusive"]
 Correction = Callable[[Sequence[float]], list[float]]  # p-values in the order of testing -> adjusted ones
 
 CORRECTIONS: dict[str, Correction] = {
@@ -22,11 +23,14 @@ CORRECTIONS: dict[str, Correction] = {
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Differences of accuracy to the dense network at one density, one value per seed, as fractions.
+class DenseDifferences:
+    """Differences of accuracy to the dense network at one density.
 
-    `early` are the early-stop steps of ticket and dense network and which of them are censored, a tuple a seed; None
-    without a validation split. `diverged` is the number of tickets that diverged though their dense network did not.
+    Attributes:
+        differences: The differences, one per seed, as fractions.
+        diverged: Number of tickets that diverged though their dense network did not.
+        early: For each seed the early-stop steps of ticket and dense network, and a bool for each that is True if it is
+            censored; None without a validation split.
     """
 
     differences: Sequence[float]
@@ -35,12 +39,16 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """The verdict on one density, whether the ticket is shown to be `better` than the dense network, or `equivalent` to
-    it, and the p-values behind it, as they are and corrected for the other densities.
+class MatchingDecision:
+    """The verdict on one density, with the p-values behind it, as they are and corrected for the other densities.
+
+    Attributes:
+        verdict: The verdict.
+        better: True if the ticket is shown to be better than the dense network.
+        equivalent: True if the ticket is shown to be neither worse nor better than the dense network by the margin.
     """
 
-    verdict: Verdict
+    verdict: MatchingVerdict
     better: bool
     equivalent: bool
     p_matching: float
@@ -55,18 +63,21 @@ class Decision:
     p_winning_adjusted: float | None
 
 
-def decide(cells: Sequence[Cell], compare: CompareSpec, *, may_win: bool, floor: float = 0.0) -> list[Decision]:
+def decide(
+    cells: Sequence[DenseDifferences], compare: CompareSpec, *, may_win: bool, floor: float = 0.0
+) -> list[MatchingDecision]:
     """Return the verdicts on densities given from dense to sparse; `floor` is the least spread that is believed.
 
     Matching is non-inferiority: the paired t test rejects a mean difference of -margin or less. Losing is its mirror
     image. Each of the two is corrected over the densities, by the fixed sequence or the fallback procedure (matching
     from dense to sparse, losing from sparse to dense) or Holm's procedure, so that the chance of one false claim among
-    them is 1 - confidence at most. Equivalent is matching whose mirror image at +margin is shown too (two one-sided
-    tests), corrected as matching is by the larger p. Better is the same test at 0, corrected by Holm's procedure, for a
-    gain comes at any density, and only of densities that match: at one density superiority implies non-inferiority,
-    so the two need no correction for each other there. Winning is matching and stopping early no later than the dense
-    network; both must be shown (intersection-union), corrected by Holm's procedure. Of a density with a diverged ticket
-    nothing is shown.
+    them is 1 - confidence at most.
+
+    Equivalent is matching whose mirror image at +margin is shown too (two one-sided tests), corrected as matching is by
+    the larger p. Better is the same test at 0, corrected by Holm's procedure, for a gain comes at any density, and only
+    of densities that match: at one density superiority implies non-inferiority, so the two need no correction for each
+    other there. Winning is matching and stopping early no later than the dense network; both must be shown
+    (intersection-union), corrected by Holm's procedure. At a density with a diverged ticket nothing is shown.
     """
     margin, alpha, correct = compare.margin / 100, compare.alpha, CORRECTIONS[compare.densities]
 
@@ -83,20 +94,21 @@ def decide(cells: Sequence[Cell], compare: CompareSpec, *, may_win: bool, floor:
     decisions = []
     for at in range(len(cells)):
         won = None if sooner[at] is None else max(both[at], matched[at])
-        verdict: Verdict = "inconclusive"
+        verdict: MatchingVerdict = "inconclusive"
         if matched[at] <= alpha:
             verdict = "winning" if won is not None and won <= alpha else "matching"
         elif lost[at] <= alpha:
             verdict = "losing"
         shown = gained[at] <= alpha, same[at] <= alpha
         plain = matching[at], matched[at], losing[at], lost[at], better[at], gained[at], equivalent[at], same[at]
-        decisions.append(Decision(verdict, *shown, *plain, sooner[at], won))
+        decisions.append(MatchingDecision(verdict, *shown, *plain, sooner[at], won))
     return decisions
 
 
-def ended(decision: Decision, decisions: Sequence[Decision], compare: CompareSpec) -> int | None:
-    """Return the place of the density that ended a fixed sequence, where that is all that keeps `decision` from being
-    shown; None elsewhere, and with the other corrections, which end nowhere.
+def sequence_end(decision: MatchingDecision, decisions: Sequence[MatchingDecision], compare: CompareSpec) -> int | None:
+    """Return the index of the density that ended a fixed sequence, if that alone keeps `decision` from being shown.
+
+    None elsewhere, and with the other corrections, which end nowhere.
     """
     if not only_corrected(decision, compare) or compare.densities != "fixed_sequence":
         return None
@@ -105,12 +117,12 @@ def ended(decision: Decision, decisions: Sequence[Decision], compare: CompareSpe
     return max(at for at, each in enumerate(decisions) if each.p_losing > compare.alpha)
 
 
-def only_corrected(decision: Decision, compare: CompareSpec) -> bool:
-    """Return whether a density is shown by itself, and not after the correction over densities."""
+def only_corrected(decision: MatchingDecision, compare: CompareSpec) -> bool:
+    """Return True if a density is shown by itself, and not after the correction over densities."""
     return decision.verdict == "inconclusive" and min(decision.p_matching, decision.p_losing) <= compare.alpha
 
 
-def _p_earlier(cell: Cell, later: float) -> float | None:
+def _p_earlier(cell: DenseDifferences, later: float) -> float | None:
     if cell.early is None:
         return None
     if not cell.early:

@@ -1,4 +1,4 @@
-"""What `levels: auto` decided and why, as a table and in words: the sparsest matching density, what it is sure of."""
+"""Decisions of `levels: auto` with their reasons, as a table and in words: sparsest matching density, and its cost."""
 
 from __future__ import annotations
 
@@ -33,56 +33,64 @@ REASONS = {
 
 
 def rows(study: Study) -> list[Row]:
-    """A row for each level that the walk came to, and one that sums up, for each optimizer and rewind point.
+    """Return a row for each level that the walk came to, and one that sums up, for each optimizer and rewind point.
 
-    Columns: `decision` (of `plan.frontier`, then `sparsest matching`), `n` differences at the last look, `looks`
-    taken, mean `difference` and its lower `bound` (fractions; of the repeated confidence interval, valid at all looks
-    together), the part of alpha `spent`, the `chance` that more seeds would show the level matching, and what it cost:
+    Columns: `decision` (of `plan.frontier`, then `sparsest matching`), `n` differences at the last look, `looks` taken,
+    mean `difference` and its lower `bound` (fractions; of the repeated confidence interval, valid at all looks
+    together), the part of alpha `spent`, the `chance` that more seeds would show the level matching, and the cost:
     `trainings` of this level (in the last row of all, dense networks too), those of the fixed `grid` of the same pool
-    and levels, the share `saved`; controls are not counted. Raises UsageError without `levels: auto`.
+    and levels, the share `saved`; controls are not counted.
+
+    Raises:
+        UsageError: The recipe is without `levels: auto`.
     """
     table: list[Row] = []
-    for (place, number), steps in decided(study).items():
-        own = _own(study, place, number)
+    for (optimizer_index, rewind_index), steps in decided(study).items():
+        own = _whose(study, optimizer_index, rewind_index)
         trained = _trained(study, steps)
         about = [(step, trained[step.level]) for step in steps]
         for step, cost in about:
-            if (density := _density(study, place, number, step.level)) is not None:
+            if (density := _density(study, optimizer_index, rewind_index, step.level)) is not None:
                 row = {**own, **_row(density, step, cost, len(study.recipe.seeds))}
-                table.append(Row(row, _seen(study, place, number, step)))
-        last, whole = _last(steps), rule(study.recipe)
-        density = _density(study, place, number, last.level) or 1.0
+                table.append(Row(row, _seen(study, optimizer_index, rewind_index, step)))
+        last, whole = _sparsest_matching(steps), rule(study.recipe)
+        density = _density(study, optimizer_index, rewind_index, last.level) or 1.0
         summary = _row(density, last, sum(trained), whole.pool * (1 + whole.levels))
-        summary |= {"decision": "sparsest matching", "reason": _sure(whole)}
-        seen = (key for step in steps for key in _seen(study, place, number, step))
+        summary |= {"decision": "sparsest matching", "reason": _guarantee(whole)}
+        seen = (key for step in steps for key in _seen(study, optimizer_index, rewind_index, step))
         table.append(Row({**own, **summary}, in_plan_order(study, seen)))
     return table
 
 
 @once
 def decided(study: Study) -> Walks:
-    """The steps of each walk. Raises UsageError for a recipe whose levels are given."""
+    """Return the steps of each walk, by the indexes of optimizer and rewind point.
+
+    Raises:
+        UsageError: The recipe's levels are given.
+    """
     if study.recipe.prune.auto is None:
         raise UsageError(f"{study.recipe.name}: its levels are given, nothing was looked for; write `levels: auto`")
     return walk_levels(study.plan, lambda job: study.found.get(job.key), floor(study))
 
 
 def sentences(study: Study) -> list[str]:
-    """What was found, for each optimizer and rewind point; nothing without `levels: auto`."""
+    """Return a sentence for each optimizer and rewind point on what was found; none without `levels: auto`."""
     if study.recipe.prune.auto is None:
         return []
     return [sentence(study, *where, steps) for where, steps in decided(study).items()]
 
 
-def sentence(study: Study, place: int, number: int, steps: Sequence[Step]) -> str:
-    """The sparsest matching density, how sure that is, why the walk ended, and what it cost."""
-    return " ".join(_said(study, place, number, steps))
+def sentence(study: Study, optimizer_index: int, rewind_index: int, steps: Sequence[Step]) -> str:
+    """Return in words the sparsest matching density, its guarantee, why the walk ended, and its cost."""
+    return " ".join(_parts(study, optimizer_index, rewind_index, steps))
 
 
-def _said(study: Study, place: int, number: int, steps: Sequence[Step]) -> Iterator[str]:
-    whole, last, found = rule(study.recipe), steps[-1], _last(steps)
+def _parts(study: Study, optimizer_index: int, rewind_index: int, steps: Sequence[Step]) -> Iterator[str]:
+    whole, last, found = rule(study.recipe), steps[-1], _sparsest_matching(steps)
     points = f"{100 * whole.margin:g} point{'' if whole.margin == 0.01 else 's'}"
-    density, name = _density(study, place, number, found.level), whose(_own(study, place, number))
+    density = _density(study, optimizer_index, rewind_index, found.level)
+    name = whose(_whose(study, optimizer_index, rewind_index))
     if found.level and density is not None:
         yield f"{name}: the sparsest density shown to match the dense network is {density_label(density)}"
         yield f"(level {found.level}), less than {points} below it, as is each denser level."
@@ -90,7 +98,7 @@ def _said(study: Study, place: int, number: int, steps: Sequence[Step]) -> Itera
         yield f"{name}: no density is shown to match the dense network within {points}."
     else:
         yield f"{name}: no density is shown to match the dense network within {points} yet."
-    yield f"{_sure(whole)}."
+    yield f"{_guarantee(whole)}."
     if not over(whole, steps):
         yield f"Level {last.level} is open: it wants {last.seeds} of the {whole.pool} seeds now; what follows, their"
         yield "results decide."
@@ -101,8 +109,8 @@ def _said(study: Study, place: int, number: int, steps: Sequence[Step]) -> Itera
     yield from _cost(study, whole, steps)
 
 
-def _sure(whole: Rule) -> str:
-    """The guarantee."""
+def _guarantee(whole: Rule) -> str:
+    """Return the guarantee in words: the chance of a wrong verdict of matching."""
     return (
         f"The chance that a density is called matching which is not is {100 * whole.alpha:g} % at most, "
         "over all levels and looks, for independent normal differences"
@@ -134,33 +142,34 @@ def _row(density: float, step: Step, trainings: int, grid: int) -> Values:
     return finite(row)
 
 
-def _own(study: Study, place: int, number: int) -> Values:
-    """The columns that say whose walk it is."""
+def _whose(study: Study, optimizer_index: int, rewind_index: int) -> Values:
+    """Return the columns that say whose walk it is."""
     recipe = study.recipe
-    return head(recipe, rewind_label(recipe.rewind[number]), optimizer=optimizer_labels(recipe.train.optimizer)[place])
+    label = optimizer_labels(recipe.train.optimizer)[optimizer_index]
+    return head(recipe, rewind_label(recipe.rewind[rewind_index]), optimizer=label)
 
 
 def _trained(study: Study, steps: Sequence[Step]) -> list[int]:
     return seeds_trained(steps, trunk=not study.recipe.prune.alone)
 
 
-def _last(steps: Sequence[Step]) -> Step:
-    """The sparsest level shown to match; the dense network where none is."""
+def _sparsest_matching(steps: Sequence[Step]) -> Step:
+    """Return the step of the sparsest level shown to match; that of the dense network where none is."""
     shown = [step for step in steps if step.decision == "matching"]
     return shown[-1] if shown else Step(0, "matching", 0)
 
 
-def _density(study: Study, place: int, number: int, level: int) -> float | None:
-    """That of the level, where a ticket of it is finished."""
-    return densities(study).get((place, rewind_label(study.recipe.rewind[number]), level))
+def _density(study: Study, optimizer_index: int, rewind_index: int, level: int) -> float | None:
+    """Return the density of a level; None where no ticket of it is finished."""
+    return densities(study).get((optimizer_index, rewind_label(study.recipe.rewind[rewind_index]), level))
 
 
-def _seen(study: Study, place: int, number: int, step: Step) -> tuple[str, ...]:
+def _seen(study: Study, optimizer_index: int, rewind_index: int, step: Step) -> tuple[str, ...]:
     """Return the keys of the trainings that a step was decided by.
 
-    They are the dense network and the ticket of each seed asked for, and tickets above it that diverged.
+    These are the dense network and the ticket of each seed that it used, and a ticket above it that diverged.
     """
-    where, seeds = (place, study.recipe.rewind[number], step.level), study.recipe.seeds[: step.seeds]
+    where, seeds = (optimizer_index, study.recipe.rewind[rewind_index], step.level), study.recipe.seeds[: step.seeds]
     tickets = [job for job in study.plan if job.kind is Kind.TICKET and (job.place, job.rewind, job.level) == where]
     trunks = [[study.found.get(each.key) for each in study.plan.trunk(job)] for job in tickets if job.seed in seeds]
     ends = [trunk[end] for trunk in trunks for end in (0, -1)]

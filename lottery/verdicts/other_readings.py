@@ -1,4 +1,4 @@
-"""The rows of a comparison with what they would be if accuracy were read at another step."""
+"""The rows of a comparison with the values that they would have if accuracy were read at another step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = ("optimizer", "rewind", "level", "against", "claim")  # what tells rows
 
 
 def others(recipe: Recipe) -> tuple[Reading, ...]:
-    """Return the readings beside the recipe's own: without a validation split there are none."""
+    """Return the readings beside the recipe's own; none without a validation split."""
     return tuple(each for each in READINGS if each != recipe.report) if recipe.data.validation else ()
 
 
@@ -41,15 +41,15 @@ def with_other_readings(
     value: str = "difference",
     verdict: str = "verdict",
 ) -> list[Row]:
-    """Return the rows with what they would be at each other reading, and `depends`.
+    """Return the rows with the values that they would have at each other reading, and `depends`.
 
     Under `<value>_<reading>` and `<verdict>_<reading>` stand the value and the verdict there. `depends` is empty,
     `verdict` where that is another one, or else `sign` where the value has the other sign and one of the two intervals
-    (`low`, `high`) leaves out 0; a row's `reason` says the same in words. With `levels: auto` seeds were added by what
-    was seen at the recipe's own reading: no verdict is given at another.
+    (`low`, `high`) leaves out 0; a row's `reason` says the same in words. With `levels: auto` seeds were added by the
+    results at the recipe's own reading: no verdict is given at another.
 
     Args:
-        study: What the rows are of.
+        study: The study of the rows.
         table: Its rows, made by `make`.
         make: Makes the rows of a study, in the same order for every reading.
         value: The column of the value.
@@ -101,7 +101,7 @@ def dependence(row: Row) -> str:
 
 
 def _opposite(row: Row, other: Row, value: str) -> bool:
-    """True if the two differ in sign, and not by chance alone."""
+    """Return True if the two differ in sign, and not by chance alone."""
     ours, theirs = row[value], other[value]
     return ours is not None and theirs is not None and ours * theirs < 0 and (_beyond(row) or _beyond(other))
 

@@ -13,17 +13,23 @@ from lottery.statistics import paired
 if TYPE_CHECKING:
     from lottery.recipe.types import ClaimSpec
 
-Verdict = Literal["holds", "fails", "undecided"]
+ClaimVerdict = Literal["holds", "fails", "undecided"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """Values by seed that a claim speaks of at one level, on the scale they are tested on.
 
-    `unbounded` says whether the values leave open how low, and how high, the true value is: where a censored step is
-    later than it says, or where a side diverged and is not shown to be the better one by the seeds that are left. What
-    `hindrances` names leaves all of it undecided; `notes` are told beside it. `floor` is the least spread that is
-    believed of the values.
+    Attributes:
+        level: The level.
+        density: Its density; 0 where it is not trained.
+        values: The values, one per seed: percentage points, or logarithms of ratios of steps.
+        unbounded: True if the values leave open how low, and how high, the true value is: where a censored step is
+            later than it says, or where a side diverged and is not shown to be the better one by the seeds that are
+            left.
+        hindrances: Reasons, in words, that leave everything undecided.
+        notes: Sentences that are told beside it.
+        floor: The least spread that is believed of the values.
     """
 
     level: int
@@ -37,14 +43,19 @@ class Seen:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on one density, and the bounds that decide it: the true value is at least `low`, by a one-sided bound
-    of the first of the `confidences`, and at most `high`, by one of the second.
+    """The verdict on one density, and the bounds that decide it.
 
-    `kept` says whether the estimate keeps the claim's limits; None where nothing may be said. `seeds_needed` are those
-    with which its bounds would decide, where they do not: None where no number of seeds would.
+    Attributes:
+        here: The verdict.
+        low: The true value is at least this, by a one-sided bound of the first of the `confidences`.
+        high: The true value is at most this, by a one-sided bound of the second of the `confidences`.
+        confidences: The confidences of the two bounds.
+        kept: True if the estimate keeps the claim's limits; None where nothing may be said.
+        seeds_needed: The number of seeds with which the bounds would decide, where they do not; None where no number
+            would.
     """
 
-    here: Verdict
+    here: ClaimVerdict
     low: float
     high: float
     confidences: tuple[float, float]
@@ -52,8 +63,8 @@ class Judgement:
     seeds_needed: int | None
 
 
-def judge(claim: ClaimSpec, seen: Seen, confidence: float, power: float) -> Judgement:
-    """Return whether a claim is shown to hold, or to fail, at one density."""
+def judge(claim: ClaimSpec, seen: Observed, confidence: float, power: float) -> Judgement:
+    """Return the verdict at one density: whether the claim is shown to hold there, or to fail."""
     least, most = limits(claim)
     sure = confidences(claim, confidence)
     if seen.hindrances or not seen.values:
@@ -62,7 +73,7 @@ def judge(claim: ClaimSpec, seen: Seen, confidence: float, power: float) -> Judg
     high = math.inf if seen.unbounded[1] else paired.upper_bound(seen.values, sure[1], seen.floor)
     estimate = statistics.fmean(seen.values)
     kept = (least is None or estimate >= least) and (most is None or estimate <= most)
-    here: Verdict = "undecided"
+    here: ClaimVerdict = "undecided"
     if (least is None or low >= least) and (most is None or high <= most):
         here = "holds"
     elif (least is not None and high < least) or (most is not None and low > most):
@@ -85,7 +96,7 @@ def confidences(claim: ClaimSpec, confidence: float) -> tuple[float, float]:
     return (to_hold, to_fail) if claim.least is not None else (to_fail, to_hold)
 
 
-def verdict(claim: ClaimSpec, found: Sequence[Judgement]) -> Verdict:
+def verdict(claim: ClaimSpec, found: Sequence[Judgement]) -> ClaimVerdict:
     """Return the verdict on a claim as a whole, from those on each of its densities."""
     here = [each.here for each in found]
     one, other = _decisive(claim)
@@ -95,8 +106,12 @@ def verdict(claim: ClaimSpec, found: Sequence[Judgement]) -> Verdict:
 
 
 def seeds_needed(claim: ClaimSpec, found: Sequence[Judgement]) -> int | None:
-    """Return the fewest seeds that would decide an undecided claim, if means and spreads stay: those of the density
-    that can decide alone, else the most of any density. None where it is decided, or no number of seeds would.
+    """Return the fewest seeds that would decide an undecided claim, if means and spreads stay.
+
+    These are the seeds of the density that can decide alone, else the most of any density.
+
+    Returns:
+        The number; None where the claim is decided, or no number of seeds would decide it.
     """
     if verdict(claim, found) != "undecided":
         return None
@@ -117,13 +132,13 @@ def limits(claim: ClaimSpec) -> tuple[float | None, float | None]:
     return least, most
 
 
-def _decisive(claim: ClaimSpec) -> tuple[Verdict, Verdict]:
-    """Return the verdict that one density is enough for, and that which needs all of them."""
+def _decisive(claim: ClaimSpec) -> tuple[ClaimVerdict, ClaimVerdict]:
+    """Return the verdict that one density is enough for, and the verdict that needs all of them."""
     return ("fails", "holds") if claim.where == "all" else ("holds", "fails")
 
 
 def _seeds_needed(
-    seen: Seen, limits: tuple[float | None, float | None], sure: tuple[float, float], power: float
+    seen: Observed, limits: tuple[float | None, float | None], sure: tuple[float, float], power: float
 ) -> int | None:
     """Return the number for the bounds that would decide: those of a limit that is broken, else those of all limits."""
     if len(seen.values) < 2:
@@ -131,8 +146,8 @@ def _seeds_needed(
     estimate, spread = statistics.fmean(seen.values), statistics.stdev(seen.values)
     side = (1, -1)  # the estimate keeps a limit where it lies on this side of it
     gaps = [None if limit is None else sign * (estimate - limit) for limit, sign in zip(limits, side, strict=True)]
-    broken = [place for place, gap in enumerate(gaps) if gap is not None and gap < 0]
-    bounds = [1 - place for place in broken] or [place for place, gap in enumerate(gaps) if gap is not None]
+    broken = [index for index, gap in enumerate(gaps) if gap is not None and gap < 0]
+    bounds = [1 - index for index in broken] or [index for index, gap in enumerate(gaps) if gap is not None]
     wanted = []
     for bound in bounds:
         gap = gaps[1 - bound] if broken else gaps[bound]

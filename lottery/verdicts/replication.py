@@ -1,4 +1,4 @@
-"""Published claims held against a study: which of them hold, with figures."""
+"""Published claims compared with a study: which of them hold, with figures."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from lottery.recipe.readings import IN_WORDS, READINGS
 from lottery.results.study import once
 from lottery.verdicts import published_claims
 from lottery.verdicts.other_readings import with_other_readings
-from lottery.verdicts.published_claims import Judgement, Seen
+from lottery.verdicts.published_claims import Judgement, Observed
 
 if TYPE_CHECKING:
-    from lottery.audit.audit import Cell
+    from lottery.audit.findings import Cell
     from lottery.plan.jobs import Job
     from lottery.recipe.types import ClaimSpec
     from lottery.results.record import Record
@@ -51,11 +51,13 @@ def rows(study: Study) -> list[Row]:
     `estimate` and its bounds `low` and `high` are percentage points of accuracy, or ratios of early-stop steps. The
     bounds are those that decide, one-sided, each at the confidence that `bounds` names; `here` is the verdict at this
     density. A claim on all of its densities holds where it holds at each, and fails where it fails at one of them; a
-    claim on any of them the other way round, see `judgement.confidences`. Where the audit withholds a side, or a seed
-    of the plan is not finished, nothing is decided and `note` says why. `seeds_needed` would decide this density,
-    `claim_seeds_needed` the claim. What would be seen at the other steps that could be read stands beside it
+    claim on any of them the other way round, see `lottery.verdicts.published_claims.confidences`. Where the audit
+    withholds a side, or a seed of the plan is not finished, nothing is decided and `note` says why. `seeds_needed`
+    would decide this density, `claim_seeds_needed` the claim. The values at the other readings stand beside it
     (`estimate_end`, `here_end`, see `lottery.verdicts.other_readings`).
-    Raises UsageError where the recipe replicates nothing.
+
+    Raises:
+        UsageError: The recipe replicates nothing.
     """
     return with_other_readings(study, _at_report(study), _at_report, "estimate", "here")
 
@@ -67,11 +69,11 @@ def _at_report(study: Study) -> list[Row]:
     labels, table = optimizer_labels(recipe.train.optimizer), list[Row]()
     known, power = densities(study), POWER if recipe.compare is None else recipe.compare.power
     for claim in replicates.claims:
-        for place, label in enumerate(labels):
+        for optimizer_index, label in enumerate(labels):
             for rewind in [rewind_label(r) for r in recipe.rewind if claim.rewind in (None, r.to)]:
-                places = [_place(known, place, rewind, wanted) for wanted in claim.densities]
+                places = [_nearest_place(known, optimizer_index, rewind, wanted) for wanted in claim.densities]
                 seen = [
-                    Seen(0, 0.0, (), hindrances=("not trained",)) if at is None else _seen(study, claim, at)
+                    Observed(0, 0.0, (), hindrances=("not trained",)) if at is None else _observed(study, claim, at)
                     for at in places
                 ]
                 found = [published_claims.judge(claim, each, replicates.confidence, power) for each in seen]
@@ -88,12 +90,12 @@ def _at_report(study: Study) -> list[Row]:
 
 
 def seeds_needed(table: Sequence[Row]) -> int | None:
-    """Return how many seeds would decide all undecided claims that more seeds can decide; None where there are none."""
+    """Return the number of seeds that would decide all claims that more seeds can decide; None where there are none."""
     return max((row["claim_seeds_needed"] for row in table if row["claim_seeds_needed"] is not None), default=None)
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClaimInWords:
     """A claim as it is told to a person: the verdict and a line of figures for each density."""
 
     text: str
@@ -103,21 +105,25 @@ class Judged:
     figures: list[str]
 
 
-def claims(table: Sequence[Row]) -> list[Judged]:
-    """The claims of the rows of a replication, in their order."""
+def claims_in_words(table: Sequence[Row]) -> list[ClaimInWords]:
+    """Return the claims of the rows of a replication, in their order."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in table:
         groups.setdefault((row["claim"], row["optimizer"], row["rewind"]), []).append(row)
     several = len({key[1:] for key in groups}) > 1
     return [
-        Judged(
-            claim, mine[0]["source"], mine[0]["verdict"], f" ({optimizer}, {rewind})" if several else "", _told(mine)
+        ClaimInWords(
+            claim,
+            mine[0]["source"],
+            mine[0]["verdict"],
+            f" ({optimizer}, {rewind})" if several else "",
+            _figures_in_words(mine),
         )
         for (claim, optimizer, rewind), mine in groups.items()
     ]
 
 
-def _told(mine: Sequence[Row]) -> list[str]:
+def _figures_in_words(mine: Sequence[Row]) -> list[str]:
     wanted = mine[0]["claim_seeds_needed"]
     lines = [f"{mine[0]['compared']}, claimed {mine[0]['claimed']}"]
     lines[0] += f"; {wanted} seeds would decide it" if wanted is not None else ""
@@ -133,13 +139,13 @@ def _told(mine: Sequence[Row]) -> list[str]:
 
 
 def _elsewhere(row: Row) -> str:
-    """Return what would be decided at another step that could be read, where that is something else."""
+    """Return in words what would be decided at the other readings, where that is something else."""
     there = [reading for reading in READINGS if row.get(f"here_{reading}") not in (None, row["here"])]
     told = [f"{row[f'here_{reading}']} ({row[f'estimate_{reading}']:.4g}) {IN_WORDS[reading]}" for reading in there]
     return f"read otherwise: {', '.join(told)}" if told else ""
 
 
-def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged: Judgement) -> Values:
+def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Observed, judged: Judgement) -> Values:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
     estimate = statistics.fmean(seen.values) if seen.values else math.nan
@@ -161,12 +167,12 @@ def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Seen, judged:
 
 
 def _bounds(judged: Judgement) -> str:
-    """Return at which confidence the bounds are."""
+    """Return in words the confidence of the bounds."""
     low, high = (f"{100 * confidence:.4g} %" for confidence in judged.confidences)
     return f"one-sided {low}" if low == high else f"one-sided {low} and {high}"
 
 
-def _note(seen: Seen) -> str:
+def _note(seen: Observed) -> str:
     where = [f"level {seen.level} at {density_label(seen.density)}"] if seen.density else []
     return "; ".join([*where, *seen.notes, *seen.hindrances])
 
@@ -178,15 +184,15 @@ def _claimed(claim: ClaimSpec) -> str:
     return limits if len(claim.densities) == 1 else f"{limits}, at {claim.where} of {len(claim.densities)} densities"
 
 
-def _place(known: Mapping[Place, float], place: int, rewind: str, wanted: float) -> Place | None:
-    """The level nearest to a density, None where none is near."""
-    mine = {at: density for at, density in known.items() if at[:2] == (place, rewind)}
+def _nearest_place(known: Mapping[Place, float], optimizer_index: int, rewind: str, wanted: float) -> Place | None:
+    """Return the place whose density is nearest to the one wanted; None where none is near."""
+    mine = {at: density for at, density in known.items() if at[:2] == (optimizer_index, rewind)}
     at = min(mine, key=lambda at: abs(math.log(mine[at] / wanted)), default=None)
     return at if at is not None and abs(mine[at] / wanted - 1) <= NEAR else None
 
 
-def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
-    """Return what is seen at one place, and what stands in the way of a verdict."""
+def _observed(study: Study, claim: ClaimSpec, at: Place) -> Observed:
+    """Return the values at one place, and what stands in the way of a verdict."""
     cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
     names = _columns(claim)
     values = [_column(cells, at, name) for name in names]
@@ -209,12 +215,13 @@ def _seen(study: Study, claim: ClaimSpec, at: Place) -> Seen:
     hindrances = [why for name in names for why in _hindrances(study, at, name)]
     hindrances += ["no seed has both"] * (not pairs and not hindrances)
     told = unbounded, tuple(hindrances), tuple(notes)
-    return Seen(at[2], densities(study)[at], list(pairs.values()), *told, _floor(study, claim))
+    return Observed(at[2], densities(study)[at], list(pairs.values()), *told, _floor(study, claim))
 
 
 def _floor(study: Study, claim: ClaimSpec) -> float:
-    """Return the least spread that is believed of accuracies in points, of one network or of a difference; 0 of steps,
-    which are no counts of test examples.
+    """Return the least spread that is believed of accuracies in points, of one network or of a difference.
+
+    It is 0 for steps, which are no counts of test examples.
     """
     if claim.measure != "accuracy":
         return 0.0
@@ -222,7 +229,7 @@ def _floor(study: Study, claim: ClaimSpec) -> float:
 
 
 def _unbounded(accuracy: bool, lost: Sequence[bool], late: Sequence[bool]) -> tuple[bool, bool]:
-    """Return what the values leave open, see Seen, by the seeds of each side that diverged or are censored."""
+    """Return what the values leave open, see `Observed`, by the seeds of each side that diverged or are censored."""
     ours_lost, ours_late, theirs_lost, theirs_late = lost[0], late[0], any(lost[1:]), any(late[1:])
     if accuracy:  # ours is the better one where it is high
         return ours_lost, theirs_lost

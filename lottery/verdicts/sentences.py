@@ -27,36 +27,37 @@ DEPENDS = {"verdict": "the verdict", "sign": "the sign of the difference"}  # by
 def sentences(study: Study) -> list[str]:
     """Return one plain sentence for each optimizer and rewind point: what may be said, and where nothing may, why.
 
-    Raises UsageError where the recipe declares no margin.
+    Raises:
+        UsageError: The recipe declares no margin.
     """
     compare, table = declared(study), rows(study)
     how = f"within {compare.points}, one-sided {100 * compare.confidence:g} %"
-    down_to = {_place(summary): summary["density"] for summary in sparsest(study)}
+    down_to = {_optimizer_and_rewind(summary): summary["density"] for summary in sparsest(study)}
     told = []
-    for place, label in enumerate(optimizer_labels(study.recipe.train.optimizer)):
+    for optimizer_index, label in enumerate(optimizer_labels(study.recipe.train.optimizer)):
         for rewind in study.recipe.rewind:
-            at = _place(head(study.recipe, rewind_label(rewind), optimizer=label))
-            mine = [row for row in table if _place(row) == at]
+            at = _optimizer_and_rewind(head(study.recipe, rewind_label(rewind), optimizer=label))
+            mine = [row for row in table if _optimizer_and_rewind(row) == at]
             name = label + (f", rewound to {at[1]}" if at[1] is not None else "")
             if mine:
-                parts = [*_said(mine, down_to[at], how), *_trained_on(study, place, rewind_label(rewind))]
+                parts = [*_parts(mine, down_to[at], how), *_trained_on(study, optimizer_index, rewind_label(rewind))]
                 told.append(f"{name}: {'; '.join(parts)}.")
-            elif lost := _diverged(study, place):
+            elif lost := _diverged(study, optimizer_index):
                 told.append(f"{name}: {lost}.")
     return told
 
 
 def seeds_in_words(counts: Sequence[int]) -> str:
-    """`1 seed`, `5 seeds`, `2 to 5 seeds`."""
+    """Return `1 seed`, `5 seeds` or `2 to 5 seeds`."""
     low, high = min(counts), max(counts)
     return f"{low} to {high} seeds" if low < high else counted(low, "seed")
 
 
-def _place(row: Values) -> tuple[str, str | None]:
+def _optimizer_and_rewind(row: Values) -> tuple[str, str | None]:
     return row["optimizer"], row.get("rewind")
 
 
-def _said(mine: Sequence[Row], down_to: float | None, how: str) -> Iterator[str]:
+def _parts(mine: Sequence[Row], down_to: float | None, how: str) -> Iterator[str]:
     """Yield the parts of a sentence on the densities of one optimizer and rewind point, from dense to sparse."""
     pairs = [row["n"] for row in mine if row["n"]]
     how = f"{how}, {seeds_in_words(pairs)}" if pairs else how
@@ -73,14 +74,14 @@ def _said(mine: Sequence[Row], down_to: float | None, how: str) -> Iterator[str]
             yield f"so do those of {_listed(beyond)}, though not all between"
     if shown and (won := [row for row in mine if row["verdict"] == "winning"]):
         yield f"they win at {_listed(won)}: they reach their early-stop step no later than it"
-    for word, said in ALSO.items():
+    for word, words in ALSO.items():
         if found := [row for row in mine if word in (row.get("also") or "").split(", ")]:
-            yield f"they {said} at {_listed(found)}"
+            yield f"they {words} at {_listed(found)}"
     if shown and down_to is not None and (lost := [row for row in mine if row["verdict"] == "losing"]):
         yield f"they lose at {_listed(lost)}"
-    for what, said in DEPENDS.items():
-        if otherwise := [row for row in mine if row.get("depends") == what]:
-            yield f"at {_listed(otherwise)} {said} depends on the step at which accuracy is read"
+    for kind, words in DEPENDS.items():
+        if otherwise := [row for row in mine if row.get("depends") == kind]:
+            yield f"at {_listed(otherwise)} {words} depends on the step at which accuracy is read"
     if kept := [row for row in mine if row["verdict"] == "withheld"]:
         yield f"the verdict is withheld at {_listed(kept)}: the audit says why"
     if without := [row for row in mine if not row["n"]]:
@@ -91,9 +92,9 @@ def _listed(rows: Sequence[Row]) -> str:
     return ", ".join(density_label(row["density"]) for row in rows)
 
 
-def _diverged(study: Study, place: int) -> str:
+def _diverged(study: Study, optimizer_index: int) -> str:
     """Return, for an optimizer whose dense networks all diverged, that they did; else nothing."""
-    found = [study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and job.place == place]
+    found = [study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and job.place == optimizer_index]
     steps = [record.diverged for record in found if record is not None and record.diverged is not None]
     if not steps or len(steps) < len(found):
         return ""
@@ -101,11 +102,11 @@ def _diverged(study: Study, place: int) -> str:
     return f"{which} diverged, first at step {min(steps)}: there is nothing to prune, and no verdict"
 
 
-def _trained_on(study: Study, place: int, rewind: str) -> Iterator[str]:
+def _trained_on(study: Study, optimizer_index: int, rewind: str) -> Iterator[str]:
     """Yield how long tickets that go on from trained weights were trained in all; nothing for others."""
     spans: dict[float, tuple[int, int]] = {}
     for (which, point, level), columns in by_place(study).items():
-        for job, record in columns.get("ticket", ()) if (which, point) == (place, rewind) and level else ():
+        for job, record in columns.get("ticket", ()) if (which, point) == (optimizer_index, rewind) and level else ():
             trunk = [study.found.get(each.key) for each in study.plan.trunk(job)]
             if record is None or job.rewind is None or job.rewind.mode == "weights" or record.density in spans:
                 continue

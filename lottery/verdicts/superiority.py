@@ -15,16 +15,18 @@ from lottery.statistics import paired, step_down
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec
 
-Verdict = Literal["superior", "inferior", "inconclusive"]
+ControlVerdict = Literal["superior", "inferior", "inconclusive"]
 Side = Literal[1, -1]  # that tickets are better, that they are worse
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Differences of ticket less control at one density by seed, as fractions.
+    """Differences of ticket less control at one density.
 
-    Of the seeds without a value, in `tickets_diverged` the ticket diverged and the control did not, in
-    `controls_diverged` it is the other way round.
+    Attributes:
+        differences: The differences by seed, as fractions.
+        tickets_diverged: Number of seeds whose ticket diverged and whose control did not.
+        controls_diverged: Number of seeds whose control diverged and whose ticket did not.
     """
 
     differences: Mapping[int, float]
@@ -33,26 +35,26 @@ class Pairs:
 
     @property
     def values(self) -> list[float]:
-        """Return the differences without their seeds."""
+        """The differences without their seeds."""
         return list(self.differences.values())
 
     def open(self, side: Side) -> bool:
-        """True if the seeds that are left may show it: a side that diverged is not shown to be the better one."""
+        """Return True if the seeds that are left may show a side: one that diverged is not shown to be better."""
         return not (self.tickets_diverged if side > 0 else self.controls_diverged)
 
 
 @dataclass(frozen=True)
-class Decision:
+class ControlDecision:
     """The verdict on one density, and the p-values behind it, as they are and corrected for the other densities."""
 
-    verdict: Verdict
+    verdict: ControlVerdict
     p: float
     p_adjusted: float
     p_inferior: float
     p_inferior_adjusted: float
 
 
-def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[Decision]:
+def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[ControlDecision]:
     """Return the verdicts on one control at several densities, given from dense to sparse.
 
     Superior is what sign-flip permutation tests show to be above 0, inferior what they show to be below. Each of the
@@ -63,22 +65,22 @@ def decide(cells: Sequence[Pairs], compare: CompareSpec) -> list[Decision]:
     (above, above_adjusted), (below, below_adjusted) = _p_values(cells, compare, 1), _p_values(cells, compare, -1)
     decisions = []
     for p, adjusted, q, q_adjusted in zip(above, above_adjusted, below, below_adjusted, strict=True):
-        shown: Verdict = "inconclusive"
+        shown: ControlVerdict = "inconclusive"
         if min(adjusted, q_adjusted) <= compare.alpha:
             shown = "superior" if adjusted <= q_adjusted else "inferior"
-        decisions.append(Decision(shown, p, adjusted, q, q_adjusted))
+        decisions.append(ControlDecision(shown, p, adjusted, q, q_adjusted))
     return decisions
 
 
-def ended(cells: Sequence[Pairs], compare: CompareSpec, side: Side) -> int | None:
-    """Return the place among the cells at which the fixed sequence ended; None where it did not, or there is none."""
+def sequence_end(cells: Sequence[Pairs], compare: CompareSpec, side: Side) -> int | None:
+    """Return the index of the density at which the fixed sequence ended; None where it did not, or there is none."""
     if compare.controls != "fixed_sequence":
         return None
     p = _p_values(cells, compare, side)[0]
-    return next((place for place in _sequence(len(cells), compare) if p[place] > compare.alpha), None)
+    return next((index for index in _sequence(len(cells), compare) if p[index] > compare.alpha), None)
 
 
-def explained(compare: CompareSpec) -> str:
+def explain_tests(compare: CompareSpec) -> str:
     """Return a sentence on how controls are tested."""
     order = (compare.order or "dense_to_sparse").replace("_", " ")
     how = {
@@ -100,26 +102,29 @@ def least_seeds(compare: CompareSpec, family: int) -> int:
 
 
 def seeds_needed(cells: Sequence[Pairs], compare: CompareSpec) -> list[int | None]:
-    """Return for each density the fewest seeds that show a difference with the power of `compare`, if the true means
-    and spreads are those seen; None where there is no mean difference, where its better side diverged, and where
-    100,000 would not do.
+    """Return for each density the fewest seeds that show a difference, if the true means and spreads are those seen.
 
-    With the step-down test of several densities by its own power, see `stepdown.seeds_needed`. Else of each density by
-    itself, by the power of the t test, which that of the sign-flip test comes near, at the level that so many flips can
-    attain: p is a multiple of 2^-n (1/32 in place of 0.05 with 5 seeds); with Holm's procedure at the level of its
-    first step, which is the worst case. One value has no spread: then the seeds with which anything can be shown.
+    The power is that of `compare`. With the step-down test of several densities it is the test's own, see
+    `lottery.statistics.step_down.seeds_needed`. Else each density counts by itself, by the power of the t test, which
+    that of the sign-flip test comes near, at the level that so many flips can attain: p is a multiple of 2^-n (1/32 in
+    place of 0.05 with 5 seeds); with Holm's procedure at the level of its first step, which is the worst case. One
+    value has no spread: then the seeds with which anything can be shown.
+
+    Returns:
+        The numbers; None where there is no mean difference, where its better side diverged, and where 100,000 would not
+        do.
     """
     sides = [_side(cell) for cell in cells]
     needed: list[int | None] = [None] * len(cells)
     for side in (1, -1):
-        mine = [place for place, each in enumerate(sides) if each == side]
+        mine = [index for index, each in enumerate(sides) if each == side]
         if mine and compare.controls == "step_down" and len(cells) > 1:
             found = step_down.seeds_needed(_table(cells, side), compare.alpha, compare.power)
         else:
             found = [_alone(cell.values, compare, len(cells)) for cell in cells]
-        for place in mine:
-            single = len(cells[place].differences) == 1
-            needed[place] = least_seeds(compare, len(cells)) if single else found[place]
+        for index in mine:
+            single = len(cells[index].differences) == 1
+            needed[index] = least_seeds(compare, len(cells)) if single else found[index]
     return [n if n is None else max(n, least_seeds(compare, len(cells))) for n in needed]
 
 
@@ -140,18 +145,21 @@ def _p_values(cells: Sequence[Pairs], compare: CompareSpec, side: Side) -> tuple
     if compare.controls == "holm":
         return p, paired.holm(p)
     order = _sequence(len(p), compare)
-    found = paired.fixed_sequence([p[place] for place in order])
-    return p, [found[place] for place in order]  # reversed twice is as it was
+    found = paired.fixed_sequence([p[index] for index in order])
+    return p, [found[index] for index in order]  # reversed twice is as it was
 
 
 def _sequence(count: int, compare: CompareSpec) -> range:
-    """Return the places of densities, which lie from dense to sparse, in the order in which they are tested."""
-    places = range(count)
-    return places[::-1] if compare.order == "sparse_to_dense" else places
+    """Return the indexes of densities, which lie from dense to sparse, in the order in which they are tested."""
+    indexes = range(count)
+    return indexes[::-1] if compare.order == "sparse_to_dense" else indexes
 
 
 def _table(cells: Sequence[Pairs], side: Side) -> step_down.Array:
-    """Return differences in favour of a side, (seeds, densities), nan where there is none or it may not be shown."""
+    """Return the differences in favour of a side, of shape (seeds, densities).
+
+    nan stands where there is none, or where it may not be shown.
+    """
     seeds = sorted({seed for cell in cells for seed in cell.differences})
     table = np.full((len(seeds), len(cells)), math.nan)
     for column, cell in enumerate(cells):

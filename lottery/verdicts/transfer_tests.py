@@ -1,6 +1,4 @@
-"""Tests of transferred tickets: one found with an optimizer and retrained with another, against what that other one
-reaches by itself.
-"""
+"""Tests of tickets that are retrained with another optimizer, against what that optimizer reaches by itself."""
 
 from __future__ import annotations
 
@@ -24,14 +22,24 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 AGAINST = ("dense", "own ticket")  # both of the optimizer that retrains
-Key = tuple[str, int, int, int]  # rewind point, level, places of the optimizers that found the ticket and retrained it
+# rewind point, level, indexes of the optimizers that found the ticket and retrained it
+Transfer = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """One comparison: `differences` by seed, and of how many seeds only the one or the other side diverged."""
+class _Comparison:
+    """A transferred ticket against one side.
 
-    key: Key
+    Attributes:
+        transfer: The transferred ticket.
+        against: The other side: `dense` or `own ticket`.
+        differences: The differences of accuracy by seed, as fractions.
+        ours_diverged: Number of seeds where only the transferred ticket diverged.
+        theirs_diverged: Number of seeds where only the other side diverged.
+        records: The trainings of both sides.
+    """
+
+    transfer: Transfer
     against: str
     differences: Mapping[int, float]
     ours_diverged: int
@@ -41,26 +49,30 @@ class _Cell:
 
 @once
 def rows(study: Study) -> list[Row]:
-    """Return two rows for each level and pair of optimizers: a ticket `found_with` the one and `retrained_with` the
-    other, `against` that other one's dense network, and against the ticket of this level that it found itself.
+    """Return two rows for each level and pair of optimizers: one against the dense network, one against the own ticket.
+
+    A ticket `found_with` one optimizer and `retrained_with` the other stands `against` that other one's dense network,
+    and against the ticket of this level that it found itself.
 
     `difference` is the mean over `n` seeds of the transferred ticket's accuracy less the other one's, a fraction, with
     its two-sided t interval (`low`, `high`); `p` that of the two-sided paired t test that they do not differ. Where the
     recipe declares a margin there are `p_matching` (shown to be less than the margin below), `p_losing` (shown to be
     more than that below), and the `verdict` matching, losing, inconclusive, or withheld where the audit found
-    something. Each p is `_adjusted` by Holm's procedure over all transferred tickets of the recipe that are held
-    against the same, be they trained yet or not.
-    Raises UsageError where the recipe retrains no ticket with another optimizer.
+    something. Each p is `_adjusted` by Holm's procedure over all transferred tickets of the recipe that are compared
+    with the same side, be they trained yet or not.
+
+    Raises:
+        UsageError: The recipe retrains no ticket with another optimizer.
     """
     declared_transfer(study)
     compare, labels, known = study.recipe.compare, optimizer_labels(study.recipe.train.optimizer), densities(study)
     transferred = _transferred(study)
     table: list[Row] = []
     tested = {against: _tested(study, transferred, against, compare) for against in AGAINST}
-    for number, (key, records) in enumerate(transferred.items()):
+    for number, (transfer, records) in enumerate(transferred.items()):
         if not any(records):
             continue
-        point, level, finder, retrainer = key
+        point, level, finder, retrainer = transfer
         for against in AGAINST:
             cell, p = tested[against][number]
             row = head(study.recipe, point, found_with=labels[finder], retrained_with=labels[retrainer])
@@ -71,30 +83,29 @@ def rows(study: Study) -> list[Row]:
             low, high = interval("points", confidence)
             row |= {SEEDS: seen.n, DIFFERENCE: seen.estimate, low: seen.low, high: seen.high, **p}
             if compare is not None:
-                row |= _judged(cell, p, compare, _withheld(study, cell, labels))
+                row |= _judge(cell, p, compare, _withheld(study, cell, labels))
             table.append(Row(finite(row), keys_of(study, cell.records)))
     return table
 
 
-def _transferred(study: Study) -> dict[Key, list[Record | None]]:
-    """Return every training of a ticket with another optimizer, by rewind point and level, in the transfer table's
-    order.
-    """
-    cells: dict[Key, list[Record | None]] = {}
+def _transferred(study: Study) -> dict[Transfer, list[Record | None]]:
+    """Return every training of a ticket with another optimizer, in the order of the transfer table."""
+    cells: dict[Transfer, list[Record | None]] = {}
     for job in study.plan:
         if job.transfer is not None and job.rewind is not None:
-            key = (rewind_label(job.rewind), job.level, job.place, job.transfer)
-            cells.setdefault(key, []).append(study.found.get(job.key))
+            transfer = (rewind_label(job.rewind), job.level, job.place, job.transfer)
+            cells.setdefault(transfer, []).append(study.found.get(job.key))
     return dict(sorted(cells.items()))
 
 
 def _tested(
-    study: Study, transferred: Mapping[Key, Sequence[Record | None]], against: str, compare: CompareSpec | None
-) -> list[tuple[_Cell, dict[str, float]]]:
+    study: Study, transferred: Mapping[Transfer, Sequence[Record | None]], against: str, compare: CompareSpec | None
+) -> list[tuple[_Comparison, dict[str, float]]]:
     """Return each transferred ticket against one side, with its p-values as they are and adjusted over all."""
-    cells, least = [_cell(study, key, records, against) for key, records in transferred.items()], floor(study)
+    cells = [_compare(study, transfer, records, against) for transfer, records in transferred.items()]
+    least = floor(study)
 
-    def p(cell: _Cell, lost: bool, null: float, alternative: paired.Alternative) -> float:
+    def p(cell: _Comparison, lost: bool, null: float, alternative: paired.Alternative) -> float:
         return 1.0 if lost else paired.t_pvalue(list(cell.differences.values()), null, alternative, least)
 
     tests = {"p": [p(c, bool(c.ours_diverged or c.theirs_diverged), 0.0, "two-sided") for c in cells]}
@@ -114,8 +125,8 @@ def _tested(
     ]
 
 
-def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str) -> _Cell:
-    point, level, _, retrainer = key
+def _compare(study: Study, transfer: Transfer, records: Sequence[Record | None], against: str) -> _Comparison:
+    point, level, _, retrainer = transfer
     cells, place = accuracies(study), (retrainer, point, level)
     theirs = dense(cells, place) if against == "dense" else cells.get(place, {}).get("ticket", {})
     ours = by_seed(records, study.recipe.report, SCORE)
@@ -130,10 +141,10 @@ def _cell(study: Study, key: Key, records: Sequence[Record | None], against: str
     ]
     lost = diverged(records) & theirs.keys(), diverged(reference) & ours.keys()
     counts = len(lost[0]), len(lost[1])
-    return _Cell(key, against, differences_by_seed(ours, theirs), *counts, [*records, *reference])
+    return _Comparison(transfer, against, differences_by_seed(ours, theirs), *counts, [*records, *reference])
 
 
-def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Values:
+def _judge(cell: _Comparison, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Values:
     n, margin = len(cell.differences), compare.points
     other = "the dense network" if cell.against == "dense" else "the other optimizer's own ticket"
     if withheld:
@@ -154,9 +165,9 @@ def _judged(cell: _Cell, p: Mapping[str, float], compare: CompareSpec, withheld:
     return {"verdict": "inconclusive", "reason": why}
 
 
-def _withheld(study: Study, cell: _Cell, labels: Sequence[str]) -> list[str]:
-    """Why no verdict is given: what the audit found of either side."""
-    point, level, finder, retrainer = cell.key
+def _withheld(study: Study, cell: _Comparison, labels: Sequence[str]) -> list[str]:
+    """Return in words why no verdict is given: what the audit found of either side."""
+    point, level, finder, retrainer = cell.transfer
     found = audit(study).withheld()
     theirs = (0, "dense") if cell.against == "dense" else (level, "ticket")
     sides = ((finder, point, level, f"with {labels[retrainer]}"), (retrainer, point, *theirs))

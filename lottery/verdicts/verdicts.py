@@ -1,4 +1,4 @@
-"""What may be claimed of tickets: winning, matching, losing or inconclusive, from differences paired by seed."""
+"""The verdicts on tickets: winning, matching, losing or inconclusive, from differences paired by seed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lottery.analysis.columns import BOUND, DENSITY, LEVEL_OF_DENSITY, SEEDS, SE
 from lottery.analysis.labels import density_label, finite, head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.audit.audit import audit
-from lottery.audit.disclosures import of_cell
+from lottery.audit.disclosures import disclosed_of_cell
 from lottery.recipe.families import only_by_families
 from lottery.results.study import once
 from lottery.statistics import paired
-from lottery.verdicts.decisions import Cell, Decision, decide, ended, only_corrected
+from lottery.verdicts.decisions import DenseDifferences, MatchingDecision, decide, only_corrected, sequence_end
 from lottery.verdicts.frontier import decided
 from lottery.verdicts.other_readings import with_other_readings
 from lottery.words import counted
@@ -32,17 +32,18 @@ DRAWS = 2_000  # of seeds, for the interval of the sparsest matching density
 
 @once
 def rows(study: Study) -> list[Row]:
-    """A row for each optimizer, rewind point and density with a finished pair of trainings: the verdict, its reason,
-    and the figures behind it.
+    """Return a row for each optimizer, rewind point and density with a finished pair: verdict, reason and figures.
 
     `difference` is the mean of ticket less dense accuracy, a fraction, with its two-sided t interval (`low`, `high`)
-    and, of ten seeds or more, bootstrap interval (`bca_low`, `bca_high`); `bound` the one-sided lower bound. `also`
+    and, with ten seeds or more, bootstrap interval (`bca_low`, `bca_high`); `bound` the one-sided lower bound. `also`
     says where the ticket is shown to be better than the dense network, or equivalent to it, and `better_by` how much
     better at least, at all densities together (Bonferroni). `steps_ratio` is the geometric mean of the ratio of
-    early-stop steps; `seeds_needed` how many seeds the seen spread calls for where a density by itself shows nothing.
-    The verdict is `withheld` where the audit found a difference that the recipe does not name. What it would be at the
-    other steps that could be read stands beside it, see `lottery.verdicts.other_readings`.
-    Raises UsageError where the recipe declares no margin.
+    early-stop steps; `seeds_needed` the number of seeds that the seen spread calls for where a density by itself shows
+    nothing. The verdict is `withheld` where the audit found a difference that the recipe does not name. The values at
+    the other readings stand beside it, see `lottery.verdicts.other_readings`.
+
+    Raises:
+        UsageError: The recipe declares no margin.
     """
     return with_other_readings(study, _at_report(study), _at_report)
 
@@ -54,7 +55,7 @@ def _at_report(study: Study) -> list[Row]:
     for (optimizer, rewind), places in _sequences(study).items():
         first = next(each for each in recipe.rewind if rewind_label(each) == rewind)
         may_win = first.to.value == 0 and first.mode == "weights" and bool(recipe.data.validation)
-        cells = [_cell(study, place) for place in places]
+        cells = [_dense_differences(study, place) for place in places]
         decisions = decide(cells, compare, may_win=may_win, floor=floor(study))
         sequential = _sequential(study, optimizer, rewind)
         for place, cell, decision in zip(places, cells, decisions, strict=True):
@@ -64,21 +65,21 @@ def _at_report(study: Study) -> list[Row]:
                 row |= _sequential_row(sequential.get(place[2]), cell, decision, compare, floor(study))
             else:
                 row |= _row(cell, decision, compare, len(cells), floor(study))
-                at = ended(decision, decisions, compare)
+                at = sequence_end(decision, decisions, compare)
                 stopped = "" if at is None else density_label(known[places[at]])
                 row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
                 if decision.verdict == "inconclusive" and not cell.diverged:
                     row["reason"] += only_by_families(recipe, min(decision.p_matching, decision.p_losing))
             if why := withheld.get((*place, "ticket")):
                 row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
-            if told := of_cell(study, (*place, "ticket")):
+            if told := disclosed_of_cell(study, (*place, "ticket")):
                 row["reason"] += f"; {told}"
             table.append(Row(row, keys_of(study, _compared(study, place))))
     return table
 
 
-def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, least: float) -> Values:
-    """The verdict on one of a `family` of densities with its figures; `least` is the spread that is believed."""
+def _row(cell: DenseDifferences, decision: MatchingDecision, compare: CompareSpec, family: int, least: float) -> Values:
+    """Return the verdict on one of a `family` of densities with its figures; `least` is the spread that is believed."""
     words = [word for word in ("better", "equivalent") if getattr(decision, word)]
     row = {"verdict": decision.verdict, "also": ", ".join(words), **_figures(cell, decision, compare, least)}
     if decision.better:
@@ -87,7 +88,7 @@ def _row(cell: Cell, decision: Decision, compare: CompareSpec, family: int, leas
     return row
 
 
-def _figures(cell: Cell, decision: Decision, compare: CompareSpec, least: float) -> Values:
+def _figures(cell: DenseDifferences, decision: MatchingDecision, compare: CompareSpec, least: float) -> Values:
     values, confidence = cell.differences, compare.confidence
     row = columns.comparison(paired.summary(values, confidence, least), confidence)
     row[BOUND] = paired.lower_bound(values, confidence, least)
@@ -105,15 +106,20 @@ def _figures(cell: Cell, decision: Decision, compare: CompareSpec, least: float)
     return finite(row)
 
 
-def _seeds_needed(cell: Cell, compare: CompareSpec, least: float) -> int | None:
+def _seeds_needed(cell: DenseDifferences, compare: CompareSpec, least: float) -> int | None:
     if len(cell.differences) < 2:
         return None
     distance = abs(statistics.fmean(cell.differences) + compare.margin / 100)
     return paired.seeds_needed(statistics.stdev(cell.differences), distance, compare.confidence, compare.power, least)
 
 
-def _reason(row: Values, cell: Cell, decision: Decision, compare: CompareSpec, may_win: bool, stopped: str) -> str:
-    """`stopped` is the density that ended the sequence, where that is all that keeps this one from being shown."""
+def _reason(
+    row: Values, cell: DenseDifferences, decision: MatchingDecision, compare: CompareSpec, may_win: bool, stopped: str
+) -> str:
+    """Return the reason of a verdict in words.
+
+    `stopped` is the density that ended the sequence, if that is all that keeps this one from being shown.
+    """
     n, margin, alpha = len(cell.differences), compare.points, compare.alpha
     if cell.diverged:
         return f"{counted(cell.diverged, 'ticket')} diverged whose dense networks did not: nothing is claimed"
@@ -140,14 +146,16 @@ def _reason(row: Values, cell: Cell, decision: Decision, compare: CompareSpec, m
 
 
 def _sequential(study: Study, optimizer: int, rewind: str) -> dict[int, str] | None:
-    """The decisions of `levels: auto` by level: there the tests were taken as seeds came, with bounds of their own."""
+    """Return the decisions of `levels: auto` by level; tests were taken as seeds came, with bounds of their own."""
     if study.recipe.prune.auto is None:
         return None
     number = [rewind_label(each) for each in study.recipe.rewind].index(rewind)
     return {step.level: step.decision for step in decided(study)[optimizer, number]}
 
 
-def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: CompareSpec, least: float) -> Values:
+def _sequential_row(
+    decision: str | None, cell: DenseDifferences, fixed: MatchingDecision, compare: CompareSpec, least: float
+) -> Values:
     verdict = decision if decision in ("matching", "losing") else "inconclusive"
     figures = _figures(cell, fixed, compare, least)
     words = ("matching", "losing", "better", "equivalent")
@@ -160,9 +168,9 @@ def _sequential_row(decision: str | None, cell: Cell, fixed: Decision, compare: 
 
 @once
 def sparsest(study: Study) -> list[Row]:
-    """For each optimizer and rewind point the sparsest density with a verdict of matching (or winning) that all denser
-    ones share, and where the mean difference falls below -margin, with an interval.
+    """Return for each optimizer and rewind point the sparsest density that matches as all denser ones do.
 
+    Matching or winning counts. Beside it stands where the mean difference falls below -margin, with an interval.
     `crossing` is found on the line through the mean differences against the logarithm of the density; its interval is
     that of bootstrap draws of the seeds that have all levels, widened for their small number. `how` says where it is
     censored: no crossing down to the sparsest level trained.
@@ -190,11 +198,20 @@ def sparsest(study: Study) -> list[Row]:
 def crossing_interval(
     curve: Sequence[Sequence[float]], at: Sequence[float], margin: float, confidence: float
 ) -> dict[str, float | str | None]:
-    """Where the mean difference first falls below -margin: `crossing`, `low` and `high` density, and `how`.
+    """Return the density at which the mean difference first falls below -margin, with an interval.
 
-    `curve` has for each density in `at`, falling, a difference a seed, the same seeds in the same order. The interval
-    is the expanded percentile interval (Hesterberg 2015): each end leaves out of the draws what the t interval of so
-    many seeds leaves out of a normal distribution. With fewer than 5 seeds it is their range, still too narrow.
+    The interval is the expanded percentile interval (Hesterberg 2015): each end leaves out of the draws what the t
+    interval of so many seeds leaves out of a normal distribution. With fewer than 5 seeds it is their range, still too
+    narrow.
+
+    Args:
+        curve: For each density in `at` a difference per seed, the same seeds in the same order.
+        at: The densities, falling.
+        margin: The margin, a fraction.
+        confidence: The two-sided confidence of the interval.
+
+    Returns:
+        The densities `crossing`, `low` and `high`, None where there is no crossing, and in words `how` they were found.
     """
     import numpy as np
     from scipy.stats import norm, t
@@ -218,7 +235,7 @@ def crossing_interval(
 
 
 def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> float:
-    """The density where the line through the means first falls below -margin, 0 where it does not; 1 means dense."""
+    """Return the density at which the line through the means first falls below -margin; 0 where it does not."""
     above, x = margin, 0.0  # the dense network differs from itself by nothing
     for mean, density in zip(means, at, strict=True):
         here = float(mean) + margin
@@ -231,16 +248,16 @@ def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> flo
 
 @once
 def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
-    """The places with a finished pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
+    """Return the places with a finished pair of ticket and dense network, dense to sparse, by optimizer and rewind."""
     found, known = differences(study), densities(study)
     sequences: dict[tuple[int, str], list[Place]] = {}
     for place in sorted(by_place(study), key=lambda at: (at[0], at[2])):
-        if place[2] and place in known and found[place].get("ticket") is not None and _any(study, place):
+        if place[2] and place in known and found[place].get("ticket") is not None and _has_ticket(study, place):
             sequences.setdefault((place[0], place[1]), []).append(place)
     return sequences
 
 
-def _any(study: Study, place: Place) -> bool:
+def _has_ticket(study: Study, place: Place) -> bool:
     return any(record is not None for _, record in by_place(study)[place].get("ticket", ()))
 
 
@@ -250,7 +267,7 @@ def _compared(study: Study, place: Place) -> Iterator[Record | None]:
         yield from (record for _, record in by_place(study)[at].get(column, ()))
 
 
-def _cell(study: Study, place: Place) -> Cell:
+def _dense_differences(study: Study, place: Place) -> DenseDifferences:
     values = differences(study)[place]["ticket"]
     dense_done = {
         job.seed
@@ -262,9 +279,9 @@ def _cell(study: Study, place: Place) -> Cell:
         for job, record in by_place(study)[place]["ticket"]
     )
     if not study.recipe.data.validation:
-        return Cell(list(values.values()), diverged)
+        return DenseDifferences(list(values.values()), diverged)
     found = steps(study)
     tickets, others = found[place]["ticket"], dense(found, place)
     late, dense_late = censored(study, place, "ticket"), censored(study, place, "dense")
     early = [(tickets[s], others[s], s in late, s in dense_late) for s in values if s in tickets and s in others]
-    return Cell(list(values.values()), diverged, early)
+    return DenseDifferences(list(values.values()), diverged, early)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lottery.audit import protocol_checks
 from lottery.audit.audit import audit
 from lottery.audit.disclosures import sentences
-from lottery.audit.evidence import Evidence
+from lottery.audit.stored_jobs import StoredJobs
 from lottery.errors import DamagedFile
 from lottery.plan.kinds import CORRECT_FILE, WEIGHTS_FILE, Kind
 from lottery.results.artifacts import read_state
@@ -34,17 +34,27 @@ RECORDS = {  # fields of the audit's failed proofs, and what each check proves
 }
 FILES = "each file has the bytes that were committed"
 STATES = "states to rewind to are at their step, on the curve of their dense network"
-SAID = (
+UNPROVEN = (
     "that the code, the machine and the data behind a fingerprint are those recorded",
     "weights of controls, which are not kept: their accuracies are held against their bits only",
     "that no seed, level or training was removed from the store",
 )
-NOT_AGAIN = "that stored weights have the measures of their records, that states are those of the seeds (--again)"
+UNPROVEN_WITHOUT_AGAIN = (
+    "that stored weights have the measures of their records, that states are those of the seeds (--again)"
+)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it proves, of how many jobs, and what is `wrong`; `left` are jobs it could not be made for."""
+    """One check of a study.
+
+    Attributes:
+        name: Its name.
+        proves: What it proves, in words.
+        count: The number of jobs it was made for.
+        wrong: What is wrong, a line for each job.
+        left: The jobs it could not be made for, a line for each.
+    """
 
     name: str
     proves: str
@@ -54,10 +64,11 @@ class Check:
 
     @property
     def holds(self) -> bool:
+        """True if nothing is wrong."""
         return not self.wrong
 
 
-def of_records(study: Study) -> Iterator[Check]:
+def check_records(study: Study) -> Iterator[Check]:
     """Yield the checks that need neither data nor a network, as they are made."""
     yield _files(study)
     found, audited = study.found, audit(study)
@@ -78,15 +89,15 @@ def of_records(study: Study) -> Iterator[Check]:
     yield _states(study)
 
 
-def said_only(study: Study, *, again: bool) -> list[str]:
-    """Return what is recorded without a proof, and what a reader must be told."""
-    unproven = dict.fromkeys(words for each in audit(study).unproven.values() for words in each)
-    return [*unproven, *SAID, *(() if again else (NOT_AGAIN,))]
+def unproven(study: Study, *, again: bool) -> list[str]:
+    """Return in words what is recorded without a proof, and what a reader must be told."""
+    left_open = dict.fromkeys(words for each in audit(study).unproven.values() for words in each)
+    return [*left_open, *UNPROVEN, *(() if again else (UNPROVEN_WITHOUT_AGAIN,))]
 
 
 def notes(study: Study) -> list[str]:
-    """Return what a reader must be told beside the checks, such as withheld verdicts and left-out seeds."""
-    withheld = sum(not finding.named and bool(finding.ours or finding.dense) for finding in audit(study).findings)
+    """Return in words what a reader must be told beside the checks, such as withheld verdicts and left-out seeds."""
+    withheld = sum(not finding.allowed_by and bool(finding.ours or finding.dense) for finding in audit(study).findings)
     unfair = (
         f"{withheld} differences from dense networks are not named and withhold verdicts: --view audit of the table"
     )
@@ -108,8 +119,8 @@ def _files(study: Study) -> Check:
 
 
 def _states(study: Study) -> Check:
-    """Rewind states against the curve of the dense network that shares their training."""
-    evidence = Evidence(study.store, {key: record.metrics for key, record in study.found.items()})
+    """Compare rewind states with the curve of the dense network that shares their training."""
+    stored = StoredJobs(study.store, {key: record.metrics for key, record in study.found.items()})
     dense = {(job.place, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
     wrong, count = [], 0
     for job in study.plan:
@@ -117,24 +128,24 @@ def _states(study: Study) -> Check:
         if manifest is None or manifest.status != "done":
             continue
         count += 1
-        problems = list(_wrong_state(study.store, job, evidence, dense[job.place, job.seed]))
+        problems = list(_wrong_state(study.store, job, stored, dense[job.place, job.seed]))
         wrong += [f"{short(job.key)} ({job.label}): {problem}" for problem in problems]
     return Check("state", STATES, count, tuple(wrong))
 
 
-def _wrong_state(store: Store, job: Job, evidence: Evidence, dense: Job) -> Iterator[str]:
+def _wrong_state(store: Store, job: Job, stored: StoredJobs, dense: Job) -> Iterator[str]:
     try:
         tensors, values = read_state(store, job.key)
-        identity = evidence.identity(job.key) or {}
+        identity = stored.identity(job.key) or {}
         step, rows = int(values["step"]), list(values["curve"])
         length = str(identity["training"]["length"])
-        curve = list(protocol_checks.curve_of(evidence.known.get(dense.key, {})))
+        curve = list(protocol_checks.curve_of(stored.known.get(dense.key, {})))
         to = protocol_checks.in_steps(str(identity["to"]), length, int(curve[-1]["step"])) if curve else None
         shapes = store.shapes(dense.key, WEIGHTS_FILE) if store.find(dense.key) else {}
     except (DamagedFile, KeyError, TypeError, ValueError) as error:
         yield f"it cannot be read: {error!r}"
         return
-    if not evidence.genuine(job.key):
+    if not stored.genuine(job.key):
         yield "its record is not what its key is a hash of"
     if to is not None and step != to:
         yield f"it is at step {step}, not at {identity['to']}"

@@ -1,5 +1,7 @@
-"""A study's stored states held against what made them: initial states drawn again, masks chosen again, stored weights
-evaluated again, and, on one machine, states to rewind to trained again.
+"""Proofs of a study's stored states by what made them.
+
+Initial states are drawn again, masks chosen again, stored weights evaluated again, and, on one machine, states to
+rewind to trained again.
 """
 
 from __future__ import annotations
@@ -53,7 +55,15 @@ CHECKS = {
 
 @dataclass(frozen=True)
 class Proof:
-    """One check of one job: what is `wrong`, empty where it holds; `left` says why it could not be checked."""
+    """One check of one job.
+
+    Attributes:
+        check: The name of the check.
+        key: The key of the job.
+        label: The label of the job.
+        wrong: What is wrong, in words; empty where it holds.
+        left: Why it could not be checked, in words.
+    """
 
     check: str
     key: str
@@ -62,25 +72,26 @@ class Proof:
     left: str = ""
 
 
-def jobs_of(context: RunContext) -> list[Job]:
+def jobs_with_states(context: RunContext) -> list[Job]:
     """Return the finished jobs of a plan that have kept a state or weights, seed by seed."""
     kept = [job for job in context.plan if job.kind.keeps_state or job.keeps_weights]
     done = [job for job in kept if (m := context.store.find(job.key)) is not None and m.status == "done"]
     return sorted(done, key=lambda job: job.seed)
 
 
-def proofs(context: RunContext, job: Job) -> Iterator[Proof]:
-    """Check what one job has kept. What is damaged or does not fit together is wrong, and nothing is raised for it.
+def prove_job(context: RunContext, job: Job) -> Iterator[Proof]:
+    """Check what one job has kept. Damage, and what does not fit together, counts as wrong and raises nothing.
 
-    Raises MachineError.
+    Raises:
+        MachineError: The machine cannot do it: no memory, no disk.
     """
     with prepared(context.machine, context.plan.recipe.train.precision):
         if job.kind.keeps_state:
-            checks = [_state]
+            checks = [_prove_state]
         else:
-            checks = [_mask, _weights] if job.keeps_mask else [_weights]
+            checks = [_prove_mask, _prove_weights] if job.keeps_mask else [_prove_weights]
         for check in checks:
-            name = "mask" if check is _mask else "rewind state" if check is _state else "weights"
+            name = "mask" if check is _prove_mask else "rewind state" if check is _prove_state else "weights"
             try:
                 yield check(context, job)
             except MachineError:
@@ -89,12 +100,12 @@ def proofs(context: RunContext, job: Job) -> Iterator[Proof]:
                 yield Proof(name, job.key, job.label, (str(error).partition("\n")[0] or type(error).__name__,))
 
 
-def _state(context: RunContext, job: Job) -> Proof:
+def _prove_state(context: RunContext, job: Job) -> Proof:
     """Check that a state to rewind to is bit for bit the one that the seed gives."""
     stored, values = read_state(context.store, job.key)
     if values["step"] == 0:
         return Proof("initial state", job.key, job.label, tuple(_other_draw(context, job, part(stored, "model/"))))
-    if not (context.machine.deterministic and _here(context, job)):
+    if not (context.machine.deterministic and _same_machine(context, job)):
         why = f"at step {values['step']}: trained again with --deterministic only, on the machine that trained it so"
         return Proof("rewind state", job.key, job.label, left=why)
     training = training_of(context, job)
@@ -109,7 +120,7 @@ def _state(context: RunContext, job: Job) -> Proof:
     return Proof("rewind state", job.key, job.label, tuple(wrong))
 
 
-def _mask(context: RunContext, job: Job) -> Proof:
+def _prove_mask(context: RunContext, job: Job) -> Proof:
     """Check that a ticket's mask is the one that its criterion leaves of the weights of the level above."""
     recipe = context.plan.recipe
     if recipe.prune.when == "training":
@@ -118,14 +129,14 @@ def _mask(context: RunContext, job: Job) -> Proof:
     other = sum(int((kept[name] & ~again[name]).sum()) for name in kept)
     total = sum(kept.alive().values())
     by_weights = recipe.prune.criterion.name in BY_WEIGHTS
-    exact = _here(context, job) and (by_weights or _deterministic(context, job))
+    exact = _same_machine(context, job) and (by_weights or _deterministic(context, job))
     allowed = 0 if exact else OTHERWISE[by_weights] * total
     wrong = [f"{other:,} of its {total:,} weights are not those that {recipe.prune.criterion.name} keeps"]
     return Proof("mask", job.key, job.label, tuple(wrong if other > allowed else ()))
 
 
-def _weights(context: RunContext, job: Job) -> Proof:
-    """Weights at each reading: evaluated again they have the measures and the bits of the record."""
+def _prove_weights(context: RunContext, job: Job) -> Proof:
+    """Check that the weights at each reading, evaluated again, have the measures and the bits of the record."""
     metrics = context.store.read_json(job.key, METRICS_FILE)
     mask = StoredLevel(context, job).mask
     correct, wrong = read_correct(context.store, job.key), list[str]()
@@ -134,7 +145,7 @@ def _weights(context: RunContext, job: Job) -> Proof:
             weights = read_trained(context.store, job.key, None if job.kind is Kind.DENSE else mask, reading)
             found, bits, here = _measured(context, job, weights, mask, reading)
             sizes = {"test": len(context.splits.test_x), "validation": context.sizes().validation}
-            wrong += _unlike(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
+            wrong += _other_measures(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
             wrong += _other_bits(correct.get(reading), bits, reading, exact=here)
     return Proof("weights", job.key, job.label, tuple(wrong))
 
@@ -142,7 +153,11 @@ def _weights(context: RunContext, job: Job) -> Proof:
 def _measured(
     context: RunContext, job: Job, weights: Mapping[str, Tensor], mask: Mask, reading: Reading
 ) -> tuple[dict[str, float], Tensor | None, bool]:
-    """Measures of a network with these weights, the bits of its test examples, and whether this machine trained it."""
+    """Return the measures of a network with these weights, its bits, and True if this machine trained it.
+
+    Returns:
+        Measures by name, a bool tensor of shape (test examples,), and whether the environment is that of the training.
+    """
     training = training_of(context, job, Start(weights, mask, dense_spec(context.plan.recipe, job)))
     found = training.measure("test", keep=reading)
     if context.sizes().validation:
@@ -151,8 +166,8 @@ def _measured(
     return found, training.correct.get(reading), _same(context, job, here)
 
 
-def _unlike(
-    said: Mapping[str, Any],
+def _other_measures(
+    row: Mapping[str, Any],
     found: Mapping[str, float],
     sizes: Mapping[str, int],
     reading: str,
@@ -160,9 +175,18 @@ def _unlike(
     *,
     exact: bool,
 ) -> Iterator[str]:
-    """Measures of the record that the network does not have, in words."""
+    """Yield in words the measures of a record that its network does not have.
+
+    Args:
+        row: The recorded measures of a reading.
+        found: The measures of the network.
+        sizes: Numbers of examples by split.
+        reading: The reading.
+        classes: The number of classes.
+        exact: True on the machine that trained: accuracies must be equal there.
+    """
     for name, value in found.items():
-        recorded = said.get(name)
+        recorded = row.get(name)
         if recorded is None:
             yield f"{name} at {reading} is not recorded"
             continue
@@ -170,7 +194,7 @@ def _unlike(
         if measure in ("loss", "r2"):
             fine = math.isclose(value, recorded, rel_tol=LOSS[exact], abs_tol=LOSS[exact])
         else:
-            counted = _few(sizes[split], exact) * (classes if measure == "balanced_accuracy" else 1)
+            counted = _most_other_examples(sizes[split], exact) * (classes if measure == "balanced_accuracy" else 1)
             fine = abs(value - recorded) * sizes[split] <= counted + 1e-6
         if not fine:
             yield f"{name} at {reading} is recorded as {recorded:.6g}, its weights have {value:.6g}"
@@ -180,16 +204,16 @@ def _other_bits(kept: Tensor | None, found: Tensor | None, reading: str, *, exac
     if kept is None or found is None:
         return
     others = int((kept != found).sum()) if kept.shape == found.shape else len(found)
-    if others > _few(len(found), exact):
+    if others > _most_other_examples(len(found), exact):
         yield f"{others:,} of {len(found):,} test examples are recognized otherwise than recorded at {reading}"
 
 
-def _few(examples: int, exact: bool) -> float:
-    """Examples that may come out otherwise: none on the machine that trained."""
+def _most_other_examples(examples: int, exact: bool) -> float:
+    """Return the number of examples that may come out otherwise: none on the machine that trained."""
     return 0 if exact else max(FEW_EXAMPLES, FEW_OF_ALL * examples)
 
 
-def _here(context: RunContext, job: Job) -> bool:
+def _same_machine(context: RunContext, job: Job) -> bool:
     return _same(context, job, None)
 
 
@@ -199,8 +223,9 @@ def _deterministic(context: RunContext, job: Job) -> bool:
 
 
 def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
-    """True if all sessions of a job ran in the environment of this process, with the engine where it is given; but for
-    whether equal jobs were to give equal bytes.
+    """Return True if all sessions of a job ran in the environment of this process, with the engine where it is given.
+
+    The setting `deterministic` may differ.
     """
     manifest = context.store.find(job.key)
     ours = here or context.machine.environment()
@@ -212,17 +237,17 @@ def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
 
 
 def _other_draw(context: RunContext, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
-    """Say where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
+    """Yield where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
     manifest = context.store.find(job.key)
     other = elsewhere({} if manifest is None else manifest.environment, context.machine)
-    on_data = registry.inits[context.plan.recipe.init.name].traits.batch and not _here(context, job)
+    on_data = registry.inits[context.plan.recipe.init.name].traits.batch and not _same_machine(context, job)
     allowed = DRAWN_ON_DATA if on_data else ROUNDING if other else 0.0
     if (apart := distance(state_of(context.networks.network(job.seed)), stored)) > allowed:
         yield f"its weights are up to {apart:.2g} of the largest away from those that the seed gives"
 
 
 def _differing(stored: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Iterator[str]:
-    """Tensors that are not bit for bit the same, in words."""
+    """Yield in words the tensors that are not bit for bit the same."""
     if stored.keys() != found.keys():
         yield f"it has other tensors: {', '.join(sorted(stored.keys() ^ found.keys())[:3])}"
         return

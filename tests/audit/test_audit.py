@@ -15,7 +15,8 @@ import pytest
 
 from lottery.analysis.views import rows_of
 from lottery.audit import protocol_checks
-from lottery.audit.audit import audit, rows
+from lottery.audit.audit import audit
+from lottery.audit.rows import rows
 from lottery.errors import RecipeError
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Job, Plan
@@ -117,7 +118,7 @@ def violations(study: Study) -> dict[str, set[str]]:
     """The fields found, by the column they were found in."""
     found: dict[str, set[str]] = {}
     for finding in audit(study).findings:
-        if not finding.named:
+        if not finding.allowed_by:
             found.setdefault(finding.cell[3], set()).add(finding.field)
     return found
 
@@ -413,7 +414,7 @@ def test_a_learning_rate_tuned_on_a_seed_of_the_study_is_caught(fair: Finished) 
 def unfair_fields(unfair: Finished, allow: tuple[str, ...] = ()) -> dict[tuple[str, str], set[str]]:
     found: dict[tuple[str, str], set[str]] = {}
     for finding in audit(study_of(unfair, allow=allow)).findings:
-        if not finding.named:
+        if not finding.allowed_by:
             found.setdefault(finding.cell[1::2], set()).add(finding.field)
     return found
 
@@ -552,8 +553,8 @@ FIRST = {"early_stop": "lowest validation loss", "best_accuracy": "highest valid
 
 @pytest.mark.parametrize("reading", CHOSEN)
 def test_the_first_of_equal_rows_is_the_step_to_choose(reading: str) -> None:
-    assert list(protocol_checks.stopping(measured((3, 1, 2, 1), 1, reading), reading, True)) == []
-    (said,) = protocol_checks.stopping(measured((3, 1, 2, 1), 3, reading), reading, True)
+    assert list(protocol_checks.wrong_readings(measured((3, 1, 2, 1), 1, reading), reading, True)) == []
+    (said,) = protocol_checks.wrong_readings(measured((3, 1, 2, 1), 3, reading), reading, True)
     assert said == f"step 30 was chosen, the first {FIRST[reading]} is at step 10"
 
 
@@ -561,9 +562,9 @@ def test_the_first_of_equal_rows_is_the_step_to_choose(reading: str) -> None:
 def test_a_network_pruned_in_training_is_judged_after_the_last_pruning(reading: str) -> None:
     metrics = measured((1, 3, 2, 4), 2)
     metrics["best_accuracy"] = metrics["early_stop"]
-    assert list(protocol_checks.stopping(metrics, reading, True, results_from=10)) == []
+    assert list(protocol_checks.wrong_readings(metrics, reading, True, results_from=10)) == []
     metrics[reading] = {**metrics["curve"][0], "test_accuracy": 0.5, "censored": False}
-    assert len(list(protocol_checks.stopping(metrics, reading, True, results_from=10))) == 1
+    assert len(list(protocol_checks.wrong_readings(metrics, reading, True, results_from=10))) == 1
 
 
 @pytest.mark.parametrize(
@@ -575,20 +576,22 @@ def test_a_network_pruned_in_training_is_judged_after_the_last_pruning(reading: 
 )
 def test_the_chosen_step_has_the_values_of_its_row(early: dict[str, Any], said: str) -> None:
     for reading in CHOSEN:
-        assert list(protocol_checks.stopping(measured((3, 1, 2, 2), 1, reading, **early), reading, True)) == [said]
+        assert list(protocol_checks.wrong_readings(measured((3, 1, 2, 2), 1, reading, **early), reading, True)) == [
+            said
+        ]
 
 
 def test_the_end_is_the_last_row_and_without_a_validation_split_nothing_is_chosen() -> None:
     metrics = measured((3, 1, 2), 1)
     metrics["end"]["step"] = 10
-    assert list(protocol_checks.stopping(metrics, "early_stop", True)) == [
+    assert list(protocol_checks.wrong_readings(metrics, "early_stop", True)) == [
         "end is not the last row of the curve, step 20"
     ]
-    found = list(protocol_checks.stopping(measured((3, 1, 2), 1), "end", False))
+    found = list(protocol_checks.wrong_readings(measured((3, 1, 2), 1), "end", False))
     assert found == ["a step was chosen though no examples are held out to choose it"]
     bare = {"curve": [{"step": 0, "train_loss": 1}], "end": {"step": 0, "train_loss": 1, "test_r2": 0.5}}
-    assert list(protocol_checks.stopping({**bare, "early_stop": None}, "end", False)) == []
-    assert list(protocol_checks.stopping(bare, "early_stop", True)) == [
+    assert list(protocol_checks.wrong_readings({**bare, "early_stop": None}, "end", False)) == []
+    assert list(protocol_checks.wrong_readings(bare, "early_stop", True)) == [
         "no step was chosen by the validation accuracy",
         "no step was chosen by the validation loss",
         "there is no test measure at early_stop, which the recipe reports",

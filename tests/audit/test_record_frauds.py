@@ -36,8 +36,8 @@ from lottery.runner.prepare import look, prepare
 from lottery.runner.run import work
 from lottery.store.manifest import MANIFEST, FileRecord, Manifest
 from lottery.store.store import Store
-from lottery.verification.records import of_records
-from lottery.verification.states import jobs_of, proofs
+from lottery.verification.records import check_records
+from lottery.verification.states import jobs_with_states, prove_job
 from tests.support import ROOT
 from tests.support.masks import other_bits
 from tests.support.micro import micro_text
@@ -133,14 +133,14 @@ def forger(genuine: Path, tmp_path: Path) -> Forger:
 
 def found_by_records(study: Study) -> set[str]:
     """The checks of `lottery verify RECIPE` that fail."""
-    return {check.name for check in of_records(study) if not check.holds}
+    return {check.name for check in check_records(study) if not check.holds}
 
 
 def found_again(forger: Forger, *, every: bool = False) -> set[str]:
     """The checks of `lottery verify RECIPE --again --deterministic` that fail for what was edited."""
     context = forger.context()
-    jobs = [job for job in jobs_of(context) if every or job.key in forger.edited]
-    return {f"{proof.check} again" for job in jobs for proof in proofs(context, job) if proof.wrong}
+    jobs = [job for job in jobs_with_states(context) if every or job.key in forger.edited]
+    return {f"{proof.check} again" for job in jobs for proof in prove_job(context, job) if proof.wrong}
 
 
 # Each fraud edits a store; then the checks on records that find it, and those of --again.

@@ -369,7 +369,7 @@ def test_the_audit_lists_what_the_table_says_and_nothing_else(finished: Finished
     for finding in audit(study).findings:
         listed.setdefault(finding.key, set()).add((finding.field, finding.against))
         if finding.field in ("weights", "schedule", "optimizer_state"):
-            assert finding.named
+            assert finding.allowed_by
     for job, origin in controls(context):
         other_rate = last_rate(context, job, origin) not in (None, pytest.approx(RATE * 0.1 ** len(MILESTONES)))
         expected = differences(job, origin) | ({("last_rate", "dense network")} if other_rate else set())

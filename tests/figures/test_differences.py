@@ -13,7 +13,7 @@ from scipy import stats as oracle
 from lottery.analysis.views import rows_of
 from lottery.cli.main import main
 from lottery.errors import UsageError
-from lottery.figures import draw, drawn
+from lottery.figures import draw, figure_bytes
 from lottery.figures.differences import MARKS
 from lottery.results.study import Study
 from tests.support.studies import Recorded, hand, record
@@ -120,7 +120,7 @@ def test_panels_share_their_scale_and_the_legend_lies_inside_the_figure() -> Non
     two = "train.optimizer=[{name: adam, lr: 1e-3}, {name: sgd, lr: 0.1}]"
     for overrides, panels in (((MARGIN,), 1), ((MARGIN, two, "rewind=[init, 10it]"), 4)):
         figure = draw(study(*overrides), "differences", controls=["reinit"])
-        drawn(figure, "png")
+        figure_bytes(figure, "png")
         assert len(figure.axes) == panels and len({axes.get_ylim() for axes in figure.axes}) == 1
         box, width = figure.legends[0].get_window_extent(), figure.get_size_inches()[0] * figure.dpi
         assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0

@@ -19,7 +19,7 @@ from lottery.analysis.layers import ALL
 from lottery.analysis.views import rows_of
 from lottery.cli.main import main
 from lottery.errors import UsageError
-from lottery.figures import FIGURES, draw, drawn
+from lottery.figures import FIGURES, draw, figure_bytes
 from lottery.figures.style import density_axis, line_style, panels
 from lottery.plan.jobs import Job, Plan
 from lottery.recipe.load import parse_recipe
@@ -286,7 +286,7 @@ def test_each_pair_has_the_chance_of_its_own_densities() -> None:
 def test_no_legend_is_cut_off_or_covers_a_panel(optimizers: str, levels: int) -> None:
     planned = hand(optimizers, f"prune.levels={levels}", "prune.fraction=0.2")
     figure = draw(study(planned, everything(planned)), "curves")
-    drawn(figure, "png")
+    figure_bytes(figure, "png")
     (legend,) = figure.legends
     assert len(legend.get_texts()) == levels + 1
     box, canvas = legend.get_window_extent(), figure.bbox
@@ -338,7 +338,7 @@ def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("form", ["svg", "pdf", "png"])
 def test_the_same_study_gives_the_same_bytes(trained: Study, name: str, form: str) -> None:
-    assert drawn(draw(trained, name), form) == drawn(draw(trained, name), form)
+    assert figure_bytes(draw(trained, name), form) == figure_bytes(draw(trained, name), form)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *argv: str) -> int:
@@ -356,7 +356,7 @@ def test_the_command_draws_one_figure_into_several_files(
     argv = ["early-stop", "drawn.yaml", "--store", str(trained.store.root), "-o", "a.svg", "-o", "a.pdf"]
     assert run(monkeypatch, tmp_path, *argv) == 0
     assert capsys.readouterr().out == "a.svg\na.pdf\n"
-    assert (tmp_path / "a.svg").read_bytes() == drawn(draw(trained, "early_stop"), "svg")
+    assert (tmp_path / "a.svg").read_bytes() == figure_bytes(draw(trained, "early_stop"), "svg")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
 
 

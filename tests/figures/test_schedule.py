@@ -13,7 +13,7 @@ import pytest
 from lottery.cli.main import main
 from lottery.data.loader import Data
 from lottery.data.splits import load
-from lottery.figures.schedule import POINTS, curves, schedule_figure
+from lottery.figures.schedule import POINTS, rate_curves, schedule_figure
 from lottery.recipe.load import load_recipe, parse_recipe
 from tests.support.micro import micro_text
 
@@ -61,7 +61,7 @@ def test_lengths_in_epochs_are_those_of_the_data_for_each_batch_size() -> None:
     import torch
 
     data = Data(load(recipe.data.component, NOWHERE), seed=0, validation=200, device=torch.device("cpu"))
-    drawn = curves(recipe, NOWHERE)
+    drawn = rate_curves(recipe, NOWHERE)
     for curve, size in zip(drawn, (32, 100, 32), strict=True):
         per_epoch = -(-data.train_size // size)
         assert (curve.per_epoch, curve.steps[-1], curve.rewinds) == (
@@ -84,7 +84,7 @@ def test_a_tuned_recipe_is_drawn_relative_to_the_rate_that_will_be_chosen() -> N
 
 
 def test_a_long_training_is_drawn_by_a_bounded_number_of_points_with_both_ends() -> None:
-    (curve,) = curves(
+    (curve,) = rate_curves(
         parse_recipe(TEXT, "small.yaml", ["train.length=1000001it", "train.optimizer=[{name: sgd, lr: 1}]"]), NOWHERE
     )
     assert len(curve.steps) <= POINTS + 1

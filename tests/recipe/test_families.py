@@ -14,7 +14,7 @@ from lottery.recipe.families import acting, counted, families
 from lottery.recipe.schema import CompareSpec
 from lottery.report.content import _parts
 from lottery.results.study import Study
-from lottery.verdicts.decisions import Cell, decide
+from lottery.verdicts.decisions import DenseDifferences, decide
 from tests.support.studies import Recorded, dense, hand, made, ticket, view_of
 
 MARGIN = "compare={margin: 1}"
@@ -96,7 +96,7 @@ def test_with_corrected_families_any_false_claim_of_a_study_is_as_rare_as_one_of
     bare, shared = CompareSpec(margin=0.2), CompareSpec(margin=0.2, confidence=1 - 0.05 / count)
     wrong = np.zeros(2)
     for _ in range(experiments):
-        cells = [Cell(list(row)) for row in draws.normal(-0.002, 0.002, (6, 5))]
+        cells = [DenseDifferences(list(row)) for row in draws.normal(-0.002, 0.002, (6, 5))]
         for place, spec in enumerate((bare, shared)):
             verdicts = {decide([cell], spec, may_win=False)[0].verdict for cell in cells}
             wrong[place] += bool(verdicts & {"matching", "losing"})

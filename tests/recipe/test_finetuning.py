@@ -265,6 +265,6 @@ def test_a_control_of_a_plugin_that_declares_nothing_is_neither_blamed_nor_vouch
     ticket, again = ([r.metrics for r in found.values() if r.job.kind == kind] for kind in ("ticket", "branch"))
     assert again == ticket
     audited = audit(Study(context.plan, found, context.store))
-    listed = [(each.field, each.ours, each.named) for each in audited.findings if each.cell[3] == "again"]
+    listed = [(each.field, each.ours, each.allowed_by) for each in audited.findings if each.cell[3] == "again"]
     assert listed == [("weights", "not declared", "the branch again")]
     assert "where again starts from: its entry declares no `origins`" in audited.unproven[0]

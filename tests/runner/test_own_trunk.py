@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lottery.audit.audit import rows as audit_rows
+from lottery.audit.rows import rows as audit_rows
 from lottery.errors import RecipeError
 from lottery.files.tensors import decode
 from lottery.plan.expand import plan

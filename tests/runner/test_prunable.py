@@ -39,7 +39,7 @@ from lottery.runner.stored_level import StoredLevel
 from lottery.tickets.checks import checks
 from lottery.tickets.export import export
 from lottery.tickets.file import load_ticket, read
-from lottery.tickets.forms import export as export_form
+from lottery.tickets.forms import export_network as export_form
 from lottery.tickets.retrain import retrain
 from tests.support.brought import MODELS, SHAPE, brought
 from tests.support.micro import micro, micro_text

@@ -44,7 +44,7 @@ def claimed(noise: Noise, n: int) -> tuple[float, float]:
     draws, matching, superior = np.random.default_rng(n), 0, 0
     for _ in range(EXPERIMENTS):
         values = noise(draws, n)
-        cell = decisions.Cell(list(values - 1))
+        cell = decisions.DenseDifferences(list(values - 1))
         matching += decisions.decide([cell], SPEC, may_win=False)[0].verdict == "matching"
         superior += superiority.decide([superiority.Pairs(dict(enumerate(values)))], SPEC)[0].verdict == "superior"
     return matching / EXPERIMENTS, superior / EXPERIMENTS

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from lottery.recipe.schema import CompareSpec
 from lottery.results import resolution
 from lottery.statistics import paired
-from lottery.verdicts.decisions import Cell, Decision, decide
+from lottery.verdicts.decisions import DenseDifferences, MatchingDecision, decide
 
 STUDIES = 2_000
 SEEDS = (5, 6, 8, 10)
@@ -25,19 +25,21 @@ IMPROVES = (0.0, 0.3, 0.7, 1.0, 1.0, 0.7, 0.3, -0.3, -1.0, -3.0)  # true differe
 DECLINES = (0.0, 0.0, 0.0, -0.1, -0.2, -0.4, -0.7, -1.0, -2.0, -4.0)
 PROFILES = {"improve, then decline": IMPROVES, "only decline": DECLINES}
 
-Found = Sequence[Decision]
-Shown = Callable[[Decision], bool]
+Found = Sequence[MatchingDecision]
+Shown = Callable[[MatchingDecision], bool]
 
 
 def studies(
     truths: Sequence[float], n: int, spread: float, *, ratio: float | None = None, **compare: Any
-) -> Iterator[list[Decision]]:
+) -> Iterator[list[MatchingDecision]]:
     """The decisions of simulated studies of n seeds; `ratio` is that of early-stop steps, ticket to dense."""
     draws, spec = np.random.default_rng(n), CompareSpec(margin=100.0, **compare)
     for _ in range(STUDIES):
         noise = (draws.standard_normal((len(truths), n)) + draws.standard_normal(n)) / 2**0.5
         seen = (np.array(truths)[:, None] + spread * noise).tolist()
-        cells = [Cell(row) if ratio is None else Cell(row, 0, early(draws, n, ratio)) for row in seen]
+        cells = [
+            DenseDifferences(row) if ratio is None else DenseDifferences(row, 0, early(draws, n, ratio)) for row in seen
+        ]
         yield decide(cells, spec, may_win=ratio is not None)
 
 
@@ -48,23 +50,23 @@ def early(draws: np.random.Generator, n: int, ratio: float) -> list[tuple[float,
     return [(float(a), float(b), bool(a >= 150), bool(b >= 150)) for a, b in cut]
 
 
-def matching(decision: Decision) -> bool:
+def matching(decision: MatchingDecision) -> bool:
     return decision.verdict in ("matching", "winning")
 
 
-def losing(decision: Decision) -> bool:
+def losing(decision: MatchingDecision) -> bool:
     return decision.verdict == "losing"
 
 
-def winning(decision: Decision) -> bool:
+def winning(decision: MatchingDecision) -> bool:
     return decision.verdict == "winning"
 
 
-def better(decision: Decision) -> bool:
+def better(decision: MatchingDecision) -> bool:
     return decision.better
 
 
-def equivalent(decision: Decision) -> bool:
+def equivalent(decision: MatchingDecision) -> bool:
     return decision.equivalent
 
 

@@ -34,8 +34,8 @@ from lottery.tickets import file as ticketfile
 from lottery.tickets.checks import checks, findings
 from lottery.tickets.export import export
 from lottery.tickets.file import Ticket, read
-from lottery.tickets.forms import export as export_network
-from lottery.tickets.measures import measured
+from lottery.tickets.forms import export_network
+from lottery.tickets.measures import measure
 from lottery.tickets.retrain import context_of_ticket, retrain
 from lottery.values import Component
 from tests.support.micro import micro_text
@@ -574,7 +574,7 @@ def test_a_step_of_epochs_that_does_not_fit_the_length_is_found_without_data(
     of_a_kind: OfAKind, tmp_path: Path
 ) -> None:
     study, (ticket, *_) = of_a_kind("epochs, global")
-    file = apart(ticketfile.written(ticket))
+    file = apart(ticketfile.ticket_bytes(ticket))
     file.about["step"] += 1
     assert "step" in failed(file.seal(tmp_path), study)
     for network in ("ticket", "dense"):
@@ -591,7 +591,7 @@ def test_start_weights_of_another_machine_may_differ_by_its_rounding(
     init: str, of_a_kind: OfAKind, tmp_path: Path
 ) -> None:
     study, tickets = of_a_kind(next(kind for kind in KINDS if init in str(KINDS[kind])))
-    file = apart(ticketfile.written(tickets[0]))
+    file = apart(ticketfile.ticket_bytes(tickets[0]))
     name = "start/fc1.weight" if init == "lsuv" else "start/fc1.parametrizations.weight.original"
     file.tensors[name] *= 1 + 1e-6
 
@@ -645,6 +645,6 @@ def test_the_measures_of_a_file_are_those_of_a_pass_over_the_test_split(study: S
     ((x, y),) = context.data(0).evaluation("test", 10**6)
     with torch.no_grad():
         accuracy = float((model.eval()(x).argmax(1) == y).double().mean())
-    here = measured(ticket, context, "end")
+    here = measure(ticket, context, "end")
     assert set(here) == {f"{part}_{name}" for part in ("validation", "test") for name in ("loss", "accuracy")}
     assert here["test_accuracy"] == ticket.evidence["ticket"]["end"]["test_accuracy"] == pytest.approx(accuracy, 1e-12)

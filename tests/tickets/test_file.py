@@ -22,7 +22,7 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.store.store import Store
-from lottery.tickets.export import export, opened
+from lottery.tickets.export import export, open_ticket
 from lottery.tickets.file import Ticket, load_ticket, read
 from lottery.tickets.retrain import retrain
 from tests.support.micro import micro_text
@@ -83,7 +83,7 @@ def test_each_ticket_trains_again_elsewhere_to_the_bit(finished: Finished, tmp_p
 def test_a_ticket_of_the_store_is_the_one_that_its_file_holds(finished: Finished, tmp_path: Path) -> None:
     for key in tickets(finished[0]):
         here, there = (
-            vars(each) for each in (opened(finished[1], key, finished[2]), read(written(finished, tmp_path, key)))
+            vars(each) for each in (open_ticket(finished[1], key, finished[2]), read(written(finished, tmp_path, key)))
         )
         ours, theirs = here.pop("tensors"), there.pop("tensors")
         assert here == there

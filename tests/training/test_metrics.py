@@ -16,7 +16,8 @@ from torch import Tensor
 
 from lottery.analysis.views import rows_of
 from lottery.audit import protocol_checks
-from lottery.audit.evidence import Evidence, facts_of
+from lottery.audit.stored_jobs import StoredJobs
+from lottery.audit.trainings import audit_training
 from lottery.errors import RecipeError, UsageError
 from lottery.formats.render import render
 from lottery.plan.expand import plan
@@ -212,12 +213,12 @@ def test_the_audit_is_content_and_reads_them_as_test_values(finished: RunContext
     assert all(row["ok"] for row in rows_of(study_of(finished), "audit"))
     study = study_of(finished)
     record = next(record for record in study.found.values() if record.job.kind == "ticket")
-    facts = facts_of(Evidence(finished.store), record, "early_stop")
-    assert facts.values["metrics"] == '["balanced_accuracy", "top5"]' and not facts.problems
+    audited = audit_training(StoredJobs(finished.store), record, "early_stop")
+    assert audited.values["metrics"] == '["balanced_accuracy", "top5"]' and not audited.problems
     lacking = json.loads(json.dumps(record.metrics))
     for place in READINGS:
         del lacking[place]["test_top5"]
-    problems = facts_of(Evidence(finished.store), replace(record, metrics=lacking), "early_stop").problems
+    problems = audit_training(StoredJobs(finished.store), replace(record, metrics=lacking), "early_stop").problems
     assert list(problems) == [("metrics", f"there is no test_top5 at {place}") for place in READINGS]
 
 

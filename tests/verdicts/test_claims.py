@@ -19,7 +19,7 @@ from lottery.formats.render import render
 from lottery.recipe.readings import CHOSEN
 from lottery.recipe.schema import CompareSpec
 from lottery.results.study import Study
-from lottery.verdicts.superiority import Pairs, decide, explained, least_seeds, seeds_needed
+from lottery.verdicts.superiority import Pairs, decide, explain_tests, least_seeds, seeds_needed
 from tests.support.studies import HERE, Recorded, Sized, dense, hand, made, saying, view_of
 
 Array = Any
@@ -168,7 +168,7 @@ def test_matching_and_controls_are_corrected_by_keys_of_their_own() -> None:
 )
 def test_a_report_says_how_controls_are_tested(settings: str, told: str) -> None:
     compare = hand(f"compare={{margin: 1{settings}}}").recipe.compare
-    assert compare is not None and told in explained(compare)
+    assert compare is not None and told in explain_tests(compare)
 
 
 def test_a_worse_ticket_is_said_to_be_worse() -> None:

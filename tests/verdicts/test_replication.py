@@ -22,7 +22,7 @@ from lottery.results.study import Study
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
-from lottery.verdicts.replication import claims, seeds_needed
+from lottery.verdicts.replication import claims_in_words, seeds_needed
 from tests.support.studies import HERE, TEXT, Sized, dense, hand, made, saying, ticket, view_of
 
 SOURCE = "Frankle & Carbin 2019"
@@ -304,7 +304,7 @@ def test_an_undecided_claim_says_how_many_seeds_would_decide_it() -> None:
     effect = np.mean(points) / np.std(points, ddof=1)
     reached = [solver.power(effect, row["seeds_needed"] + more, 0.05, alternative="larger") for more in (-1, 0)]
     assert reached[0] < 0.8 <= reached[1] and row["claim_seeds_needed"] == row["seeds_needed"]
-    (told,) = claims([row])
+    (told,) = claims_in_words([row])
     assert f"undecided; {row['seeds_needed']} seeds would decide (level 1 at 50 %)" in told.figures[1]
 
 
@@ -360,7 +360,7 @@ def test_a_density_that_no_level_is_near_is_not_judged() -> None:
 
 def test_claims_are_told_with_their_figures() -> None:
     planned = claimed()
-    (told,) = claims(view_of("replication", planned, differing(planned, (0.1, -0.2, 0.3, 0.0))))
+    (told,) = claims_in_words(view_of("replication", planned, differing(planned, (0.1, -0.2, 0.3, 0.0))))
     assert (told.text, told.verdict, told.where) == ("tickets match", "holds", "")
     assert told.figures[0] == "ticket against dense: accuracy, points, claimed at least -1"
     assert told.figures[1].startswith("at 50 %: 0.05 [") and told.figures[1].endswith(

@@ -18,7 +18,7 @@ from lottery.recipe.schema import CompareSpec
 from lottery.results import resolution
 from lottery.results.study import Study
 from lottery.statistics import paired
-from lottery.verdicts.decisions import Cell, Decision, decide
+from lottery.verdicts.decisions import DenseDifferences, MatchingDecision, decide
 from lottery.verdicts.sentences import sentences
 from lottery.verdicts.verdicts import crossing_interval
 from tests.support.studies import Recorded, Sized, dense, hand, made, saying, ticket, view_of
@@ -42,7 +42,7 @@ def share(
     truths: Sequence[float],
     n: int,
     noise: Callable[[np.random.Generator, int, int], Array],
-    wrong: Callable[[Sequence[Decision]], bool],
+    wrong: Callable[[Sequence[MatchingDecision]], bool],
     **compare: Any,
 ) -> float:
     """Of the simulated experiments, the part whose decisions are wrong."""
@@ -50,7 +50,7 @@ def share(
     count = 0
     for _ in range(EXPERIMENTS):
         seen = np.array(truths)[:, None] + noise(draws, n, len(truths))
-        count += wrong(decide([Cell(list(row)) for row in seen], spec, may_win=False))
+        count += wrong(decide([DenseDifferences(list(row)) for row in seen], spec, may_win=False))
     return count / EXPERIMENTS
 
 
@@ -62,7 +62,7 @@ def test_a_density_that_does_not_match_is_called_matching_no_more_often_than_sta
 ) -> None:
     truths = (0.001, 0.0, -0.002, -0.002, -0.002)  # the last three exactly at the margin of 0.2 points
 
-    def wrong(decisions: Sequence[Decision]) -> bool:
+    def wrong(decisions: Sequence[MatchingDecision]) -> bool:
         return "matching" in [each.verdict for each in decisions[2:]]
 
     assert share(truths, n, noise, wrong, densities=correction) <= ALLOWED
@@ -73,7 +73,7 @@ def test_a_density_that_does_not_match_is_called_matching_no_more_often_than_sta
 def test_a_density_at_the_margin_is_called_losing_no_more_often_than_stated(noise: Any, correction: str) -> None:
     truths = (0.0, -0.002, -0.002, -0.008)
 
-    def wrong(decisions: Sequence[Decision]) -> bool:
+    def wrong(decisions: Sequence[MatchingDecision]) -> bool:
         return "losing" in [each.verdict for each in decisions[:3]]
 
     assert share(truths, 5, noise, wrong, densities=correction) <= ALLOWED
@@ -83,7 +83,7 @@ def test_a_density_at_the_margin_is_called_losing_no_more_often_than_stated(nois
 def test_a_ticket_as_good_as_dense_is_called_better_no_more_often_than_stated(noise: Any) -> None:
     truths = (0.0, 0.0, 0.02, 0.0, 0.0)
 
-    def wrong(decisions: Sequence[Decision]) -> bool:
+    def wrong(decisions: Sequence[MatchingDecision]) -> bool:
         return any(each.better for place, each in enumerate(decisions) if not truths[place])
 
     assert 0.01 < share(truths, 6, noise, wrong) <= ALLOWED
@@ -92,7 +92,7 @@ def test_a_ticket_as_good_as_dense_is_called_better_no_more_often_than_stated(no
 @pytest.mark.parametrize("noise", [normal, heavy])
 @pytest.mark.parametrize("at", [-0.002, 0.002])
 def test_a_ticket_at_either_margin_is_called_equivalent_no_more_often_than_stated(noise: Any, at: float) -> None:
-    def wrong(decisions: Sequence[Decision]) -> bool:
+    def wrong(decisions: Sequence[MatchingDecision]) -> bool:
         return any(each.equivalent for each in decisions[1:])
 
     def quiet(draws: np.random.Generator, n: int, levels: int) -> Array:
@@ -106,7 +106,9 @@ def test_the_number_of_seeds_asked_for_has_the_power_that_was_planned() -> None:
     n = paired.seeds_needed(sd, true + 0.002)
     assert n is not None
     draws, spec = np.random.default_rng(1), CompareSpec(margin=0.2)
-    found = [decide([Cell(list(draws.normal(true, sd, n)))], spec, may_win=False)[0] for _ in range(EXPERIMENTS)]
+    found = [
+        decide([DenseDifferences(list(draws.normal(true, sd, n)))], spec, may_win=False)[0] for _ in range(EXPERIMENTS)
+    ]
     power = sum(each.verdict == "matching" for each in found) / EXPERIMENTS
     solver = pytest.importorskip("statsmodels.stats.power").TTestPower()
     assert power == pytest.approx(solver.power((true + 0.002) / sd, n, ALPHA, alternative="larger"), abs=0.03)
@@ -121,14 +123,14 @@ def test_winning_errs_no_more_often_than_stated_where_tickets_are_no_earlier() -
             steps = np.exp(draws.normal(4.3, 0.5, (6, 2)))
             cut = steps >= 150
             early = [(t, d, a, b) for (t, d), (a, b) in zip(np.minimum(steps, 150), cut, strict=True)]
-            cells.append(Cell(list(draws.normal(0.01, 0.002, 6)), 0, early))
+            cells.append(DenseDifferences(list(draws.normal(0.01, 0.002, 6)), 0, early))
         wrong += "winning" in [each.verdict for each in decide(cells, spec, may_win=True)]
     assert wrong / EXPERIMENTS <= ALLOWED
 
 
 def test_matching_is_the_t_test_against_the_margin() -> None:
     values = [0.001, -0.0015, 0.002, -0.0005, 0.0]
-    (found,) = decide([Cell(values)], CompareSpec(margin=0.2), may_win=False)
+    (found,) = decide([DenseDifferences(values)], CompareSpec(margin=0.2), may_win=False)
     assert found.p_matching == pytest.approx(oracle.ttest_1samp(values, -0.002, alternative="greater").pvalue)
     assert found.p_losing == pytest.approx(oracle.ttest_1samp(values, -0.002, alternative="less").pvalue)
     assert found.verdict == "matching"
@@ -137,14 +139,14 @@ def test_matching_is_the_t_test_against_the_margin() -> None:
 def test_better_and_equivalent_are_the_t_tests_at_zero_and_at_both_margins() -> None:
     weightstats = pytest.importorskip("statsmodels.stats.weightstats")
     values = [0.001, -0.0003, 0.0012, 0.0005, 0.0009]
-    (found,) = decide([Cell(values)], CompareSpec(margin=0.2), may_win=False)
+    (found,) = decide([DenseDifferences(values)], CompareSpec(margin=0.2), may_win=False)
     assert found.p_better == pytest.approx(oracle.ttest_1samp(values, 0, alternative="greater").pvalue)
     assert found.p_equivalent == pytest.approx(weightstats.DescrStatsW(values).ttost_mean(-0.002, 0.002)[0])
     assert (found.verdict, found.better, found.equivalent) == ("matching", True, True)
 
 
 def test_better_is_corrected_by_holm_and_equivalent_as_matching_is() -> None:
-    cells = [Cell(list(np.random.default_rng(seed).normal(0.001, 0.001, 6))) for seed in range(4)]
+    cells = [DenseDifferences(list(np.random.default_rng(seed).normal(0.001, 0.001, 6))) for seed in range(4)]
     found = decide(cells, CompareSpec(margin=0.2, densities="fallback"), may_win=False)
     better, equivalent = (
         paired.holm([e.p_better for e in found]),
@@ -157,7 +159,7 @@ def test_better_is_corrected_by_holm_and_equivalent_as_matching_is() -> None:
 
 
 def test_better_is_said_of_densities_that_match_alone() -> None:
-    unclear, gain = Cell([0.01, -0.02, 0.003]), Cell([0.05, 0.051, 0.049])
+    unclear, gain = DenseDifferences([0.01, -0.02, 0.003]), DenseDifferences([0.05, 0.051, 0.049])
     fixed = decide([unclear, gain], CompareSpec(margin=0.2), may_win=False)
     assert [(each.verdict, each.better) for each in fixed] == [("inconclusive", False)] * 2
     holm = decide([unclear, gain], CompareSpec(margin=0.2, densities="holm"), may_win=False)
@@ -167,7 +169,7 @@ def test_better_is_said_of_densities_that_match_alone() -> None:
 def test_fallback_goes_on_where_the_sequence_ends_and_losing_is_looked_for_from_the_sparse_end() -> None:
     good, unclear, bad = [0.0, 0.0001, -0.0001], [0.01, -0.02, 0.003], [-0.05, -0.051, -0.049]
     spec = CompareSpec(margin=0.2, densities="fallback")
-    found = decide([Cell(each) for each in (good, unclear, good, bad)], spec, may_win=False)
+    found = decide([DenseDifferences(each) for each in (good, unclear, good, bad)], spec, may_win=False)
     assert [each.verdict for each in found] == ["matching", "inconclusive", "matching", "losing"]
     p = [each.p_losing for each in found]
     assert [each.p_losing_adjusted for each in found] == paired.fallback(p[::-1])[::-1]
@@ -175,28 +177,34 @@ def test_fallback_goes_on_where_the_sequence_ends_and_losing_is_looked_for_from_
 
 def test_a_sequence_stops_at_the_first_density_that_is_not_shown() -> None:
     good, unclear, bad = [0.0, 0.0001, -0.0001], [0.01, -0.02, 0.003], [-0.05, -0.051, -0.049]
-    fixed = decide([Cell(each) for each in (good, unclear, good, bad)], CompareSpec(margin=0.2), may_win=False)
+    fixed = decide(
+        [DenseDifferences(each) for each in (good, unclear, good, bad)], CompareSpec(margin=0.2), may_win=False
+    )
     assert [each.verdict for each in fixed] == ["matching", "inconclusive", "inconclusive", "losing"]
     holm = decide(
-        [Cell(each) for each in (good, unclear, good, bad)], CompareSpec(margin=0.2, densities="holm"), may_win=False
+        [DenseDifferences(each) for each in (good, unclear, good, bad)],
+        CompareSpec(margin=0.2, densities="holm"),
+        may_win=False,
     )
     assert [each.verdict for each in holm] == ["matching", "inconclusive", "matching", "losing"]
 
 
 @pytest.mark.parametrize(("n", "verdict"), [(1, "inconclusive"), (4, "inconclusive"), (5, "matching")])
 def test_equal_values_are_judged_by_their_number_alone(n: int, verdict: str) -> None:
-    (found,) = decide([Cell([0.0] * n)], CompareSpec(margin=0.2), may_win=False)
+    (found,) = decide([DenseDifferences([0.0] * n)], CompareSpec(margin=0.2), may_win=False)
     assert found.verdict == verdict  # 2^-5 is the first below 5 %
 
 
 def test_equal_values_exactly_at_the_margin_show_nothing() -> None:
-    (found,) = decide([Cell([0.5 - 0.502] * 8)], CompareSpec(margin=0.2), may_win=False)
+    (found,) = decide([DenseDifferences([0.5 - 0.502] * 8)], CompareSpec(margin=0.2), may_win=False)
     assert (found.verdict, found.p_matching, found.p_losing) == ("inconclusive", 1.0, 1.0)
 
 
 def test_seeds_that_differ_by_less_than_an_example_are_judged_with_the_floor_of_the_spread() -> None:
     def p(margin: float, floor: float) -> float:
-        return decide([Cell([0.0] * 5)], CompareSpec(margin=margin), may_win=False, floor=floor)[0].p_matching
+        return decide([DenseDifferences([0.0] * 5)], CompareSpec(margin=margin), may_win=False, floor=floor)[
+            0
+        ].p_matching
 
     least = resolution.floor(1000)
     assert least == math.sqrt(0.5) / 1000
@@ -206,7 +214,7 @@ def test_seeds_that_differ_by_less_than_an_example_are_judged_with_the_floor_of_
 
 def test_a_diverged_ticket_allows_no_claim() -> None:
     values = [0.0, 0.0001, -0.0001, 0.0002]
-    (found,) = decide([Cell(values, diverged=1)], CompareSpec(margin=0.2), may_win=False)
+    (found,) = decide([DenseDifferences(values, diverged=1)], CompareSpec(margin=0.2), may_win=False)
     assert (found.verdict, found.better, found.equivalent) == ("inconclusive", False, False)
 
 

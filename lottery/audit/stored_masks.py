@@ -1,4 +1,4 @@
-"""Checks of a study's masks against the identities, parents and metrics of its records, read from the store."""
+"""Checks of a study's stored masks against the identities, parents and metrics of its records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lottery.results.artifacts import read_mask
 from lottery.values import Component
 
 if TYPE_CHECKING:
-    from lottery.audit.evidence import Evidence
+    from lottery.audit.stored_jobs import StoredJobs
     from lottery.results.record import Record
 
 TRUNKS = 4  # masks held at once: those of a trunk are asked for one after the other
@@ -23,37 +23,39 @@ NO_WEIGHTS = (MASK_FILE, CORRECT_FILE)  # of the tensors that a job may keep
 OF_THE_TICKET = ("the ticket's", "random", "the ticket's, permuted", "pruned once from the dense network")
 
 
-class Masks:
+class MaskChecker:
     """Reader of the masks that jobs have kept; it says what is wrong with the mask of a record."""
 
-    def __init__(self, evidence: Evidence):
-        self.evidence = evidence
-        self._read = lru_cache(TRUNKS)(self._found)
+    def __init__(self, stored: StoredJobs):
+        self.stored = stored
+        self._read = lru_cache(TRUNKS)(self._read_mask)
 
     def wrong(self, record: Record) -> Iterator[str]:
-        """Say what is wrong with the mask of a finished training, or with what its metrics say of one; nothing where
-        its identity, its parent and its own files agree. A record that is in no store, and one whose
-        identity is not what its key says proves nothing, which is said elsewhere: both are passed.
+        """Yield what is wrong with the mask of a finished training, or with what its metrics say of one, in words.
+
+        Nothing is wrong where its identity, its parent and its own files agree. A record that is in no store is passed,
+        and so is one whose identity is not what its key says: it proves nothing, which the audit says elsewhere.
         """
         manifest, metrics = record.manifest, record.metrics
-        identity = self.evidence.identity(manifest.key)
-        if identity is None or not manifest.files or not self.evidence.genuine(manifest.key):
+        identity = self.stored.identity(manifest.key)
+        if identity is None or not manifest.files or not self.stored.genuine(manifest.key):
             return
-        if self.evidence.store.find(manifest.key) is None:
+        if self.stored.store.find(manifest.key) is None:
             return
         kind, branch = identity.get("kind"), identity.get("branch")
         try:
             yield from inconsistent(metrics)
             if kind == "dense":
-                yield from self._of_dense(record)
+                yield from self._wrong_dense(record)
             elif "prune" in identity:
-                yield from self._of_trunk(record, identity)
+                yield from self._wrong_trunk(record, identity)
             elif branch is not None:
-                yield from self._of_control(record, identity, branch)
+                yield from self._wrong_control(record, identity, branch)
         except (KeyError, TypeError, ValueError, AttributeError) as error:  # fields that no job of ours would have
             yield f"its identity and metrics do not fit together ({error!r})"
 
-    def _of_dense(self, record: Record) -> Iterator[str]:
+    def _wrong_dense(self, record: Record) -> Iterator[str]:
+        """Yield where a dense network lacks weights, or its metrics have other sizes than its stored weights."""
         sizes = record.metrics["sizes"]
         yield from differing(sizes, record.metrics["alive"], "a dense network keeps")
         if record.diverged is None:
@@ -61,12 +63,12 @@ class Masks:
             if {name: _size(shapes.get(name, ())) for name in sizes} != sizes:
                 yield "the sizes of layers in its metrics are not those of its weights"
 
-    def _of_trunk(self, record: Record, identity: Mapping[str, Any]) -> Iterator[str]:
-        """Say what is wrong with the mask of a ticket, or of a level of a control's own trunk."""
+    def _wrong_trunk(self, record: Record, identity: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with the mask of a ticket, or of a level of a control's own trunk."""
         key, metrics = record.manifest.key, record.metrics
-        above = self._above(record, identity)
+        above = self._mask_above(record, identity)
         in_training = identity["prune"].get("when") == "training"
-        if (parent := self.evidence.known.get(str(identity.get("parent")))) is not None:
+        if (parent := self.stored.known.get(str(identity.get("parent")))) is not None:
             yield from differing(parent["sizes"], metrics["sizes"], "the network it was pruned from has, of size,")
         if above is not None and not (in_training and record.diverged is not None):  # then pruning had not ended
             yield from wrong_counts(metrics["alive"], above, identity["prune"])
@@ -84,10 +86,10 @@ class Masks:
             if name.endswith(".safetensors") and name not in NO_WEIGHTS:
                 yield from wrong_sizes(self._shapes(record, name), mask)
 
-    def _of_control(self, record: Record, identity: Mapping[str, Any], branch: Mapping[str, Any]) -> Iterator[str]:
-        """Say where a control, whose mask is not kept, has other counts than its origin gives it."""
+    def _wrong_control(self, record: Record, identity: Mapping[str, Any], branch: Mapping[str, Any]) -> Iterator[str]:
+        """Yield where a control, whose mask is not kept, has other counts than its origin gives it."""
         component = Component(str(branch["name"]), {k: v for k, v in branch.items() if k != "name"})
-        ticket, metrics = self.evidence.known.get(str(identity.get("parent"))), record.metrics
+        ticket, metrics = self.stored.known.get(str(identity.get("parent"))), record.metrics
         origin = origin_of(component, self._mode(record.manifest.key))
         if not origin.known or ticket is None:
             return
@@ -104,47 +106,47 @@ class Masks:
             ours, theirs = (sum(each["alive"].values()) for each in (metrics, ticket))
             if ours != theirs:
                 yield f"it has {ours:,} weights, its ticket has {theirs:,}"
-        elif (partner := self.evidence.known.get(str(identity.get("partner")))) is not None:
+        elif (partner := self.stored.known.get(str(identity.get("partner")))) is not None:
             yield from differing(partner["alive"], metrics["alive"], "the ticket whose mask it has keeps")
 
     def _over_all(self, mask: str, branch: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-        """True if a control has its ticket's weights over all layers together, and not in each of them."""
+        """Return True if a control has its ticket's number of weights over all layers together, and not in each."""
         if mask == "the ticket's, permuted":
             return branch.get("scope") == "global"
-        ticket = self.evidence.identity(str(identity.get("parent"))) or {}
+        ticket = self.stored.identity(str(identity.get("parent"))) or {}
         return mask == "pruned once from the dense network" and ticket.get("prune", {}).get("scope") == "global"
 
     def _mode(self, key: str) -> str:
-        tickets = self.evidence.tickets(key)
+        tickets = self.stored.tickets(key)
         return str(tickets[0]["rewind"].get("mode", "weights")) if tickets else "weights"
 
-    def _above(self, record: Record, identity: Mapping[str, Any]) -> Mask | None:
-        """Return the mask that this one was pruned from; None where its parent is unknown, which is said elsewhere."""
+    def _mask_above(self, record: Record, identity: Mapping[str, Any]) -> Mask | None:
+        """Return the mask that this one was pruned from; None where its parent is unknown, which is told elsewhere."""
         parent = str(identity.get("parent"))
-        about = self.evidence.identity(parent) or {}
+        about = self.stored.identity(parent) or {}
         if about.get("kind") == "dense":
             mask = self._read(record.manifest.key)
             shapes = mask.shapes() if mask is not None else None
             if shapes is None:  # a diverged one keeps none
-                weights = self._packed(parent, WEIGHTS_FILE)
+                weights = self._packed_shapes(parent, WEIGHTS_FILE)
                 shapes = {name: weights.get(name, ()) for name in record.metrics["sizes"]}
             return Mask.full(shapes)
         return self._read(parent) if about else None
 
-    def _found(self, key: str) -> Mask | None:
+    def _read_mask(self, key: str) -> Mask | None:
         try:
-            return read_mask(self.evidence.store, key)
+            return read_mask(self.stored.store, key)
         except MachineError:
             raise
         except LotteryError:
             return None
 
     def _shapes(self, record: Record, name: str) -> Mapping[str, tuple[int, ...]]:
-        return self._packed(record.manifest.key, name)
+        return self._packed_shapes(record.manifest.key, name)
 
-    def _packed(self, key: str, name: str) -> Mapping[str, tuple[int, ...]]:
+    def _packed_shapes(self, key: str, name: str) -> Mapping[str, tuple[int, ...]]:
         try:
-            return self.evidence.store.shapes(key, name)
+            return self.stored.store.shapes(key, name)
         except MachineError:
             raise
         except LotteryError:
