@@ -6,7 +6,6 @@ import csv
 import importlib
 import re
 import sys
-import textwrap
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +18,8 @@ from lottery.analysis import views
 from lottery.results.study import Study
 from tests.support import ROOT
 from tests.support.studies import Recorded, everything, hand
+from tests.support.tree import PACKAGE, packages, tree
 
-PACKAGE = Path(lottery.__file__).parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]
 
 
@@ -42,24 +41,6 @@ def block(text: str, language: str = "") -> str:
     return found[1]
 
 
-def packages(folder: Path = PACKAGE) -> list[Path]:
-    """Return a package and those in it, depth first and in alphabetical order."""
-    inner = [each for each in sorted(folder.iterdir()) if (each / "__init__.py").is_file()]
-    return [folder, *(package for each in inner for package in packages(each))]
-
-
-def tree() -> str:
-    """Return the tree of `lottery/` with the modules of each package."""
-    lines = []
-    for package in packages():
-        indent = "  " * len(package.relative_to(PACKAGE).parts)
-        modules = " ".join(path.stem for path in sorted(package.glob("*.py")) if not path.stem.startswith("_"))
-        lines += textwrap.wrap(
-            modules, 118, initial_indent=f"{indent}{package.name}/".ljust(21), subsequent_indent=" " * 21
-        )
-    return "\n".join(lines) + "\n"
-
-
 def rows(text: str) -> list[list[str]]:
     """Return the cells of a Markdown table, the row below its head left out."""
     lines = [line for line in text.splitlines() if line.startswith("|") and not re.fullmatch(r"[|: -]+", line)]
@@ -67,7 +48,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_the_contributors_tree_is_that_of_the_folders() -> None:
-    assert block(section("docs/contributing.md", "The tree")) == tree(), f"docs/contributing.md needs this:\n{tree()}"
+    assert block(section("docs/contributing.md", "The tree")) == tree(), "python -m tests.support.tree writes it anew"
 
 
 def test_each_package_has_one_row_in_the_contributors_table() -> None:

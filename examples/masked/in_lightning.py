@@ -30,14 +30,17 @@ class HoldMask(Callback):
         self._held = ExitStack()
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Hold the mask from now on."""
         # not earlier: only now is the network on its device, and its optimizer made
         (optimizer,) = trainer.optimizers
         self._held.enter_context(lottery.masked(module.network, self.mask, optimizer))
 
     def on_train_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Let go of the mask; BrokenMask is raised where a pruned weight is not zero."""
         self._held.close()
 
     def on_exception(self, trainer: lightning.Trainer, module: Any, exception: BaseException) -> None:
+        """Let go of the mask of a training that failed."""
         self._held.__exit__(type(exception), exception, exception.__traceback__)
 
 
@@ -49,10 +52,12 @@ class Classifier(lightning.LightningModule):
         self.network = network()
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Return the loss of a batch."""
         x, y = batch
         return nn.functional.cross_entropy(self.network(x), y)
 
     def configure_optimizers(self) -> Any:
+        """Return AdamW under a one-cycle schedule."""
         optimizer = torch.optim.AdamW(self.parameters(), weight_decay=0.01)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps)
