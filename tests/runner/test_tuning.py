@@ -274,11 +274,11 @@ def test_the_choice_is_shown_with_its_trials(finished: Any) -> None:
 
 def test_what_contradicts_tuning_is_refused_with_its_place() -> None:
     assert problems("data.validation=0", "report=end") == [
-        "tuned.yaml:14:1: tune: learning rates are chosen on the validation split; "
+        "tuned.yaml:20:1: tune: learning rates are chosen on the validation split; "
         "hold examples out with data.validation"
     ]
     assert problems("seeds=[77]") == [
-        "tuned.yaml:14:27: tune.seeds.0: seed 77 is one of the recipe's; tune on seeds of its own"
+        "tuned.yaml:22:11: tune.seeds.0: seed 77 is one of the recipe's; tune on seeds of its own"
     ]
     assert problems("train.optimizer.0.lr=0.1") == [
         "--set train.optimizer.0.lr=0.1: train.optimizer.0.lr: tune chooses the learning rate; leave lr out, or give "
@@ -288,15 +288,15 @@ def test_what_contradicts_tuning_is_refused_with_its_place() -> None:
         "--set transfer.levels=3: transfer.levels: the trunk has levels 1 to 2, no 3; raise prune.levels"
     ]
     assert problems("train.optimizer=[{name: adam, rates: [1, 0.1]}]") == [
-        "tuned.yaml:15:1: transfer: there is one optimizer only; list at least two in train.optimizer",
+        "tuned.yaml:23:1: transfer: there is one optimizer only; list at least two in train.optimizer",
         "--set train.optimizer=[{name: adam, rates: [1, 0.1]}]: train.optimizer.0.rates: [1.0, 0.1] is no range; "
         "write the lower rate first",
     ]
     assert problems("tune=null") == [
-        "tuned.yaml:8:20: train.optimizer.0.rates: rates are the range that tune searches; write lr, or add `tune: {}`",
-        "tuned.yaml:9:7: train.optimizer.1: momentum needs the key 'lr'",
-        "tuned.yaml:9:24: train.optimizer.1.rates: rates are the range that tune searches; write lr, or add `tune: {}`",
-        "tuned.yaml:10:7: train.optimizer.2: gd needs the key 'lr'",
+        "tuned.yaml:10:5: train.optimizer.0.rates: rates are the range that tune searches; write lr, or add `tune: {}`",
+        "tuned.yaml:11:5: train.optimizer.1: momentum needs the key 'lr'",
+        "tuned.yaml:12:5: train.optimizer.1.rates: rates are the range that tune searches; write lr, or add `tune: {}`",
+        "tuned.yaml:13:5: train.optimizer.2: gd needs the key 'lr'",
     ]
 
 
