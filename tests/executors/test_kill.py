@@ -20,6 +20,7 @@ from tests.support.clocks import until
 from tests.support.restarts import contents, finish, start, write_full_recipe
 
 LENGTH = 60
+SMALL = ("seeds=1", "prune.levels=2")  # 16 jobs, of each kind several
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
-    recipe = write_full_recipe(folder, LENGTH)
+    recipe = write_full_recipe(folder, LENGTH, *SMALL)
     table = finish(recipe, folder / "store")
     return Whole(recipe, contents(folder / "store"), table)
 
@@ -61,6 +62,7 @@ def check_that_it_continues(whole: Whole, store: Path, *options: str) -> None:
     assert contents(store) == whole.expected
 
 
+@pytest.mark.slow  # what a crash does at each operation in one process is in runner/test_crash.py
 def test_a_run_killed_half_way_continues_to_the_same_bytes(whole: Whole, tmp_path: Path) -> None:
     run_until_killed(whole, tmp_path / "store", whole.jobs // 2)
     assert finished_jobs(tmp_path / "store") < whole.jobs
@@ -86,7 +88,11 @@ def test_a_run_killed_again_and_again_gets_there(whole: Whole, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("number", "options"),
-    [(signal.SIGTERM, ()), (signal.SIGINT, ("--jobs", "2")), pytest.param(signal.SIGUSR1, (), marks=pytest.mark.slow)],
+    [  # SIGTERM to a single process is in cli/test_commands.py
+        (signal.SIGINT, ("--jobs", "2")),
+        pytest.param(signal.SIGTERM, (), marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, (), marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_a_signal_saves_and_leaves_with_the_command_that_continues(

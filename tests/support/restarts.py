@@ -41,10 +41,10 @@ def full_recipe(length: int = 40, *changes: str) -> Recipe:
     return micro(*EVERYTHING, f"train.length={length}it", *changes)
 
 
-def write_full_recipe(folder: Path, length: int = 40) -> Path:
+def write_full_recipe(folder: Path, length: int = 40, *changes: str) -> Path:
     """Write its recipe into the folder and return the path."""
     path = folder / "micro.yaml"
-    path.write_text(micro_text(*EVERYTHING, f"train.length={length}it"))
+    path.write_text(micro_text(*EVERYTHING, f"train.length={length}it", *changes))
     return path
 
 
