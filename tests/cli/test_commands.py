@@ -233,7 +233,7 @@ def test_check_names_all_errors_each_with_its_place(call: Call, tmp_path: Path) 
     places = [re.fullmatch(rf"{re.escape(str(bad))}:(\d+):(\d+): ([^:]+): (.+)", line) for line in lines]
     assert all(places), lines
     found = {match[3]: int(match[1]) for match in places if match}
-    assert sorted(found.values()) == [3, 6, 8, 10]
+    assert sorted(found.values()) == [5, 8, 10, 12]
     assert {key.split(".")[0] for key in found} == {"model", "train", "prune"}
     assert "'adam'" in result.err and "'fraction'" in result.err and "'forty'" in result.err
 

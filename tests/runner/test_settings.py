@@ -240,7 +240,7 @@ def refusal(text: str) -> str:
 
 def test_settings_an_optimizer_cannot_work_with_are_refused_at_their_line() -> None:
     assert problems("train.optimizer={name: gd, lr: 0.1}")[0].startswith(
-        "settings.yaml:8:3: train.batch_size: gd cannot work with this"
+        "settings.yaml:9:3: train.batch_size: gd cannot work with this"
     )
     assert problems("train.optimizer={name: gd, lr: 0.1, batch_size: 10}")[0].startswith(
         "--set train.optimizer={name: gd, lr: 0.1, batch_size: 10}: train.optimizer.batch_size: gd cannot work with"
