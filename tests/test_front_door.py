@@ -11,14 +11,20 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 import lottery
+from lottery import registry
 from lottery.analysis import views
 from lottery.results.study import Study
 from tests.support import ROOT
+from tests.support.plugs import Plugs, plugs
 from tests.support.studies import Recorded, everything, hand
 from tests.support.tree import PACKAGE, packages, tree
+
+__all__ = ["plugs"]
 
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]
 
@@ -110,10 +116,26 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert resources.files(lottery).joinpath("py.typed").is_file()
 
 
+def test_the_contributors_example_of_an_optimizer_runs_as_it_stands(plugs: Plugs) -> None:
+    plugs.write("lion.py", block(section("docs/contributing.md", "Adding an entry"), "python"))
+    plugs.load("lion")
+    entry = registry.optimizers["lion"]
+    assert entry.traits.rates == (1e-5, 1e-2) and re.search(r"\b\d{4}\b", entry.source)
+    model = nn.Linear(3, 2, bias=False)
+    start, alive = model.weight.detach().clone(), torch.tensor([[True, False, True], [False, True, True]])
+    optimizer = entry.make(model, lr=0.01)
+    with lottery.masked(model, lottery.Mask({"weight": alive}), optimizer):
+        model(torch.ones(1, 3)).square().sum().backward()
+        assert model.weight.grad is not None
+        expected = (start - 0.01 * model.weight.grad.sign()) * alive  # both averages have the sign of the gradient
+        optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), expected)
+
+
 def test_the_contributors_example_of_an_analysis_is_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
     code = block(section("docs/contributing.md", "Adding an analysis"), "python")
     module = ModuleType("lottery.analysis.lengths")
-    exec("from __future__ import annotations\n" + code, module.__dict__)
+    exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(views.VIEWS, "lengths", views.View("lottery.analysis.lengths:rows", "Steps of each training"))
     planned = hand("seeds=1")
