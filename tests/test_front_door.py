@@ -11,16 +11,25 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 import lottery
+from lottery import registry
 from lottery.analysis import views
+from lottery.analysis.rows import Row
+from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.results.study import Study
+from lottery.verdicts.sentences import _parts
 from tests.support import ROOT
+from tests.support.plugs import Plugs, plugs
 from tests.support.studies import Recorded, everything, hand
 from tests.support.tree import PACKAGE, packages, tree
 
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]
+__all__ = ["plugs"]
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md"), *ROOT.glob("examples/*.md")]
 
 
 def read(page: str) -> str:
@@ -73,15 +82,69 @@ def test_the_readmes_table_is_that_of_the_quickstarts_results() -> None:
     assert shown[1 : len(body) + 1] == [[row[column] for column in columns] for row in body]
 
 
-def test_the_readmes_verdict_is_that_of_the_quickstarts_results() -> None:
+def _verdicts(optimizer: str) -> list[Row]:
+    """Return the quickstart's rows of verdicts of an optimizer, numbers as numbers."""
     with open(ROOT / "results" / "quickstart" / "verdicts.csv", encoding="utf-8") as file:
-        found = [row for row in csv.DictReader(file) if row["optimizer"] == "adam(lr=0.02)"]
-    assert {row["verdict"] for row in found} == {"matching"} and {row["n"] for row in found} == {"5"}
-    better = ", ".join(f"{float(row['density']):.4g}" for row in found if row["also"] == "better")
-    assert better == "0.25, 0.125, 0.0625"
+        found = [row for row in csv.DictReader(file) if row["optimizer"] == optimizer]
+    return [Row({**row, "density": float(row["density"]), "n": int(row["n"])}, []) for row in found]
+
+
+def test_the_readmes_verdicts_are_those_of_the_quickstarts_results() -> None:
     said = " ".join(block(section("README.md", "Verdicts that an audit stands behind")).split())
-    assert "down to 3.125 % of the weights match" in said and "better than it at 25 %, 12.5 %, 6.25 %;" in said
-    assert [row["depends"] for row in found] == ["", "", "", "", "verdict"] and "at 3.125 % the verdict depends" in said
+    how = "within 1 point, one-sided 95 %"
+    sparsest: dict[str, float | None] = {"adam(lr=0.02)": 1 / 32, "adam(lr=0.005)": None}
+    expected = [f"{name}: {'; '.join(_parts(_verdicts(name), at, how))}." for name, at in sparsest.items()]
+    assert said == " ".join(expected)
+
+
+def test_the_readmes_gains_are_those_of_the_quickstarts_results() -> None:
+    head, *body = rows(read("results/quickstart/table.md"))
+    cells = {(row[0], row[1], name): cell for row in body for name, cell in zip(head, row, strict=True)}
+    ticket = [float(cells["adam(lr=0.02)", row[1], "ticket diff"]) for row in body if row[0] == "adam(lr=0.02)"]
+    random = float(cells["adam(lr=0.02)", "12.5 %", "random diff"])
+    across = float(cells["adam(lr=0.02)", "12.5 %", "ticket"][:6]) - float(cells["adam(lr=0.005)", "50 %", "dense"][:6])
+    text = " ".join(read("README.md").split())
+    assert f"tickets gain up to {100 * max(ticket):.1f} points" in text
+    assert f"random masks gain {100 * random:.1f}" in text
+    assert f"trained at 0.02 are {100 * across:.1f} points above that dense network" in text
+    with open(ROOT / "results" / "quickstart" / "claims.csv", encoding="utf-8") as file:
+        claims = [row for row in csv.DictReader(file) if row["optimizer"] == "adam(lr=0.02)"]
+    assert [(row["density"][:6], row["verdict"]) for row in claims] == [
+        ("0.125", "inconclusive"),
+        ("0.0625", "superior"),
+    ]
+    assert f"at 6.25 % it is, by {100 * float(claims[1]['difference']):.1f} points" in text
+    assert not {row["also"] for row in _verdicts("adam(lr=0.005)")} - {""}  # "not shown to gain anything"
+
+
+def test_the_readmes_count_of_what_the_audit_compares_is_the_quickstarts() -> None:
+    trainings = sum(1 for _ in csv.DictReader(read("results/quickstart/long.csv").splitlines()))
+    assert f"{trainings} trainings in {len({*FIELDS, *FIXED})} fields" in " ".join(read("README.md").split())
+
+
+def test_the_readme_counts_the_entries_of_the_catalogues() -> None:
+    words = {
+        "optimizers": "optimizers",
+        "branches": "controls",
+        "models": "models",
+        "datasets": "data sets",
+        "criteria": "pruning criteria",
+    }
+    text = " ".join(read("README.md").split())
+    assert [
+        f"{len(list(registry.catalogues[name]))} {word}"
+        for name, word in words.items()
+        if f" {len(list(registry.catalogues[name]))} {word}" not in text
+    ] == []
+
+
+def test_the_readmes_lines_of_a_recipe_are_the_quickstarts() -> None:
+    whole = iter(read("recipes/quickstart.yaml").splitlines())
+    assert [line for line in block(read("README.md"), "yaml").splitlines() if line not in whole] == []  # in order
+
+
+def test_the_readme_names_this_version() -> None:
+    assert f"Version {lottery.__version__} is not on PyPI" in read("README.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -110,10 +173,26 @@ def test_the_package_says_that_it_is_typed() -> None:
     assert resources.files(lottery).joinpath("py.typed").is_file()
 
 
+def test_the_contributors_example_of_an_optimizer_runs_as_it_stands(plugs: Plugs) -> None:
+    plugs.write("lion.py", block(section("docs/contributing.md", "Adding an entry"), "python"))
+    plugs.load("lion")
+    entry = registry.optimizers["lion"]
+    assert entry.traits.rates == (1e-5, 1e-2) and re.search(r"\b\d{4}\b", entry.source)
+    model = nn.Linear(3, 2, bias=False)
+    start, alive = model.weight.detach().clone(), torch.tensor([[True, False, True], [False, True, True]])
+    optimizer = entry.make(model, lr=0.01)
+    with lottery.masked(model, lottery.Mask({"weight": alive}), optimizer):
+        model(torch.ones(1, 3)).square().sum().backward()
+        assert model.weight.grad is not None
+        expected = (start - 0.01 * model.weight.grad.sign()) * alive  # both averages have the sign of the gradient
+        optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), expected)
+
+
 def test_the_contributors_example_of_an_analysis_is_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
     code = block(section("docs/contributing.md", "Adding an analysis"), "python")
     module = ModuleType("lottery.analysis.lengths")
-    exec("from __future__ import annotations\n" + code, module.__dict__)
+    exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(views.VIEWS, "lengths", views.View("lottery.analysis.lengths:rows", "Steps of each training"))
     planned = hand("seeds=1")
