@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.cells import column_of, points
 from lottery.analysis.labels import density_label, optimizer_labels
+from lottery.audit.findings import Cell
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.kinds import METRICS_FILE
 from lottery.results.other_jobs import Family, Kin, family, kin_of
@@ -20,7 +21,6 @@ from lottery.results.study import once
 from lottery.values import plain
 
 if TYPE_CHECKING:
-    from lottery.audit.findings import Cell
     from lottery.results.study import Study
 
 JobPath = tuple[str, ...]  # what a job is, from its dense network down, whatever its seed
