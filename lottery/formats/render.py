@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.labels import finite
 from lottery.errors import UsageError
@@ -50,7 +50,7 @@ def render(rows: Sequence[Row], form: str, width: int | None = None) -> bytes:
     raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
 
 
-def frame(rows: Sequence[Row]) -> pd.DataFrame:
+def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the rows as a data frame.
 
     A column of integers stays one where a row has none: pandas would make it one of fractions, 130.0 for 130.

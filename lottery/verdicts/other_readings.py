@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.columns import Column, Readers
 from lottery.analysis.rows import Row
@@ -87,7 +87,7 @@ def _readers(row: Row) -> Readers:
     return "programs" if "reason" in row else "all"
 
 
-def dependence(row: Row) -> str:
+def dependence(row: Mapping[str, Any]) -> str:
     """Return in words how a difference depends on the step that is read; empty where it does not."""
     if not row.get("depends"):
         return ""

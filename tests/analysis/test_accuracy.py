@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -213,19 +212,19 @@ def test_the_long_table_has_a_row_for_each_finished_training() -> None:
 
 
 @pytest.fixture
-def table() -> list[dict[str, Any]]:
+def table() -> list[Row]:
     """Two rows, the second with a control that the first has not."""
     planned = hand("prune.levels=2", "branches=[{name: shuffle, levels: 2}]")
     return view_of("means", planned, everything(planned) | made(planned, dense(1, 0.75), ticket(1, 0.0, diverged=7)))
 
 
-def test_controls_stand_before_the_note_even_where_the_first_level_has_none(table: list[dict[str, Any]]) -> None:
+def test_controls_stand_before_the_note_even_where_the_first_level_has_none(table: list[Row]) -> None:
     heads = render(table, "csv").decode().splitlines()[0].split(",")
     assert heads[-1] == "note" and heads.index("shuffle") > heads.index("ticket_diff")
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex"])
-def test_cells_of_controls_that_a_level_has_not_are_empty_for_readers(table: list[dict[str, Any]], form: str) -> None:
+def test_cells_of_controls_that_a_level_has_not_are_empty_for_readers(table: list[Row], form: str) -> None:
     assert "nan" not in render(table, form).decode().lower()
 
 
@@ -248,8 +247,8 @@ def test_what_people_read_has_one_cell_a_network_with_its_deviation_and_count(fo
 def test_names_of_narrow_columns_are_broken_into_lines_and_numbers_rounded_for_readers() -> None:
     effective = Column("effective_density", "density")
     table = [
-        {"optimizer": "adam", effective: 0.123456, "dead_units": 12345.0, "z": -1.23456},
-        {"optimizer": "sgd", effective: None, "dead_units": 0.000123456, "z": None},
+        Row({"optimizer": "adam", effective: 0.123456, "dead_units": 12345.0, "z": -1.23456}, []),
+        Row({"optimizer": "sgd", effective: None, "dead_units": 0.000123456, "z": None}, []),
     ]
     assert render(table, "text").decode().splitlines() == [
         "optimizer  effective_  dead_      z",
@@ -258,12 +257,12 @@ def test_names_of_narrow_columns_are_broken_into_lines_and_numbers_rounded_for_r
         "adam       12.35 %     12345      -1.235",
         "sgd                    0.0001235",
     ]
-    head, _, first, _ = render([Row(row, []) for row in table], "markdown").decode().splitlines()
+    head, _, first, _ = render(table, "markdown").decode().splitlines()
     assert "effective density (%)" in head and "12.35" in first and "−1.235" in first
 
 
 def test_json_is_the_rows_with_null_for_what_is_no_number() -> None:
-    content = render([{"a": math.nan, "b": math.inf, "c": 0.1, "d": None, "e": "x"}], "json")
+    content = render([Row({"a": math.nan, "b": math.inf, "c": 0.1, "d": None, "e": "x"}, [])], "json")
     assert json.loads(content) == [{"a": None, "b": None, "c": 0.1, "d": None, "e": "x"}]
     assert content.endswith(b"]\n")
 
@@ -284,7 +283,7 @@ def test_a_frame_has_integers_as_such_and_leaves_means_and_flags_alone() -> None
     assert made["a"].tolist() == [130, pd.NA]
 
 
-def test_csv_holds_every_digit_of_the_rows(table: list[dict[str, Any]]) -> None:
+def test_csv_holds_every_digit_of_the_rows(table: list[Row]) -> None:
     held = pd.read_csv(io.BytesIO(render(table, "csv")), dtype=str, keep_default_na=False)
     for row, read in zip(table, held.to_dict("records"), strict=True):
         for name, value in row.items():
@@ -294,7 +293,7 @@ def test_csv_holds_every_digit_of_the_rows(table: list[dict[str, Any]]) -> None:
                 assert read[name] == (value or "")
 
 
-def test_parquet_holds_the_rows(table: list[dict[str, Any]]) -> None:
+def test_parquet_holds_the_rows(table: list[Row]) -> None:
     pytest.importorskip("pyarrow")
     held = pd.read_parquet(io.BytesIO(render(table, "parquet")))
     assert held["ticket"].tolist() == [row["ticket"] for row in table]
@@ -330,6 +329,6 @@ def test_the_long_table_is_written_in_every_format(form: str) -> None:
     assert render(view_of("long", planned, found), form)
 
 
-def test_an_unknown_format_is_refused_with_those_there_are(table: list[dict[str, Any]]) -> None:
+def test_an_unknown_format_is_refused_with_those_there_are(table: list[Row]) -> None:
     with pytest.raises(UsageError, match="text, csv, markdown, latex, json, parquet"):
         render(table, "xlsx")

@@ -18,7 +18,7 @@ from torch import Tensor
 from lottery.analysis.rows import Row
 from lottery.analysis.views import rows_of
 from lottery.files.tensors import encode
-from lottery.formats.render import render
+from lottery.formats.text import text
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Job, Plan
 from lottery.pruning.mask import Mask
@@ -457,7 +457,7 @@ def test_the_table_of_layers_fits_on_a_terminal(real: Study) -> None:
     one = [{name: value for name, value in row.items() if name != "rewind"} for row in rows(real, "layers")]
     without = [{n: v for n, v in row.items() if n != "init_sign_change_share"} for row in one]
     for table in (without, rows(real, "overlaps")):
-        assert max(map(len, render(table, "text").decode().splitlines())) <= 120
+        assert max(map(len, text(table).splitlines())) <= 120
 
 
 def test_under_a_weight_normalization_the_weights_are_those_that_layers_compute_with(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ import pytest
 
 from lottery.cli.main import main
 from lottery.cli.plan import grouped
-from lottery.formats.render import render
+from lottery.formats.text import text
 from lottery.plan.expand import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
@@ -324,7 +324,7 @@ def test_a_long_plan_fits_a_screen(seeds: int, first: str) -> None:
     recipe = parse_recipe(TEXT, "x", (f"seeds={seeds}", "prune.levels=20", f"train.optimizer=[{optimizers}]"))
     planned = make_plan(recipe, "f" * 64)
     table = grouped(planned, dict.fromkeys(planned.jobs, "missing"), dict.fromkeys(planned.jobs, 3600.0))
-    lines = render(table, "text").decode().splitlines()
+    lines = text(table).splitlines()
     assert len(lines) <= 18 and max(map(len, lines)) <= 80 and table[0]["part"] == first
     assert sum(row["jobs"] for row in table) == sum(row["missing"] for row in table) == len(planned)
 

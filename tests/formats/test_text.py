@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from lottery.analysis.columns import DENSITY, KEY, Column, p_values
+from lottery.analysis.rows import Row
 from lottery.formats.render import render
+from lottery.formats.text import text
 from tests.support.studies import dense, everything, hand, made, record, ticket, view_of
 
 OTHERS = ("adagrad", "sgd", "momentum", "nesterov", "rmsprop", "adamw", "radam", "nadam")
 TEN = ["{name: adam, lr: 1e-3}", "{name: adam, lr: 1e-2}", *(f"{{name: {name}, lr: 0.1}}" for name in OTHERS)]
 
 
-def shown(table: list[dict[str, Any]], width: int | None = None) -> list[str]:
+def shown(table: Sequence[Mapping[str, Any]], width: int | None = None) -> list[str]:
     """The lines of the table, the first one empty as those of a literal below are."""
-    return ["", *render(table, "text", width).decode().splitlines()]
+    return ["", *text(table, width).splitlines()]
 
 
 def lines(literal: str) -> list[str]:
@@ -25,7 +28,7 @@ def lines(literal: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def means() -> list[dict[str, Any]]:
+def means() -> list[Row]:
     """Two levels with two controls; a ticket of level 2 diverged, all early-stop steps of it are at the end."""
     planned = hand("prune.levels=2", "branches=[reinit, shuffle]")
     engines = ({"level": 0}, {"collapsed": ("fc1",)}), ({"kind": "ticket", "level": 1}, {"collapsed": ("fc1",)})
@@ -35,7 +38,7 @@ def means() -> list[dict[str, Any]]:
     return view_of("means", planned, found)
 
 
-def test_in_a_pipe_each_row_is_one_line_with_all_columns_and_its_notes_stand_below(means: list[dict[str, Any]]) -> None:
+def test_in_a_pipe_each_row_is_one_line_with_all_columns_and_its_notes_stand_below(means: list[Row]) -> None:
     assert shown(means) == lines("""
 optimizer  density  dense                dense  ticket               ticket  ticket   reinit               reinit  reinit   shuffle              shuffle  shuffle  note
                                          step                        step    diff                          step    diff                          step     diff
@@ -48,7 +51,7 @@ all rows: collapsed: fc1
 """)  # noqa: E501
 
 
-def test_on_80_columns_each_network_has_a_block_that_repeats_optimizer_and_density(means: list[dict[str, Any]]) -> None:
+def test_on_80_columns_each_network_has_a_block_that_repeats_optimizer_and_density(means: list[Row]) -> None:
     assert shown(means, 80) == lines("""
 optimizer  density  dense                dense  note
                                          step
@@ -114,7 +117,7 @@ all rows: device cpu, ok True
 
 
 def test_on_a_terminal_p_values_are_corrected_and_of_words_that_a_row_says() -> None:
-    figures = dict(zip(p_values("p_matching", 0.95), (0.01, 0.02), strict=True))
+    figures: dict[str, Any] = dict(zip(p_values("p_matching", 0.95), (0.01, 0.02), strict=True))
     figures |= zip(p_values("p_losing", 0.95, "losing"), (0.9, 0.95), strict=True)
     figures |= zip(p_values("p_better", 0.95, "better"), (0.03, 0.04), strict=True)
     figures |= {Column("p_earlier", "p", shows="winning"): 0.5}
@@ -188,7 +191,7 @@ d          [1,3]
 
 
 @pytest.fixture(scope="module")
-def wide() -> dict[str, list[dict[str, Any]]]:
+def wide() -> dict[str, list[Row]]:
     """Ten optimizers, two rewind points and four controls, retrained with each other."""
     controls = "branches=[reinit, shuffle, {name: random, samples: 2}, {name: same_sign, as: same_sign_as_before}]"
     planned = hand(
@@ -211,7 +214,7 @@ def wide() -> dict[str, list[dict[str, Any]]]:
     ("view", "width"), [*((view, width) for view in ("means", "transfer") for width in (40, 80, 120)), ("long", 80)]
 )
 def test_nothing_is_wider_than_the_terminal_and_each_value_is_there(
-    wide: dict[str, list[dict[str, Any]]], view: str, width: int
+    wide: dict[str, list[Row]], view: str, width: int
 ) -> None:
     table = wide[view]
     told = render(table, "text", width).decode()
@@ -230,7 +233,7 @@ def test_nothing_is_wider_than_the_terminal_and_each_value_is_there(
     assert all(note in joined for note in notes)
 
 
-def test_the_blocks_of_a_row_are_near_one_another(wide: dict[str, list[dict[str, Any]]]) -> None:
+def test_the_blocks_of_a_row_are_near_one_another(wide: dict[str, list[Row]]) -> None:
     """Of 60 rows no more than 20 stand in a block, and the rows of an optimizer are not torn apart."""
     blocks = [block.splitlines() for block in render(wide["means"], "text", 80).decode().split("\n\n")]
     tables = [block for block in blocks if block[0].startswith("optimizer")]
@@ -241,7 +244,7 @@ def test_the_blocks_of_a_row_are_near_one_another(wide: dict[str, list[dict[str,
     assert tables[1][0].split()[:3] == ["optimizer", "rewind", "density"]
 
 
-def test_files_keep_their_note(means: list[dict[str, Any]]) -> None:
+def test_files_keep_their_note(means: list[Row]) -> None:
     note = "collapsed: fc1; early-stop step censored: ticket 1 of 2"
     assert means[1]["note"] == f"ticket: 1 of 2 diverged (step 7); {note}"
     for form in ("csv", "markdown", "json", "latex"):

@@ -399,7 +399,7 @@ def test_missing_and_diverged_trainings_are_named_with_their_keys(
     found = made(planned, dense(0, 0.5), dense(1, 0.5), dense(2, 0.5), ticket(0, 0.0, diverged=7), ticket(1, 0.5))
     report = collect(only(Study(planned, found, Recorded(planned)), monkeypatch, "accuracy"))
     assert report.warnings == ["1 of 6 trainings are missing: ticket 1", "1 of 6 trainings diverged: ticket 1"]
-    jobs = {(job.kind, job.seed): job.key for job in planned}
+    jobs = {(job.kind.value, job.seed): job.key for job in planned}
     assert [(row["state"], row["step"], row["key"]) for row in report.lacking.rows] == [
         ("diverged", 7, jobs[Kind.TICKET, 0]),
         ("missing", None, jobs[Kind.TICKET, 2]),

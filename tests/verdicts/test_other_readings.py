@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lottery.analysis.rows import Row
 from lottery.recipe.readings import ChosenSteps, first_best, under_its_best
 from lottery.verdicts.other_readings import dependence
 from tests.support.studies import hand, made, view_of
@@ -58,7 +59,7 @@ def test_a_dense_network_read_more_than_the_margin_under_its_best_is_noted(margi
 SIX = (-0.004, -0.002, 0.0, 0.001, 0.002, 0.003)
 
 
-def differing(at_best: float, at_end: float) -> list[dict[str, Any]]:
+def differing(at_best: float, at_end: float) -> list[Row]:
     """Claims of tickets that differ from shuffled masks by so much at the chosen steps, and by so much at the end."""
     planned = hand("seeds=6", "compare={margin: 1}", "branches=[shuffle]")
     trainings: list[tuple[dict[str, Any], dict[str, Any]]] = [({}, {"accuracy": 0.5, "end": 0.5})]
