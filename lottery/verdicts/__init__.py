@@ -1,1 +1,1 @@
-"""What may be claimed of tickets: verdicts, claims, replications of published figures, and their tests."""
+"""Verdicts on tickets: verdicts, claims, replications of published figures, and the tests that they rest on."""
