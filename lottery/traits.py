@@ -181,6 +181,11 @@ class CriterionTraits(Traits):
         description="True if its scores depend on random numbers. Where nothing is said, they do for a plugin's "
         "criterion and do not for one of this package. Read by `lottery/recipe`.",
     )
+    dataless: bool = Field(
+        default=False,
+        description="True if it scores weights without a pass of data through the network, so that one machine chooses "
+        "the same mask again. Read by `lottery/verification`.",
+    )
     scope: Scope = Field(
         default="layer",
         description="Over what its scores are ranked where a recipe names no `prune.scope`. Read by `lottery/recipe`.",

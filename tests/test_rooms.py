@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from pydoc import locate
 
 import pytest
 
@@ -90,3 +92,52 @@ def test_what_several_tests_share_lies_in_support() -> None:
     for file in (ROOT / "tests").rglob("*.py"):
         shared = {name for name in imports(file, at_run_time=True) if name.startswith("tests.")}
         assert {name for name in shared if name.split(".")[1] not in ("support", "simulations")} == set(), file
+
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def definitions(module: str) -> set[str]:
+    """Return the names that a module defines or imports at its top, and the modules in it if it is a package."""
+    found = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == module}
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found | (set(lottery.__all__) if not module else set())
+
+
+def resolves(name: str) -> bool:
+    """Return True if a dotted name is one of the package: from its top, or from that of any module by its last name."""
+    first, *rest = name.split(".")
+    starts = [module for module in MODULES if module.rpartition(".")[2] == first] if first != "lottery" else [""]
+    for module in starts:
+        parts = rest
+        while parts and f"{module}.{parts[0]}".lstrip(".") in MODULES:
+            module, parts = f"{module}.{parts[0]}".lstrip("."), parts[1:]
+        if not parts or parts[0] in definitions(module):
+            return True
+    return False
+
+
+# layers, a file, a module of nobody's, sections of recipes, what a control is given
+OTHERS = {"attention", "fc1", "rnn", "manifest", "package", "compare", "prune", "train", "level"}
+
+
+def test_each_dotted_name_in_backticks_is_there() -> None:
+    stale = []
+    for module, path in MODULES.items():
+        text = path.read_text()
+        nodes = list(ast.walk(ast.parse(text)))
+        variables = {node.id for node in nodes if isinstance(node, ast.Name)}
+        variables |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        for name in re.findall(r"`([a-z_]\w*(?:\.\w+)+)`", text):
+            if name.partition(".")[0] not in OTHERS | variables and not resolves(name) and locate(name) is None:
+                stale.append(f"{module}: {name}")
+    assert stale == []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Examples = Annotated[int, Field(ge=1)]
 
 
-@criteria.register("magnitude", source="Han et al. 2015; Frankle & Carbin 2019")
+@criteria.register("magnitude", source="Han et al. 2015; Frankle & Carbin 2019", dataless=True)
 def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
     """Absolute value of the trained weight, `large_final` in Zhou et al. 2019.
 
@@ -31,7 +31,7 @@ def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: boo
     return _same_sign(scores, weights, context) if same_sign else scores
 
 
-@criteria.register("random", source="Frankle & Carbin 2019 (control)", draws=True)
+@criteria.register("random", source="Frankle & Carbin 2019 (control)", dataless=True, draws=True)
 def random(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Uniform random scores: which weights survive is chance."""
     import torch
@@ -39,25 +39,25 @@ def random(weights: Mapping[str, Tensor], context: Context) -> Scores:
     return {name: torch.rand(weight.shape, generator=context.generator) for name, weight in weights.items()}
 
 
-@criteria.register("small_final", source="Zhou et al. 2019")
+@criteria.register("small_final", source="Zhou et al. 2019", dataless=True)
 def small_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Negative absolute value of the trained weight: the smallest are kept."""
     return Lazy(weights, lambda name: -weights[name].abs())
 
 
-@criteria.register("large_init", source="Zhou et al. 2019")
+@criteria.register("large_init", source="Zhou et al. 2019", dataless=True)
 def large_init(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Absolute value of the weight at the rewind point."""
     return Lazy(weights, lambda name: context.initial[name].abs())
 
 
-@criteria.register("small_init", source="Zhou et al. 2019")
+@criteria.register("small_init", source="Zhou et al. 2019", dataless=True)
 def small_init(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Negative absolute value of the weight at the rewind point: the smallest are kept."""
     return Lazy(weights, lambda name: -context.initial[name].abs())
 
 
-@criteria.register("large_init_large_final", source="Zhou et al. 2019")
+@criteria.register("large_init_large_final", source="Zhou et al. 2019", dataless=True)
 def large_init_large_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Large at the rewind point and after training: min(a |w_f|, |w_i|).
 
@@ -70,7 +70,7 @@ def large_init_large_final(weights: Mapping[str, Tensor], context: Context) -> S
     }
 
 
-@criteria.register("small_init_small_final", source="Zhou et al. 2019")
+@criteria.register("small_init_small_final", source="Zhou et al. 2019", dataless=True)
 def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Small at the rewind point and after training: -max(a |w_f|, |w_i|), a as in `large_init_large_final`."""
     return {
@@ -79,7 +79,7 @@ def small_init_small_final(weights: Mapping[str, Tensor], context: Context) -> S
     }
 
 
-@criteria.register("magnitude_increase", source="Zhou et al. 2019")
+@criteria.register("magnitude_increase", source="Zhou et al. 2019", dataless=True)
 def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_sign: bool = False) -> Scores:
     """Growth of the absolute value since the rewind point: |w_f| - |w_i|.
 
@@ -89,7 +89,7 @@ def magnitude_increase(weights: Mapping[str, Tensor], context: Context, *, same_
     return _same_sign(scores, weights, context) if same_sign else scores
 
 
-@criteria.register("movement", source="Zhou et al. 2019")
+@criteria.register("movement", source="Zhou et al. 2019", dataless=True)
 def movement(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Distance that the weight has moved since the rewind point: |w_f - w_i|.
 

@@ -15,7 +15,7 @@ from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, file_r
 
 KEPT = 2
 
-_NAME = re.compile(r"(\d{12,18})-[0-9a-f]{16}-\d+-[0-9a-f]{8}-[0-9a-f]{12}")  # step, time, `io.unique`
+_NAME = re.compile(r"(\d{12,18})-[0-9a-f]{16}-\d+-[0-9a-f]{8}-[0-9a-f]{12}")  # step, time, `files.write.unique`
 
 
 class Checkpoints:

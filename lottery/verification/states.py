@@ -40,11 +40,10 @@ if TYPE_CHECKING:
 
 LOSS = {True: 1e-4, False: LOSS_ROUNDING}  # relative, of losses and r2, by whether the machine is the one that trained
 DRAWN_ON_DATA = 1e-3  # of a tensor's largest value: what an init that looks at data may draw otherwise elsewhere
-BY_WEIGHTS = {  # criteria that score weights without a pass of data through the network
-    *("magnitude", "random", "small_final", "large_init", "small_init", "large_init_large_final"),
-    *("small_init_small_final", "magnitude_increase", "movement"),
-}
-OTHERWISE = {True: 0.001, False: 0.01}  # share of kept weights that may be chosen otherwise elsewhere, by `BY_WEIGHTS`
+ALLOWED_MASK_SHARE = {
+    True: 0.001,
+    False: 0.01,
+}  # of kept weights, that may be chosen otherwise elsewhere: by `dataless`
 CHECKS = {
     "initial state": "drawn again from the seed, each is the same bit for bit",
     "rewind state": "trained again from the seed, each is the same bit for bit",
@@ -128,9 +127,9 @@ def _prove_mask(context: RunContext, job: Job) -> Proof:
     kept, again = read_mask(context.store, job.key), starting_point(context, job).mask
     other = sum(int((kept[name] & ~again[name]).sum()) for name in kept)
     total = sum(kept.alive().values())
-    by_weights = recipe.prune.criterion.name in BY_WEIGHTS
-    exact = _same_machine(context, job) and (by_weights or _deterministic(context, job))
-    allowed = 0 if exact else OTHERWISE[by_weights] * total
+    dataless = registry.criteria[recipe.prune.criterion.name].traits.dataless
+    exact = _same_machine(context, job) and (dataless or _deterministic(context, job))
+    allowed = 0 if exact else ALLOWED_MASK_SHARE[dataless] * total
     wrong = [f"{other:,} of its {total:,} weights are not those that {recipe.prune.criterion.name} keeps"]
     return Proof("mask", job.key, job.label, tuple(wrong if other > allowed else ()))
 

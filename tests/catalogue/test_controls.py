@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -17,7 +17,7 @@ from lottery.analysis.cells import by_place
 from lottery.audit.audit import audit
 from lottery.files.tensors import part
 from lottery.plan.jobs import Job, Plan
-from lottery.plan.origins import COLUMNS, Origin, origin_of, table
+from lottery.plan.origins import Origin, origin_of, table
 from lottery.pruning.mask import Mask
 from lottery.pruning.start import Start
 from lottery.recipe.readings import READINGS
@@ -33,10 +33,9 @@ from lottery.runner.starting_point import starting_point
 from lottery.runner.timelines import planned_timeline
 from lottery.seed import generator
 from lottery.training.state import flatten, unflatten
-from tests.support import ROOT
+from tests.support.controls_table import PAGE, lines
 from tests.support.micro import micro
 
-DOCS = ROOT / "docs"
 FIRST, TOTAL, EVERY, RATE, FINETUNE = 4, 12, 4, 0.1, 0.02
 MILESTONES = (6, 9)
 STUDY = (
@@ -126,7 +125,7 @@ class Stored:
         """The weights that these words of the table stand for; None where the words name random numbers only."""
         noisy = words.endswith(", with noise added")
         words = words.removesuffix(", with noise added").removesuffix(", frozen")
-        base = {
+        made: dict[str, Callable[[], dict[str, Tensor] | None]] = {
             "rewound": lambda: self.rewound,
             "initial": lambda: dict(self.context.networks.network(self.job.seed).state_dict()),
             "trained, of the level above": lambda: self.trained(self.trunk[-2]),
@@ -137,7 +136,9 @@ class Stored:
             "drawn anew": self._drawn,
             "drawn anew with the original signs": self._signed,
             "drawn anew, of a narrower network": lambda: None,
-        }[words]()
+        }
+        assert words in made, f"say in `Stored.expected_weights` which weights {words!r} stands for, as `origins` do"
+        base = made[words]()
         return self._noisy(base) if noisy and base is not None else base
 
     def _one_size(self) -> dict[str, Tensor]:
@@ -216,10 +217,8 @@ def same(start: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
 
 
 def test_the_documentation_has_the_table() -> None:
-    shown = [[f"`{cell}`" if place < 2 and cell else cell for place, cell in enumerate(row)] for row in table()]
-    lines = ["| " + " | ".join(row) + " |" for row in [list(COLUMNS), *shown]]
-    text = (DOCS / "controls.md").read_text("utf-8").splitlines()
-    assert [line for line in text if line.startswith("| ")] == lines
+    text = PAGE.read_text("utf-8").splitlines()
+    assert [line for line in text if line.startswith("| ")] == lines(), "python -m tests.support.controls_table"
 
 
 def test_the_table_has_every_control_and_every_mode() -> None:

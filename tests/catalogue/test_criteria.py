@@ -356,3 +356,19 @@ def test_synflow_asks_for_a_hundred_rounds_and_the_others_for_one() -> None:
     assert {name: criteria[name].traits.rounds for name in SCORED} == {
         name: 100 if name == "synflow" else 1 for name in SCORED
     }
+
+
+@pytest.mark.parametrize("name", [name for name in SCORED if criteria[name].traits.dataless])
+def test_a_dataless_criterion_scores_without_a_network_or_examples(name: str) -> None:
+    weights = {"a": torch.tensor([[0.5, -2.0], [1.0, -0.25]])}
+    scores = criteria[name].make(weights, Context(generator(), initial={"a": weights["a"].flip(0)}))
+    assert scores["a"].shape == (2, 2)
+
+
+def test_criteria_that_look_at_data_or_paths_are_not_dataless() -> None:
+    assert {name for name in SCORED if not criteria[name].traits.dataless} == {
+        "snip",
+        "grasp",
+        "gradient_weight",
+        "synflow",
+    }
