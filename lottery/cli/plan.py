@@ -28,7 +28,7 @@ def plan(
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    every: Annotated[bool, typer.Option("--jobs", help="List each job, with its key.")] = False,
+    every: Annotated[bool, typer.Option("--list", help="List each job, with its key.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:

@@ -267,7 +267,7 @@ def test_what_needs_no_data_answers_at_once(recipe: Path, command: tuple[str, ..
 
 
 def test_a_plan_before_the_run_has_everything_missing_and_writes_nothing(call: Call, recipe: Path) -> None:
-    result = call("plan", recipe, "--store", "store", "--device", "cpu", "--jobs")
+    result = call("plan", recipe, "--store", "store", "--device", "cpu", "--list")
     assert result.code == 0 and result.err == ""
     lines = result.out.splitlines()
     jobs = [line for line in lines if re.match(r"[0-9a-f]{12}  missing ", line)]
