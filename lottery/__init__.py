@@ -1,4 +1,10 @@
-"""Lottery tickets: iterative magnitude pruning with rewinding, run from recipes."""
+"""Lottery tickets: iterative magnitude pruning with rewinding, run from recipes.
+
+To read the code, follow the way of a study: `recipe` (YAML to a validated recipe), `plan` (jobs and their keys),
+`runner` (its docstring has the way of one job, function by function), `pruning.iterative` (the method on one screen),
+`store` (finished jobs), `results` (a study of them), `analysis` (tables), `audit` and `verdicts` (what may be claimed).
+What a recipe can name is in `catalogue`. README.md and docs/contributing.md have the whole tree.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A killed training goes on from its newest checkpoint, and saves the next."""
+"""A killed training goes on from its newest checkpoint (`resume`, below), and saves the next (`Clock`)."""
 
 from __future__ import annotations
 
