@@ -39,9 +39,9 @@ def import_plugin(module: str) -> None:
     Raises:
         UsageError: The import failed; the message has file and line.
     """
-    said = f"plugin {module}: cannot be imported:"
+    prefix = f"plugin {module}: cannot be imported:"
     if not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{said} it is no module's name; write `module` or `package.module`, and no path")
+        raise UsageError(f"{prefix} it is no module's name; write `module` or `package.module`, and no path")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -49,14 +49,14 @@ def import_plugin(module: str) -> None:
     except UsageError:
         raise
     except SyntaxError as error:
-        raise UsageError(f"{said} {error.filename}:{error.lineno}: {error.msg}") from error
+        raise UsageError(f"{prefix} {error.filename}:{error.lineno}: {error.msg}") from error
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             hint = f"; write {module[:-3]}" if module.endswith(".py") else ""
             raise UsageError(
-                f"{said} there is no module {error.name} in {os.getcwd()} or among what is installed{hint}"
+                f"{prefix} there is no module {error.name} in {os.getcwd()} or among what is installed{hint}"
             ) from error
-        raise UsageError(f"{said} {_where(error)}{type(error).__name__}: {_line(error)}") from error
+        raise UsageError(f"{prefix} {_where(error)}{type(error).__name__}: {_one_line(error)}") from error
 
 
 def blamed(error: BaseException, modules: Collection[str]) -> str | None:
@@ -69,7 +69,7 @@ def blamed(error: BaseException, modules: Collection[str]) -> str | None:
     if not inside:
         return None
     module, place = inside[-1]
-    return f"the plugin {module} failed: {place}: {type(error).__name__}: {_line(error)}"
+    return f"the plugin {module} failed: {place}: {type(error).__name__}: {_one_line(error)}"
 
 
 def _where(error: BaseException) -> str:
@@ -79,5 +79,5 @@ def _where(error: BaseException) -> str:
     return f"{ours[-1].filename}:{ours[-1].lineno}: " if ours else ""
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no message"

@@ -4,7 +4,7 @@ Source: Frankle & Carbin 2019; Frankle et al. 2020. One level, from a trained ne
 
 1. Train. `Level.trained` are the weights at the end of a training (`lottery.training.trainer`).
 2. Score. A criterion of the catalogue gives each surviving weight a score (`lottery.catalogue.criteria`).
-3. Select. `keep_top` keeps the highest scores; how many is `lottery.pruning.amounts`' to say.
+3. Select. `keep_top` keeps the highest scores; `lottery.pruning.amounts` says how many.
 4. Rewind. The surviving weights go back to the rewind point; `lottery.pruning.masking` holds the others at zero while
    the next level trains.
 
@@ -33,8 +33,7 @@ def next_start(
 ) -> Start:
     """Return where the next level's training starts: score the weights of a level, select, rewind.
 
-    The optimizer is fresh, but for weight rewinding past step 0, which puts back its state at that step as well
-    (Renda, Frankle & Carbin 2020).
+    The optimizer is fresh. Only weight rewinding past step 0 restores its state (Renda, Frankle & Carbin 2020).
 
     Args:
         level: The finished level above.

@@ -15,11 +15,23 @@ from lottery.errors import UsageError
 Layer = nn.Linear | nn.Conv2d
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 
-_EACH = (  # these treat each number by itself
+_ELEMENTWISE = (  # these treat each number by itself
     *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU),
     *(nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Mish),
 )
-_EACH_NAMES = ("relu", "relu_", "relu6", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "softplus", "dropout")
+_ELEMENTWISE_NAMES = (
+    "relu",
+    "relu_",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "softplus",
+    "dropout",
+)
 _SPATIAL = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
 _SPATIAL_NAMES = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "flatten")
 _ARITHMETIC = (operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, operator.truediv)
@@ -29,7 +41,7 @@ _ARITHMETIC = (operator.add, operator.iadd, operator.sub, operator.mul, operator
 class ChannelGroup:
     """Layers that share their units (features or channels), by their paths in the model.
 
-    A reader sees each unit as one of its channels, or, behind a flattening, as equally many neighbouring features.
+    A reader sees each unit as one of its channels, or, after a flattening, as a block of neighbouring features.
 
     Attributes:
         writers: Layers that compute the units; the outputs of several are added or multiplied, unit by unit.
@@ -92,15 +104,15 @@ def _group_of(
         made[0].norms.append(str(node.target))
         return made[0]
     if made and node.target in _ARITHMETIC and _each_or_scalar(node, model):
-        return _together(made, of)
-    if len(made) == 1 and _passes(node, model, made[0].spatial):
+        return _merged(made, of)
+    if len(made) == 1 and _keeps_units_apart(node, model, made[0].spatial):
         return made[0]
     for group in made:
         group.closed = True
     return ChannelGroup(closed=True)
 
 
-def _together(made: list[ChannelGroup], of: dict[fx.Node, ChannelGroup]) -> ChannelGroup:
+def _merged(made: list[ChannelGroup], of: dict[fx.Node, ChannelGroup]) -> ChannelGroup:
     first = made[0]
     for other in made[1:]:
         if other is not first:
@@ -118,14 +130,14 @@ def _is_norm(module: nn.Module) -> bool:
     return type(module) in (nn.BatchNorm1d, nn.BatchNorm2d) and module.running_mean is not None
 
 
-def _passes(node: fx.Node, model: nn.Module, spatial: bool) -> bool:
+def _keeps_units_apart(node: fx.Node, model: nn.Module, spatial: bool) -> bool:
     """Return True if the node treats each unit by itself."""
     if node.op == "call_module":
-        return type(model.get_submodule(str(node.target))) in (_EACH + _SPATIAL if spatial else _EACH)
+        return type(model.get_submodule(str(node.target))) in (_ELEMENTWISE + _SPATIAL if spatial else _ELEMENTWISE)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if name == "mean":
         return spatial and _dims(node) in ({2, 3}, {-1, -2})
-    passed = _EACH_NAMES + _SPATIAL_NAMES if spatial else _EACH_NAMES
+    passed = _ELEMENTWISE_NAMES + _SPATIAL_NAMES if spatial else _ELEMENTWISE_NAMES
     return node.op in ("call_method", "call_function") and name in passed
 
 

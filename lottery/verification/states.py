@@ -103,7 +103,9 @@ def _prove_state(context: RunContext, job: Job) -> Proof:
     """Check that a state to rewind to is bit for bit the one that the seed gives."""
     stored, values = read_state(context.store, job.key)
     if values["step"] == 0:
-        return Proof("initial state", job.key, job.label, tuple(_other_draw(context, job, part(stored, "model/"))))
+        return Proof(
+            "initial state", job.key, job.label, tuple(_initial_differences(context, job, part(stored, "model/")))
+        )
     if not (context.machine.deterministic and _same_machine(context, job)):
         why = f"at step {values['step']}: trained again with --deterministic only, on the machine that trained it so"
         return Proof("rewind state", job.key, job.label, left=why)
@@ -162,7 +164,7 @@ def _measured(
     if context.sizes().validation:
         found |= training.measure("validation")
     here = environment_of(context, training)
-    return found, training.correct.get(reading), _same(context, job, here)
+    return found, training.correct.get(reading), _same_environment(context, job, here)
 
 
 def _other_measures(
@@ -213,7 +215,7 @@ def _most_other_examples(examples: int, exact: bool) -> float:
 
 
 def _same_machine(context: RunContext, job: Job) -> bool:
-    return _same(context, job, None)
+    return _same_environment(context, job, None)
 
 
 def _deterministic(context: RunContext, job: Job) -> bool:
@@ -221,7 +223,7 @@ def _deterministic(context: RunContext, job: Job) -> bool:
     return manifest is not None and all(session.get("deterministic") for session in manifest.sessions)
 
 
-def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
+def _same_environment(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
     """Return True if all sessions of a job ran in the environment of this process, with the engine where it is given.
 
     The setting `deterministic` may differ.
@@ -235,7 +237,7 @@ def _same(context: RunContext, job: Job, here: dict[str, Any] | None) -> bool:
     )
 
 
-def _other_draw(context: RunContext, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
+def _initial_differences(context: RunContext, job: Job, stored: Mapping[str, Tensor]) -> Iterator[str]:
     """Yield where an initial state is not the seed's: to the bit, or within rounding where another machine drew it."""
     manifest = context.store.find(job.key)
     other = elsewhere({} if manifest is None else manifest.environment, context.machine)
