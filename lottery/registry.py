@@ -169,7 +169,7 @@ class Registry(Generic[T]):
             except ValueError as error:
                 raise UsageError(f"{said}: {error}") from error
             try:
-                known = self.traits(**traits)
+                known = self.traits(**{k: tuple(v) if isinstance(v, list) else v for k, v in traits.items()})
             except ValidationError as error:
                 raise UsageError(f"{said}: {'; '.join(map(self._trait_fault, error.errors()))}") from error
             self._entries[name] = Entry(name, function, source, version, known, self.singular, module, code)

@@ -110,3 +110,12 @@ def test_traits_that_name_keys_or_fields_name_ones_that_there_are() -> None:
 def test_every_model_whose_widths_are_keys_can_be_scaled() -> None:
     assert {entry.name for entry in registry.models if entry.traits.scaled is None} == {"torchvision"}
     assert ModelTraits().scaled is None
+
+
+def test_a_list_is_as_good_as_a_tuple() -> None:
+    def mine(model: object, *, lr: float = 0.1) -> None:
+        """Nothing."""
+
+    catalogue = registry.Registry("optimizer", "optimizers", OptimizerTraits, "model")
+    catalogue.register("mine", source="Me 2026", rates=[1e-3, 1e-1])(mine)
+    assert catalogue._entries["mine"].traits.rates == (1e-3, 1e-1)

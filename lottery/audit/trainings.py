@@ -203,7 +203,8 @@ def _length_problems(
             yield "steps", f"it is rewound to {identity['rewind']['to']}, its curve begins at step {first}"
     every = protocol_checks.in_steps(training["evaluate_every"], length, last)
     drawn_out = branch in registry.branches and registry.branches[branch].traits.longer  # and its grid with it
-    if every is not None and not drawn_out and steps != protocol_checks.grid(first, last, every):
+    trained = last > first  # an untrained control is measured once, and its curve tells no length of an epoch
+    if trained and every is not None and not drawn_out and steps != protocol_checks.grid(first, last, every):
         yield "evaluation_grid", f"its curve is not on the grid of every {training['evaluate_every']}"
 
 

@@ -660,3 +660,17 @@ def test_each_identity_is_read_once() -> None:
     rows(study)
     audit(study).withheld()
     assert sorted(read) == sorted(planned.jobs)
+
+
+def test_a_control_without_a_step_has_no_grid_to_be_held_to_where_lengths_are_in_epochs(tmp_path: Path) -> None:
+    text = micro_text(
+        "data={name: digits, validation: 200, limit: 300}",
+        "model.widths=[8]",
+        "train.length=2ep",
+        "train.evaluate_every=1ep",
+        "rewind=init",
+        "branches=[supermask]",
+    )
+    planned, store = ran(text, tmp_path)
+    found = study_of((planned, store))
+    assert violations(found) == {} and any(job.branch for job in planned)
