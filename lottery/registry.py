@@ -169,7 +169,8 @@ class Registry(Generic[T]):
             except ValueError as error:
                 raise UsageError(f"{said}: {error}") from error
             try:
-                known = self.traits(**{k: tuple(v) if isinstance(v, list) else v for k, v in traits.items()})
+                given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in traits.items()}
+                known = self.traits(**given)
             except ValidationError as error:
                 raise UsageError(f"{said}: {'; '.join(map(self._trait_fault, error.errors()))}") from error
             self._entries[name] = Entry(name, function, source, version, known, self.singular, module, code)
