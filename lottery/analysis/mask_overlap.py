@@ -1,4 +1,4 @@
-"""How much the masks of two trunks share, layer by layer, against what chance alone would give."""
+"""The overlap of the masks of two trunks, layer by layer, against what chance alone would give."""
 
 from __future__ import annotations
 

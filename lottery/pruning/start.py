@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spec:
-    """How a training goes, apart from its data: optimizer, schedule, and where on the schedule it starts.
+    """The course of a training apart from its data: optimizer, schedule, and where on the schedule it starts.
 
     Attributes:
         optimizer: Optimizer of the recipe with its arguments.

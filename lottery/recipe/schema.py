@@ -232,7 +232,7 @@ class BranchSpec(EntrySection):
 
 
 class CompareSpec(Section):
-    """What may be claimed of tickets against dense networks, and how sure of it one has to be.
+    """The claims that are tested of tickets against dense networks, and how sure each has to be.
 
     A ticket matches where its accuracy is shown to be less than `margin` percentage points below the dense network's
     (of r2 likewise), and wins where it also stops early no later, or at most `later` times as late more (0.1: 10 %).

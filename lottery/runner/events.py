@@ -64,7 +64,7 @@ class Event:
 
 @dataclass
 class Outcome:
-    """How the jobs of a plan ended.
+    """The ends of the jobs of a plan.
 
     Attributes:
         total: Number of jobs in the plan.

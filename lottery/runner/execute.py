@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
         step: The step just done.
@@ -57,7 +57,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job has ended: its metrics, where it has some, and the other files that it leaves in the store."""
+    """The end of a job: its metrics, where it has some, and the other files that it leaves in the store."""
 
     status: Status
     metrics: Mapping[str, Any] | None = None

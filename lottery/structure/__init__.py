@@ -1,1 +1,1 @@
-"""What is connected to what in a pruned network: dead units, compact networks, multiply-adds."""
+"""The structure of pruned networks: connected weights and dead units, compact networks, multiply-adds."""
