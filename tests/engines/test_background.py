@@ -27,7 +27,16 @@ from lottery.runner.run import work
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
 from tests.support.micro import micro
-from tests.support.perceptrons import CLASSES, INPUTS, OPTIMIZERS, STUDY, mask_of, network, values
+from tests.support.perceptrons import (
+    CLASSES,
+    INPUTS,
+    OPTIMIZERS,
+    STUDY,
+    assert_as_close_as_dense_steps,
+    mask_of,
+    network,
+    values,
+)
 from tests.support.restarts import contents, run_until_stopped
 
 CPU = torch.device("cpu")
@@ -56,19 +65,7 @@ def test_steps_are_as_close_to_double_precision_as_dense_ones(optimizer: str, de
     mask = mask_of(dense[0], density) if density < 1 else dense_mask(dense[0])
     engine = BackgroundEngine(ours[2], ours[1], mask, threads, LEVELS)  # made before the model is masked
     with masked(dense[0], mask, dense[1]), masked(ours[0], mask, ours[1]), masked(exact[0], mask, exact[1]):
-        plain, reference = DenseEngine(dense[2], dense[1]), DenseEngine(exact[2], exact[1])
-        for step in range(20):
-            for trained in (dense, ours, exact):
-                trained[1].param_groups[0]["lr"] = OPTIMIZERS[optimizer]["lr"] * (1 - step / 40)  # as a schedule does
-            losses = [each.step(*batch(step)).item() for each in (plain, engine)]
-            assert losses == pytest.approx([reference.step(*batch(step, torch.float64)).item()] * 2, abs=2e-6)
-        outputs = [each.outputs(batch(99)[0]).double() for each in (plain, engine)]
-        right = exact[0](batch(99, torch.float64)[0])
-        engine.flush()
-    assert (outputs[1] - right).abs().max() <= 4 * (outputs[0] - right).abs().max() + 1e-7
-    for here, there, wanted in zip(values(ours), values(dense), values(exact), strict=True):
-        assert (here - wanted).abs().max() <= 4 * (there - wanted).abs().max() + 1e-7
-        assert torch.equal(here == 0, there == 0) or here.ndim == 1  # pruned is zero, in the state as well
+        assert_as_close_as_dense_steps(engine, ours, dense, exact, batch)
 
 
 @pytest.mark.parametrize("widths", [(40,), (33, 20, 64), (70, 5)])
