@@ -1,4 +1,4 @@
-"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the nine catalogues.
+"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the ten catalogues.
 
 A name that is taken is refused, a misspelt one gets a suggestion. The entries of this package are in
 `lottery.catalogue`, those of plugins come from outside.
@@ -24,6 +24,7 @@ from lottery.plugins import signature
 from lottery.plugins.load import GROUP, import_plugin, installed
 from lottery.plugins.source import code_of, is_ours
 from lottery.traits import (
+    AnalysisTraits,
     BranchTraits,
     CriterionTraits,
     DatasetTraits,
@@ -290,6 +291,7 @@ optimizers = Registry("optimizer", "optimizers", OptimizerTraits, "model", "batc
 schedules = Registry("schedule", "schedules", Traits, "step total", "warmup")
 criteria = Registry("criterion", "criteria", CriterionTraits, "weights context")
 branches = Registry("branch", "branches", BranchTraits, "level generator", "samples as levels")
+analyses = Registry("analysis", "analyses", AnalysisTraits, "subject memo", "of between through levels reading")
 
 catalogues: dict[str, Registry[Any]] = {
     datasets.plural: datasets,
@@ -301,6 +303,7 @@ catalogues: dict[str, Registry[Any]] = {
     schedules.plural: schedules,
     criteria.plural: criteria,
     branches.plural: branches,
+    analyses.plural: analyses,
 }
 
 _failures: dict[str, str] = {}  # why an installed plugin could not be loaded, by its module

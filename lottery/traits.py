@@ -264,3 +264,28 @@ class BranchTraits(Traits):
         description="True if its mask is learned, layer by layer: refused for weights that are no layer's own. Read "
         "by `lottery/network`, `lottery/plan`.",
     )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class AnalysisTraits(Traits):
+    """The traits of an analysis."""
+
+    looks_at: Literal["state", "pair", "three", "trajectory"] = Field(
+        default="state",
+        description="What one of its jobs looks at: a `state`, a `pair` of them, `three`, or the states that were kept "
+        "along a training. Read by `lottery/plan`, `lottery/recipe`.",
+    )
+    units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
+        default={},
+        description="Unit of each value that it measures, by the value's name; tables show the values in this order, "
+        "and no others. Read by `lottery/analysis`.",
+    )
+    passes: Callable[[Arguments], float] | None = Field(
+        default=None,
+        description="`f(arguments)`: the cost, in forward and backward passes over its examples, by all arguments; an "
+        "evaluation is a third of one, a Hessian product three. Read by `lottery/runner`.",
+    )
+    curvature: bool = Field(
+        default=False,
+        description="True if it takes second derivatives. Read by `lottery/recipe`.",
+    )

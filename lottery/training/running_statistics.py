@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,31 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], precision: str = "fp
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
                 layer.eval()
+
+
+@contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Have layers with running statistics normalize by those of each batch while the `with` block runs.
+
+    All else keeps its mode. The running statistics themselves are the same afterwards, to the bit.
+
+    Raises:
+        UsageError: Where a layer keeps statistics in a way of its own.
+    """
+    check_recalibration(model)
+    layers = list(_layers(model).values())
+    before = [(value, value.clone()) for layer in layers for value in _buffers(layer, COUNTER)]
+    modes = [layer.training for layer in layers]
+    try:
+        for layer in layers:
+            layer.train()
+        yield
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.train(mode)
+        with torch.no_grad():
+            for value, old in before:
+                value.copy_(old)
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
