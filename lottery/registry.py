@@ -291,7 +291,9 @@ optimizers = Registry("optimizer", "optimizers", OptimizerTraits, "model", "batc
 schedules = Registry("schedule", "schedules", Traits, "step total", "warmup")
 criteria = Registry("criterion", "criteria", CriterionTraits, "weights context")
 branches = Registry("branch", "branches", BranchTraits, "level generator", "samples as levels")
-analyses = Registry("analysis", "analyses", AnalysisTraits, "subject memo", "of between through levels reading")
+analyses = Registry(
+    "analysis", "analyses", AnalysisTraits, "subject memo", "of between through along levels reading as"
+)
 
 catalogues: dict[str, Registry[Any]] = {
     datasets.plural: datasets,

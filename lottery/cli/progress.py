@@ -113,6 +113,8 @@ def _figures(event: Event) -> dict[str, str]:
     about: dict[str, Any] = event.about
     if event.kind != "progress":
         return {"step": "starting"}
+    if not about["total"]:  # an analysis, which does not know how many parts it will have
+        return {"step": f"{about['step']} parts", "loss": "", "validation": "", "images/s": "", "time left": ""}
     row, speed = about["row"], about["images_per_second"]
     steps = max(1, about["step"] - about["first"])
     return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.plan.amounts import amounts
+from lottery.plan.analyses import analysis_jobs
 from lottery.plan.jobs import Job, Plan
 from lottery.plan.keys import (
     SCHEMA,
@@ -38,7 +39,7 @@ Asked = Mapping[tuple[int, int], Sequence[int]]  # by optimizer and rewind: numb
 
 
 def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = None, asked: Asked | None = None) -> Plan:
-    """Return all jobs of a recipe, learning rates first, then seed by seed. No torch, no disk.
+    """Return all jobs of a recipe, learning rates first, then seed by seed, analyses last. No torch, no disk.
 
     Args:
         recipe: the recipe.
@@ -50,6 +51,8 @@ def plan(recipe: Recipe, fingerprint: str, others: Mapping[str, str] | None = No
     draft = _Draft(recipe, fingerprint, others or {}, asked)
     jobs: dict[str, Job] = {}
     for job in draft.jobs():
+        jobs.setdefault(job.key, job)
+    for job in list(analysis_jobs(recipe, jobs)):
         jobs.setdefault(job.key, job)
     return Plan(recipe, fingerprint, jobs, draft.others)
 

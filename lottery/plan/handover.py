@@ -14,7 +14,7 @@ from lottery import registry
 from lottery._version import __version__
 from lottery.errors import UsageError
 from lottery.plan.expand import retraining_branch, untuned_optimizers
-from lottery.plan.jobs import Job, Plan
+from lottery.plan.jobs import Job, Look, Plan
 from lottery.plan.keys import SCHEMA
 from lottery.plan.kinds import Kind
 from lottery.values import Chosen, Component, plain
@@ -22,7 +22,19 @@ from lottery.values import Chosen, Component, plain
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
 
-AS_THEY_ARE = ("identity", "parent", "seed", "place", "level", "times", "sample", "transfer", "point", "partner")
+AS_THEY_ARE = (
+    "identity",
+    "parent",
+    "seed",
+    "place",
+    "level",
+    "times",
+    "sample",
+    "transfer",
+    "point",
+    "partner",
+    "moments",
+)
 
 
 def pack_plan(plan: Plan) -> str:
@@ -58,6 +70,8 @@ def _pack(job: Job, recipe: Recipe) -> dict[str, Any]:
         "densities": dict(job.densities),
         "needs": job.needs,
         "branch": None if job.branch is None or job.transfer is not None else recipe.branches.index(job.branch),
+        "analysis": None if job.analysis is None else recipe.analyses.index(job.analysis),
+        "looks": [vars(look) for look in job.looks],
         "transfer_lr": None if job.transfer is None else plain(_retrainer(job).args.get("lr")),
     }
 
@@ -75,7 +89,9 @@ def _unpack(key: str, packed: Mapping[str, Any], recipe: Recipe, optimizers: Seq
         densities=packed["densities"],
         needs=tuple(packed["needs"]),
         branch=control,
-        **{name: packed[name] for name in AS_THEY_ARE},
+        analysis=None if packed["analysis"] is None else recipe.analyses[packed["analysis"]],
+        looks=tuple(Look(**look) for look in packed["looks"]),
+        **{name: packed[name] for name in AS_THEY_ARE} | {"moments": tuple(packed["moments"])},
     )
     job.__dict__["key"] = key  # as in `Job.rewound_to`: known, and long to hash again
     return job

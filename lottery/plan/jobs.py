@@ -12,14 +12,39 @@ from lottery.plan.keys import digest, point_label
 from lottery.plan.kinds import Kind
 
 if TYPE_CHECKING:
+    from lottery.recipe.analyses import AnalysisSpec
     from lottery.recipe.schema import BranchSpec, Recipe
     from lottery.recipe.types import RewindSpec
     from lottery.values import Component
 
 
 @dataclass(frozen=True)
+class Look:
+    """A state that an analysis looks at.
+
+    Attributes:
+        name: the network in words: `dense`, `ticket`, a control's label, `pruned`.
+        key: key of its training.
+        at: moment of the training: a reading, `start`, a length such as `500it`, or a share such as `1/4`.
+        kept: key of the job that has its state; None where the training itself has it.
+        mask: key of the ticket whose mask is put on it; None for its own.
+    """
+
+    name: str
+    key: str
+    at: str
+    kept: str | None = None
+    mask: str | None = None
+
+    @property
+    def identity(self) -> list[str]:
+        """All that determines the state."""
+        return [self.key, self.at, *([self.mask] if self.mask else [])]
+
+
+@dataclass(frozen=True)
 class Job:
-    """One training, or the part of one up to a rewind step, or the choice of a learning rate among trials.
+    """One training, or the part of one up to a rewind step, the choice of a learning rate among trials, or an analysis.
 
     Attributes:
         kind: which of these it is.
@@ -38,6 +63,9 @@ class Job:
         transfer: index in the recipe of the optimizer that retrains the ticket.
         point: key of the rewind job that it goes back to.
         partner: key of the same ticket of another seed.
+        moments: of the training `parent` whose states a job of kind STATES keeps.
+        analysis: what a job of kind ANALYSIS measures.
+        looks: what it looks at.
         needs: keys of all jobs of the plan that have to be done before it.
     """
 
@@ -57,6 +85,9 @@ class Job:
     transfer: int | None = None
     point: str | None = None
     partner: str | None = None
+    moments: tuple[str, ...] = ()
+    analysis: AnalysisSpec | None = None
+    looks: tuple[Look, ...] = ()
     needs: tuple[str, ...] = ()
 
     @cached_property
@@ -80,6 +111,22 @@ class Job:
         if self.kind is Kind.REWIND:
             assert self.rewind is not None
             return f"to {point_label(self.rewind.to)}"
+        if self.analysis is not None:
+            return self._measured()
+        if self.kind is Kind.STATES:
+            return f"{self._network()} at {', '.join(self.moments)}"
+        return self._network()
+
+    def _measured(self) -> str:
+        """Return the words for an analysis: its table, and the networks that it looks at, a training as one."""
+        assert self.analysis is not None
+        names = dict.fromkeys(look.name for look in self.looks)
+        level = f" level {self.level}" if self.level else ""
+        return f"{self.analysis.label} of {' and '.join(names)}{level}"
+
+    def _network(self) -> str:
+        if self.level == 0:
+            return "dense"
         level = f"level {self.level}"
         if self.kind is Kind.RETRAINING:
             return f"{level} of a ticket file"
@@ -137,6 +184,16 @@ class Plan:
     def needs(self) -> dict[str, tuple[str, ...]]:
         """The keys of the jobs that have to end before each job, by its key."""
         return {key: job.needs for key, job in self.jobs.items()}
+
+    @cached_property
+    def moments(self) -> dict[str, tuple[str, ...]]:
+        """The moments of trainings whose states are asked for, by the keys of the trainings."""
+        found: dict[str, tuple[str, ...]] = {}
+        for job in self:
+            if job.kind is Kind.STATES:
+                assert job.parent is not None
+                found[job.parent] = tuple(dict.fromkeys((*found.get(job.parent, ()), *job.moments)))
+        return found
 
     def trunk(self, job: Job) -> list[Job]:
         """Return the trunk, dense network first, that ends in a ticket.

@@ -15,6 +15,8 @@ MASK_FILE = "mask.safetensors"
 STATE_FILE = "state.safetensors"  # the tensors of a `Training.state()`; its plain values are the other
 STATE_VALUES_FILE = "state.json"
 WEIGHTS_FILE = "weights.safetensors"  # at the end of the training
+STATES_FILE = "states.json"  # by moment of a training: its step, the key of the job that keeps its state, and the file
+MEASUREMENT_FILE = "measurement.json"  # values and profile of an analysis
 WEIGHTS_FILES: Mapping[Reading, str] = MappingProxyType(  # where two readings are the same step, one file is kept
     {
         "best_accuracy": "best_accuracy.safetensors",
@@ -34,6 +36,8 @@ class Kind(StrEnum):
     TICKET: the training of a level's ticket.
     BRANCH: a control, or a ticket retrained with another optimizer.
     RETRAINING: the training of a ticket file; no plan of a recipe has one.
+    STATES: the states of one training at moments that analyses ask for, which the training kept or are trained again.
+    ANALYSIS: a measurement of states of finished trainings.
     """
 
     TRIAL = "trial"
@@ -43,6 +47,8 @@ class Kind(StrEnum):
     TICKET = "ticket"
     BRANCH = "branch"
     RETRAINING = "retraining"
+    STATES = "states"
+    ANALYSIS = "analysis"
 
     @property
     def tunes(self) -> bool:
@@ -83,3 +89,13 @@ class Kind(StrEnum):
     def keeps_mask(self) -> bool:
         """True for kinds that keep `MASK_FILE` beside their weights."""
         return self.keeps_weights and self is not Kind.DENSE
+
+    @property
+    def trains(self) -> bool:
+        """False for the jobs that read what others have trained."""
+        return self not in (Kind.CHOICE, Kind.STATES, Kind.ANALYSIS)
+
+
+def state_file(step: int) -> str:
+    """Return the name of the file in which a training keeps its state after so many steps, on request."""
+    return f"state-{step:09d}.safetensors"

@@ -19,6 +19,7 @@ CATALOGUES: dict[tuple[str | int, ...], Registry[Any]] = {  # where a recipe nam
     ("train", "schedule"): registry.schedules,
     ("prune", "criterion"): registry.criteria,
     ("branches",): registry.branches,
+    ("analyses",): registry.analyses,
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
+from lottery.recipe.analysis_rules import about_analyses
 from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.recipe.conflicts import conflicts
 from lottery.recipe.criterion_rules import about_criterion
@@ -97,6 +98,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _about_labels([branch.label for branch in branches], valid.get("metrics", ()))
     yield from about_entries(valid)
     yield from _about_allowed(valid.get("compare"))
+    yield from about_analyses(valid)
     if valid.get("replicates") is not None:
         yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds)
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from lottery.errors import RecipeError
 from lottery.recipe import components, consistency, finetuning, yaml
+from lottery.recipe.analyses import AnalysisSpec, KeepSpec
 from lottery.recipe.schema import (
     BranchSpec,
     CompareSpec,
@@ -128,6 +129,7 @@ _OWN_KEYS: dict[yaml.Path, list[str]] = {
     ("data",): _keys(DataSpec),
     ("train", "schedule"): _keys(ScheduleSpec),
     ("branches",): _keys(BranchSpec),
+    ("analyses",): _keys(AnalysisSpec),
 }
 _SHORT: dict[yaml.Path, str] = {
     **dict.fromkeys(components.CATALOGUES, "name"),
@@ -148,6 +150,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("tune",): TuneSpec,
     ("transfer",): TransferSpec,
     ("compare",): CompareSpec,
+    ("keep",): KeepSpec,
     ("replicates",): ReplicatesSpec,
     ("replicates", "claims"): ClaimSpec,
 }

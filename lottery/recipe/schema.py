@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from lottery.recipe.analyses import AnalysisSpec, KeepSpec, kept
 from lottery.recipe.criterion_rules import own_rounds, own_scope
 from lottery.recipe.readings import Reading
 from lottery.recipe.types import (
@@ -305,6 +306,11 @@ class Recipe(Section):
     compare: CompareSpec | None = None
     replicates: ReplicatesSpec | None = None
     metrics: Metrics = ()
+    keep: Annotated[KeepSpec | None, BeforeValidator(kept, json_schema_input_type=str | list[str] | KeepSpec)] = None
+    analyses: Annotated[
+        tuple[Annotated[AnalysisSpec, BeforeValidator(_named, json_schema_input_type=str | AnalysisSpec)], ...],
+        Field(max_length=100),
+    ] = ()
     report: Reading = Field(default_factory=lambda fields: _report_of(fields["data"], fields["rewind"]))
 
     @field_validator("*", mode="after")

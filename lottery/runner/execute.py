@@ -14,7 +14,18 @@ from lottery.device import prepared
 from lottery.errors import Interrupted
 from lottery.files.tensors import encode
 from lottery.network.layout import Layout, state_of
-from lottery.plan.kinds import CORRECT_FILE, IDENTITY_FILE, MASK_FILE, METRICS_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
+from lottery.plan.analyses import START
+from lottery.plan.kinds import (
+    CORRECT_FILE,
+    IDENTITY_FILE,
+    MASK_FILE,
+    MEASUREMENT_FILE,
+    METRICS_FILE,
+    STATE_FILE,
+    STATE_VALUES_FILE,
+    STATES_FILE,
+    Kind,
+)
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import Held, masked
@@ -22,8 +33,18 @@ from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.runner.assemble import assemble
 from lottery.runner.context import RunContext
+from lottery.runner.measure import Measuring
 from lottery.runner.resume import Clock, as_json, resume
 from lottery.runner.starting_point import resolve_rate, starting_point
+from lottery.runner.states import (
+    Kept,
+    chosen_states,
+    kept_by,
+    listing,
+    missing_steps,
+    same_curve,
+    steps_of_moments,
+)
 from lottery.runner.timelines import timeline_of
 from lottery.store.manifest import Status
 from lottery.training.running_statistics import finite
@@ -31,6 +52,7 @@ from lottery.training.trainer import Diverged, Stopped, Training
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
+    from lottery.plan.timeline import Timeline
     from lottery.pruning.start import Start
 
 
@@ -82,9 +104,20 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
         result = _choose(context, job)
         _commit(context, job, result, time.monotonic() - began, context.machine.environment())
         return
+    if job.kind is Kind.ANALYSIS:
+        yield from _measure(context, job, began)
+        return
+    trained = job
+    if job.kind is Kind.STATES:
+        assert job.parent is not None
+        trained = context.plan.jobs[job.parent]
     with prepared(context.machine, context.plan.recipe.train.precision):
-        start, chosen = resolve_rate(context.store, start or starting_point(context, job))
-        training = assemble(context, job, start, timeline_of(context, job, start))
+        start, chosen = resolve_rate(context.store, start or starting_point(context, trained))
+        timeline = timeline_of(context, trained, start)
+        if job.kind is Kind.STATES and (found := _found_states(context, job, timeline)) is not None:
+            _commit(context, job, found, time.monotonic() - began, context.machine.environment())
+            return
+        training = assemble(context, trained, start, timeline)
         start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
         clock = Clock(context, job, training, began)
         try:
@@ -94,7 +127,7 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
             raise Interrupted(context.stop.signal or 0) from stopped
         except Diverged as diverged:
             result = _diverged(training, start.mask, diverged.step)
-    if result.metrics is not None:
+    if result.metrics is not None and job.kind is not Kind.STATES:
         result = replace(result, metrics={**result.metrics, **chosen})
     _commit(context, job, result, clock.seconds(), clock.environment())
     context.store.drop_checkpoints(job.key)
@@ -139,14 +172,78 @@ def _train(
     """Train under the start's mask, from the furthest state there is, and return what comes out."""
     with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
         clock.held = held if start.gradual else None
-        clock.past = resume(context, job, training, held)
+        steps = {} if job.kind is not Kind.STATES else steps_of_moments(context.store, job, training.timeline)
+        clock.kept = kept_by(context, job, training.timeline)
+        if steps:
+            clock.kept = Kept(frozenset(missing_steps(context.store, job, steps.values())))
+        clock.past = resume(context, job, training, held, clock.kept)
         if start.gradual is not None:
             training.after_step = _pruner(training, held, start.gradual)
-        yield from _advance(context, training, clock)
+        if not start.mold:
+            training.after_step = _keeper(training, held, clock.kept, training.after_step)
+        yield from _advance(context, training, clock, max(clock.kept.steps) if steps else None)
         _check_weights(training)
+    if steps:
+        return _trained_states(context, job, training, clock.kept, steps)
     if job.kind.keeps_state:
         return _state(training)
-    return _measured(job, training, masks(training.model) if start.mold else [held.mask])
+    result = _measured(job, training, masks(training.model) if start.mold else [held.mask])
+    if not context.plan.moments.get(job.key) or start.mold:
+        return result
+    states = {**clock.kept.files, **chosen_states(context, job, training, held.mask)}
+    return replace(result, files={**result.files, **states})
+
+
+def _found_states(context: RunContext, job: Job, timeline: Timeline) -> Result | None:
+    """Return the result of a job of kind STATES whose training kept them all; None where it has to be run again."""
+    steps = steps_of_moments(context.store, job, timeline)
+    if missing_steps(context.store, job, _looked_up(steps)):
+        return None
+    return Result("done", None, {STATES_FILE: listing(steps, dict.fromkeys(steps.values(), job.parent), True)})
+
+
+def _looked_up(steps: Mapping[str, int]) -> list[int]:
+    """Return the steps of moments that have a file: the start of a training is computed whenever it is asked for."""
+    return [step for moment, step in steps.items() if moment != START]
+
+
+def _trained_states(context: RunContext, job: Job, training: Training, kept: Kept, steps: Mapping[str, int]) -> Result:
+    """Return the result of a job of kind STATES after its training was run again for those that it had not kept."""
+    assert job.parent is not None
+    own = {step for step in _looked_up(steps) if step in kept.steps}
+    holders = {step: None if step in own else job.parent for step in steps.values()}
+    same = same_curve(context.store.read_json(job.parent, METRICS_FILE), training)
+    return Result("done", None, {STATES_FILE: listing(steps, holders, same), **kept.files})
+
+
+def _measure(context: RunContext, job: Job, began: float) -> Iterator[Progress]:
+    """Run an analysis and commit its measurement.
+
+    Raises:
+        Interrupted: After saving, when `context.stop` is set.
+    """
+    with prepared(context.machine, "fp32"):
+        measuring = Measuring(context, job, began)
+        try:
+            for parts in measuring.run():
+                yield Progress(parts, 0, 0, {}, time.monotonic() - began, 0.0)
+        except Stopped as stopped:
+            measuring.save()
+            raise Interrupted(context.stop.signal or 0) from stopped
+    result = Result("done", None, {MEASUREMENT_FILE: measuring.result})
+    _commit(context, job, result, measuring.seconds(), context.machine.environment())
+    context.store.drop_checkpoints(job.key)
+
+
+def _keeper(training: Training, held: Held, kept: Kept, before: Callable[[int], bool]) -> Callable[[int], bool]:
+    """Return what keeps the states that are asked for, after what is done at a step anyway."""
+
+    def after_step(step: int) -> bool:
+        changed = before(step)
+        kept.offer(step, training, held.mask)
+        return changed
+
+    return after_step
 
 
 def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
@@ -162,14 +259,16 @@ def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int],
     return after_step
 
 
-def _advance(context: RunContext, training: Training, clock: Clock) -> Iterator[Progress]:
-    """Train to the end, reporting the progress every half second and saving checkpoints when they are due.
+def _advance(context: RunContext, training: Training, clock: Clock, until: int | None = None) -> Iterator[Progress]:
+    """Train to the end, or to a step, reporting the progress every half second and saving checkpoints when due.
 
     Raises Stopped where the run is told to stop.
     """
     first, shown, shown_step = training.step, time.monotonic(), training.step
     began = shown
     for step in training.steps():
+        if step == until:
+            return
         if context.stop.signal is not None:
             raise Stopped
         now = time.monotonic()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -18,6 +18,7 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import Held
 from lottery.results.artifacts import network_state, read_state
 from lottery.runner.context import RunContext
+from lottery.runner.states import Kept
 from lottery.training.trainer import Training
 
 if TYPE_CHECKING:
@@ -38,13 +39,14 @@ class Past:
 class Candidate:
     """A state that a training may go on from: its tensors and values as `Training.state` has them.
 
-    `mask` is the one it had, where that changes in the course of the training.
+    `mask` is the one it had, where that changes in the course of the training; `files` are those of its checkpoint.
     """
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
     past: Past
     mask: Mask | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -52,7 +54,7 @@ class Candidate:
         return int(self.values["step"])
 
 
-def resume(context: RunContext, job: Job, training: Training, held: Held) -> Past:
+def resume(context: RunContext, job: Job, training: Training, held: Held, kept: Kept) -> Past:
     """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
@@ -76,6 +78,7 @@ def resume(context: RunContext, job: Job, training: Training, held: Held) -> Pas
         if furthest.mask is not None:
             held.tighten(furthest.mask)
         training.restore(furthest.tensors, furthest.values)
+        kept.restore(furthest.files)
     except DamagedFile:
         context.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
         raise
@@ -92,7 +95,7 @@ def _checkpoint(context: RunContext, job: Job) -> Iterator[Candidate]:
     values = json.loads(files[STATE_VALUES_FILE])
     past = Past(float(values["seconds"]), tuple(values["environments"]))
     mask = Mask.unpack(*decode(files[MASK_FILE])) if MASK_FILE in files else None
-    yield Candidate(decode(files[STATE_FILE])[0], values["training"], past, mask)
+    yield Candidate(decode(files[STATE_FILE])[0], values["training"], past, mask, files)
 
 
 def _rewind_points(context: RunContext, job: Job, training: Training) -> Iterator[Candidate]:
@@ -118,6 +121,7 @@ class Clock:
         self.context, self.job, self.training = context, job, training
         self.began, self.past = began, Past()
         self.held: Held | None = None  # where the mask changes in the course of the training
+        self.kept = Kept()
         self._saved, self._every = time.monotonic(), context.checkpoint_seconds
 
     def seconds(self) -> float:
@@ -146,6 +150,7 @@ class Clock:
         files = {STATE_FILE: encode(tensors), STATE_VALUES_FILE: as_json(state)}
         if self.held is not None:
             files[MASK_FILE] = encode(*self.held.mask.pack())
+        files |= self.kept.files
         self.context.store.save_checkpoint(self.job.key, self.training.step, files)
         self._saved = time.monotonic()
         self._every = max(self.context.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
