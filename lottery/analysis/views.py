@@ -60,13 +60,19 @@ VIEWS = {
 
 
 def rows_of(study: Study, view: str) -> list[Row]:
-    """Return the rows of one of VIEWS.
+    """Return the rows of one of VIEWS, or of an analysis of the recipe by the name of its table.
 
     Raises:
         UsageError: For another view, and where the recipe has no such table.
     """
     if view not in VIEWS:
-        raise UsageError(f"view {view!r}: there are {', '.join(VIEWS)}")
+        labels = [analysis.label for analysis in study.recipe.analyses]
+        if view in labels:
+            from lottery.analysis.measurements import rows as measurements
+
+            return measurements(study, view)
+        more = f", and of this recipe's analyses {', '.join(labels)}" if labels else ""
+        raise UsageError(f"view {view!r}: there are {', '.join(VIEWS)}{more}")
     module, _, function = VIEWS[view].rows.partition(":")
     rows: list[Row] = getattr(importlib.import_module(module), function)(study)
     return rows

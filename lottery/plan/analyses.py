@@ -140,16 +140,16 @@ def _pairs(
         elif pairing == "level-level" and level > 1:
             above = networks.trunk_level(trunk, level - 1)
             if above is not None:
-                yield [(f"level {level - 1}", above, None), (f"level {level}", here, None)]
+                yield [(f"{own} above", above, None), (own, here, None)]
         elif pairing == "seed-seed" and (other := _next(recipe.seeds, seed)) is not None:
             there = networks.trunk_level((other, optimizer, rewind), level)
             if there is not None:
-                yield [(f"{own} seed {seed}", here, None), (f"{own} seed {other}", there, None)]
+                yield [(own, here, None), (f"{own} of another seed", there, None)]
         elif pairing == "optimizer-optimizer":
             for one, two in combinations(range(len(recipe.train.optimizer)), 2):
                 there = networks.trunk_level((seed, two, rewind), level) if one == optimizer else None
                 if there is not None:
-                    yield [(f"{own} {here.optimizer.name}", here, None), (f"{own} {there.optimizer.name}", there, None)]
+                    yield [(own, here, None), (f"{own} of {there.optimizer.name}", there, None)]
 
 
 def _next(seeds: Sequence[int], seed: int) -> int | None:

@@ -139,7 +139,7 @@ class Job:
     @property
     def own_trunk(self) -> bool:
         """True for a level of a control's own trunk, which is built upon as a ticket is."""
-        return self.branch is not None and self.branch.trunk == "own"
+        return self.kind is Kind.BRANCH and self.branch is not None and self.branch.trunk == "own"
 
     @property
     def keeps_weights(self) -> bool:

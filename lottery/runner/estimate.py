@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 from lottery import registry
 from lottery.device import prepared
 from lottery.network.build import prunable
+from lottery.plan.analyses import START
 from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
 from lottery.recipe.tuning import default_range
 from lottery.runner.assemble import training_of
+from lottery.runner.states import missing_steps, step_of
 from lottery.runner.timelines import planned_timeline, whole_timeline
 from lottery.values import Chosen, Component
 
@@ -66,7 +68,7 @@ def estimate(context: RunContext) -> Estimate:
     for place in sorted({job.place for job in missing} - set(measured)):
         per_step[place] = _timed(context, place)
     # sparser networks may train faster: of the same level where one has finished
-    by_job = {job.key: at_level.get(_network(job), per_step[job.place]) * _steps(context, job) for job in missing}
+    by_job = {job.key: at_level.get(_network(job), per_step[job.place]) * _left(context, job) for job in missing}
     return Estimate(
         done=len(context.plan) - len(missing),
         missing=len(missing),
@@ -95,7 +97,12 @@ def disk_bytes(context: RunContext, missing: list[Job]) -> int:
     fixed = FIXED_BYTES + rows * CURVE_ROW_BYTES
     state, kept = STATE_COPIES * weights, len(READINGS) * weights
     sizes = (
-        fixed + state * job.kind.keeps_state + kept * job.keeps_weights + masks * job.keeps_mask for job in missing
+        fixed
+        + state * job.kind.keeps_state
+        + kept * job.keeps_weights
+        + masks * job.keeps_mask
+        + (weights + masks) * len(job.moments)
+        for job in missing
     )
     total: int = sum(sizes) + 3 * state * context.jobs
     return total
@@ -106,14 +113,45 @@ def steps_of(context: RunContext) -> dict[str, int]:
     return {job.key: _steps(context, job) for job in context.plan}
 
 
+def _left(context: RunContext, job: Job) -> int:
+    """Return the number of steps that a missing job trains itself now, or what stands for them."""
+    return _again(context, job) if job.kind is Kind.STATES else _steps(context, job)
+
+
 def _steps(context: RunContext, job: Job) -> int:
     """Return the number of steps that a job trains itself."""
-    if job.kind is Kind.CHOICE:
+    if job.kind in (Kind.CHOICE, Kind.STATES):
         return 0
+    if job.kind is Kind.ANALYSIS:
+        return _passes(context, job)
     planned = planned_timeline(context, job)
     if job.kind is Kind.DENSE:  # goes on from its furthest rewind point
         return planned.total - max(planned.steps(rewind.to) for rewind in context.plan.recipe.rewind)
     return planned.stop - planned.first
+
+
+def _passes(context: RunContext, job: Job) -> int:
+    """Return the cost of an analysis in steps of its optimizer's training, at least 1."""
+    assert job.analysis is not None
+    component, whole = job.analysis.component, whole_timeline(context, job.optimizer)
+    entry = registry.analyses[component.name]
+    args = {**entry.defaults, **component.args}
+    passes = 1.0 if entry.traits.passes is None else entry.traits.passes(args)
+    examples = min(args.get("examples") or context.sizes().train, context.sizes().train)
+    states = len(job.looks) if entry.traits.looks_at == "trajectory" else 1
+    return max(1, round(states * passes * examples / whole.batch_size))
+
+
+def _again(context: RunContext, job: Job) -> int:
+    """Return the number of steps of a finished training that have to be run again for states that it did not keep."""
+    assert job.parent is not None
+    if context.store.find(job.parent) is None:
+        return 0
+    training = context.plan.jobs[job.parent]
+    planned = planned_timeline(context, training)
+    known = (step_of(moment, planned) for moment in job.moments if moment != START)
+    missing = missing_steps(context.store, job, (step for step in known if step is not None))
+    return max(missing) - planned.first if missing else 0
 
 
 def _network(job: Job) -> tuple[int, int]:

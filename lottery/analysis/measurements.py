@@ -1,0 +1,147 @@
+"""Tables of analyses: what each measured, network by network, over seeds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lottery import registry
+from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.labels import head, optimizer_labels, rewind_label
+from lottery.analysis.rows import Row, Values
+from lottery.errors import DamagedFile, UsageError
+from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.results.study import once
+from lottery.runner.measure import read_value
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.recipe.analyses import AnalysisSpec
+    from lottery.results.study import Study
+
+NOT_REPEATED = "trained again, another way"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished analysis.
+
+    Attributes:
+        job: The job.
+        values: Its numbers by name; they may be NaN or infinite.
+        profile: Its rows for pictures.
+        states: Step of each state that it looked at, and whether a training that was run again went the same way.
+    """
+
+    job: Job
+    values: Mapping[str, float]
+    profile: Sequence[Mapping[str, Any]]
+    states: Sequence[Mapping[str, Any]]
+
+    @property
+    def networks(self) -> str:
+        """Names of the networks that it looked at, see `networks_of`."""
+        return networks_of(self.job)
+
+
+def networks_of(job: Job) -> str:
+    """Return the names of the networks that an analysis looks at, `dense - ticket`, without the numbers of samples."""
+    return " - ".join(dict.fromkeys(look.name.rstrip("0123456789").rstrip() for look in job.looks))
+
+
+@once
+def measured(study: Study) -> dict[str, Measured]:
+    """Return the finished analyses of a study by key; a damaged one is left out, and the next run computes it again."""
+    found: dict[str, Measured] = {}
+    for job in study.plan:
+        if job.kind is not Kind.ANALYSIS or study.store.find(job.key) is None:
+            continue
+        try:
+            about = study.store.read_json(job.key, MEASUREMENT_FILE)
+        except DamagedFile:
+            continue
+        values = {name: float(read_value(value)) for name, value in about["values"].items()}
+        profile = [{name: read_value(value) for name, value in row.items()} for row in about["profile"]]
+        found[job.key] = Measured(job, values, profile, about["states"])
+    return found
+
+
+def analysis_named(study: Study, label: str) -> AnalysisSpec:
+    """Return the analysis of a recipe whose table has this name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for analysis in study.recipe.analyses:
+        if analysis.label == label:
+            return analysis
+    there = ", ".join(analysis.label for analysis in study.recipe.analyses) or "none"
+    raise UsageError(f"{study.recipe.name}: has no analysis {label!r}; there are {there}: add it to `analyses`")
+
+
+def rows(study: Study, label: str) -> list[Row]:
+    """Return what an analysis measured: a row for each optimizer, rewind point, level and networks, means over seeds.
+
+    Beside each value stand its standard deviation over the seeds (`_std`, None for one). `n` is the number of seeds or
+    pairs, samples of a control counted apart. A mean over values that are not all finite is None, and `note` says so,
+    as it does where a network diverged.
+    """
+    analysis = analysis_named(study, label)
+    units = registry.analyses[analysis.name].traits.units
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    table: list[Row] = []
+    for (place, rewind, level, networks), jobs in _cells(study, analysis).items():
+        found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
+        values: Values = {**head(study.recipe, rewind, optimizer=labels[place])}
+        values |= {LEVEL: level, DENSITY: _density(study, jobs), "networks": networks, SEEDS: len(found)}
+        for name in units:
+            values |= _cell(name, units[name], [each.values[name] for each in found if name in each.values])
+        values["note"] = "; ".join(_notes(study, jobs, found))
+        keys = dict.fromkeys(key for each in found for key in (each.job.key, *(look.key for look in each.job.looks)))
+        table.append(Row(values, keys))
+    return table
+
+
+def _cells(study: Study, analysis: AnalysisSpec) -> dict[tuple[int, str, int, str], list[Job]]:
+    """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
+    cells: dict[tuple[int, str, int, str], list[Job]] = {}
+    for job in study.plan:
+        if job.analysis == analysis:
+            rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
+            for rewind in rewinds:
+                cells.setdefault((job.place, rewind, job.level, networks_of(job)), []).append(job)
+    return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][1])))
+
+
+def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
+    """Return the columns of a value: mean and standard deviation over the jobs; None where they are not finite."""
+    known = bool(values) and all(map(math.isfinite, values))
+    return {
+        Column(name, unit): statistics.fmean(values) if known else None,
+        Column(f"{name}_std", unit): statistics.stdev(values) if known and len(values) > 1 else None,
+    }
+
+
+def _density(study: Study, jobs: Sequence[Job]) -> float | None:
+    """Return the mean density of the last network that these jobs look at, of those that are finished."""
+    records = [study.found.get(job.looks[-1].mask or job.looks[-1].key) for job in jobs]
+    known = [record.density for record in records if record is not None and "density" in record.metrics]
+    return statistics.fmean(known) if known else None
+
+
+def _notes(study: Study, jobs: Sequence[Job], found: Sequence[Measured]) -> Iterator[str]:
+    looked_at = {look.key for job in jobs for look in job.looks}
+    diverged = [key for key in looked_at if (record := study.found.get(key)) and record.diverged is not None]
+    if diverged:
+        yield f"diverged: {len(diverged)} of {len(looked_at)} networks"
+    for name in dict.fromkeys(name for each in found for name in each.values):
+        bad = sum(not math.isfinite(each.values.get(name, 0.0)) for each in found)
+        if bad:
+            yield f"{name} is not finite in {bad} of {len(found)}"
+    if any(not state["same"] for each in found for state in each.states):
+        yield NOT_REPEATED
+    if len(found) < len(jobs) and not diverged:
+        yield f"{len(jobs) - len(found)} of {len(jobs)} not finished"
