@@ -19,6 +19,7 @@ from lottery.runner.context import RunContext
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
+from lottery.signals import Stop
 
 MICRO = """name: micro
 data: {name: digits, validation: 200}
@@ -52,10 +53,10 @@ def problems(*changes: str) -> list[str]:
     return list(caught.value.problems)
 
 
-def prepared(recipe: Recipe, folder: Path, **options: Any) -> RunContext:
+def prepared(recipe: Recipe, folder: Path, stop: Stop | None = None, **options: Any) -> RunContext:
     """Return the run of a recipe on the CPU, deterministic, before its first job; data and store lie in the folder."""
     wanted = {"device": "cpu", "deterministic": True, **options}
-    return prepare(Request(recipe, folder, folder, **wanted))
+    return prepare(Request(recipe, folder, folder, **wanted), stop)
 
 
 def finished(context: RunContext) -> RunContext:

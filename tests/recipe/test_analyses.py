@@ -1,0 +1,60 @@
+"""What `check` says of the sections `analyses` and `keep`: each mistake with its key and a way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.analyses import asking, load
+from tests.support.micro import micro, problems
+from tests.support.plugs import Plugs, plugs
+
+__all__ = ["plugs"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([asking("hessain")], "analyses.0: no analysis 'hessain'"),
+        ([asking("{name: norms, size: 2}")], "analyses.0.size: norms has no key 'size'"),
+        ([asking("{name: norms, of: [dense, tickets]}")], "no network 'tickets'; did you mean 'ticket'?"),
+        ([asking("{name: norms, of: [dense, dense]}")], "analyses.0.of.1: 'dense' is there already"),
+        ([asking("{name: norms, between: [seed-seed]}")], "norms looks at one network and has no between; write of"),
+        ([asking("{name: gap, of: [dense]}")], "a pair has two networks, not 1; write two, or `between: ...`"),
+        ([asking("{name: walk, reading: early_stop}")], "a trajectory ends at the end of its training"),
+        ([asking("{name: norms, levels: [3]}")], "the trunk has levels 0 to 2, no 3; raise prune.levels"),
+        (
+            [asking("norms", "{name: norms, scale: 2.0}")],
+            "'norms' is analysis 0 already; name its table with `as: ...`",
+        ),
+        (
+            [asking("{name: norms, reading: early_stop}"), "data.validation=0"],
+            "early_stop needs data.validation above 0",
+        ),
+        (["keep=[early_stop]", "data.validation=0"], "keep.at.0: early_stop needs data.validation above 0"),
+        (["keep=[1 points]"], "1 points: write 2 to 1,000 points"),
+        (["keep=[often]"], "'often' is no length"),
+        (["keep={of: [reinit], at: [end]}"], "there is no network 'reinit'"),
+        (
+            ["branches=[{name: small_dense}]", asking("{name: norms, of: [small_dense]}")],
+            "small_dense has another model, so that it has no state of the recipe's network; leave it out",
+        ),
+        (
+            ["branches=[{name: shuffle}]", asking("{name: norms, of: [shuffle], along: 3}")],
+            "norms looks at one network and has no along; write of",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_key_and_a_way_out(changes: list[str], said: str, plugs: Plugs) -> None:
+    load(plugs)
+    told = problems(*changes)
+    assert any(said in line for line in told), told
+
+
+def test_an_entry_alone_looks_at_dense_networks_and_tickets(plugs: Plugs) -> None:
+    load(plugs)
+    recipe = micro(asking("norms", "{name: gap, as: distances}"), "keep=[early_stop, 4 points]")
+    assert [analysis.label for analysis in recipe.analyses] == ["norms", "distances"]
+    assert recipe.analyses[0].networks == ("dense", "ticket")
+    assert recipe.analyses[1].pairings == ("dense-ticket", "level-level", "seed-seed")
+    assert recipe.keep is not None
+    assert recipe.keep.at == ("early_stop", "4 points")

@@ -1,0 +1,189 @@
+"""Analyses are run: the states they look at are those of the trainings, and a killed one goes on to the same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from lottery.analysis.views import rows_of
+from lottery.errors import Interrupted
+from lottery.network.layout import state_of
+from lottery.plan.jobs import Job, Plan
+from lottery.plan.kinds import MEASUREMENT_FILE, STATES_FILE, WEIGHTS_FILE, Kind, state_file
+from lottery.pruning.masking import masked
+from lottery.results.study import study_of
+from lottery.runner.assemble import training_of
+from lottery.runner.context import RunContext
+from lottery.runner.measure import read_value
+from lottery.runner.run import work
+from lottery.runner.starting_point import starting_point
+from lottery.runner.states import unpack_state
+from lottery.signals import Stop
+from tests.support.analyses import asking, load, measured
+from tests.support.micro import finished, micro, prepared
+from tests.support.plugs import Plugs, plugs
+
+__all__ = ["plugs"]
+STEPS = {"1/3": 4, "2/3": 8, "end": 12}
+CONTROLS = "branches=[reinit]"
+
+
+def of_kind(plan: Plan, kind: Kind) -> list[Job]:
+    return [job for job in plan if job.kind is kind]
+
+
+def states_by_hand(context: RunContext, job: Job) -> dict[int, dict[str, Tensor]]:
+    """The states of a training after each step, from a training of its own."""
+    start, training, found = starting_point(context, job), training_of(context, job), {}
+    with masked(training.model, start.mask, training.optimizer):
+        for step in training.steps():
+            found[step] = {name: value.clone() for name, value in state_of(training.model).items()}
+    return found
+
+
+def stored_states(context: RunContext, job: Job) -> dict[int, dict[str, Tensor]]:
+    """The states that a job of kind STATES names, from the files of the jobs that have them."""
+    moments = context.store.read_json(job.key, STATES_FILE)["moments"]
+    return {
+        about["step"]: unpack_state(context.store.read(about["holder"] or job.key, state_file(about["step"])))[0]
+        for moment, about in moments.items()
+        if moment != "start"
+    }
+
+
+def equal(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name].cpu()) for name in one)
+
+
+@pytest.mark.parametrize("rewind", ["init", "4it"])
+@pytest.mark.parametrize("when", ["along", "afterwards"])
+def test_states_along_a_training_are_its_own_to_the_bit(when: str, rewind: str, tmp_path: Path, plugs: Plugs) -> None:
+    """Kept while the networks are trained, or trained again for a recipe that asks once all is finished."""
+    load(plugs)
+    changes = (CONTROLS, f"rewind={rewind}", "prune.levels=1")
+    if when == "afterwards":
+        measured(tmp_path, *changes)
+    context = measured(tmp_path, *changes, "keep={of: [dense, ticket, reinit], at: [4 points]}")
+    jobs = of_kind(context.plan, Kind.STATES)
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job.parent is not None
+        training = context.plan.jobs[job.parent]
+        by_hand, stored = states_by_hand(context, training), stored_states(context, job)
+        first = 0 if training.kind is Kind.DENSE or rewind == "init" else 4
+        assert set(stored) == {first + round((12 - first) * part / 3) for part in (1, 2, 3)}
+        assert all(equal(stored[step], by_hand[step]) for step in stored)
+        if training.keeps_weights and training.kind is Kind.DENSE:
+            assert equal(stored[12], context.store.read_tensors(training.key, WEIGHTS_FILE))
+        assert context.store.read_json(job.key, STATES_FILE)["same"] is True
+
+
+def test_states_of_pruning_in_the_course_of_training_have_the_mask_of_their_step(tmp_path: Path) -> None:
+    gradual = "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}"
+    context = measured(tmp_path, gradual, "keep={of: ticket, at: [4it, 12it]}")
+    (job,) = of_kind(context.plan, Kind.STATES)
+    assert job.parent is not None
+    densities = [unpack_state(context.store.read(job.parent, state_file(step)))[1].density for step in (4, 12)]
+    assert 0.5 < densities[0] < 1
+    assert densities[1] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_killed_training_keeps_the_same_states(tmp_path: Path) -> None:
+    changes = ("keep={of: [dense, ticket], at: [4it, 8it]}", "prune.levels=1")
+    whole = measured(tmp_path / "whole", *changes)
+    stop = Stop()
+    context = prepared(micro(*changes), tmp_path / "killed", checkpoint_seconds=0, stop=stop)
+    seen = 0
+    while True:
+        try:
+            for event in work(context):
+                seen += 1
+                if event.kind == "progress" or seen % 5 == 0:
+                    stop.signal = 15
+            break
+        except Interrupted:
+            stop.signal = None
+    for job in of_kind(whole.plan, Kind.STATES):
+        assert job.parent is not None
+        for name in (state_file(4), state_file(8)):
+            assert whole.store.read(job.parent, name) == context.store.read(job.parent, name)
+
+
+def test_a_killed_analysis_goes_on_to_the_same_bytes(tmp_path: Path, plugs: Plugs) -> None:
+    module = load(plugs)
+    changes = (asking("{name: norms, of: ticket, levels: 1}"), "prune.levels=1")
+    whole = measured(tmp_path / "whole", *changes)
+    (job,) = of_kind(whole.plan, Kind.ANALYSIS)
+    assert module.CALLS == [0, 1, 2]
+    stop = Stop()
+    module.STOP.update(at=1, stop=stop)
+    context = prepared(micro(*changes), tmp_path / "killed", stop=stop)
+    with pytest.raises(Interrupted):
+        list(work(context))
+    module.STOP.clear()
+    stop.signal = None
+    finished(context)
+    assert module.CALLS == [0, 1, 2, 0, 1, 2]
+    assert whole.store.read(job.key, MEASUREMENT_FILE) == context.store.read(job.key, MEASUREMENT_FILE)
+    assert context.store.load_checkpoint(job.key) is None
+
+
+def test_workers_measure_the_same_bytes(tmp_path: Path, plugs: Plugs) -> None:
+    """Each analysis is deterministic, so that two runs of a recipe commit equal files."""
+    load(plugs)
+    changes = (asking("norms", "gap", "{name: walk, along: 3}"), CONTROLS, "seeds=2")
+    one, two = (measured(tmp_path / name, *changes) for name in ("one", "two"))
+    jobs = of_kind(one.plan, Kind.ANALYSIS)
+    assert len(jobs) == (2 + 4) + (1 + 4 + 2 + 2) + (2 + 4)
+    for job in jobs:
+        assert one.store.read(job.key, MEASUREMENT_FILE) == two.store.read(job.key, MEASUREMENT_FILE)
+
+
+def test_numbers_that_are_not_finite_stay_so_and_the_table_says_where(tmp_path: Path, plugs: Plugs) -> None:
+    load(plugs)
+    context = measured(tmp_path, asking("{name: broken, of: dense}"), "seeds=2")
+    for job in of_kind(context.plan, Kind.ANALYSIS):
+        about = json.loads(context.store.read(job.key, MEASUREMENT_FILE))
+        assert read_value(about["values"]["value"]) == float("inf")
+        assert about["profile"] == [{"a": "nan", "b": "-inf"}]
+    (row,) = rows_of(study_of(context.plan, context.store), "broken")
+    assert row["value"] is None
+    assert row["note"] == "value is not finite in 2 of 2"
+
+
+def test_a_table_has_means_over_seeds_of_what_was_measured(tmp_path: Path, plugs: Plugs) -> None:
+    load(plugs)
+    context = measured(tmp_path, asking("{name: norms, of: [dense, reinit]}"), CONTROLS, "seeds=2", "prune.levels=1")
+    dense, reinit = rows_of(study_of(context.plan, context.store), "norms")
+    for row, name in ((dense, "dense"), (reinit, "reinit")):
+        jobs = [job for job in of_kind(context.plan, Kind.ANALYSIS) if job.looks[0].name == name]
+        norms = [json.loads(context.store.read(job.key, MEASUREMENT_FILE))["values"]["norm"] for job in jobs]
+        assert (row["networks"], row["n"]) == (name, 2)
+        assert row["norm"] == pytest.approx(sum(norms) / 2)
+        assert row["norm_std"] == pytest.approx(abs(norms[0] - norms[1]) / 2**0.5)
+    assert (dense["density"], reinit["density"]) == (1.0, pytest.approx(0.5, abs=1e-3))
+
+
+def test_a_diverged_network_is_said_in_its_row(tmp_path: Path, plugs: Plugs) -> None:
+    load(plugs)
+    optimizers = "train.optimizer=[{name: adam, lr: 3e-3}, {name: sgd, lr: 1e30}]"
+    context = prepared(micro(optimizers, asking("norms"), "prune.levels=1"), tmp_path)
+    ends = {event.kind for event in work(context)}
+    assert {"diverged", "blocked"} <= ends
+    rows = rows_of(study_of(context.plan, context.store), "norms")
+    notes = {(row["optimizer"], row["networks"]): row["note"] for row in rows}
+    assert notes["adam", "dense"] == ""
+    assert notes["sgd", "dense"] == "diverged: 1 of 1 networks"
+
+
+def test_the_cost_of_analyses_is_in_the_plan(tmp_path: Path, plugs: Plugs) -> None:
+    load(plugs)
+    from lottery.runner.estimate import steps_of
+
+    context = prepared(micro(asking("{name: norms, of: dense, examples: 500}")), tmp_path)
+    (job,) = of_kind(context.plan, Kind.ANALYSIS)
+    assert steps_of(context)[job.key] == 4 * 500 / 50
