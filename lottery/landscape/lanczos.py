@@ -12,6 +12,7 @@ from torch import Tensor
 from lottery.landscape.matrices import Matrix, Streams
 from lottery.landscape.memo import Memo
 
+ROUNDING = 10  # spacings of numbers that a product may be wrong by, as a share of the norm
 MOST = 100  # steps; the work of reorthogonalization grows with their square, the memory with their number
 
 
@@ -59,7 +60,7 @@ class Krylov:
         is about the residual squared, divided by the gap (Parlett 1980).
         """
         found = self.beside[-1] * self._ritz[1][-1].abs()
-        return found.clamp_min(self.rounding * self.norm) if found.isfinite().all() else found
+        return found.clamp_min(ROUNDING * self.rounding * self.norm) if found.isfinite().all() else found
 
     @property
     def weights(self) -> Tensor:
@@ -107,7 +108,7 @@ def lanczos(
         following, row = _follow(matrix, basis, memo, f"{name} coefficients {len(rows)}")
         rows.append(row)
         diagonal, beside = torch.stack(rows).T.unbind()
-        closed = bool(beside[-1] <= 10 * rounding * diagonal.abs().maximum(beside).max())
+        closed = bool(beside[-1] <= ROUNDING * rounding * diagonal.abs().maximum(beside).max())
         if closed:
             beside = torch.cat([beside[:-1], torch.zeros(1, dtype=beside.dtype)])
             rows[-1] = torch.stack([diagonal[-1], beside[-1]])

@@ -100,9 +100,16 @@ def sharpness(
         "adaptive_average_case": average["adaptive"].value,
     }
     rows: list[dict[str, float | str]] = [
-        {"kind": name, "rho": radius, "rise": worst[name].rise, "quadratic": worst[name].quadratic}
-        | {"eigenvalue": worst[name].eigenvalue, "average": average[name].value}
-        | {"standard_error": average[name].standard_error, "draws": average[name].draws}
+        {
+            "kind": name,
+            "rho": radius,
+            "rise": worst[name].rise,
+            "quadratic": worst[name].quadratic,
+            "eigenvalue": worst[name].eigenvalue,
+            "average": average[name].value,
+            "standard_error": average[name].standard_error,
+            "draws": average[name].draws,
+        }
         for name, (radius, _) in balls.items()
     ]
     return Measurement(values, rows)
