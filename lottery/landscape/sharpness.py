@@ -239,7 +239,8 @@ def keskar(
     def search() -> dict[str, float]:
         # As the function to maximize is convex at a minimum, L-BFGS-B learns no scale from it, and takes the gradient
         # as its first step: it is made as large as the box.
-        length = float(np.sqrt(np.mean(np.square(evaluate(start)[1]))))
+        first, slope = evaluate(start)
+        length = float(np.sqrt(np.mean(np.square(slope))))
         factor = -10 / length if length > 0 else -1.0
         rises.clear()  # the search begins with the same evaluation, which is kept
 
@@ -251,8 +252,8 @@ def keskar(
             options = {"maxiter": iterations, "maxfun": 2 * iterations, "ftol": 0, "gtol": 0}
             minimize(down, start, jac=True, method="L-BFGS-B", bounds=Bounds(-1, 1), options=options)
         memo.forget(f"{name} evaluation")
-        wrong = [value for value in rises if not math.isfinite(value)]
-        return {"rise": wrong[0] if wrong else max(0.0, *rises)}
+        wrong = [value for value in [first, length, *rises] if not math.isfinite(value)]
+        return {"rise": wrong[0] if wrong else max(0.0, first, *rises)}
 
     rise = memo.values(f"{name} largest", search)["rise"]
     surface.load(centre)
