@@ -18,7 +18,6 @@ Steps = Annotated[int, Field(ge=2, le=100)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 _PRODUCT = 3.0  # passes that a product takes
 _BLOCKS = 8  # of a network, for the cost that a plan states before it knows the network
-_STATES = 10  # states along a training, likewise
 
 
 def _hessian_passes(arguments: Mapping[str, Any]) -> float:
@@ -81,7 +80,8 @@ def hessian(
 
 
 def _plateau_passes(arguments: Mapping[str, Any]) -> float:
-    return _STATES * (1 + _PRODUCT * float(arguments["steps"]))
+    """Return the cost of one state."""
+    return 1 + _PRODUCT * float(arguments["steps"])
 
 
 @analyses.register(
