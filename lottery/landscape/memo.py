@@ -43,6 +43,13 @@ class Memo:
             self._after(self)
         return {key: value.item() for key, value in known.items()}
 
+    def forget(self, name: str) -> None:
+        """Drop the parts whose names begin with this one and a space, once all that is needed of them is a part itself.
+
+        It belongs at the end of the function that makes that part, so that no saved state lacks both.
+        """
+        self.parts = {part: value for part, value in self.parts.items() if not part.startswith(f"{name} ")}
+
     def iterate(
         self,
         name: str,

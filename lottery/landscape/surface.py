@@ -184,6 +184,15 @@ class Surface:
         error = 1 - found["r2" if regression else "accuracy"]
         return {"loss": found["loss"], "error": error}
 
+    @torch.no_grad()
+    def mean_loss(self, part: Part = "train") -> float:
+        """Return the mean training loss over a part at the present point, of which gradients and products are taken."""
+        total, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        with self._measuring():
+            for x, y in self._each(part):
+                total, count = total + self.loss(self.model(x), y) * len(y), count + len(y)
+        return float(total) / count
+
     def gradient(self, part: Part = "train") -> tuple[float, Tensor]:
         """Return the mean loss over a part at the present point, and its gradient (n,)."""
         total, count = torch.zeros((), dtype=torch.float64, device=self.device), 0
