@@ -79,7 +79,7 @@ def trained(
     def epoch(number: int, state: dict[str, Tensor]) -> Mapping[str, Tensor]:
         if not whole:
             xs, ys = zip(*surface.batches("train"), strict=True)
-            whole.append((torch.cat(xs), torch.cat(ys)))
+            whole.append((_own(surface, torch.cat(xs)), _own(surface, torch.cat(ys))))
         x, y = whole[0]
         state = {name: value.to(surface.device) for name, value in state.items()}  # those that were kept are elsewhere
         stream = draws(number)
@@ -95,6 +95,11 @@ def trained(
     start = {"bends": torch.stack(line), "velocity": torch.zeros(bends, surface.size, dtype=surface.dtype)}
     start["velocity"] = start["velocity"].to(surface.device)
     return memo.iterate("curve", training.epochs, start, epoch)["bends"].to(surface.device)
+
+
+def _own(surface: Surface, values: Tensor) -> Tensor:
+    """Return values in the precision of the surface where they are no integers."""
+    return values.to(surface.dtype) if values.is_floating_point() else values
 
 
 def _step(
