@@ -164,7 +164,7 @@ def test_no_test_example_is_looked_at() -> None:
         return given.examples(part, count)
 
     for by in ("weights", "activations"):
-        aligned(replace(given, examples=examples), Memo(), by, None)  # type: ignore[arg-type]
+        aligned(replace(given, examples=examples), Memo(), by, None)
     assert set(asked) == {"train"}
 
 
@@ -174,7 +174,7 @@ def test_a_diverged_network_keeps_its_order() -> None:
         for value in bad.parameters():
             value.fill_(float("nan"))
     given = subject(one_layer, [state(first), state(bad, "bad")], classes((5,)))
-    assert [aligned(given, Memo(), by, None)[1] for by in ("weights", "activations")] == [0, 0]  # type: ignore[arg-type]
+    assert [aligned(given, Memo(), by, None)[1] for by in ("weights", "activations")] == [0, 0]
 
 
 def test_a_network_whose_units_cannot_be_permuted_is_refused() -> None:

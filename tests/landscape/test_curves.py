@@ -52,8 +52,8 @@ def test_a_bezier_curve_is_that_of_scipy_and_a_chain_goes_through_its_bends(bend
         expected = [np.interp(t, np.linspace(0, 1, bends + 2), column) for column in control.T]
         np.testing.assert_allclose(np.array(basis("chain", bends, float(t))) @ control, expected, atol=1e-12)
     for kind in ("bezier", "chain"):
-        assert basis(kind, bends, 0.0) == [1, *[0] * (bends + 1)]  # type: ignore[arg-type]
-        assert basis(kind, bends, 1.0) == [*[0] * (bends + 1), 1]  # type: ignore[arg-type]
+        assert basis(kind, bends, 0.0) == [1, *[0] * (bends + 1)]
+        assert basis(kind, bends, 1.0) == [*[0] * (bends + 1), 1]
 
 
 @pytest.mark.parametrize(("kind", "bends"), [("bezier", 1), ("bezier", 2), ("chain", 1), ("chain", 3)])

@@ -222,7 +222,7 @@ def test_the_plane_of_a_training_goes_through_its_last_state() -> None:
     surface.load(surface.point(given.states[-1].masked()))
     surface.reset_statistics()
     assert last["train_loss"] == surface.measure("train")["loss"]
-    explained = [row["explained"] for row in found.profile if row["kind"] == "component"]
+    explained = [float(row["explained"]) for row in found.profile if row["kind"] == "component"]
     vectors = [surface.point(each.masked()).vector.double().numpy() for each in given.states]
     np.testing.assert_allclose(explained, PCA().fit(np.stack(vectors)).explained_variance_ratio_[:3], atol=1e-10)
     assert (found.values["explained_1"], found.values["explained_2"]) == tuple(explained[:2])
