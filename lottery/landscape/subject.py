@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from lottery.pruning.mask import Mask
 from lottery.seed import generator
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from lottery.pruning.scoring import Weights
     from lottery.training.objective import Batch
@@ -36,6 +36,20 @@ class State:
     weights: Weights
     mask: Mask | None = None
     step: int = 0
+
+    def masked(self) -> Weights:
+        """Return its tensors by name with each pruned weight 0, as a mask that leaves more reads them."""
+        return self.weights if self.mask is None else self.mask.apply(self.weights)
+
+
+def union(masks: Iterable[Mask | None]) -> Mask | None:
+    """Return the mask of the weights that survive in any of these masks; None where one is None, a dense network."""
+    found: dict[str, Tensor] = {}
+    for mask in masks:
+        if mask is None:
+            return None
+        found = {name: mask[name] | found[name] if name in found else mask[name] for name in mask}
+    return Mask(found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 from lottery.errors import UsageError
 from lottery.network.build import own_parameters
+from lottery.network.channel_groups import BatchNorm, ChannelGroup, Layer, channel_groups
 from lottery.network.layout import Layout
 from lottery.network.weights import PRUNABLE
 from lottery.pruning.mask import Mask, whole
-from lottery.structure.channel_groups import BatchNorm, ChannelGroup, Layer, channel_groups
 from lottery.structure.connectivity import Units, paths
 
 AT_ONCE = 64  # constant units whose effects on the next layer are computed together

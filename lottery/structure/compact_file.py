@@ -13,8 +13,8 @@ from lottery.errors import DamagedFile, UsageError
 from lottery.files.read import parse_json, read_bytes
 from lottery.files.tensors import decode, encode
 from lottery.network.build import build_model, own_parameters
+from lottery.network.channel_groups import BatchNorm
 from lottery.network.weights import PRUNABLE
-from lottery.structure.channel_groups import BatchNorm
 from lottery.structure.compact import prunable_layers, resize
 from lottery.values import Component
 
