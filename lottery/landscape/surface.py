@@ -245,6 +245,10 @@ class Surface:
 
         return self._mean_over(part, product)
 
+    def examples(self, part: Part) -> Iterator[Batch]:
+        """Yield the batches of a part on the network's device, numbers in its precision."""
+        yield from self._each(part)
+
     def outputs(self, x: Tensor) -> Tensor:
         """Return the network's outputs at the present point, which can be differentiated by its parameters."""
         with self._measuring():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from scipy.optimize import brentq
 
 from lottery import registry
 from lottery.errors import UsageError
+from lottery.landscape.mean_field import VANISHING, moments
 
-VANISHING = 1e-12  # a variance so small that an activation is its tangent at 0, on either side
 LARGEST = 1e3  # no fixed point is looked for above
 
 
@@ -44,14 +43,4 @@ def critical(activation: str, bias_var: float) -> tuple[float, float]:
 
 
 def _moments(activation: str, q: float) -> tuple[float, float]:
-    """Return E[phi(sqrt(q) z)^2] and E[phi'(sqrt(q) z)^2] for standard normal z, each side of a kink at 0 by itself."""
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    z = torch.from_numpy(np.concatenate([-5 * (nodes + 1), 5 * (nodes + 1)]))  # beyond 10 nothing is left of the normal
-    mass = (
-        torch.from_numpy(np.concatenate([weights, weights]) * 5) * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    )
-    x = (math.sqrt(q) * z).requires_grad_()
-    with torch.enable_grad():
-        value = registry.activations[activation].make()(x)
-        (slope,) = torch.autograd.grad(value.sum(), x)
-    return float(mass @ value.detach().square()), float(mass @ slope.square())
+    return moments(registry.activations[activation].make(), q)
