@@ -113,10 +113,8 @@ def _read(path: Path) -> bytes:
     return content.replace(b"\r\n", b"\n") if path.name.endswith(tuple(SOURCE_SUFFIXES)) else content
 
 
-def _used(
-    name: str, place: Path, files: dict[str, bytes], find: Callable[[str], Unit | None]
-) -> Iterator[Unit]:
-    """Yield the units that the files of one unit import and that count; `find` is `_unit`, or remembers what it said."""
+def _used(name: str, place: Path, files: dict[str, bytes], find: Callable[[str], Unit | None]) -> Iterator[Unit]:
+    """Yield the units that the files of one unit import and that count; `find` is `_unit`, or one that remembers."""
     modules = dict[str, None]()
     for relative, content in files.items():
         path = Path(relative) if relative else Path(place.name)

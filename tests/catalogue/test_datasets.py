@@ -18,7 +18,8 @@ def test_digits_are_those_that_scikit_learn_loads(known: bool, monkeypatch: pyte
     if not known:
         monkeypatch.setattr(local, "find_spec", lambda name: importlib.util.find_spec("json"))
     found, published = local.digits(Path()), load_digits()
-    images, labels = (torch.cat(parts) for parts in ((found.train_x, found.test_x), (found.train_y, found.test_y)))
+    assert isinstance(found.train_x, torch.Tensor) and isinstance(found.test_x, torch.Tensor)
+    images, labels = torch.cat((found.train_x, found.test_x)), torch.cat((found.train_y, found.test_y))
     expected = torch.from_numpy(published.images * 255 / 16).round().to(torch.uint8)
     assert images.shape == (1797, 1, 8, 8) and len(found.test_x) == local.DIGITS_TEST
     ours = sorted(zip(images.flatten(1).tolist(), labels.tolist(), strict=True))
