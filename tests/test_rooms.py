@@ -68,6 +68,12 @@ def test_what_answers_at_once_imports_nothing_heavy(room: str) -> None:
         assert found & HEAVY == set(), module
 
 
+def test_only_what_needs_them_waits_for_the_distributions_of_scipy() -> None:
+    """They take most of a second of each process; `scipy.special` has what most tests need of them."""
+    found = {str(path) for path in FILES if imports(PACKAGE / path) & {"scipy.stats"}}
+    assert found <= {"analysis/layers.py"}
+
+
 def test_catalogue_entries_import_nothing_heavy_until_they_are_called() -> None:
     code = (
         "import sys; from lottery.registry import catalogues\n"

@@ -151,14 +151,8 @@ def run(
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
-    from lottery.analysis.environments import roundings
-    from lottery.analysis.views import rows_of
     from lottery.cli.progress import run_and_show
-    from lottery.formats.render import render
-    from lottery.results.study import study_of
     from lottery.store.store import Store
-    from lottery.verdicts.frontier import sentences as frontier
-    from lottery.verdicts.sentences import sentences
 
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = run_and_show(
@@ -171,6 +165,13 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
+    from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
+    from lottery.analysis.views import rows_of
+    from lottery.formats.render import render
+    from lottery.results.study import study_of
+    from lottery.verdicts.frontier import sentences as frontier
+    from lottery.verdicts.sentences import sentences
+
     found = study_of(outcome.plan, kept, data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
     for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):

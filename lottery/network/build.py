@@ -119,7 +119,10 @@ def on_device(model: nn.Module, device: str) -> nn.Module:
     """Return a copy of the model whose state has shapes but no values; on "meta" it takes no memory."""
     memory: dict[int, Tensor] = {}
     for tensor in model.state_dict(keep_vars=True).values():
-        empty = torch.empty_like(tensor, device=device, requires_grad=False)
+        if tensor.is_meta:  # on which `empty_like` has torch import sympy, half a second of each process
+            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+        else:
+            empty = torch.empty_like(tensor, device=device, requires_grad=False)
         memory[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     return deepcopy(model, memory)
 

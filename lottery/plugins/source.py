@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
@@ -47,16 +47,17 @@ def code_of(module: str, *others: str) -> str:
     Raises:
         ValueError: The module's source is in no file.
     """
-    first = _unit(module)
+    find = cache(_unit)  # for this call: the many files of a package import the same modules
+    first = find(module)
     if first is None:
         raise ValueError("its source is in no file, so that an edit of it could not be seen; put it into a module")
-    beside = [unit for other in others if (unit := _unit(other)) is not None and _counts(*unit)]
+    beside = [unit for other in others if (unit := find(other)) is not None and _counts(*unit)]
     units, pending = dict[str, dict[str, bytes]](), [*beside, first]
     while pending:
         name, place = pending.pop()
         if name not in units:
             units[name] = _contents(place)
-            pending += _used(name, place, units[name])
+            pending += _used(name, place, units[name], find)
     digest = hashlib.sha256()
     for name, files in sorted(units.items(), key=lambda unit: (unit[0] != first[0], unit[0])):
         for relative, content in files.items():
@@ -112,23 +113,30 @@ def _read(path: Path) -> bytes:
     return content.replace(b"\r\n", b"\n") if path.name.endswith(tuple(SOURCE_SUFFIXES)) else content
 
 
-def _used(name: str, place: Path, files: dict[str, bytes]) -> Iterator[Unit]:
-    """Yield the units that the files of one unit import and that count."""
+def _used(name: str, place: Path, files: dict[str, bytes], find: Callable[[str], Unit | None]) -> Iterator[Unit]:
+    """Yield the units that the files of one unit import and that count; `find` is `_unit`, or one that remembers."""
+    modules = dict[str, None]()
     for relative, content in files.items():
         path = Path(relative) if relative else Path(place.name)
         if path.suffix not in SOURCE_SUFFIXES:
             continue
         inside = [name, *path.parent.parts] if relative else name.split(".")[:-1]
-        for module in _imports(content, ".".join(inside)):
-            if (unit := _unit(module)) is not None and unit[0] != name and _counts(*unit):
-                yield unit
+        modules |= dict.fromkeys(_imports(content, ".".join(inside)))
+    for module in modules:
+        if _known_by_version(module):  # before it is looked for, which takes long
+            continue
+        if (unit := find(module)) is not None and unit[0] != name and _counts(*unit):
+            yield unit
 
 
 def _counts(name: str, place: Path) -> bool:
-    head = name.partition(".")[0]
-    if head in sys.stdlib_module_names or head in _VERSIONED or is_ours(head):
-        return False
-    return not _INSTALLED & set(place.parts)
+    return not _known_by_version(name) and not _INSTALLED & set(place.parts)
+
+
+def _known_by_version(module: str) -> bool:
+    """Return True for modules of Python, of this package and of those whose version is recorded."""
+    head = module.partition(".")[0]
+    return head in sys.stdlib_module_names or head in _VERSIONED or is_ours(head)
 
 
 @cache

@@ -21,7 +21,7 @@ from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights
 from lottery.pruning.start import Start
 from lottery.runner.stored_level import StoredLevel
 from lottery.runner.timelines import whole_timeline
-from lottery.seed import generator, stream
+from lottery.seed import generator, seed_torch, stream
 from lottery.training.objective import loss_of, without_a_last_one_alone
 from lottery.values import Chosen, Component
 
@@ -175,5 +175,5 @@ def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[No
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         cudnn.flags(enabled=False, **flags) if recurrent else nullcontext(),
     ):
-        torch.manual_seed(seed)
+        seed_torch(seed, device)
         yield

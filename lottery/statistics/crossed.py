@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,7 +60,7 @@ def crossed(values: Array, confidence: float = 0.95) -> Crossed:
     if summed <= np.finfo(float).eps * values.size:
         return Crossed(estimate, None, None, None, None)
     degrees = summed**2 / sum(square**2 / each for square, each in zip(squares, freedom, strict=True))
-    reach = float(stats.t.isf((1 - confidence) / 2, degrees)) * math.sqrt(summed / values.size)
+    reach = -float(stdtrit(degrees, (1 - confidence) / 2)) * math.sqrt(summed / values.size)
     seeds_share, examples_share = ((square - both) / summed for square in squares[:2])
     return Crossed(estimate, estimate - reach, estimate + reach, seeds_share, examples_share)
 

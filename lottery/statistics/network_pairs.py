@@ -6,8 +6,6 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from scipy import stats
-
 from lottery.statistics.paired import NO_SPREAD
 
 
@@ -38,5 +36,7 @@ def t_test(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(values) < 2 or max(values) - min(values) < NO_SPREAD * max(1.0, *map(abs, values)):
         return None
-    found = stats.ttest_1samp(values, 0.0)
+    from scipy.stats import ttest_1samp  # takes most of a second: only where it is asked for
+
+    found = ttest_1samp(values, 0.0)
     return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))

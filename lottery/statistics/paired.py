@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 Alternative = Literal["greater", "less", "two-sided"]
 EXACT = 16  # pairs of which all 2^n flips are tried
@@ -72,6 +72,8 @@ def bca_interval(
         return Interval(_mean(differences), -math.inf, math.inf, confidence, "BCa", n)
     if len(set(differences)) == 1:
         return Interval(differences[0], differences[0], differences[0], confidence, "BCa", n)
+    from scipy import stats  # takes most of a second, and few studies have so many seeds
+
     found = stats.bootstrap(
         (np.asarray(differences, dtype=float),),
         np.mean,
@@ -198,9 +200,11 @@ def seeds_needed(
     if spread < NO_SPREAD:
         return least
 
+    from scipy.stats import nct  # takes most of a second: only where it is asked for
+
     def enough(n: int) -> bool:
         bound = special.stdtrit(n - 1, confidence)
-        reached = stats.nct.sf(bound, n - 1, distance / spread * math.sqrt(n))
+        reached = nct.sf(bound, n - 1, distance / spread * math.sqrt(n))
         return bool(reached >= power) or math.isnan(reached)  # nan: so far out that the power is 1
 
     low, high = least - 1, least

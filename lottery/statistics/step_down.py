@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from lottery.statistics import paired
 
@@ -117,7 +117,7 @@ def _many(means: Array, loadings: Array, column: int, alpha: float, power: float
     most = paired.EXACT + 1
     for effect in effects[effects >= effects[column]]:
         limit = float(np.quantile(drawn[:, effects <= effect].max(axis=1), 1 - alpha))
-        found = paired.seeds_needed(1.0, float(effect), 1 - min(alpha, float(norm.sf(limit))), power)
+        found = paired.seeds_needed(1.0, float(effect), 1 - min(alpha, float(ndtr(-limit))), power)
         if found is None:
             return None
         most = max(most, found)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lottery.errors import DamagedFile
 from lottery.files.tensors import part
 from lottery.recipe.readings import CHOSEN, ChosenSteps
-from lottery.seed import stream
+from lottery.seed import seed_torch, stream
 from lottery.training.evaluation import Classes, Squares
 from lottery.training.running_statistics import finite, running_statistics
 from lottery.training.state import flatten, load_optimizer, optimizer_state, rng_state, set_rng_state, unflatten
@@ -228,7 +228,7 @@ class Training:
 
     def _seed_dropout(self) -> None:
         """Seed torch's process-wide generator, the only one that dropout draws from, with this epoch's stream."""
-        torch.manual_seed(stream(self.seed, "dropout", self.step // self.timeline.steps_per_epoch))
+        seed_torch(stream(self.seed, "dropout", self.step // self.timeline.steps_per_epoch), self._device)
         if self._rng is not None:
             set_rng_state(self._rng, self._device)
             self._rng = None

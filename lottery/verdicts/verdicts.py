@@ -214,7 +214,7 @@ def crossing_interval(
         The densities `crossing`, `low` and `high`, None where there is no crossing, and in words `how` they were found.
     """
     import numpy as np
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
     values = np.asarray(curve, dtype=float)
     names = (Column("crossing", "fraction"), *columns.interval("fraction", confidence))
@@ -224,7 +224,7 @@ def crossing_interval(
     draws = np.random.default_rng(0).integers(0, values.shape[1], (DRAWS, values.shape[1]))
     drawn = sorted(_crossing(values[:, seeds].mean(axis=1), at, margin) for seeds in draws)
     n = values.shape[1]
-    tail = float(norm.sf(math.sqrt(n / (n - 1)) * t.isf((1 - confidence) / 2, n - 1)))
+    tail = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence) / 2)))
     low, high = drawn[math.floor(tail * (DRAWS - 1))], drawn[math.ceil((1 - tail) * (DRAWS - 1))]
     how = "bootstrap of seeds, expanded percentile"
     if low < at[-1]:  # a mark for no crossing

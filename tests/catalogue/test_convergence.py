@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,7 @@ def logistic() -> Problem:
 
 PROBLEMS = {"quadratic": Quadratic([0.2, 0.4, 0.6, 0.9, 1.2, 1.5], noise=0.5), "logistic": logistic()}
 STEPS = 400
+FEW = {"cg": 40, "hessian_free": 40, "kfac": 100, "lbfgs": 40}  # of the second order: fewer steps are enough
 
 
 @pytest.mark.parametrize("kind", PROBLEMS)
@@ -130,8 +131,8 @@ def test_every_optimizer_finds_the_optimum_at_decreasing_steps(name: str, kind: 
     """Convex and smooth, half a cosine down to 0: all methods converge, each at its rate.
 
     Steps whose length does not shrink with the gradient (signs, orthogonal matrices, trust ratios) come as close as
-    their last rates allow. The better of two rates, from the middle and the upper end of the entry's range, must close
-    all but 1e-3 of the gap in the loss."""
+    their last rates allow. One of two rates, from the middle and the upper end of the entry's range, must close all but
+    1e-3 of the gap in the loss."""
     traits = registry.optimizers[name].traits
     if traits.package is not None:
         pytest.importorskip(traits.package)
@@ -140,18 +141,20 @@ def test_every_optimizer_finds_the_optimum_at_decreasing_steps(name: str, kind: 
     low, high = traits.rates
     keys = registry.optimizers[name].schema.model_fields
     own = {**({"weight_decay": 0.0} if "weight_decay" in keys else {}), **OWN.get(name, {})}
-    left = []
-    for rate in (math.sqrt(low * high), high):
+    steps = FEW.get(name, STEPS)
+
+    def left(rate: float) -> float:
         model = problem.model()
         optimizer = make(name, model, lr=rate * (10 if name in SLOW else 1), **own)
         batches = 8 if name in BATCHED else 1
-        problem.run(model, optimizer, STEPS, batches=batches, multiplier=cosine)
-        left.append(problem.gap(model) / problem.gap(problem.model()))
-    assert min(gap for gap in left if math.isfinite(gap)) < 1e-3
+        problem.run(model, optimizer, steps, batches=batches, multiplier=lambda step: cosine(step, steps))
+        return problem.gap(model) / problem.gap(problem.model())
+
+    assert left(math.sqrt(low * high)) < 1e-3 or left(high) < 1e-3
 
 
-def cosine(step: int) -> float:
-    return 0.5 + 0.5 * math.cos(math.pi * step / STEPS)
+def cosine(step: int, steps: int) -> float:
+    return 0.5 + 0.5 * math.cos(math.pi * step / steps)
 
 
 def distances(problem: Quadratic, name: str, steps: int, **args: Any) -> list[float]:
@@ -228,24 +231,25 @@ def test_svrg_converges_linearly_where_sgd_stalls_at_the_same_step() -> None:
     assert factor < 0.7
     left = {}
 
-    def add(gaps: list[float], model: nn.Module) -> None:
-        gaps.append(problem.gap(model))
+    def add(gaps: dict[int, float], model: nn.Module, numbers: Iterator[int]) -> None:
+        if (number := next(numbers)) % m == 0 or number > 2 * m:
+            gaps[number] = problem.gap(model)
 
     for name, keys in (("svrg", {"epochs": 50}), ("sgd", {})):
-        model, gaps = problem.model(), [problem.gap(problem.model())]
+        model, gaps = problem.model(), {0: problem.gap(problem.model())}
         problem.run(
             model,
             make(name, model, lr=lr, **keys),
             3 * m,
             batches=batches,
             draws=torch.Generator().manual_seed(5),
-            after=partial(add, gaps, model),
+            after=partial(add, gaps, model, count(1)),
         )
         left[name] = gaps
     for number in range(3):
         before, after = left["svrg"][number * m], left["svrg"][(number + 1) * m]
         assert after <= factor * before or after < 1e-14
-    floor = np.mean(left["sgd"][-m:])
+    floor = np.mean([left["sgd"][number] for number in range(2 * m + 1, 3 * m + 1)])
     assert floor > 1e-3
     assert left["svrg"][3 * m] < 1e-3 * floor
 

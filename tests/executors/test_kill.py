@@ -17,7 +17,7 @@ import pytest
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.clocks import until
-from tests.support.restarts import contents, finish, start, write_full_recipe
+from tests.support.restarts import contents, finish, finish_here, start, write_full_recipe
 
 LENGTH = 60
 SMALL = ("seeds=1", "prune.levels=2")  # 16 jobs, of each kind several
@@ -25,7 +25,7 @@ SMALL = ("seeds=1", "prune.levels=2")  # 16 jobs, of each kind several
 
 @dataclass(frozen=True)
 class Whole:
-    """An uninterrupted run: its recipe, what it committed, and its table."""
+    """An uninterrupted run in this process: its recipe, what it committed, and its table."""
 
     recipe: Path
     expected: dict[str, bytes]
@@ -40,7 +40,7 @@ class Whole:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole")
     recipe = write_full_recipe(folder, LENGTH, *SMALL)
-    table = finish(recipe, folder / "store")
+    table = finish_here(recipe, folder / "store")
     return Whole(recipe, contents(folder / "store"), table)
 
 

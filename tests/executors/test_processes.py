@@ -25,7 +25,7 @@ from lottery.runner.prepare import look, prepare
 from lottery.runner.run import work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
-from tests.support.restarts import contents, full_recipe
+from tests.support.restarts import contents, full_recipe, write_full_recipe
 
 CHAIN = {"a1": (), "a2": ("a1",), "a3": ("a2",)}
 SINGLES = {f"b{i}": () for i in range(6)}
@@ -169,10 +169,11 @@ def test_a_number_of_jobs_that_is_none_is_refused(given: str) -> None:
         number_of_jobs(given)
 
 
-def test_the_memory_that_a_training_needs_is_found_by_trying_one(tmp_path: Path) -> None:
-    """In a process of its own: it forks."""
+@pytest.fixture(scope="module")
+def told_of_forks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process that forks finds of itself, alone and beside a thread, and of two trainings, by their width."""
     script = """
-import json, sys
+import json, sys, threading
 from pathlib import Path
 from lottery.executors import fork
 from lottery.runner import parallelism
@@ -180,32 +181,37 @@ from lottery.recipe.load import parse_recipe
 from lottery.runner.events import Request
 from lottery.runner.prepare import look
 fork.hold_threads()
-found = {}
+import torch
+torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+found = {"alone": fork._alone()}
 for width in (300, 2000):
     text = Path(sys.argv[1]).read_text().replace("[24, 12]", f"[{width}, {width}]")
     context = look(Request(parse_recipe(text, "micro"), Path(), Path(sys.argv[2]), "cpu", 2))
     found[width] = min(parallelism._need(context) for _ in range(2))  # what a busy system adds is not the training's
+wait = threading.Event()
+threading.Thread(target=wait.wait, daemon=True).start()
+found["alone beside a thread"] = fork._alone()
 print(json.dumps(found))
 """
-    from tests.support.restarts import write_full_recipe
+    folder = tmp_path_factory.mktemp("forks")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(write_full_recipe(folder)), str(folder / "store")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
 
-    told = _python(script, str(write_full_recipe(tmp_path)), str(tmp_path / "store"))
+
+def test_the_memory_that_a_training_needs_is_found_by_trying_one(told_of_forks: dict[str, Any]) -> None:
     weights = 4 * (64 * 2000 + 2000 * 2000 + 2000 * 10)
-    assert 3 * weights < told["2000"] - told["300"] < 9 * weights  # weight, gradient, moments, and what Adam passes by
+    more = told_of_forks["2000"] - told_of_forks["300"]
+    assert 3 * weights < more < 9 * weights  # weight, gradient, moments, and what Adam passes by
 
 
-def test_a_process_with_other_threads_is_not_forked() -> None:
-    script = """
-import json, threading
-from lottery.executors import fork
-fork.hold_threads()
-import torch
-torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-alone, wait = fork._alone(), threading.Event()
-threading.Thread(target=wait.wait, daemon=True).start()
-print(json.dumps([alone, fork._alone()]))
-"""
-    assert _python(script) == [True, False]
+def test_a_process_with_other_threads_is_not_forked(told_of_forks: dict[str, Any]) -> None:
+    assert (told_of_forks["alone"], told_of_forks["alone beside a thread"]) == (True, False)
 
 
 def test_workers_that_cannot_be_forked_do_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,12 +232,6 @@ def test_workers_that_cannot_be_forked_do_the_same(tmp_path: Path, monkeypatch: 
 def _children(process: int) -> list[int]:
     found = Path(f"/proc/{process}/task").glob("*/children")
     return [int(child) for path in found for child in path.read_text().split()]
-
-
-def _python(script: str, *given: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", script, *given], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 class _Killer:

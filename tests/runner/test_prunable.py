@@ -82,8 +82,8 @@ def finish(model: str, folder: Path, *overrides: str, rated: str = "output*") ->
 
 @pytest.fixture(scope="module", params=RATED)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    with brought():
-        name = request.param
+    name = request.param
+    with brought(name):
         yield finish(name, tmp_path_factory.mktemp(name), rated=RATED[name])
 
 
@@ -263,7 +263,7 @@ SCORED = {
 @pytest.mark.parametrize(("name", "criterion"), [(name, each) for name, found in SCORED.items() for each in found])
 def test_each_criterion_scores_parts_and_shared_weights(criterion: str, name: str, tmp_path: Path) -> None:
     """Gradients against those of the network itself, where the score is |g w|."""
-    with brought():
+    with brought(name):
         when = "trained" if criterion == "movement" else "init"
         changes = [f"prune.criterion={criterion}", f"prune.when={when}", "prune.levels=1", "branches=[]"]
         done = finish(name, tmp_path, *changes, "rewind=init", "prune.rates={}", "prune.rounds=1")
@@ -285,7 +285,7 @@ def test_each_criterion_scores_parts_and_shared_weights(criterion: str, name: st
 
 
 def test_sums_over_paths_are_refused_for_attention_and_recurrent_layers(tmp_path: Path) -> None:
-    with brought():
+    with brought("attention", "gru"):
         for name in ("attention", "gru"):
             with pytest.raises(UsageError, match=r"prune.criterion: synflow .*" + name):
                 changes = ["branches=[]", "prune.rates={}", "prune.criterion=synflow", "prune.when=init"]
@@ -293,7 +293,7 @@ def test_sums_over_paths_are_refused_for_attention_and_recurrent_layers(tmp_path
 
 
 def test_learned_masks_are_refused_for_weights_that_are_no_layers_own(tmp_path: Path) -> None:
-    with brought():
+    with brought("attention", "tied", "gru"):
         for name, said in (
             ("attention", "attention.q, attention.k, attention.v"),
             ("tied", "a"),
@@ -315,7 +315,7 @@ def test_a_plan_says_what_is_never_pruned(
 
     recipe = tmp_path / "brought.yaml"
     recipe.write_text(micro_text(*changes_for("words", "hidden")))
-    with brought():
+    with brought("words"):
         told = {}
         for embeddings in ("false", "true"):
             options = ["--set", f"prune.embeddings={embeddings}", "--store", str(tmp_path / "store"), "--device", "cpu"]
@@ -327,7 +327,7 @@ def test_a_plan_says_what_is_never_pruned(
 
 
 def test_embeddings_asked_for_are_pruned_and_their_networks_are_others(tmp_path: Path) -> None:
-    with brought():
+    with brought("words", "gru"):
         changes = ["branches=[]", "prune.rates={}", "prune.levels=1", "data.limit=100"]
         plain = finish("words", tmp_path, *changes)
         asked = finish("words", tmp_path, *changes, "prune.embeddings=true")

@@ -146,13 +146,13 @@ def _entry(make: Callable[[], nn.Module]) -> Callable[..., nn.Module]:
 
 
 @contextmanager
-def brought(**traits: Any) -> Iterator[None]:
-    """The catalogue has these models, all with these traits, while the `with` block runs."""
+def brought(*names: str, **traits: Any) -> Iterator[None]:
+    """The catalogue has these models, or all, and all with these traits, while the `with` block runs."""
     known = dict(models._entries) if models["lenet"] else {}
     try:
-        for name, make in MODELS.items():
+        for name in names or MODELS:
             models._entries.pop(name, None)
-            models.register(name, source="a test", **traits)(_entry(make))
+            models.register(name, source="a test", **traits)(_entry(MODELS[name]))
         yield
     finally:
         models._entries = known
@@ -160,5 +160,5 @@ def brought(**traits: Any) -> Iterator[None]:
 
 def build(name: str, *, embeddings: bool = False, **traits: Any) -> nn.Module:
     """One of these models as a recipe makes it, for images of the digits."""
-    with brought(**traits):
+    with brought(name, **traits):
         return build_model(Component(name), SHAPE, CLASSES, init=Component("torch"), seed=0, embeddings=embeddings)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lottery.cli.main import main
 from lottery.data.loader import Data
 from lottery.errors import Interrupted
 from lottery.files.write import DRAFT
@@ -66,6 +69,19 @@ def finish(recipe: Path, store: Path, *options: str) -> str:
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
+
+
+def finish_here(recipe: Path, store: Path) -> str:
+    """As `finish`, in this process, which has imported torch already."""
+    written = io.BytesIO()
+    out = io.TextIOWrapper(written, "utf-8")
+    command = ["lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(io.StringIO()) as err:
+        patch.setattr(sys, "argv", [*command, "--checkpoint-seconds", "0", "--device", "cpu"])
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert not left.value.code, err.getvalue()
+    return written.getvalue().decode("utf-8")
 
 
 def contents(store: Path) -> dict[str, bytes]:
