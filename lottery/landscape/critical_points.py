@@ -10,19 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import root
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lottery.errors import UsageError
 from lottery.landscape.memo import Memo
+from lottery.landscape.surface import Point, Surface
 
 Vector = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-8  # norm of a gradient that counts as 0
 FLAT = 1e-6  # share of the largest eigenvalue, in size, below which one counts as 0
+LARGEST = 2000  # coordinates of which a dense Hessian is taken
 SAME = 1e-5  # relative difference of losses that count as one
 
 
@@ -55,6 +60,56 @@ class Objective:
             lambda x: slope(torch.from_numpy(x)).detach().cpu().numpy(),
             lambda x: curvature(torch.from_numpy(x)).detach().cpu().numpy(),
         )
+
+
+def training_loss(surface: Surface, point: Point) -> Objective:
+    """Return the mean training loss of a small network as an objective of its surviving weights.
+
+    Args:
+        surface: The surface, in double precision; its examples are taken in one batch.
+        point: Its buffers, such as running statistics, stay as they are.
+
+    Raises:
+        UsageError: It has too many coordinates for a dense Hessian, or no second derivatives.
+    """
+    if surface.size > LARGEST:
+        raise UsageError(
+            f"analysis critical_points: {surface.size:,} surviving weights are too many for a dense Hessian, which is "
+            f"taken up to {LARGEST:,}; name a smaller model, or look at plateaus in its place"
+        )
+    surface.load(point)
+    surface.hessian_product(torch.ones_like(point.vector))  # refuses a network without second derivatives
+    parts = list(surface.examples("train"))
+    x, y = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+
+    def loss(vector: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            return surface.value_of(Point(vector.to(surface.device), point.buffers), x, y)
+
+    return Objective.of(loss, chunk=64)
+
+
+def starts_around(
+    surface: Surface, vector: Tensor, count: int, scale: float, generator: torch.Generator
+) -> list[Vector]:
+    """Return starts of a search: the vector (n,) itself, then normal draws, each parameter with its mean square.
+
+    Args:
+        surface: Tells which coordinates are of which parameter.
+        vector: The coordinates of a state.
+        count: Number of starts, the vector among them.
+        scale: Standard deviation of a draw over the root of the parameter's mean square; of a parameter that is 0 the
+            mean square of all counts.
+        generator: Draws them.
+    """
+    here = vector.detach().double().cpu()
+    whole = here.square().mean().sqrt()
+    deviation = torch.empty_like(here)
+    for block in surface.blocks.values():
+        own = here[block].square().mean().sqrt()
+        deviation[block] = own if own > 0 else whole
+    draws = torch.randn(max(0, count - 1), len(here), generator=generator, dtype=torch.float64)
+    return [here.numpy(), *(scale * deviation * draws).numpy()]
 
 
 @dataclass(frozen=True)
@@ -127,11 +182,12 @@ def search(
         method: Takes the objective and a start, and returns the end.
         name: Name of the parts in the memo.
     """
-    ends = [
-        memo.tensor(f"{name} {number}", lambda start=start: torch.from_numpy(method(objective, start)))
-        for number, start in enumerate(starts)
-    ]
-    return [classify(objective, end.numpy()) for end in ends]
+
+    def end(start: Vector) -> Tensor:
+        return torch.from_numpy(method(objective, start))
+
+    ends = [memo.tensor(f"{name} {number}", partial(end, start)) for number, start in enumerate(starts)]
+    return [classify(objective, found.cpu().numpy()) for found in ends]
 
 
 def distinct(points: Sequence[CriticalPoint]) -> list[dict[str, float]]:

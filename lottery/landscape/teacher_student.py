@@ -1,7 +1,7 @@
 """Spurious minima of two-layer networks that learn a teacher: ReLU, smooth activations, and the student's width.
 
-A student sum_i phi(w_i . x) of n units learns a teacher sum_j phi(v_j . x) of k units with orthonormal v_j from standard
-normal inputs x; the population loss is half the mean squared difference, in closed form (Safran & Shamir 2018 for
+A student sum_i phi(w_i . x) of n units learns a teacher sum_j phi(v_j . x) of k units with orthonormal v_j from
+standard normal inputs x; the population loss is half the mean squared difference, in closed form (Safran & Shamir 2018 for
 ReLU, Saad & Solla 1995 for erf). A spurious minimum is a local minimum with a loss above 0. Of ReLU there are some for
 k = n from 6 on, and with one or two units more almost none.
 """
@@ -9,7 +9,7 @@ k = n from 6 on, and with one or two units more almost none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from lottery.landscape.critical_points import CriticalPoint, Objective, Vector, newton, search
 from lottery.landscape.memo import Memo
+from lottery.seed import generator
 
 Activation = Literal["relu", "erf", "quadratic"]
 GLOBAL = 1e-5  # loss below which a minimum counts as global; spurious ones lie above 1e-2
@@ -79,7 +80,7 @@ def spurious_minima(
     teacher: int,
     student: int,
     starts: int,
-    generator: torch.Generator,
+    draws: torch.Generator,
     memo: Memo,
 ) -> dict[str, float | str]:
     """Return a row that counts what descents from random starts end at.
@@ -92,7 +93,7 @@ def spurious_minima(
         teacher: Number of units k of the teacher, and of inputs.
         student: Number of units n of the student.
         starts: Number of descents.
-        generator: Draws the starts.
+        draws: Generator of the starts.
         memo: Keeps the end of each descent.
 
     Returns:
@@ -101,9 +102,9 @@ def spurious_minima(
         `lowest` and `highest` loss of the spurious ones, NaN where there is none.
     """
     function = objective(activation, teacher, student)
-    draws = torch.randn(starts, student * teacher, generator=generator, dtype=torch.float64) / math.sqrt(teacher)
+    begin = torch.randn(starts, student * teacher, generator=draws, dtype=torch.float64) / math.sqrt(teacher)
     name = f"{activation} {teacher} {student} start"
-    ends = search(function, list(draws.numpy()), memo, descend, name)
+    ends = search(function, list(begin.numpy()), memo, descend, name)
     counts: dict[str, list[float]] = {"global": [], "spurious": [], "saddle": [], "elsewhere": []}
     for end in ends:
         counts[_kind(end, function)].append(end.loss)
@@ -118,6 +119,34 @@ def spurious_minima(
         "lowest": min(losses, default=math.nan),
         "highest": max(losses, default=math.nan),
     }
+
+
+def spurious_table(
+    teachers: Sequence[int],
+    *,
+    wider: Sequence[int] = (0, 1, 2),
+    activations: Sequence[Activation] = ("relu",),
+    starts: int = 100,
+    seed: int = 0,
+    memo: Memo | None = None,
+) -> list[dict[str, float | str]]:
+    """Return a row of `spurious_minima` for each activation, teacher and width of the student.
+
+    Args:
+        teachers: Numbers of units k of the teacher.
+        wider: Numbers of units that the student has more than the teacher.
+        activations: phi.
+        starts: Number of descents in each row.
+        seed: Seed of the starts.
+        memo: Keeps the end of each descent.
+    """
+    kept = memo or Memo()
+    return [
+        spurious_minima(activation, k, k + more, starts, generator(seed, f"analysis teacher_student {k}", more), kept)
+        for activation in activations
+        for k in teachers
+        for more in wider
+    ]
 
 
 def descend(function: Objective, start: Vector) -> Vector:
