@@ -1,9 +1,9 @@
 """Spurious minima of two-layer networks that learn a teacher: ReLU, smooth activations, and the student's width.
 
 A student sum_i phi(w_i . x) of n units learns a teacher sum_j phi(v_j . x) of k units with orthonormal v_j from
-standard normal inputs x; the population loss is half the mean squared difference, in closed form (Safran & Shamir 2018 for
-ReLU, Saad & Solla 1995 for erf). A spurious minimum is a local minimum with a loss above 0. Of ReLU there are some for
-k = n from 6 on, and with one or two units more almost none.
+standard normal inputs x; the population loss is half the mean squared difference, in closed form (Safran & Shamir 2018
+for ReLU, Saad & Solla 1995 for erf). A spurious minimum is a local minimum with a loss above 0. Of ReLU there are some
+for k = n from 6 on, and with one or two units more almost none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def relu_kernel(w: Tensor, v: Tensor) -> Tensor:
     product = w @ v.T
     scale = w.norm(dim=1)[:, None] * v.norm(dim=1)[None]
     cosine = (product / scale).clamp(-1, 1)
-    return (scale * (1 - cosine.square()).sqrt() + (math.pi - cosine.arccos()) * product) / (2 * math.pi)
+    kernel: Tensor = (scale * (1 - cosine.square()).sqrt() + (math.pi - cosine.arccos()) * product) / (2 * math.pi)
+    return kernel
 
 
 def erf_kernel(w: Tensor, v: Tensor) -> Tensor:

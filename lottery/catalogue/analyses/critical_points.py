@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         "lowest_minimum": "",
         "highest_minimum": "",
     },
+    passes=lambda arguments: float(arguments["starts"] * arguments["steps"]),
     curvature=True,
 )
 def critical_points(
