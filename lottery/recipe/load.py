@@ -111,8 +111,9 @@ def _checked(draft: yaml.Draft) -> Recipe:
         recipe = Recipe.model_validate(draft.data, context=valid)
     except ValidationError as error:
         draft.note(_misfit(each) for each in error.errors() if not _consequence(each))
-    if "tune" not in draft.data:
-        valid["tune"] = None  # left out is as valid as null, which pydantic hands on only where it is written
+    for section, empty in (("tune", None), ("branches", ())):  # left out is valid, and pydantic does not hand it on
+        if section not in draft.data:
+            valid[section] = empty
     draft.note(consistency.contradictions(valid))
     draft.note(finetuning.contradictions(draft.data, valid))
     if problems := draft.problems():

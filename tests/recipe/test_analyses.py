@@ -30,7 +30,7 @@ __all__ = ["plugs"]
             [asking("{name: norms, reading: early_stop}"), "data.validation=0"],
             "early_stop needs data.validation above 0",
         ),
-        (["keep=[early_stop]", "data.validation=0"], "keep.at.0: early_stop needs data.validation above 0"),
+        (["keep=[early_stop]", "data.validation=0"], "keep.0: early_stop needs data.validation above 0"),
         (["keep=[1 points]"], "1 points: write 2 to 1,000 points"),
         (["keep=[often]"], "'often' is no length"),
         (["keep={of: [reinit], at: [end]}"], "there is no network 'reinit'"),
