@@ -296,16 +296,11 @@ analyses = Registry(
 )
 
 catalogues: dict[str, Registry[Any]] = {
-    datasets.plural: datasets,
-    models.plural: models,
-    inits.plural: inits,
-    normalizations.plural: normalizations,
-    activations.plural: activations,
-    optimizers.plural: optimizers,
-    schedules.plural: schedules,
-    criteria.plural: criteria,
-    branches.plural: branches,
-    analyses.plural: analyses,
+    each.plural: each
+    for each in (
+        *(datasets, models, inits, normalizations, activations),
+        *(optimizers, schedules, criteria, branches, analyses),
+    )
 }
 
 _failures: dict[str, str] = {}  # why an installed plugin could not be loaded, by its module

@@ -257,12 +257,12 @@ class BranchTraits(Traits):
     mask_alone: bool = Field(
         default=False,
         description="True if no weight is trained, so that running statistics are measured anew before each "
-        "evaluation. Read by `lottery/plan`, `lottery/runner`.",
+        "evaluation. Read by `lottery/plan`, `lottery/recipe`, `lottery/runner`.",
     )
     learned: bool = Field(
         default=False,
         description="True if its mask is learned, layer by layer: refused for weights that are no layer's own. Read "
-        "by `lottery/network`, `lottery/plan`.",
+        "by `lottery/network`, `lottery/plan`, `lottery/recipe`.",
     )
 
 
@@ -273,7 +273,7 @@ class AnalysisTraits(Traits):
     looks_at: Literal["state", "pair", "three", "trajectory"] = Field(
         default="state",
         description="What one of its jobs looks at: a `state`, a `pair` of them, `three`, or the states that were kept "
-        "along a training. Read by `lottery/plan`, `lottery/recipe`.",
+        "along a training. Read by `lottery/recipe`, `lottery/runner`.",
     )
     units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
         default={},
@@ -287,5 +287,6 @@ class AnalysisTraits(Traits):
     )
     curvature: bool = Field(
         default=False,
-        description="True if it takes second derivatives. Read by `lottery/recipe`.",
+        description="True if it takes second derivatives: networks that have none are refused. Read by "
+        "`lottery/runner`.",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +31,9 @@ class Estimate:
     @classmethod
     def of(cls, each: Sequence[float], known: float = 0.0) -> Estimate:
         """Return the estimate from independent draws, to which a known number is added."""
-        error = statistics.stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
-        return cls(known + math.fsum(each) / len(each), error, len(each))
+        count, mean = len(each), math.fsum(each) / len(each)
+        variance = math.fsum((one - mean) ** 2 for one in each) / (count - 1) if count > 1 else math.nan
+        return cls(known + mean, math.sqrt(variance / count), count)
 
     @property
     def relative_error(self) -> float:

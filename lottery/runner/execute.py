@@ -39,6 +39,7 @@ from lottery.runner.starting_point import resolve_rate, starting_point
 from lottery.runner.states import (
     Kept,
     chosen_states,
+    evaluated_after,
     kept_by,
     listing,
     missing_steps,
@@ -181,7 +182,8 @@ def _train(
             training.after_step = _pruner(training, held, start.gradual)
         if not start.mold:
             training.after_step = _keeper(training, held, clock.kept, training.after_step)
-        yield from _advance(context, training, clock, max(clock.kept.steps) if steps else None)
+        until = evaluated_after(context.store, job, max(clock.kept.steps)) if steps else None
+        yield from _advance(context, training, clock, until)
         _check_weights(training)
     if steps:
         return _trained_states(context, job, training, clock.kept, steps)

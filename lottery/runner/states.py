@@ -198,6 +198,16 @@ def read_look(context: RunContext, look: Look, start: Callable[[Job], tuple[Weig
     return LookedAt(put.apply(found.weights), put, found.step, found.same)
 
 
+def evaluated_after(store: Store, job: Job, step: int) -> int:
+    """Return the first step from this one on that the finished training of a job of kind STATES was evaluated at.
+
+    A training that is run again goes on to it, so that each of its states lies before a row that both have.
+    """
+    assert job.parent is not None
+    steps: list[int] = [row["step"] for row in store.read_json(job.parent, METRICS_FILE)["curve"]]
+    return min(each for each in steps if each >= step)
+
+
 def same_curve(metrics: Mapping[str, Any], training: Training) -> bool:
     """Return whether a training that was run again has the curve that the metrics of the first time have."""
     rows = {row["step"]: row for row in metrics["curve"]}

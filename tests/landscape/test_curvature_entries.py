@@ -77,7 +77,9 @@ def test_the_catalogue_is_listed_without_torch() -> None:
 
 
 def test_a_spectrum_by_block_has_rows_of_the_whole_and_of_each_parameter() -> None:
-    found = measure("hessian", looked_at("hessian", pruned=True), eigenvalues=3, by="block", density=True)
+    found = measure(
+        "hessian", looked_at("hessian", pruned=True), eigenvalues=3, by="block", density=True, density_probes=2
+    )
     blocks = ["whole", "0.weight", "0.bias", "2.weight", "2.bias"]
     of = {block: [row for row in found.profile if row["block"] == block] for block in blocks}
     assert sum(map(len, of.values())) == len(found.profile)

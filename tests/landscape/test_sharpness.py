@@ -133,9 +133,8 @@ def test_no_other_point_of_the_ball_is_found_to_be_higher() -> None:
 
 
 def test_sharpness_that_is_killed_goes_on_to_the_same_bytes() -> None:
-    at = surface(pruned=True)
-
     def measure(memo: Memo) -> object:
+        at = surface(pruned=True)  # a new one, as what a session had loaded is gone
         return (
             worst_case(at, streams(), memo, "worst", steps=3, products=4),
             average_case(at, streams(), memo, "average", draws=2),

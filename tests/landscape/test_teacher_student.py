@@ -65,12 +65,12 @@ def test_the_teacher_itself_is_a_global_minimum_with_finite_derivatives() -> Non
 
 
 def test_relu_has_spurious_minima_that_a_wider_student_has_not() -> None:
-    equal, wider = spurious_table([9], wider=(0, 2), starts=20)
-    assert equal["spurious"] >= 2  # type: ignore[operator]  # a fifth of the descents in Safran & Shamir 2018
+    equal, wider = spurious_table([8], wider=(0, 2), starts=16)
+    assert equal["spurious"] >= 1  # type: ignore[operator]  # an eighth of the descents in Safran & Shamir 2018
     assert 0.01 < equal["lowest"] < 0.1  # type: ignore[operator]
     assert equal["elsewhere"] == 0
     assert wider["spurious"] == 0
-    assert wider["global"] == 20
+    assert wider["global"] == 16
 
 
 def test_a_small_relu_student_and_a_smooth_one_find_the_teacher() -> None:

@@ -571,8 +571,9 @@ def test_a_canonical_form_of_another_version_is_refused() -> None:
     with pytest.raises(RecipeError) as caught:
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
-        "recipe:1:1: recipe: there is no key 'colour' here; there are branches, compare, data, finetune, init, "
-        "metrics, model, name, prune, question, replicates, report, rewind, seeds, train, transfer, tune"
+        "recipe:1:1: recipe: there is no key 'colour' here; there are analyses, branches, compare, data, "
+        "finetune, init, keep, metrics, model, name, prune, question, replicates, report, rewind, seeds, train, "
+        "transfer, tune"
     ]
 
 
@@ -580,7 +581,7 @@ def test_the_json_schema_for_editors_knows_the_short_forms() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
         "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
-            "tune", "transfer", "compare", "replicates", "finetune", "metrics",
+            "tune", "transfer", "compare", "replicates", "finetune", "metrics", "keep", "analyses",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]

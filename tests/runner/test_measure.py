@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from lottery.analysis.measurements import NOT_REPEATED
 from lottery.analysis.views import rows_of
 from lottery.errors import Interrupted
 from lottery.network.layout import state_of
 from lottery.plan.jobs import Job, Plan
 from lottery.plan.kinds import MEASUREMENT_FILE, STATES_FILE, WEIGHTS_FILE, Kind, state_file
+from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.results.study import study_of
 from lottery.runner.assemble import training_of
@@ -22,8 +23,9 @@ from lottery.runner.context import RunContext
 from lottery.runner.measure import read_value
 from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
-from lottery.runner.states import unpack_state
+from lottery.runner.states import Kept, unpack_state
 from lottery.signals import Stop
+from lottery.training.trainer import Training
 from tests.support.analyses import asking, load, measured
 from tests.support.micro import finished, micro, prepared
 from tests.support.plugs import Plugs, plugs
@@ -83,6 +85,19 @@ def test_states_along_a_training_are_its_own_to_the_bit(when: str, rewind: str, 
         assert context.store.read_json(job.key, STATES_FILE)["same"] is True
 
 
+def test_a_training_that_goes_another_way_when_it_is_run_again_is_said(
+    tmp_path: Path, plugs: Plugs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(plugs)
+    measured(tmp_path, "prune.levels=1")
+    monkeypatch.setattr("lottery.runner.assemble._multiplier", lambda *args: lambda step: 0.99)
+    asked = (asking("{name: walk, along: 3}"), "keep=[2it]")  # of which 2 lies before the first evaluation
+    context = measured(tmp_path, "prune.levels=1", *asked)
+    listed = [context.store.read_json(job.key, STATES_FILE) for job in of_kind(context.plan, Kind.STATES)]
+    assert [each["same"] for each in listed] == [False] * 4
+    assert {row["note"] for row in rows_of(study_of(context.plan, context.store), "walk")} == {NOT_REPEATED}
+
+
 def test_states_of_pruning_in_the_course_of_training_have_the_mask_of_their_step(tmp_path: Path) -> None:
     gradual = "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}"
     context = measured(tmp_path, gradual, "keep={of: ticket, at: [4it, 12it]}")
@@ -93,19 +108,24 @@ def test_states_of_pruning_in_the_course_of_training_have_the_mask_of_their_step
     assert densities[1] == pytest.approx(0.5, abs=1e-3)
 
 
-def test_a_killed_training_keeps_the_same_states(tmp_path: Path) -> None:
+def test_a_killed_training_keeps_the_same_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = ("keep={of: [dense, ticket], at: [4it, 8it]}", "prune.levels=1")
     whole = measured(tmp_path / "whole", *changes)
-    stop, starts = Stop(), 0
-    context = prepared(micro(*changes), tmp_path / "killed", checkpoint_seconds=0, stop=stop)
-    for _ in range(3):
-        with suppress(Interrupted):
-            for event in work(context):
-                starts += event.kind == "start"
-                if event.kind == "start" and starts in (2, 4):  # a training is stopped after its first step
-                    stop.signal = 15
+    stop, kills, original = Stop(), [3, 5, 9, 3, 5, 9], Kept.offer  # before, between and after the states of each
+
+    def offer(self: Kept, step: int, training: Training, mask: Mask) -> None:
+        original(self, step, training, mask)
+        if kills and step == kills[0]:
+            del kills[0]
+            stop.signal = 15
+
+    monkeypatch.setattr(Kept, "offer", offer)
+    context = prepared(micro(*changes), tmp_path / "killed", stop=stop)
+    while kills:
+        with pytest.raises(Interrupted):
+            list(work(context))
         stop.signal = None
-    assert starts > 4
+    finished(context)
     for job in of_kind(whole.plan, Kind.STATES):
         assert job.parent is not None
         for name in (state_file(4), state_file(8)):

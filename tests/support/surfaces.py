@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -109,9 +111,30 @@ def subject(*shares: float, pruned: bool = False, poison: float = 0.0) -> Subjec
 
 
 def killed_everywhere(measure: Callable[[Memo], object]) -> int:
-    """Hold a measurement that goes on from each of its parts to the one never stopped; return the number of parts."""
+    """Hold a measurement that is killed at each of its parts to the one never stopped; return the number of parts.
+
+    After each part it goes on to the next, and the bytes of the parts are compared; after a few it goes on to the end.
+    """
     saved: list[dict[str, Tensor]] = []
     whole = repr(measure(Memo(after=lambda memo: saved.append(dict(memo.parts)))))
-    for parts in saved:
+    for before, after in pairwise(saved):
+        memo = Memo(before, after=_killed)
+        with pytest.raises(Killed):
+            measure(memo)
+        assert _bytes(memo.parts) == _bytes(after)
+    for parts in saved[:: max(1, len(saved) // 4)]:
         assert repr(measure(Memo(parts))) == whole
+    assert repr(measure(Memo(saved[-1]))) == whole
     return len(saved)
+
+
+class Killed(Exception):
+    """Raised by a memo in place of a kill."""
+
+
+def _killed(memo: Memo) -> None:
+    raise Killed
+
+
+def _bytes(parts: Mapping[str, Tensor]) -> dict[str, bytes]:
+    return {name: value.numpy().tobytes() for name, value in parts.items()}

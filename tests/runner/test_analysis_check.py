@@ -1,0 +1,55 @@
+"""Analyses that the recipe's network cannot have are refused before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lottery import registry
+from lottery.errors import UsageError
+from tests.support.analyses import asking
+from tests.support.micro import micro, prepared
+
+
+class Twice(torch.autograd.Function):
+    """Twice a number, whose derivative has none itself."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient * 2
+
+
+class Net(nn.Module):
+    """A linear network and a function that is once differentiable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = Twice.apply(self.output(x.flatten(1)))
+        return result
+
+
+def test_curvature_of_a_network_without_second_derivatives_is_refused_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """See `Net`."""
+        return Net()
+
+    registry.models._load()
+    monkeypatch.setattr(registry.models, "_entries", dict(registry.models._entries))
+    registry.models.register("once", source="-")(once)
+    prepared(micro("model=once", asking("barrier")), tmp_path)
+    with pytest.raises(UsageError, match=r"^analyses\.1: Net: no second derivative .* leave out analyses of curvature"):
+        prepared(micro("model=once", asking("barrier", "hessian")), tmp_path)
+    prepared(micro(asking("barrier", "hessian")), tmp_path)
