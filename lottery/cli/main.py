@@ -165,7 +165,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
-    from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
+    from lottery.analysis.environments import roundings  # torch, which only the workers of `--jobs` needed
     from lottery.analysis.views import rows_of
     from lottery.formats.render import render
     from lottery.results.study import study_of
