@@ -239,7 +239,9 @@ def test_a_lent_network_is_made_of_the_states_own_tensors(norm: str) -> None:
 def test_a_seed_fixes_every_byte_of_a_spectral_norm_and_its_weights_have_norm_one() -> None:
     before = torch.get_rng_state()
     first, again = (
-        build_model(Component("conv2", {"norm": "spectral", "width": 16}), IMAGES, 10, init=KAIMING, seed=1).state_dict()
+        build_model(
+            Component("conv2", {"norm": "spectral", "width": 16}), IMAGES, 10, init=KAIMING, seed=1
+        ).state_dict()
         for _ in range(2)
     )
     assert torch.equal(torch.get_rng_state(), before)

@@ -280,6 +280,7 @@ def test_a_data_set_that_is_kept_in_memory_is_given_out_as_a_copy(name: str, tmp
     first = load(Component(name), tmp_path)
     expected = fingerprint(first)
     for tensor in (first.train_x, first.train_y, first.test_x, first.test_y):
+        assert isinstance(tensor, Tensor)
         tensor.zero_()
     assert fingerprint(load(Component(name), tmp_path)) == expected
 
