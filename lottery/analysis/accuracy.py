@@ -58,7 +58,7 @@ def long(study: Study) -> list[Row]:
         if record is None:
             continue
         row: Values = {
-            "optimizer": labels[job.place],
+            "optimizer": labels[job.optimizer_index],
             "rewind": rewind_label(job.rewind) if job.rewind else None,
             columns.SEED: job.seed,
             columns.LEVEL: job.level,

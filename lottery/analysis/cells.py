@@ -112,7 +112,7 @@ def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | Non
     for job in study.plan:
         if job.kind.measured and job.transfer is None:
             for point in points(study.recipe, job):
-                named = cells.setdefault((job.place, point, job.level), {})
+                named = cells.setdefault((job.optimizer_index, point, job.level), {})
                 named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
     return cells
 

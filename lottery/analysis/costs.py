@@ -72,7 +72,7 @@ def rows(study: Study) -> list[Row]:
     for job in study.plan:
         if job.kind.in_trunk:
             rewind = rewind_label(job.rewind) if job.rewind else None
-            tickets.setdefault((job.place, rewind, job.level), []).append(job)
+            tickets.setdefault((job.optimizer_index, rewind, job.level), []).append(job)
     for (place, rewind, level), jobs in sorted(tickets.items(), key=lambda cell: cell[0][0]):
         records = [study.found.get(job.key) for job in jobs]
         searches = [search for job in jobs if (search := meter.search(job)) is not None]
@@ -125,9 +125,11 @@ def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> list[tuple[str
     The last is the dense network trained for as many steps as the search.
     """
     own = [study.found.get(job.key) for job in jobs]
-    seeds = {(job.place, job.seed) for job in jobs}
+    seeds = {(job.optimizer_index, job.seed) for job in jobs}
     dense = [
-        study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and (job.place, job.seed) in seeds
+        study.found.get(job.key)
+        for job in study.plan
+        if job.kind is Kind.DENSE and (job.optimizer_index, job.seed) in seeds
     ]
     keys = {job.key for job in jobs}
     longer = [job for job in study.plan if job.parent in keys and job.branch is not None and _is_longer(job)]
@@ -158,7 +160,7 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
         yield "counted as dense until pruning ends"
     if uncounted := [name for name, count in meter.layers.items() if not count]:
         yield f"without {', '.join(uncounted)}"
-    if study.recipe.tune is not None and (lost := meter.lost_trials(jobs[0].place)):
+    if study.recipe.tune is not None and (lost := meter.lost_trials(jobs[0].optimizer_index)):
         yield f"{lost} trials of the learning rate not in the store"
 
 
@@ -246,7 +248,7 @@ class _Meter:
         return [(job, manifest) for job, manifest in found if manifest is not None]
 
     def _trials(self, place: int) -> list[Job]:
-        return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.place == place]
+        return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.optimizer_index == place]
 
     def _own(self, record: Record) -> Cost:
         return self._training(record.job, record.metrics, record.manifest.seconds)

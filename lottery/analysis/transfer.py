@@ -49,10 +49,10 @@ def transfer(study: Study) -> list[Row]:
     for job in plan:
         record = found.get(job.key)
         if job.kind is Kind.DENSE:
-            dense.setdefault(job.place, []).append(record)
+            dense.setdefault(job.optimizer_index, []).append(record)
         elif job.rewind is not None and job.level in wanted and (job.kind is Kind.TICKET or job.transfer is not None):
-            columns = cells.setdefault((rewind_label(job.rewind), job.level, job.place), {})
-            columns.setdefault(job.place if job.transfer is None else job.transfer, []).append(record)
+            columns = cells.setdefault((rewind_label(job.rewind), job.level, job.optimizer_index), {})
+            columns.setdefault(job.optimizer_index if job.transfer is None else job.transfer, []).append(record)
     table: list[Row] = []
     groups: list[tuple[int | None, str | None, dict[int, list[Record | None]]]] = []
     if any(record for column in dense.values() for record in column):

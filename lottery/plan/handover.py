@@ -22,7 +22,18 @@ from lottery.values import Chosen, Component, plain
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
 
-AS_THEY_ARE = ("identity", "parent", "seed", "place", "level", "times", "sample", "transfer", "point", "partner")
+AS_THEY_ARE = (
+    "identity",
+    "parent",
+    "seed",
+    "optimizer_index",
+    "level",
+    "times",
+    "sample",
+    "transfer",
+    "point",
+    "partner",
+)
 
 
 def pack_plan(plan: Plan) -> str:
@@ -69,7 +80,7 @@ def _unpack(key: str, packed: Mapping[str, Any], recipe: Recipe, optimizers: Seq
         control = retraining_branch(_with_rate(optimizers[transfer], packed["transfer_lr"]))
     job = Job(
         Kind(packed["kind"]),
-        optimizer=_with_rate(optimizers[packed["place"]], packed["lr"]),
+        optimizer=_with_rate(optimizers[packed["optimizer_index"]], packed["lr"]),
         rewind=None if rewind is None else recipe.rewind[rewind],
         fraction=Fraction(packed["fraction"]),
         densities=packed["densities"],

@@ -94,7 +94,11 @@ def _listed(rows: Sequence[Row]) -> str:
 
 def _diverged(study: Study, optimizer_index: int) -> str:
     """Return, for an optimizer whose dense networks all diverged, that they did; else nothing."""
-    found = [study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and job.place == optimizer_index]
+    found = [
+        study.found.get(job.key)
+        for job in study.plan
+        if job.kind is Kind.DENSE and job.optimizer_index == optimizer_index
+    ]
     steps = [record.diverged for record in found if record is not None and record.diverged is not None]
     if not steps or len(steps) < len(found):
         return ""
