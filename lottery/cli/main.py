@@ -81,12 +81,12 @@ def main() -> None:
         import tempfile
 
         from lottery import registry
-        from lottery.plugins.load import blamed
+        from lottery.plugins.load import plugin_failure
 
         handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
         with open(handle, "w", encoding="utf-8") as log:
             log.write(traceback.format_exc())
-        theirs = blamed(error, registry.plugins())
+        theirs = plugin_failure(error, registry.plugins())
         print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
         sys.exit(2 if theirs else 70)
 

@@ -17,7 +17,7 @@ from lottery.network.layout import Layout, state_of
 from lottery.plan.kinds import CORRECT_FILE, IDENTITY_FILE, MASK_FILE, METRICS_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.mask import Mask
-from lottery.pruning.masking import Held, masked
+from lottery.pruning.masking import HeldMask, masked
 from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.runner.assemble import assemble
@@ -149,7 +149,7 @@ def _train(
     return _measured(job, training, masks(training.model) if start.mold else [held.mask])
 
 
-def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
+def _pruner(training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:
     """Return what prunes after the steps at which it is due, and raises Diverged where weights are not finite then."""
 
     def after_step(step: int) -> bool:

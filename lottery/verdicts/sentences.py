@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.cells import by_place, declared
+from lottery.analysis.cells import declared, records_by_cell
 from lottery.analysis.labels import density_label, head, optimizer_labels, rewind_label
 from lottery.plan.kinds import Kind
 from lottery.verdicts.verdicts import rows, sparsest
@@ -109,7 +109,7 @@ def _diverged(study: Study, optimizer_index: int) -> str:
 def _trained_on(study: Study, optimizer_index: int, rewind: str) -> Iterator[str]:
     """Yield how long tickets that go on from trained weights were trained in all; nothing for others."""
     spans: dict[float, tuple[int, int]] = {}
-    for (which, point, level), columns in by_place(study).items():
+    for (which, point, level), columns in records_by_cell(study).items():
         for job, record in columns.get("ticket", ()) if (which, point) == (optimizer_index, rewind) and level else ():
             trunk = [study.found.get(each.key) for each in study.plan.trunk(job)]
             if record is None or job.rewind is None or job.rewind.mode == "weights" or record.density in spans:
