@@ -14,6 +14,7 @@ from lottery.recipe.audit_fields import FIELDS
 from lottery.traits import ModelTraits, OptimizerTraits, Traits
 from tests.support import ROOT
 from tests.support.plugs import Plugs, plugs
+from tests.support.tree import PACKAGE
 
 __all__ = ["plugs"]
 
@@ -88,9 +89,9 @@ def test_the_table_of_traits_in_the_documentation_is_made_of_the_dataclasses() -
 
 def test_each_trait_is_read_in_the_rooms_that_its_description_names_and_in_no_others() -> None:
     texts: dict[str, str] = {}
-    for path in sorted(path for folder in ("lottery", "tests") for path in (ROOT / folder).rglob("*.py")):
+    for path in sorted(path for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")):
         if path.name not in ("traits.py", "test_traits.py"):
-            room = "/".join(path.relative_to(ROOT).parts[:2])
+            room = "/".join(path.relative_to(PACKAGE.parent if PACKAGE in path.parents else ROOT).parts[:2])
             texts[room] = texts.get(room, "") + path.read_text("utf-8")
     told: dict[str, set[str]] = {}  # of a trait that two catalogues have, the rooms that read either
     for _, name, _, meaning in described():

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
-from lottery.analysis.cells import SCORE, by_place, by_seed, column_of, differences_by_seed, measured_cell
+from lottery.analysis.cells import SCORE, by_seed, column_of, differences_by_seed, measured_cell, records_by_cell
 from lottery.analysis.columns import Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.notes import edge_of_the_rates, notes
@@ -33,7 +33,7 @@ def means(study: Study) -> list[Row]:
     a reader must know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop
     steps, a learning rate at the edge of its range.
     """
-    recipe, cells = study.recipe, by_place(study)
+    recipe, cells = study.recipe, records_by_cell(study)
     labels = optimizer_labels(recipe.train.optimizer)
     names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]
     table: list[Row] = []
@@ -50,7 +50,7 @@ def means(study: Study) -> list[Row]:
 
 
 def long(study: Study) -> list[Row]:
-    """Return a row for each finished training, with its key, its place in the study and what was measured."""
+    """Return a row for each finished training, with its key, its cell in the study and what was measured."""
     labels, metrics = optimizer_labels(study.recipe.train.optimizer), study.recipe.metrics
     table = []
     for job in study.plan:
@@ -58,7 +58,7 @@ def long(study: Study) -> list[Row]:
         if record is None:
             continue
         row: Values = {
-            "optimizer": labels[job.place],
+            "optimizer": labels[job.optimizer_index],
             "rewind": rewind_label(job.rewind) if job.rewind else None,
             columns.SEED: job.seed,
             columns.LEVEL: job.level,

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 SCORE = "test_accuracy"
-Place = tuple[int, str, int]  # optimizer's place in the recipe, rewind point, level
-Cells = dict[Place, dict[str, dict[int, float]]]  # place -> column -> seed -> value
+CellKey = tuple[int, str, int]  # index of the optimizer in the recipe, rewind point, level
+Cells = dict[CellKey, dict[str, dict[int, float]]]  # cell -> column -> seed -> value
 
 
 def declared(study: Study) -> CompareSpec:
@@ -61,35 +61,35 @@ def differences(study: Study) -> Cells:
     """Return accuracy less that of the dense network of the same seed and optimizer, for every column but `dense`."""
     cells = accuracies(study)
     return {
-        place: {
-            name: differences_by_seed(values, dense(cells, place)) for name, values in named.items() if name != "dense"
+        cell: {
+            name: differences_by_seed(values, dense(cells, cell)) for name, values in named.items() if name != "dense"
         }
-        for place, named in cells.items()
-        if place[2]
+        for cell, named in cells.items()
+        if cell[2]
     }
 
 
-def dense(cells: Mapping[Place, Mapping[str, Mapping[int, float]]], place: Place) -> Mapping[int, float]:
-    """Return the values of the dense network that stands beside a place, by seed."""
-    return cells.get((place[0], place[1], 0), {}).get("dense", {})
+def dense(cells: Mapping[CellKey, Mapping[str, Mapping[int, float]]], cell: CellKey) -> Mapping[int, float]:
+    """Return the values of the dense network that stands beside a cell, by seed."""
+    return cells.get((cell[0], cell[1], 0), {}).get("dense", {})
 
 
 @once
-def densities(study: Study) -> dict[Place, float]:
-    """Return the density of each place that has a finished dense network or ticket, a fraction."""
-    found: dict[Place, float] = {}
-    for place, named in by_place(study).items():
+def densities(study: Study) -> dict[CellKey, float]:
+    """Return the density of each cell that has a finished dense network or ticket, a fraction."""
+    found: dict[CellKey, float] = {}
+    for cell, named in records_by_cell(study).items():
         for name in ("dense", "ticket"):
             for _, record in named.get(name, ()):
                 if record is not None and "density" in record.metrics:
-                    found.setdefault(place, record.density)
+                    found.setdefault(cell, record.density)
     return found
 
 
-def censored(study: Study, place: Place, column: str) -> set[int]:
+def censored(study: Study, cell: CellKey, column: str) -> set[int]:
     """Return the seeds of which a training of the column has its early-stop step at the end."""
-    at = (place[0], place[1], 0) if column == "dense" else place
-    found = ((job, record) for job, record in by_place(study).get(at, {}).get(column, ()) if record is not None)
+    at = (cell[0], cell[1], 0) if column == "dense" else cell
+    found = ((job, record) for job, record in records_by_cell(study).get(at, {}).get(column, ()) if record is not None)
     return {job.seed for job, record in found if (record.at("early_stop") or {}).get("censored")}
 
 
@@ -100,19 +100,19 @@ def diverged(records: Iterable[Record | None]) -> set[int]:
 
 def _values(study: Study, report: str, field: str) -> Cells:
     return {
-        place: {name: by_seed([record for _, record in column], report, field) for name, column in named.items()}
-        for place, named in by_place(study).items()
+        cell: {name: by_seed([record for _, record in column], report, field) for name, column in named.items()}
+        for cell, named in records_by_cell(study).items()
     }
 
 
 @once
-def by_place(study: Study) -> dict[Place, dict[str, list[tuple[Job, Record | None]]]]:
-    """Return the trainings of each place by column; the dense networks stand at level 0 of each rewind point."""
-    cells: dict[Place, dict[str, list[tuple[Job, Record | None]]]] = {}
+def records_by_cell(study: Study) -> dict[CellKey, dict[str, list[tuple[Job, Record | None]]]]:
+    """Return the trainings of each cell by column; the dense networks stand at level 0 of each rewind point."""
+    cells: dict[CellKey, dict[str, list[tuple[Job, Record | None]]]] = {}
     for job in study.plan:
         if job.kind.measured and job.transfer is None:
             for point in points(study.recipe, job):
-                named = cells.setdefault((job.place, point, job.level), {})
+                named = cells.setdefault((job.optimizer_index, point, job.level), {})
                 named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
     return cells
 

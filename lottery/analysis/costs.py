@@ -72,15 +72,15 @@ def rows(study: Study) -> list[Row]:
     for job in study.plan:
         if job.kind.in_trunk:
             rewind = rewind_label(job.rewind) if job.rewind else None
-            tickets.setdefault((job.place, rewind, job.level), []).append(job)
-    for (place, rewind, level), jobs in sorted(tickets.items(), key=lambda cell: cell[0][0]):
+            tickets.setdefault((job.optimizer_index, rewind, job.level), []).append(job)
+    for (optimizer_index, rewind, level), jobs in sorted(tickets.items(), key=lambda cell: cell[0][0]):
         records = [study.found.get(job.key) for job in jobs]
         searches = [search for job in jobs if (search := meter.search(job)) is not None]
         if not searches and (level or not any(records)):
             continue
-        row = head(study.recipe, rewind, optimizer=labels[place])
+        row = head(study.recipe, rewind, optimizer=labels[optimizer_index])
         row |= {LEVEL_OF_DENSITY: level, DENSITY: next(record.density for record in records if record)}
-        row |= _costs(meter, place, [search.cost for search in searches], jobs)
+        row |= _costs(meter, optimizer_index, [search.cost for search in searches], jobs)
         accuracies = _accuracies(study, jobs, level)
         row |= {
             name: value for column in accuracies for name, value in measured_cell(*column, study.recipe.report).items()
@@ -88,13 +88,13 @@ def rows(study: Study) -> list[Row]:
         row["note"] = "; ".join(_notes(study, meter, jobs, searches))
         trained = [*(search.records for search in searches), *(records for _, records in accuracies)]
         keys = keys_of(study, (record for records in trained for record in records))
-        table.append(Row(row, in_plan_order(study, [*meter.trials(place), *keys])))
+        table.append(Row(row, in_plan_order(study, [*meter.trials(optimizer_index), *keys])))
     return table
 
 
-def _costs(meter: _Meter, place: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Values:
+def _costs(meter: _Meter, optimizer_index: int, costs: Sequence[Cost], jobs: Sequence[Job]) -> Values:
     """Return the columns of what was spent, means over the seeds whose `costs` are given."""
-    spent, tuning = sum(costs, Cost()), meter.tuning(place)
+    spent, tuning = sum(costs, Cost()), meter.tuning(optimizer_index)
     row: Values = {SEEDS: len(costs)}
     row |= {_column(name): _mean(value, len(costs)) for name, value in vars(spent).items()}
     metrics = next((record.metrics for job in jobs if (record := meter.trained(job))), None)
@@ -125,9 +125,11 @@ def _accuracies(study: Study, jobs: Sequence[Job], level: int) -> list[tuple[str
     The last is the dense network trained for as many steps as the search.
     """
     own = [study.found.get(job.key) for job in jobs]
-    seeds = {(job.place, job.seed) for job in jobs}
+    seeds = {(job.optimizer_index, job.seed) for job in jobs}
     dense = [
-        study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and (job.place, job.seed) in seeds
+        study.found.get(job.key)
+        for job in study.plan
+        if job.kind is Kind.DENSE and (job.optimizer_index, job.seed) in seeds
     ]
     keys = {job.key for job in jobs}
     longer = [job for job in study.plan if job.parent in keys and job.branch is not None and _is_longer(job)]
@@ -158,7 +160,7 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
         yield "counted as dense until pruning ends"
     if uncounted := [name for name, count in meter.layers.items() if not count]:
         yield f"without {', '.join(uncounted)}"
-    if study.recipe.tune is not None and (lost := meter.lost_trials(jobs[0].place)):
+    if study.recipe.tune is not None and (lost := meter.lost_trials(jobs[0].optimizer_index)):
         yield f"{lost} trials of the learning rate not in the store"
 
 
@@ -222,31 +224,31 @@ class _Meter:
         manifests = [*(record.manifest for record in found), *known]
         return _Search(cost, found, manifests, any(r.diverged is not None for r in found), len(known) < len(points))
 
-    def tuning(self, place: int) -> Cost:
+    def tuning(self, optimizer_index: int) -> Cost:
         """Return the cost of the trials of an optimizer's learning rate."""
         store = self.study.store
         return sum(
             (
                 self._training(job, store.read_json(job.key, METRICS_FILE), manifest.seconds)
-                for job, manifest in self._finished_trials(place)
+                for job, manifest in self._finished_trials(optimizer_index)
             ),
             Cost(),
         )
 
-    def trials(self, place: int) -> list[str]:
+    def trials(self, optimizer_index: int) -> list[str]:
         """Return the keys of the finished trials of an optimizer's learning rate."""
-        return [job.key for job, _ in self._finished_trials(place)]
+        return [job.key for job, _ in self._finished_trials(optimizer_index)]
 
-    def lost_trials(self, place: int) -> int:
+    def lost_trials(self, optimizer_index: int) -> int:
         """Return the number of trials that are not in the store."""
-        return sum(self.study.store.find(job.key) is None for job in self._trials(place))
+        return sum(self.study.store.find(job.key) is None for job in self._trials(optimizer_index))
 
-    def _finished_trials(self, place: int) -> list[tuple[Job, Manifest]]:
-        found = ((job, self.study.store.find(job.key)) for job in self._trials(place))
+    def _finished_trials(self, optimizer_index: int) -> list[tuple[Job, Manifest]]:
+        found = ((job, self.study.store.find(job.key)) for job in self._trials(optimizer_index))
         return [(job, manifest) for job, manifest in found if manifest is not None]
 
-    def _trials(self, place: int) -> list[Job]:
-        return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.place == place]
+    def _trials(self, optimizer_index: int) -> list[Job]:
+        return [job for job in self.study.plan if job.kind is Kind.TRIAL and job.optimizer_index == optimizer_index]
 
     def _own(self, record: Record) -> Cost:
         return self._training(record.job, record.metrics, record.manifest.seconds)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lottery.analysis.cells import by_place, densities
+from lottery.analysis.cells import densities, records_by_cell
 from lottery.analysis.columns import DENSITY, DIFFERENCE, LEVEL_OF_DENSITY, SEEDS, Column, diff, interval
 from lottery.analysis.labels import head, optimizer_labels
 from lottery.analysis.rows import Row, Values, keys_of
@@ -52,22 +52,22 @@ def rows(study: Study) -> list[Row]:
     """
     recipe, known, labels = study.recipe, densities(study), optimizer_labels(study.recipe.train.optimizer)
     confidence, alpha = (recipe.compare.confidence, recipe.compare.alpha) if recipe.compare else (0.95, 0.05)
-    classes, cells = _Classes(study, alpha), by_place(study)
+    classes, cells = _Classes(study, alpha), records_by_cell(study)
     columns = {"ticket": None, **{branch.label: branch for branch in recipe.branches}}
-    dense: dict[int, _Read] = {}  # by the optimizer's place
+    dense: dict[int, _Read] = {}  # by the optimizer's index
     table: list[Row] = []
-    for place in known:
-        if not place[2]:
+    for cell in known:
+        if not cell[2]:
             continue
-        if place[0] not in dense:
-            dense[place[0]] = _read(study, cells.get((place[0], place[1], 0), {}).get("dense", ()))
-        theirs = dense[place[0]]
+        if cell[0] not in dense:
+            dense[cell[0]] = _read(study, cells.get((cell[0], cell[1], 0), {}).get("dense", ()))
+        theirs = dense[cell[0]]
         for name, branch in columns.items():
-            ours = _read(study, () if _on_other_data(branch) else cells[place].get(name, ()))
+            ours = _read(study, () if _on_other_data(branch) else cells[cell].get(name, ()))
             if seeds := sorted(ours.correct.keys() & theirs.correct.keys()):
                 pair = ours.of(seeds), theirs.of(seeds)
-                about = head(recipe, place[1], optimizer=labels[place[0]])
-                about |= {LEVEL_OF_DENSITY: place[2], DENSITY: known[place], "network": name}
+                about = head(recipe, cell[1], optimizer=labels[cell[0]])
+                about |= {LEVEL_OF_DENSITY: cell[2], DENSITY: known[cell], "network": name}
                 yardstick = between_seeds(np.stack(list(theirs.correct.values())))
                 about |= (
                     _measured(*pair, confidence)

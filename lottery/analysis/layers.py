@@ -247,5 +247,5 @@ def trunks(study: Study) -> Trunks:
         for each in (study.plan.trunk(job)[0], job):
             record = study.found.get(each.key)
             if record is not None and record.diverged is None:
-                trunks.setdefault((job.place, job.rewind), {}).setdefault(job.seed, {})[each.level] = each
+                trunks.setdefault((job.optimizer_index, job.rewind), {}).setdefault(job.seed, {})[each.level] = each
     return trunks

@@ -49,7 +49,12 @@ def rates(study: Study) -> list[Row]:
             measures: Values = {_column(name): value for name, value in trial.items() if name.startswith("validation_")}
             note = ["chosen"] if trial["lr"] == chosen.get("lr") else []
             note += [f"the {chosen['edge']} tried"] if note and chosen["edge"] else []
-            row: Values = {"optimizer": labels[job.place], RATE: trial["lr"], **measures, "diverged": trial["diverged"]}
+            row: Values = {
+                "optimizer": labels[job.optimizer_index],
+                RATE: trial["lr"],
+                **measures,
+                "diverged": trial["diverged"],
+            }
             tried = [key for key in job.needs if plan.jobs[key].optimizer.args["lr"] == trial["lr"]]
             table.append(Row({**row, "note": ", ".join(note)}, in_plan_order(study, tried)))
     names = dict.fromkeys(name for row in table for name in row if name != "note")

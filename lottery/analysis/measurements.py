@@ -112,7 +112,7 @@ def _cells(study: Study, analysis: AnalysisSpec) -> dict[tuple[int, str, int, st
         if job.analysis == analysis:
             rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
             for rewind in rewinds:
-                cells.setdefault((job.place, rewind, job.level, networks_of(job)), []).append(job)
+                cells.setdefault((job.optimizer_index, rewind, job.level, networks_of(job)), []).append(job)
     return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][1])))
 
 

@@ -30,7 +30,7 @@ def lacking(study: Study) -> list[Row]:
         values: Values = {
             "state": _state(study, job, record),
             Column("step", "ordinal"): None if record is None else record.diverged,
-            "optimizer": labels[job.place],
+            "optimizer": labels[job.optimizer_index],
             "rewind": rewind_label(job.rewind) if job.rewind else None,
             SEED: job.seed,
             LEVEL: job.level,

@@ -49,10 +49,10 @@ def transfer(study: Study) -> list[Row]:
     for job in plan:
         record = found.get(job.key)
         if job.kind is Kind.DENSE:
-            dense.setdefault(job.place, []).append(record)
+            dense.setdefault(job.optimizer_index, []).append(record)
         elif job.rewind is not None and job.level in wanted and (job.kind is Kind.TICKET or job.transfer is not None):
-            columns = cells.setdefault((rewind_label(job.rewind), job.level, job.place), {})
-            columns.setdefault(job.place if job.transfer is None else job.transfer, []).append(record)
+            columns = cells.setdefault((rewind_label(job.rewind), job.level, job.optimizer_index), {})
+            columns.setdefault(job.optimizer_index if job.transfer is None else job.transfer, []).append(record)
     table: list[Row] = []
     groups: list[tuple[int | None, str | None, dict[int, list[Record | None]]]] = []
     if any(record for column in dense.values() for record in column):
@@ -60,24 +60,26 @@ def transfer(study: Study) -> list[Row]:
     for (point, _, finder), columns in sorted(cells.items()):
         if any(record for column in columns.values() for record in column):
             groups.append((finder, point, columns))
-    for place, rewind, columns in groups:
-        row = head(recipe, rewind, found_with=DENSE if place is None else labels[place])
+    for optimizer_index, rewind, columns in groups:
+        row = head(recipe, rewind, found_with=DENSE if optimizer_index is None else labels[optimizer_index])
         named = {label: columns.get(other, []) for other, label in enumerate(labels)}
         row[DENSITY] = next(record.density for column in named.values() for record in column if record)
         for label, column in named.items():
             row |= measured_cell(label, column, recipe.report, recipe.metrics)
-        row["note"] = "; ".join([*_carried(columns, place, labels), *notes(recipe, named)])
+        row["note"] = "; ".join([*_carried(columns, optimizer_index, labels), *notes(recipe, named)])
         table.append(Row(row, keys_of(study, (record for column in named.values() for record in column))))
     return table
 
 
-def _carried(columns: Mapping[int, Sequence[Record | None]], place: int | None, labels: Sequence[str]) -> Iterator[str]:
+def _carried(
+    columns: Mapping[int, Sequence[Record | None]], optimizer_index: int | None, labels: Sequence[str]
+) -> Iterator[str]:
     """Say what a ticket retrained with another optimizer still has of the one that found it."""
-    others = [record for other, column in columns.items() if other != place for record in column if record]
-    rewind = others[0].job.rewind if others and place is not None else None
-    if place is None or rewind is None:
+    others = [record for other, column in columns.items() if other != optimizer_index for record in column if record]
+    rewind = others[0].job.rewind if others and optimizer_index is not None else None
+    if optimizer_index is None or rewind is None:
         return
     if rewind.mode != "weights":
-        yield f"the others go on from weights trained with {labels[place]} to the end"
+        yield f"the others go on from weights trained with {labels[optimizer_index]} to the end"
     elif rewind.to.value:
-        yield f"the others go on from weights trained with {labels[place]} for {rewind.to}"
+        yield f"the others go on from weights trained with {labels[optimizer_index]} for {rewind.to}"

@@ -1,7 +1,7 @@
 """The tables of a study by name: what `lottery table --view` prints and reports are made of.
 
 To add an analysis, write a function `rows(study) -> list[Row]` in a module of this room (of `verdicts` where it tests
-something) and name it in one line of VIEWS. It reads finished trainings (`study.found`, or by cell `cells.by_place`),
+something) and name it in one line of VIEWS. It reads finished trainings (`study.found`, `cells.records_by_cell`),
 says of each row which of them it was made from (`rows.Row`, `rows.keys_of`), and uses a `columns.Column` as the name
 of values that have a unit. A study that cannot have the table is refused with a UsageError that says what the recipe
 lacks. Every format, `lottery.table` and `lottery table --view` know the view then; "Adding an analysis" in

@@ -39,7 +39,7 @@ def audit(study: Study) -> Audit:
         for key, record in study.found.items()
         if record.manifest.key == key  # else it stands for a training that no learning rate was left for
     }
-    dense = {(job.place, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
+    dense = {(job.optimizer_index, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
     tickets = {_shared_with_controls(job): job.key for job in study.plan if job.kind is Kind.TICKET}
     findings: list[Finding] = []
     cells: set[Cell] = set()
@@ -47,20 +47,20 @@ def audit(study: Study) -> Audit:
     unproven: dict[int, dict[str, None]] = {}
     for job in study.plan:
         if job.kind is Kind.REWIND:
-            findings += _state_findings(study, stored, job, dense[job.place, job.seed])
+            findings += _state_findings(study, stored, job, dense[job.optimizer_index, job.seed])
         if not job.kind.measured or job.key not in study.found:
             continue
         cells.update(_cells(study, job))
         if (audited := known.get(job.key)) is None:
             continue
-        compared.setdefault(job.place, []).append(job.key)
-        unproven.setdefault(job.place, {}).update(dict.fromkeys(audited.unproven))
+        compared.setdefault(job.optimizer_index, []).append(job.key)
+        unproven.setdefault(job.optimizer_index, {}).update(dict.fromkeys(audited.unproven))
         cell = _cells(study, job)[0]
         problems = [*audited.problems, *(("mask", wrong) for wrong in masks.wrong(study.found[job.key]))]
         problems += [("accuracy", wrong) for wrong in accuracies.wrong(study.found[job.key])]
         own = (cell, job.seed, job.key)
         findings += [Finding(*own, field, "", "", "", wrong, found_in=(job.key,)) for field, wrong in problems]
-        against = dense[job.place if job.transfer is None else job.transfer, job.seed]
+        against = dense[job.optimizer_index if job.transfer is None else job.transfer, job.seed]
         if job.kind is not Kind.DENSE and against.key in known:
             ticket = tickets[_shared_with_controls(job)] if job.kind is Kind.BRANCH else ""
             pairs = {"dense network": (job.key, against.key), "ticket": (job.key, ticket)}
@@ -75,7 +75,7 @@ def audit(study: Study) -> Audit:
 
 def _shared_with_controls(job: Job) -> tuple[object, ...]:
     """Return what a ticket and its controls have in common; a control with its own trunk has another parent."""
-    return job.place, job.rewind, job.level, job.seed
+    return job.optimizer_index, job.rewind, job.level, job.seed
 
 
 def _cells(study: Study, job: Job) -> list[Cell]:
@@ -83,7 +83,7 @@ def _cells(study: Study, job: Job) -> list[Cell]:
     column = column_of(job)
     if job.transfer is not None:
         column = f"with {optimizer_labels(study.recipe.train.optimizer)[job.transfer]}"
-    return [(job.place, point, job.level, column) for point in points(study.recipe, job)]
+    return [(job.optimizer_index, point, job.level, column) for point in points(study.recipe, job)]
 
 
 def _differences(
@@ -164,7 +164,7 @@ def _state_findings(study: Study, stored: StoredJobs, point: Job, dense: Job) ->
     No ticket of this dense network can be trusted then.
     """
     if stored.identity(point.key) is not None and not stored.genuine(point.key):
-        cell = (point.place, rewind_label(study.recipe.rewind[0]), 0, "dense")
+        cell = (point.optimizer_index, rewind_label(study.recipe.rewind[0]), 0, "dense")
         note = "the record of its state at the rewind point is not what its key says"
         yield Finding(cell, point.seed, point.key, "identity", "", "", "", note, found_in=(dense.key,))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.analysis.cells import by_place, by_seed
+from lottery.analysis.cells import by_seed, records_by_cell
 from lottery.analysis.labels import optimizer_labels
 from lottery.audit import repeated
 from lottery.audit.left_out import left_out
@@ -63,7 +63,7 @@ def wide_margins(study: Study) -> dict[int, str]:
     """
     compare, recipe = study.recipe.compare, study.recipe
     told: dict[int, str] = {}
-    for (optimizer_index, _, level), columns in by_place(study).items() if compare is not None else ():
+    for (optimizer_index, _, level), columns in records_by_cell(study).items() if compare is not None else ():
         values = list(by_seed([r for _, r in columns.get("dense", ())], recipe.report, SCORE).values())
         if level or len(values) < 2 or optimizer_index in told:
             continue

@@ -106,7 +106,7 @@ def left_out(study: Study) -> LeftOut:
     for job in study.plan:
         if job.kind.measured:
             column = column_of(job) if job.transfer is None else RETRAINED
-            its_cells = [(job.place, point, job.level, column) for point in points(study.recipe, job)]
+            its_cells = [(job.optimizer_index, point, job.level, column) for point in points(study.recipe, job)]
             cells.setdefault(paths[job.key][0], its_cells)
     of_store = _StoredFamily(study, cells)
     for key, (path, seed) in paths.items():

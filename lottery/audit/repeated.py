@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.cells import by_place
+from lottery.analysis.cells import records_by_cell
 from lottery.analysis.labels import density_label
 from lottery.audit.protocol_checks import curve_of
 from lottery.results.study import once
@@ -27,7 +27,7 @@ def repeated(study: Study) -> dict[Cell, str]:
     records of no store.
     """
     told: dict[Cell, str] = {}
-    for (optimizer_index, point, level), columns in by_place(study).items():
+    for (optimizer_index, point, level), columns in records_by_cell(study).items():
         for column, jobs in columns.items():
             records = [record for _, record in jobs if record is not None]
             groups = list(_groups(records))
@@ -43,7 +43,7 @@ def sentences(study: Study) -> list[tuple[int, str]]:
     Dense networks are told once, the densities of tickets and controls together.
     """
     levels: dict[tuple[int, str, str], list[str]] = {}
-    cells, several = by_place(study), len(study.recipe.rewind) > 1
+    cells, several = records_by_cell(study), len(study.recipe.rewind) > 1
     for (optimizer_index, point, level, column), words in repeated(study).items():
         where = f", rewound to {point}" if level and several else ""
         densities = levels.setdefault((optimizer_index, column + where, words), [])

@@ -71,7 +71,7 @@ def _disclosure_row(study: Study, labels: list[str], disclosure: Disclosure) -> 
     index = disclosure.optimizer_index
     row = head(study.recipe, None, optimizer=None if index is None else labels[index])
     row |= dict.fromkeys(_COLUMNS) | {"field": disclosure.field, "ok": True, "note": disclosure.sentence}
-    return Row(row, keys_of(study, (r for r in study.found.values() if index in (None, r.job.place))))
+    return Row(row, keys_of(study, (r for r in study.found.values() if index in (None, r.job.optimizer_index))))
 
 
 def _trainings(same: list[Finding]) -> str:

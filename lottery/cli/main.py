@@ -81,12 +81,12 @@ def main() -> None:
         import tempfile
 
         from lottery import registry
-        from lottery.plugins.load import blamed
+        from lottery.plugins.load import plugin_failure
 
         handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
         with open(handle, "w", encoding="utf-8") as log:
             log.write(traceback.format_exc())
-        theirs = blamed(error, registry.plugins())
+        theirs = plugin_failure(error, registry.plugins())
         print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
         sys.exit(2 if theirs else 70)
 
@@ -165,7 +165,7 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
-    from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
+    from lottery.analysis.environments import roundings  # torch, which only the workers of `--jobs` needed
     from lottery.analysis.views import rows_of
     from lottery.formats.render import render
     from lottery.results.study import study_of

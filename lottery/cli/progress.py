@@ -57,7 +57,7 @@ class RunDisplay:
         if event.kind in ("start", "progress"):
             self._running[event.key] = event
             if event.kind == "progress" and not self.console.is_terminal:
-                self._tell(event)
+                self._print_progress(event)
             return
         self._running.pop(event.key, None)
         # with several processes, one may find done what another is about to report
@@ -75,7 +75,7 @@ class RunDisplay:
             words.append(f"- {duration(left)} left")
         self._print(" ".join(words))
 
-    def _tell(self, event: Event) -> None:
+    def _print_progress(self, event: Event) -> None:
         now = time.monotonic()
         if now - self._told.setdefault(event.key, now) >= PLAIN_EVERY:
             self._told[event.key] = now

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lottery.analysis.cells import Cells, Place, accuracies, censored, dense, densities, steps
+from lottery.analysis.cells import CellKey, Cells, accuracies, censored, dense, densities, steps
 from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, finish, line_style, panels, percent_axis
@@ -113,12 +113,12 @@ def _draw_columns(
 ) -> tuple[Figure, list[Axes]]:
     recipe, known = study.recipe, densities(study)
     labels = optimizer_labels(recipe.train.optimizer)
-    places: dict[tuple[int, str], list[Place]] = {}
+    cell_keys: dict[tuple[int, str], list[CellKey]] = {}
     for at in sorted(known, key=lambda at: (at[0], [rewind_label(r) for r in recipe.rewind].index(at[1]), at[2])):
-        places.setdefault((at[0], at[1]), []).append(at)
-    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in places])
+        cell_keys.setdefault((at[0], at[1]), []).append(at)
+    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in cell_keys])
     names = ["ticket", *(branch.label for branch in recipe.branches)]
-    for axes, mine in zip(every, places.values(), strict=True):
+    for axes, mine in zip(every, cell_keys.values(), strict=True):
         _dense_band(axes, dense(cells, mine[0]), scale)
         for number, name in enumerate(names):
             points = {at: cells[at][name] for at in mine if at[2] and cells.get(at, {}).get(name)}
@@ -139,22 +139,22 @@ def _dense_band(axes: Axes, values: Mapping[int, float], scale: float) -> None:
 
 def _line(
     axes: Axes,
-    known: Mapping[Place, float],
-    points: Mapping[Place, Mapping[int, float]],
+    known: Mapping[CellKey, float],
+    points: Mapping[CellKey, Mapping[int, float]],
     name: str,
     number: int,
     scale: float,
-    hollow: set[Place],
+    hollow: set[CellKey],
 ) -> None:
     if not points:
         return
-    style, at = line_style(number), [known[place] for place in points]
+    style, at = line_style(number), [known[cell] for cell in points]
     intervals = [_interval(values, scale) for values in points.values()]
     means = [interval.estimate for interval in intervals]
     # one seed, or few that are all equal, have no interval: a bar of no length
     spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
     axes.errorbar(at, means, yerr=spread, label=name, capsize=1.5, elinewidth=0.7, **style)
-    empty = [(known[place], mean) for place, mean in zip(points, means, strict=True) if place in hollow]
+    empty = [(known[cell], mean) for cell, mean in zip(points, means, strict=True) if cell in hollow]
     if empty:
         marker = {"marker": style["marker"], "markersize": style["markersize"], "linestyle": "none"}
         axes.plot(

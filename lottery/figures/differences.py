@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.cells import Cells, Place, densities, differences, floor
+from lottery.analysis.cells import CellKey, Cells, densities, differences, floor
 from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
 from lottery.figures.style import COLORS, density_axis, line_style, panels
@@ -31,7 +31,7 @@ MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; "" where the r
 ROOM = 0.6  # of an interval beyond the points, as a share of their range: those of two seeds would hide all else
 BESIDE = 0.015  # of the axis, between a mean and its seeds
 MOST_IN_A_ROW = 8  # entries of the legend
-Verdicts = Mapping[Place, Mapping[str, Any]]
+Verdicts = Mapping[CellKey, Mapping[str, Any]]
 
 
 def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
@@ -57,17 +57,17 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
     scale, cells, known, judged = 1.0 if regression else 100.0, differences(study), densities(study), _verdicts(study)
     sequences = _sequences(study)
     figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in sequences])
-    for axes, places in zip(every, sequences.values(), strict=True):
-        values = {at: [scale * each for each in cells[at]["ticket"].values()] for at in places}
+    for axes, cell_keys in zip(every, sequences.values(), strict=True):
+        values = {at: [scale * each for each in cells[at]["ticket"].values()] for at in cell_keys}
         axes.axhline(0, color="black", linewidth=0.8, label="dense")
         if recipe.compare is not None:
             margin = recipe.compare.margin * scale / 100
             axes.axhline(-margin, color=BOUND, linewidth=0.9, linestyle="--", label=f"margin ({recipe.compare.points})")
         for number, name in enumerate(controls, start=1):
-            _control(axes, known, {at: cells[at].get(name, {}) for at in places}, name, number, scale)
+            _control(axes, known, {at: cells[at].get(name, {}) for at in cell_keys}, name, number, scale)
         _ticket(axes, known, values, judged, scale, recipe.compare.confidence if recipe.compare else 0.95, floor(study))
-        density_axis(axes, [known[at] for at in places])
-    seen = [each for places in sequences.values() for at in places for each in _seen(cells, at, controls)]
+        density_axis(axes, [known[at] for at in cell_keys])
+    seen = [each for cell_keys in sequences.values() for at in cell_keys for each in _seen(cells, at, controls)]
     _limits(every, [scale * each for each in seen])
     for axes in every:
         spot = axes.get_subplotspec()
@@ -78,19 +78,19 @@ def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
     return figure
 
 
-def _sequences(study: Study) -> dict[tuple[int, str], list[Place]]:
-    """Return the places with a pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
+def _sequences(study: Study) -> dict[tuple[int, str], list[CellKey]]:
+    """Return the cells with a pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
     order = [rewind_label(rewind) for rewind in study.recipe.rewind]
     known = densities(study)
-    places = [at for at, named in differences(study).items() if at in known and named.get("ticket")]
-    found: dict[tuple[int, str], list[Place]] = {}
-    for at in sorted(places, key=lambda at: (at[0], order.index(at[1]), at[2])):
+    cell_keys = [at for at, named in differences(study).items() if at in known and named.get("ticket")]
+    found: dict[tuple[int, str], list[CellKey]] = {}
+    for at in sorted(cell_keys, key=lambda at: (at[0], order.index(at[1]), at[2])):
         found.setdefault((at[0], at[1]), []).append(at)
     return found
 
 
 def _verdicts(study: Study) -> Verdicts:
-    """Return the rows of the verdicts by place; none where the recipe declares no margin."""
+    """Return the rows of the verdicts by cell; none where the recipe declares no margin."""
     if study.recipe.compare is None:
         return {}
     from lottery.verdicts.verdicts import rows
@@ -102,39 +102,39 @@ def _verdicts(study: Study) -> Verdicts:
 
 def _ticket(
     axes: Axes,
-    known: Mapping[Place, float],
-    values: Mapping[Place, Sequence[float]],
+    known: Mapping[CellKey, float],
+    values: Mapping[CellKey, Sequence[float]],
     judged: Verdicts,
     scale: float,
     confidence: float,
     least: float,
 ) -> None:
-    at = [known[place] for place in values]
+    at = [known[cell] for cell in values]
     beside = (max(at) / min(at)) ** BESIDE if len(at) > 1 else 1.05
-    for place, each in values.items():
+    for cell, each in values.items():
         spots: dict[str, Any] = {"marker": "o", "markersize": 2.8, "linestyle": "none", "markeredgewidth": 0}
-        axes.plot([known[place] / beside] * len(each), each, color=LINE, alpha=0.45, label="seeds", zorder=2, **spots)
+        axes.plot([known[cell] / beside] * len(each), each, color=LINE, alpha=0.45, label="seeds", zorder=2, **spots)
     intervals = [t_interval(each, confidence, scale * least) for each in values.values()]
     means = [interval.estimate for interval in intervals]
     spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
     sure = f"{100 * confidence:g} %"
     bars: dict[str, Any] = {"color": TICKET, "linewidth": 1.2, "elinewidth": 0.8, "capsize": 2, "zorder": 3}
     axes.errorbar(at, means, yerr=spread, label=f"mean, {sure} interval", **bars)
-    bounds = {place: bound for place in values if (bound := judged.get(place, {}).get("bound")) is not None}
+    bounds = {cell: bound for cell in values if (bound := judged.get(cell, {}).get("bound")) is not None}
     if bounds:
         tick: dict[str, Any] = {"marker": "_", "markersize": 11, "markeredgewidth": 1.6, "linestyle": "none"}
-        x, y = [known[place] for place in bounds], [scale * bound for bound in bounds.values()]
+        x, y = [known[cell] for cell in bounds], [scale * bound for bound in bounds.values()]
         axes.plot(x, y, color=BOUND, label=f"one-sided {sure} bound", zorder=4, **tick)
-    for place, mean in zip(values, means, strict=True):
-        verdict = judged.get(place, {}).get("verdict", "")
+    for cell, mean in zip(values, means, strict=True):
+        verdict = judged.get(cell, {}).get("verdict", "")
         mark = {"color": LINE, "linestyle": "none", **MARKS[verdict]}
-        axes.plot([known[place]], [mean], label=verdict or "_", zorder=5, **mark)
+        axes.plot([known[cell]], [mean], label=verdict or "_", zorder=5, **mark)
 
 
 def _control(
     axes: Axes,
-    known: Mapping[Place, float],
-    values: Mapping[Place, Mapping[int, float]],
+    known: Mapping[CellKey, float],
+    values: Mapping[CellKey, Mapping[int, float]],
     name: str,
     number: int,
     scale: float,
@@ -144,8 +144,8 @@ def _control(
         axes.plot(*zip(*points, strict=True), label=name, alpha=0.8, zorder=2.5, **line_style(number + 1))
 
 
-def _seen(cells: Cells, at: Place, controls: Sequence[str]) -> list[float]:
-    """Return the differences of the ticket's seeds at a place, and the mean ones of controls."""
+def _seen(cells: Cells, at: CellKey, controls: Sequence[str]) -> list[float]:
+    """Return the differences of the ticket's seeds at a cell, and the mean ones of controls."""
     means = [statistics.fmean(each.values()) for name in controls if (each := cells[at].get(name))]
     return [*cells[at]["ticket"].values(), *means]
 

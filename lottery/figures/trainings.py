@@ -48,7 +48,7 @@ def curves(study: Study) -> Figure:
         }
         densities.setdefault(job.level, record.density)
         for rewind in points(study.recipe, job):
-            found.setdefault((job.place, rewind), {}).setdefault(job.level, []).append(curve)
+            found.setdefault((job.optimizer_index, rewind), {}).setdefault(job.level, []).append(curve)
     labels = optimizer_labels(study.recipe.train.optimizer)
     figure, every = panels([whose(head(study.recipe, rewind, optimizer=labels[index])) for index, rewind in found])
     colours = matplotlib.colormaps["viridis"]

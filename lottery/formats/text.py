@@ -12,6 +12,7 @@ from lottery.formats.cells import TERMINAL, Shown, Values, for_programs
 from lottery.words import short
 
 Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same headers
+Heads = Mapping[str, tuple[list[str], int]]  # by column: its name in lines, and its width
 
 GAP = "  "
 NOTES = ("note", "reason")  # columns of sentences, which stand below the table
@@ -36,13 +37,14 @@ def text(rows: Sequence[Values], width: int | None = None) -> str:
     cells: Cells = [{shown.header: shown.text(row) for shown in columns} for row in rows]
     if width is None:
         cells, below = _with_numbers(cells)
-        return "".join(f"{line}\n" for line in [*_aligned(cells, cells), *below])
+        return "".join(f"{line}\n" for line in [*_aligned(cells, _heads(cells)), *below])
     cells, shared = _varying(rows, columns, cells)
     cells, below = _with_numbers(cells)
     networks = {shown.header: shown.column.network for shown in columns if shown.column.network}
     parts = list(_parts(networks, cells, width))
     bands = list(_bands(cells)) if len(parts) > 1 else [cells]
-    blocks = [_fitting(_only(part, band), width, _only(part, cells)) for band in bands for part in parts]
+    heads = _heads(cells)
+    blocks = [_fitting(_only(part, band), width, heads) for band in bands for part in parts]
     under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
     return "\n\n".join("\n".join(lines) for lines in [*blocks, under] if lines) + "\n"
 
@@ -157,19 +159,28 @@ def _only(names: Sequence[str], cells: Cells) -> Cells:
     return [{name: row[name] for name in names} for row in cells]
 
 
-def _aligned(cells: Cells, whole: Cells) -> list[str]:
+def _heads(cells: Cells) -> Heads:
+    """Return how each column of the whole table is headed, which all of its blocks share."""
+    heads = {}
+    for name in cells[0] if cells else ():
+        told = [row[name] for row in cells]
+        heads[name] = (_folded(name, told), _width(name, told))
+    return heads
+
+
+def _aligned(cells: Cells, heads: Heads) -> list[str]:
     """Return lines of columns as narrow as they can be for the whole table, with a rule below their names."""
     names, rows = list(cells[0]) if cells else [], [list(row.values()) for row in cells]
-    heads = [_folded(name, [row[name] for row in whole]) for name in names]
-    widths = [_width(name, [row[name] for row in whole]) for name in names]
-    lines = [*zip_longest(*heads, fillvalue=""), ["-" * width for width in widths], *rows]
+    widths = [heads[name][1] for name in names]
+    above = zip_longest(*(heads[name][0] for name in names), fillvalue="")
+    lines = [*above, ["-" * width for width in widths], *rows]
     padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return [GAP.join(line).rstrip() for line in padded]
 
 
-def _fitting(cells: Cells, width: int, whole: Cells) -> list[str]:
+def _fitting(cells: Cells, width: int, heads: Heads) -> list[str]:
     """Return the lines of a part; where even that is too wide, its widest cells are broken into lines."""
-    lines = _aligned(cells, whole)
+    lines = _aligned(cells, heads)
     if max(map(len, lines)) <= width:
         return lines
     from rich.console import Console
@@ -180,7 +191,7 @@ def _fitting(cells: Cells, width: int, whole: Cells) -> list[str]:
     grid = Table.grid(padding=(0, len(GAP)))
     for _ in names:
         grid.add_column(overflow="fold")
-    grid.add_row(*("\n".join(_folded(name, [row[name] for row in whole])) for name in names))
+    grid.add_row(*("\n".join(heads[name][0]) for name in names))
     grid.add_row(*(Rule(characters="-", style="none") for _ in names))
     for row in cells:
         grid.add_row(*row.values())

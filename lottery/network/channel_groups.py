@@ -57,7 +57,7 @@ class ChannelGroup:
     spatial: bool = False
     closed: bool = False
 
-    def take(self, other: ChannelGroup) -> None:
+    def absorb(self, other: ChannelGroup) -> None:
         """Add the layers of another group to this one."""
         self.writers += other.writers
         self.norms += other.norms
@@ -84,40 +84,40 @@ def channel_groups(model: nn.Module) -> list[ChannelGroup]:
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     used = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     once = {path: model.get_submodule(path) for path, count in calls.items() if count == 1 and path not in used}
-    of: dict[fx.Node, ChannelGroup] = {}
+    group_of: dict[fx.Node, ChannelGroup] = {}
     for node in graph.nodes:
-        of[node] = _group_of(node, model, once, of)
-    found = {id(group): group for group in of.values()}.values()
+        group_of[node] = _outputs_group(node, model, once, group_of)
+    found = {id(group): group for group in group_of.values()}.values()
     return [group for group in found if group.writers and group.readers and not group.closed]
 
 
-def _group_of(
-    node: fx.Node, model: nn.Module, once: Mapping[str, nn.Module], of: dict[fx.Node, ChannelGroup]
+def _outputs_group(
+    node: fx.Node, model: nn.Module, once: Mapping[str, nn.Module], group_of: dict[fx.Node, ChannelGroup]
 ) -> ChannelGroup:
     """Return the group of this node's outputs, and register the node as a reader of its inputs' groups."""
-    made = [of[each] for each in node.all_input_nodes if each.op != "get_attr"]
+    read = [group_of[each] for each in node.all_input_nodes if each.op != "get_attr"]
     module = once.get(str(node.target)) if node.op == "call_module" else None
-    if module is not None and len(made) == 1 and _is_layer(module):
-        made[0].readers.append(str(node.target))
+    if module is not None and len(read) == 1 and _is_layer(module):
+        read[0].readers.append(str(node.target))
         return ChannelGroup(writers=[str(node.target)], spatial=isinstance(module, nn.Conv2d))
-    if module is not None and len(made) == 1 and _is_norm(module):
-        made[0].norms.append(str(node.target))
-        return made[0]
-    if made and node.target in _ARITHMETIC and _each_or_scalar(node, model):
-        return _merged(made, of)
-    if len(made) == 1 and _keeps_units_apart(node, model, made[0].spatial):
-        return made[0]
-    for group in made:
+    if module is not None and len(read) == 1 and _is_norm(module):
+        read[0].norms.append(str(node.target))
+        return read[0]
+    if read and node.target in _ARITHMETIC and _each_or_scalar(node, model):
+        return _merged(read, group_of)
+    if len(read) == 1 and _keeps_units_apart(node, model, read[0].spatial):
+        return read[0]
+    for group in read:
         group.closed = True
     return ChannelGroup(closed=True)
 
 
-def _merged(made: list[ChannelGroup], of: dict[fx.Node, ChannelGroup]) -> ChannelGroup:
-    first = made[0]
-    for other in made[1:]:
+def _merged(read: list[ChannelGroup], group_of: dict[fx.Node, ChannelGroup]) -> ChannelGroup:
+    first = read[0]
+    for other in read[1:]:
         if other is not first:
-            first.take(other)
-            of.update({node: first for node, group in of.items() if group is other})
+            first.absorb(other)
+            group_of.update({node: first for node, group in group_of.items() if group is other})
     return first
 
 

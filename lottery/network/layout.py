@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lottery.errors import UsageError
 from lottery.network.tracing import Traced, trace
-from lottery.network.weights import Place, Value, layer_name, places
+from lottery.network.weights import Value, WeightPosition, layer_name, places
 
 EXAMPLES = 2  # of a pass that is followed
 _CHOICE = "_lottery_choice"
@@ -52,8 +52,8 @@ class Layout:
     """
 
     names: tuple[str, ...]
-    weights: Mapping[str, Place]
-    parts: Mapping[str, Sequence[Place]]
+    weights: Mapping[str, WeightPosition]
+    parts: Mapping[str, Sequence[WeightPosition]]
     same: Mapping[str, str]
     left: Mapping[str, int]
 
@@ -66,9 +66,9 @@ class Layout:
             {id(parameters[name]) for name in names if name in parameters}
             for names in (choice.multiplied, choice.computed)
         )
-        every, found = list(places(model)), dict[str, Place]()
+        every, found = list(places(model)), dict[str, WeightPosition]()
         owners: dict[int, str] = {}  # of each tensor the name that it goes by
-        others: list[Place] = []
+        others: list[WeightPosition] = []
         of_layers = {id(parameters[place.parameter]) for place in every if place.kind == "layer"}
         for place in every:
             parameter = parameters[place.parameter]
@@ -105,7 +105,7 @@ class Layout:
         for name, value in state.items():
             if name in self.same:
                 continue
-            for place in self.parts.get(name, [Place(name, name, "", name, "other")]):
+            for place in self.parts.get(name, [WeightPosition(name, name, "", name, "other")]):
                 weights[place.name] = place.rows_of(value)
         return weights
 
@@ -121,9 +121,9 @@ class Layout:
         joined |= {name: joined[owner] for name, owner in self.same.items() if owner in joined}
         return {name: joined[name] for name in dict.fromkeys((*self.names, *joined)) if name in joined}
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> WeightPosition:
         """Return where the weight of this name is; any other name is that of a whole parameter."""
-        return self.weights.get(name) or Place(name, name, *_apart(name), "other")
+        return self.weights.get(name) or WeightPosition(name, name, *_apart(name), "other")
 
 
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ _PROJECTIONS = "qkv"  # of queries, keys and values, in the order of attention's
 
 
 @dataclass(frozen=True)
-class Place:
+class WeightPosition:
     """The position of a weight in a network: rows of a parameter.
 
     Attributes:
@@ -84,7 +84,7 @@ def originals(layer: nn.Module, attribute: str = "weight") -> ParametrizationLis
     return held
 
 
-def places(model: nn.Module) -> Iterator[Place]:
+def places(model: nn.Module) -> Iterator[WeightPosition]:
     """Yield the place of each parameter of two or more dimensions, module by module.
 
     In a module, parameters of a known kind of layer come first. Attention's packed projections come as three; the
@@ -102,21 +102,21 @@ def places(model: nn.Module) -> Iterator[Place]:
         taken = {place.attribute for place in known}
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             if name not in taken and parameter.dim() > 1:
-                yield Place(_joined(path, name), _joined(path, name), path, name, "other")
+                yield WeightPosition(_joined(path, name), _joined(path, name), path, name, "other")
 
 
-def _of_layer(path: str, module: nn.Module) -> Iterator[Place]:
+def _of_layer(path: str, module: nn.Module) -> Iterator[WeightPosition]:
     """Yield the weights that the kind of this module tells."""
     if isinstance(module, nn.MultiheadAttention):
         yield from _of_attention(path, module)
     elif isinstance(module, _RECURRENT):
         for name, _ in module.named_parameters(recurse=False):
             if name.startswith("weight_"):
-                yield Place(_joined(path, name), _joined(path, name), path, name, "layer")
+                yield WeightPosition(_joined(path, name), _joined(path, name), path, name, "layer")
     elif _has_one_weight(module):
         name = _joined(path, weight_parameter(module)[0])
         kind = "embedding" if isinstance(module, _EMBEDDINGS) else "layer"
-        yield Place(name, name, path, "weight", kind)
+        yield WeightPosition(name, name, path, "weight", kind)
 
 
 def _has_one_weight(module: nn.Module) -> bool:
@@ -127,15 +127,15 @@ def _has_one_weight(module: nn.Module) -> bool:
     return isinstance(module._parameters.get("weight"), nn.Parameter) or is_parametrized(module, "weight")
 
 
-def _of_attention(path: str, module: nn.MultiheadAttention) -> Iterator[Place]:
+def _of_attention(path: str, module: nn.MultiheadAttention) -> Iterator[WeightPosition]:
     for place, letter in enumerate(_PROJECTIONS):
         name = _joined(path, f"{letter}.weight")
         packed, own = module._parameters.get("in_proj_weight"), f"{letter}_proj_weight"
         if packed is not None:
             rows = place * module.embed_dim, (place + 1) * module.embed_dim
-            yield Place(name, _joined(path, "in_proj_weight"), path, "in_proj_weight", "layer", rows)
+            yield WeightPosition(name, _joined(path, "in_proj_weight"), path, "in_proj_weight", "layer", rows)
         elif module._parameters.get(own) is not None:
-            yield Place(name, _joined(path, own), path, own, "layer")
+            yield WeightPosition(name, _joined(path, own), path, own, "layer")
 
 
 def _joined(path: str, name: str) -> str:

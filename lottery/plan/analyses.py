@@ -34,11 +34,11 @@ class Networks:
         dense: dict[tuple[int, int], Job] = {}
         for job in jobs:
             if job.kind is Kind.DENSE:
-                dense[job.seed, job.place] = job
+                dense[job.seed, job.optimizer_index] = job
             elif job.kind in (Kind.TICKET, Kind.BRANCH) and job.transfer is None:
                 assert job.rewind is not None
                 name = TICKET if job.branch is None else job.branch.label
-                trunk = self._found.setdefault((job.seed, job.place, rewinds.index(job.rewind)), {})
+                trunk = self._found.setdefault((job.seed, job.optimizer_index, rewinds.index(job.rewind)), {})
                 trunk.setdefault((job.level, name), []).append(job)
         for (seed, optimizer), job in dense.items():
             for rewind in range(len(rewinds)):

@@ -206,7 +206,7 @@ class _Draft:
         if transfer.levels is not None and ticket.level not in transfer.levels:
             return
         for place, optimizer in enumerate(self.optimizers):
-            if place == ticket.place:
+            if place == ticket.optimizer_index:
                 continue
             component = Component("retrain", {"optimizer": optimizer})
             identity = {

@@ -26,7 +26,7 @@ AS_THEY_ARE = (
     "identity",
     "parent",
     "seed",
-    "place",
+    "optimizer_index",
     "level",
     "times",
     "sample",
@@ -83,7 +83,7 @@ def _unpack(key: str, packed: Mapping[str, Any], recipe: Recipe, optimizers: Seq
         control = retraining_branch(_with_rate(optimizers[transfer], packed["transfer_lr"]))
     job = Job(
         Kind(packed["kind"]),
-        optimizer=_with_rate(optimizers[packed["place"]], packed["lr"]),
+        optimizer=_with_rate(optimizers[packed["optimizer_index"]], packed["lr"]),
         rewind=None if rewind is None else recipe.rewind[rewind],
         fraction=Fraction(packed["fraction"]),
         densities=packed["densities"],

@@ -52,7 +52,7 @@ class Job:
         parent: key of the job whose result it starts from.
         seed: of the initialization, the order of the data, and all else that is drawn.
         optimizer: what trains it.
-        place: index of the optimizer in the recipe.
+        optimizer_index: index of the optimizer in the recipe.
         level: 0 for the dense network, 1 for the first ticket, and so on.
         rewind: the rewind point, and what goes back to it.
         fraction: part of the weights that is pruned, `times` times, to reach the level from the one it is pruned from.
@@ -74,7 +74,7 @@ class Job:
     parent: str | None
     seed: int
     optimizer: Component
-    place: int = 0
+    optimizer_index: int = 0
     level: int = 0
     rewind: RewindSpec | None = None
     fraction: Fraction = Fraction(0)

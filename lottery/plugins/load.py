@@ -59,7 +59,7 @@ def import_plugin(module: str) -> None:
         raise UsageError(f"{prefix} {_where(error)}{type(error).__name__}: {_one_line(error)}") from error
 
 
-def blamed(error: BaseException, modules: Collection[str]) -> str | None:
+def plugin_failure(error: BaseException, modules: Collection[str]) -> str | None:
     """Return the message for an error that arose in a function of one of these modules; None for any other."""
     inside = [
         (frame.f_globals["__name__"], f"{frame.f_code.co_filename}:{line}")

@@ -14,7 +14,7 @@ from lottery.network.build import settle
 from lottery.pruning.mask import Mask, whole
 
 
-class Held:
+class HeldMask:
     """A mask that hooks hold on a model while it trains; `tighten` prunes more in the course of the training.
 
     Args:
@@ -45,7 +45,7 @@ class Held:
                 self._factors.append(torch.empty_like(self._parameters[name]).copy_(bits))
         self._mask_weights()
         self._mask_state()
-        self._tell(dict(zip(self._weights, self._factors, strict=True)))
+        self._restrict_optimizer(dict(zip(self._weights, self._factors, strict=True)))
         self._handles = [
             weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
             for weight, factor in zip(self._weights, self._factors, strict=True)
@@ -58,7 +58,7 @@ class Held:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._tell({})
+        self._restrict_optimizer({})
 
     def check(self) -> None:
         """Make each pruned weight +0.0, not -0.0.
@@ -75,8 +75,8 @@ class Held:
                 raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
             weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
 
-    def _tell(self, factors: dict[Tensor, Tensor]) -> None:
-        """Tell the mask to an optimizer that works on the problem restricted to it."""
+    def _restrict_optimizer(self, factors: dict[Tensor, Tensor]) -> None:
+        """Hand the factors to an optimizer that itself works on the problem restricted to the mask."""
         if hasattr(self._optimizer, "restrict"):
             self._optimizer.restrict(factors)
 
@@ -100,7 +100,7 @@ def _mask_values(values: Mapping[Any, Any], factor: Tensor) -> None:
 
 
 @contextmanager
-def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[Held]:
+def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[HeldMask]:
     """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
 
     On entering, pruned weights and their entries in the optimizer's state are set to 0. Inside, the gradient is masked
@@ -119,7 +119,7 @@ def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> It
         UsageError: The mask names a weight that the model lacks or has in another shape.
         BrokenMask: A pruned weight is not 0 on leaving.
     """
-    held = Held(model, mask, optimizer)
+    held = HeldMask(model, mask, optimizer)
     if mask.density < 1:
         settle(model)  # a spectral norm is that of the masked weight from the start
     try:

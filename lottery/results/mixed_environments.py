@@ -65,7 +65,7 @@ def _compared(plan: Plan) -> dict[tuple[int, int], list[Job]]:
     groups: dict[tuple[int, int], list[Job]] = {}
     for job in plan:
         if job.kind.trains and not job.kind.tunes:
-            groups.setdefault((job.place if job.transfer is None else job.transfer, job.seed), []).append(job)
+            groups.setdefault((job.optimizer_index if job.transfer is None else job.transfer, job.seed), []).append(job)
     return groups
 
 

@@ -72,7 +72,7 @@ def walk_levels(
         floor: least spread of differences that is believed, see `lottery.results.resolution`.
     """
     recipe = plan.recipe
-    tickets = {(job.place, job.rewind, job.level, job.seed): job for job in plan if job.kind is Kind.TICKET}
+    tickets = {(job.optimizer_index, job.rewind, job.level, job.seed): job for job in plan if job.kind is Kind.TICKET}
 
     def pair(place: int, rewind: RewindSpec, level: int, index: int) -> Pair:
         job = tickets.get((place, rewind, level, recipe.seeds[index]))

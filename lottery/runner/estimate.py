@@ -63,12 +63,16 @@ def estimate(context: RunContext) -> Estimate:
     """Return what is left to do and what it takes. Times a few training steps where no finished job tells."""
     missing = missing_jobs(context)
     at_level = _measured(context, _network)
-    measured = _measured(context, lambda job: job.place)
+    measured = _measured(context, lambda job: job.optimizer_index)
     per_step = dict(measured)
-    for place in sorted({job.place for job in missing} - set(measured)):
+    for place in sorted({job.optimizer_index for job in missing} - set(measured)):
         per_step[place] = _timed(context, place)
     # sparser networks may train faster: of the same level where one has finished
-    by_job = {job.key: at_level.get(_network(job), per_step[job.place]) * _left(context, job) for job in missing}
+    by_job = {
+    by_job = {
+        job.key: at_level.get(_network(job), per_step[job.optimizer_index]) * _left(context, job) for job in missing
+    }
+    }
     return Estimate(
         done=len(context.plan) - len(missing),
         missing=len(missing),
@@ -157,7 +161,7 @@ def _again(context: RunContext, job: Job) -> int:
 def _network(job: Job) -> tuple[int, int]:
     """Return what the time of a step depends on: the optimizer, and the level of the network's mask."""
     longer = job.branch is not None and registry.branches[job.branch.name].traits.longer
-    return job.place, 0 if longer else job.level
+    return job.optimizer_index, 0 if longer else job.level
 
 
 def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group, float]:
@@ -175,7 +179,7 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
 
 def dense_training(context: RunContext, place: int) -> Training:
     """Return a dense training with this optimizer, to be tried and thrown away."""
-    job = next(job for job in context.plan if job.kind is Kind.DENSE and job.place == place)
+    job = next(job for job in context.plan if job.kind is Kind.DENSE and job.optimizer_index == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
         job = replace(job, optimizer=Component(job.optimizer.name, {**job.optimizer.args, "lr": (low * high) ** 0.5}))

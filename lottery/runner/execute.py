@@ -28,7 +28,7 @@ from lottery.plan.kinds import (
 )
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.mask import Mask
-from lottery.pruning.masking import Held, masked
+from lottery.pruning.masking import HeldMask, masked
 from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.runner.assemble import assemble
@@ -237,7 +237,7 @@ def _measure(context: RunContext, job: Job, began: float) -> Iterator[Progress]:
     context.store.drop_checkpoints(job.key)
 
 
-def _keeper(training: Training, held: Held, kept: Kept, before: Callable[[int], bool]) -> Callable[[int], bool]:
+def _keeper(training: Training, held: HeldMask, kept: Kept, before: Callable[[int], bool]) -> Callable[[int], bool]:
     """Return what keeps the states that are asked for, after what is done at a step anyway."""
 
     def after_step(step: int) -> bool:
@@ -248,7 +248,7 @@ def _keeper(training: Training, held: Held, kept: Kept, before: Callable[[int], 
     return after_step
 
 
-def _pruner(training: Training, held: Held, gradual: Gradual) -> Callable[[int], bool]:
+def _pruner(training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:
     """Return what prunes after the steps at which it is due, and raises Diverged where weights are not finite then."""
 
     def after_step(step: int) -> bool:

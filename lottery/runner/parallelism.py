@@ -106,7 +106,7 @@ def _need(context: RunContext) -> int:
 def _try(context: RunContext) -> None:
     """Train a little with each optimizer, and evaluate a batch."""
     with prepared(context.machine, context.plan.recipe.train.precision):
-        for place in {job.place for job in context.plan if job.kind is Kind.DENSE}:
+        for place in {job.optimizer_index for job in context.plan if job.kind is Kind.DENSE}:
             training = dense_training(context, place)
             with masked(training.model, Mask({}), training.optimizer):
                 for x, y in islice(training.data.epoch(0, training.timeline.batch_size), TRIED_STEPS):

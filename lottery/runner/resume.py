@@ -15,7 +15,7 @@ from lottery.errors import DamagedFile
 from lottery.files.tensors import decode, encode
 from lottery.plan.kinds import MASK_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
 from lottery.pruning.mask import Mask
-from lottery.pruning.masking import Held
+from lottery.pruning.masking import HeldMask
 from lottery.results.artifacts import network_state, read_state
 from lottery.runner.context import RunContext
 from lottery.runner.states import Kept
@@ -54,7 +54,7 @@ class Candidate:
         return int(self.values["step"])
 
 
-def resume(context: RunContext, job: Job, training: Training, held: Held, kept: Kept) -> Past:
+def resume(context: RunContext, job: Job, training: Training, held: HeldMask, kept: Kept) -> Past:
     """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
@@ -120,7 +120,7 @@ class Clock:
     def __init__(self, context: RunContext, job: Job, training: Training, began: float):
         self.context, self.job, self.training = context, job, training
         self.began, self.past = began, Past()
-        self.held: Held | None = None  # where the mask changes in the course of the training
+        self.held: HeldMask | None = None  # where the mask changes in the course of the training
         self.kept = Kept()
         self._saved, self._every = time.monotonic(), context.checkpoint_seconds
 

@@ -45,7 +45,7 @@ def starting_point(context: RunContext, job: Job) -> Start:
     if job.kind is Kind.BRANCH:
         own = _own_mask(context, trunk) if job.own_trunk else None
         level = StoredLevel(context, trunk[-1], job.partner, lambda draws: _criterion(context, trunk[-1], draws), own)
-        return _acted(job, depth, level)
+        return _branched(job, depth, level)
     assert job.rewind is not None
     prune = context.plan.recipe.prune
     above, pruning = StoredLevel(context, trunk[-2]), StoredLevel(context, job).pruning
@@ -81,7 +81,7 @@ def resolve_rate(store: Store, start: Start) -> tuple[Start, dict[str, Any]]:
     return replace(start, spec=replace(start.spec, optimizer=resolved)), {"lr": choice["lr"], "lr_edge": choice["edge"]}
 
 
-def _acted(job: Job, depth: int, level: StoredLevel) -> Start:
+def _branched(job: Job, depth: int, level: StoredLevel) -> Start:
     """Return the start that the job's branch makes of this level."""
     assert job.branch is not None
     component = job.branch.component
@@ -100,7 +100,7 @@ def _own_mask(context: RunContext, trunk: Sequence[Job]) -> Mask:
     above = StoredLevel(context, trunk[-2])
 
     def initial() -> Weights:
-        return _acted(above.job, depth - 1, above).weights if depth > 1 else above.rewound.weights
+        return _branched(above.job, depth - 1, above).weights if depth > 1 else above.rewound.weights
 
     criterion = _criterion(context, job, generator(job.seed, "mask", depth), initial)
     rounds = context.plan.recipe.prune.rounds_of_criterion
@@ -122,7 +122,7 @@ def _criterion(
     entry = registry.criteria[prune.criterion.name]
     level = StoredLevel(context, job)
 
-    def of(state: Weights) -> nn.Module:
+    def network_with(state: Weights) -> nn.Module:
         network = context.networks.blank()
         load(network, state)
         return network.to(device).eval()
@@ -137,20 +137,20 @@ def _criterion(
     def balanced(per_class: int) -> Iterator[tuple[Tensor, Tensor]]:
         return without_a_last_one_alone(data.balanced(per_class, SCORING_BATCH))
 
-    def scored(state: Weights) -> dict[str, Tensor]:
+    def effective_weights(state: Weights) -> dict[str, Tensor]:
         return context.networks.effective({name: value.to(device) for name, value in state.items()})
 
     @cache
-    def first() -> dict[str, Tensor]:
-        return scored(level.rewound.weights if initial is None else initial())
+    def initial_weights() -> dict[str, Tensor]:
+        return effective_weights(level.rewound.weights if initial is None else initial())
 
     def criterion(state: Weights, mask: Mask) -> Scores:
-        weights = scored(state)
+        weights = effective_weights(state)
         seen = Context(
             draws,
-            initial=Lazy(mask, lambda name: first()[name]),
+            initial=Lazy(mask, lambda name: initial_weights()[name]),
             alive=mask,
-            network=lambda: of(state),
+            network=lambda: network_with(state),
             loss=loss_of(regression=data.regression, label_smoothing=context.plan.recipe.train.label_smoothing),
             examples=examples,
             balanced=balanced,

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, get_args
 from lottery import registry
 from lottery.analysis import columns
 from lottery.analysis.cells import (
-    Place,
+    CellKey,
     accuracies,
-    by_place,
     declared,
     densities,
     differences_by_seed,
     diverged,
     floor,
+    records_by_cell,
 )
 from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS, SEEDS_NEEDED, estimate, p_values
 from lottery.analysis.labels import density_label, finite, head, optimizer_labels, rewind_label
@@ -122,15 +122,15 @@ def _of_control(
     """Return the rows of one control, each with its optimizer, rewind point and level, to be put in order by."""
     known, withheld = densities(study), audit(study).withheld()
     families = _families(study, branch.label)
-    points = list(dict.fromkeys(place[1] for place in by_place(study)))
+    points = list(dict.fromkeys(cell_key[1] for cell_key in records_by_cell(study)))
     modes = {rewind_label(rewind): rewind.mode for rewind in study.recipe.rewind}
     found = []
     for family in families.values():
         cells = list(family.values())
         decisions = decide(cells, compare)
         wanted = seeds_needed(cells, compare) if plans else [None] * len(cells)
-        for place, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
-            row = _row(study, place, branch, known[place])
+        for cell_key, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
+            row = _row(study, cell_key, branch, known[cell_key])
             row |= _figures(cell.values, decision, compare, floor(study))
             stop = _sequence_end(decision, cells, compare)
             needed = needed if decision.verdict == "inconclusive" and stop is None else None
@@ -139,12 +139,12 @@ def _of_control(
             row["reason"] = _reason(cell, decision, compare, len(family), needed, at)
             if decision.verdict == "inconclusive":
                 row["reason"] += only_by_families(study.recipe, min(decision.p, decision.p_inferior))
-            if why := _withheld(study, withheld, place, branch.label):
+            if why := _withheld(study, withheld, cell_key, branch.label):
                 row |= {"verdict": "withheld", "seeds_needed": None, "reason": why}
-            row["reason"] = _labelled(branch, modes[place[1]]) + row["reason"]
-            sides = (by_place(study)[place][name] for name in ("ticket", branch.label))
+            row["reason"] = _labelled(branch, modes[cell_key[1]]) + row["reason"]
+            sides = (records_by_cell(study)[cell_key][name] for name in ("ticket", branch.label))
             compared = keys_of(study, (record for side in sides for _, record in side))
-            found.append(((place[0], points.index(place[1]), place[2]), Row(row, compared)))
+            found.append(((cell_key[0], points.index(cell_key[1]), cell_key[2]), Row(row, compared)))
     return found
 
 
@@ -160,24 +160,31 @@ def _correction(compare: CompareSpec) -> str:
     return compare.controls + order
 
 
-def _families(study: Study, label: str) -> dict[tuple[int, str], dict[Place, Pairs]]:
+def _families(study: Study, label: str) -> dict[tuple[int, str], dict[CellKey, Pairs]]:
     """Return the densities at which both ticket and control have been trained, by optimizer and rewind point."""
     cells, known = accuracies(study), densities(study)
-    families: dict[tuple[int, str], dict[Place, Pairs]] = {}
-    for place, jobs in sorted(by_place(study).items(), key=lambda at: at[0][2]):  # by level: from dense to sparse
+    families: dict[tuple[int, str], dict[CellKey, Pairs]] = {}
+    for cell_key, jobs in sorted(
+        records_by_cell(study).items(), key=lambda at: at[0][2]
+    ):  # by level: from dense to sparse
         sides = [jobs.get(name, []) for name in ("ticket", label)]
-        if place[2] and place in known and all(any(record for _, record in side) for side in sides):
-            ticket, control = cells[place]["ticket"], cells[place][label]
+        if cell_key[2] and cell_key in known and all(any(record for _, record in side) for side in sides):
+            ticket, control = cells[cell_key]["ticket"], cells[cell_key][label]
             gone = [diverged(record for _, record in side) for side in sides]
             lost = gone[0] & control.keys(), gone[1] & ticket.keys()
             pairs = Pairs(differences_by_seed(ticket, control), len(lost[0]), len(lost[1]))
-            families.setdefault((place[0], place[1]), {})[place] = pairs
+            families.setdefault((cell_key[0], cell_key[1]), {})[cell_key] = pairs
     return families
 
 
-def _row(study: Study, place: Place, branch: BranchSpec, density: float) -> Values:
-    row = head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])
-    return row | {LEVEL_OF_DENSITY: place[2], DENSITY: density, "claim": claim_of(branch.name), "against": branch.label}
+def _row(study: Study, cell_key: CellKey, branch: BranchSpec, density: float) -> Values:
+    row = head(study.recipe, cell_key[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[cell_key[0]])
+    return row | {
+        LEVEL_OF_DENSITY: cell_key[2],
+        DENSITY: density,
+        "claim": claim_of(branch.name),
+        "against": branch.label,
+    }
 
 
 def _figures(differences: Sequence[float], decision: ControlDecision, compare: CompareSpec, least: float) -> Values:
@@ -217,11 +224,11 @@ def _reason(
     return "; ".join([why, *lost, *more])
 
 
-def _withheld(study: Study, withheld: dict[Cell, list[str]], place: Place, label: str) -> str:
+def _withheld(study: Study, withheld: dict[Cell, list[str]], cell_key: CellKey, label: str) -> str:
     """Return in words why no verdict is given; empty where one is."""
     if study.recipe.prune.auto is not None:
         return "levels: auto adds seeds by what it sees: tests of a number of seeds fixed before do not hold"
-    reasons = [f"{column}: {why}" for column in ("ticket", label) for why in withheld.get((*place, column), ())]
+    reasons = [f"{column}: {why}" for column in ("ticket", label) for why in withheld.get((*cell_key, column), ())]
     return "; ".join(reasons)
 
 

@@ -170,7 +170,9 @@ def _seen(study: Study, optimizer_index: int, rewind_index: int, step: Step) -> 
     These are the dense network and the ticket of each seed that it used, and a ticket above it that diverged.
     """
     where, seeds = (optimizer_index, study.recipe.rewind[rewind_index], step.level), study.recipe.seeds[: step.seeds]
-    tickets = [job for job in study.plan if job.kind is Kind.TICKET and (job.place, job.rewind, job.level) == where]
+    tickets = [
+        job for job in study.plan if job.kind is Kind.TICKET and (job.optimizer_index, job.rewind, job.level) == where
+    ]
     trunks = [[study.found.get(each.key) for each in study.plan.trunk(job)] for job in tickets if job.seed in seeds]
     ends = [trunk[end] for trunk in trunks for end in (0, -1)]
     diverged = [record for trunk in trunks for record in trunk if record is not None and record.diverged is not None]

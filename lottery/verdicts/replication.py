@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
 from lottery.analysis.cells import (
+    CellKey,
     Cells,
-    Place,
     accuracies,
-    by_place,
     censored,
     dense,
     densities,
     differences_by_seed,
     diverged,
     floor,
+    records_by_cell,
     steps,
 )
 from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS
@@ -71,16 +71,16 @@ def _at_report(study: Study) -> list[Row]:
     for claim in replicates.claims:
         for optimizer_index, label in enumerate(labels):
             for rewind in [rewind_label(r) for r in recipe.rewind if claim.rewind in (None, r.to)]:
-                places = [_nearest_place(known, optimizer_index, rewind, wanted) for wanted in claim.densities]
+                cell_keys = [_nearest_cell(known, optimizer_index, rewind, wanted) for wanted in claim.densities]
                 seen = [
                     Observed(0, 0.0, (), hindrances=("not trained",)) if at is None else _observed(study, claim, at)
-                    for at in places
+                    for at in cell_keys
                 ]
                 found = [published_claims.judge(claim, each, replicates.confidence, power) for each in seen]
                 about: Values = {"claim": claim.text, "source": f"{replicates.source}, {claim.source}"}
                 about |= {"optimizer": label, "rewind": rewind, "verdict": published_claims.verdict(claim, found)}
                 needed = {"claim_seeds_needed": published_claims.seeds_needed(claim, found)}
-                for wanted, at, one, judged in zip(claim.densities, places, seen, found, strict=True):
+                for wanted, at, one, judged in zip(claim.densities, cell_keys, seen, found, strict=True):
                     level = None if at is None else at[2]
                     values = {**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)}
                     sides = [] if at is None else [_jobs(study, at, name) for name in _columns(claim)]
@@ -184,15 +184,15 @@ def _claimed(claim: ClaimSpec) -> str:
     return limits if len(claim.densities) == 1 else f"{limits}, at {claim.where} of {len(claim.densities)} densities"
 
 
-def _nearest_place(known: Mapping[Place, float], optimizer_index: int, rewind: str, wanted: float) -> Place | None:
-    """Return the place whose density is nearest to the one wanted; None where none is near."""
+def _nearest_cell(known: Mapping[CellKey, float], optimizer_index: int, rewind: str, wanted: float) -> CellKey | None:
+    """Return the cell whose density is nearest to the one wanted; None where none is near."""
     mine = {at: density for at, density in known.items() if at[:2] == (optimizer_index, rewind)}
     at = min(mine, key=lambda at: abs(math.log(mine[at] / wanted)), default=None)
     return at if at is not None and abs(mine[at] / wanted - 1) <= NEAR else None
 
 
-def _observed(study: Study, claim: ClaimSpec, at: Place) -> Observed:
-    """Return the values at one place, and what stands in the way of a verdict."""
+def _observed(study: Study, claim: ClaimSpec, at: CellKey) -> Observed:
+    """Return the values at one cell, and what stands in the way of a verdict."""
     cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
     names = _columns(claim)
     values = [_column(cells, at, name) for name in names]
@@ -236,7 +236,7 @@ def _unbounded(accuracy: bool, lost: Sequence[bool], late: Sequence[bool]) -> tu
     return theirs_lost or theirs_late, ours_lost or ours_late
 
 
-def _hindrances(study: Study, at: Place, name: str) -> list[str]:
+def _hindrances(study: Study, at: CellKey, name: str) -> list[str]:
     """Return why nothing may be said of a side: what the audit withholds, and seeds that are not finished."""
     if study.recipe.prune.auto is not None:
         return ["levels: auto adds seeds by what it sees: bounds of a number of seeds fixed before do not hold"]
@@ -253,11 +253,11 @@ def _columns(claim: ClaimSpec) -> list[str]:
     return [claim.column] if claim.against is None else [claim.column, claim.against]
 
 
-def _jobs(study: Study, at: Place, name: str) -> Sequence[tuple[Job, Record | None]]:
-    """Return the trainings of a column at a place; those of the dense network stand at level 0."""
-    place = (at[0], at[1], 0) if name == "dense" else at
-    return by_place(study).get(place, {}).get(name, [])
+def _jobs(study: Study, at: CellKey, name: str) -> Sequence[tuple[Job, Record | None]]:
+    """Return the trainings of a column at a cell; those of the dense network stand at level 0."""
+    cell_key = (at[0], at[1], 0) if name == "dense" else at
+    return records_by_cell(study).get(cell_key, {}).get(name, [])
 
 
-def _column(cells: Cells, at: Place, name: str) -> Mapping[int, float]:
+def _column(cells: Cells, at: CellKey, name: str) -> Mapping[int, float]:
     return dense(cells, at) if name == "dense" else cells.get(at, {}).get(name, {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.analysis.cells import by_place, declared
+from lottery.analysis.cells import declared, records_by_cell
 from lottery.analysis.labels import density_label, head, optimizer_labels, rewind_label
 from lottery.plan.kinds import Kind
 from lottery.verdicts.verdicts import rows, sparsest
@@ -94,7 +94,11 @@ def _listed(rows: Sequence[Row]) -> str:
 
 def _diverged(study: Study, optimizer_index: int) -> str:
     """Return, for an optimizer whose dense networks all diverged, that they did; else nothing."""
-    found = [study.found.get(job.key) for job in study.plan if job.kind is Kind.DENSE and job.place == optimizer_index]
+    found = [
+        study.found.get(job.key)
+        for job in study.plan
+        if job.kind is Kind.DENSE and job.optimizer_index == optimizer_index
+    ]
     steps = [record.diverged for record in found if record is not None and record.diverged is not None]
     if not steps or len(steps) < len(found):
         return ""
@@ -105,7 +109,7 @@ def _diverged(study: Study, optimizer_index: int) -> str:
 def _trained_on(study: Study, optimizer_index: int, rewind: str) -> Iterator[str]:
     """Yield how long tickets that go on from trained weights were trained in all; nothing for others."""
     spans: dict[float, tuple[int, int]] = {}
-    for (which, point, level), columns in by_place(study).items():
+    for (which, point, level), columns in records_by_cell(study).items():
         for job, record in columns.get("ticket", ()) if (which, point) == (optimizer_index, rewind) and level else ():
             trunk = [study.found.get(each.key) for each in study.plan.trunk(job)]
             if record is None or job.rewind is None or job.rewind.mode == "weights" or record.density in spans:

@@ -93,7 +93,7 @@ def _transferred(study: Study) -> dict[Transfer, list[Record | None]]:
     cells: dict[Transfer, list[Record | None]] = {}
     for job in study.plan:
         if job.transfer is not None and job.rewind is not None:
-            transfer = (rewind_label(job.rewind), job.level, job.place, job.transfer)
+            transfer = (rewind_label(job.rewind), job.level, job.optimizer_index, job.transfer)
             cells.setdefault(transfer, []).append(study.found.get(job.key))
     return dict(sorted(cells.items()))
 
@@ -134,7 +134,7 @@ def _compare(study: Study, transfer: Transfer, records: Sequence[Record | None],
     reference = [
         study.found.get(job.key)
         for job in study.plan
-        if (job.kind, job.place) == (kind, retrainer)
+        if (job.kind, job.optimizer_index) == (kind, retrainer)
         and (
             kind is Kind.DENSE or (job.level == level and job.rewind is not None and rewind_label(job.rewind) == point)
         )

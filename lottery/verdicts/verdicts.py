@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
-from lottery.analysis.cells import Place, by_place, censored, declared, dense, densities, differences, floor, steps
+from lottery.analysis.cells import (
+    CellKey,
+    censored,
+    declared,
+    dense,
+    densities,
+    differences,
+    floor,
+    records_by_cell,
+    steps,
+)
 from lottery.analysis.columns import BOUND, DENSITY, LEVEL_OF_DENSITY, SEEDS, SEEDS_NEEDED, Column, p_values
 from lottery.analysis.labels import density_label, finite, head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
@@ -52,29 +62,29 @@ def _at_report(study: Study) -> list[Row]:
     compare, recipe = declared(study), study.recipe
     table: list[Row] = []
     labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), audit(study).withheld()
-    for (optimizer, rewind), places in _sequences(study).items():
+    for (optimizer, rewind), cell_keys in _sequences(study).items():
         first = next(each for each in recipe.rewind if rewind_label(each) == rewind)
         may_win = first.to.value == 0 and first.mode == "weights" and bool(recipe.data.validation)
-        cells = [_dense_differences(study, place) for place in places]
+        cells = [_dense_differences(study, cell_key) for cell_key in cell_keys]
         decisions = decide(cells, compare, may_win=may_win, floor=floor(study))
         sequential = _sequential(study, optimizer, rewind)
-        for place, cell, decision in zip(places, cells, decisions, strict=True):
+        for cell_key, cell, decision in zip(cell_keys, cells, decisions, strict=True):
             row = head(recipe, rewind, optimizer=labels[optimizer])
-            row |= {LEVEL_OF_DENSITY: place[2], DENSITY: known[place]}
+            row |= {LEVEL_OF_DENSITY: cell_key[2], DENSITY: known[cell_key]}
             if sequential is not None:
-                row |= _sequential_row(sequential.get(place[2]), cell, decision, compare, floor(study))
+                row |= _sequential_row(sequential.get(cell_key[2]), cell, decision, compare, floor(study))
             else:
                 row |= _row(cell, decision, compare, len(cells), floor(study))
                 at = sequence_end(decision, decisions, compare)
-                stopped = "" if at is None else density_label(known[places[at]])
+                stopped = "" if at is None else density_label(known[cell_keys[at]])
                 row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
                 if decision.verdict == "inconclusive" and not cell.diverged:
                     row["reason"] += only_by_families(recipe, min(decision.p_matching, decision.p_losing))
-            if why := withheld.get((*place, "ticket")):
+            if why := withheld.get((*cell_key, "ticket")):
                 row |= {"verdict": "withheld", "also": "", "better_by": None, "reason": "; ".join(why)}
-            if told := disclosed_of_cell(study, (*place, "ticket")):
+            if told := disclosed_of_cell(study, (*cell_key, "ticket")):
                 row["reason"] += f"; {told}"
-            table.append(Row(row, keys_of(study, _compared(study, place))))
+            table.append(Row(row, keys_of(study, _compared(study, cell_key))))
     return table
 
 
@@ -180,17 +190,19 @@ def sparsest(study: Study) -> list[Row]:
     for row in rows(study):
         grouped.setdefault((row["optimizer"], row.get("rewind", "")), []).append(row)
     cells = differences(study)
-    for ((optimizer, rewind), mine), places in zip(grouped.items(), _sequences(study).values(), strict=True):
+    for ((optimizer, rewind), mine), cell_keys in zip(grouped.items(), _sequences(study).values(), strict=True):
         matched: float | None = None
         for row in mine:
             if row["verdict"] not in ("matching", "winning"):
                 break
             matched = row["density"]
-        per_level = [cells[place]["ticket"] for place in places]
+        per_level = [cells[cell_key]["ticket"] for cell_key in cell_keys]
         seeds = sorted(set.intersection(*(set(values) for values in per_level)))
         about = head(study.recipe, rewind, optimizer=optimizer) | {DENSITY: matched, SEEDS: len(seeds)}
         curve = [[values[seed] for seed in seeds] for values in per_level]
-        found = crossing_interval(curve, [known[place] for place in places], compare.margin / 100, compare.confidence)
+        found = crossing_interval(
+            curve, [known[cell_key] for cell_key in cell_keys], compare.margin / 100, compare.confidence
+        )
         table.append(Row(about | found, in_plan_order(study, (key for each in mine for key in each.made_from))))
     return table
 
@@ -247,41 +259,46 @@ def _crossing(means: Sequence[float], at: Sequence[float], margin: float) -> flo
 
 
 @once
-def _sequences(study: Study) -> Mapping[tuple[int, str], list[Place]]:
-    """Return the places with a finished pair of ticket and dense network, dense to sparse, by optimizer and rewind."""
+def _sequences(study: Study) -> Mapping[tuple[int, str], list[CellKey]]:
+    """Return the cells with a finished pair of ticket and dense network, dense to sparse, by optimizer and rewind."""
     found, known = differences(study), densities(study)
-    sequences: dict[tuple[int, str], list[Place]] = {}
-    for place in sorted(by_place(study), key=lambda at: (at[0], at[2])):
-        if place[2] and place in known and found[place].get("ticket") is not None and _has_ticket(study, place):
-            sequences.setdefault((place[0], place[1]), []).append(place)
+    sequences: dict[tuple[int, str], list[CellKey]] = {}
+    for cell_key in sorted(records_by_cell(study), key=lambda at: (at[0], at[2])):
+        if (
+            cell_key[2]
+            and cell_key in known
+            and found[cell_key].get("ticket") is not None
+            and _has_ticket(study, cell_key)
+        ):
+            sequences.setdefault((cell_key[0], cell_key[1]), []).append(cell_key)
     return sequences
 
 
-def _has_ticket(study: Study, place: Place) -> bool:
-    return any(record is not None for _, record in by_place(study)[place].get("ticket", ()))
+def _has_ticket(study: Study, cell_key: CellKey) -> bool:
+    return any(record is not None for _, record in records_by_cell(study)[cell_key].get("ticket", ()))
 
 
-def _compared(study: Study, place: Place) -> Iterator[Record | None]:
-    """Yield the trainings that the verdict on a place is made from: its tickets and the dense networks beside them."""
-    for at, column in (((place[0], place[1], 0), "dense"), (place, "ticket")):
-        yield from (record for _, record in by_place(study)[at].get(column, ()))
+def _compared(study: Study, cell_key: CellKey) -> Iterator[Record | None]:
+    """Yield the trainings that the verdict on a cell is made from: its tickets and the dense networks beside them."""
+    for at, column in (((cell_key[0], cell_key[1], 0), "dense"), (cell_key, "ticket")):
+        yield from (record for _, record in records_by_cell(study)[at].get(column, ()))
 
 
-def _dense_differences(study: Study, place: Place) -> DenseDifferences:
-    values = differences(study)[place]["ticket"]
+def _dense_differences(study: Study, cell_key: CellKey) -> DenseDifferences:
+    values = differences(study)[cell_key]["ticket"]
     dense_done = {
         job.seed
-        for job, record in by_place(study)[place[0], place[1], 0].get("dense", ())
+        for job, record in records_by_cell(study)[cell_key[0], cell_key[1], 0].get("dense", ())
         if record is not None and record.diverged is None
     }
     diverged = sum(
         record is not None and record.diverged is not None and job.seed in dense_done
-        for job, record in by_place(study)[place]["ticket"]
+        for job, record in records_by_cell(study)[cell_key]["ticket"]
     )
     if not study.recipe.data.validation:
         return DenseDifferences(list(values.values()), diverged)
     found = steps(study)
-    tickets, others = found[place]["ticket"], dense(found, place)
-    late, dense_late = censored(study, place, "ticket"), censored(study, place, "dense")
+    tickets, others = found[cell_key]["ticket"], dense(found, cell_key)
+    late, dense_late = censored(study, cell_key, "ticket"), censored(study, cell_key, "dense")
     early = [(tickets[s], others[s], s in late, s in dense_late) for s in values if s in tickets and s in others]
     return DenseDifferences(list(values.values()), diverged, early)

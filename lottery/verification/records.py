@@ -121,14 +121,14 @@ def _files(study: Study) -> Check:
 def _states(study: Study) -> Check:
     """Compare rewind states with the curve of the dense network that shares their training."""
     stored = StoredJobs(study.store, {key: record.metrics for key, record in study.found.items()})
-    dense = {(job.place, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
+    dense = {(job.optimizer_index, job.seed): job for job in study.plan if job.kind is Kind.DENSE}
     wrong, count = [], 0
     for job in study.plan:
         manifest = study.store.find(job.key) if job.kind is Kind.REWIND else None
         if manifest is None or manifest.status != "done":
             continue
         count += 1
-        problems = list(_wrong_state(study.store, job, stored, dense[job.place, job.seed]))
+        problems = list(_wrong_state(study.store, job, stored, dense[job.optimizer_index, job.seed]))
         wrong += [f"{short(job.key)} ({job.label}): {problem}" for problem in problems]
     return Check("state", STATES, count, tuple(wrong))
 

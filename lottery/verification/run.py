@@ -52,7 +52,7 @@ def check_again(request: Request, plan: Plan, plugins: Sequence[str] = ()) -> It
     for name, what in CHECKS.items():
         mine = [proof for proof in made if proof.check == name]
         wrong = [f"{_label(proof)}: {words}" for proof in mine for words in proof.wrong]
-        left_over = [f"{_label(proof)}: {proof.left}" for proof in mine if proof.left]
+        left_over = [f"{_label(proof)}: {proof.unchecked}" for proof in mine if proof.unchecked]
         if mine:
             checked = len(mine) - len(left_over)
             yield Check(f"{name} again", what, checked, tuple(wrong), tuple(left_over))

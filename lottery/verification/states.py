@@ -61,14 +61,14 @@ class Proof:
         key: The key of the job.
         label: The label of the job.
         wrong: What is wrong, in words; empty where it holds.
-        left: Why it could not be checked, in words.
+        unchecked: Why it could not be checked, in words.
     """
 
     check: str
     key: str
     label: str
     wrong: tuple[str, ...] = ()
-    left: str = ""
+    unchecked: str = ""
 
 
 def jobs_with_states(context: RunContext) -> list[Job]:
@@ -108,7 +108,7 @@ def _prove_state(context: RunContext, job: Job) -> Proof:
         )
     if not (context.machine.deterministic and _same_machine(context, job)):
         why = f"at step {values['step']}: trained again with --deterministic only, on the machine that trained it so"
-        return Proof("rewind state", job.key, job.label, left=why)
+        return Proof("rewind state", job.key, job.label, unchecked=why)
     training = training_of(context, job)
     with masked(training.model, Mask({}), training.optimizer):
         for _ in training.steps():
@@ -116,7 +116,7 @@ def _prove_state(context: RunContext, job: Job) -> Proof:
     tensors, again = training.state()
     found = {name: value.cpu() for name, value in stored_state(training.model, tensors).items()}
     wrong = list(_differing(stored, found))
-    if {**values, "optimizer": None} != {**_as_json(again), "optimizer": None}:
+    if {**values, "optimizer": None} != {**_through_json(again), "optimizer": None}:
         wrong.append("its step or curve are not those of a training from the seed")
     return Proof("rewind state", job.key, job.label, tuple(wrong))
 
@@ -125,7 +125,7 @@ def _prove_mask(context: RunContext, job: Job) -> Proof:
     """Check that a ticket's mask is the one that its criterion leaves of the weights of the level above."""
     recipe = context.plan.recipe
     if recipe.prune.when == "training":
-        return Proof("mask", job.key, job.label, left="pruned in the course of its training")
+        return Proof("mask", job.key, job.label, unchecked="pruned in the course of its training")
     kept, again = read_mask(context.store, job.key), starting_point(context, job).mask
     other = sum(int((kept[name] & ~again[name]).sum()) for name in kept)
     total = sum(kept.alive().values())
@@ -146,8 +146,8 @@ def _prove_weights(context: RunContext, job: Job) -> Proof:
             weights = read_trained(context.store, job.key, None if job.kind is Kind.DENSE else mask, reading)
             found, bits, here = _measured(context, job, weights, mask, reading)
             sizes = {"test": len(context.splits.test_x), "validation": context.sizes().validation}
-            wrong += _other_measures(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
-            wrong += _other_bits(correct.get(reading), bits, reading, exact=here)
+            wrong += _differing_measures(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
+            wrong += _differing_bits(correct.get(reading), bits, reading, exact=here)
     return Proof("weights", job.key, job.label, tuple(wrong))
 
 
@@ -167,7 +167,7 @@ def _measured(
     return found, training.correct.get(reading), _same_environment(context, job, here)
 
 
-def _other_measures(
+def _differing_measures(
     row: Mapping[str, Any],
     found: Mapping[str, float],
     sizes: Mapping[str, int],
@@ -195,21 +195,21 @@ def _other_measures(
         if measure in ("loss", "r2"):
             fine = math.isclose(value, recorded, rel_tol=LOSS[exact], abs_tol=LOSS[exact])
         else:
-            counted = _most_other_examples(sizes[split], exact) * (classes if measure == "balanced_accuracy" else 1)
+            counted = _allowed_differences(sizes[split], exact) * (classes if measure == "balanced_accuracy" else 1)
             fine = abs(value - recorded) * sizes[split] <= counted + 1e-6
         if not fine:
             yield f"{name} at {reading} is recorded as {recorded:.6g}, its weights have {value:.6g}"
 
 
-def _other_bits(kept: Tensor | None, found: Tensor | None, reading: str, *, exact: bool) -> Iterator[str]:
+def _differing_bits(kept: Tensor | None, found: Tensor | None, reading: str, *, exact: bool) -> Iterator[str]:
     if kept is None or found is None:
         return
-    others = int((kept != found).sum()) if kept.shape == found.shape else len(found)
-    if others > _most_other_examples(len(found), exact):
-        yield f"{others:,} of {len(found):,} test examples are recognized otherwise than recorded at {reading}"
+    differing = int((kept != found).sum()) if kept.shape == found.shape else len(found)
+    if differing > _allowed_differences(len(found), exact):
+        yield f"{differing:,} of {len(found):,} test examples are recognized otherwise than recorded at {reading}"
 
 
-def _most_other_examples(examples: int, exact: bool) -> float:
+def _allowed_differences(examples: int, exact: bool) -> float:
     """Return the number of examples that may come out otherwise: none on the machine that trained."""
     return 0 if exact else max(FEW_EXAMPLES, FEW_OF_ALL * examples)
 
@@ -258,5 +258,5 @@ def _differing(stored: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Ite
         yield f"{wrong[0]}{more} are not those that the seed gives"
 
 
-def _as_json(values: Any) -> Any:
+def _through_json(values: Any) -> Any:
     return json.loads(json.dumps(values))

@@ -72,7 +72,9 @@ def with_masks(
     end: Mapping[str, Tensor] | None = None,
 ) -> Study:
     """A study whose finished tickets have these masks, by optimizer's place, seed and level; all weights start at 1."""
-    by_key = {j.key: masks[j.place, j.seed, j.level] for j in planned if j.kind == "ticket" and j.key in found}
+    by_key = {
+        j.key: masks[j.optimizer_index, j.seed, j.level] for j in planned if j.kind == "ticket" and j.key in found
+    }
     (first, *_) = masks.values()
     start = {name: torch.ones(bits.shape) for name, bits in first.items()}
     for record in found.values():
@@ -308,7 +310,7 @@ def point(study: Study, job: Job, rewind: str) -> Arrays:
     (key,) = [
         each.key
         for each in study.plan
-        if (each.kind, each.place, each.seed) == ("rewind", job.place, job.seed)
+        if (each.kind, each.optimizer_index, each.seed) == ("rewind", job.optimizer_index, job.seed)
         and each.rewind is not None
         and str(each.rewind.to) == rewind
     ]
@@ -335,7 +337,7 @@ def rewind_of(job: Job) -> str:
 
 def place(study: Study, job: Job) -> dict[str, Any]:
     rewind = rewind_of(job) if job.rewind.to.value else "init"  # type: ignore[union-attr]
-    return {"optimizer": study.recipe.train.optimizer[job.place].name, "rewind": rewind, "level": job.level}
+    return {"optimizer": study.recipe.train.optimizer[job.optimizer_index].name, "rewind": rewind, "level": job.level}
 
 
 def expected_of(study: Study, measure: Any) -> dict[tuple[Any, ...], list[float]]:

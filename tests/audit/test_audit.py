@@ -110,7 +110,7 @@ def study_of(
 
 def job_of(finished: Finished, kind: str = "ticket", level: int = 1, place: int = 0, **about: Any) -> Job:
     """The first job of this kind."""
-    jobs = [job for job in finished[0] if (job.kind, job.level, job.place) == (kind, level, place)]
+    jobs = [job for job in finished[0] if (job.kind, job.level, job.optimizer_index) == (kind, level, place)]
     return next(job for job in jobs if all(getattr(job, name) == value for name, value in about.items()))
 
 
@@ -135,7 +135,7 @@ def test_a_study_as_it_ran_has_no_violation(fair: Finished) -> None:
 def test_the_summary_counts_what_was_compared(fair: Finished) -> None:
     summaries = [row for row in rows(study_of(fair)) if row["field"] == "compared"]
     assert [(row["optimizer"], row["ok"]) for row in summaries] == [("adam", True), ("momentum", True)]
-    measured = [job for job in fair[0] if job.kind in ("dense", "ticket", "branch") and job.place == 0]
+    measured = [job for job in fair[0] if job.kind in ("dense", "ticket", "branch") and job.optimizer_index == 0]
     assert summaries[0]["note"] == f"{len(measured)} trainings, {len(FIELDS) + len(FIXED)} fields"
 
 
@@ -150,7 +150,7 @@ def test_behind_what_was_found_are_the_trainings_that_were_compared(fair: Finish
         elif str(row["branch"]).startswith("with "):
             found["retrained"] += 1
             retrained = [job for job in jobs if job.transfer is not None]
-            beside = {(job.kind, job.place, job.seed) for job in jobs if job.transfer is None}
+            beside = {(job.kind, job.optimizer_index, job.seed) for job in jobs if job.transfer is None}
             assert retrained and beside == {("dense", job.transfer, job.seed) for job in retrained}
     assert min(found.values()) > 0
 

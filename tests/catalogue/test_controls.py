@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from lottery import registry
-from lottery.analysis.cells import by_place
+from lottery.analysis.cells import records_by_cell
 from lottery.audit.audit import audit
 from lottery.files.tensors import part
 from lottery.plan.jobs import Job, Plan
@@ -374,7 +374,7 @@ def test_the_audit_lists_what_the_table_says_and_nothing_else(finished: Finished
         expected = differences(job, origin) | ({("last_rate", "dense network")} if other_rate else set())
         assert listed.pop(job.key, set()) == expected, (job.label, job.rewind)
     assert not {key for key in listed if context.plan.jobs[key].seed == 0}
-    values = {name for named in by_place(study).values() for name in named}
+    values = {name for named in records_by_cell(study).values() for name in named}
     assert len(values) == 2 + len(recipe.branches)
 
 

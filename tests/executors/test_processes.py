@@ -235,14 +235,15 @@ def _children(process: int) -> list[int]:
 
 
 class _Killer:
-    """Kills workers of a run in this process when trainings have begun."""
+    """Kills workers of a run that begins in this process after it is made, when trainings have begun."""
 
     def __init__(self, number: int):
         self._left, self.dead = number, list[int]()
+        self._others = _children(os.getpid())  # such as the server of an earlier test
 
     def __call__(self, event: Event) -> None:
         if event.kind == "progress" and self._left:
-            (server,) = _children(os.getpid())
+            (server,) = set(_children(os.getpid())) - set(self._others)
             for worker in _children(server)[: self._left]:
                 os.kill(worker, signal.SIGKILL)
                 self.dead.append(worker)

@@ -157,7 +157,7 @@ def test_an_optimizer_that_no_learning_rate_was_left_for_has_no_curve() -> None:
     planned = hand(BOTH)
     found = everything(planned)
     for job in planned:
-        if job.kind == "dense" and job.place == 1:
+        if job.kind == "dense" and job.optimizer_index == 1:
             found[job.key] = replace(found[job.key], metrics={"diverged": 3, "density": 1.0})
     first, second = axes_of(study(planned, found), "curves")
     assert list(first.lines[0].get_xdata()) == list(range(0, 101, 10))
@@ -212,7 +212,7 @@ def test_the_matrix_shows_the_numbers_of_the_transfer_table(trained: Study) -> N
 def test_layers_are_drawn_at_their_densities_against_that_of_the_network(trained: Study) -> None:
     axes = axes_of(trained, "layers")[0]
     curves = {line.get_label(): line for line in axes.lines}
-    masks = [level_of(trained, job).mask for job in trained.plan if job.kind == "ticket" and job.place == 0]
+    masks = [level_of(trained, job).mask for job in trained.plan if job.kind == "ticket" and job.optimizer_index == 0]
     last = [mask for mask in masks if mask.density < 0.3]
     expected = np.mean([float(mask["fc1.weight"].float().mean()) for mask in last])
     (fc1,) = [curve for label, curve in curves.items() if label.startswith("fc1")]
@@ -224,7 +224,9 @@ def test_overlap_between_seeds_is_the_share_of_weights_both_masks_kept_beside_th
     axes = axes_of(trained, "overlap")[0]
     assert axes.get_title() == "between seeds"
     curves = {line.get_label(): line for line in axes.lines}
-    one, other = [level_of(trained, j).mask for j in trained.plan if (j.kind, j.place, j.level) == ("ticket", 0, 2)]
+    one, other = [
+        level_of(trained, j).mask for j in trained.plan if (j.kind, j.optimizer_index, j.level) == ("ticket", 0, 2)
+    ]
     both = sum(int((one[name] & other[name]).sum()) for name in one)
     kept = sum(int(one[name].sum()) for name in one)
     assert curves["adam"].get_ydata()[-1] == pytest.approx(100 * both / kept)
@@ -297,7 +299,7 @@ def test_no_legend_is_cut_off_or_covers_a_panel(optimizers: str, levels: int) ->
 
 
 def test_weights_are_those_that_survive_where_training_starts_and_ends(trained: Study) -> None:
-    job = next(j for j in trained.plan if (j.kind, j.place, j.level, j.seed) == ("ticket", 0, 2, 0))
+    job = next(j for j in trained.plan if (j.kind, j.optimizer_index, j.level, j.seed) == ("ticket", 0, 2, 0))
     point, _ = read_state(trained.store, str(job.point))
     starts = point["model/fc1.weight"]
     shown(trained, job, starts, starts[~level_of(trained, job).mask["fc1.weight"]])

@@ -83,7 +83,7 @@ def test_log_uniform_draws_lie_in_the_range_and_more_trials_keep_the_first_ones(
 def test_every_optimizer_gets_the_same_number_of_trials() -> None:
     jobs = plan(study(), "0" * 64)
     trials = [job for job in jobs if job.kind == "trial"]
-    assert {place: sum(job.place == place for job in trials) for place in (0, 1, 2)} == {0: 6, 1: 6, 2: 6}
+    assert {place: sum(job.optimizer_index == place for job in trials) for place in (0, 1, 2)} == {0: 6, 1: 6, 2: 6}
     assert {job.seed for job in trials} == {77, 78}
 
 
@@ -114,7 +114,7 @@ def test_nothing_is_chosen_where_every_rate_diverged() -> None:
 def test_the_chosen_rate_is_the_best_of_trainings_made_by_hand(finished: Any) -> None:
     """Each trial is the dense training of its seed with that rate; nothing of the test set is in it."""
     planned, _, store, _ = finished
-    choice = next(job for job in planned if job.kind == "choice" and job.place == 1)
+    choice = next(job for job in planned if job.kind == "choice" and job.optimizer_index == 1)
     means = {}
     for rate in (0.01, 0.1, 1.0):
         alone = study(
@@ -151,9 +151,11 @@ def test_trials_never_read_the_test_set(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_dense_tickets_and_transfers_train_with_the_chosen_rates(finished: Any) -> None:
     planned, found, store, _ = finished
-    chosen = {job.place: store.read_json(job.key, "metrics.json")["lr"] for job in planned if job.kind == "choice"}
+    chosen = {
+        job.optimizer_index: store.read_json(job.key, "metrics.json")["lr"] for job in planned if job.kind == "choice"
+    }
     for record in found.values():
-        place = record.job.place if record.job.transfer is None else record.job.transfer
+        place = record.job.optimizer_index if record.job.transfer is None else record.job.transfer
         assert record.rate == chosen[place]
 
 
@@ -169,7 +171,9 @@ def test_the_transfer_table_holds_each_ticket_retrained_with_each_optimizer(fini
         assert row[name] == own["ticket"]
         assert table[0][name] == own["dense"]
     cell = [
-        r.metrics["best_accuracy"]["test_accuracy"] for r in found.values() if (r.job.place, r.job.transfer) == (0, 1)
+        r.metrics["best_accuracy"]["test_accuracy"]
+        for r in found.values()
+        if (r.job.optimizer_index, r.job.transfer) == (0, 1)
     ]
     assert table[1]["momentum"] == pytest.approx(sum(cell) / 2)
 
@@ -182,7 +186,7 @@ def test_a_transfer_starts_from_the_ticket_with_a_fresh_other_optimizer(finished
 
     context = prepare(Request(study(), store.root, store.root, device="cpu", deterministic=True))
     assert isinstance(context, RunContext)
-    job = next(job for job in planned if job.transfer == 2 and job.place == 0)
+    job = next(job for job in planned if job.transfer == 2 and job.optimizer_index == 0)
     training = training_of(context, job)
     assert isinstance(training.optimizer, torch.optim.SGD)
     assert training.timeline.batch_size == context.data(0).train_size

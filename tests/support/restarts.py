@@ -51,11 +51,16 @@ def write_full_recipe(folder: Path, length: int = 40, *changes: str) -> Path:
     return path
 
 
+def run_arguments(recipe: Path, store: Path) -> list[str]:
+    """The arguments of `lottery run`: on the CPU, deterministic, checkpoints as often as they may be."""
+    own = ["--deterministic", "--checkpoint-seconds", "0", "--device", "cpu"]
+    return ["run", str(recipe), "--store", str(store), *own]
+
+
 def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
-    """`lottery run` in a process of its own, deterministic, checkpoints as often as they may be."""
-    command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
+    """`lottery run` in a process of its own, see `run_arguments`."""
     return subprocess.Popen(
-        [*command, "--checkpoint-seconds", "0", "--device", "cpu", *options],
+        [sys.executable, "-m", "lottery", *run_arguments(recipe, store), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,9 +80,8 @@ def finish_here(recipe: Path, store: Path) -> str:
     """As `finish`, in this process, which has imported torch already."""
     written = io.BytesIO()
     out = io.TextIOWrapper(written, "utf-8")
-    command = ["lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(io.StringIO()) as err:
-        patch.setattr(sys, "argv", [*command, "--checkpoint-seconds", "0", "--device", "cpu"])
+        patch.setattr(sys, "argv", ["lottery", *run_arguments(recipe, store)])
         with pytest.raises(SystemExit) as left:
             main()
     assert not left.value.code, err.getvalue()

@@ -112,14 +112,14 @@ def test_a_retraining_goes_on_where_it_was_stopped(finished: Finished, tmp_path:
 
 
 def test_the_file_has_the_key_the_evidence_and_a_recipe_of_one_seed(finished: Finished, tmp_path: Path) -> None:
-    key = key_of(finished, level=2, place=0)
+    key = key_of(finished, level=2, optimizer_index=0)
     found = read(written(finished, tmp_path, key))
     metrics = finished[1].read_json(key, "metrics.json")
     assert found.key == key and found.recipe.seeds == (0,)
     readings = {name: metrics[name] for name in READINGS}
     assert {name: found.evidence["ticket"][name] for name in READINGS} == readings and all(readings.values())
     assert found.recipe.train.optimizer[0].args["lr"] == metrics["lr"]
-    dense = finished[1].read_json(key_of(finished, "dense", place=0), "metrics.json")
+    dense = finished[1].read_json(key_of(finished, "dense", optimizer_index=0), "metrics.json")
     assert found.evidence["dense"]["end"] == dense["end"]
 
 
@@ -127,7 +127,7 @@ def test_load_ticket_gives_the_network_at_the_start_of_its_training_and_the_mask
     finished: Finished, tmp_path: Path
 ) -> None:
     plan, store, _ = finished
-    key = key_of(finished, level=2, place=1)
+    key = key_of(finished, level=2, optimizer_index=1)
     model, mask = lottery.load_ticket(written(finished, tmp_path, key))
     assert mask == Mask.unpack(*decode(store.read(key, "mask.safetensors")))
     state = store.read_tensors(str(plan.jobs[key].point), "state.safetensors")

@@ -144,7 +144,7 @@ def study_of(context: RunContext) -> Study:
 
 
 def test_they_are_measured_at_the_steps_of_accuracy_on_both_sets(finished: RunContext) -> None:
-    (job,) = [job for job in finished.plan if job.kind == "ticket" and job.place == 0]
+    (job,) = [job for job in finished.plan if job.kind == "ticket" and job.optimizer_index == 0]
     metrics = finished.store.read_json(job.key, "metrics.json")
     model = finished.networks.blank()
     model.load_state_dict(dict(StoredLevel(finished, job).trained))
@@ -183,7 +183,9 @@ def test_tables_have_a_column_for_each_network_and_measure(finished: RunContext)
     study = study_of(finished)
     (row, _) = rows_of(study, "means")
     for network in ("dense", "ticket", "shuffle"):
-        job = next(j for j in finished.plan if j.place == 0 and network in (j.kind, j.branch and j.branch.label))
+        job = next(
+            j for j in finished.plan if j.optimizer_index == 0 and network in (j.kind, j.branch and j.branch.label)
+        )
         read = finished.store.read_json(job.key, "metrics.json")["best_accuracy"]
         for metric in BOTH:
             cell = f"{network}_{metric}"
@@ -231,7 +233,7 @@ def test_one_step_has_one_value_of_each_and_no_row_of_the_curve_a_test_value() -
 
 
 def test_a_ticket_file_trains_what_its_key_stands_for(finished: RunContext, tmp_path: Path) -> None:
-    (job,) = [job for job in finished.plan if job.kind == "ticket" and job.place == 0]
+    (job,) = [job for job in finished.plan if job.kind == "ticket" and job.optimizer_index == 0]
     (tmp_path / "a.ticket").write_bytes(export(finished.store, job.key, tmp_path))
     ticket = read(tmp_path / "a.ticket")
     assert set(ticket.recipe.metrics) == set(BOTH)

@@ -269,7 +269,7 @@ def test_optimizers_and_rewind_points_are_families_of_their_own_in_the_order_of_
     )
     found = made(planned, ({}, {}))
     for job in planned:
-        if job.kind == "branch" and (job.place, job.level, job.rewind) != (0, 1, planned.recipe.rewind[0]):
+        if job.kind == "branch" and (job.optimizer_index, job.level, job.rewind) != (0, 1, planned.recipe.rewind[0]):
             for reading in CHOSEN:
                 found[job.key].metrics[reading]["test_accuracy"] = 0.4
     table = view_of("claims", planned, found)

@@ -78,7 +78,7 @@ def test_one_seed_is_one_seed() -> None:
 
 def test_an_optimizer_whose_dense_networks_all_diverged_is_named_and_its_trainings_are_blocked_not_missing() -> None:
     planned = hand("train.optimizer=[adam, {name: sgd, lr: 9}]", "seeds=3", "compare={margin: 1}", "branches=[reinit]")
-    place = {job.key: job.place for job in planned}
+    place = {job.key: job.optimizer_index for job in planned}
     found = {key: record for key, record in everything(planned).items() if place[key] == 0}
     burnt = made(planned, ({"kind": "dense"}, {"diverged": 12}))
     found |= {key: record for key, record in burnt.items() if place[key] == 1}

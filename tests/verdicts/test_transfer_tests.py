@@ -23,7 +23,7 @@ Kind = tuple[str, int, int | None]  # kind, place of the optimizer, place of the
 
 
 def kind_of(job: Job) -> Kind:
-    return job.kind, job.place, job.transfer
+    return job.kind, job.optimizer_index, job.transfer
 
 
 def found(planned: Plan, accuracy: Callable[[Job], float | None]) -> dict[str, Record]:
@@ -140,7 +140,7 @@ def test_a_side_that_diverged_is_not_shown_to_be_the_better_one() -> None:
 
 
 def test_an_optimizer_with_which_everything_diverged_gives_no_pair_and_says_so() -> None:
-    (dense, own) = pair(MARGIN, accuracy=lambda job: None if 1 in (job.place, job.transfer) else 0.5)
+    (dense, own) = pair(MARGIN, accuracy=lambda job: None if 1 in (job.optimizer_index, job.transfer) else 0.5)
     assert [(row["n"], row["verdict"]) for row in (dense, own)] == [(0, "inconclusive")] * 2
     assert dense["reason"] == own["reason"] == "no seed has a result on both sides"
 
@@ -174,7 +174,7 @@ def test_behind_a_row_are_both_its_sides() -> None:
             job.key
             for job in planned
             if (job.transfer == 1 - finder and job.level == level)
-            or ((job.kind, job.level, job.place) == (*theirs, 1 - finder))
+            or ((job.kind, job.level, job.optimizer_index) == (*theirs, 1 - finder))
         }
         assert set(row.made_from) == wanted and len(row.made_from) == 4
 

@@ -56,9 +56,10 @@ def lamb(
 
     `weight_decay` w is added to r before the scaling, as in the paper. `clamp` is the largest |w| that counts; there is
     none unless given (the class has 10, less than the norm of LeNet-300-100's first layer). The moments are not
-    corrected for bias, as in the third version of the paper: but for eps and weight decay the scaling undoes that
-    correction. The class's default leaves half of it in the learning rate, ten times as much at the first step; its
-    `adam_debias`, which is on here, takes that out. Biases are scaled as well, by a ratio of 1 where they are 0.
+    corrected for bias, as in the third version of the paper: apart from eps and weight decay, the scaling undoes that
+    correction anyway. The class by default multiplies the learning rate by part of that correction, a factor of ten at
+    the first step; its `adam_debias`, which is on here, does not. Biases are scaled as well, by a ratio of 1 where
+    they are 0.
     """
     from pytorch_optimizer import Lamb
 

@@ -30,16 +30,17 @@ def muon(
 ) -> torch.optim.Optimizer:
     """Momentum orthogonalized by Newton-Schulz iterations (torch.optim.Muon); `optimizer` has all other weights.
 
-    Muon's are the weights of linear and convolutional layers but for the first and the last layer, as the source has
-    it for input and output layers (`layers: all` takes those too); convolutions step as matrices (out, in * kernel).
-    `optimizer` steps at its own `lr` where it names one, else at this `lr`; the schedule multiplies both. `tune`
-    chooses this `lr`, so leave the other out to have both tuned: `match_rms_adamw`, the default here, scales a step of
-    a matrix by 0.2 sqrt(max(out, in)) so that one rate suits Muon and AdamW (Liu et al. 2025); `original`, torch's
-    default, by sqrt(max(1, out/in)). `weight_decay` is decoupled, 0 here and 0.1 in torch. The iterations run in
-    bfloat16 whatever the weights are: the singular values of a step lie between about 0.5 and 1.5.
-    Mask: the momentum is one of masked gradients and stays zero on pruned weights, but the orthogonalized step fills
-    them in, and they are set back to zero after it. The step is a projection: on the surviving weights that of the full
-    matrix, not that of a smaller problem, unless whole rows or columns are pruned.
+    Muon steps the weights of linear and convolutional layers, except those of the first and the last layer, which the
+    source leaves to the other optimizer (`layers: all` takes them too). A convolution's weight steps as a matrix of
+    shape (out, in * kernel). `optimizer` steps at its own `lr` where it names one, else at this `lr`; the schedule
+    multiplies both. `tune` chooses this `lr`: leave out that of `optimizer` to have both tuned. `match_rms_adamw`, the
+    default here, scales a matrix's step by 0.2 sqrt(max(out, in)), so that one rate suits Muon and AdamW (Liu et al.
+    2025); `original`, torch's default, scales it by sqrt(max(1, out/in)). `weight_decay` is decoupled; it is 0 here and
+    0.1 in torch. The iterations run in bfloat16 whatever the weights' type is: the singular values of a step lie
+    between about 0.5 and 1.5.
+    Mask: the momentum sums masked gradients and stays zero on pruned weights. The orthogonalized step is not zero
+    there, so pruned weights are set back to zero after it: on the surviving weights the step is that of the full
+    matrix. It is the step of the smaller problem only where whole rows or columns are pruned.
 
     Raises:
         UsageError: No layer is hidden, or `optimizer` needs more than a gradient.

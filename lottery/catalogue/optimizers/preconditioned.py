@@ -29,17 +29,17 @@ def shampoo(
 ) -> torch.optim.Optimizer:
     """Shampoo: L += G G', R += G'G, w -= lr L^-1/4 G R^-1/4 (pytorch_optimizer.Shampoo).
 
-    A weight of k dimensions has k matrices and roots -1/(2k), as the paper's tensors do; so a bias steps by full-matrix
-    Adagrad. Matrices start at `eps` I. Roots are computed at each of the first `precondition_frequency` steps and then
-    every so many (the class alone would not move before; roots of the first gradients alone, kept, blow up all others;
-    the paper saw no loss at 20 to 100).
-    The class's ScalableShampoo is another method (Anil et al. 2020: decayed sums, blocks, grafting). The class's
-    momentum is left out: it mixes steps, not gradients, into the next gradient.
+    A weight of k dimensions has k matrices, each to the power -1/(2k), as in the paper; a bias therefore steps by
+    full-matrix Adagrad. Matrices start at `eps` I. Roots are computed at each of the first `precondition_frequency`
+    steps, then once in that many steps. (The class alone computes none before that step and does not move until then;
+    roots kept from the first gradients alone would blow up later steps. The paper saw no loss at 20 to 100.)
+    `ScalableShampoo` of pytorch_optimizer is another method (Anil et al. 2020: decayed sums, blocks, grafting). The
+    momentum of its `Shampoo` is left out here: it adds the last step, and not the last gradient, to the next gradient.
     `weight_decay` is an L2 penalty, added to the gradient.
-    Mask: the matrices sum products of masked gradients, but their roots fill pruned weights in, and these are set back
-    to zero after the step. The step is a projection: on the surviving weights that of the full matrix, and that of the
-    smaller problem where whole rows or columns are pruned. Sums over other weights are none of this problem: under a
-    new mask, also one that tightens in the course of training, it starts afresh.
+    Mask: the matrices sum products of masked gradients. A step through their roots is not zero on pruned weights,
+    which are set back to zero after it: on the surviving weights the step is that of the full matrix, and that of the
+    smaller problem where whole rows or columns are pruned. Sums over other weights do not belong to this problem:
+    under a new mask, also one that tightens in the course of training, the sums start again.
     """
     from lottery.catalogue.optimizers._preconditioned import Shampoo
 
@@ -69,11 +69,12 @@ def soap(
     The matrices are running means of G G' with `shampoo_beta` (beta2 where it is not given). The first step sets the
     basis and moves nothing, as in the authors' code; the basis is brought up to date by a power iteration and QR every
     `precondition_frequency` steps, in float32 whatever the weights are. Biases, and dimensions above
-    `max_precondition_dim`, stay in the basis they are in. `weight_decay` is decoupled, 0 here and 0.01 in the class.
-    Mask: moments and matrices are those of masked gradients, but the way back from the eigenbasis fills pruned weights
-    in, and these are set back to zero after the step. The step is a projection: on the surviving weights that of the
-    full matrix. Second moments belong to directions and not to weights, so that none can be masked: under a new mask,
-    also one that tightens in the course of training, it starts afresh.
+    `max_precondition_dim`, stay in the basis they are in. `weight_decay` is decoupled; it is 0 here and 0.01 in the
+    class.
+    Mask: moments and matrices are those of masked gradients. A step turned back from the eigenbasis is not zero on
+    pruned weights, which are set back to zero after it: on the surviving weights the step is that of the full matrix.
+    Second moments belong to directions and not to weights, so they cannot be masked: under a new mask, also one that
+    tightens in the course of training, moments and matrices start again.
     """
     from lottery.catalogue.optimizers._preconditioned import SOAP
 

@@ -31,13 +31,14 @@ def svrg(
     Every `epochs` passes over the data, counted from its own first step, the weights become the snapshot w~ and the
     gradient of the whole training set is taken there (the paper: 2 passes where the loss is convex, 5 where not).
     A step costs two gradients of its batch, a snapshot one more pass.
-    `weight_decay` is an L2 penalty on the objective; in it the snapshot cancels.
-    The batch's gradient at w~ draws the same dropout as that at w; running statistics of batch normalization see w
-    only. Where an example's gradient depends on its batch (batch normalization) or its draw (augmentation, dropout),
-    g(w~) is the mean over other batches and draws, without augmentation: a bias that does not vanish with w - w~.
+    `weight_decay` is an L2 penalty on the objective, taken at w only: the snapshot's two terms of it cancel.
+    The batch's gradient at w~ draws the same dropout as that at w; running statistics of batch normalization are
+    updated by the pass at w only. Where an example's gradient depends on its batch (batch normalization) or its draw
+    (augmentation, dropout), g(w~) is the mean over other batches and draws, without augmentation: a bias that does not
+    vanish as w approaches w~.
     Mask: each of the three gradients is masked, so the step is that of the problem restricted to surviving weights. A
-    snapshot of other weights is none of that problem: under a new mask it starts afresh, and one that tightens in the
-    course of training has a new snapshot taken.
+    snapshot of other weights does not belong to that problem: a new snapshot is taken under a new mask, also under one
+    that tightens in the course of training.
     """
     from lottery.catalogue.optimizers._svrg import SVRG
 
@@ -63,16 +64,16 @@ def bb(
     """SGD with the Barzilai-Borwein step of each epoch (SGD-BB): |s|^2 / (m |s'y|), m steps an epoch.
 
     s is how far the weights moved in the last epoch; y is the difference of the last two epochs' averages of
-    gradients, g^ = beta g + (1 - beta) g^ from 0, beta = 10/m (at most 1) where it is not given. `lr` is the step of
-    the first two epochs, counted from its own first step, and of no other.
+    gradients, g^ = beta g + (1 - beta) g^ from 0, beta = 10/m (at most 1) where it is not given. `lr` is the step size
+    of the first two epochs of this optimizer; later ones are measured.
     The steps are smoothed by fitting C / phi(k) to their logarithms, phi(k) = k in epoch k, counted from 0 (`harmonic`,
     as the authors' code has it), 1 (`constant`: their geometric mean), or not at all (`none`). The schedule's
-    multiplier comes on top, so `harmonic` wants a constant schedule. Where nothing moved or s'y = 0, the step stays.
-    With few steps an epoch y lags s by almost an epoch and the step says little of the curvature: see `cg`.
+    multiplier comes on top, so use `harmonic` with a constant schedule. Where nothing moved or s'y = 0, the step size
+    stays. With few steps an epoch, y lags behind s by almost an epoch and says little of the curvature: see `cg`.
     `weight_decay` is an L2 penalty, part of the gradient.
-    Mask: weights and gradients are masked, so s, y and the step are those of the restricted problem; sizes measured on
-    other weights are not, and under a new mask it starts afresh. Where a mask tightens in the course of training it
-    goes on, with s and y masked.
+    Mask: weights and gradients are masked, so s, y and the step are those of the problem restricted to surviving
+    weights. Step sizes measured on other weights are not: under a new mask `lr` counts again. Where a mask tightens in
+    the course of training, the step sizes go on, with s and y masked.
     """
     from lottery.catalogue.optimizers._svrg import BB
 

@@ -74,7 +74,7 @@ def _list_by_input(n: int, values: Any, places: Any, counts: Any, background: An
 
 
 @kernel()
-def copy(values: Any, out: Any) -> None:
+def _copy(values: Any, out: Any) -> None:
     """Set out = values: assigned to a slice, numba would compile the words that refuse another shape as well."""
     for k in range(len(values)):
         out[k] = values[k]
@@ -83,7 +83,7 @@ def copy(values: Any, out: Any) -> None:
 @kernel()
 def _base(background: Any, bias: Any, weights: Any, every: Any, bases: Any, row: int) -> None:
     """Write what the background gives the units of one block into a row of `bases`; `every` are the inputs' numbers."""
-    copy(bias, bases[row])
+    _copy(bias, bases[row])
     add_rows(bases, row, BLOCK, background, None, weights, every, 0, len(every))
 
 
@@ -95,7 +95,7 @@ def _first_layer(n: int, base: Any, weights: Any, lists: Any, out: Any, a: Any) 
     """
     values, places, counts = lists
     for e in range(n):
-        copy(base, out[e])
+        _copy(base, out[e])
         add_rows(out, e, BLOCK, values[e], None, weights, places[e], 0, counts[e])
     transpose(out[:n], a)
     rectify(a)
@@ -154,7 +154,7 @@ def step(
         for b in range(blocks):
             of_block = ds[t, b]
             transpose(d[b * BLOCK : (b + 1) * BLOCK], of_block)
-            copy(of_biases[t, b * BLOCK : (b + 1) * BLOCK], of_block[len(of_block) - 1])
+            _copy(of_biases[t, b * BLOCK : (b + 1) * BLOCK], of_block[len(of_block) - 1])
     for t in prange(threads):
         for c in range(t * shares // threads, (t + 1) * shares // threads):
             learn(scratch[c], chunks[c], chunks[c + 1], acts, grads, units, net, others, wm, wv, rule, p)
