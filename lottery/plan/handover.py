@@ -17,7 +17,8 @@ from lottery.plan.expand import retraining_branch, untuned_optimizers
 from lottery.plan.jobs import Job, Look, Plan
 from lottery.plan.keys import SCHEMA
 from lottery.plan.kinds import Kind
-from lottery.values import Chosen, Component, plain
+from lottery.recipe.types import RewindSpec
+from lottery.values import Chosen, Component, Duration, plain
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
@@ -33,6 +34,7 @@ AS_THEY_ARE = (
     "transfer",
     "point",
     "partner",
+    "noise",
     "moments",
 )
 
@@ -65,7 +67,7 @@ def _pack(job: Job, recipe: Recipe) -> dict[str, Any]:
         **{name: getattr(job, name) for name in AS_THEY_ARE},
         "kind": job.kind.value,
         "lr": plain(job.optimizer.args.get("lr")),
-        "rewind": None if job.rewind is None else recipe.rewind.index(job.rewind),
+        "rewind": None if job.rewind is None else [str(job.rewind.to), job.rewind.mode],
         "fraction": str(job.fraction),
         "densities": dict(job.densities),
         "needs": job.needs,
@@ -84,7 +86,7 @@ def _unpack(key: str, packed: Mapping[str, Any], recipe: Recipe, optimizers: Seq
     job = Job(
         Kind(packed["kind"]),
         optimizer=_with_rate(optimizers[packed["place"]], packed["lr"]),
-        rewind=None if rewind is None else recipe.rewind[rewind],
+        rewind=None if rewind is None else RewindSpec(to=Duration.parse(rewind[0]), mode=rewind[1]),
         fraction=Fraction(packed["fraction"]),
         densities=packed["densities"],
         needs=tuple(packed["needs"]),

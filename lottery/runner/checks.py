@@ -79,6 +79,13 @@ def _check_lengths(context: RunContext) -> None:
                 raise UsageError(
                     f"rewind: {rewind.to} is not before the end of training at step {total} ({optimizer.name})"
                 )
+        for index, analysis in enumerate(recipe.analyses):
+            for at in analysis.at or ():
+                if steps(at) >= total:
+                    raise UsageError(
+                        f"analyses.{index}.at: {at} is not before the end of training at step {total} "
+                        f"({optimizer.name}); choose an earlier step"
+                    )
         _check_other_data(context, optimizer)
         finetuning.check(recipe, steps)
         if (during := recipe.prune.during) is not None:

@@ -125,8 +125,10 @@ def _steps(context: RunContext, job: Job) -> int:
     if job.kind is Kind.ANALYSIS:
         return _passes(context, job)
     planned = planned_timeline(context, job)
-    if job.kind is Kind.DENSE:  # goes on from its furthest rewind point
-        return planned.total - max(planned.steps(rewind.to) for rewind in context.plan.recipe.rewind)
+    if job.kind.on_dense_trajectory:  # goes on from the furthest point before it
+        points = (context.plan.jobs[key] for key in job.needs if context.plan.jobs[key].kind is Kind.REWIND)
+        reached = (planned.steps(point.rewind.to) for point in points if point.rewind is not None)
+        return planned.stop - max((step for step in reached if step <= planned.stop), default=0)
     return planned.stop - planned.first
 
 
