@@ -90,7 +90,7 @@ _IN_WORDS = {
     "pair": "two networks",
     "three": "three networks",
     "trajectory": "a training",
-    "children": "children",
+    "children": "copies of a state",
 }
 
 
