@@ -65,7 +65,13 @@ def _about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator
 def _about_children(here: tuple[str | int, ...], analysis: AnalysisSpec, valid: Mapping[str, Any]) -> Iterator[Problem]:
     """Refuse children of what has no state at a step, and of steps that no training goes on from."""
     train, prune = valid.get("train"), valid.get("prune")
-    starts = [rewind.to for rewind in valid.get("rewind") or ()]
+    rewinds = valid.get("rewind") or ()
+    starts = [rewind.to for rewind in rewinds if rewind.auto is None]
+    if TICKET in analysis.networks and analysis.at and len(starts) < len(rewinds):
+        yield (
+            (*here, "at"),
+            "tickets train from the point that `rewind: auto` finds; leave at out, or write `of: dense`",
+        )
     for index, name in enumerate(analysis.networks):
         if name not in (DENSE, TICKET):
             yield (*here, "of", index), f"the children are those of dense networks and tickets, not of {name}"
