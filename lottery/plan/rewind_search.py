@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Plan
@@ -139,13 +139,8 @@ def search_plan(recipe: Recipe, fingerprint: str, at: Duration, others: Mapping[
     asking = AnalysisSpec.model_validate(
         {"name": "instability", "bn": "interpolate", "of": TICKET if level else DENSE, "at": at, "pairs": search.pairs}
     ).model_copy(update={"levels": (level,)})
-    part = {
-        "branches": (),
-        "analyses": (asking,),
-        "keep": None,
-        "transfer": None,
-        "seeds": recipe.seeds[: search.seeds],
-    }
+    part: dict[str, Any] = {"branches": (), "analyses": (asking,), "keep": None, "transfer": None}
+    part["seeds"] = recipe.seeds[: search.seeds]
     if not level:
         part["prune"] = prune.model_copy(update={"levels": 0, "one_shot": None, "densities": None})
     asked = {(0, 0): [0] * (level - 1) + [search.seeds]} if level else None
