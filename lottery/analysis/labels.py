@@ -37,7 +37,7 @@ def said(value: Any) -> str:
 
 
 def head(recipe: Recipe, rewind: str | None, **first: Any) -> Values:
-    """Return the columns that a row begins with: the first ones, and the rewind point if it is one of several, or found."""
+    """Return the columns that a row begins with: the first ones, and a rewind point that is one of several or found."""
     return {**first, "rewind": rewind} if len(recipe.rewind) > 1 or recipe.search is not None else first
 
 

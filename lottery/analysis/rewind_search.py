@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lottery.recipe.rewind_search import level_of, nominal_densities
 from lottery.results.rewind_search import search_in
 from lottery.results.study import once
 from lottery.values import Duration, point_label
-from lottery.words import duration
+from lottery.words import counted, duration
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -94,14 +95,21 @@ def _parts(study: Study, search: Search) -> Iterator[str]:
         last = search.trials[-1]
         yield f"rewind: auto: {network}: no step up to {point_label(last.at)} is stable ({_said(last)}; stable is"
         yield f"{rule}); nothing more is trained. Raise rewind.auto.latest, or write the rewind point."
+    if unclear := [point_label(trial.at) for trial in search.trials if not trial.clear]:
+        yield f"Other pairs might decide otherwise at {' and '.join(unclear)}: within two standard errors of that."
     cost = _cost(study, [*by_step, *([search.open] if search.open else [])])
     yield f"Trainings of the search: {cost.trainings} ({duration(cost.seconds)}), {cost.own} of them the recipe's own."
 
 
 def _said(trial: Trial) -> str:
     values = trial.instabilities
-    spread = f" ± {100 * statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{100 * trial.mean:.2g}{spread} points, {len(values)} pair{'' if len(values) == 1 else 's'}"
+    spread = f" ± {100 * statistics.stdev(values):.2f}" if _spreads(trial) else ""
+    return f"{100 * trial.mean:.2f}{spread} points, {counted(len(values), 'pair')}"
+
+
+def _spreads(trial: Trial) -> bool:
+    """Return True if its pairs have a standard deviation."""
+    return len(trial.instabilities) > 1 and math.isfinite(trial.mean)
 
 
 def _decision(search: Search, trial: Trial) -> str:
@@ -116,7 +124,7 @@ def _row(study: Study, at: Duration, trial: Trial | None, decision: str) -> Row:
     about = {
         "step": point_label(at),
         Column("instability", "points"): trial.mean if trial else None,
-        Column("instability_std", "points"): statistics.stdev(values) if len(values) > 1 else None,
+        Column("instability_std", "points"): statistics.stdev(values) if trial and _spreads(trial) else None,
         "pairs": len(values),
         "decision": decision,
         "trainings": cost.trainings,

@@ -7,6 +7,7 @@ Bisection supposes that a network, once stable, stays so. Source: Frankle, Dziug
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,15 @@ class Trial:
     def stable(self) -> bool:
         """True if the copies end without a barrier between them."""
         return self.mean <= self.tolerance
+
+    @property
+    def clear(self) -> bool:
+        """True if the mean is more than two standard errors away from the tolerance."""
+        count = len(self.instabilities)
+        if count < 2 or not math.isfinite(self.mean):
+            return count > 1
+        error = statistics.stdev(self.instabilities) / math.sqrt(count)
+        return abs(self.mean - self.tolerance) > 2 * error
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,9 @@ class AnalysisSpec(EntrySection):
     """
 
     of: Networks | None = None
-    between: Annotated[
-        tuple[Pairing, ...] | None, BeforeValidator(listed, json_schema_input_type=Pairing | list[Pairing])
-    ] = None
+    between: (
+        Annotated[tuple[Pairing, ...], BeforeValidator(listed, json_schema_input_type=Pairing | list[Pairing])] | None
+    ) = None
     through: Annotated[tuple[Label, ...] | None, Field(min_length=3, max_length=3)] = None
     along: Annotated[int, Field(strict=True, ge=2, le=MOST_POINTS)] | None = None
     at: ChildrenOf | None = None
