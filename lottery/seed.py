@@ -22,6 +22,15 @@ def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(stream(seed, purpose, index))
 
 
+def noisy(purpose: str, noise: int) -> str:
+    """Return the name of a training's stream ("order", "augment", "dropout") under a noise of its own.
+
+    Trainings of one seed that differ in their noise alone share all else that is drawn: initialization, split, masks.
+    Noise 0 is the seed's own, whose streams have the plain names. Source: Frankle et al. 2020.
+    """
+    return f"{purpose} noise {noise}" if noise else purpose
+
+
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's process-wide generators: that of the CPU, and on another device those of all devices.
 

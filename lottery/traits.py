@@ -270,10 +270,11 @@ class BranchTraits(Traits):
 class AnalysisTraits(Traits):
     """The traits of an analysis."""
 
-    looks_at: Literal["state", "pair", "three", "trajectory"] = Field(
+    looks_at: Literal["state", "pair", "three", "trajectory", "children"] = Field(
         default="state",
-        description="What one of its jobs looks at: a `state`, a `pair` of them, `three`, or the states that were kept "
-        "along a training. Read by `lottery/recipe`, `lottery/runner`.",
+        description="What one of its jobs looks at: a `state`, a `pair` of them, `three`, the states that were kept "
+        "along a training (`trajectory`), or two `children` of one state that were trained on under different noise. "
+        "Read by `lottery/plan`, `lottery/recipe`.",
     )
     units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
         default={},

@@ -55,6 +55,11 @@ class Duration:
         )
 
 
+def point_label(to: Duration) -> str:
+    """Return `init` for step 0, else the length as a recipe writes it: `500it`, `2ep`."""
+    return "init" if to.value == 0 else str(to)
+
+
 @dataclass(frozen=True)
 class Component:
     """An entry of a catalogue and its arguments: written `adam` or `{name: adam, lr: 1e-3}` in a recipe."""

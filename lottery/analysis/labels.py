@@ -37,8 +37,8 @@ def said(value: Any) -> str:
 
 
 def head(recipe: Recipe, rewind: str | None, **first: Any) -> Values:
-    """Return the columns that a row begins with: the first ones, and the rewind point where the recipe has several."""
-    return {**first, "rewind": rewind} if len(recipe.rewind) > 1 else first
+    """Return the columns that a row begins with: the first ones, and a rewind point that is one of several or found."""
+    return {**first, "rewind": rewind} if len(recipe.rewind) > 1 or recipe.search is not None else first
 
 
 def whose(row: Mapping[str, Any]) -> str:

@@ -14,12 +14,14 @@ from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values
 from lottery.errors import DamagedFile, UsageError
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.results.record import record_of
 from lottery.results.study import once
 from lottery.runner.measure import read_value
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.recipe.analyses import AnalysisSpec
+    from lottery.results.record import Record
     from lottery.results.study import Study
 
 NOT_REPEATED = "trained again, another way"
@@ -127,14 +129,20 @@ def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
 
 def _density(study: Study, jobs: Sequence[Job]) -> float | None:
     """Return the mean density of the last network that these jobs look at, of those that are finished."""
-    records = [study.found.get(job.looks[-1].mask or job.looks[-1].key) for job in jobs]
+    records = [_record(study, job.looks[-1].mask or job.looks[-1].key) for job in jobs]
     known = [record.density for record in records if record is not None and "density" in record.metrics]
     return statistics.fmean(known) if known else None
 
 
+def _record(study: Study, key: str) -> Record | None:
+    """Return the record of a training that is looked at; None where it is not finished."""
+    job = study.plan.jobs[key]
+    return record_of(study.plan, study.store, job) if job.kind is Kind.CHILD else study.found.get(key)
+
+
 def _notes(study: Study, jobs: Sequence[Job], found: Sequence[Measured]) -> Iterator[str]:
     looked_at = {look.key for job in jobs for look in job.looks}
-    diverged = [key for key in looked_at if (record := study.found.get(key)) and record.diverged is not None]
+    diverged = [key for key in looked_at if (record := _record(study, key)) and record.diverged is not None]
     if diverged:
         yield f"diverged: {len(diverged)} of {len(looked_at)} networks"
     for name in dict.fromkeys(name for each in found for name in each.values):

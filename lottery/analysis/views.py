@@ -40,6 +40,7 @@ VIEWS = {
     "rates": View("lottery.analysis.learning_rates:rates", "Learning rates tried"),
     "costs": View("lottery.analysis.costs:rows", "Costs of finding the tickets"),
     "frontier": View("lottery.verdicts.frontier:rows", "Adaptive frontier: the decision at each level"),
+    "rewind": View("lottery.analysis.rewind_search:rows", "Search of the rewind point: the steps that were looked at"),
     "verdicts": View(
         "lottery.verdicts.verdicts:rows", "Verdicts: tickets against dense networks, differences paired by seed"
     ),

@@ -165,7 +165,8 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
-    from lottery.analysis.environments import roundings  # torch, which only the workers of `--jobs` needed
+    from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
+    from lottery.analysis.rewind_search import sentences as rewound
     from lottery.analysis.views import rows_of
     from lottery.formats.render import render
     from lottery.results.study import study_of
@@ -174,7 +175,8 @@ def run(
 
     found = study_of(outcome.plan, kept, data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
-    for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):
+    shown = frontier(found) or (sentences(found) if loaded.compare else ())
+    for sentence in (*rewound(found), *shown, *roundings(found)):
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)

@@ -33,6 +33,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Count the jobs that are done and missing, by seed or level, and say the time and disk they will take."""
+    from lottery.analysis.rewind_search import sentences as rewind_sentences
     from lottery.data.duplicates import duplicates, remembered
     from lottery.data.duplicates import sentence as sentence_of
     from lottery.network.build import prunable
@@ -50,7 +51,8 @@ def plan(
     context = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
     states = {job.key: context.store.state(job.key) for job in context.plan}
     told = estimate(context)
-    decided = sentences(Study(context.plan, records(context.plan, context.store), context.store))
+    found_so_far = Study(context.plan, records(context.plan, context.store), context.store)
+    decided, rewound = sentences(found_so_far), rewind_sentences(found_so_far)
     mixed = foreseen(context.plan, context.store, context.machine.environment())
     layout = Layout.of(network := context.networks.blank())
     found = remembered(context.store, context.plan.fingerprint) or duplicates(context.splits)
@@ -62,7 +64,16 @@ def plan(
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
         about = {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
-        print_json({"jobs": jobs, "estimate": counted, "frontier": decided, "never_pruned": dict(layout.left)} | about)
+        print_json(
+            {
+                "jobs": jobs,
+                "estimate": counted,
+                "frontier": decided,
+                "rewind": rewound,
+                "never_pruned": dict(layout.left),
+            }
+            | about
+        )
         return
     from lottery.formats.text import text
     from lottery.words import duration
@@ -80,7 +91,7 @@ def plan(
     if layout.left:
         terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
     copies = sentence_of(context.plan.recipe.data.component.name, found)
-    for sentence in (*decided, *other_sources(context.plan, context.store), *mixed, *filter(None, [copies])):
+    for sentence in (*rewound, *decided, *other_sources(context.plan, context.store), *mixed, *filter(None, [copies])):
         terminal.say(sentence)
 
 

@@ -49,6 +49,7 @@ class RunDisplay:
             self._began = time.monotonic()
         self.planned = plan
         self._total = len(plan)
+        self._seen = {key: kind for key, kind in self._seen.items() if key in plan.jobs}
         if self.console.is_terminal:
             self._live.start()
 

@@ -18,7 +18,7 @@ from lottery.data.random_crop import Crops, ResizedCrop
 from lottery.data.splits import Splits
 from lottery.data.streaming import Files, Stream
 from lottery.errors import UsageError
-from lottery.seed import generator
+from lottery.seed import generator, noisy
 
 # Batches are made several at a time, to share the cost of calling an operator. On a CPU more than this falls out of
 # the cache, and the memory is handed back to the system and cleared anew for each chunk.
@@ -70,7 +70,7 @@ class Data:
     the augmentation, does not fit the data.
 
     Images stay uint8, on the device or in their files; those are decoded by `workers` processes, to the same batches.
-    Order and augmentation derive from (seed, epoch) on the CPU: the same on every device.
+    Order and augmentation derive from (seed, noise, epoch) on the CPU: the same on every device.
     """
 
     def __init__(
@@ -130,13 +130,16 @@ class Data:
         """Return the number of batches in one pass, the last and smaller one included."""
         return self.sizes.steps_per_epoch(batch_size)
 
-    def epoch(self, epoch: int, batch_size: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches `first`, `first + 1`, ... of a pass over the training part, whatever `first` the same bytes."""
+    def epoch(self, epoch: int, batch_size: int, first: int = 0, noise: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches `first`, `first + 1`, ... of a pass over the training part, whatever `first` the same bytes.
+
+        With another `noise` the same examples come in another order, and are augmented otherwise: see `seed.noisy`.
+        """
         x, y, chosen = self._parts["train"]
-        order = chosen[torch.randperm(len(chosen), generator=generator(self.seed, "order", epoch))]
+        order = chosen[torch.randperm(len(chosen), generator=generator(self.seed, noisy("order", noise), epoch))]
         crop = self._augment.random_resized_crop if self._augment is not None else None
-        crops = Crops(crop, self.seed, epoch) if crop is not None else None
-        return self._batches(x, y, order, batch_size, first, self._draws(epoch), crops)
+        crops = Crops(crop, self.seed, epoch, noise) if crop is not None else None
+        return self._batches(x, y, order, batch_size, first, self._draws(epoch, noise), crops)
 
     def evaluation(
         self, part: Literal["train", "validation", "test"], batch_size: int | None = None
@@ -217,11 +220,11 @@ class Data:
         scale, shift = (self._flat(v.float().expand(shape))[0] for v in (1 / (255 * std), -mean / std))
         return scale, shift
 
-    def _draws(self, epoch: int) -> tuple[Tensor, Tensor] | None:
+    def _draws(self, epoch: int, noise: int) -> tuple[Tensor, Tensor] | None:
         """Return for each image of the pass where its window begins (row, column), and whether it is flipped."""
         if self._augment is None or not (self._augment.crop or self._augment.flip):
             return None
-        source = generator(self.seed, "augment", epoch)
+        source = generator(self.seed, noisy("augment", noise), epoch)
         corners = torch.randint(0, 2 * self._augment.crop + 1, (self.train_size, 2), generator=source)
         flips = torch.randint(0, 2, (self.train_size,), generator=source, dtype=torch.bool)
         return corners.to(self._device), (flips & self._augment.flip).to(self._device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lottery.seed import generator
+from lottery.seed import generator, noisy
 
 Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 Window = Callable[[int, int], Box]  # of an image of this height and width, what is taken of it
@@ -46,13 +46,14 @@ class ResizedCrop:
 
 @dataclass(frozen=True)
 class Crops:
-    """The windows of one pass over the training set."""
+    """The windows of one pass over the training set; `noise` is that of `lottery.seed.noisy`."""
 
     crop: ResizedCrop
     seed: int
     epoch: int
+    noise: int = 0
 
     def window(self, number: int) -> Window:
         """Return the window of one example by its number in the training set, whatever was drawn before."""
-        draws = generator(self.seed, f"augment/{self.epoch}", number)
+        draws = generator(self.seed, f"{noisy('augment', self.noise)}/{self.epoch}", number)
         return lambda height, width: self.crop.box(height, width, draws)

@@ -33,7 +33,10 @@ class Memo:
         return self.parts[name]
 
     def values(self, name: str, make: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-        """Return a part that is numbers by name; they may be NaN or infinite, and are kept to the last bit."""
+        """Return a part that is numbers by name, in the order of the names, in which one that was kept comes back too.
+
+        They may be NaN or infinite, and are kept to the last bit.
+        """
         head = f"{name}: "
         known = {part.removeprefix(head): value for part, value in self.parts.items() if part.startswith(head)}
         if not known:
@@ -41,7 +44,7 @@ class Memo:
             self.parts |= {head + key: value for key, value in known.items()}
             self.done += 1
             self._after(self)
-        return {key: value.item() for key, value in known.items()}
+        return {key: value.item() for key, value in sorted(known.items())}
 
     def forget(self, name: str) -> None:
         """Drop the parts whose names begin with this one and a space, once all that is needed of them is a part itself.
@@ -70,9 +73,9 @@ class Memo:
         kept = {part.removeprefix(head): value for part, value in self.parts.items() if part.startswith(head)}
         if kept:
             first = int(kept.pop("steps"))
-            found = {key: value.clone() for key, value in kept.items()}
+            found = {key: value.clone() for key, value in sorted(kept.items())}
         for step in range(first, count):
-            found = {key: value.detach().clone() for key, value in advance(step, found).items()}
+            found = {key: value.detach().clone() for key, value in sorted(advance(step, found).items())}
             self.parts |= {head + key: value for key, value in found.items()}
             self.parts[f"{head}steps"] = torch.tensor(step + 1)
             self.done += 1

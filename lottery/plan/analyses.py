@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from lottery.plan.children import pairs_of_children
 from lottery.plan.jobs import Job, Look
 from lottery.plan.keys import SCHEMA, with_versions
 from lottery.plan.kinds import Kind
@@ -68,9 +69,20 @@ def analysis_jobs(recipe: Recipe, jobs: Mapping[str, Job]) -> Iterator[Job]:
     if recipe.keep is not None:
         yield from _keeping(recipe.keep, networks)
     for analysis in recipe.analyses:
+        if analysis.looks_at == "children":
+            yield from _of_children(analysis, recipe, jobs)
+            continue
         for trunk in networks.trunks():
             for job, looks in _subjects(analysis, networks, trunk, recipe):
                 yield from _measuring(analysis, job, looks, jobs)
+
+
+def _of_children(analysis: AnalysisSpec, recipe: Recipe, jobs: Mapping[str, Job]) -> Iterator[Job]:
+    """Yield the children of the states that an analysis names, each pair before the job that looks at it."""
+    for words, beside, *pair in pairs_of_children(analysis, recipe, jobs.values()):
+        yield from pair
+        looks = [Look(f"{words} {child.noise}", child.key, analysis.reading) for child in pair]
+        yield analysis_job(analysis, beside, looks, {child.key: child for child in pair})
 
 
 def _keeping(keep: KeepSpec, networks: Networks) -> Iterator[Job]:
@@ -233,6 +245,6 @@ def analysis_job(analysis: AnalysisSpec, beside: Job, looks: Sequence[Look], job
         "analysis": analysis,
         "looks": tuple(looks),
     }
-    blank: dict[str, Any] = {"branch": None, "sample": 0, "partner": None, "transfer": None, "moments": ()}
+    blank: dict[str, Any] = {"branch": None, "sample": 0, "partner": None, "noise": 0, "transfer": None, "moments": ()}
     needed = tuple(dict.fromkeys(needs))
     return replace(beside, kind=Kind.ANALYSIS, identity=identity, needs=needed, **about, **blank)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.plan.amounts import amounts
 from lottery.plan.analyses import analysis_jobs
+from lottery.plan.children import dense_starts
 from lottery.plan.jobs import Job, Plan
 from lottery.plan.keys import (
     SCHEMA,
     branch_identity,
     exact,
-    point_label,
     rewind_identity,
     training_identity,
     with_versions,
@@ -23,7 +23,8 @@ from lottery.plan.kinds import Kind
 from lottery.recipe.pruned_once import is_the_ticket
 from lottery.recipe.schema import BranchSpec
 from lottery.recipe.tuning import learning_rates
-from lottery.values import Chosen, Component, Duration
+from lottery.recipe.types import RewindSpec
+from lottery.values import Chosen, Component, Duration, point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
@@ -133,7 +134,8 @@ class _Draft:
         training = training_identity(recipe, self.fingerprint, seed, optimizer)
         choice = tuple(self.choices[place : place + 1])
         points: dict[Duration, Job] = {}
-        for rewind in sorted(recipe.rewind, key=lambda r: (r.to.value > 0, r.to.unit, r.to.value)):
+        states = [*recipe.rewind, *(RewindSpec(to=at) for at in dense_starts(recipe))]
+        for rewind in sorted(states, key=lambda r: (r.to.value > 0, r.to.unit, r.to.value)):
             identity = {"schema": SCHEMA, "kind": Kind.REWIND.value, "training": training, "to": point_label(rewind.to)}
             needs = (*choice, *(job.key for job in points.values()))
             point = Job(Kind.REWIND, identity, None, seed, optimizer, place, rewind=rewind, needs=needs)

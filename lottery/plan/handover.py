@@ -17,6 +17,9 @@ from lottery.plan.expand import retraining_branch, untuned_optimizers
 from lottery.plan.jobs import Job, Look, Plan
 from lottery.plan.keys import SCHEMA
 from lottery.plan.kinds import Kind
+from lottery.plan.rewind_search import rewound_to
+from lottery.recipe.analyses import AnalysisSpec
+from lottery.recipe.types import RewindSpec
 from lottery.values import Chosen, Component, plain
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ AS_THEY_ARE = (
     "transfer",
     "point",
     "partner",
+    "noise",
     "moments",
 )
 
@@ -40,7 +44,8 @@ AS_THEY_ARE = (
 def pack_plan(plan: Plan) -> str:
     """Return the jobs of a plan, the fingerprints of its data, and the version and plugins that made it, as JSON."""
     jobs = {job.key: _pack(job, plan.recipe) for job in plan}
-    return json.dumps([_makers(), plan.fingerprint, dict(plan.others), jobs])
+    rewinds = [_point(rewind) for rewind in plan.recipe.rewind]
+    return json.dumps([_makers(), plan.fingerprint, dict(plan.others), rewinds, jobs])
 
 
 def unpack_plan(packed: str | bytes, recipe: Recipe) -> Plan:
@@ -49,9 +54,11 @@ def unpack_plan(packed: str | bytes, recipe: Recipe) -> Plan:
     Raises:
         UsageError: Where another version of this program, or another source of a plugin, made it.
     """
-    makers, fingerprint, others, jobs = json.loads(packed)
+    makers, fingerprint, others, rewinds, jobs = json.loads(packed)
     if makers != _makers():
         raise UsageError("lottery or a plugin was changed while this run was starting; start it again")
+    if recipe.search is not None:
+        recipe = rewound_to(recipe, _rewind(rewinds[0], recipe).to)
     optimizers = untuned_optimizers(recipe)
     return Plan(recipe, fingerprint, {key: _unpack(key, job, recipe, optimizers) for key, job in jobs.items()}, others)
 
@@ -65,12 +72,12 @@ def _pack(job: Job, recipe: Recipe) -> dict[str, Any]:
         **{name: getattr(job, name) for name in AS_THEY_ARE},
         "kind": job.kind.value,
         "lr": plain(job.optimizer.args.get("lr")),
-        "rewind": None if job.rewind is None else recipe.rewind.index(job.rewind),
+        "rewind": None if job.rewind is None else _point(job.rewind),
         "fraction": str(job.fraction),
         "densities": dict(job.densities),
         "needs": job.needs,
         "branch": None if job.branch is None or job.transfer is not None else recipe.branches.index(job.branch),
-        "analysis": None if job.analysis is None else recipe.analyses.index(job.analysis),
+        "analysis": None if job.analysis is None else _packed(job.analysis, recipe),
         "looks": [vars(look) for look in job.looks],
         "transfer_lr": None if job.transfer is None else plain(_retrainer(job).args.get("lr")),
     }
@@ -84,17 +91,37 @@ def _unpack(key: str, packed: Mapping[str, Any], recipe: Recipe, optimizers: Seq
     job = Job(
         Kind(packed["kind"]),
         optimizer=_with_rate(optimizers[packed["optimizer_index"]], packed["lr"]),
-        rewind=None if rewind is None else recipe.rewind[rewind],
+        rewind=None if rewind is None else _rewind(rewind, recipe),
         fraction=Fraction(packed["fraction"]),
         densities=packed["densities"],
         needs=tuple(packed["needs"]),
         branch=control,
-        analysis=None if packed["analysis"] is None else recipe.analyses[packed["analysis"]],
+        analysis=None if packed["analysis"] is None else _analysis(packed["analysis"], recipe),
         looks=tuple(Look(**look) for look in packed["looks"]),
         **{name: packed[name] for name in AS_THEY_ARE} | {"moments": tuple(packed["moments"])},
     )
     job.__dict__["key"] = key  # as in `Job.rewound_to`: known, and long to hash again
     return job
+
+
+def _point(rewind: RewindSpec) -> list[str]:
+    return [str(rewind.to), rewind.mode]
+
+
+def _rewind(point: Sequence[str], recipe: Recipe) -> RewindSpec:
+    """Return the recipe's own rewind point, or that of a state that an analysis asks for."""
+    known = (rewind for rewind in recipe.rewind if _point(rewind) == list(point))
+    return next(known, None) or RewindSpec.model_validate(dict(zip(("to", "mode"), point, strict=True)))
+
+
+def _packed(analysis: AnalysisSpec, recipe: Recipe) -> int | dict[str, Any]:
+    """Return the index of an analysis in the recipe; one of the search of `rewind: auto` written out."""
+    known = recipe.analyses
+    return known.index(analysis) if analysis in known else analysis.model_dump(mode="json", by_alias=True)
+
+
+def _analysis(packed: int | Mapping[str, Any], recipe: Recipe) -> AnalysisSpec:
+    return recipe.analyses[packed] if isinstance(packed, int) else AnalysisSpec.model_validate(packed)
 
 
 def _retrainer(job: Job) -> Component:

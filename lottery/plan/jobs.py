@@ -8,8 +8,9 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lottery.plan.keys import digest, point_label
+from lottery.plan.keys import digest
 from lottery.plan.kinds import Kind
+from lottery.values import point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec
@@ -63,6 +64,7 @@ class Job:
         transfer: index in the recipe of the optimizer that retrains the ticket.
         point: key of the rewind job that it goes back to.
         partner: key of the same ticket of another seed.
+        noise: number of the noise that a child is trained under, see `lottery.seed.noisy`.
         moments: of the training `parent` whose states a job of kind STATES keeps.
         analysis: what a job of kind ANALYSIS measures.
         looks: what it looks at.
@@ -85,6 +87,7 @@ class Job:
     transfer: int | None = None
     point: str | None = None
     partner: str | None = None
+    noise: int = 0
     moments: tuple[str, ...] = ()
     analysis: AnalysisSpec | None = None
     looks: tuple[Look, ...] = ()
@@ -113,6 +116,9 @@ class Job:
             return f"to {point_label(self.rewind.to)}"
         if self.analysis is not None:
             return self._measured()
+        if self.kind is Kind.CHILD:
+            assert self.rewind is not None
+            return f"{self._network()} from {point_label(self.rewind.to)} noise {self.noise}"
         if self.kind is Kind.STATES:
             return f"{self._network()} at {', '.join(self.moments)}"
         return self._network()

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.values import Component, Duration, plain
+from lottery.values import Component, plain, point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import DataSpec, Recipe
@@ -164,11 +164,6 @@ def sources_in(identity: Any) -> Iterator[str]:
 def is_code(name: str) -> bool:
     """Return whether a field of an identity holds the hash of a source: no argument may have such a name."""
     return name == "code" or name.endswith("_code")
-
-
-def point_label(to: Duration) -> str:
-    """Return `init` for step 0, else the length as a recipe writes it: `500it`, `2ep`."""
-    return "init" if to.value == 0 else str(to)
 
 
 def exact(number: float) -> Fraction:

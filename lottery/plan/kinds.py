@@ -36,6 +36,7 @@ class Kind(StrEnum):
     TICKET: the training of a level's ticket.
     BRANCH: a control, or a ticket retrained with another optimizer.
     RETRAINING: the training of a ticket file; no plan of a recipe has one.
+    CHILD: a copy of a state that is trained on to the end under a noise of its own.
     STATES: the states of one training at moments that analyses ask for, which the training kept or are trained again.
     ANALYSIS: a measurement of states of finished trainings.
     """
@@ -47,6 +48,7 @@ class Kind(StrEnum):
     TICKET = "ticket"
     BRANCH = "branch"
     RETRAINING = "retraining"
+    CHILD = "child"
     STATES = "states"
     ANALYSIS = "analysis"
 
@@ -83,7 +85,7 @@ class Kind(StrEnum):
     @property
     def keeps_weights(self) -> bool:
         """True for kinds that keep `WEIGHTS_FILE`, and those of chosen steps before the end."""
-        return self.in_trunk or self is Kind.RETRAINING
+        return self.in_trunk or self in (Kind.RETRAINING, Kind.CHILD)
 
     @property
     def keeps_mask(self) -> bool:

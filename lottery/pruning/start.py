@@ -33,6 +33,7 @@ class Spec:
         goes_on: The weights are trained already: what is measured before the first step is no result of this training.
         untrained: Measure the network as it is, without a step.
         stretch: Multiplier of the number of steps; schedule and evaluation grid are drawn out over them.
+        noise: Number of another draw of data order, augmentation and dropout than the seed's own, which is 0.
     """
 
     optimizer: Component
@@ -44,6 +45,7 @@ class Spec:
     goes_on: bool = False
     untrained: bool = False
     stretch: Fraction | int = 1
+    noise: int = 0
 
 
 @dataclass(frozen=True)

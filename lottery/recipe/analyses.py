@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from lottery import registry
 from lottery.recipe.readings import READINGS, Reading
-from lottery.recipe.types import EntrySection, Label, Section, listed
+from lottery.recipe.types import EntrySection, Label, Point, Section, listed
 from lottery.values import Duration
 
 DENSE, TICKET, PRUNED = "dense", "ticket", "pruned"  # networks that every recipe has; `pruned` is dense under the mask
@@ -23,6 +24,13 @@ LevelsLookedAt = Annotated[
     Field(min_length=1),
     BeforeValidator(listed, json_schema_input_type=int | list[int]),
 ]
+ChildrenOf = Annotated[
+    tuple[Point, ...],
+    Field(min_length=1, max_length=100),
+    BeforeValidator(listed, json_schema_input_type=str | list[str]),
+]
+PAIRS = 3  # of children, where a recipe names no number
+_NETWORKS = {"three": (DENSE, TICKET, PRUNED), "children": (DENSE,)}  # where it names none
 Networks = Annotated[
     tuple[Label, ...],
     Field(min_length=1, max_length=100),
@@ -82,15 +90,18 @@ class AnalysisSpec(EntrySection):
 
     Analyses of one state look at each network in `of`; of a pair at those that `between` names, or at the two in `of`;
     of three at those in `through`; of a trajectory at `along` states of each training in `of`, its start and its end
-    included. `levels` are those that are looked at, 0 for the dense network. `as` names its table.
+    included; of children at `pairs` of them for each state in `at`. `levels` are those that are looked at, 0 for the
+    dense network. `as` names its table.
     """
 
     of: Networks | None = None
-    between: Annotated[
-        tuple[Pairing, ...] | None, BeforeValidator(listed, json_schema_input_type=Pairing | list[Pairing])
-    ] = None
+    between: (
+        Annotated[tuple[Pairing, ...], BeforeValidator(listed, json_schema_input_type=Pairing | list[Pairing])] | None
+    ) = None
     through: Annotated[tuple[Label, ...] | None, Field(min_length=3, max_length=3)] = None
     along: Annotated[int, Field(strict=True, ge=2, le=MOST_POINTS)] | None = None
+    at: ChildrenOf | None = None
+    pairs: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     levels: LevelsLookedAt | None = None
     reading: Reading = "end"
     as_: Annotated[Label | None, Field(alias="as")] = None
@@ -102,13 +113,22 @@ class AnalysisSpec(EntrySection):
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """Networks that it looks at one by one, or of which it looks at three."""
-        return self.through or self.of or ((DENSE, TICKET, PRUNED) if self.looks_at == "three" else (DENSE, TICKET))
+        """Networks that it looks at one by one, of which it looks at three, or whose children it looks at."""
+        return self.through or self.of or _NETWORKS.get(self.looks_at, (DENSE, TICKET))
 
     @property
     def pairings(self) -> tuple[str, ...]:
         """Pairs that it looks at."""
         return self.between or (() if self.of else PAIRINGS)
+
+    def starts(self, rewinds: Sequence[Duration]) -> tuple[Duration, ...]:
+        """Return the steps whose states have children: those in `at`, else the recipe's rewind points."""
+        return self.at or tuple(dict.fromkeys(rewinds))
+
+    @property
+    def number_of_pairs(self) -> int:
+        """Pairs of children of each state."""
+        return self.pairs or PAIRS
 
     @property
     def looks_at(self) -> str:

@@ -9,6 +9,7 @@ from lottery import registry
 from lottery.recipe.analyses import DENSE, PRUNED, TICKET, AnalysisSpec
 from lottery.recipe.readings import CHOSEN
 from lottery.registry import Problem, suggest
+from lottery.values import point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, DataSpec, PruneSpec
@@ -18,6 +19,7 @@ _TAKES = {  # keys of the machinery that each kind of analysis has beside levels
     "pair": ("of", "between"),
     "three": ("through",),
     "trajectory": ("of", "along"),
+    "children": ("of", "at", "pairs"),
 }
 
 
@@ -43,12 +45,14 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         if analysis.reading != "end" and analysis.looks_at == "trajectory":
             yield (*here, "reading"), "a trajectory ends at the end of its training; leave reading out"
         yield from _about_levels((*here, "levels"), analysis.levels or (), prune)
+        if analysis.looks_at == "children":
+            yield from _about_children(here, analysis, valid)
 
 
 def _about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[Problem]:
     """Refuse keys that an analysis of this kind does not have."""
     takes = _TAKES[analysis.looks_at]
-    for key in ("of", "between", "through", "along"):
+    for key in ("of", "between", "through", "along", "at", "pairs"):
         if getattr(analysis, key) is not None and key not in takes:
             yield (
                 (*here, key),
@@ -58,7 +62,42 @@ def _about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator
         yield (*here, "of"), f"a pair has two networks, not {len(analysis.of)}; write two, or `between: ...`"
 
 
-_IN_WORDS = {"state": "one network", "pair": "two networks", "three": "three networks", "trajectory": "a training"}
+def _about_children(here: tuple[str | int, ...], analysis: AnalysisSpec, valid: Mapping[str, Any]) -> Iterator[Problem]:
+    """Refuse children of what has no state at a step, and of steps that no training goes on from."""
+    train, prune = valid.get("train"), valid.get("prune")
+    rewinds = valid.get("rewind") or ()
+    starts = [rewind.to for rewind in rewinds if rewind.auto is None]
+    if TICKET in analysis.networks and analysis.at and len(starts) < len(rewinds):
+        yield (
+            (*here, "at"),
+            "tickets train from the point that `rewind: auto` finds; leave at out, or write `of: dense`",
+        )
+    for index, name in enumerate(analysis.networks):
+        if name not in (DENSE, TICKET):
+            yield (*here, "of", index), f"the children are those of dense networks and tickets, not of {name}"
+    if TICKET in analysis.networks and prune is not None and prune.when == "training":
+        yield (*here, "of"), "a ticket that is pruned in the course of its training has no state to copy; write dense"
+    for index, at in enumerate(analysis.at or ()):
+        path = (*here, "at", index)
+        if analysis.at is not None and at in analysis.at[:index]:
+            yield path, f"{point_label(at)} is there already"
+        if train is not None and at.unit == train.length.unit and at.value >= train.length.value:
+            yield path, f"{at} leaves nothing of the training, train.length {train.length}; choose an earlier step"
+        elif TICKET in analysis.networks and starts and at not in starts:
+            said = ", ".join(map(point_label, starts))
+            yield (
+                path,
+                f"tickets train from {said}, none from {point_label(at)}; add it to `rewind`, or write `of: dense`",
+            )
+
+
+_IN_WORDS = {
+    "state": "one network",
+    "pair": "two networks",
+    "three": "three networks",
+    "trajectory": "a training",
+    "children": "copies of a state",
+}
 
 
 def _about_networks(

@@ -15,6 +15,7 @@ from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.recipe.conflicts import conflicts
 from lottery.recipe.criterion_rules import about_criterion
 from lottery.recipe.entry_rules import about_entries
+from lottery.recipe.rewind_search import about_rewind_search
 from lottery.registry import Problem, suggest
 from lottery.values import Duration, plain
 
@@ -78,7 +79,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _twice(("metrics",), valid.get("metrics", ()))
     yield from _twice(("seeds",), valid.get("seeds", ()))
     yield from _twice(("tune", "seeds"), tune.seeds if tune else ())
-    yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds])
+    yield from _twice(("rewind",), [(str(rewind.to), rewind.mode) for rewind in rewinds if rewind.auto is None])
     if all(optimizer.name in registry.optimizers for optimizer in optimizers):
         yield from _twice(("train", "optimizer"), [registry.optimizers.identity(each) for each in optimizers])
     if all(branch.name in registry.branches for branch in branches):
@@ -99,6 +100,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from about_entries(valid)
     yield from _about_allowed(valid.get("compare"))
     yield from about_analyses(valid)
+    yield from about_rewind_search(valid)
     if valid.get("replicates") is not None:
         yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds)
 
@@ -119,7 +121,8 @@ def _about_claims(
     replicates: ReplicatesSpec, controls: Sequence[str], rewinds: Sequence[RewindSpec]
 ) -> Iterator[Problem]:
     """Yield the columns and rewind points that claims of a paper name and the table does not have."""
-    columns, points = ["dense", "ticket", *controls], [rewind.to for rewind in rewinds]
+    columns = ["dense", "ticket", *controls]
+    points = [rewind.to for rewind in rewinds if rewind.auto is None]  # what is looked for may be any
     for index, claim in enumerate(replicates.claims):
         for key, column in (("column", claim.column), ("against", claim.against)):
             if column is not None and column not in columns:

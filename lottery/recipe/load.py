@@ -26,7 +26,15 @@ from lottery.recipe.schema import (
     TransferSpec,
     TuneSpec,
 )
-from lottery.recipe.types import AugmentSpec, ClaimSpec, FinetuneSpec, ReplicatesSpec, ResizedCropSpec, RewindSpec
+from lottery.recipe.types import (
+    AugmentSpec,
+    ClaimSpec,
+    FinetuneSpec,
+    ReplicatesSpec,
+    ResizedCropSpec,
+    RewindSearchSpec,
+    RewindSpec,
+)
 from lottery.registry import Problem, explain, suggest
 from lottery.values import ONE_ENTRY
 
@@ -147,6 +155,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("prune", "during"): DuringSpec,
     ("prune", "frontier"): FrontierSpec,
     ("rewind",): RewindSpec,
+    ("rewind", "auto"): RewindSearchSpec,
     ("finetune",): FinetuneSpec,
     ("tune",): TuneSpec,
     ("transfer",): TransferSpec,

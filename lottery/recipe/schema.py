@@ -25,6 +25,7 @@ from lottery.recipe.types import (
     Number,
     Point,
     ReplicatesSpec,
+    RewindSearchSpec,
     RewindSpec,
     Section,
     Share,
@@ -43,9 +44,18 @@ def _named(value: object) -> object:
 
 
 def _rewinds(value: object) -> object:
-    """Return the rewind points with a length alone written out as rewinding of weights to it."""
+    """Return the rewind points with a length alone, or `auto`, written out as rewinding of weights to it."""
     items = value if isinstance(value, (list, tuple)) else [value]
-    return [{"to": item} if isinstance(item, str) else item for item in items]
+    return [_searched({"to": item} if isinstance(item, str) else item) for item in items]
+
+
+def _searched(point: Any) -> Any:
+    """Return a rewind point with `auto` alone written out as a search with its defaults."""
+    if not isinstance(point, Mapping):
+        return point
+    if point.get("to") == "auto":
+        point = {"auto": {}, **{key: item for key, item in point.items() if key != "to"}}
+    return {**point, "auto": point["auto"] or {}} if "auto" in point else point
 
 
 def _seeds(value: object) -> object:
@@ -313,6 +323,16 @@ class Recipe(Section):
     ] = ()
     report: Reading = Field(default_factory=lambda fields: _report_of(fields["data"], fields["rewind"]))
 
+    @property
+    def search(self) -> RewindSearchSpec | None:
+        """Search of the rewind point, if it is not given; else None."""
+        return self.rewind[0].auto
+
+    @property
+    def grows(self) -> bool:
+        """True if results decide what is run."""
+        return self.prune.auto is not None or self.search is not None
+
     @field_validator("*", mode="after")
     @classmethod
     def _collect(cls, value: Any, info: ValidationInfo) -> Any:
@@ -335,6 +355,8 @@ def _written(value: Any) -> Any:
             del keys["levels"], keys["fraction"]
         if isinstance(value, PruneSpec) and value.densities is not None:
             del keys["fraction"], keys["rates"], keys["scope"]
+        if isinstance(value, RewindSpec):
+            del keys["auto" if value.auto is None else "to"]
         return {key: _written(item) for key, item in {**keys, **(value.model_extra or {})}.items()}
     if isinstance(value, tuple):
         return [_written(item) for item in value]

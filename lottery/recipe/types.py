@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -81,11 +82,44 @@ class AugmentSpec(Section):
     ] = None
 
 
+class RewindSearchSpec(Section):
+    """The search of `rewind: auto` for the earliest step from which a network is stable (Frankle et al. 2020).
+
+    A step is stable where pairs of copies that train on from it under different noise end without a barrier between
+    them: one of at most `tolerance` of error, on the examples of `part`, on average over `pairs` pairs of each of the
+    first `seeds` seeds. The copies are those of tickets of the level whose density is nearest to `density`, or with 1
+    of the dense network. The steps from the initialization to `latest` are bisected `halvings` times.
+    """
+
+    density: Annotated[float, Field(strict=True, gt=0, le=1)] | None = None
+    pairs: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
+    seeds: Count = 1
+    tolerance: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.02
+    part: Literal["train", "validation"] = "train"  # never the test set: nothing is chosen by it
+    latest: Length | None = None
+    halvings: Annotated[int, Field(strict=True, ge=1, le=20)] = 4
+
+
 class RewindSpec(Section):
-    """A point that tickets go back to, and what goes back: `weights` (and all else), `lr` alone, or nothing."""
+    """A point that tickets go back to, and what goes back: `weights` (and all else), `lr` alone, or nothing.
+
+    With `auto` the results tell the point; until they do, `to` is the one that is looked at, at first step 0.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"required": []})  # to or auto
 
     to: Point
     mode: Literal["weights", "lr", "finetune"] = "weights"
+    auto: RewindSearchSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_step_0(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("auto") is not None:
+            if "to" in value:
+                raise ValueError("auto looks for the point to go back to; leave `to` out")
+            return {**value, "to": "init"}
+        return value
 
 
 class FinetuneSpec(Section):

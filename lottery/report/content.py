@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
+from lottery.analysis import rewind_search
 from lottery.analysis.environments import environments, newest, roundings, software
 from lottery.analysis.missing import lacking
 from lottery.analysis.rows import Row
@@ -171,6 +172,9 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
     if recipe.prune.auto is not None:
         text = "Which densities and seeds were trained in search of the sparsest matching density, and why no more."
         yield _Part("frontier", "Adaptive frontier", text, frontier.sentences, ("frontier",))
+    if recipe.search is not None:
+        text = "The search for the earliest step from which copies under different noise end without a barrier."
+        yield _Part("rewind", "Rewind point", text, rewind_search.sentences, ("rewind",))
     yield _Part(
         "claims",
         "What wins",

@@ -11,8 +11,10 @@ from lottery.plan.expand import Asked, other_data, plan
 from lottery.plan.frontier import Pair, Step, rule, walk
 from lottery.plan.jobs import Plan
 from lottery.plan.kinds import Kind
+from lottery.plan.rewind_search import rewound_to, search_plan
 from lottery.results.record import Record, record_of
 from lottery.results.resolution import floor_of
+from lottery.results.rewind_search import search_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +39,10 @@ def plan_from_store(recipe: Recipe, store: Store, data: Path | None) -> Plan:
 
 
 def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str], store: Store) -> Plan:
-    """Return the plan of a recipe; with `levels: auto` as much of it as the results in the store ask for.
+    """Return the plan of a recipe; as much of it as the results in the store ask for, where they decide.
+
+    With `rewind: auto` it is the plan of the step that is looked at, until one is found, then that of the recipe that
+    goes back to it; with `levels: auto` that of the levels and seeds that were come to.
 
     Args:
         recipe: the recipe.
@@ -45,6 +50,11 @@ def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str],
         others: fingerprints of the data that its branches name, by the digest of their identity.
         store: where its finished jobs are.
     """
+    if recipe.search is not None:
+        search = search_in(recipe, fingerprint, store)
+        if search.found is None:
+            return search_plan(recipe, fingerprint, search.at, others)
+        recipe = rewound_to(recipe, search.found)
     if recipe.prune.auto is None:
         return plan(recipe, fingerprint, others)
     grid = plan(recipe.model_copy(update={"branches": ()}), fingerprint)

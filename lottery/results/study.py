@@ -82,7 +82,7 @@ def study(recipe: Recipe, *, store: str | Path | Store | None = None, data: str 
 def study_of(ran: Plan, store: Store, data: Path | None = None) -> Study:
     """Return what is finished of a plan that has just been run, without a look at its data.
 
-    With `levels: auto` the plan is the one that the results ask for now.
+    Where results decide what is run, the plan is the one that they ask for now.
     """
-    planned = plan_with_walks(ran.recipe, ran.fingerprint, ran.others, store) if ran.recipe.prune.auto else ran
+    planned = plan_with_walks(ran.recipe, ran.fingerprint, ran.others, store) if ran.recipe.grows else ran
     return Study(planned, records(planned, store), store, data)

@@ -88,6 +88,7 @@ def assemble(context: RunContext, job: Job, start: Start, timeline: Timeline) ->
         engine,
         timeline,
         seed=job.seed,
+        noise=start.spec.noise,
         multiplier=_multiplier(start.spec, timeline, timeline.steps(train.length)),
         results_from=timeline.first + 1 if start.spec.goes_on else timeline.first,
         stopped=stopped,

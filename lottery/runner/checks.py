@@ -9,6 +9,7 @@ from lottery.errors import UsageError
 from lottery.network.build import prunable
 from lottery.network.suitability import check_weights
 from lottery.plan.kinds import Kind
+from lottery.plan.rewind_search import latest_step
 from lottery.pruning.mask import Mask
 from lottery.recipe import finetuning
 from lottery.runner.analysis_check import check_analyses
@@ -81,6 +82,18 @@ def _check_lengths(context: RunContext) -> None:
                 raise UsageError(
                     f"rewind: {rewind.to} is not before the end of training at step {total} ({optimizer.name})"
                 )
+        if recipe.search is not None and steps(latest := latest_step(recipe)) >= total:
+            raise UsageError(
+                f"rewind.auto.latest: {latest} is not before the end of training at step {total} ({optimizer.name}); "
+                "choose an earlier step"
+            )
+        for index, analysis in enumerate(recipe.analyses):
+            for at in analysis.at or ():
+                if steps(at) >= total:
+                    raise UsageError(
+                        f"analyses.{index}.at: {at} is not before the end of training at step {total} "
+                        f"({optimizer.name}); choose an earlier step"
+                    )
         _check_other_data(context, optimizer)
         finetuning.check(recipe, steps)
         if (during := recipe.prune.during) is not None:

@@ -69,9 +69,7 @@ def estimate(context: RunContext) -> Estimate:
         per_step[place] = _timed(context, place)
     # sparser networks may train faster: of the same level where one has finished
     by_job = {
-    by_job = {
         job.key: at_level.get(_network(job), per_step[job.optimizer_index]) * _left(context, job) for job in missing
-    }
     }
     return Estimate(
         done=len(context.plan) - len(missing),
@@ -129,8 +127,10 @@ def _steps(context: RunContext, job: Job) -> int:
     if job.kind is Kind.ANALYSIS:
         return _passes(context, job)
     planned = planned_timeline(context, job)
-    if job.kind is Kind.DENSE:  # goes on from its furthest rewind point
-        return planned.total - max(planned.steps(rewind.to) for rewind in context.plan.recipe.rewind)
+    if job.kind.on_dense_trajectory:  # goes on from the furthest point before it
+        points = (context.plan.jobs[key] for key in job.needs if context.plan.jobs[key].kind is Kind.REWIND)
+        reached = (planned.steps(point.rewind.to) for point in points if point.rewind is not None)
+        return planned.stop - max((step for step in reached if step <= planned.stop), default=0)
     return planned.stop - planned.first
 
 

@@ -31,11 +31,11 @@ def share_out(context: RunContext) -> RunContext:
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
     before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
-    is not where `levels: auto` may ask for more.
+    is not where results may ask for more.
     """
     if context.machine.device.type != "cpu":
         return context
-    steps, grows = steps_of(context), context.plan.recipe.prune.auto is not None
+    steps, grows = steps_of(context), context.plan.recipe.grows
     where = context.machine
     if not where.deterministic:
         where = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))

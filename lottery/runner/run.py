@@ -32,8 +32,8 @@ def work(context: RunContext) -> Iterator[Event]:
     """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
 
     What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on it,
-    nothing else. With `levels: auto` the plan then goes on with what the results ask for, and an event `planned` says
-    so.
+    nothing else. Where results decide what is run, the plan then goes on with what they ask for, and an event `planned`
+    says so.
 
     Raises:
         Interrupted: Where the run is told to stop.
@@ -102,7 +102,7 @@ def _damaged(context: RunContext, event: Event, ended: dict[str, str], damages: 
 
 def _longer(context: RunContext, ended: dict[str, str]) -> RunContext | None:
     """Return the context with the plan that the results ask for; None where all its jobs have ended."""
-    if context.plan.recipe.prune.auto is None:
+    if not context.plan.recipe.grows:
         return None
     planned = plan_with_walks(context.plan.recipe, context.plan.fingerprint, context.plan.others, context.store)
     for key in [key for key, end in ended.items() if end in ("found", "done") and context.store.find(key) is None]:
@@ -110,6 +110,8 @@ def _longer(context: RunContext, ended: dict[str, str]) -> RunContext | None:
     if planned.jobs.keys() - context.plan.jobs.keys():
         context = replace(context, plan=planned)
         check_disk(context)
+        for key in ended.keys() - planned.jobs.keys():
+            del ended[key]  # of a rewind point that was looked at, and is not the one that was found
     return context if len(ended) < len(context.plan) else None
 
 

@@ -34,12 +34,14 @@ SCORING_BATCH = 128  # examples, where a criterion counts them by class: a secon
 
 
 def starting_point(context: RunContext, job: Job) -> Start:
-    """Return where the job's training starts: initialization, the next level of its trunk, or a branch of a level.
+    """Return where the job's training starts: initialization, the next level of its trunk, a branch, or a copy.
 
     It is read, or computed, from what is finished in the store.
     """
     if job.kind.starts_at_initialization:
         return StoredLevel(context, job).initial
+    if job.kind is Kind.CHILD:
+        return _copied(context, job)
     trunk = context.plan.trunk(job)
     depth = len(trunk) - 1  # unlike the level, it is part of the key: a one-shot ticket is one prune away from dense
     if job.kind is Kind.BRANCH:
@@ -64,6 +66,16 @@ def starting_point(context: RunContext, job: Job) -> Start:
     criterion = _criterion(context, job, generator(job.seed, "mask", depth))
     rounds = prune.rounds_of_criterion
     return next_start(above, pruning, criterion, job.rewind.mode, when=prune.when, rounds=rounds)
+
+
+def _copied(context: RunContext, child: Job) -> Start:
+    """Return the start of a child: that of its ticket's training, or the dense network at a step, under its noise."""
+    assert child.parent is not None
+    if context.plan.jobs[child.parent].kind is Kind.REWIND:
+        start = StoredLevel(context, child).rewound
+    else:
+        start = StoredLevel(context, context.plan.trunk(child)[-1]).start
+    return replace(start, spec=replace(start.spec, noise=child.noise))
 
 
 def resolve_rate(store: Store, start: Start) -> tuple[Start, dict[str, Any]]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lottery.errors import DamagedFile
 from lottery.files.tensors import part
 from lottery.recipe.readings import CHOSEN, ChosenSteps
-from lottery.seed import seed_torch, stream
+from lottery.seed import noisy, seed_torch, stream
 from lottery.training.evaluation import Classes, Squares
 from lottery.training.running_statistics import finite, running_statistics
 from lottery.training.state import flatten, load_optimizer, optimizer_state, rng_state, set_rng_state, unflatten
@@ -41,7 +41,7 @@ class Training:
     """One training of one network.
 
     Iterate over `steps()`; between two of its steps, `state()` is all that is needed to go on elsewhere.
-    Data order, augmentation and dropout derive from (seed, purpose, epoch), so nothing has to be replayed.
+    Data order, augmentation and dropout derive from (seed, noise, purpose, epoch), so nothing has to be replayed.
 
     Args:
         model: The network, on its device.
@@ -50,6 +50,7 @@ class Training:
         engine: Computes the steps.
         timeline: Where it starts, stops and is evaluated, and the size of its batches.
         seed: Seed of data order, augmentation and dropout.
+        noise: Number of another draw of these three, see `lottery.seed.noisy`.
         multiplier: Multiplier of the learning rate by step.
         results_from: First step whose network is a result of this training.
         stopped: Says whether the training is told to stop.
@@ -68,6 +69,7 @@ class Training:
         timeline: Timeline,
         *,
         seed: int,
+        noise: int = 0,
         multiplier: Callable[[int], float],
         results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
@@ -77,7 +79,7 @@ class Training:
         measures: Sequence[str] = (),
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
-        self.timeline, self.seed = timeline, seed
+        self.timeline, self.seed, self.noise = timeline, seed, noise
         self.multiplier, self._stopped = multiplier, stopped
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
@@ -111,7 +113,7 @@ class Training:
             epoch, batch = divmod(self.step, self.timeline.steps_per_epoch)
             if batch == 0:
                 self._seed_dropout()
-            for x, y in self.data.epoch(epoch, self.timeline.batch_size, batch):
+            for x, y in self.data.epoch(epoch, self.timeline.batch_size, batch, self.noise):
                 multiplier = self.multiplier(self.step)
                 for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                     group["lr"] = rate * multiplier
@@ -228,7 +230,8 @@ class Training:
 
     def _seed_dropout(self) -> None:
         """Seed torch's process-wide generator, the only one that dropout draws from, with this epoch's stream."""
-        seed_torch(stream(self.seed, "dropout", self.step // self.timeline.steps_per_epoch), self._device)
+        epoch = self.step // self.timeline.steps_per_epoch
+        seed_torch(stream(self.seed, noisy("dropout", self.noise), epoch), self._device)
         if self._rng is not None:
             set_rng_state(self._rng, self._device)
             self._rng = None

@@ -307,7 +307,7 @@ def by_hand(context: RunContext, job: Job, origin: Origin, start: Start) -> list
     curve.append(measure())
     while step < last:
         epoch, batch = divmod(step, data.steps_per_epoch(50))
-        x, y = next(iter(data.epoch(epoch, 50, batch)))
+        x, y = next(iter(data.epoch(epoch, 50, batch, start.spec.noise)))
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         for name, weight in weights.items():

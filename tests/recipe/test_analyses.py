@@ -58,3 +58,41 @@ def test_an_entry_alone_looks_at_dense_networks_and_tickets(plugs: Plugs) -> Non
     assert recipe.analyses[1].pairings == ("dense-ticket", "level-level", "seed-seed")
     assert recipe.keep is not None
     assert recipe.keep.at == ("early_stop", "4 points")
+
+
+INSTABILITY = [
+    ("{name: instability, at: [init, init]}", "analyses.0.at.1: init is there already"),
+    ("{name: instability, at: [12it]}", "at.0: 12it leaves nothing of the training, train.length 12it"),
+    ("{name: instability, at: [often]}", "'often' is no length"),
+    ("{name: instability, pairs: 0}", "analyses.0.pairs: input should be greater than or equal to 1"),
+    (
+        "{name: instability, at: [4it], of: [dense, ticket]}",
+        "at.0: tickets train from init, none from 4it; add it to `rewind`, or write `of: dense`",
+    ),
+    ("{name: instability, of: [pruned]}", "the children are those of dense networks and tickets, not of pruned"),
+    (
+        "{name: instability, along: 3}",
+        "instability looks at copies of a state and has no along; write of or at or pairs",
+    ),
+    ("{name: instability, levels: [3]}", "the trunk has levels 0 to 2, no 3"),
+    ("{name: barrier, at: [init]}", "barrier looks at two networks and has no at; write of or between"),
+    ("{name: norms, pairs: 2}", "norms looks at one network and has no pairs; write of"),
+]
+
+
+@pytest.mark.parametrize(("entry", "said"), INSTABILITY)
+def test_children_that_cannot_be_are_refused(entry: str, said: str, plugs: Plugs) -> None:
+    load(plugs)
+    told = problems(asking(entry))
+    assert any(said in line for line in told), told
+
+
+def test_instability_named_twice_needs_two_names() -> None:
+    twice = asking("{name: instability, at: init}", "{name: instability, at: 4it}")
+    assert any("'instability' is analysis 0 already; name its table with `as: ...`" in line for line in problems(twice))
+
+
+def test_a_ticket_that_is_pruned_as_it_trains_has_no_children() -> None:
+    gradual = "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}"
+    told = problems(gradual, asking("{name: instability, of: ticket}"))
+    assert any("analyses.0.of: a ticket that is pruned in the course of its training has no state" in t for t in told)

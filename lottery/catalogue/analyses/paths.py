@@ -65,6 +65,33 @@ def barrier(
 
 
 @analyses.register(
+    "instability",
+    source="Frankle et al. 2020",
+    looks_at="children",
+    units={**_ENDS, **along_units(_BARRIERS)},
+    passes=lambda args: args["points"] * evaluations(args),
+)
+def instability(
+    subject: Subject, memo: Memo, *, points: Points = 30, bn: Bn = "both", examples: Examples | None = None
+) -> Measurement:
+    """The rise of loss and error between two copies of one state that were trained on under different noise.
+
+    Both copies have the state's weights and buffers, its mask, its optimizer state and its place on the learning rate's
+    schedule; the order of the data, augmentation and dropout are drawn anew for each. The values are those of
+    `barrier`. Frankle et al. call a network stable at a step where `error_barrier` is below 2 points.
+    """
+    from lottery.landscape.barrier import apart, barriers, summary
+    from lottery.landscape.barrier import line as line_between
+    from lottery.landscape.evaluate import points_of
+    from lottery.landscape.subject import Measurement
+
+    surface = subject.surface(subject.densest, examples)
+    first, second = points_of(surface, subject.states)
+    rows = line_between(surface, memo, (first, second), points, bn)
+    return Measurement({**apart(first, second), **summary(rows, surface, barriers)}, rows)
+
+
+@analyses.register(
     "line",
     source="Goodfellow et al. 2015; Lucas et al. 2021",
     units={**_ENDS, **along_units({"monotone": "", "rise": "points"})},
