@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.study import Study
+    from lottery.store.store import Store
 
 NOT_REPEATED = "trained again, another way"
 
@@ -60,13 +61,22 @@ def measured(study: Study) -> dict[str, Measured]:
         if job.kind is not Kind.ANALYSIS or study.store.find(job.key) is None:
             continue
         try:
-            about = study.store.read_json(job.key, MEASUREMENT_FILE)
+            found[job.key] = read_measurement(study.store, job)
         except DamagedFile:
             continue
-        values = {name: float(read_value(value)) for name, value in about["values"].items()}
-        profile = [{name: read_value(value) for name, value in row.items()} for row in about["profile"]]
-        found[job.key] = Measured(job, values, profile, about["states"])
     return found
+
+
+def read_measurement(store: Store, job: Job) -> Measured:
+    """Return what a finished analysis measured.
+
+    Raises:
+        DamagedFile: The file is not what was committed.
+    """
+    about = store.read_json(job.key, MEASUREMENT_FILE)
+    values = {name: float(read_value(value)) for name, value in about["values"].items()}
+    profile = [{name: read_value(value) for name, value in row.items()} for row in about["profile"]]
+    return Measured(job, values, profile, about["states"])
 
 
 def analysis_named(study: Study, label: str) -> AnalysisSpec:

@@ -15,6 +15,7 @@ import typer
 
 from lottery.analysis.views import VIEWS
 from lottery.cli import terminal
+from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
@@ -53,6 +54,7 @@ app = typer.Typer(
 
 app.add_typer(plot, name="plot")
 app.add_typer(ticket, name="ticket")
+app.command()(analyze)
 app.command()(bench)
 app.command()(replicate)
 app.command()(report)

@@ -12,6 +12,7 @@ from lottery.registry import Problem, suggest
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, DataSpec, PruneSpec
+    from lottery.values import Component
 
 _TAKES = {  # keys of the machinery that each kind of analysis has beside levels and reading
     "state": ("of",),
@@ -74,11 +75,11 @@ def _about_networks(
             yield (*path, index), f"{name!r} is there already"
         elif name not in known:
             yield (*path, index), f"there is no network {name!r}{suggest(name, known)}"
-        elif name in controls and (why := _out_of_reach(controls[name])):
+        elif name in controls and (why := out_of_reach(controls[name].component)):
             yield (*path, index), f"{name} {why}, so that it has no state of the recipe's network; leave it out"
 
 
-def _out_of_reach(branch: BranchSpec) -> str:
+def out_of_reach(branch: Component) -> str:
     """Return why a control's states cannot be looked at beside those of tickets; empty where they can."""
     if branch.name not in registry.branches:
         return ""
@@ -87,7 +88,7 @@ def _out_of_reach(branch: BranchSpec) -> str:
         return "has another model"
     if traits.learned:
         return "learns its mask"
-    if branch.component.args.get("dataset") is not None:
+    if branch.args.get("dataset") is not None:
         return "trains on other data"
     return "trains nothing" if traits.mask_alone else ""
 
