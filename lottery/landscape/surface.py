@@ -108,7 +108,7 @@ class Surface:
                 self.blocks[name] = slice(begin, end)
         self.size = end
         if mask is not None and not any(mask.alive().values()):
-            raise UsageError("the mask leaves no weight: there is no surface to look at")
+            raise UsageError("the mask leaves no weight: there is no surface to look at; look at levels that keep some")
 
     @property
     def device(self) -> torch.device:

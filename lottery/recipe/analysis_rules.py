@@ -37,7 +37,7 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         here = ("analyses", index)
         if (first := labels.index(analysis.label)) < index:
             yield here, f"{analysis.label!r} is analysis {first} already; name its table with `as: ...`"
-        yield from _about_keys(here, analysis)
+        yield from about_keys(here, analysis)
         for key in ("of", "through"):
             yield from _about_networks((*here, key), getattr(analysis, key) or (), branches, analysis.looks_at)
         yield from _about_reading((*here, "reading"), analysis.reading, data)
@@ -46,7 +46,7 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _about_levels((*here, "levels"), analysis.levels or (), prune)
 
 
-def _about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[Problem]:
+def about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[Problem]:
     """Refuse keys that an analysis of this kind does not have."""
     takes = _TAKES[analysis.looks_at]
     for key in ("of", "between", "through", "along"):

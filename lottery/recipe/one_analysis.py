@@ -11,6 +11,7 @@ from lottery import registry
 from lottery.errors import RecipeError
 from lottery.recipe import yaml
 from lottery.recipe.analyses import AnalysisSpec
+from lottery.recipe.analysis_rules import about_keys
 from lottery.recipe.components import check_entry
 from lottery.registry import Problem, explain
 
@@ -48,10 +49,13 @@ def parse_analysis(name: str, arguments: Sequence[str]) -> AnalysisSpec:
     if problems:
         raise RecipeError(problems)
     try:
-        return AnalysisSpec.model_validate(checked)
+        spec = AnalysisSpec.model_validate(checked)
     except ValidationError as error:
         found = [(each["loc"], explain(each)) for each in error.errors()]
         raise RecipeError(list(_told(name, written, found))) from error
+    if wrong := list(about_keys((), spec)):
+        raise RecipeError(list(_told(name, written, wrong)))
+    return spec
 
 
 def _told(name: str, written: dict[str, str], problems: Sequence[Problem]) -> Iterator[str]:

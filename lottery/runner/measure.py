@@ -16,11 +16,14 @@ from torch import Tensor
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.files.tensors import decode, encode
+from lottery.landscape.evaluate import check_alike, check_distinct
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import Measurement, State, Subject
+from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.runner.starting_point import starting_point
 from lottery.runner.states import LookedAt, read_look
+from lottery.runner.stored_level import StoredLevel
 from lottery.training.objective import Batch, loss_of
 from lottery.training.trainer import Stopped
 from lottery.values import Component
@@ -116,11 +119,19 @@ class Measuring:
         return self.job.analysis.component
 
     def _start(self, training: Job) -> tuple[Weights, Mask, int]:
-        start = starting_point(self.context, training)
+        pruned_at_once = self.context.plan.recipe.prune.when != "training"
+        if training.kind is Kind.TICKET and pruned_at_once:  # finished: its mask need not be found again
+            start = StoredLevel(self.context, training).start
+        else:
+            start = starting_point(self.context, training)
         return start.mask.apply(start.weights), start.mask, start.spec.first
 
     def _subject(self, looks: list[LookedAt]) -> Subject:
-        """Return the subject of these states. Raises UsageError where two of a pair have the same content."""
+        """Return the subject of these states.
+
+        Raises:
+            UsageError: Two of those that are looked at together have different shapes, or the same content.
+        """
         context, job = self.context, self.job
         data, device = context.data(job.seed), context.machine.device
 
@@ -140,6 +151,9 @@ class Measuring:
             State(look.name, look.key, found.weights, found.mask, found.step)
             for look, found in zip(job.looks, looks, strict=True)
         ]
+        if registry.analyses[self._component.name].traits.looks_at in ("pair", "three"):
+            check_alike(states)
+            check_distinct(states)
         masks = [found.mask for found in looks]
         known = [mask for mask in masks if mask is not None]
         return Subject(
