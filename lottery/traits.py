@@ -287,5 +287,12 @@ class AnalysisTraits(Traits):
     )
     curvature: bool = Field(
         default=False,
-        description="True if it takes second derivatives. Read by `lottery/recipe`.",
+        description="True if it takes second derivatives, which a network that has none is refused for before any "
+        "training. Read by `lottery/runner`.",
+    )
+    test: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns of the values and of the profile's columns that are measured on the test set, such as "
+        '`("test_*",)`; nothing else may depend on it. Without any, it is given no test example. Read by '
+        "`lottery/runner`, `lottery/verification`.",
     )

@@ -15,6 +15,7 @@ from lottery.plan.jobs import Job, Look, Plan
 from lottery.plan.timeline import Timeline
 from lottery.recipe.readings import READINGS
 from lottery.results.stored_training import StoredTraining, find_training
+from lottery.runner.analysis_checks import check_analyses
 from lottery.runner.context import RunContext
 from lottery.runner.execute import commit, found_states
 from lottery.runner.run import run_job
@@ -143,6 +144,7 @@ def open_context(
 
     Raises:
         DataError: The data are missing, or are not those that the networks were trained on.
+        UsageError: The network lacks what the analysis needs.
     """
     splits = load(plan.recipe.data.component, data)
     if (found := fingerprint(splits)) != plan.fingerprint:
@@ -150,7 +152,9 @@ def open_context(
             f"{data}: {plan.recipe.data.component.name} is not what the network was trained on: its hash is "
             f"{short(found)}, not {short(plan.fingerprint)}; name the folder of those data with --data"
         )
-    return RunContext(plan, store, machine(device, deterministic=deterministic), splits, stop=stop or Stop())
+    context = RunContext(plan, store, machine(device, deterministic=deterministic), splits, stop=stop or Stop())
+    check_analyses(context)
+    return context
 
 
 def measure(context: RunContext, job: Job, networks: Sequence[Network]) -> Iterator[Event]:

@@ -11,6 +11,7 @@ from lottery.network.suitability import check_weights
 from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.recipe import finetuning
+from lottery.runner.analysis_checks import check_analyses
 from lottery.runner.assemble import check_engine
 from lottery.runner.batch_sizes import check_batches
 from lottery.runner.context import RunContext
@@ -41,6 +42,7 @@ def check(context: RunContext) -> None:
     for optimizer in recipe.train.optimizer:
         check_engine(context, optimizer)
     check_criterion(context)
+    check_analyses(context)
     _check_lengths(context)
     check_batches(context, seed)
 

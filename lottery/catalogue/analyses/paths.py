@@ -25,6 +25,7 @@ _BARRIERS: dict[str, Unit] = {"barrier": "points", "line_barrier": "points", "de
     looks_at="pair",
     units={**_ENDS, "moved_units": "fraction", **along_units(_BARRIERS)},
     passes=lambda args: args["points"] * evaluations(args) + (args["align"] == "activations") * 2 / 3,
+    test=("test_*",),
 )
 def barrier(
     subject: Subject,
@@ -69,6 +70,7 @@ def barrier(
     source="Goodfellow et al. 2015; Lucas et al. 2021",
     units={**_ENDS, **along_units({"monotone": "", "rise": "points"})},
     passes=lambda args: args["points"] * evaluations(args),
+    test=("test_*",),
 )
 def line(
     subject: Subject, memo: Memo, *, points: Points = 50, bn: Bn = "both", examples: Examples | None = None
@@ -99,6 +101,7 @@ def line(
     looks_at="pair",
     units={**_ENDS, "length": "", **along_units({"highest": "fraction", **_BARRIERS})},
     passes=lambda args: args["epochs"] + args["points"] * 2 / 3,
+    test=("test_*",),
 )
 def curve(
     subject: Subject,
