@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def row_of(store: Store, job: Job, networks: Sequence[str]) -> Row:
     """Return the row of a finished analysis; `networks` are those that it looks at, in words.
 
-    A value that is not finite is None, and `note` says so.
+    A value that is not finite stays so, and `note` says so.
     """
     found = read_measurement(store, job)
     assert job.analysis is not None

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from lottery.audit import protocol_checks
 from lottery.audit.audit import audit
 from lottery.audit.disclosures import sentences
+from lottery.audit.measurement_checks import wrong_in_record
 from lottery.audit.stored_jobs import StoredJobs
 from lottery.errors import DamagedFile
 from lottery.plan.kinds import CORRECT_FILE, WEIGHTS_FILE, Kind
 from lottery.results.artifacts import read_state
-from lottery.verification.measurements import wrong_in_record
 from lottery.words import short
 
 if TYPE_CHECKING:
