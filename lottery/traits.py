@@ -290,6 +290,12 @@ class AnalysisTraits(Traits):
         description="True if it takes second derivatives, which a network that has none is refused for before any "
         "training. Read by `lottery/runner`.",
     )
+    connects: str | None = Field(
+        default=None,
+        description="Name of the value that says how far the error rises on a path between two networks, for the "
+        "verdict on whether they are connected; with `_reset` behind it, under running statistics that are measured "
+        "anew. Read by `lottery/recipe`, `lottery/verdicts`.",
+    )
     test: tuple[str, ...] = Field(
         default=(),
         description="Patterns of the values and of the profile's columns that are measured on the test set, such as "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
     from lottery.store.store import Store
 
+Place = tuple[int, str, int, str]  # optimizer's index, rewind point's label, level, networks
 NOT_REPEATED = "trained again, another way"
 
 
@@ -101,12 +102,12 @@ def rows(study: Study, label: str) -> list[Row]:
     """
     analysis = analysis_named(study, label)
     units = registry.analyses[analysis.name].traits.units
-    labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
-    for (place, rewind, level, networks), jobs in _cells(study, analysis).items():
+    for place, jobs in cells(study, analysis).items():
+        _, _, level, networks = place
         found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
-        values: Values = {**head(study.recipe, rewind, optimizer=labels[place])}
-        values |= {LEVEL: level, DENSITY: _density(study, jobs), "networks": networks, SEEDS: len(found)}
+        values = head_of(study, place)
+        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, SEEDS: len(found)}
         for name in units:
             values |= _cell(name, units[name], [each.values[name] for each in found if name in each.values])
         values["note"] = "; ".join(_notes(study, jobs, found))
@@ -115,15 +116,20 @@ def rows(study: Study, label: str) -> list[Row]:
     return table
 
 
-def _cells(study: Study, analysis: AnalysisSpec) -> dict[tuple[int, str, int, str], list[Job]]:
+def head_of(study: Study, place: Place) -> Values:
+    """Return the columns that a row of a place begins with: optimizer, and rewind point where there are several."""
+    return {**head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])}
+
+
+def cells(study: Study, analysis: AnalysisSpec) -> dict[Place, list[Job]]:
     """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
-    cells: dict[tuple[int, str, int, str], list[Job]] = {}
+    found: dict[Place, list[Job]] = {}
     for job in study.plan:
         if job.analysis == analysis:
             rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
             for rewind in rewinds:
-                cells.setdefault((job.place, rewind, job.level, networks_of(job)), []).append(job)
-    return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][1])))
+                found.setdefault((job.place, rewind, job.level, networks_of(job)), []).append(job)
+    return dict(sorted(found.items(), key=lambda cell: (cell[0][0], cell[0][1])))
 
 
 def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
@@ -135,7 +141,7 @@ def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
     }
 
 
-def _density(study: Study, jobs: Sequence[Job]) -> float | None:
+def density_of(study: Study, jobs: Sequence[Job]) -> float | None:
     """Return the mean density of the last network that these jobs look at, of those that are finished."""
     records = [study.found.get(job.looks[-1].mask or job.looks[-1].key) for job in jobs]
     known = [record.density for record in records if record is not None and "density" in record.metrics]

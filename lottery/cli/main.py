@@ -171,12 +171,14 @@ def run(
     from lottery.analysis.views import rows_of
     from lottery.formats.render import render
     from lottery.results.study import study_of
+    from lottery.verdicts.connected import sentences as connected
     from lottery.verdicts.frontier import sentences as frontier
     from lottery.verdicts.sentences import sentences
 
     found = study_of(outcome.plan, kept, data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
-    for sentence in (*(frontier(found) or (sentences(found) if loaded.compare else ())), *roundings(found)):
+    decided = frontier(found) or (sentences(found) if loaded.compare else ())
+    for sentence in (*decided, *connected(found), *roundings(found)):
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)

@@ -55,6 +55,8 @@ def about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[
                 (*here, key),
                 f"{analysis.name} looks at {_IN_WORDS[analysis.looks_at]} and has no {key}; write {' or '.join(takes)}",
             )
+    if analysis.margin is not None and not registry.analyses[analysis.name].traits.connects:
+        yield (*here, "margin"), f"{analysis.name} has no verdict on whether networks are connected; leave margin out"
     if analysis.looks_at == "pair" and analysis.of is not None and len(analysis.of) != 2:
         yield (*here, "of"), f"a pair has two networks, not {len(analysis.of)}; write two, or `between: ...`"
 

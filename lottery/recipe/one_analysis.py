@@ -15,7 +15,15 @@ from lottery.recipe.analysis_rules import about_keys
 from lottery.recipe.components import check_entry
 from lottery.registry import Problem, explain
 
-_OF_A_RECIPE = ("of", "between", "through", "levels", "reading", "as")  # they name networks and tables of a recipe
+_OF_A_RECIPE = (
+    "of",
+    "between",
+    "through",
+    "levels",
+    "reading",
+    "margin",
+    "as",
+)  # they name networks and tables of a recipe
 _OWN = [field.alias or name for name, field in AnalysisSpec.model_fields.items()]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,12 @@ from lottery.results.study import study_of
 from lottery.runner.context import RunContext
 from lottery.runner.run import work
 from lottery.signals import Stop
-from lottery.store.manifest import MANIFEST, FileRecord
 from lottery.store.store import Store
 from lottery.verification.measurements import depending_on_test
 from lottery.verification.records import Check, check_records
 from lottery.verification.states import jobs_with_states, prove_job
 from tests.support.analyses import asking, measured
+from tests.support.forgery import forge
 from tests.support.micro import finished, micro, prepared
 from tests.support.plugs import Plugs, plugs
 
@@ -123,18 +121,6 @@ def records(context: RunContext) -> Check:
     return next(check for check in check_records(study_of(context.plan, store)) if check.name == "analyses")
 
 
-def forge(context: RunContext, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Rewrite a file of the analysis, with a manifest that fits."""
-    store, key = context.store, the(context).key
-    about, manifest = store.read_json(key, name), store.find(key)
-    assert manifest is not None
-    change(about)
-    content = json.dumps(about).encode()
-    files = {**manifest.files, name: FileRecord.of(content)}
-    (store.folder(key) / name).write_bytes(content)
-    (store.folder(key) / MANIFEST).write_bytes(replace(manifest, files=files).encode())
-
-
 @pytest.mark.parametrize(
     ("name", "change", "told"),
     [
@@ -152,7 +138,7 @@ def test_forged_records_of_an_analysis_are_found(
     name: str, change: Callable[[dict[str, Any]], object], told: str, tmp_path: Path, plugs: Plugs
 ) -> None:
     context = run(tmp_path, plugs, HONEST)
-    forge(context, name, change)
+    forge(context.store, the(context).key, name, change)
     (wrong,) = records(context).wrong
     assert told in wrong
 

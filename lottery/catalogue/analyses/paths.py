@@ -25,6 +25,7 @@ _BARRIERS: dict[str, Unit] = {"barrier": "points", "line_barrier": "points", "de
     looks_at="pair",
     units={**_ENDS, "moved_units": "fraction", **along_units(_BARRIERS)},
     passes=lambda args: args["points"] * evaluations(args) + (args["align"] == "activations") * 2 / 3,
+    connects="test_error_barrier",
     test=("test_*",),
 )
 def barrier(
@@ -101,6 +102,7 @@ def line(
     looks_at="pair",
     units={**_ENDS, "length": "", **along_units({"highest": "fraction", **_BARRIERS})},
     passes=lambda args: args["epochs"] + args["points"] * 2 / 3,
+    connects="test_error_barrier",
     test=("test_*",),
 )
 def curve(
