@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ def planted(subject, memo, *, examples: int | None = None) -> Measurement:
 '''
 
 
-def planted(
-    folder: Path, plugs: Plugs, barriers: dict[tuple[int, str], tuple[float, ...]], *changes: str
-) -> RunContext:
+Planted = Mapping[tuple[int, str], tuple[float, ...]]  # barriers by seed and network
+
+
+def planted(folder: Path, plugs: Plugs, barriers: Planted, *changes: str) -> RunContext:
     """A study whose analysis finds these barriers, in fractions, by seed and `ticket` or `reinit`."""
     plugs.load("planting", ENTRY)
     sys.modules["planting"].PLANTED.update(barriers)
