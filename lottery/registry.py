@@ -292,7 +292,7 @@ schedules = Registry("schedule", "schedules", Traits, "step total", "warmup")
 criteria = Registry("criterion", "criteria", CriterionTraits, "weights context")
 branches = Registry("branch", "branches", BranchTraits, "level generator", "samples as levels")
 analyses = Registry(
-    "analysis", "analyses", AnalysisTraits, "subject memo", "of between through along levels reading as"
+    "analysis", "analyses", AnalysisTraits, "subject memo", "of between through along levels reading margin as"
 )
 
 catalogues: dict[str, Registry[Any]] = {

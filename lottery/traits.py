@@ -288,6 +288,18 @@ class AnalysisTraits(Traits):
     )
     curvature: bool = Field(
         default=False,
-        description="True if it takes second derivatives: networks that have none are refused. Read by "
-        "`lottery/runner`.",
+        description="True if it takes second derivatives, which a network that has none is refused for before any "
+        "training. Read by `lottery/runner`.",
+    )
+    connects: str | None = Field(
+        default=None,
+        description="Name of the value that says how far the error rises on a path between two networks, for the "
+        "verdict on whether they are connected; with `_reset` behind it, under running statistics that are measured "
+        "anew. Read by `lottery/recipe`, `lottery/verdicts`.",
+    )
+    test: tuple[str, ...] = Field(
+        default=(),
+        description="Patterns of the values and of the profile's columns that are measured on the test set, such as "
+        '`("test_*",)`; nothing else may depend on it. Without any, it is given no test example. Read by '
+        "`lottery/runner`, `lottery/verification`.",
     )

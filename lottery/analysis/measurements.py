@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.record import Record
     from lottery.results.study import Study
+    from lottery.store.store import Store
 
+CellKey = tuple[int, str, int, str]  # optimizer's index, rewind point's label, level, networks
 NOT_REPEATED = "trained again, another way"
 
 
@@ -62,13 +64,22 @@ def measured(study: Study) -> dict[str, Measured]:
         if job.kind is not Kind.ANALYSIS or study.store.find(job.key) is None:
             continue
         try:
-            about = study.store.read_json(job.key, MEASUREMENT_FILE)
+            found[job.key] = read_measurement(study.store, job)
         except DamagedFile:
             continue
-        values = {name: float(read_value(value)) for name, value in about["values"].items()}
-        profile = [{name: read_value(value) for name, value in row.items()} for row in about["profile"]]
-        found[job.key] = Measured(job, values, profile, about["states"])
     return found
+
+
+def read_measurement(store: Store, job: Job) -> Measured:
+    """Return what a finished analysis measured.
+
+    Raises:
+        DamagedFile: The file is not what was committed.
+    """
+    about = store.read_json(job.key, MEASUREMENT_FILE)
+    values = {name: float(read_value(value)) for name, value in about["values"].items()}
+    profile = [{name: read_value(value) for name, value in row.items()} for row in about["profile"]]
+    return Measured(job, values, profile, about["states"])
 
 
 def analysis_named(study: Study, label: str) -> AnalysisSpec:
@@ -93,12 +104,12 @@ def rows(study: Study, label: str) -> list[Row]:
     """
     analysis = analysis_named(study, label)
     units = registry.analyses[analysis.name].traits.units
-    labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
-    for (place, rewind, level, networks), jobs in _cells(study, analysis).items():
+    for place, jobs in cells(study, analysis).items():
+        _, _, level, networks = place
         found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
-        values: Values = {**head(study.recipe, rewind, optimizer=labels[place])}
-        values |= {LEVEL: level, DENSITY: _density(study, jobs), "networks": networks, SEEDS: len(found)}
+        values = head_of(study, place)
+        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, SEEDS: len(found)}
         for name in units:
             values |= _cell(name, units[name], [each.values[name] for each in found if name in each.values])
         values["note"] = "; ".join(_notes(study, jobs, found))
@@ -107,15 +118,20 @@ def rows(study: Study, label: str) -> list[Row]:
     return table
 
 
-def _cells(study: Study, analysis: AnalysisSpec) -> dict[tuple[int, str, int, str], list[Job]]:
+def head_of(study: Study, place: CellKey) -> Values:
+    """Return the columns that a row of a place begins with: optimizer, and rewind point where there are several."""
+    return {**head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])}
+
+
+def cells(study: Study, analysis: AnalysisSpec) -> dict[CellKey, list[Job]]:
     """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
-    cells: dict[tuple[int, str, int, str], list[Job]] = {}
+    found: dict[CellKey, list[Job]] = {}
     for job in study.plan:
         if job.analysis == analysis:
             rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
             for rewind in rewinds:
-                cells.setdefault((job.optimizer_index, rewind, job.level, networks_of(job)), []).append(job)
-    return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], cell[0][1])))
+                found.setdefault((job.optimizer_index, rewind, job.level, networks_of(job)), []).append(job)
+    return dict(sorted(found.items(), key=lambda cell: (cell[0][0], cell[0][1])))
 
 
 def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
@@ -127,7 +143,7 @@ def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
     }
 
 
-def _density(study: Study, jobs: Sequence[Job]) -> float | None:
+def density_of(study: Study, jobs: Sequence[Job]) -> float | None:
     """Return the mean density of the last network that these jobs look at, of those that are finished."""
     records = [_record(study, job.looks[-1].mask or job.looks[-1].key) for job in jobs]
     known = [record.density for record in records if record is not None and "density" in record.metrics]

@@ -49,6 +49,7 @@ VIEWS = {
     "decomposition": View(
         "lottery.verdicts.claims:decomposition", "What wins, density by density: ticket less control, with intervals"
     ),
+    "connected": View("lottery.verdicts.connected:rows", "Connected or not: the test error between networks"),
     "audit": View("lottery.audit.rows:rows", "Fairness audit"),
     "examples": View(
         "lottery.analysis.examples:rows",

@@ -15,6 +15,7 @@ import typer
 
 from lottery.analysis.views import VIEWS
 from lottery.cli import terminal
+from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
@@ -53,6 +54,7 @@ app = typer.Typer(
 
 app.add_typer(plot, name="plot")
 app.add_typer(ticket, name="ticket")
+app.command()(analyze)
 app.command()(bench)
 app.command()(replicate)
 app.command()(report)
@@ -170,13 +172,14 @@ def run(
     from lottery.analysis.views import rows_of
     from lottery.formats.render import render
     from lottery.results.study import study_of
+    from lottery.verdicts.connected import sentences as connected
     from lottery.verdicts.frontier import sentences as frontier
     from lottery.verdicts.sentences import sentences
 
     found = study_of(outcome.plan, kept, data)
     terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
-    shown = frontier(found) or (sentences(found) if loaded.compare else ())
-    for sentence in (*rewound(found), *shown, *roundings(found)):
+    decided = frontier(found) or (sentences(found) if loaded.compare else ())
+    for sentence in (*rewound(found), *decided, *connected(found), *roundings(found)):
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)

@@ -90,15 +90,29 @@ def check_alike(states: Sequence[State]) -> None:
             )
 
 
+def check_distinct(states: Sequence[State]) -> None:
+    """Raise UsageError where two states have the same tensors, so that nothing lies between them."""
+    masked = [state.masked() for state in states]
+    for i, one in enumerate(masked):
+        for j in range(i):
+            other = masked[j]
+            if all(value.allclose(other[name], rtol=0, atol=0, equal_nan=True) for name, value in one.items()):
+                raise _the_same(states[j], states[i])
+
+
 def _check_apart(states: Sequence[State], points: Sequence[Point]) -> None:
     """Raise UsageError where two states have the same weights, so that nothing lies between them."""
     for i, one in enumerate(points):
         for j in range(i):
             if points[j].vector.allclose(one.vector, rtol=0, atol=0, equal_nan=True):
-                raise UsageError(
-                    f"{_said(states[j])} and {_said(states[i])} have the same weights, so that nothing lies between "
-                    "them; choose two states that differ"
-                )
+                raise _the_same(states[j], states[i])
+
+
+def _the_same(one: State, other: State) -> UsageError:
+    return UsageError(
+        f"{_said(one)} and {_said(other)} have the same weights, so that nothing lies between them; choose two states "
+        "that differ"
+    )
 
 
 def _said(state: State) -> str:

@@ -62,7 +62,7 @@ class Surface:
 
     The network is in evaluation mode: no dropout, no augmentation. It is at one point at a time, the last that was
     given to `load`; gradients and products are those at this point. All passes go batch by batch, so that memory is
-    that of one batch.
+    that of one batch. Of the test set there is loss and error by `measure`, and nothing that could be followed.
 
     Args:
         model: The network, on its device and in the precision to compute in. It is this surface's from now on.
@@ -108,7 +108,7 @@ class Surface:
                 self.blocks[name] = slice(begin, end)
         self.size = end
         if mask is not None and not any(mask.alive().values()):
-            raise UsageError("the mask leaves no weight: there is no surface to look at")
+            raise UsageError("the mask leaves no weight: there is no surface to look at; look at levels that keep some")
 
     @property
     def device(self) -> torch.device:
@@ -174,7 +174,7 @@ class Surface:
         regression = isinstance(self.loss, nn.MSELoss)
         tally: Classes | Squares | None = None
         with self._measuring():
-            for x, y in self._each(part):
+            for x, y in self._each(part, measured=True):
                 outputs = self.model(x)
                 if tally is None:
                     tally = Squares(self.device) if regression else Classes(self.device, outputs.shape[1], ())
@@ -307,8 +307,16 @@ class Surface:
         found = torch.autograd.grad(value, parameters, weights, create_graph=create_graph, materialize_grads=True)
         return dict(zip(self._parameters, found, strict=True))
 
-    def _each(self, part: Part) -> Iterator[Batch]:
-        """Yield the batches of a part in the precision of the network."""
+    def _each(self, part: Part, *, measured: bool = False) -> Iterator[Batch]:
+        """Yield the batches of a part in the precision of the network.
+
+        Raises:
+            UsageError: It is the test set, and not loss and error are `measured`.
+        """
+        if part == "test" and not measured:
+            raise UsageError(
+                "the test set may be measured and nothing else; take gradients and examples of train or validation"
+            )
         for x, y in without_a_last_one_alone(self.batches(part)):
             yield self._own(x), self._own(y)
 

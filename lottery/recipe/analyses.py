@@ -14,6 +14,7 @@ from lottery.recipe.types import EntrySection, Label, Point, Section, listed
 from lottery.values import Duration
 
 DENSE, TICKET, PRUNED = "dense", "ticket", "pruned"  # networks that every recipe has; `pruned` is dense under the mask
+CONNECTED_WITHIN = 2.0  # percentage points of error, Frankle et al. 2020
 MOST_POINTS = 1000  # along one training
 _POINTS = re.compile(r"(\d{1,4}) points")
 
@@ -91,7 +92,8 @@ class AnalysisSpec(EntrySection):
     Analyses of one state look at each network in `of`; of a pair at those that `between` names, or at the two in `of`;
     of three at those in `through`; of a trajectory at `along` states of each training in `of`, its start and its end
     included; of children at `pairs` of them for each state in `at`. `levels` are those that are looked at, 0 for the
-    dense network. `as` names its table.
+    dense network. Two networks are connected `margin` points or less apart: their error rises by less on the path
+    between them. `as` names its table.
     """
 
     of: Networks | None = None
@@ -104,6 +106,7 @@ class AnalysisSpec(EntrySection):
     pairs: Annotated[int, Field(strict=True, ge=1, le=100)] | None = None
     levels: LevelsLookedAt | None = None
     reading: Reading = "end"
+    margin: Annotated[float, Field(strict=True, gt=0, le=100)] | None = None
     as_: Annotated[Label | None, Field(alias="as")] = None
 
     @property
@@ -129,6 +132,11 @@ class AnalysisSpec(EntrySection):
     def number_of_pairs(self) -> int:
         """Pairs of children of each state."""
         return self.pairs or PAIRS
+
+    @property
+    def within(self) -> float:
+        """Margin of the verdict on whether two networks are connected, in percentage points."""
+        return CONNECTED_WITHIN if self.margin is None else self.margin
 
     @property
     def looks_at(self) -> str:

@@ -13,6 +13,7 @@ from lottery.values import point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, DataSpec, PruneSpec
+    from lottery.values import Component
 
 _TAKES = {  # keys of the machinery that each kind of analysis has beside levels and reading
     "state": ("of",),
@@ -38,7 +39,7 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         here = ("analyses", index)
         if (first := labels.index(analysis.label)) < index:
             yield here, f"{analysis.label!r} is analysis {first} already; name its table with `as: ...`"
-        yield from _about_keys(here, analysis)
+        yield from about_keys(here, analysis)
         for key in ("of", "through"):
             yield from _about_networks((*here, key), getattr(analysis, key) or (), branches, analysis.looks_at)
         yield from _about_reading((*here, "reading"), analysis.reading, data)
@@ -49,7 +50,7 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _about_children(here, analysis, valid)
 
 
-def _about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[Problem]:
+def about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[Problem]:
     """Refuse keys that an analysis of this kind does not have."""
     takes = _TAKES[analysis.looks_at]
     for key in ("of", "between", "through", "along", "at", "pairs"):
@@ -58,6 +59,8 @@ def _about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator
                 (*here, key),
                 f"{analysis.name} looks at {_IN_WORDS[analysis.looks_at]} and has no {key}; write {' or '.join(takes)}",
             )
+    if analysis.margin is not None and not registry.analyses[analysis.name].traits.connects:
+        yield (*here, "margin"), f"{analysis.name} has no verdict on whether networks are connected; leave margin out"
     if analysis.looks_at == "pair" and analysis.of is not None and len(analysis.of) != 2:
         yield (*here, "of"), f"a pair has two networks, not {len(analysis.of)}; write two, or `between: ...`"
 
@@ -113,11 +116,11 @@ def _about_networks(
             yield (*path, index), f"{name!r} is there already"
         elif name not in known:
             yield (*path, index), f"there is no network {name!r}{suggest(name, known)}"
-        elif name in controls and (why := _out_of_reach(controls[name])):
+        elif name in controls and (why := out_of_reach(controls[name].component)):
             yield (*path, index), f"{name} {why}, so that it has no state of the recipe's network; leave it out"
 
 
-def _out_of_reach(branch: BranchSpec) -> str:
+def out_of_reach(branch: Component) -> str:
     """Return why a control's states cannot be looked at beside those of tickets; empty where they can."""
     if branch.name not in registry.branches:
         return ""
@@ -126,7 +129,7 @@ def _out_of_reach(branch: BranchSpec) -> str:
         return "has another model"
     if traits.learned:
         return "learns its mask"
-    if branch.component.args.get("dataset") is not None:
+    if branch.args.get("dataset") is not None:
         return "trains on other data"
     return "trains nothing" if traits.mask_alone else ""
 

@@ -53,7 +53,7 @@ FIXED = {  # those that no recipe can allow, with the reason
     "accuracy": "it is the share of the test examples whose kept bits say correct, at each reading",
     "mask": "its counts follow from the identity and the mask above it, within which it lies",
     "stopping": "the steps of the three readings are chosen in the same way, whatever is compared",
-    "test_use": "the test set is read at the steps of the three readings, whatever is compared",
+    "test_use": "the test set is read at the steps of the three readings; analyses measure it and never choose by it",
     "weights": "each branch, or the way of rewinding, names its own weights already",
     "trunk": "a branch with `trunk: own` names it already",
     "optimizer_state": "each branch, or the way of rewinding, names already whether it starts afresh",

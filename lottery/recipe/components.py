@@ -47,7 +47,7 @@ def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...],
         value = holder.get(path[-1]) if isinstance(holder, dict) else None
         items = value if isinstance(value, list) else [value]
         rated = catalogue is registry.optimizers and data.get("tune") is not None
-        checked = [_check(catalogue, item, own_keys.get(path, ()), rated) for item in items]
+        checked = [check_entry(catalogue, item, own_keys.get(path, ()), rated) for item in items]
         for index, (_, problems) in enumerate(checked):
             yield from (((*path, index, *inside), message) for inside, message in problems)
         if isinstance(value, list):
@@ -56,7 +56,7 @@ def components(data: Mapping[str, Any], own_keys: Mapping[tuple[str | int, ...],
             holder[path[-1]] = checked[0][0]
 
 
-def _check(
+def check_entry(
     catalogue: Registry[Any], value: Any, own: Collection[str] = (), rated: bool = False
 ) -> tuple[Any, list[Problem]]:
     """Return the value with its arguments checked, and what is wrong; unchanged if the schema will refuse it anyway.
@@ -90,7 +90,7 @@ def _check_component(
             problems.append(((key,), f"{given.name} has no key {key!r}{suggest(key, [*fields, *own])}"))
         elif key in _INNER and Component in (fields[key].annotation, *get_args(fields[key].annotation)):
             of_optimizer = catalogue is registry.optimizers  # one that another rates where it has no rate itself
-            args[key], inner = _check(_INNER[key], args[key], (), rated=of_optimizer)
+            args[key], inner = check_entry(_INNER[key], args[key], (), rated=of_optimizer)
             problems += [((key, *inside), message) for inside, message in inner]
     absent = {"lr": 1.0} if rated and "lr" in fields and "lr" not in args else {}
     component, found = catalogue.check(Component(given.name, {**args, **absent}))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
+from lottery import registry
 from lottery.analysis import rewind_search
 from lottery.analysis.environments import environments, newest, roundings, software
 from lottery.analysis.missing import lacking
@@ -26,7 +27,7 @@ from lottery.formats.numbers import moment
 from lottery.recipe.families import acting, counted
 from lottery.recipe.readings import IN_WORDS
 from lottery.results import coverage
-from lottery.verdicts import frontier, superiority
+from lottery.verdicts import connected, frontier, superiority
 from lottery.verdicts.sentences import sentences
 
 if TYPE_CHECKING:
@@ -184,6 +185,16 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         f"{'' if (compare := acting(recipe)) is None else f' {superiority.explain_tests(compare)}'}",
         tables=("decomposition", "claims"),
     )
+    if any(registry.analyses[analysis.name].traits.connects for analysis in recipe.analyses):
+        yield _Part(
+            "connectivity",
+            "Connected or not",
+            "Two networks are connected where the test error on the path between them is shown to rise by less than a"
+            " margin over the mean of its ends, by an equivalence test over independent pairs: those of a seed count"
+            " once. Undecided is no sign of either.",
+            connected.sentences,
+            ("connected",),
+        )
     yield _Part(
         "accuracy",
         "Accuracy",

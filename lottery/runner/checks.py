@@ -12,7 +12,7 @@ from lottery.plan.kinds import Kind
 from lottery.plan.rewind_search import latest_step
 from lottery.pruning.mask import Mask
 from lottery.recipe import finetuning
-from lottery.runner.analysis_check import check_analyses
+from lottery.runner.analysis_checks import check_analyses
 from lottery.runner.assemble import check_engine
 from lottery.runner.batch_sizes import check_batches
 from lottery.runner.context import RunContext

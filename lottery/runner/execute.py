@@ -103,7 +103,7 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
     began = time.monotonic()
     if job.kind is Kind.CHOICE:
         result = _choose(context, job)
-        _commit(context, job, result, time.monotonic() - began, context.machine.environment())
+        commit(context, job, result, time.monotonic() - began, context.machine.environment())
         return
     if job.kind is Kind.ANALYSIS:
         yield from _measure(context, job, began)
@@ -115,8 +115,8 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
     with prepared(context.machine, context.plan.recipe.train.precision):
         start, chosen = resolve_rate(context.store, start or starting_point(context, trained))
         timeline = timeline_of(context, trained, start)
-        if job.kind is Kind.STATES and (found := _found_states(context, job, timeline)) is not None:
-            _commit(context, job, found, time.monotonic() - began, context.machine.environment())
+        if job.kind is Kind.STATES and (found := found_states(context, job, timeline)) is not None:
+            commit(context, job, found, time.monotonic() - began, context.machine.environment())
             return
         training = assemble(context, trained, start, timeline)
         start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
@@ -130,11 +130,11 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
             result = _diverged(training, start.mask, diverged.step)
     if result.metrics is not None and job.kind is not Kind.STATES:
         result = replace(result, metrics={**result.metrics, **chosen})
-    _commit(context, job, result, clock.seconds(), clock.environment())
+    commit(context, job, result, clock.seconds(), clock.environment())
     context.store.drop_checkpoints(job.key)
 
 
-def _commit(context: RunContext, job: Job, result: Result, seconds: float, environment: dict[str, Any]) -> None:
+def commit(context: RunContext, job: Job, result: Result, seconds: float, environment: dict[str, Any]) -> None:
     """Put the result into the store, with the job's identity, seconds and environment."""
     metrics = {} if result.metrics is None else {METRICS_FILE: as_json(result.metrics)}
     context.store.commit(
@@ -196,7 +196,7 @@ def _train(
     return replace(result, files={**result.files, **states})
 
 
-def _found_states(context: RunContext, job: Job, timeline: Timeline) -> Result | None:
+def found_states(context: RunContext, job: Job, timeline: Timeline) -> Result | None:
     """Return the result of a job of kind STATES whose training kept them all; None where it has to be run again."""
     steps = steps_of_moments(context.store, job, timeline)
     if missing_steps(context.store, job, _looked_up(steps)):
@@ -233,7 +233,7 @@ def _measure(context: RunContext, job: Job, began: float) -> Iterator[Progress]:
             measuring.save()
             raise Interrupted(context.stop.signal or 0) from stopped
     result = Result("done", None, {MEASUREMENT_FILE: measuring.result})
-    _commit(context, job, result, measuring.seconds(), context.machine.environment())
+    commit(context, job, result, measuring.seconds(), context.machine.environment())
     context.store.drop_checkpoints(job.key)
 
 

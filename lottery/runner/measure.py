@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
@@ -16,11 +16,14 @@ from torch import Tensor
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.files.tensors import decode, encode
+from lottery.landscape.evaluate import PARTS, check_alike, check_distinct
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import Measurement, State, Subject
+from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.runner.starting_point import starting_point
 from lottery.runner.states import LookedAt, read_look
+from lottery.runner.stored_level import StoredLevel
 from lottery.training.objective import Batch, loss_of
 from lottery.training.trainer import Stopped
 from lottery.values import Component
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from lottery.pruning.scoring import Weights
     from lottery.runner.context import RunContext
 
-PARTS_FILE, SECONDS_FILE = "parts.safetensors", "seconds.json"  # of a checkpoint
+PARTS_FILE, SESSIONS_FILE = "parts.safetensors", "sessions.json"  # of a checkpoint
 REPORT_SECONDS = 0.5
 
 
@@ -49,6 +52,7 @@ class Measuring:
     Attributes:
         memo: The finished parts.
         past: Seconds of earlier sessions.
+        parts_read: Parts of the data of which it has been given examples, in earlier sessions as well.
     """
 
     context: RunContext
@@ -56,6 +60,7 @@ class Measuring:
     began: float
     memo: Memo = field(init=False)
     past: float = 0.0
+    parts_read: set[Part] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Read the newest checkpoint, where there is one."""
@@ -63,7 +68,8 @@ class Measuring:
         parts: dict[str, Tensor] = {}
         if saved is not None:
             parts, _ = decode(saved[1][PARTS_FILE])
-            self.past = float(json.loads(saved[1][SECONDS_FILE])["seconds"])
+            session = json.loads(saved[1][SESSIONS_FILE])
+            self.past, self.parts_read = float(session["seconds"]), set(session["parts_read"])
         self.memo = Memo(parts, self._after)
         self._saved = time.monotonic()
 
@@ -75,7 +81,7 @@ class Measuring:
         """Save the finished parts."""
         files = {
             PARTS_FILE: encode(self.memo.parts),
-            SECONDS_FILE: json.dumps({"seconds": self.seconds()}).encode(),
+            SESSIONS_FILE: json.dumps({"seconds": self.seconds(), "parts_read": sorted(self.parts_read)}).encode(),
         }
         self.context.store.save_checkpoint(self.job.key, self.memo.done, files)
         self._saved = time.monotonic()
@@ -108,7 +114,7 @@ class Measuring:
                         raise
                     yield self.memo.done
         assert isinstance(found, Measurement)
-        self.result = pack_measurement(found, looks)
+        self.result = pack_measurement(found, looks, self.parts_read)
 
     @property
     def _component(self) -> Component:
@@ -116,15 +122,24 @@ class Measuring:
         return self.job.analysis.component
 
     def _start(self, training: Job) -> tuple[Weights, Mask, int]:
-        start = starting_point(self.context, training)
+        pruned_at_once = self.context.plan.recipe.prune.when != "training"
+        if training.kind is Kind.TICKET and pruned_at_once:  # finished: its mask need not be found again
+            start = StoredLevel(self.context, training).start
+        else:
+            start = starting_point(self.context, training)
         return start.mask.apply(start.weights), start.mask, start.spec.first
 
     def _subject(self, looks: list[LookedAt]) -> Subject:
-        """Return the subject of these states. Raises UsageError where two of a pair have the same content."""
+        """Return the subject of these states.
+
+        Raises:
+            UsageError: Two of those that are looked at together have different shapes, or the same content.
+        """
         context, job = self.context, self.job
         data, device = context.data(job.seed), context.machine.device
 
         def examples(part: Part, count: int | None) -> Iterator[Batch]:
+            self._allow(part)
             left = math.inf if count is None else count
             for x, y in data.evaluation(part):
                 if left <= 0:
@@ -140,6 +155,9 @@ class Measuring:
             State(look.name, look.key, found.weights, found.mask, found.step)
             for look, found in zip(job.looks, looks, strict=True)
         ]
+        if registry.analyses[self._component.name].traits.looks_at in ("pair", "three"):
+            check_alike(states)
+            check_distinct(states)
         masks = [found.mask for found in looks]
         known = [mask for mask in masks if mask is not None]
         return Subject(
@@ -152,6 +170,20 @@ class Measuring:
             reduce(_union, known) if len(known) == len(masks) else None,
         )
 
+    def _allow(self, part: Part) -> None:
+        """Note that examples of a part are read.
+
+        Raises:
+            UsageError: These are of the test set, and the entry does not say what it measures there.
+        """
+        entry = registry.analyses[self._component.name]
+        if part == "test" and not entry.traits.test:
+            raise UsageError(
+                f"analysis {entry.name!r}: reads the test set, which an entry may measure on only where it says which "
+                'of its values depend on it: register it with `test=("test_*",)`, or look at validation examples'
+            )
+        self.parts_read.add(part)
+
 
 def _union(one: Mask, two: Mask) -> Mask:
     """Return the mask of the weights that survive in either."""
@@ -162,12 +194,16 @@ def _union(one: Mask, two: Mask) -> Mask:
     return Mask({name: one[name] | two[name] for name in one})
 
 
-def pack_measurement(found: Measurement, looks: list[LookedAt]) -> bytes:
-    """Return the file of a measurement; numbers that are not finite are the words `nan`, `inf` and `-inf`."""
+def pack_measurement(found: Measurement, looks: list[LookedAt], parts_read: Iterable[Part]) -> bytes:
+    """Return the file of a measurement; numbers that are not finite are the words `nan`, `inf` and `-inf`.
+
+    Beside values and profile it says what was looked at, and of which parts of the data examples were read.
+    """
     about = {
         "values": {name: _written(value) for name, value in found.values.items()},
         "profile": [{name: _written(value) for name, value in row.items()} for row in found.profile],
         "states": [{"step": look.step, "same": look.same} for look in looks],
+        "read": [part for part in PARTS if part in set(parts_read)],
     }
     return json.dumps(about, indent=1).encode()
 

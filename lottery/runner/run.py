@@ -58,6 +58,26 @@ def work(context: RunContext) -> Iterator[Event]:
         yield Event("planned")
 
 
+def run_job(context: RunContext, job: Job) -> Iterator[Event]:
+    """Run one job of a plan whose needs are done, and wait where another process is at it.
+
+    Raises:
+        Interrupted: Where the run is told to stop.
+        MachineError: Where memory runs out.
+    """
+    began, done = time.time(), dict.fromkeys(job.needs, "found")
+    while True:
+        kinds = []
+        for event in _attend(context, job, done, began):
+            kinds.append(event.kind)
+            yield event
+        if kinds:
+            return
+        if context.stop.signal is not None:
+            raise Interrupted(context.stop.signal)
+        time.sleep(WAIT_SECONDS)  # it is in the hands of another process
+
+
 def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
     """Yield an event for each job that is done already, in the order of the plan."""
     for job in context.plan:

@@ -16,8 +16,8 @@ from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, WEIGHTS_FILE
 from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import pack, read_mask, read_state, read_trained
+from lottery.results.stored_recipe import check_sources, recipe_of
 from lottery.tickets.file import Identity, Ticket, ticket_bytes
-from lottery.tickets.recipe import check_sources, recipe_of
 from lottery.training.state import flatten, unflatten
 from lottery.words import short
 

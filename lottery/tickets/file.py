@@ -29,7 +29,7 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.start import Spec, Start
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import unpack
-from lottery.tickets.recipe import check_sources, recipe_of
+from lottery.results.stored_recipe import check_sources, recipe_of
 from lottery.training.state import unflatten
 from lottery.values import Component
 from lottery.words import short

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lottery.audit import protocol_checks
 from lottery.audit.audit import audit
 from lottery.audit.disclosures import sentences
+from lottery.audit.measurement_checks import wrong_in_record
 from lottery.audit.stored_jobs import StoredJobs
 from lottery.errors import DamagedFile
 from lottery.plan.kinds import CORRECT_FILE, WEIGHTS_FILE, Kind
@@ -33,6 +34,7 @@ RECORDS = {  # fields of the audit's failed proofs, and what each check proves
     "metrics": "all measures that were asked for are there",
 }
 FILES = "each file has the bytes that were committed"
+MEASUREMENTS = "each analysis says what it read, and has test values only where its entry says so"
 STATES = "states to rewind to are at their step, on the curve of their dense network"
 UNPROVEN = (
     "that the code, the machine and the data behind a fingerprint are those recorded",
@@ -87,6 +89,8 @@ def check_records(study: Study) -> Iterator[Check]:
         ]
         yield Check(name, proves, counts.get(name, len(own)), tuple(dict.fromkeys(wrong)))
     yield _states(study)
+    if study.recipe.analyses:
+        yield _measurements(study)
 
 
 def unproven(study: Study, *, again: bool) -> list[str]:
@@ -116,6 +120,19 @@ def _files(study: Study) -> Check:
         except DamagedFile as damage:
             wrong.append(f"{short(job.key)} ({job.label}): {damage}")
     return Check("files", FILES, count, tuple(wrong))
+
+
+def _measurements(study: Study) -> Check:
+    wrong, count = [], 0
+    for job in study.plan:
+        if job.kind is not Kind.ANALYSIS or study.store.find(job.key) is None:
+            continue
+        count += 1
+        try:
+            wrong += [f"{short(job.key)} ({job.label}): {problem}" for problem in wrong_in_record(study.store, job)]
+        except (DamagedFile, KeyError, TypeError, AttributeError) as error:
+            wrong.append(f"{short(job.key)} ({job.label}): it cannot be read: {error!r}")
+    return Check("analyses", MEASUREMENTS, count, tuple(wrong))
 
 
 def _states(study: Study) -> Check:

@@ -30,6 +30,7 @@ from lottery.runner.resume import environment_of
 from lottery.runner.starting_point import starting_point
 from lottery.runner.stored_level import StoredLevel, dense_spec
 from lottery.tickets.measures import FEW_EXAMPLES, FEW_OF_ALL, LOSS_ROUNDING
+from lottery.verification.measurements import depending_on_test, reads_test
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,7 @@ CHECKS = {
     "rewind state": "trained again from the seed, each is the same bit for bit",
     "mask": "chosen again from the weights above, each is the same",
     "weights": "evaluated again on test and validation examples, each has the measures and bits of its readings",
+    "measurement": "measured again with other labels of the test set, each is the same but for its test values",
 }
 
 
@@ -72,8 +74,8 @@ class Proof:
 
 
 def jobs_with_states(context: RunContext) -> list[Job]:
-    """Return the finished jobs of a plan that have kept a state or weights, seed by seed."""
-    kept = [job for job in context.plan if job.kind.keeps_state or job.keeps_weights]
+    """Return the finished jobs of a plan that have kept a state or weights, or read the test set, seed by seed."""
+    kept = [job for job in context.plan if job.kind.keeps_state or job.keeps_weights or reads_test(context.store, job)]
     done = [job for job in kept if (m := context.store.find(job.key)) is not None and m.status == "done"]
     return sorted(done, key=lambda job: job.seed)
 
@@ -85,12 +87,14 @@ def prove_job(context: RunContext, job: Job) -> Iterator[Proof]:
         MachineError: The machine cannot do it: no memory, no disk.
     """
     with prepared(context.machine, context.plan.recipe.train.precision):
-        if job.kind.keeps_state:
+        if job.kind is Kind.ANALYSIS:
+            checks = [_prove_measurement]
+        elif job.kind.keeps_state:
             checks = [_prove_state]
         else:
             checks = [_prove_mask, _prove_weights] if job.keeps_mask else [_prove_weights]
         for check in checks:
-            name = "mask" if check is _prove_mask else "rewind state" if check is _prove_state else "weights"
+            name = _NAMES.get(check, "weights")
             try:
                 yield check(context, job)
             except MachineError:
@@ -121,6 +125,12 @@ def _prove_state(context: RunContext, job: Job) -> Proof:
     return Proof("rewind state", job.key, job.label, tuple(wrong))
 
 
+def _prove_measurement(context: RunContext, job: Job) -> Proof:
+    """Check that no value of an analysis but those of the test set depends on the test set."""
+    wrong = [f"{name} depends on the test set" for name in depending_on_test(context, job)]
+    return Proof("measurement", job.key, job.label, tuple(wrong))
+
+
 def _prove_mask(context: RunContext, job: Job) -> Proof:
     """Check that a ticket's mask is the one that its criterion leaves of the weights of the level above."""
     recipe = context.plan.recipe
@@ -149,6 +159,9 @@ def _prove_weights(context: RunContext, job: Job) -> Proof:
             wrong += _differing_measures(metrics[reading], found, sizes, reading, context.splits.classes, exact=here)
             wrong += _differing_bits(correct.get(reading), bits, reading, exact=here)
     return Proof("weights", job.key, job.label, tuple(wrong))
+
+
+_NAMES = {_prove_mask: "mask", _prove_state: "rewind state", _prove_measurement: "measurement"}
 
 
 def _measured(

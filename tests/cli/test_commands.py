@@ -17,23 +17,24 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from lottery.cli.main import main
 from lottery.cli.plan import grouped
 from lottery.formats.text import text
 from lottery.plan.expand import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
+from tests.support.calls import Call, Result, call
 from tests.support.clocks import until
 from tests.support.faults import Disk, refuses
 from tests.support.micro import micro_text
 
+__all__ = ["call"]
 TEXT = micro_text(
     "name=small",
     "model.widths=[16, 8]",
@@ -48,32 +49,6 @@ JOBS = 2 * (1 + 1 + 2 * 2)  # for each seed: rewind point, dense network, two le
 TRAININGS = JOBS - 2
 WILD = "branches=[{name: retrain, as: wild, levels: 1, optimizer: {name: sgd, lr: 1e30}}]"
 ESCAPE = "\x1b"
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    """The command in this process, which has torch imported already."""
-
-    def called(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["lottery", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err and "bug of ours" not in err, err
-        return Result(int(left.value.code or 0), out, err)
-
-    return called
 
 
 def words(*command: object) -> list[str]:

@@ -25,6 +25,8 @@ _BARRIERS: dict[str, Unit] = {"barrier": "points", "line_barrier": "points", "de
     looks_at="pair",
     units={**_ENDS, "moved_units": "fraction", **along_units(_BARRIERS)},
     passes=lambda args: args["points"] * evaluations(args) + (args["align"] == "activations") * 2 / 3,
+    connects="test_error_barrier",
+    test=("test_*",),
 )
 def barrier(
     subject: Subject,
@@ -96,6 +98,7 @@ def instability(
     source="Goodfellow et al. 2015; Lucas et al. 2021",
     units={**_ENDS, **along_units({"monotone": "", "rise": "points"})},
     passes=lambda args: args["points"] * evaluations(args),
+    test=("test_*",),
 )
 def line(
     subject: Subject, memo: Memo, *, points: Points = 50, bn: Bn = "both", examples: Examples | None = None
@@ -126,6 +129,8 @@ def line(
     looks_at="pair",
     units={**_ENDS, "length": "", **along_units({"highest": "fraction", **_BARRIERS})},
     passes=lambda args: args["epochs"] + args["points"] * 2 / 3,
+    connects="test_error_barrier",
+    test=("test_*",),
 )
 def curve(
     subject: Subject,

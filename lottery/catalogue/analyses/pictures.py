@@ -33,6 +33,7 @@ _SIDES: dict[str, Unit] = {"half_width": "", "half_height": ""}
     source="Goodfellow et al. 2015; Li et al. 2018",
     units={"half_width": "", **shape_units()},
     passes=_passes(1),
+    test=("test_*",),
 )
 def slice_(
     subject: Subject,
@@ -106,6 +107,7 @@ def surface(
     looks_at="three",
     units={**_SIDES, **shape_units()},
     passes=_passes(2),
+    test=("test_*",),
 )
 def plane(
     subject: Subject,
@@ -146,6 +148,7 @@ def plane(
     looks_at="trajectory",
     units={"explained_1": "fraction", "explained_2": "fraction", "dimensions_90": "", **_SIDES, **shape_units()},
     passes=_passes(2),
+    test=("test_*",),
 )
 def trajectory(
     subject: Subject,

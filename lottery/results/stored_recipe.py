@@ -1,4 +1,4 @@
-"""Recipe that trains a ticket, made from the identities that its key is a hash of."""
+"""The recipe that trains a stored network, made from the identities that its key is a hash of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Identity = Mapping[str, Any]
 
 
-def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str) -> Recipe:
+def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None, engine: str = "auto") -> Recipe:
     """Return a recipe of one seed that trains a dense network of this identity, and its tickets.
 
     Args:

@@ -1,0 +1,147 @@
+"""A finished training of a store by its key alone: what it is, and the recipe of one seed that its identity is of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lottery.errors import UsageError
+from lottery.plan.jobs import Job
+from lottery.plan.keys import SCHEMA, digest
+from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, Kind
+from lottery.recipe.analysis_rules import out_of_reach
+from lottery.results.stored_recipe import check_sources, recipe_of
+from lottery.values import Component
+from lottery.words import short
+
+if TYPE_CHECKING:
+    from lottery.recipe.schema import Recipe
+    from lottery.store.store import Store
+
+_LISTED = "lottery table --view long lists the keys of networks"
+
+
+@dataclass(frozen=True)
+class StoredTraining:
+    """A finished training of a dense network, a ticket or a control.
+
+    Attributes:
+        key: Its key.
+        label: What its manifest calls it.
+        chain: Its identity and those of its parents, the dense network's last.
+        metrics: What was measured of it.
+        recipe: A recipe of one seed that trains its dense network; levels and controls are not in it.
+    """
+
+    key: str
+    label: str
+    chain: tuple[dict[str, Any], ...]
+    metrics: dict[str, Any]
+    recipe: Recipe = field(repr=False)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The section `training` of the dense network's identity."""
+        found: dict[str, Any] = self.chain[-1]["training"]
+        return found
+
+    @property
+    def diverged(self) -> int | None:
+        """The step at which it diverged; None where it ended well."""
+        return self.metrics.get("diverged")
+
+    @property
+    def branch(self) -> dict[str, Any]:
+        """The section `branch` of a control's identity; empty for other networks."""
+        found: dict[str, Any] = self.chain[0].get("branch", {})
+        return found
+
+    @property
+    def name(self) -> str:
+        """`dense`, `ticket`, or the name of the control's entry."""
+        return self.branch.get("name", "ticket") if len(self.chain) > 1 else "dense"
+
+    def jobs(self) -> dict[str, Job]:
+        """Return its job and those of its parents by key, of which a plan can be made; none needs another."""
+        point = {"schema": SCHEMA, "kind": Kind.REWIND.value, "training": self.training, "to": self._rewind["to"]}
+        seed, optimizer = int(self.training["seed"]), self.recipe.train.optimizer[0]
+        found: dict[str, Job] = {}
+        for index, identity in enumerate(self.chain):
+            dense = index == len(self.chain) - 1
+            about: dict[str, Any] = {} if dense else {"rewind": self.recipe.rewind[0], "point": digest(point)}
+            level = sum("rewind" in each for each in self.chain[index:])
+            job = Job(Kind(identity["kind"]), identity, identity.get("parent"), seed, optimizer, level=level, **about)
+            found[job.key] = job
+        return found
+
+    @property
+    def _rewind(self) -> dict[str, Any]:
+        return rewind_of(self.chain)
+
+
+def rewind_of(chain: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the section `rewind` of the ticket's identity in a chain; that of the initialization where there is none.
+
+    A control leaves the ticket that is its parent.
+    """
+    named: list[dict[str, Any]] = [identity["rewind"] for identity in chain if "rewind" in identity]
+    return named[0] if named else {"to": "init", "mode": "weights"}
+
+
+def find_training(store: Store, prefix: str) -> StoredTraining:
+    """Return the finished training whose key starts so.
+
+    Raises:
+        UsageError: No finished job has such a key, the job is no training of a network, it needs a plugin that is not
+            loaded as it was, or its states are not those of the recipe's network.
+        DamagedFile: A file of the store is damaged.
+    """
+    key = _finished(store, prefix)
+    manifest = store.find(key)
+    if manifest is None:
+        raise UsageError(f"{short(key)}: was damaged and has been put aside; run its recipe again")
+    _check_kind(key, manifest.kind)
+    chain = [store.read_json(key, IDENTITY_FILE)]
+    while chain[-1].get("parent") is not None:
+        chain.append(store.read_json(chain[-1]["parent"], IDENTITY_FILE))
+    training = chain[-1]["training"]
+    check_sources(training, short(key))
+    branch = dict(chain[0].get("branch", {}))
+    if branch and (why := out_of_reach(Component(branch.pop("name"), branch))):
+        raise UsageError(f"{short(key)}: {manifest.label} {why}, so that it has no state of the recipe's network")
+    metrics = store.read_json(key, METRICS_FILE)
+    dense = store.read_json(digest(chain[-1]), METRICS_FILE) if store.find(digest(chain[-1])) else metrics
+    rate = metrics.get("lr", dense.get("lr"))
+    return StoredTraining(
+        key, manifest.label, tuple(chain), metrics, recipe_of(training, rewind_of(tuple(chain)), rate)
+    )
+
+
+def _check_kind(key: str, kind: str) -> None:
+    """Raise UsageError where a job is no training of a dense network, a ticket or a control."""
+    if kind == Kind.RETRAINING:
+        raise UsageError(
+            f"{short(key)}: is the training of a ticket file, whose key does not say what it was trained on; name the "
+            f"ticket that the file was exported from ({_LISTED})"
+        )
+    if not Kind(kind).measured:
+        raise UsageError(f"{short(key)}: is a job of kind {kind}, no network; {_LISTED}")
+
+
+def _finished(store: Store, prefix: str) -> str:
+    """Return the key of the one finished job whose key starts so.
+
+    Raises:
+        UsageError: There is none or several, or the one that there is is not finished.
+    """
+    try:
+        return store.resolve(prefix)
+    except UsageError:
+        begun = [key for key in {*store.checkpoints.jobs(), *store.leases.held()} if key.startswith(prefix)]
+        if len(begun) != 1:
+            raise
+        state = store.state(begun[0])
+        raise UsageError(
+            f"{short(begun[0])}: this job is not finished ({state}); lottery run goes on with it, then look at it"
+        ) from None
