@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.columns import DENSITY, LEVEL, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values
 from lottery.errors import DamagedFile, UsageError
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.study import Study
 
+MEASURED = Column("n", words="measurements")
 NOT_REPEATED = "trained again, another way"
+ASCENT_REACHED = "ascent_reached"  # end of the names of values that are below 1 where an ascent failed
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ def rows(study: Study, label: str) -> list[Row]:
     units = registry.analyses[analysis.name].traits.units
     labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
-    for (place, rewind, level, networks), jobs in _cells(study, analysis).items():
+    for (place, rewind, level, networks), jobs in cells_of(study, analysis).items():
         found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
         values: Values = {**head(study.recipe, rewind, optimizer=labels[place])}
-        values |= {LEVEL: level, DENSITY: _density(study, jobs), "networks": networks, SEEDS: len(found)}
+        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, MEASURED: len(found)}
         for name in units:
             values |= _cell(name, units[name], [each.values[name] for each in found if name in each.values])
         values["note"] = "; ".join(_notes(study, jobs, found))
@@ -105,7 +107,7 @@ def rows(study: Study, label: str) -> list[Row]:
     return table
 
 
-def _cells(study: Study, analysis: AnalysisSpec) -> dict[tuple[int, str, int, str], list[Job]]:
+def cells_of(study: Study, analysis: AnalysisSpec) -> dict[tuple[int, str, int, str], list[Job]]:
     """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
     cells: dict[tuple[int, str, int, str], list[Job]] = {}
     for job in study.plan:
@@ -121,11 +123,11 @@ def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
     known = bool(values) and all(map(math.isfinite, values))
     return {
         Column(name, unit): statistics.fmean(values) if known else None,
-        Column(f"{name}_std", unit): statistics.stdev(values) if known and len(values) > 1 else None,
+        Column(f"{name}_std", unit, "std", whole=name): statistics.stdev(values) if known and len(values) > 1 else None,
     }
 
 
-def _density(study: Study, jobs: Sequence[Job]) -> float | None:
+def density_of(study: Study, jobs: Sequence[Job]) -> float | None:
     """Return the mean density of the last network that these jobs look at, of those that are finished."""
     records = [study.found.get(job.looks[-1].mask or job.looks[-1].key) for job in jobs]
     known = [record.density for record in records if record is not None and "density" in record.metrics]
@@ -141,6 +143,9 @@ def _notes(study: Study, jobs: Sequence[Job], found: Sequence[Measured]) -> Iter
         bad = sum(not math.isfinite(each.values.get(name, 0.0)) for each in found)
         if bad:
             yield f"{name} is not finite in {bad} of {len(found)}"
+    for name in dict.fromkeys(name for each in found for name in each.values if name.endswith(ASCENT_REACHED)):
+        if short := sum(each.values.get(name, 1.0) < 1 for each in found):
+            yield f"{name} is below 1 in {short} of {len(found)}: the ascent failed, or the loss grows slower than its quadratic model"
     if any(not state["same"] for each in found for state in each.states):
         yield NOT_REPEATED
     if len(found) < len(jobs) and not diverged:
