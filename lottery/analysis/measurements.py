@@ -143,9 +143,10 @@ def _notes(study: Study, jobs: Sequence[Job], found: Sequence[Measured]) -> Iter
         bad = sum(not math.isfinite(each.values.get(name, 0.0)) for each in found)
         if bad:
             yield f"{name} is not finite in {bad} of {len(found)}"
-    for name in dict.fromkeys(name for each in found for name in each.values if name.endswith(ASCENT_REACHED)):
-        if short := sum(each.values.get(name, 1.0) < 1 for each in found):
-            yield f"{name} is below 1 in {short} of {len(found)}: the ascent failed, or the loss grows slower than its quadratic model"
+    for name in dict.fromkeys(name for each in found for name in each.values):
+        if name.endswith(ASCENT_REACHED) and (short := sum(each.values.get(name, 1.0) < 1 for each in found)):
+            why = "the ascent failed, or the loss grows slower than its quadratic model"
+            yield f"{name} is below 1 in {short} of {len(found)}: {why}"
     if any(not state["same"] for each in found for state in each.states):
         yield NOT_REPEATED
     if len(found) < len(jobs) and not diverged:
