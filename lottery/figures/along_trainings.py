@@ -18,7 +18,7 @@ from lottery.figures.drawing import (
     title,
 )
 from lottery.figures.profile_curves import legend, seed_style, shade, thin
-from lottery.figures.style import grid
+from lottery.figures.style import grid, log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +45,9 @@ def layers_figure(request: Request) -> Drawn:
                 _means(axes, _of_state(cell, expected, "step", 0), "depth", "expected_mean_square", style)
             _name_layers(axes, cell)
             if measure not in ("dead", "saturated"):
-                axes.set_yscale("log", nonpositive="mask")
-        labels_of_axis(every, request.axis(measure))
+                log_axis(axes)
+        words = {"variance": "variance of outputs", "gradient": "gradient norm in outputs"}
+        labels_of_axis(every, words.get(measure, request.axis(measure)))
     legend(figure, panels)
     shows = (
         f"{' and '.join(map(request.axis, request.measures))} by layer from the input to the output, means over seeds."
@@ -95,7 +96,7 @@ def training_figure(request: Request) -> Drawn:
             if measure in ("smallest", "largest"):
                 axes.axhline(0, color="black", linewidth=0.8)
             else:
-                axes.set_yscale("log", nonpositive="mask")
+                log_axis(axes)
         words = {"smallest": "smallest eigenvalue found", "largest": "largest eigenvalue"}
         labels_of_axis(every, words.get(measure, request.axis(measure)))
     legend(figure, panels)
@@ -117,7 +118,7 @@ def step_sizes_figure(request: Request) -> Drawn:
             axes.set_xscale("log")
             axes.set_xlabel("size of the step along the gradient", fontsize=7)
             if measure != "loss":
-                axes.set_yscale("log", nonpositive="mask")
+                log_axis(axes)
         words = {"beta": "effective beta", "gradient_change": "change of the gradient"}
         labels_of_axis(every, words.get(measure, request.axis(measure)))
     legend(figure, panels)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lottery import registry
 from lottery.analysis.labels import whose
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.study import Study
 
+T = TypeVar("T")
+K = TypeVar("K")
 HOLE = math.nan  # what is drawn of a value that is not finite: nothing, and no line across it
 MOST_NAMES = 14  # labels of layers along an axis
 
@@ -116,11 +118,11 @@ def labels_of_axis(every: Sequence[Axes], y_label: str) -> None:
             axes.set_ylabel(y_label, fontsize=8)
 
 
-def grouped(rows: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], Any]) -> dict[Any, list[Any]]:
-    """Return rows by a key, in the order in which they come."""
-    found: dict[Any, list[Any]] = {}
-    for row in rows:
-        found.setdefault(key(row), []).append(row)
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return items by a key, in the order in which they come."""
+    found: dict[K, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
     return found
 
 

@@ -10,7 +10,7 @@ from lottery.analysis.labels import whose
 from lottery.analysis.measurements import rows as rows_of_analysis
 from lottery.figures.drawing import Drawn, Request, finite, grouped, labels_of_axis, mean, title
 from lottery.figures.profile_curves import legend, seed_style
-from lottery.figures.style import grid
+from lottery.figures.style import grid, log_axis
 
 if TYPE_CHECKING:
     from lottery.analysis.profiles import Profiles
@@ -70,7 +70,7 @@ def rises_figure(request: Request) -> Drawn:
             f"{cell.networks}\n{'' if c is None else f'{100 * c:.3g} %'}" for cell in cells for c in [cell.density]
         ]
         axes.set_xticks(range(len(cells)), names, rotation=60 if len(cells) > 4 else 0, fontsize=6.5)
-        axes.set_yscale("log", nonpositive="mask")
+        log_axis(axes)
     labels_of_axis(panels[""], "rise of the train loss")
     legend(figure, panels)
     return Drawn(
@@ -83,6 +83,8 @@ def rises_figure(request: Request) -> Drawn:
 
 def critical_points_figure(request: Request) -> Drawn:
     """Draw critical points by the index of their Hessian and their loss; marks are larger where more starts led."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, panels = grid([title(cell) for cell in request.cells], [""])
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
     for axes, cell in zip(panels[""], request.cells, strict=True):
@@ -94,7 +96,7 @@ def critical_points_figure(request: Request) -> Drawn:
                 mark = {"marker": style["marker"], "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
                 axes.plot([row["index"]], [finite(row["loss"])], color=style["color"], label=label, **mark)
         axes.set_xlabel("index: negative eigenvalues", fontsize=7)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     labels_of_axis(panels[""], "train loss")
     legend(figure, panels)
     shows = "distinct critical points by index and loss, minima at 0; larger where more starts led there."

@@ -19,7 +19,7 @@ from lottery.figures.drawing import (
     percent,
     title,
 )
-from lottery.figures.profile_curves import POLICY_DASHES, legend, seed_style, shade, thin
+from lottery.figures.profile_curves import dashes, legend, seed_style, shade, thin
 from lottery.figures.style import grid
 from lottery.statistics.network_pairs import balanced, seed_values
 from lottery.statistics.paired import t_interval
@@ -42,19 +42,17 @@ def path_figure(request: Request) -> Drawn:
     named = grouped(request.cells, lambda cell: (whose(cell.head), cell.networks))
     figure, panels = grid([f"{who}: {networks}" for who, networks in named], request.measures)
     levels = sorted({cell.level for cell in request.cells})
-    policies: dict[str, None] = {}
-    along = "t"
+    policies, along = policies_of(request), "t"
     for measure, every in panels.items():
         factor, seen = request.factor(measure), list[float]()
         for axes, cells in zip(every, named.values(), strict=True):
             for cell in cells:
                 along = "alpha" if "alpha" in cell.found[0].profile[0] else "t"
-                for policy in dict.fromkeys(str(row["bn"]) for each in cell.found for row in each.profile):
-                    policies[policy] = None
+                for policy in policies:
                     found = _by_point(cell.found, policy, along, measure, factor)
                     seen += [value for values in found.values() for value in values.values() if math.isfinite(value)]
                     style = shade(levels.index(cell.level), len(levels))
-                    style |= {"linestyle": POLICY_DASHES.get(policy, ":"), "label": percent(cell.density)}
+                    style |= {"label": percent(cell.density), **dashes(policy, len(policies) > 1)}
                     _with_interval(axes, request.study, cell.found, found, style)
             _along_label(axes, along, request, cells[0])
         labels_of_axis(every, request.axis(measure))
@@ -64,7 +62,8 @@ def path_figure(request: Request) -> Drawn:
     return Drawn(
         figure,
         f"{' and '.join(map(request.axis, request.measures))} along the {'curve' if along == 't' else 'straight line'},"
-        " means over pairs of networks with 95 % t intervals, which end at the edge of a panel.",
+        " means over seeds, or pairs of networks, with 95 % t intervals, which end at the edge of a panel; pairs that"
+        " share a seed are not taken as independent.",
         scale,
     )
 
@@ -141,7 +140,7 @@ def slice_figure(request: Request) -> Drawn:
     sharp = sharpness_said(request.study)
     titles = [title(cell) + (f"\n{said}" if (said := sharp(cell)) else "") for cell in request.cells]
     figure, panels = grid(titles, request.measures)
-    policies: dict[str, None] = {}
+    policies = policies_of(request)
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
     for measure, every in panels.items():
         factor = request.factor(measure)
@@ -149,15 +148,20 @@ def slice_figure(request: Request) -> Drawn:
             for each in cell.found:
                 style = seed_style(seeds.index(each.job.seed)) | {"label": f"seed {each.job.seed}"}
                 for policy, rows in grouped(each.profile, lambda row: row.get("bn")).items():
-                    policies[policy] = None
                     on_line = sorted((row for row in rows if row["kind"] == "grid"), key=lambda row: row["x"])
-                    dashes = {"linestyle": POLICY_DASHES.get(policy, ":")}
                     values = [factor * finite(row[measure]) for row in on_line]
-                    axes.plot([row["x"] for row in on_line], values, **thin(style | dashes))
+                    axes.plot([row["x"] for row in on_line], values, **thin(style | dashes(policy, len(policies) > 1)))
                     for row in (row for row in rows if row["kind"] == "state"):
-                        ring = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
+                        ring: dict[str, Any] = {
+                            "marker": "o",
+                            "markersize": 6,
+                            "markerfacecolor": "none",
+                            "linestyle": "none",
+                        }
                         axes.plot([row["x"]], [factor * finite(row[measure])], color=style["color"], **ring)
             axes.set_xlabel("distance along the direction", fontsize=7)
+            if axes is not every[0]:
+                axes.sharex(every[0])  # or a wide minimum and a sharp one would look alike
         labels_of_axis(every, request.axis(measure))
     legend(figure, panels, policies)
     shows = (
@@ -167,6 +171,12 @@ def slice_figure(request: Request) -> Drawn:
     if any("\n" in each for each in titles):
         shows += " Sharpness goes with the learning rate: compare panels of one optimizer."
     return Drawn(figure, shows, f"linear; {unit_along(request)}")
+
+
+def policies_of(request: Request) -> list[str]:
+    """Return the policies for running statistics that profiles have rows of."""
+    rows = (row for cell in request.cells for each in cell.found for row in each.profile)
+    return list(dict.fromkeys(str(row["bn"]) for row in rows if "bn" in row))
 
 
 def unit_along(request: Request) -> str:

@@ -7,7 +7,7 @@ its place.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lottery.errors import UsageError
 from lottery.figures.drawing import Drawn, Request, finite, grouped, title
 from lottery.figures.paths import slice_figure, unit_along
-from lottery.figures.style import FONT, grid
+from lottery.figures.style import FONT, MARKERS, grid, legend_below, plain_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Grid = NDArray[np.float64]
 LOG_FROM = 10.0  # ratio of the highest to the lowest value from which colours are logarithmic
 LINES = 9  # contour lines, about
-NARROWEST = 0.3  # height of a plane as a share of its width, below which both axes have scales of their own
+NARROWEST = 0.5  # height of a plane as a share of its width, below which both axes have scales of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +81,16 @@ def plane_figure(request: Request) -> Drawn:
         for axes, plane in zip(named[measure], planes, strict=True):
             drawn = _surface(axes, plane, scale, request) if request.solid else _contours(axes, plane, scale, request)
         bar = figure.colorbar(drawn, ax=named[measure], label=request.axis(measure), shrink=0.8)
-        _plain_ticks(bar.ax, scale)
+        if _is_log(scale):
+            plain_labels(bar.ax.yaxis)
+    legend_below(figure, named[measure])
     trajectory = request.analysis.looks_at == "trajectory"
-    which = "the states along the training, the last one as a star" if trajectory else "the states"
-    others = " in the plane, projected to it" if trajectory else ""
+    which = "the states along the training, projected to the plane" if trajectory else "the states"
+    own = " at heights of their own" if request.solid else ""
+    holes = "open" if request.solid else "hatched"
     return Drawn(
         figure,
-        f"{request.axis(measure)} of seed {request.seed}, with {which}{others}; hatched where it is not finite.",
+        f"{request.axis(measure)} of seed {request.seed}, with {which}{own}; {holes} where it is not finite.",
         f"{'logarithmic' if _is_log(scale) else 'linear'} in {request.axis(measure)}; {unit_along(request)}",
     )
 
@@ -159,22 +162,15 @@ def _contours(axes: Axes, plane: Plane, scale: Normalize, request: Request) -> A
         )
         axes.clabel(lines, fontsize=5, fmt=lambda value: f"{value:.3g}")
     halo: dict[str, Any] = {"path_effects": [withStroke(linewidth=2, foreground="white")], "zorder": 5}
+    mark: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "linestyle": "none"}
     at = [(float(row["x"]), float(row["y"])) for row in plane.states]
     if request.analysis.looks_at == "trajectory":
         axes.plot(*zip(*at, strict=True), color="black", linewidth=1, marker="o", markersize=3, **halo)
-        axes.plot(*at[0], color="black", marker="s", markersize=5, markerfacecolor="white", **halo)
-        axes.plot(*at[-1], color="black", marker="*", markersize=9, markerfacecolor="white", **halo)
+        axes.plot(*at[0], marker="s", markersize=5, label="start of the training", **mark, **halo)
+        axes.plot(*at[-1], marker="*", markersize=9, label="its end", **mark, **halo)
     else:
-        middle = (plane.x[0] + plane.x[-1]) / 2
-        for (x, y), row in zip(at, plane.states, strict=True):
-            axes.plot(x, y, color="black", marker="o", markersize=4, markerfacecolor="white", **halo)
-            left = x > middle
-            offset = {
-                "xytext": (-5 if left else 5, 4),
-                "textcoords": "offset points",
-                "ha": "right" if left else "left",
-            }
-            axes.annotate(str(row["name"]), (x, y), fontsize=7, **offset, **halo)
+        for number, ((x, y), row) in enumerate(zip(at, plane.states, strict=True)):
+            axes.plot(x, y, marker=MARKERS[number], markersize=5.5, label=str(row["name"]), **mark, **halo)
     width, height = np.ptp(plane.x), np.ptp(plane.y)
     if NARROWEST <= height / width <= 1 / NARROWEST:
         axes.set_aspect("equal")
@@ -192,7 +188,8 @@ def _direction(plane: Plane, number: int) -> str:
 def _surface(axes: Any, plane: Plane, scale: Normalize, request: Request) -> Any:
     """Draw the squares between four finite points; one with a hole at a corner is left out."""
     import matplotlib
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+    from matplotlib.ticker import MaxNLocator
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
     def height(value: float) -> float:
         return math.log10(value) if _is_log(scale) and value > 0 else value
@@ -209,35 +206,39 @@ def _surface(axes: Any, plane: Plane, scale: Normalize, request: Request) -> Any
     squares = Poly3DCollection(corners, cmap=colour, norm=scale, edgecolor="#00000055", linewidth=0.25)
     squares.set_array(np.asarray(colours))
     axes.add_collection3d(squares)
-    measure, factor = request.measures[0], request.factor(request.measures[0])
-    known = [row for row in plane.states if math.isfinite(finite(row[measure]))]
-    if known:
-        at = zip(*((row["x"], row["y"], height(factor * row[measure])) for row in known), strict=True)
-        along = request.analysis.looks_at == "trajectory"
-        line = {"linewidth": 1.2 if along else 0, "marker": "o", "markersize": 3.5, "markerfacecolor": "white"}
-        axes.plot(*at, color="black", zorder=10, **line)
-        for row in known if not along else []:
-            place = row["x"], row["y"], height(factor * row[measure])
-            axes.text(*place, f"  {row['name']}", fontsize=7, zorder=11)
+    _states_above(axes, plane, request, height)
     low, high = height(float(scale.vmin or 0)), height(float(scale.vmax or 0))
     axes.set(xlim=(plane.x[0], plane.x[-1]), ylim=(plane.y[0], plane.y[-1]), zlim=(low, high))
-    axes.set_xlabel(_direction(plane, 0), fontsize=6)
-    axes.set_ylabel(_direction(plane, 1), fontsize=6)
+    axes.set_xlabel(_direction(plane, 0), fontsize=6, labelpad=-6)
+    axes.set_ylabel(_direction(plane, 1), fontsize=6, labelpad=-6)
     axes.view_init(elev=35, azim=-60)
-    axes.tick_params(labelsize=6, pad=0)
+    axes.set_box_aspect((4, 4, 3), zoom=0.85)
+    axes.tick_params(labelsize=6, pad=-2)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_major_locator(MaxNLocator(5))
     if _is_log(scale):
         axes.zaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
     return squares
 
 
-def _plain_ticks(axes: Axes, scale: Normalize) -> None:
-    """Label a logarithmic scale of colours with plain numbers."""
-    if _is_log(scale):
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+def _states_above(axes: Any, plane: Plane, request: Request, height: Callable[[float], float]) -> None:
+    """Mark the states at their own height, which along a training is not that of the plane."""
+    measure = request.measures[0]
+    heights = [finite(row[measure]) for row in plane.states]
+    known = [
+        (row["x"], row["y"], height(request.factor(measure) * value), str(row["name"]))
+        for row, value in zip(plane.states, heights, strict=True)
+        if math.isfinite(value)
+    ]
+    mark: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "linestyle": "none", "zorder": 11}
+    if request.analysis.looks_at == "trajectory" and known:
+        path = list(zip(*known, strict=True))[:3]
+        axes.plot(*path, color="black", linewidth=1.2, marker="o", markersize=3, zorder=10)
+        for at, marker, label in ((0, "s", "start of the training"), (-1, "*", "its end")):
+            axes.plot(*([c] for c in known[at][:3]), marker=marker, markersize=6, label=label, **mark)
+        return
+    for number, (x, y, z, name) in enumerate(known):
+        axes.plot([x], [y], [z], marker=MARKERS[number], markersize=5, label=name, **mark)
 
 
 def _font() -> Any:

@@ -6,7 +6,7 @@ holes is seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery.figures.style import COLORS, DASHES, MARKERS, legend_below
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-POLICY_DASHES = {"interpolate": "-", "reset": "--", "none": "-"}
+DASHED = "reset"  # the policy for running statistics that is broken where another is beside it
+
+
+def dashes(policy: str, several: bool) -> dict[str, Any]:
+    """Return the dashes of a policy for running statistics; those of a single one are solid."""
+    return {"linestyle": "--" if several and policy == DASHED else "-"}
 
 
 def seed_style(number: int) -> dict[str, Any]:
@@ -42,14 +47,11 @@ def thin(style: Mapping[str, Any]) -> dict[str, Any]:
     return {"markersize": 3, "linewidth": 1.1, **style}
 
 
-def legend(figure: Figure, panels: Mapping[str, Sequence[Axes]], policies: Iterable[str] = ()) -> None:
+def legend(figure: Figure, panels: Mapping[str, Sequence[Axes]], policies: Sequence[str] = ()) -> None:
     """Draw one legend for all panels, with the dashes of the policies for running statistics where they are several."""
     from matplotlib.lines import Line2D
 
-    several = [policy for policy in policies if policy != "none"]
-    also = [
-        Line2D([], [], color="black", linestyle=POLICY_DASHES.get(policy, ":"), label=f"batch norm: {policy}")
-        for policy in several
-        if len(several) > 1
-    ]
-    legend_below(figure, [axes for every in panels.values() for axes in every], also)
+    black: dict[str, Any] = {"color": "black"}
+    also = [Line2D([], [], label=f"batch norm: {policy}", **black, **dashes(policy, True)) for policy in policies]
+    every = [axes for several in panels.values() for axes in several]
+    legend_below(figure, every, also if len(policies) > 1 else ())

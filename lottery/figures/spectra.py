@@ -57,7 +57,7 @@ def spectrum_figure(request: Request) -> Drawn:
 
 
 def _panel(axes: Axes, here: Sequence[tuple[Profiles, list[ProfileRow]]], axis: str | None) -> None:
-    least = math.inf
+    least, most, reach = math.inf, 0.0, list[float]()
     for number, (cell, rows) in enumerate(here):
         style = shade(number, len(here))
         label = f"{cell.networks}, {percent(cell.density)}"
@@ -68,13 +68,17 @@ def _panel(axes: Axes, here: Sequence[tuple[Profiles, list[ProfileRow]]], axis: 
             if axis == "linear" and negative:
                 continue
             _density(axes, branch, style, negative=negative, linear=axis == "linear")
-        least = min(least, _single(rows))
+        least = min(least, _single(rows) / 30)
+        most = max([most, *(value for row in points if math.isfinite(value := row["spectral_density"]))])
+        reach += [abs(row["eigenvalue"]) for row in points if row["spectral_density"] > least and row["eigenvalue"]]
     if axis != "linear":
         axes.set_xscale("log")
     if axis is not None:
         axes.set_yscale("log", nonpositive="mask")
-        if math.isfinite(least):
-            axes.set_ylim(bottom=least / 30)
+        if math.isfinite(least) and most > least:
+            axes.set_ylim(least, 3 * most)
+            if axis == "log" and reach:
+                axes.set_xlim(min(reach) / 2, 2 * max(reach))
     else:
         axes.set_yticks([])
     axes.set_xlabel("eigenvalue" if axis == "linear" else "absolute value of the eigenvalue", fontsize=7)

@@ -11,6 +11,7 @@ from lottery.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008, "Color universal design"; dense networks are black
@@ -87,12 +88,28 @@ def grid(
 
 def percent_axis(axes: Axes) -> None:
     """Make the y axis logarithmic, with labels in plain percent."""
+    axes.set_yscale("log")
+    plain_labels(axes.yaxis)
+
+
+def plain_labels(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5 times powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_axis(axes: Axes) -> None:
+    """Make the y axis logarithmic once all is drawn; what is not above 0 is left out.
+
+    Its labels are plain numbers where it spans less than two decades, of which powers of ten alone would label few.
+    """
+    axes.set_yscale("log", nonpositive="mask")
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        plain_labels(axes.yaxis)
 
 
 def density_axis(axes: Axes, densities: Sequence[float]) -> None:
