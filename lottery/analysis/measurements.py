@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
+from lottery.analysis.columns import DENSITY, LEVEL, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values
 from lottery.errors import DamagedFile, UsageError
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from lottery.store.store import Store
 
 CellKey = tuple[int, str, int, str]  # optimizer's index, rewind point's label, level, networks
+MEASURED = Column("n", words="measurements")
 NOT_REPEATED = "trained again, another way"
+ASCENT_REACHED = "ascent_reached"  # end of the names of values that are below 1 where an ascent failed
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,11 @@ def rows(study: Study, label: str) -> list[Row]:
     analysis = analysis_named(study, label)
     units = registry.analyses[analysis.name].traits.units
     table: list[Row] = []
-    for place, jobs in cells(study, analysis).items():
-        _, _, level, networks = place
+    for cell, jobs in cells_of(study, analysis).items():
+        _, _, level, networks = cell
         found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
-        values = head_of(study, place)
-        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, SEEDS: len(found)}
+        values = head_of(study, cell)
+        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, MEASURED: len(found)}
         for name in units:
             values |= _cell(name, units[name], [each.values[name] for each in found if name in each.values])
         values["note"] = "; ".join(_notes(study, jobs, found))
@@ -118,12 +120,12 @@ def rows(study: Study, label: str) -> list[Row]:
     return table
 
 
-def head_of(study: Study, place: CellKey) -> Values:
-    """Return the columns that a row of a place begins with: optimizer, and rewind point where there are several."""
-    return {**head(study.recipe, place[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[place[0]])}
+def head_of(study: Study, cell: CellKey) -> Values:
+    """Return the columns that a row of a cell begins with: optimizer, and rewind point where there are several."""
+    return {**head(study.recipe, cell[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[cell[0]])}
 
 
-def cells(study: Study, analysis: AnalysisSpec) -> dict[CellKey, list[Job]]:
+def cells_of(study: Study, analysis: AnalysisSpec) -> dict[CellKey, list[Job]]:
     """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
     found: dict[CellKey, list[Job]] = {}
     for job in study.plan:
@@ -139,7 +141,7 @@ def _cell(name: str, unit: Any, values: Sequence[float]) -> Values:
     known = bool(values) and all(map(math.isfinite, values))
     return {
         Column(name, unit): statistics.fmean(values) if known else None,
-        Column(f"{name}_std", unit): statistics.stdev(values) if known and len(values) > 1 else None,
+        Column(f"{name}_std", unit, "std", whole=name): statistics.stdev(values) if known and len(values) > 1 else None,
     }
 
 
@@ -165,6 +167,10 @@ def _notes(study: Study, jobs: Sequence[Job], found: Sequence[Measured]) -> Iter
         bad = sum(not math.isfinite(each.values.get(name, 0.0)) for each in found)
         if bad:
             yield f"{name} is not finite in {bad} of {len(found)}"
+    for name in dict.fromkeys(name for each in found for name in each.values):
+        if name.endswith(ASCENT_REACHED) and (short := sum(each.values.get(name, 1.0) < 1 for each in found)):
+            why = "the ascent failed, or the loss grows slower than its quadratic model"
+            yield f"{name} is below 1 in {short} of {len(found)}: {why}"
     if any(not state["same"] for each in found for state in each.states):
         yield NOT_REPEATED
     if len(found) < len(jobs) and not diverged:

@@ -13,7 +13,10 @@ from lottery.figures import FIGURES
 from lottery.paths import data_root
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from lottery.recipe.schema import Recipe
+    from lottery.results.study import Study
 
 plot = typer.Typer(help="Draw figures: .png, .svg or .pdf.", no_args_is_help=True)
 
@@ -62,6 +65,30 @@ def differences(
     _draw("differences", load(recipe, sets, plugin), output, data, store, controls=control or ())
 
 
+@plot.command()
+def analysis(
+    recipe: RecipeName,
+    view: Annotated[str, typer.Option("--view", metavar="LABEL", help="Which analysis, by the name of its table.")],
+    sets: Sets = None,
+    output: Outputs = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option("--measure", metavar="COLUMN", help="Draw this column of the profile, test_loss; repeatable."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed, where a picture shows one network [the first].")] = None,
+    solid: Annotated[bool, typer.Option("--3d", help="Planes as surfaces in three dimensions.")] = False,
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Draw what an analysis measured, of what is finished so far: paths, slices, planes, spectra, signals by layer."""
+    from lottery.figures.analyses import analysis_figure
+
+    loaded = load(recipe, sets, plugin)
+    options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid}
+    _save(loaded, view, output, data, store, lambda found: analysis_figure(found, view, **options))
+
+
 def _command(name: str, shows: str) -> Callable[..., None]:
     def command(
         recipe: RecipeName,
@@ -81,11 +108,24 @@ def _draw(
     name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: Path | None, **options: Any
 ) -> None:
     from lottery.figures import draw
+
+    _save(recipe, name, output, data, store, lambda found: draw(found, name, **options))
+
+
+def _save(
+    recipe: Recipe,
+    name: str,
+    output: list[Path] | None,
+    data: Path | None,
+    store: Path | None,
+    draw: Callable[[Study], Figure],
+) -> None:
+    """Write a figure of the recipe's study into each of the files."""
     from lottery.figures.save import check_suffix, save_figure
     from lottery.results.study import study
 
     paths = [check_suffix(path) for path in output or [Path(f"{recipe.name}-{name}.png")]]
-    figure = draw(study(recipe, data=data, store=store), name, **options)
+    figure = draw(study(recipe, data=data, store=store))
     for path in paths:
         save_figure(path, lambda: figure)
         print(path)

@@ -28,6 +28,8 @@ class FigureEntry(NamedTuple):
     caption: str
 
 
+UNDATED = {"svg": "Date", "pdf": "CreationDate"}  # metadata that would make two files of one figure different
+CAPTIONED = {"svg": "Description", "pdf": "Subject", "png": "Description"}  # metadata that has a figure's caption
 _DENSITIES, _TRAININGS = "lottery.figures.densities", "lottery.figures.trainings"
 FIGURES = {
     "accuracy": FigureEntry(
@@ -91,11 +93,18 @@ def draw(study: Study, name: str, **options: Any) -> Figure:
 
 
 def figure_bytes(figure: Figure, form: str) -> bytes:
-    """Return the figure as svg, pdf or png; the same bytes for the same figure."""
+    """Return the figure as svg, pdf or png, with its caption inside the file; the same bytes for the same figure.
+
+    The caption is the figure's label; a figure without one has none in the file.
+    """
     import matplotlib
 
-    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    about: dict[str, str | None] = {}
+    if form in UNDATED:
+        about[UNDATED[form]] = None
+    if caption := str(figure.get_label()):
+        about[CAPTIONED[form]] = caption
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "lottery"}):
-        figure.savefig(content, format=form, dpi=150, metadata=dated.get(form))
+        figure.savefig(content, format=form, dpi=150, metadata=about or None)
     return content.getvalue()

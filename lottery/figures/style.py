@@ -11,6 +11,7 @@ from lottery.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe & Ito 2008, "Color universal design"; dense networks are black
@@ -46,33 +47,69 @@ def panels(titles: Sequence[str], *, share_y: bool = True) -> tuple[Figure, list
     Raises:
         UsageError: There is no title.
     """
+    if not titles:
+        raise UsageError("nothing is finished yet that this figure shows; lottery run RECIPE trains it")
+    figure, named = grid(titles, [""], share_y=share_y)
+    return figure, named[""]
+
+
+def grid(
+    titles: Sequence[str], measures: Sequence[str], *, share_y: bool = True, projection: str | None = None
+) -> tuple[Figure, dict[str, list[Axes]]]:
+    """Return a figure with a panel for each title and measure, and the panels by measure, in the order of titles.
+
+    Up to four titles stand beside one another. Panels of a measure share their y axis where `share_y` is True.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
-    if not titles:
-        raise UsageError("nothing is finished yet that this figure shows; lottery run RECIPE trains it")
     columns = min(MOST_COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
+    named: dict[str, list[Axes]] = {}
     with matplotlib.rc_context(FONT):
-        figure = Figure(figsize=(max(4.2, WIDTH * columns), HEIGHT * rows), layout="constrained")
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
-        every: list[Axes] = list(grid.flat)
-        for axes, title in zip(every, titles, strict=False):
-            axes.set_title(title)
-            axes.grid(alpha=0.25)
-        for axes in every[len(titles) :]:
-            axes.remove()
-    return figure, every[: len(titles)]
+        size = max(4.2, WIDTH * columns), HEIGHT * rows * len(measures)
+        figure = Figure(figsize=size, layout="constrained")
+        for block, measure in enumerate(measures):
+            every: list[Axes] = []
+            for place, title in enumerate(titles, start=1):
+                first = every[0] if every and share_y else None
+                at = rows * len(measures), columns, rows * columns * block + place
+                axes = figure.add_subplot(*at, sharey=first, projection=projection)
+                axes.set_title(title)
+                if projection is None:
+                    axes.grid(alpha=0.25)
+                if share_y and (place - 1) % columns:
+                    axes.tick_params(axis="y", which="both", labelleft=False)
+                    axes.yaxis.get_offset_text().set_visible(False)
+                every.append(axes)
+            named[measure] = every
+    return figure, named
 
 
 def percent_axis(axes: Axes) -> None:
     """Make the y axis logarithmic, with labels in plain percent."""
+    axes.set_yscale("log")
+    plain_labels(axes.yaxis)
+
+
+def plain_labels(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers at 1, 2 and 5 times powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def log_axis(axes: Axes) -> None:
+    """Make the y axis logarithmic once all is drawn; what is not above 0 is left out.
+
+    Its labels are plain numbers where it spans less than two decades, of which powers of ten alone would label few.
+    """
+    axes.set_yscale("log", nonpositive="mask")
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        plain_labels(axes.yaxis)
 
 
 def density_axis(axes: Axes, densities: Sequence[float]) -> None:
@@ -105,13 +142,20 @@ def finish(figure: Figure, axes: Sequence[Axes], y_label: str, also: Sequence[Ar
     covers nothing and nothing of it is cut off.
     """
     title = figure.supylabel(y_label, fontsize=8)
+    taken = legend_below(figure, axes, also)
+    if taken:
+        title.set_y(0.5 + 0.5 * taken / figure.bbox.height)  # the middle of the panels
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], also: Sequence[Artist] = ()) -> float:
+    """Draw the legend that `finish` describes, and return its height in pixels; 0 where nothing has a label."""
     handles: dict[str, Any] = {}
     for each in axes:
         for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     handles |= {str(artist.get_label()): artist for artist in also}
     if not handles:
-        return
+        return 0.0
     for columns in range(len(handles), 0, -1):
         legend = figure.legend(
             list(handles.values()), list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=7
@@ -121,4 +165,4 @@ def finish(figure: Figure, axes: Sequence[Axes], y_label: str, also: Sequence[Ar
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
-    title.set_y(0.5 + 0.5 * size.height / figure.bbox.height)  # the middle of the panels
+    return float(size.height)

@@ -87,6 +87,8 @@ class Style(ABC):
             return lambda row: self._estimate(row, column, parts)
         if column.quantity == "low" and self.joins_intervals:
             return lambda row: self._interval(row, column, parts["high"], partial(self.value, column))
+        if "std" in parts:
+            return lambda row: self._with_spread(row, column, parts["std"])
         return lambda row: "" if row.get(column) is None else self.value(column, row[column])
 
     def _mean(self, row: Values, column: Column, parts: Parts) -> str:
@@ -95,6 +97,14 @@ class Style(ABC):
         if value is None:
             return "" if step is None else f"diverged (step {step})"
         return self.share(value) + ("" if spread is None else f" ± {self.share(spread)}") + f" ({row[parts['n']]})"
+
+    def _with_spread(self, row: Values, column: Column, std: Column) -> str:
+        """Return a value that is a mean, ± its standard deviation where that is known."""
+        value, spread = row.get(column), row.get(std)
+        if value is None or spread is None:
+            return "" if value is None else self.value(column, value)
+        told = self.share(spread) if std.unit == "points" else self.value(std, spread)  # a spread has no sign
+        return f"{self.value(column, value)} ± {told}"
 
     def _estimate(self, row: Values, column: Column, parts: Parts) -> str:
         """Return a difference with its interval, and the verdict where there is one."""

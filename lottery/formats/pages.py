@@ -9,7 +9,7 @@ from lottery.formats.cells import PAGE, Shown, Values, for_programs
 VERDICTS = ("verdict",)
 NOTES = ("source", "note", "reason")  # told last
 SENTENCE = 30  # characters: what is longer is too wide for a column of a page
-PLACE = ("optimizer", "found_with", "rewind", "level", "density")  # columns that say what a row is
+PLACE = ("optimizer", "found_with", "rewind", "level", "density", "networks")  # columns that say what a row is
 
 
 def columns(rows: Sequence[Values]) -> list[Shown]:
@@ -25,8 +25,8 @@ def in_common(rows: Sequence[Values]) -> str:
 
 
 def is_sentence(shown: Shown, rows: Sequence[Values]) -> bool:
-    """Return True if the cells of a column are too long for a column of a page."""
-    return not shown.number and any(len(shown.text(row)) > SENTENCE for row in rows)
+    """Return True if the cells of a column are too long for a column of a page, and do not say what a row is."""
+    return not shown.number and shown.column not in PLACE and any(len(shown.text(row)) > SENTENCE for row in rows)
 
 
 def _shared(rows: Sequence[Values]) -> list[Shown]:

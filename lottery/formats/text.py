@@ -16,10 +16,30 @@ Heads = Mapping[str, tuple[list[str], int]]  # by column: its name in lines, and
 
 GAP = "  "
 NOTES = ("note", "reason")  # columns of sentences, which stand below the table
-ALWAYS = ("optimizer", "found_with", "rewind", "density", "verdict")  # columns that stay, though all rows say the same
+ALWAYS = (
+    "optimizer",
+    "found_with",
+    "rewind",
+    "density",
+    "networks",
+    "verdict",
+)  # columns that stay, though all rows say the same
 FIRST = ("verdict", *NOTES)  # columns that the first block has, wherever they stand in the table
 REPEATED = (  # columns that say what a row is, which each block repeats; those named last make room first
-    *("optimizer", "found_with", "density", "rewind", "seed", "kind", "layer", "branch", "sample", "against", "claim"),
+    *(
+        "optimizer",
+        "found_with",
+        "density",
+        "networks",
+        "rewind",
+        "seed",
+        "kind",
+        "layer",
+        "branch",
+        "sample",
+        "against",
+        "claim",
+    ),
     *("field", "between", "other", "retrained_with"),
 )
 TALL = 20  # rows of a block at most, where there are several blocks

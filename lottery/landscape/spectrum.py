@@ -55,7 +55,7 @@ def spectrum(
 
     Rows are of three kinds: `eigenvalue` with `rank` from 1 for the largest, 0 for the smallest, `eigenvalue` and
     `residual`; `trace` with `value`, `standard_error`, `probes` and `size` of the matrix; `density` with `eigenvalue`,
-    `density` per unit of the `axis`, `standard_error` and the kernel's `width` in that unit.
+    `spectral_density` per unit of the `axis`, `standard_error` and the kernel's `width` in that unit.
     """
 
     def streams(purpose: str) -> Callable[[int], torch.Generator]:
@@ -121,7 +121,7 @@ def _density_rows(name: str, found: Density) -> list[Row]:
     """Return a row for each point of the grid, and one for what is too near zero for a logarithmic axis."""
     common: Row = {"block": name, "axis": found.axis, "width": found.width}
     rows: list[Row] = [
-        {"kind": "density", **common, "eigenvalue": at, "density": density, "standard_error": error}
+        {"kind": "density", **common, "eigenvalue": at, "spectral_density": density, "standard_error": error}
         for branch in found.branches
         for at, density, error in zip(
             branch.eigenvalues.tolist(), branch.density.tolist(), branch.standard_error.tolist(), strict=True

@@ -13,7 +13,7 @@ from lottery.analysis import columns
 from lottery.analysis.cells import floor
 from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, Column, p_values
 from lottery.analysis.labels import density_label, finite, whose
-from lottery.analysis.measurements import cells, density_of, head_of, measured
+from lottery.analysis.measurements import cells_of, density_of, head_of, measured
 from lottery.analysis.rows import Row, Values
 from lottery.audit.audit import audit
 from lottery.audit.measurement_checks import wrong_in_record
@@ -126,7 +126,7 @@ def _rows_of(study: Study, analysis: AnalysisSpec) -> Iterator[Row]:
     power, margin = POWER if compare is None else compare.power, analysis.within
     value, least = registry.analyses[analysis.name].traits.connects, _least(study, analysis)
     places, found, found_jobs = [], [], []
-    for place, jobs in cells(study, analysis).items():
+    for place, jobs in cells_of(study, analysis).items():
         for policy in POLICIES:
             if (barriers := _barriers(study, jobs, f"{value}{policy}")) is not None:
                 places.append((place, policy))

@@ -1,0 +1,151 @@
+"""Pictures of what analyses measured: which kind of picture a profile has, and the caption that says how it was made.
+
+The columns of a profile say what it is, so that an analysis of a plugin is drawn as one of this package is.
+"""
+
+from __future__ import annotations
+
+import importlib
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lottery.analysis.measurements import analysis_named
+from lottery.analysis.profiles import profiles
+from lottery.errors import UsageError
+from lottery.figures.drawing import Drawn, Request, arguments_of, check_measures, columns
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lottery.analysis.profiles import Profiles
+    from lottery.recipe.analyses import AnalysisSpec
+    from lottery.results.study import Study
+
+LETTERS = 21  # of a caption, in an inch
+
+
+class PictureKind(NamedTuple):
+    """A kind of picture.
+
+    Attributes:
+        columns: The columns of the profiles that it is for.
+        function: What draws it, `module:name`.
+        measures: The columns that it shows where none are asked for, those that the profile has.
+        most: Number of measures that are shown where none are asked for.
+    """
+
+    columns: tuple[str, ...]
+    function: str
+    measures: tuple[str, ...] = ()
+    most: int = 2
+
+
+_ON_PATHS = ("test_error", "train_loss", "validation_error", "train_error", "validation_loss", "test_loss")
+_ON_PLANES = ("train_loss", "validation_loss", "test_loss")
+KINDS = (
+    PictureKind(("bn", "alpha"), "lottery.figures.paths:path_figure", _ON_PATHS),
+    PictureKind(("bn", "t"), "lottery.figures.paths:path_figure", _ON_PATHS),
+    PictureKind(("kind", "bn", "x", "y"), "lottery.figures.planes:plane_figure", _ON_PLANES, most=1),
+    PictureKind(("block", "rank", "eigenvalue"), "lottery.figures.spectra:spectrum_figure"),
+    PictureKind(("layer", "depth"), "lottery.figures.along_trainings:layers_figure", ("variance", "gradient")),
+    PictureKind(("step", "smallest"), "lottery.figures.along_trainings:training_figure", ("gradient_norm", "smallest")),
+    PictureKind(("training_step", "step"), "lottery.figures.along_trainings:step_sizes_figure", ("loss", "beta")),
+    PictureKind(("kind", "rise", "quadratic"), "lottery.figures.minima:rises_figure"),
+    PictureKind(("index", "loss", "count"), "lottery.figures.minima:critical_points_figure"),
+)
+
+
+def analysis_figure(
+    study: Study, label: str, *, measures: Sequence[str] = (), seed: int | None = None, solid: bool = False
+) -> Figure:
+    """Draw what an analysis of a study measured; values that are not finite are holes.
+
+    The caption stands above the panels and is the figure's label, from which files take what they say of themselves.
+
+    Args:
+        study: The study.
+        label: The name of the analysis' table.
+        measures: Columns of the profile in place of those by default.
+        seed: The seed that is drawn where a picture shows one network; the first that is finished where none is given.
+        solid: Draw planes as surfaces in three dimensions.
+
+    Raises:
+        UsageError: The recipe has no such analysis, none of it is finished, it has no picture, or no such measure.
+    """
+    analysis, cells = analysis_named(study, label), profiles(study, label)
+    kind = _kind(analysis, cells)
+    chosen = check_measures(measures, cells, kind.measures)
+    seeds = dict.fromkeys(each.job.seed for cell in cells for each in cell.found)
+    if seed is not None and seed not in seeds:
+        raise UsageError(f"seed {seed}: the analysis {label} is finished for {', '.join(map(str, seeds))}")
+    wanted = chosen if measures else chosen[: kind.most]
+    request = Request(study, analysis, cells, wanted, next(iter(seeds)) if seed is None else seed, solid)
+    module, _, function = kind.function.partition(":")
+    drawn: Drawn = getattr(importlib.import_module(module), function)(request)
+    _put_caption(drawn.figure, caption(request, drawn))
+    return drawn.figure
+
+
+def _kind(analysis: AnalysisSpec, cells: Sequence[Profiles]) -> PictureKind:
+    there = columns(cells)
+    for kind in KINDS:
+        if all(name in there for name in kind.columns):
+            return kind
+    raise UsageError(
+        f"the analysis {analysis.label} has no picture: its profile has {', '.join(there)};"
+        f" lottery table --view {analysis.label} --profile has its numbers"
+    )
+
+
+def caption(request: Request, drawn: Drawn) -> str:
+    """Return what a picture shows, its scale, its policy for running statistics, its data and its mode."""
+    return (
+        f"{request.analysis.label}: {drawn.shows} Scale: {drawn.scale}. Batch norm: {statistics_said(request)}."
+        f" Data: {data_said(request)}. Mode: {mode_said(request)}."
+    )
+
+
+POLICIES = {
+    "interpolate": "running statistics combined as the weights are",
+    "reset": "statistics measured anew at each point over the training examples",
+    "none": "the network has no running statistics",
+    "running": "running statistics of the state, where the network has some",
+    "batch": "statistics of each batch, as in training, where the network has some",
+}
+
+
+def statistics_said(request: Request) -> str:
+    """Return the policies for running statistics that the values were measured under."""
+    rows = [row for cell in request.cells for each in cell.found for row in each.profile]
+    policies = dict.fromkeys(str(row["bn"]) for row in rows if "bn" in row)
+    arguments = arguments_of(request.analysis)
+    if not policies and "statistics" in arguments:
+        policies = {arguments["statistics"]: None}
+    return "; ".join(f"{name}: {POLICIES.get(name, name)}" for name in policies) or "no policy"
+
+
+def data_said(request: Request) -> str:
+    """Return the data set, the parts of it that are shown, and the number of examples."""
+    parts = dict.fromkeys(m.partition("_")[0] for m in request.measures if m.partition("_")[0] in _PARTS) or ["train"]
+    examples = arguments_of(request.analysis).get("examples")
+    many = "all examples" if examples is None else f"the first {examples:,} examples (all where there are fewer)"
+    return f"{request.study.recipe.data.name}, {' and '.join(parts)} part, {many}"
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def mode_said(request: Request) -> str:
+    """Return the mode that networks are in while they are measured."""
+    if arguments_of(request.analysis).get("statistics") == "batch":
+        return "evaluation but for normalizations (no dropout, no augmentation)"
+    return "evaluation (no dropout, no augmentation)"
+
+
+def _put_caption(figure: Figure, text: str) -> None:
+    """Write a caption above the panels, in as many lines as it takes, and let the figure grow by them."""
+    figure.set_label(text)
+    lines = textwrap.wrap(text, round(LETTERS * figure.get_figwidth()))
+    above = figure.suptitle("\n".join(lines), fontsize=6.5, x=0.01, ha="left", color="#333333")
+    figure.set_figheight(figure.get_figheight() + above.get_window_extent().height / figure.dpi)
