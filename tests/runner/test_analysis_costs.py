@@ -26,7 +26,7 @@ COUNTED = [  # exactly as many examples as the plan says
     ("{name: barrier, points: 4, between: dense-ticket, bn: interpolate}", ("model.norm=batch",)),
     ("{name: line, points: 4, parts: train}", ()),
     ("{name: surface, points: 3, times: 0, examples: 100}", ()),
-    ("{name: plane, points: 3, times: 0, bn: both}", ("model.norm=batch",)),
+    ("{name: plane, points: 3, times: 0}", ("model.norm=batch",)),
     ("{name: slice, points: 3, times: 0, bn: reset}", ("model.norm=batch",)),
 ]
 MOST = [  # stops before, where it has converged
