@@ -266,6 +266,32 @@ class BranchTraits(Traits):
     )
 
 
+@dataclass(frozen=True)
+class Work:
+    """The work of an analysis, by what it does again and again.
+
+    Attributes:
+        points: Number of points whose loss and error are measured on each part of the data.
+        bn: Policies for running statistics at them: `reset` is a pass over the training examples more, `both` measures
+            each point twice; a network without is measured once.
+        parts: The parts of the data; None for all.
+        forwards: Number of other forward passes over the training examples.
+        gradients: Number of forward and backward passes over the training examples.
+        products: Number of products of the Hessian, over the training examples, with a vector.
+        block_products: `f(size)`: the number of further products for each parameter of so many weights.
+        each: True if all this is done for each state along a training.
+    """
+
+    points: float = 0.0
+    bn: Literal["interpolate", "reset", "both"] = "interpolate"
+    parts: tuple[str, ...] | None = None
+    forwards: float = 0.0
+    gradients: float = 0.0
+    products: float = 0.0
+    block_products: Callable[[int], float] | None = None
+    each: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class AnalysisTraits(Traits):
     """The traits of an analysis."""
@@ -281,10 +307,10 @@ class AnalysisTraits(Traits):
         description="Unit of each value that it measures, by the value's name; tables show the values in this order, "
         "and no others. Read by `lottery/analysis`.",
     )
-    passes: Callable[[Arguments], float] | None = Field(
+    passes: Callable[[Arguments], Work | float] | None = Field(
         default=None,
-        description="`f(arguments)`: the cost, in forward and backward passes over its examples, by all arguments; an "
-        "evaluation is a third of one, a Hessian product three. Read by `lottery/runner`.",
+        description="`f(arguments)`: the work by all arguments, as `traits.Work`, or as a number of forward and "
+        "backward passes over the training examples for each state. Read by `lottery/runner`.",
     )
     curvature: bool = Field(
         default=False,

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.landscape.evaluate import PARTS
+from lottery.landscape.surface import PARTS
 from lottery.plan.keys import digest
 from lottery.plan.kinds import IDENTITY_FILE, MEASUREMENT_FILE
 

@@ -1,4 +1,4 @@
-"""The cases of `lottery bench`: how much faster this machine trains with the framework than with a bare loop.
+"""The cases of `lottery bench`: how much faster this machine trains and measures than with a bare loop.
 
 Ratios of two times taken in one run, one after the other and again: other work on the machine slows both.
 """
@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lottery.benchmark import baseline
+from lottery.benchmark.analyses import analysis_cases
+from lottery.benchmark.case import Case, Turn
 from lottery.data.splits import Splits, load
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
@@ -58,26 +61,6 @@ seeds: 1
 ONE_LEVEL = ("train.evaluate_every=1it", "prune.levels=1")
 DENSITIES = (0.2, 0.05, 0.02)
 LEVELS, SEEDS = 20, 8
-Turn = tuple[float, float, int | None]  # seconds of what is compared with, of ours, peak bytes of a process
-
-
-@dataclass(frozen=True)
-class Case:
-    """A thing that is measured.
-
-    Attributes:
-        name: What the command calls it.
-        what: The same in words.
-        least: The ratio that it is held to on two cores.
-        turn: Measures it once on the data in a folder.
-        ready: Reads the data.
-    """
-
-    name: str
-    what: str
-    least: float
-    turn: Callable[[Path], Turn]
-    ready: Callable[[Path], object] = lambda data: None
 
 
 @dataclass(frozen=True)
@@ -99,7 +82,13 @@ class Result:
         """Return the result as plain values, for the log."""
         figures = ("ratio", "low", "high", "base_seconds", "seconds")
         row = {"case": self.case.name, **{name: round(getattr(self, name), 4) for name in figures}}
-        return {**row, "least": self.case.least, "peak_bytes": self.peak_bytes}
+        most = {"most": round(self.case.most, 4)} if isfinite(self.case.most) else {}
+        return {**row, "least": round(self.case.least, 4), **most, "peak_bytes": self.peak_bytes}
+
+    @property
+    def held(self) -> str:
+        """Empty where the ratio is what it is held to, else how it is not: `below` or `above`."""
+        return "below" if self.ratio < self.case.least else "above" if self.ratio > self.case.most else ""
 
 
 def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
@@ -123,6 +112,7 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
         Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),
         Case("resnet20", "ResNet-20, fp32", 1.35, lambda data: _one(RESNET, data, *fp32), pictures),
         Case("resnet20-bf16", "ResNet-20, bf16 against fp32", 2.0, lambda data: _one(RESNET, data, *bf16), pictures),
+        *analysis_cases(images, mnist),
     ]
     names = [case.name for case in found]
     for name in only:
@@ -313,7 +303,7 @@ def table(results: Sequence[Result], before: Mapping[str, float]) -> Iterator[st
         kept = f"{before[result.case.name]:5.2f}x" if result.case.name in before else "     -"
         spread = f"{result.low:.2f} to {result.high:.2f}"
         memory = f"  {result.peak_bytes / 1e9:.2f} GB a process" if result.peak_bytes else ""
-        held = "" if result.ratio >= result.case.least else "  below"
+        held = f"  {result.held}" if result.held else ""
         yield (
             f"{result.case.what:{width}}  {result.ratio:4.2f}x  {spread:>17}  {result.case.least:6.2f}x  {kept}"
             f"  {result.base_seconds:.2f} and {result.seconds:.2f}{memory}{held}"

@@ -52,7 +52,7 @@ def path_figure(request: Request) -> Drawn:
                     found = _by_point(cell.found, policy, along, measure, factor)
                     seen += [value for values in found.values() for value in values.values() if math.isfinite(value)]
                     style = shade(levels.index(cell.level), len(levels))
-                    style |= {"label": percent(cell.density), **dashes(policy, len(policies) > 1)}
+                    style |= {"label": percent(cell.density), **dashes(str(policy), len(policies) > 1)}
                     _with_interval(axes, request.study, cell.found, found, style)
             _along_label(axes, along, request, cells[0])
         labels_of_axis(every, request.axis(measure))
@@ -150,7 +150,9 @@ def slice_figure(request: Request) -> Drawn:
                 for policy, rows in grouped(each.profile, lambda row: row.get("bn")).items():
                     on_line = sorted((row for row in rows if row["kind"] == "grid"), key=lambda row: row["x"])
                     values = [factor * finite(row[measure]) for row in on_line]
-                    axes.plot([row["x"] for row in on_line], values, **thin(style | dashes(policy, len(policies) > 1)))
+                    axes.plot(
+                        [row["x"] for row in on_line], values, **thin(style | dashes(str(policy), len(policies) > 1))
+                    )
                     for row in (row for row in rows if row["kind"] == "state"):
                         ring: dict[str, Any] = {
                             "marker": "o",

@@ -13,7 +13,6 @@ from lottery.training.running_statistics import running_statistics
 
 Policy = Literal["interpolate", "reset", "none"]
 Policies = Literal["interpolate", "reset", "both"]  # as a recipe says it
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 def policies(surface: Surface, bn: Policies) -> tuple[Policy, ...]:
@@ -29,8 +28,8 @@ def policies(surface: Surface, bn: Policies) -> tuple[Policy, ...]:
 
 
 def parts_of(surface: Surface) -> tuple[Part, ...]:
-    """Return the parts of the data that have examples."""
-    return tuple(part for part in PARTS if next(iter(surface.batches(part)), None) is not None)
+    """Return the parts of the data that are measured: those that have examples."""
+    return tuple(part for part in surface.parts if next(iter(surface.batches(part)), None) is not None)
 
 
 def measures(surface: Surface) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lottery.landscape.surface import Part, Statistics, Surface
+from lottery.landscape.surface import PARTS, Part, Statistics, Surface
 from lottery.pruning.mask import Mask
 from lottery.seed import generator
 
@@ -81,10 +81,25 @@ class Subject:
         *,
         statistics: Statistics = "running",
         dtype: torch.dtype = torch.float32,
+        parts: Sequence[Part] | None = None,
     ) -> Surface:
-        """Return the surface over the survivors of a mask, of the first so many examples of each part."""
-        network = self.network().to(dtype)
-        return Surface(network, lambda part: self.examples(part, examples), mask, loss=self.loss, statistics=statistics)
+        """Return the surface over the survivors of a mask, of the first so many examples of each part.
+
+        Args:
+            mask: The survivors; None for all weights.
+            examples: Number of examples of each part; None for all.
+            statistics: What normalizations divide by.
+            dtype: Precision to compute in.
+            parts: The parts that loss and error are measured on; None for all that have examples.
+        """
+        return Surface(
+            self.network().to(dtype),
+            lambda part: self.examples(part, examples),
+            mask,
+            loss=self.loss,
+            statistics=statistics,
+            parts=PARTS if parts is None else parts,
+        )
 
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:
         """Return the stream of random numbers of this seed for a purpose of the analysis."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +22,7 @@ from lottery.training.objective import Batch, without_a_last_one_alone
 from lottery.training.running_statistics import batch_statistics, recalibrate
 
 Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Statistics = Literal["running", "batch"]  # what a normalization divides by: what it has stored, or those of the batch
 _STOPS = ("torch::autograd::Error", "torch::autograd::DelayedError")  # what torch puts in place of a missing derivative
 Batches = Callable[[Part], Iterator[Batch]]
@@ -71,6 +72,7 @@ class Surface:
         loss: Mean loss of a batch of (outputs, targets), `nn.CrossEntropyLoss` or `nn.MSELoss`.
         statistics: `running` evaluates normalizations with the statistics that a point has; `batch` with those of each
             batch, as in training, without a change of the stored ones.
+        parts: The parts of the data that loss and error are measured on, where there are examples.
 
     Attributes:
         size: Number of coordinates n.
@@ -88,8 +90,10 @@ class Surface:
         *,
         loss: nn.Module,
         statistics: Statistics = "running",
+        parts: Sequence[Part] = PARTS,
     ):
         self.model, self.batches, self.loss, self.statistics = model, batches, loss, statistics
+        self.parts = tuple(parts)
         self.layout = Layout.of(model)
         self._twice = False  # whether the network was seen to have second derivatives
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -48,6 +48,7 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _about_levels((*here, "levels"), analysis.levels or (), prune)
         if analysis.looks_at == "children":
             yield from _about_children(here, analysis, valid)
+        yield from _about_parts((*here, "parts"), analysis.component.args.get("parts") or (), data)
 
 
 def about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[Problem]:
@@ -138,6 +139,12 @@ def _about_reading(path: tuple[str | int, ...], moment: str, data: DataSpec | No
     """Refuse a step that the validation split chooses where there is none."""
     if moment in CHOSEN and data is not None and not data.validation:
         yield path, f"{moment} needs data.validation above 0; hold examples out, or write `end`"
+
+
+def _about_parts(path: tuple[str | int, ...], parts: Sequence[str], data: DataSpec | None) -> Iterator[Problem]:
+    """Refuse to measure on a validation split where there is none."""
+    if "validation" in parts and data is not None and not data.validation:
+        yield path, "there are no validation examples; set data.validation above 0, or leave `validation` out"
 
 
 def _about_levels(path: tuple[str | int, ...], levels: Sequence[int], prune: PruneSpec | None) -> Iterator[Problem]:

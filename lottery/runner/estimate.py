@@ -17,6 +17,7 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
 from lottery.recipe.tuning import default_range
+from lottery.runner.analysis_costs import TYPICAL, examples_of, seconds_of
 from lottery.runner.assemble import training_of
 from lottery.runner.states import missing_steps, step_of
 from lottery.runner.timelines import planned_timeline, whole_timeline
@@ -65,17 +66,19 @@ def estimate(context: RunContext) -> Estimate:
     at_level = _measured(context, _network)
     measured = _measured(context, lambda job: job.optimizer_index)
     per_step = dict(measured)
-    for place in sorted({job.optimizer_index for job in missing} - set(measured)):
+    trained = [job for job in missing if job.kind is not Kind.ANALYSIS]
+    for place in sorted({job.optimizer_index for job in trained} - set(measured)):
         per_step[place] = _timed(context, place)
+    by_job, told = seconds_of(context, [job for job in missing if job.kind is Kind.ANALYSIS])
     # sparser networks may train faster: of the same level where one has finished
-    by_job = {
-        job.key: at_level.get(_network(job), per_step[job.optimizer_index]) * _left(context, job) for job in missing
+    by_job |= {
+        job.key: at_level.get(_network(job), per_step[job.optimizer_index]) * _left(context, job) for job in trained
     }
     return Estimate(
         done=len(context.plan) - len(missing),
         missing=len(missing),
         seconds=sum(by_job.values()),
-        measured=set(per_step) == set(measured),
+        measured=told and set(per_step) == set(measured),
         need_bytes=disk_bytes(context, missing),
         free_bytes=context.store.free_bytes(),
         by_job=by_job,
@@ -121,29 +124,18 @@ def _left(context: RunContext, job: Job) -> int:
 
 
 def _steps(context: RunContext, job: Job) -> int:
-    """Return the number of steps that a job trains itself."""
+    """Return the number of steps that a job trains itself; of an analysis, as many as take about its time."""
     if job.kind in (Kind.CHOICE, Kind.STATES):
         return 0
     if job.kind is Kind.ANALYSIS:
-        return _passes(context, job)
+        batch = whole_timeline(context, job.optimizer).batch_size
+        return max(1, round(examples_of(context, job).times(TYPICAL) / batch))
     planned = planned_timeline(context, job)
     if job.kind.on_dense_trajectory:  # goes on from the furthest point before it
         points = (context.plan.jobs[key] for key in job.needs if context.plan.jobs[key].kind is Kind.REWIND)
         reached = (planned.steps(point.rewind.to) for point in points if point.rewind is not None)
         return planned.stop - max((step for step in reached if step <= planned.stop), default=0)
     return planned.stop - planned.first
-
-
-def _passes(context: RunContext, job: Job) -> int:
-    """Return the cost of an analysis in steps of its optimizer's training, at least 1."""
-    assert job.analysis is not None
-    component, whole = job.analysis.component, whole_timeline(context, job.optimizer)
-    entry = registry.analyses[component.name]
-    args = {**entry.defaults, **component.args}
-    passes = 1.0 if entry.traits.passes is None else entry.traits.passes(args)
-    examples = min(args.get("examples") or context.sizes().train, context.sizes().train)
-    states = len(job.looks) if entry.traits.looks_at == "trajectory" else 1
-    return max(1, round(states * passes * examples / whole.batch_size))
 
 
 def _again(context: RunContext, job: Job) -> int:

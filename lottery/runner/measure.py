@@ -16,9 +16,10 @@ from torch import Tensor
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.files.tensors import decode, encode
-from lottery.landscape.evaluate import PARTS, check_alike, check_distinct
+from lottery.landscape.evaluate import check_alike, check_distinct
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import Measurement, State, Subject
+from lottery.landscape.surface import PARTS
 from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.runner.starting_point import starting_point

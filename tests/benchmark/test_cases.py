@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lottery.benchmark import cases as benchmark
-from lottery.benchmark.cases import Case, cases, keep, last, measure, table
+from lottery.benchmark.case import Case
+from lottery.benchmark.cases import cases, keep, last, measure, table
 from lottery.cli.main import app
 from lottery.errors import DataError, UsageError
 

@@ -175,3 +175,40 @@ def test_a_stopped_measurement_goes_on_where_it_was() -> None:
     for parts in kept:
         assert measure(Memo(parts)) == whole
     assert calls == ["value", *["walk"] * 3, *["walk"] * (3 + 2 + 1)]
+
+
+class Held:
+    """Bytes that graphs hold for their backward passes, now and at most, by torch's hooks on what is saved."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def pack(self, value: Tensor) -> Kept:
+        return Kept(self, value)
+
+
+class Kept:
+    """A tensor that a graph holds, counted as long as it does."""
+
+    def __init__(self, held: Held, value: Tensor):
+        self.held, self.value, self.size = held, value, value.numel() * value.element_size()
+        held.now += self.size
+        held.most = max(held.most, held.now)
+
+    def __del__(self) -> None:
+        self.held.now -= self.size
+
+
+@pytest.mark.parametrize("operation", ["gradient", "hessian_product", "gauss_newton_product"])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_memory_is_that_of_one_batch_however_many_there_are(operation: str, pruned: bool) -> None:
+    def most(sizes: tuple[int, ...]) -> int:
+        model, held = network(), Held()
+        surface = Surface(model, batches(sizes), half(model) if pruned else None, loss=nn.CrossEntropyLoss())
+        call = getattr(surface, operation)
+        with torch.autograd.graph.saved_tensors_hooks(held.pack, lambda kept: kept.value):
+            call() if operation == "gradient" else call(torch.ones(surface.size, dtype=surface.dtype))
+        return held.most
+
+    assert most((16,)) == most((16,) * 12) > 0
+    assert most((32,)) > 1.2 * most((16,))  # what is counted grows with a batch

@@ -30,6 +30,11 @@ __all__ = ["plugs"]
             [asking("{name: norms, reading: early_stop}"), "data.validation=0"],
             "early_stop needs data.validation above 0",
         ),
+        (
+            [asking("{name: barrier, parts: [train, validation]}"), "data.validation=0"],
+            "analyses.0.parts: there are no validation examples; set data.validation above 0",
+        ),
+        ([asking("{name: surface, parts: [test]}")], "told by the train loss; add `train`"),
         (["keep=[early_stop]", "data.validation=0"], "keep.0: early_stop needs data.validation above 0"),
         (["keep=[1 points]"], "1 points: write 2 to 1,000 points"),
         (["keep=[often]"], "'often' is no length"),

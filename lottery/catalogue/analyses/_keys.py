@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from lottery.traits import Work
 
 Unit = Literal["", "fraction", "points", "steps"]
 Examples = Annotated[int, Field(ge=1)]  # of each part of the data
 Bn = Literal["interpolate", "reset", "both"]  # running statistics at a point between states
+Part = Literal["train", "validation", "test"]
 
 
-def evaluations(args: Mapping[str, Any]) -> float:
-    """Return the cost of a point under the policies for running statistics, in forward and backward passes."""
-    return {"interpolate": 1, "reset": 2, "both": 3}[args["bn"]] / 3
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _ordered(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Return parts without repetition in the order of the data, so that two ways to write them are one analysis."""
+    return tuple(part for part in get_args(Part) if part in parts)
+
+
+def _with_train(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Return parts as they are. Raises ValueError where the training data are not among them."""
+    if "train" not in parts:
+        raise ValueError("the range and the shape of a picture are told by the train loss; add `train`")
+    return parts
+
+
+Parts = Annotated[  # of the data, on which loss and error are measured; None for all that have examples
+    tuple[Part, ...],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Part | list[Part]),
+    AfterValidator(_ordered),
+]
+PictureParts = Annotated[Parts, AfterValidator(_with_train)]
+
+
+def evaluated(args: Mapping[str, Any], points: float, **other: Any) -> Work:
+    """Return the work of so many points under the policies for running statistics, and other work."""
+    return Work(points, bn=args["bn"], parts=args["parts"], **other)
 
 
 def along_units(kinds: Mapping[str, Unit]) -> dict[str, Unit]:

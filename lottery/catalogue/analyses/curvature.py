@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from lottery.registry import analyses
+from lottery.traits import Work
 
 if TYPE_CHECKING:
     from lottery.landscape.memo import Memo
@@ -16,16 +18,17 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1)]
 Steps = Annotated[int, Field(ge=2, le=100)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-_PRODUCT = 3.0  # passes that a product takes
-_BLOCKS = 8  # of a network, for the cost that a plan states before it knows the network
 
 
-def _hessian_passes(arguments: Mapping[str, Any]) -> float:
-    """Return the cost where no standard error ends it before; by block it is a guess, as blocks are not known."""
-    products: float = arguments["steps"] + arguments["probes"]
-    if arguments["density"]:
-        products += arguments["density_probes"] * arguments["steps"]
-    return _PRODUCT * products * (_BLOCKS if arguments["by"] == "block" else 1)
+def _hessian_passes(arguments: Mapping[str, Any]) -> Work:
+    """Return the work where no standard error and no convergence ends it before."""
+
+    def products(size: float) -> float:
+        krylov: float = min(arguments["steps"], size)
+        probes: float = arguments["probes"] if size > krylov else 0
+        return krylov + probes + (arguments["density_probes"] * krylov if arguments["density"] else 0)
+
+    return Work(products=products(math.inf), block_products=products if arguments["by"] == "block" else None)
 
 
 @analyses.register(
@@ -79,9 +82,9 @@ def hessian(
     return Measurement(found[0].values, [row for one in found for row in one.rows])
 
 
-def _plateau_passes(arguments: Mapping[str, Any]) -> float:
-    """Return the cost of one state."""
-    return 1 + _PRODUCT * float(arguments["steps"])
+def _plateau_passes(arguments: Mapping[str, Any]) -> Work:
+    """Return the work of each state."""
+    return Work(gradients=1, products=float(arguments["steps"]), each=True)
 
 
 @analyses.register(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from lottery.catalogue.analyses._keys import Bn, Examples, Unit, along_units, evaluations
+from lottery.catalogue.analyses._keys import Bn, Examples, Parts, Unit, along_units, evaluated
 from lottery.registry import analyses
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _BARRIERS: dict[str, Unit] = {"barrier": "points", "line_barrier": "points", "de
     source="Frankle et al. 2020; Entezari et al. 2022; alignment: Ainsworth et al. 2023, Jordan et al. 2023",
     looks_at="pair",
     units={**_ENDS, "moved_units": "fraction", **along_units(_BARRIERS)},
-    passes=lambda args: args["points"] * evaluations(args) + (args["align"] == "activations") * 2 / 3,
+    passes=lambda args: evaluated(args, args["points"], forwards=2 * (args["align"] == "activations")),
     connects="test_error_barrier",
     test=("test_*",),
 )
@@ -34,6 +34,7 @@ def barrier(
     *,
     points: Points = 30,
     bn: Bn = "both",
+    parts: Parts | None = None,
     align: Literal["none", "weights", "activations"] = "none",
     examples: Examples | None = None,
 ) -> Measurement:
@@ -55,12 +56,12 @@ def barrier(
     from lottery.landscape.subject import Measurement, union
 
     check_alike(subject.states)
-    surface = subject.surface(subject.densest, examples)
+    surface = subject.surface(subject.densest, examples, parts=parts)
     first, second = points_of(surface, subject.states)
     moved: dict[str, float] = {}
     if align != "none":
         state, moved["moved_units"] = aligned(subject, memo, align, examples)
-        surface = subject.surface(union([subject.states[0].mask, state.mask]), examples)
+        surface = subject.surface(union([subject.states[0].mask, state.mask]), examples, parts=parts)
         first, second = (surface.point(each.masked()) for each in (subject.states[0], state))
     rows = line(surface, memo, (first, second), points, bn)
     return Measurement({**apart(first, second), **moved, **summary(rows, surface, barriers)}, rows)
@@ -71,10 +72,18 @@ def barrier(
     source="Frankle et al. 2020",
     looks_at="children",
     units={**_ENDS, **along_units(_BARRIERS)},
-    passes=lambda args: args["points"] * evaluations(args),
+    passes=lambda args: evaluated(args, args["points"]),
+    connects="test_error_barrier",
+    test=("test_*",),
 )
 def instability(
-    subject: Subject, memo: Memo, *, points: Points = 30, bn: Bn = "both", examples: Examples | None = None
+    subject: Subject,
+    memo: Memo,
+    *,
+    points: Points = 30,
+    bn: Bn = "both",
+    parts: Parts | None = None,
+    examples: Examples | None = None,
 ) -> Measurement:
     """The rise of loss and error between two copies of one state that were trained on under different noise.
 
@@ -87,7 +96,7 @@ def instability(
     from lottery.landscape.evaluate import points_of
     from lottery.landscape.subject import Measurement
 
-    surface = subject.surface(subject.densest, examples)
+    surface = subject.surface(subject.densest, examples, parts=parts)
     first, second = points_of(surface, subject.states)
     rows = line_between(surface, memo, (first, second), points, bn)
     return Measurement({**apart(first, second), **summary(rows, surface, barriers)}, rows)
@@ -97,11 +106,17 @@ def instability(
     "line",
     source="Goodfellow et al. 2015; Lucas et al. 2021",
     units={**_ENDS, **along_units({"monotone": "", "rise": "points"})},
-    passes=lambda args: args["points"] * evaluations(args),
+    passes=lambda args: evaluated(args, args["points"]),
     test=("test_*",),
 )
 def line(
-    subject: Subject, memo: Memo, *, points: Points = 50, bn: Bn = "both", examples: Examples | None = None
+    subject: Subject,
+    memo: Memo,
+    *,
+    points: Points = 50,
+    bn: Bn = "both",
+    parts: Parts | None = None,
+    examples: Examples | None = None,
 ) -> Measurement:
     """Loss and error on the straight line from the initialization to a state, and how far they rise on the way.
 
@@ -116,7 +131,7 @@ def line(
     from lottery.network.layout import state_of
 
     (last,) = subject.states
-    surface = subject.surface(last.mask, examples)
+    surface = subject.surface(last.mask, examples, parts=parts)
     first = State("initialization", last.key, state_of(subject.initial()), last.mask)
     ends = points_of(surface, (first, last))
     rows = line_between(surface, memo, (ends[0], ends[1]), points, bn)
@@ -128,7 +143,7 @@ def line(
     source="Garipov et al. 2018",
     looks_at="pair",
     units={**_ENDS, "length": "", **along_units({"highest": "fraction", **_BARRIERS})},
-    passes=lambda args: args["epochs"] + args["points"] * 2 / 3,
+    passes=lambda args: evaluated({**args, "bn": "reset"}, args["points"], gradients=args["epochs"]),
     connects="test_error_barrier",
     test=("test_*",),
 )
@@ -143,6 +158,7 @@ def curve(
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
     batch_size: Annotated[int, Field(ge=2)] = 128,
     points: Points = 61,
+    parts: Parts | None = None,
     examples: Examples | None = None,
 ) -> Measurement:
     """A curve of low loss between two states: a Bezier curve or a polygonal chain, whose bends are trained.
@@ -162,7 +178,7 @@ def curve(
     training = Training(epochs, lr, momentum, batch_size)
     draws = partial(subject.generator, "curve")
     found = trained(surface, memo, (first, second), kind, bends, training, draws)
-    surface = subject.surface(subject.densest, examples)
+    surface = subject.surface(subject.densest, examples, parts=parts)
     rows = along(surface, memo, (first, second), found, kind, points)
     values = summary(rows, surface, heights)
     return Measurement({**apart(first, second), "length": float(rows[-1]["length"]), **values}, rows)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lottery.catalogue.analyses._keys import Bn, Examples, Unit, evaluations, shape_units
+from lottery.catalogue.analyses._keys import Bn, Examples, PictureParts, Unit, evaluated, shape_units
 from lottery.registry import analyses
+from lottery.traits import Work
 
 if TYPE_CHECKING:
     from lottery.landscape.memo import Memo
@@ -18,11 +20,22 @@ Points = Annotated[int, Field(ge=3)]
 Reach = Annotated[float, Field(gt=0)]
 Times = Annotated[float, Field(ge=0)]
 Margin = Annotated[float, Field(gt=0)]
-_BORDER = 9  # points that decide on the range of a plane: eight on the border, twice at most in the middle
+_PRODUCTS = 100  # at most, for the eigenvectors of a plane
 
 
-def _passes(dimensions: int) -> Callable[[Mapping[str, Any]], float]:
-    return lambda args: args["points"] ** dimensions * evaluations(args) + _BORDER * 2 / 3
+def _passes(dimensions: int, states: int = 1) -> Callable[[Mapping[str, Any]], Work]:
+    """Return the work of states, of a grid, and of the border of one range, under the first policy for statistics.
+
+    Each widening takes a border once more.
+    """
+
+    def passes(args: Mapping[str, Any]) -> Work:
+        eigenvectors = args.get("directions") == "eigenvectors"
+        border = (3**dimensions - 1) / (2 if args["bn"] == "both" else 1)
+        points = args["points"] ** dimensions + states + border
+        return evaluated(args, points, products=_PRODUCTS if eigenvectors else 0)
+
+    return passes
 
 
 _SIDES: dict[str, Unit] = {"half_width": "", "half_height": ""}
@@ -43,6 +56,7 @@ def slice_(
     reach: Reach = 1.0,
     times: Times = 2.0,
     bn: Bn = "reset",
+    parts: PictureParts | None = None,
     examples: Examples | None = 1000,
 ) -> Measurement:
     """Loss and error along a random direction through a state, normalized filter by filter.
@@ -58,7 +72,7 @@ def slice_(
     from lottery.landscape.subject import Measurement
 
     (state,) = subject.states
-    surface = subject.surface(state.mask, examples)
+    surface = subject.surface(state.mask, examples, parts=parts)
     (middle,) = points_of(surface, subject.states)
     drawn = random_direction(surface, subject.generator("directions"))
     at = Around(middle, filter_normalized(surface, drawn, middle.vector)).at
@@ -67,38 +81,60 @@ def slice_(
     return Measurement(values, rows)
 
 
-@analyses.register("surface", source="Li et al. 2018", units={**_SIDES, **shape_units()}, passes=_passes(2))
+@analyses.register(
+    "surface",
+    source="Li et al. 2018; eigenvectors: Yao et al. 2020",
+    units={"eigenvalue_1": "", "eigenvalue_2": "", **_SIDES, **shape_units()},
+    passes=_passes(2),
+)
 def surface(
     subject: Subject,
     memo: Memo,
     *,
-    directions: Literal["random"] = "random",
+    directions: Literal["random", "eigenvectors"] = "random",
     points: Points = 25,
-    reach: Reach = 1.0,
+    reach: Reach | None = None,
     times: Times = 2.0,
     bn: Bn = "reset",
+    parts: PictureParts | None = None,
     examples: Examples | None = 1000,
 ) -> Measurement:
     """Loss and error on a plane through one state.
 
     `random` directions are normalized filter by filter, as in `slice`; the first is the one of `slice`. They show what
-    most directions look like, which is not where training goes: prefer `plane` and `trajectory` for that. The plane
-    goes from -`reach` to `reach` along both and is widened as a slice is. `convex` is the fraction of inner points
-    whose second differences have no negative eigenvalue, `minima` the number of points below all eight neighbours.
+    most directions look like, which is not where training goes: prefer `plane` and `trajectory` for that.
+    `eigenvectors` are those of the two largest eigenvalues of the train loss' Hessian over the survivors, each as long
+    as the state is from 0: the directions in which the surface is most curved, under the running statistics that the
+    state has.
+
+    The plane goes from -`reach` to `reach` along both and is widened as a slice is. Without `reach` that is 1 for
+    random directions, and along an eigenvector a tenth more than where the quadratic model is at `times` the train loss
+    of the state, or at twice it, and 1 at most. `convex` is the fraction of inner points whose second differences have
+    no negative eigenvalue, `minima` the number of points below all eight neighbours.
     """
     from lottery.landscape.directions import filter_normalized, random_direction
     from lottery.landscape.evaluate import points_of
     from lottery.landscape.planes import Around, Box, picture
+    from lottery.landscape.sharpest import sharpest_directions
     from lottery.landscape.subject import Measurement
 
     (state,) = subject.states
-    over = subject.surface(state.mask, examples)
+    over = subject.surface(state.mask, examples, parts=parts)
     (middle,) = points_of(over, subject.states)
-    drawn = [random_direction(over, subject.generator("directions", i)) for i in range(2)]
-    at = Around(middle, *(filter_normalized(over, direction, middle.vector) for direction in drawn)).at
-    here, box = [(state.name, 0.0, 0.0, middle)], Box(0, 0, reach, reach)
+    width = height = 1.0
+    known: dict[str, float] = {}
+    if directions == "random":
+        drawn = [random_direction(over, subject.generator("directions", i)) for i in range(2)]
+        axes = [filter_normalized(over, direction, middle.vector) for direction in drawn]
+    else:
+        found = sharpest_directions(over, middle, partial(subject.generator, "eigenvectors"), memo, times)
+        axes, (width, height) = list(found.directions), found.reaches
+        known = {f"eigenvalue_{i}": value for i, value in enumerate(found.eigenvalues, start=1)}
+    box = Box(0, 0, width, height) if reach is None else Box(0, 0, reach, reach)
+    here = [(state.name, 0.0, 0.0, middle)]
+    at = Around(middle, *axes).at
     rows, values = picture(over, memo, at, box, states=here, points=points, bn=bn, times=times)
-    return Measurement(values, rows)
+    return Measurement({**known, **values}, rows)
 
 
 @analyses.register(
@@ -106,7 +142,7 @@ def surface(
     source="Garipov et al. 2018",
     looks_at="three",
     units={**_SIDES, **shape_units()},
-    passes=_passes(2),
+    passes=_passes(2, states=3),
     test=("test_*",),
 )
 def plane(
@@ -117,6 +153,7 @@ def plane(
     margin: Margin = 0.5,
     times: Times = 2.0,
     bn: Bn = "reset",
+    parts: PictureParts | None = None,
     examples: Examples | None = 1000,
 ) -> Measurement:
     """Loss and error on the plane through three states, such as dense, ticket and pruned.
@@ -131,7 +168,7 @@ def plane(
     from lottery.landscape.subject import Measurement
 
     check_alike(subject.states)
-    over = subject.surface(subject.densest, examples)
+    over = subject.surface(subject.densest, examples, parts=parts)
     three = points_of(over, subject.states)
     through = Through(three)
     here = [
@@ -158,6 +195,7 @@ def trajectory(
     margin: Margin = 0.25,
     times: Times = 2.0,
     bn: Bn = "reset",
+    parts: PictureParts | None = None,
     examples: Examples | None = 1000,
 ) -> Measurement:
     """Loss and error on the plane of the first two principal components of the states along a training.
@@ -171,7 +209,7 @@ def trajectory(
     from lottery.landscape.subject import Measurement
     from lottery.landscape.trajectory import components, needed
 
-    over = subject.surface(subject.densest, examples)
+    over = subject.surface(subject.densest, examples, parts=parts)
     along = [over.point(state.masked()) for state in subject.states]
     found = components([point.vector for point in along])
     at = Around(along[-1], *found.directions.to(over.dtype)).at

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lottery.registry import analyses
+from lottery.traits import Work
 
 if TYPE_CHECKING:
     from lottery.landscape.memo import Memo
@@ -18,10 +19,13 @@ Radius = Annotated[float, Field(gt=0)]
 _STARTS, _PRODUCTS, _ITERATIONS = 3, 20, 10  # of an ascent, for its eigenvector, of L-BFGS-B
 
 
-def _passes(arguments: Mapping[str, Any]) -> float:
-    """Return the cost where no ascent and no standard error ends before."""
-    ascents: float = 2 * (_STARTS * (arguments["steps"] + 1) + 3 * _PRODUCTS)
-    return ascents + 4 * float(arguments["draws"]) / 3 + 2 * _ITERATIONS
+def _passes(arguments: Mapping[str, Any]) -> Work:
+    """Return the work where no ascent and no standard error ends before."""
+    return Work(
+        forwards=4 * arguments["draws"],
+        gradients=2 * _STARTS * (arguments["steps"] + 1) + 2 * _ITERATIONS,
+        products=2 * _PRODUCTS,
+    )
 
 
 @analyses.register(

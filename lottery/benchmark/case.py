@@ -1,0 +1,31 @@
+"""A case of `lottery bench`: a thing that is measured against another, in turns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Turn = tuple[float, float, int | None]  # seconds of what is compared with, of ours, peak bytes of a process
+
+
+@dataclass(frozen=True)
+class Case:
+    """A thing that is measured.
+
+    Attributes:
+        name: What the command calls it.
+        what: The same in words.
+        least: The ratio that it is held to on two cores.
+        turn: Measures it once on the data in a folder.
+        ready: Reads the data.
+        most: The ratio that it is held to from above.
+    """
+
+    name: str
+    what: str
+    least: float
+    turn: Callable[[Path], Turn]
+    ready: Callable[[Path], object] = lambda data: None
+    most: float = math.inf
