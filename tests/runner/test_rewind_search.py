@@ -73,7 +73,7 @@ def test_step_uncertainty_and_cost_are_told(ran: RunContext) -> None:
     assert f"and at {found} at the latest, if what is stable stays so" in said
     table = rows(done)
     assert [row["decision"] for row in table].count("found") == 1
-    assert table[0]["step"] == "init"
+    assert [row["step"] for row in table][0] == "init"
     children = {j.key for t in search.trials for j in search_plan(done.recipe, done.plan.fingerprint, t.at)}
     trained = [m for m in done.store.manifests() if m.key in children and m.kind in ("child", "rewind", "dense")]
     assert f"Trainings of the search: {len(trained)} (" in said
