@@ -205,7 +205,7 @@ def test_a_network_is_unstable_at_initialization_and_stable_later(tmp_path: Path
 
 def test_a_killed_child_and_a_killed_instability_go_on_to_the_same_bytes(ran: RunContext, tmp_path: Path) -> None:
     stop, starts = Stop(), 0
-    context = prepared(micro(*CHILDREN), tmp_path, checkpoint_seconds=0, stop=stop)
+    context = prepared(micro(*CHILDREN), tmp_path, stop=stop)
     for _ in range(40):
         with suppress(Interrupted):
             for event in work(context):

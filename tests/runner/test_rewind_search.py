@@ -73,7 +73,7 @@ def test_step_uncertainty_and_cost_are_told(ran: RunContext) -> None:
     assert f"and at {found} at the latest, if what is stable stays so" in said
     table = rows(done)
     assert [row["decision"] for row in table].count("found") == 1
-    assert [row["step"] for row in table][0] == "init"
+    assert table[0]["step"] == "init"
     children = {j.key for t in search.trials for j in search_plan(done.recipe, done.plan.fingerprint, t.at)}
     trained = [m for m in done.store.manifests() if m.key in children and m.kind in ("child", "rewind", "dense")]
     assert f"Trainings of the search: {len(trained)} (" in said
@@ -87,7 +87,7 @@ def test_a_second_run_trains_nothing(ran: RunContext) -> None:
 
 def test_a_killed_search_finds_the_same_step_with_the_same_bytes(ran: RunContext, tmp_path: Path) -> None:
     stop, starts = Stop(), 0
-    context = prepared(micro(AUTO, *FAST), tmp_path, checkpoint_seconds=0, stop=stop)
+    context = prepared(micro(AUTO, *FAST), tmp_path, stop=stop)
     for _ in range(15):
         with suppress(Interrupted):
             for event in work(context):
