@@ -239,13 +239,19 @@ def table(
     sets: Sets = None,
     form: Annotated[str, typer.Option("--format", help="text, csv, markdown, latex, json or parquet.")] = "text",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")] = None,
-    view: Annotated[str, typer.Option(help=f"Which table: {', '.join(VIEWS)}.")] = "means",
+    view: Annotated[
+        str, typer.Option(help=f"Which table: {', '.join(VIEWS)}, or an analysis of the recipe.")
+    ] = "means",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Of an analysis: each point that was measured, network by network.")
+    ] = False,
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.analysis.environments import roundings
+    from lottery.analysis.profiles import profile_rows
     from lottery.analysis.views import rows_of
     from lottery.files.write import write_atomic
     from lottery.formats.render import FORMATS, render
@@ -255,7 +261,7 @@ def table(
     if form == "parquet" and output is None:
         raise UsageError("--format parquet: is no text; name a file with -o")
     found = load_study(recipe, sets, plugin, store, data)
-    rows = rows_of(found, view)
+    rows = profile_rows(found, view) if profile else rows_of(found, view)
     if output is None:
         terminal.write(render(rows, form, terminal.width()))
     else:

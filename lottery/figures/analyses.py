@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 LETTERS = 21  # of a caption, in an inch
+PARTS = ("train", "validation", "test")
 
 
 class PictureKind(NamedTuple):
@@ -57,11 +58,17 @@ KINDS = (
 
 
 def analysis_figure(
-    study: Study, label: str, *, measures: Sequence[str] = (), seed: int | None = None, solid: bool = False
+    study: Study,
+    label: str,
+    *,
+    measures: Sequence[str] = (),
+    seed: int | None = None,
+    solid: bool = False,
+    captioned: bool = True,
 ) -> Figure:
     """Draw what an analysis of a study measured; values that are not finite are holes.
 
-    The caption stands above the panels and is the figure's label, from which files take what they say of themselves.
+    The caption is the figure's label, from which files take what they say of themselves.
 
     Args:
         study: The study.
@@ -69,6 +76,7 @@ def analysis_figure(
         measures: Columns of the profile in place of those by default.
         seed: The seed that is drawn where a picture shows one network; the first that is finished where none is given.
         solid: Draw planes as surfaces in three dimensions.
+        captioned: Write the caption above the panels as well.
 
     Raises:
         UsageError: The recipe has no such analysis, none of it is finished, it has no picture, or no such measure.
@@ -83,7 +91,9 @@ def analysis_figure(
     request = Request(study, analysis, cells, wanted, next(iter(seeds)) if seed is None else seed, solid)
     module, _, function = kind.function.partition(":")
     drawn: Drawn = getattr(importlib.import_module(module), function)(request)
-    _put_caption(drawn.figure, caption(request, drawn))
+    drawn.figure.set_label(caption(request, drawn))
+    if captioned:
+        _put_caption(drawn.figure)
     return drawn.figure
 
 
@@ -100,9 +110,10 @@ def _kind(analysis: AnalysisSpec, cells: Sequence[Profiles]) -> PictureKind:
 
 def caption(request: Request, drawn: Drawn) -> str:
     """Return what a picture shows, its scale, its policy for running statistics, its data and its mode."""
+    parts = [part for part in PARTS if any(measure.startswith(f"{part}_") for measure in request.measures)]
     return (
         f"{request.analysis.label}: {drawn.shows} Scale: {drawn.scale}. Batch norm: {statistics_said(request)}."
-        f" Data: {data_said(request)}. Mode: {mode_said(request)}."
+        f" Data: {data_said(request.study, request.analysis, parts)}. Mode: {mode_said(request.analysis)}."
     )
 
 
@@ -125,27 +136,22 @@ def statistics_said(request: Request) -> str:
     return "; ".join(f"{name}: {POLICIES.get(name, name)}" for name in policies) or "no policy"
 
 
-def data_said(request: Request) -> str:
-    """Return the data set, the parts of it that are shown, and the number of examples."""
-    parts = dict.fromkeys(m.partition("_")[0] for m in request.measures if m.partition("_")[0] in _PARTS) or ["train"]
-    examples = arguments_of(request.analysis).get("examples")
+def data_said(study: Study, analysis: AnalysisSpec, parts: Sequence[str]) -> str:
+    """Return the data set, the parts of it, the training data where none are named, and the number of examples."""
+    examples = arguments_of(analysis).get("examples")
     many = "all examples" if examples is None else f"the first {examples:,} examples (all where there are fewer)"
-    return f"{request.study.recipe.data.name}, {' and '.join(parts)} part, {many}"
+    return f"{study.recipe.data.name}, {' and '.join(parts or PARTS[:1])} part, {many}"
 
 
-_PARTS = ("train", "validation", "test")
-
-
-def mode_said(request: Request) -> str:
+def mode_said(analysis: AnalysisSpec) -> str:
     """Return the mode that networks are in while they are measured."""
-    if arguments_of(request.analysis).get("statistics") == "batch":
+    if arguments_of(analysis).get("statistics") == "batch":
         return "evaluation but for normalizations (no dropout, no augmentation)"
     return "evaluation (no dropout, no augmentation)"
 
 
-def _put_caption(figure: Figure, text: str) -> None:
-    """Write a caption above the panels, in as many lines as it takes, and let the figure grow by them."""
-    figure.set_label(text)
-    lines = textwrap.wrap(text, round(LETTERS * figure.get_figwidth()))
+def _put_caption(figure: Figure) -> None:
+    """Write the caption above the panels, in as many lines as it takes, and let the figure grow by them."""
+    lines = textwrap.wrap(str(figure.get_label()), round(LETTERS * figure.get_figwidth()))
     above = figure.suptitle("\n".join(lines), fontsize=6.5, x=0.01, ha="left", color="#333333")
     figure.set_figheight(figure.get_figheight() + above.get_window_extent().height / figure.dpi)

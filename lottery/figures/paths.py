@@ -52,7 +52,7 @@ def path_figure(request: Request) -> Drawn:
                     found = _by_point(cell.found, policy, along, measure, factor)
                     seen += [value for values in found.values() for value in values.values() if math.isfinite(value)]
                     style = shade(levels.index(cell.level), len(levels))
-                    style |= {"label": percent(cell.density), **dashes(str(policy), len(policies) > 1)}
+                    style |= {"label": percent(cell.density), **dashes(policy, len(policies) > 1)}
                     _with_interval(axes, request.study, cell.found, found, style)
             _along_label(axes, along, request, cells[0])
         labels_of_axis(every, request.axis(measure))
@@ -147,20 +147,13 @@ def slice_figure(request: Request) -> Drawn:
         for axes, cell in zip(every, request.cells, strict=True):
             for each in cell.found:
                 style = seed_style(seeds.index(each.job.seed)) | {"label": f"seed {each.job.seed}"}
-                for policy, rows in grouped(each.profile, lambda row: row.get("bn")).items():
+                for policy, rows in grouped(each.profile, lambda row: str(row["bn"])).items():
                     on_line = sorted((row for row in rows if row["kind"] == "grid"), key=lambda row: row["x"])
                     values = [factor * finite(row[measure]) for row in on_line]
-                    axes.plot(
-                        [row["x"] for row in on_line], values, **thin(style | dashes(str(policy), len(policies) > 1))
-                    )
-                    for row in (row for row in rows if row["kind"] == "state"):
-                        ring: dict[str, Any] = {
-                            "marker": "o",
-                            "markersize": 6,
-                            "markerfacecolor": "none",
-                            "linestyle": "none",
-                        }
-                        axes.plot([row["x"]], [factor * finite(row[measure])], color=style["color"], **ring)
+                    axes.plot([row["x"] for row in on_line], values, **thin(style | dashes(policy, len(policies) > 1)))
+                    (here,) = [row for row in rows if row["kind"] == "state"]
+                    ring: dict[str, Any] = {"marker": "o", "markersize": 6, "markerfacecolor": "none"}
+                    axes.plot([here["x"]], [factor * finite(here[measure])], color=style["color"], **ring)
             axes.set_xlabel("distance along the direction", fontsize=7)
             if axes is not every[0]:
                 axes.sharex(every[0])  # or a wide minimum and a sharp one would look alike

@@ -88,6 +88,8 @@ def plane_figure(request: Request) -> Drawn:
     which = "the states along the training, projected to the plane" if trajectory else "the states"
     own = " at heights of their own" if request.solid else ""
     holes = "open" if request.solid else "hatched"
+    if any(plane.explained for plane in planes):
+        own += "; components have the share of the variance of these states that they explain"
     return Drawn(
         figure,
         f"{request.axis(measure)} of seed {request.seed}, with {which}{own}; {holes} where it is not finite.",
@@ -180,8 +182,9 @@ def _contours(axes: Axes, plane: Plane, scale: Normalize, request: Request) -> A
 
 
 def _direction(plane: Plane, number: int) -> str:
+    """Return the label of a direction, with the share of the variance that a component explains."""
     if number < len(plane.explained):
-        return f"component {number + 1} ({100 * plane.explained[number]:.3g} % of the variance)"
+        return f"component {number + 1} ({100 * plane.explained[number]:.3g} %)"
     return f"direction {number + 1}"
 
 

@@ -50,8 +50,9 @@ def spectrum_figure(request: Request) -> Drawn:
         if axis is not None
         else f"the largest eigenvalues and the smallest, of seed {request.seed}.{dashed}{more}"
     )
-    kernel = sorted({f"{row['width']:.2g}" for _, profile in curves for row in profile if row.get("kind") == "density"})
-    width = f", the kernel is {' or '.join(kernel)} {'decades' if axis == 'log' else ''} wide".rstrip()
+    widths = [row["width"] for _, profile in curves for row in profile if row.get("kind") == "density"]
+    wide = " to ".join(dict.fromkeys(f"{of(widths):.2g}" for of in (min, max))) if widths else ""
+    width = f", the kernel's width is {wide}{' decades' if axis == 'log' else ''}"
     scale = "eigenvalues linear" if axis == "linear" else "absolute eigenvalues logarithmic"
     return Drawn(figure, shows, f"{scale}, densities logarithmic{width}" if axis is not None else scale)
 

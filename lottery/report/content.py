@@ -16,6 +16,7 @@ import yaml
 from lottery import registry
 from lottery.analysis import rewind_search
 from lottery.analysis.environments import environments, newest, roundings, software
+from lottery.analysis.measurements import rows as rows_of_analysis
 from lottery.analysis.missing import lacking
 from lottery.analysis.rows import Row
 from lottery.analysis.views import VIEWS, rows_of
@@ -23,9 +24,12 @@ from lottery.audit import disclosures
 from lottery.environment import essence, mixed
 from lottery.errors import DamagedFile, UsageError
 from lottery.figures import FIGURES, draw, figure_bytes
+from lottery.figures.analyses import analysis_figure
 from lottery.formats.numbers import moment
-from lottery.recipe.families import acting, counted
+from lottery.formats.pages import columns
+from lottery.recipe.families import acting
 from lottery.recipe.readings import IN_WORDS
+from lottery.report.explanations import analysis_explained, diverged_said, metrics_explained, verdicts_explained
 from lottery.results import coverage
 from lottery.verdicts import connected, frontier, superiority
 from lottery.verdicts.sentences import sentences
@@ -33,11 +37,13 @@ from lottery.verdicts.sentences import sentences
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lottery.recipe.analyses import AnalysisSpec
     from lottery.recipe.schema import Recipe
     from lottery.results.study import Study
 
 T = TypeVar("T")
 
+MOST_COLUMNS = 20  # of a table for a page
 APPENDICES = ("layers", "overlaps", "long")  # views too long for a page of a paper
 
 
@@ -156,13 +162,14 @@ class _Part:
     sentences: Callable[[Study], list[str]] | None = None
     tables: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
+    analysis: AnalysisSpec | None = None
 
 
 def _parts(recipe: Recipe) -> Iterator[_Part]:
     yield _Part(
         "verdicts",
         "Verdicts",
-        _verdicts_explained(recipe),
+        verdicts_explained(recipe),
         sentences,
         ("verdicts", "sparsest"),
         ("differences",) if recipe.compare else (),
@@ -199,7 +206,7 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
         "accuracy",
         "Accuracy",
         f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
-        f" Differences to the dense network are paired by seed.{_metrics_explained(recipe)}",
+        f" Differences to the dense network are paired by seed.{metrics_explained(recipe)}",
         coverage.sentences,
         tables=("means", "examples"),
         figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
@@ -230,6 +237,8 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
     if matrix:
         yield _Part("optimizers", "Optimizers", tables=tuple(matrix), figures=("transfer",) if recipe.transfer else ())
     yield _Part("curves", "Learning curves", figures=("curves",))
+    for analysis in recipe.analyses:
+        yield _Part(f"analysis-{analysis.label}", f"Analysis: {analysis.label}", analysis=analysis)
     yield _Part(
         "audit",
         "Fairness audit",
@@ -247,38 +256,10 @@ def _parts(recipe: Recipe) -> Iterator[_Part]:
     )
 
 
-def _metrics_explained(recipe: Recipe) -> str:
-    words = {
-        "balanced_accuracy": "Balanced accuracy is the mean of the classes' shares of recognized test examples.",
-        "top5": "Top-5 accuracy is the share of test examples whose class is among the five with the highest scores.",
-    }
-    return "".join(f" {words[metric]}" for metric in recipe.metrics)
-
-
-def _verdicts_explained(recipe: Recipe) -> str:
-    compare = acting(recipe)
-    if compare is None:
-        return ""
-    sure, margin = f"{100 * compare.confidence:g} %", compare.points
-    order = {
-        "fixed_sequence": "The densities of an optimizer are tested in a fixed sequence from dense to sparse",
-        "holm": "The densities of an optimizer are tested with Holm's correction",
-        "fallback": "The densities of an optimizer are tested by the fallback procedure from dense to sparse",
-    }[compare.densities]
-    later = f"at most {100 * compare.later:g} % later" if compare.later else "no later"
-    return (
-        f"A ticket matches where it is shown to be less than {margin} below the dense network (the one-sided {sure}"
-        f" lower bound of the mean difference, paired by seed, lies above −{margin}). It wins where it was rewound to"
-        f" initialization, matches, and its early-stop step is shown to be {later} than the dense"
-        f" network's. It is inconclusive where the seeds decide"
-        f" nothing: that is no sign of equality. Also said of tickets that match: better, where the difference is shown"
-        f" to be above 0, and equivalent, where it is shown to be less than {margin} away either way. {order}."
-        f" {counted(recipe)}"
-    )
-
-
 def _section(study: Study, part: _Part) -> Section:
     section = Section(part.name, part.title, part.explanation)
+    if part.analysis is not None:
+        section = _measured(study, part.name, part.title, part.analysis)
     if part.sentences is not None:
         section.sentences.extend(_attempt(section, partial(part.sentences, study)))
     for name in part.tables:
@@ -289,6 +270,18 @@ def _section(study: Study, part: _Part) -> Section:
             section.pictures.append(Picture(name, FIGURES[name].caption, figure))
     if not (section.sentences or section.tables or section.pictures or section.absent):
         section.absent.append("Nothing yet: the recipe asks for no training that this needs, or none is finished.")
+    return section
+
+
+def _measured(study: Study, name: str, title: str, analysis: AnalysisSpec) -> Section:
+    """Return the section of an analysis; a table with too many columns for a page is an appendix."""
+    section = Section(name, title, analysis_explained(study, analysis), diverged_said(study, analysis.label))
+    rows = _attempt(section, partial(rows_of_analysis, study, analysis.label))
+    if rows:
+        caption = f"{analysis.label}: what was measured, network by network"
+        section.tables.append(Table(name, caption, rows, len(columns(rows)) > MOST_COLUMNS))
+    for figure in _attempt(section, lambda: [analysis_figure(study, analysis.label, captioned=False)]):
+        section.pictures.append(Picture(name, str(figure.get_label()), figure))
     return section
 
 

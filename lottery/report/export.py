@@ -46,7 +46,7 @@ def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> li
     for name, content in files.items():
         write_atomic(folder / name, content)
     for path in _listed(folder):
-        if path.name in _names(formats) - set(files) or abandoned(path, time.time()):
+        if (_ours(path.name, formats) and path.name not in files) or abandoned(path, time.time()):
             remove(path)
     return [folder / name for name in files]
 
@@ -58,13 +58,16 @@ def _listed(folder: Path) -> list[Path]:
         raise machine_error(error, "list", folder) from error
 
 
-def _names(formats: Sequence[str]) -> set[str]:
-    """Return the names of all files that reports in these formats may have."""
+def _ours(name: str, formats: Sequence[str]) -> bool:
+    """Return True for the name of a file that reports in these formats may have."""
     from lottery.analysis.views import VIEWS
     from lottery.figures import FIGURES
 
-    tables = {f"{name}.{form}" for name in (*VIEWS, *OWN) for form in ("csv", "parquet") if form in formats}
-    return tables | {f"{name}.{image}" for name in FIGURES for form, image in IMAGES if form in formats}
+    tables = {f"{view}.{form}" for view in (*VIEWS, *OWN) for form in ("csv", "parquet") if form in formats}
+    images = {f"{figure}.{image}" for figure in FIGURES for form, image in IMAGES if form in formats}
+    ends = [form for form in ("csv", "parquet") if form in formats]
+    ends += [image for form, image in IMAGES if form in formats]
+    return name in tables | images or (name.startswith("analysis-") and name.rpartition(".")[2] in ends)
 
 
 def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
