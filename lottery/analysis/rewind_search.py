@@ -96,7 +96,8 @@ def _parts(study: Study, search: Search) -> Iterator[str]:
         yield f"rewind: auto: {network}: no step up to {point_label(last.at)} is stable ({_said(last)}; stable is"
         yield f"{rule}); nothing more is trained. Raise rewind.auto.latest, or write the rewind point."
     if unclear := [point_label(trial.at) for trial in search.trials if not trial.clear]:
-        yield f"Other pairs might decide otherwise at {' and '.join(unclear)}: within two standard errors of that."
+        yield f"Other pairs might decide otherwise at {' and '.join(unclear)}, where the mean lies within two standard"
+        yield "errors of the tolerance."
     cost = _cost(study, [*by_step, *([search.open] if search.open else [])])
     yield f"Trainings of the search: {cost.trainings} ({duration(cost.seconds)}), {cost.own} of them the recipe's own."
 

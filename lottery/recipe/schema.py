@@ -30,6 +30,7 @@ from lottery.recipe.types import (
     Section,
     Share,
     listed,
+    rewinds,
 )
 from lottery.traits import Scope
 from lottery.values import Component, Duration, plain
@@ -41,21 +42,6 @@ MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_N
 def _named(value: object) -> object:
     """Return the value with a name alone written out as an entry without arguments."""
     return {"name": value} if isinstance(value, str) else value
-
-
-def _rewinds(value: object) -> object:
-    """Return the rewind points with a length alone, or `auto`, written out as rewinding of weights to it."""
-    items = value if isinstance(value, (list, tuple)) else [value]
-    return [_searched({"to": item} if isinstance(item, str) else item) for item in items]
-
-
-def _searched(point: Any) -> Any:
-    """Return a rewind point with `auto` alone written out as a search with its defaults."""
-    if not isinstance(point, Mapping):
-        return point
-    if point.get("to") == "auto":
-        point = {"auto": {}, **{key: item for key, item in point.items() if key != "to"}}
-    return {**point, "auto": point["auto"] or {}} if "auto" in point else point
 
 
 def _seeds(value: object) -> object:
@@ -297,7 +283,7 @@ class Recipe(Section):
     rewind: Annotated[
         tuple[RewindSpec, ...],
         Field(min_length=1, max_length=100),
-        BeforeValidator(_rewinds, json_schema_input_type=str | RewindSpec | list[str | RewindSpec]),
+        BeforeValidator(rewinds, json_schema_input_type=str | RewindSpec | list[str | RewindSpec]),
     ]
     seeds: Annotated[
         tuple[Natural, ...],

@@ -122,6 +122,21 @@ class RewindSpec(Section):
         return value
 
 
+def rewinds(value: object) -> object:
+    """Return the rewind points with a length alone, or `auto`, written out as rewinding of weights to it."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [_searched({"to": item} if isinstance(item, str) else item) for item in items]
+
+
+def _searched(point: Any) -> Any:
+    """Return a rewind point with `auto` alone written out as a search with its defaults."""
+    if not isinstance(point, Mapping):
+        return point
+    if point.get("to") == "auto":
+        point = {"auto": {}, **{key: item for key, item in point.items() if key != "to"}}
+    return {**point, "auto": point["auto"] or {}} if "auto" in point else point
+
+
 class FinetuneSpec(Section):
     """The learning rate at which `mode: finetune` trains throughout, as a share of the highest.
 
