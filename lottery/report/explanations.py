@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING
 
 from lottery import registry
@@ -53,7 +54,7 @@ def analysis_explained(study: Study, analysis: AnalysisSpec) -> str:
     """Return what an analysis measures, on which data, by which definition and source, as its entry says it."""
     entry = registry.analyses[analysis.name]
     text = (inspect.getdoc(entry.make) or "").partition("\n\nRaises:")[0]
-    defined = " ".join(text.replace("`", "").split())
+    defined = re.sub("`([^`]*)`", r"“\1”", " ".join(text.split()))
     parts = [part for part in PARTS if any(name.startswith(f"{part}_") for name in entry.traits.units)]
     measured = f"Measured on {data_said(study, analysis, parts)}; mode: {mode_said(analysis)}."
     known = "" if analysis.looks_at == "trajectory" else f" The state is that of the reading {analysis.reading}."
