@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.study import Study
 
-LETTERS = 21  # of a caption, in an inch
+LETTERS = 19  # of a caption, in an inch
 PARTS = ("train", "validation", "test")
 
 
@@ -44,10 +44,11 @@ class PictureKind(NamedTuple):
 
 _ON_PATHS = ("test_error", "train_loss", "validation_error", "train_error", "validation_loss", "test_loss")
 _ON_PLANES = ("train_loss", "validation_loss", "test_loss")
+PLANES = "lottery.figures.planes:plane_figure"
 KINDS = (
     PictureKind(("bn", "alpha"), "lottery.figures.paths:path_figure", _ON_PATHS),
     PictureKind(("bn", "t"), "lottery.figures.paths:path_figure", _ON_PATHS),
-    PictureKind(("kind", "bn", "x", "y"), "lottery.figures.planes:plane_figure", _ON_PLANES, most=1),
+    PictureKind(("kind", "bn", "x", "y"), PLANES, _ON_PLANES, most=1),
     PictureKind(("block", "rank", "eigenvalue"), "lottery.figures.spectra:spectrum_figure"),
     PictureKind(("layer", "depth"), "lottery.figures.along_trainings:layers_figure", ("variance", "gradient")),
     PictureKind(("step", "smallest"), "lottery.figures.along_trainings:training_figure", ("gradient_norm", "smallest")),
@@ -89,6 +90,8 @@ def analysis_figure(
         raise UsageError(f"seed {seed}: the analysis {label} is finished for {', '.join(map(str, seeds))}")
     wanted = chosen if measures else chosen[: kind.most]
     request = Request(study, analysis, cells, wanted, next(iter(seeds)) if seed is None else seed, solid)
+    if solid and kind.function != PLANES:
+        raise UsageError(f"the analysis {label} has no planes, and only planes are drawn with --3d")
     module, _, function = kind.function.partition(":")
     drawn: Drawn = getattr(importlib.import_module(module), function)(request)
     drawn.figure.set_label(caption(request, drawn))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.analysis.labels import whose
+from lottery.analysis.labels import said, whose
 from lottery.analysis.measurements import rows
 from lottery.figures.analyses import PARTS, data_said, mode_said
 from lottery.recipe.families import acting, counted
@@ -53,13 +54,15 @@ def analysis_explained(study: Study, analysis: AnalysisSpec) -> str:
     """Return what an analysis measures, on which data, by which definition and source, as its entry says it."""
     entry = registry.analyses[analysis.name]
     text = (inspect.getdoc(entry.make) or "").partition("\n\nRaises:")[0]
-    defined = " ".join(text.replace("`", "").split())
+    defined = re.sub("`([^`]*)`", r"“\1”", " ".join(text.split()))
     asked = analysis.component.args.get("parts") or PARTS
     parts = [part for part in asked if any(name.startswith(f"{part}_") for name in entry.traits.units)]
-    measured = f"Measured on {data_said(study, analysis, parts)}; networks are in {mode_said(analysis)}."
+    measured = f"Measured on {data_said(study, analysis, parts)}; mode: {mode_said(analysis)}."
     known = "" if analysis.looks_at == "trajectory" else f" The state is that of the reading {analysis.reading}."
-    shown = "Values are means over seeds or pairs ± standard deviation."
-    return f"{defined} {measured}{known} {shown} Source: {entry.source}."
+    given = ", ".join(f"{name}={said(value)}" for name, value in analysis.component.args.items())
+    with_these = f" With {given}." if given else ""
+    means = "Values are means over seeds or pairs ± standard deviation."
+    return f"{defined} {measured}{known}{with_these} {means} Source: {entry.source}."
 
 
 def diverged_said(study: Study, label: str) -> list[str]:
