@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
 
-TURNS = 3  # of each operation that is timed, the shortest of which counts
-SECONDS = 2.0  # after which it is not timed again
+TURNS = 5  # of each operation that is timed, the median of which counts
+SECONDS = 4.0  # after which it is not timed again
+TIMED = 128  # examples at most, which take as long each as those of larger batches
 
 
 @dataclass(frozen=True)
@@ -116,23 +118,25 @@ def time_examples(context: RunContext, *, products: bool) -> Costs:
     recipe, seed = context.plan.recipe, context.plan.recipe.seeds[0]
     data = context.data(seed)
     with prepared(context.machine, recipe.train.precision):
-        batch = next(data.evaluation("train"))
+        x, y = next(data.evaluation("train"))
+        batch = x[:TIMED], y[:TIMED]
         loss = loss_of(regression=data.regression, label_smoothing=recipe.train.label_smoothing)
         model = context.networks.network(seed).to(context.machine.device)
         surface = Surface(model, lambda part: iter([batch]), loss=loss)
         size = len(batch[1])
         vector = surface.here().vector
-        forward = _shortest(lambda: surface.measure("train"))
-        gradient = _shortest(lambda: surface.gradient())
-        product = _shortest(lambda: surface.hessian_product(vector)) if products else 0.0
+        forward = _seconds(lambda: surface.measure("train"))
+        gradient = _seconds(lambda: surface.gradient())
+        product = _seconds(lambda: surface.hessian_product(vector)) if products else 0.0
     return Costs(forward / size, gradient / size, product / size)
 
 
-def _shortest(operation: Callable[[], Any]) -> float:
-    """Return the shortest of some times of an operation that ends in a number on the host."""
+def _seconds(operation: Callable[[], Any]) -> float:
+    """Return the median time of an operation that ends in a number on the host, after one that warms up."""
+    operation()
     taken: list[float] = []
     while len(taken) < TURNS and sum(taken) < SECONDS:
         began = time.perf_counter()
         operation()
         taken.append(time.perf_counter() - began)
-    return min(taken)
+    return statistics.median(taken)
