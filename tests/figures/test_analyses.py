@@ -271,7 +271,7 @@ def test_each_file_has_the_caption_inside_and_a_report_puts_it_below(study: Stud
 
 
 def test_captions_tell_what_was_asked_for(study: Study) -> None:
-    said = {label: analysis_figure(study, label).get_label() for label in ALL}
+    said = {label: str(analysis_figure(study, label).get_label()) for label in ALL}
     assert "train and test part, all examples" in said["barrier"]
     assert "interpolate: running statistics combined" in said["barrier"] and "reset: statistics" in said["barrier"]
     assert "train part, the first 64 examples" in said["plane"] and "L2 distances" in said["plane"]
