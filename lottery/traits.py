@@ -321,11 +321,11 @@ class AnalysisTraits(Traits):
         default=None,
         description="Name of the value that says how far the error rises on a path between two networks, for the "
         "verdict on whether they are connected; with `_reset` behind it, under running statistics that are measured "
-        "anew. Read by `lottery/recipe`, `lottery/verdicts`.",
+        "anew. Read by `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
     )
     test: tuple[str, ...] = Field(
         default=(),
         description="Patterns of the values and of the profile's columns that are measured on the test set, such as "
         '`("test_*",)`; nothing else may depend on it. Without any, it is given no test example. Read by '
-        "`lottery/runner`, `lottery/verification`.",
+        "`lottery/audit`, `lottery/runner`.",
     )
