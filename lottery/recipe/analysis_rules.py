@@ -13,6 +13,7 @@ from lottery.values import point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, DataSpec, PruneSpec
+    from lottery.recipe.types import ReplicatesSpec
     from lottery.values import Component
 
 _TAKES = {  # keys of the machinery that each kind of analysis has beside levels and reading
@@ -152,3 +153,19 @@ def _about_levels(path: tuple[str | int, ...], levels: Sequence[int], prune: Pru
     for index, level in enumerate(levels):
         if prune is not None and level > prune.deepest:
             yield (*path, index), f"the trunk has levels 0 to {prune.deepest}, no {level}; raise prune.levels"
+
+
+def about_measured_claims(replicates: ReplicatesSpec, analyses: Sequence[AnalysisSpec]) -> Iterator[Problem]:
+    """Yield the analyses, and values of them, that claims of a paper name and the recipe does not have."""
+    labels = {analysis.label: analysis for analysis in analyses if analysis.name in registry.analyses}
+    for index, claim in enumerate(replicates.claims):
+        here = ("replicates", "claims", index)
+        if claim.analysis is None:
+            continue
+        if claim.analysis not in labels:
+            yield (*here, "analysis"), f"there is no analysis {claim.analysis!r}{suggest(claim.analysis, labels)}"
+            continue
+        units = registry.analyses[labels[claim.analysis].name].traits.units
+        if claim.value not in units:
+            said = suggest(str(claim.value), units)
+            yield (*here, "value"), f"{claim.analysis} measures no {claim.value!r}{said}"

@@ -166,6 +166,9 @@ class ClaimSpec(Section):
     `against` the accuracy itself. With `measure: early_stop_step` it is the ratio of the two steps. It is claimed to
     be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
     `rewind` where that is given, else of each of the recipe's.
+
+    With `analysis` it is about a `value` that an analysis of the recipe measures of some `networks`, such as `dense -
+    ticket`, as its table names them: in percentage points where it is of an error.
     """
 
     text: Annotated[str, Field(min_length=1)]
@@ -173,6 +176,9 @@ class ClaimSpec(Section):
     column: Label = "ticket"
     against: Label | None = "dense"
     measure: Literal["accuracy", "early_stop_step"] = "accuracy"
+    analysis: Label | None = None
+    networks: Annotated[str, Field(min_length=1)] | None = None
+    value: Label | None = None
     densities: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
     rewind: Point | None = None
     where: Literal["all", "any"] = "all"
@@ -185,6 +191,9 @@ class ClaimSpec(Section):
             raise ValueError("claims nothing; write least, most or both")
         if self.measure == "early_stop_step" and self.against is None:
             raise ValueError("a ratio of steps needs `against`, a column of the table")
+        about = (self.analysis, self.networks, self.value)
+        if None in about and about != (None, None, None):
+            raise ValueError("a claim about an analysis needs `analysis`, `networks` and `value`")
         return self
 
 

@@ -124,7 +124,7 @@ def _rows_of(study: Study, analysis: AnalysisSpec) -> Iterator[Row]:
     compare = acting(study.recipe)
     confidence = CONFIDENCE if compare is None else compare.confidence
     power, margin = POWER if compare is None else compare.power, analysis.within
-    value, least = registry.analyses[analysis.name].traits.connects, _least(study, analysis)
+    value, least = registry.analyses[analysis.name].traits.connects, least_spread(study, analysis)
     places, found, found_jobs = [], [], []
     for place, jobs in cells_of(study, analysis).items():
         for policy in POLICIES:
@@ -145,7 +145,7 @@ def _rows_of(study: Study, analysis: AnalysisSpec) -> Iterator[Row]:
         wanted = _needed(barriers, decision, margin / 100, confidence, power, least)
         row |= {PAIRS_NEEDED: wanted, "verdict": decision.verdict}
         row["reason"] = _reason(barriers, decision, margin, 1 - confidence, wanted)
-        if wrong := _unproven(study, jobs):
+        if wrong := unproven(study, jobs):
             row |= {"verdict": "withheld", "reason": "; ".join(wrong)}
         keys = dict.fromkeys(key for job in jobs for key in (job.key, *(look.key for look in job.looks)))
         yield Row(finite(row), keys)
@@ -182,7 +182,7 @@ def _barriers(study: Study, jobs: Sequence[Job], name: str) -> Barriers | None:
     """Return the barriers of the pairs of one cell; None where none is measured, or has no such value."""
     known = measured(study)
     done = [known[job.key] for job in jobs if job.key in known]
-    values = [(_seeds(study, each.job), each.values[name]) for each in done if name in each.values]
+    values = [(seeds_of(study, each.job), each.values[name]) for each in done if name in each.values]
     if not values:
         return None
     good = [(seeds, value) for seeds, value in values if math.isfinite(value)]
@@ -191,7 +191,8 @@ def _barriers(study: Study, jobs: Sequence[Job], name: str) -> Barriers | None:
     return Barriers(list(independent_means(good).values()), len(good), diverged + len(values) - len(good))
 
 
-def _seeds(study: Study, job: Job) -> frozenset[int]:
+def seeds_of(study: Study, job: Job) -> frozenset[int]:
+    """Return the seeds of the networks that an analysis looks at."""
     return frozenset(study.plan.jobs[look.key].seed for look in job.looks)
 
 
@@ -234,14 +235,14 @@ def _reason(barriers: Barriers, decision: ConnectedDecision, margin: float, alph
     return f"{n} independent pairs do not show which side of {points} it is on{more}"
 
 
-def _least(study: Study, analysis: AnalysisSpec) -> float:
+def least_spread(study: Study, analysis: AnalysisSpec) -> float:
     """Return the least spread that is believed: errors are counts of as many test examples as are looked at."""
     examples = analysis.component.args.get("examples")
     known = floor(study)
     return max(known, resolution.floor(int(examples))) if examples and known else known
 
 
-def _unproven(study: Study, jobs: Sequence[Job]) -> list[str]:
+def unproven(study: Study, jobs: Sequence[Job]) -> list[str]:
     """Return what is wrong with the records that a cell is made of, in words."""
     wrong = [what for job in jobs if study.store.find(job.key) for what in wrong_in_record(study.store, job)]
     keys = {look.key for job in jobs for look in job.looks}

@@ -24,12 +24,12 @@ from lottery.analysis.cells import (
 )
 from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS
 from lottery.analysis.labels import density_label, finite, optimizer_labels, rewind_label
-from lottery.analysis.rows import Row, Values, keys_of
+from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.audit.audit import audit
 from lottery.errors import UsageError
 from lottery.recipe.readings import IN_WORDS, READINGS
 from lottery.results.study import once
-from lottery.verdicts import published_claims
+from lottery.verdicts import measured_claims, published_claims
 from lottery.verdicts.other_readings import with_other_readings
 from lottery.verdicts.published_claims import Judgement, Observed
 
@@ -83,9 +83,7 @@ def _at_report(study: Study) -> list[Row]:
                 for wanted, at, one, judged in zip(claim.densities, cell_keys, seen, found, strict=True):
                     level = None if at is None else at[2]
                     values = {**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)}
-                    sides = [] if at is None else [_jobs(study, at, name) for name in _columns(claim)]
-                    compared = keys_of(study, (record for side in sides for _, record in side))
-                    table.append(Row(values, compared))
+                    table.append(Row(values, _compared(study, claim, at)))
     return table
 
 
@@ -148,6 +146,8 @@ def _elsewhere(row: Row) -> str:
 def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Observed, judged: Judgement) -> Values:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
+    if claim.analysis is not None:
+        compared, what = str(claim.networks), f"{claim.value} of {claim.analysis}"
     estimate = statistics.fmean(seen.values) if seen.values else math.nan
     low, high = columns.interval("", 0.0, words="low, high")  # `bounds` says at which confidence
     figures: Values = {"estimate": estimate, low: judged.low, high: judged.high}
@@ -191,8 +191,20 @@ def _nearest_cell(known: Mapping[CellKey, float], optimizer_index: int, rewind: 
     return at if at is not None and abs(mine[at] / wanted - 1) <= NEAR else None
 
 
+def _compared(study: Study, claim: ClaimSpec, at: CellKey | None) -> tuple[str, ...]:
+    """Return the keys of the jobs that a claim is judged by at one cell, in the order of the plan."""
+    if at is None:
+        return ()
+    if claim.analysis is not None:
+        return in_plan_order(study, (job.key for job in measured_claims.jobs_of(study, claim, at)))
+    sides = [_jobs(study, at, name) for name in _columns(claim)]
+    return keys_of(study, (record for side in sides for _, record in side))
+
+
 def _observed(study: Study, claim: ClaimSpec, at: CellKey) -> Observed:
     """Return the values at one cell, and what stands in the way of a verdict."""
+    if claim.analysis is not None:
+        return measured_claims.observe(study, claim, at, densities(study)[at])
     cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
     names = _columns(claim)
     values = [_column(cells, at, name) for name in names]
