@@ -168,6 +168,11 @@ def test_what_was_read_before_a_stop_is_recorded_after_it(tmp_path: Path, plugs:
 SMALL = {"points": 3, "examples": 60, "epochs": 1, "bends": 1}
 
 
+def test_each_shipped_analysis_that_can_measure_on_the_test_set_says_so() -> None:
+    for entry in analyses:
+        assert ("parts" in entry.schema.model_fields) == bool(entry.traits.test), entry.name
+
+
 def test_no_shipped_analysis_chooses_by_the_test_set(tmp_path: Path) -> None:
     """Each entry that measures on it, and both alignments, with a network that has running statistics."""
     asked = []
