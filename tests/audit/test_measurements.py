@@ -165,7 +165,7 @@ def test_what_was_read_before_a_stop_is_recorded_after_it(tmp_path: Path, plugs:
     assert context.store.read_json(the(context).key, MEASUREMENT_FILE)["read"] == ["train", "test"]
 
 
-SMALL = {"points": 3, "examples": 60, "epochs": 1, "bends": 1}
+SMALL = {"points": 3, "examples": 60, "epochs": 1, "bends": 1, "reach": 0.5}
 
 
 def test_each_shipped_analysis_that_can_measure_on_the_test_set_says_so() -> None:
