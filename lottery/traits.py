@@ -317,6 +317,11 @@ class AnalysisTraits(Traits):
         description="True if it takes second derivatives, which a network that has none is refused for before any "
         "training. Read by `lottery/runner`.",
     )
+    suits: Callable[[Any, Arguments], None] | None = Field(
+        default=None,
+        description="`f(network, arguments)`: raises a UsageError where the network lacks what the analysis needs with "
+        "all arguments; asked before any training. Read by `lottery/runner`.",
+    )
     connects: str | None = Field(
         default=None,
         description="Name of the value that says how far the error rises on a path between two networks, for the "

@@ -18,7 +18,8 @@ from lottery.plan.jobs import Job, Look, Plan
 from lottery.plan.keys import SCHEMA
 from lottery.plan.kinds import Kind
 from lottery.plan.rewind_search import rewound_to
-from lottery.recipe.analyses import AnalysisSpec
+from lottery.recipe.analyses import OWN_KEYS, AnalysisSpec
+from lottery.recipe.components import check_entry
 from lottery.recipe.types import RewindSpec
 from lottery.values import Chosen, Component, plain
 
@@ -121,7 +122,9 @@ def _packed(analysis: AnalysisSpec, recipe: Recipe) -> int | dict[str, Any]:
 
 
 def _analysis(packed: int | Mapping[str, Any], recipe: Recipe) -> AnalysisSpec:
-    return recipe.analyses[packed] if isinstance(packed, int) else AnalysisSpec.model_validate(packed)
+    if isinstance(packed, int):
+        return recipe.analyses[packed]
+    return AnalysisSpec.model_validate(check_entry(registry.analyses, packed, OWN_KEYS)[0])
 
 
 def _retrainer(job: Job) -> Component:

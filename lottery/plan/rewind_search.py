@@ -137,6 +137,8 @@ def rewound_to(recipe: Recipe, at: Duration) -> Recipe:
 def search_plan(recipe: Recipe, fingerprint: str, at: Duration, others: Mapping[str, str] | None = None) -> Plan:
     """Return the jobs that tell whether a step is stable: what leads to the copies, the copies, and their instability.
 
+    It is measured on the examples that decide and on no others, so that a step cannot be chosen by the test set.
+
     Args:
         recipe: A recipe with `rewind: auto`.
         fingerprint: sha256 of its data.
@@ -147,7 +149,14 @@ def search_plan(recipe: Recipe, fingerprint: str, at: Duration, others: Mapping[
     assert search is not None
     level, resolved = level_of(prune, search), rewound_to(recipe, at)
     asking = AnalysisSpec.model_validate(
-        {"name": "instability", "bn": "interpolate", "of": TICKET if level else DENSE, "at": at, "pairs": search.pairs}
+        {
+            "name": "instability",
+            "bn": "interpolate",
+            "parts": (search.part,),
+            "of": TICKET if level else DENSE,
+            "at": at,
+            "pairs": search.pairs,
+        }
     ).model_copy(update={"levels": (level,)})
     part: dict[str, Any] = {"branches": (), "analyses": (asking,), "keep": None, "transfer": None}
     part["seeds"] = recipe.seeds[: search.seeds]

@@ -142,3 +142,6 @@ class AnalysisSpec(EntrySection):
     def looks_at(self) -> str:
         """What one of its jobs looks at, see `traits.AnalysisTraits`."""
         return registry.analyses[self.name].traits.looks_at
+
+
+OWN_KEYS = tuple(field.alias or name for name, field in AnalysisSpec.model_fields.items())  # not those of the entry

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from lottery import registry
 from lottery.errors import RecipeError
 from lottery.recipe import yaml
-from lottery.recipe.analyses import AnalysisSpec
+from lottery.recipe.analyses import OWN_KEYS, AnalysisSpec
 from lottery.recipe.analysis_rules import about_keys
 from lottery.recipe.components import check_entry
 from lottery.registry import Problem, explain
@@ -24,7 +24,6 @@ _OF_A_RECIPE = (
     "margin",
     "as",
 )  # they name networks and tables of a recipe
-_OWN = [field.alias or name for name, field in AnalysisSpec.model_fields.items()]
 
 
 def parse_analysis(name: str, arguments: Sequence[str]) -> AnalysisSpec:
@@ -52,7 +51,7 @@ def parse_analysis(name: str, arguments: Sequence[str]) -> AnalysisSpec:
                 given[key] = yaml.parse_value(value, argument, (key,)).value
             except RecipeError as error:
                 problems += error.problems
-    checked, wrong = check_entry(registry.analyses, given, _OWN)
+    checked, wrong = check_entry(registry.analyses, given, OWN_KEYS)
     problems += _told(name, written, wrong)
     if problems:
         raise RecipeError(problems)

@@ -24,12 +24,12 @@ _LISTED = "lottery table --view long lists the keys of networks"
 
 @dataclass(frozen=True)
 class StoredTraining:
-    """A finished training of a dense network, a ticket or a control.
+    """A finished training of a dense network, a ticket, a control, or a child of a state.
 
     Attributes:
         key: Its key.
         label: What its manifest calls it.
-        chain: Its identity and those of its parents, the dense network's last.
+        chain: Its identity and those of its parents, the dense network's last, or that of the state a child is of.
         metrics: What was measured of it.
         recipe: A recipe of one seed that trains its dense network; levels and controls are not in it.
     """
@@ -42,7 +42,7 @@ class StoredTraining:
 
     @property
     def training(self) -> dict[str, Any]:
-        """The section `training` of the dense network's identity."""
+        """The section `training` of the dense network's identity, or of that of its state at a rewind point."""
         found: dict[str, Any] = self.chain[-1]["training"]
         return found
 
@@ -59,7 +59,9 @@ class StoredTraining:
 
     @property
     def name(self) -> str:
-        """`dense`, `ticket`, or the name of the control's entry."""
+        """`dense`, `ticket`, `child`, or the name of the control's entry."""
+        if self.chain[0]["kind"] == Kind.CHILD:
+            return "child"
         return self.branch.get("name", "ticket") if len(self.chain) > 1 else "dense"
 
     def jobs(self) -> dict[str, Job]:
@@ -83,10 +85,10 @@ class StoredTraining:
 def rewind_of(chain: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the section `rewind` of the ticket's identity in a chain; that of the initialization where there is none.
 
-    A control leaves the ticket that is its parent.
+    A control leaves the ticket that is its parent, a child the state of its parent.
     """
     named: list[dict[str, Any]] = [identity["rewind"] for identity in chain if "rewind" in identity]
-    return named[0] if named else {"to": "init", "mode": "weights"}
+    return named[0] if named else {"to": chain[-1].get("to", "init"), "mode": "weights"}
 
 
 def find_training(store: Store, prefix: str) -> StoredTraining:
@@ -111,21 +113,29 @@ def find_training(store: Store, prefix: str) -> StoredTraining:
     if branch and (why := out_of_reach(Component(branch.pop("name"), branch))):
         raise UsageError(f"{short(key)}: {manifest.label} {why}, so that it has no state of the recipe's network")
     metrics = store.read_json(key, METRICS_FILE)
-    dense = store.read_json(digest(chain[-1]), METRICS_FILE) if store.find(digest(chain[-1])) else metrics
-    rate = metrics.get("lr", dense.get("lr"))
-    return StoredTraining(
-        key, manifest.label, tuple(chain), metrics, recipe_of(training, rewind_of(tuple(chain)), rate)
-    )
+    recipe = recipe_of(training, rewind_of(chain), _rate(store, [digest(identity) for identity in chain]))
+    return StoredTraining(key, manifest.label, tuple(chain), metrics, recipe)
+
+
+def _rate(store: Store, keys: Sequence[str]) -> float | None:
+    """Return the learning rate that was chosen, by the first of these trainings that was given it; else None."""
+    for key in keys:
+        manifest = store.find(key)
+        if manifest is not None and METRICS_FILE in manifest.files:
+            rate: float | None = store.read_json(key, METRICS_FILE).get("lr")
+            if rate is not None:
+                return rate
+    return None
 
 
 def _check_kind(key: str, kind: str) -> None:
-    """Raise UsageError where a job is no training of a dense network, a ticket or a control."""
+    """Raise UsageError where a job is no training of a dense network, a ticket, a control or a child of a state."""
     if kind == Kind.RETRAINING:
         raise UsageError(
             f"{short(key)}: is the training of a ticket file, whose key does not say what it was trained on; name the "
             f"ticket that the file was exported from ({_LISTED})"
         )
-    if not Kind(kind).measured:
+    if not (Kind(kind).measured or kind == Kind.CHILD):
         raise UsageError(f"{short(key)}: is a job of kind {kind}, no network; {_LISTED}")
 
 

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from lottery.runner.events import Event
     from lottery.store.store import Store
 
-NETWORKS = {"state": 1, "pair": 2, "three": 3, "trajectory": 1}  # that an analysis looks at, by its trait
+NETWORKS = {
+    "state": 1,
+    "pair": 2,
+    "three": 3,
+    "trajectory": 1,
+    "children": 2,
+}  # that an analysis looks at, by its trait
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,11 @@ def _check_networks(spec: AnalysisSpec, networks: Sequence[Network]) -> None:
     if spec.looks_at == "trajectory" and first.ticket is not None:
         raise UsageError(
             f"{spec.name}: looks at a whole training under its own mask; leave /{short(first.ticket.key)} out"
+        )
+    states = {each.training.chain[0].get("parent") if each.training.name == "child" else None for each in networks}
+    if spec.looks_at == "children" and (None in states or len(states) > 1):
+        raise UsageError(
+            f"{spec.name}: looks at two children of one state; name two of those that a recipe has trained"
         )
     trainings = [each for network in networks for each in (network.training, network.ticket) if each is not None]
     for other in trainings[1:]:

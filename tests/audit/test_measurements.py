@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -165,23 +165,37 @@ def test_what_was_read_before_a_stop_is_recorded_after_it(tmp_path: Path, plugs:
     assert context.store.read_json(the(context).key, MEASUREMENT_FILE)["read"] == ["train", "test"]
 
 
-SMALL = {"points": 3, "examples": 60, "epochs": 1, "bends": 1}
+SMALL = {"points": 3, "examples": 60, "epochs": 1, "bends": 1, "reach": 0.5}
 
 
-def test_no_shipped_analysis_chooses_by_the_test_set(tmp_path: Path) -> None:
-    """Each entry that measures on it, and both alignments, with a network that has running statistics."""
-    asked = []
+def test_each_shipped_analysis_that_can_measure_on_the_test_set_says_so() -> None:
     for entry in analyses:
-        keys = {name: value for name, value in SMALL.items() if name in entry.schema.model_fields}
-        if entry.traits.test and entry.module.startswith("lottery"):
-            written = ", ".join(f"{name}: {value}" for name, value in keys.items())
-            asked.append(f"{{name: {entry.name}{', ' * bool(written)}{written}}}")
-    aligned = "{{name: barrier, as: by-{0}, align: {0}, points: 3, examples: 60, between: seed-seed, bn: reset}}"
-    asked += [aligned.format("weights"), aligned.format("activations")]
-    assert len(asked) > 5
-    context = measured(tmp_path, asking(*asked), "model.norm=batch", "prune.levels=1", "seeds=2")
+        assert ("parts" in entry.schema.model_fields) == bool(entry.traits.test), entry.name
+
+
+def asked_small(names: Collection[str]) -> list[str]:
+    """These entries as a recipe asks for them, with as little work as they can have."""
+    asked = []
+    for name in names:
+        keys = {key: value for key, value in SMALL.items() if key in analyses[name].schema.model_fields}
+        asked.append(f"{{name: {name}{''.join(f', {key}: {value}' for key, value in keys.items())}}}")
+    return asked
+
+
+ALIGNED = "{{name: barrier, as: by-{0}, align: {0}, points: 3, examples: 60, between: dense-ticket, bn: reset}}"
+READ_TEST = [entry.name for entry in analyses if entry.traits.test]
+
+
+@pytest.mark.parametrize(
+    ("names", "norm"),
+    [(["curve", "slice"], "none"), pytest.param(READ_TEST, "batch", marks=pytest.mark.slow)],
+)
+def test_no_shipped_analysis_chooses_by_the_test_set(names: list[str], norm: str, tmp_path: Path) -> None:
+    """Each entry that measures on it, and both alignments; at length with a network that has running statistics."""
+    asked = asking(*asked_small(names), ALIGNED.format("weights"), ALIGNED.format("activations"))
+    context = measured(tmp_path, asked, f"model.norm={norm}", "prune.levels=1")
     jobs = [job for job in context.plan if job.kind is Kind.ANALYSIS]
-    assert {job.analysis.name for job in jobs if job.analysis} == {e.name for e in analyses if e.traits.test}
+    assert {job.analysis.name for job in jobs if job.analysis} == {*names, "barrier"}
     for job in jobs:
         assert "test" in context.store.read_json(job.key, MEASUREMENT_FILE)["read"]
         assert depending_on_test(context, job) == []

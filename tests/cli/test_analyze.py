@@ -156,6 +156,24 @@ def test_one_that_is_stopped_goes_on_with_the_same_words(analyze: Call, plugs: P
     assert sys.modules["halts"].CALLS == [0, 1, 1, 2]
 
 
+def test_children_of_a_state_are_found_by_their_keys(call: Call, tmp_path: Path) -> None:
+    asked = "analyses=[{name: instability, of: [dense, ticket], pairs: 2, points: 3, parts: [train]}]"
+    context = measured(tmp_path, "rewind=4it", "prune.levels=1", asked)
+    jobs = [job for job in context.plan if job.analysis is not None]
+    where = ("--store", tmp_path, "--data", tmp_path)
+    for job in jobs:
+        one, two = (look.key for look in job.looks)
+        shown = call("analyze", one, "instability", "points=3", "parts=train", "--with", two, *where)
+        assert (shown.code, shown.err) == (0, "")
+        assert job.key in shown.out
+    children = [look.key for job in jobs for look in job.looks]
+    assert call("analyze", children[0], "barrier", "points=2", "--with", children[2], *where).code == 0
+    for other in (children[-1], training(context.plan, "dense")):
+        refused = call("analyze", children[0], "instability", "--with", other, *where)
+        assert refused.code == 2
+        assert "instability: looks at two children of one state" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.errors import UsageError
 from tests.support.analyses import asking
+from tests.support.brought import brought
 from tests.support.micro import micro, prepared
 
 
@@ -50,6 +51,13 @@ def test_curvature_of_a_network_without_second_derivatives_is_refused_with_its_k
     monkeypatch.setattr(registry.models, "_entries", dict(registry.models._entries))
     registry.models.register("once", source="-")(once)
     prepared(micro("model=once", asking("barrier")), tmp_path)
-    with pytest.raises(UsageError, match=r"^analyses\.1: Net: no second derivative .* leave out analyses of curvature"):
+    with pytest.raises(UsageError, match=r"^analyses\.1: hessian: Net: no second derivative .* analyses of curvature"):
         prepared(micro("model=once", asking("barrier", "hessian")), tmp_path)
     prepared(micro(asking("barrier", "hessian")), tmp_path)
+
+
+def test_an_alignment_of_a_network_whose_units_cannot_be_permuted_is_refused_with_its_key(tmp_path: Path) -> None:
+    with brought("rnn"):
+        prepared(micro("model=rnn", asking("barrier")), tmp_path)
+        with pytest.raises(UsageError, match=r"^analyses\.1: aligned: Recurrent: .* leave out `align`$"):
+            prepared(micro("model=rnn", asking("barrier", "{name: barrier, as: aligned, align: weights}")), tmp_path)

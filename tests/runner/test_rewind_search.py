@@ -149,3 +149,11 @@ def test_several_processes_find_the_same_step(ran: RunContext, tmp_path: Path) -
     outcome = run(micro(AUTO, *FAST), jobs=2, **options)
     assert outcome.exit_code == 0
     assert contents(tmp_path) == contents(ran.store.root)
+
+
+def test_no_job_of_the_search_reads_the_test_set(ran: RunContext) -> None:
+    search = search_in(ran.plan.recipe, ran.plan.fingerprint, ran.store)
+    for trial in search.trials:
+        for job in search_plan(ran.plan.recipe, ran.plan.fingerprint, trial.at):
+            if job.kind is Kind.ANALYSIS:
+                assert ran.store.read_json(job.key, MEASUREMENT_FILE)["read"] == ["train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -35,7 +36,7 @@ PLANTED = {}
 
 
 @analyses.register("planted", source="test", looks_at="pair", connects="rise", units={"rise": "points"})
-def planted(subject, memo, *, examples: int | None = None) -> Measurement:
+def planted(subject, memo, *, case: int = 0, examples: int | None = None) -> Measurement:
     """A barrier that the test says, by the seed and the name of the second network."""
     rise = PLANTED[subject.seed, subject.states[1].name.split()[0]]
     return Measurement({name: value for name, value in zip(("rise", "rise_reset"), rise)})
@@ -45,12 +46,25 @@ def planted(subject, memo, *, examples: int | None = None) -> Measurement:
 Planted = Mapping[tuple[int, str], tuple[float, ...]]  # barriers by seed and network
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with networks of five seeds, whose analyses differ in a number that no other test has."""
+    folder = tmp_path_factory.mktemp("trained")
+    measured(folder, "seeds=5", *CHANGES, "branches=[reinit]")
+    return folder
+
+
+CHANGES = ("prune.levels=1", "train.length=2it", "train.evaluate_every=2it")
+CASES = itertools.count(1)
+
+
 def planted(folder: Path, plugs: Plugs, barriers: Planted, *changes: str) -> RunContext:
     """A study whose analysis finds these barriers, in fractions, by seed and `ticket` or `reinit`."""
     plugs.load("planting", ENTRY)
     sys.modules["planting"].PLANTED.update(barriers)
-    seeds = max(seed for seed, _ in barriers) + 1
-    return measured(folder, f"seeds={seeds}", "prune.levels=1", *changes)
+    seeds, case = max(seed for seed, _ in barriers) + 1, next(CASES)
+    changed = [change.replace("name: planted", f"name: planted, case: {case}") for change in changes]
+    return measured(folder, f"seeds={seeds}", *CHANGES, *changed)
 
 
 def rows(context: RunContext) -> list[Any]:
@@ -79,10 +93,10 @@ def by_seed(values: tuple[float, ...], name: str = "ticket") -> Planted:
     ],
 )
 def test_a_verdict_is_what_the_t_test_of_the_barriers_shows(
-    values: tuple[float, ...], verdict: str, told: str, tmp_path: Path, plugs: Plugs
+    values: tuple[float, ...], verdict: str, told: str, trained: Path, plugs: Plugs
 ) -> None:
     """Equal barriers are judged by their number: a sign test of three is not as sure as 95 %, one of five is."""
-    (row,) = rows(planted(tmp_path, plugs, by_seed(values), DENSE_TICKET))
+    (row,) = rows(planted(trained, plugs, by_seed(values), DENSE_TICKET))
     assert row["verdict"] == verdict
     assert row["reason"].startswith(told)
     assert (row["networks"], row["level"]) == ("dense - ticket", 1)
@@ -97,19 +111,21 @@ def test_a_verdict_is_what_the_t_test_of_the_barriers_shows(
         assert floored or row["high"] == pytest.approx(test.confidence_interval(0.95).high)
 
 
-def test_the_margin_is_the_recipe_s_and_changes_no_key(tmp_path: Path, plugs: Plugs) -> None:
-    strict = planted(tmp_path, plugs, by_seed(LOW), asking("{name: planted, between: dense-ticket, margin: 0.1}"))
+def test_the_margin_is_the_recipe_s_and_changes_no_key(trained: Path, plugs: Plugs) -> None:
+    strict = planted(trained, plugs, by_seed(LOW), asking("{name: planted, between: dense-ticket, margin: 0.1}"))
     (row,) = rows(strict)
     assert row["verdict"] != "connected"
-    wide = prepared(micro("seeds=5", "prune.levels=1", DENSE_TICKET), tmp_path)
+    case = strict.plan.recipe.analyses[0].component.args["case"]
+    usual = asking(f"{{name: planted, case: {case}, between: dense-ticket}}")
+    wide = prepared(micro("seeds=5", *CHANGES, usual), trained)
     assert wide.plan.jobs.keys() == strict.plan.jobs.keys()
     assert rows(wide)[0]["verdict"] == "connected"
 
 
-def test_rows_of_one_table_are_corrected_for_each_other(tmp_path: Path, plugs: Plugs) -> None:
+def test_rows_of_one_table_are_corrected_for_each_other(trained: Path, plugs: Plugs) -> None:
     values = {**by_seed((0.013, 0.012, 0.018, 0.016, 0.019)), **by_seed((0.05, 0.0, 0.1, 0.02, 0.04), "reinit")}
     both = asking("{name: planted, of: [dense, ticket]}", "{name: planted, as: other, of: [dense, reinit]}")
-    alone, _ = rows(planted(tmp_path / "two", plugs, values, both, "branches=[reinit]"))
+    alone, _ = rows(planted(trained, plugs, values, both, "branches=[reinit]"))
     assert alone["p_connected_adjusted"] == alone["p_connected"] < 0.05
     decided = decide(
         [Barriers((0.013, 0.012, 0.018, 0.016, 0.019), 5), Barriers((0.05, 0.0, 0.1, 0.02, 0.04), 5)], 0.02, 0.05
@@ -117,16 +133,16 @@ def test_rows_of_one_table_are_corrected_for_each_other(tmp_path: Path, plugs: P
     assert decided[0].p_connected_adjusted == 2 * decided[0].p_connected
 
 
-def test_pairs_of_two_seeds_count_where_they_share_none(tmp_path: Path, plugs: Plugs) -> None:
+def test_pairs_of_two_seeds_count_where_they_share_none(trained: Path, plugs: Plugs) -> None:
     around = asking("{name: planted, between: seed-seed, levels: 0}")
-    (row,) = rows(planted(tmp_path, plugs, by_seed(LOW, "dense"), around))
+    (row,) = rows(planted(trained, plugs, by_seed(LOW, "dense"), around))
     assert (row["n"], row["pairs"]) == (2, 5)
     assert row["barrier"] == pytest.approx((LOW[0] + LOW[2]) / 2)
 
 
-def test_both_policies_for_running_statistics_have_a_row(tmp_path: Path, plugs: Plugs) -> None:
+def test_both_policies_for_running_statistics_have_a_row(trained: Path, plugs: Plugs) -> None:
     values = {(seed, "ticket"): pair for seed, pair in enumerate(zip(HIGH, LOW, strict=True))}
-    kept, anew = rows(planted(tmp_path, plugs, values, DENSE_TICKET))
+    kept, anew = rows(planted(trained, plugs, values, DENSE_TICKET))
     assert (kept["statistics"], kept["verdict"]) == ("interpolated", "not connected")
     assert (anew["statistics"], anew["verdict"]) == ("measured anew", "connected")
 
@@ -139,8 +155,8 @@ def test_a_diverged_network_shows_nothing(tmp_path: Path, plugs: Plugs) -> None:
     assert sentences(study_of(context.plan, context.store)) == []
 
 
-def test_a_record_that_proves_nothing_withholds_the_verdict(tmp_path: Path, plugs: Plugs) -> None:
-    context = planted(tmp_path, plugs, by_seed(LOW), DENSE_TICKET)
+def test_a_record_that_proves_nothing_withholds_the_verdict(trained: Path, plugs: Plugs) -> None:
+    context = planted(trained, plugs, by_seed(LOW), DENSE_TICKET)
     (key,) = [row.made_from for row in rows(context)][:1]
     forge(context.store, key[0], MEASUREMENT_FILE, lambda about: about.update(values={"rise": 0.0, "test": 1.0}))
     (row,) = rows(context)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,12 +12,22 @@ from lottery.catalogue.analyses._keys import Bn, Examples, Parts, Unit, along_un
 from lottery.registry import analyses
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from lottery.landscape.memo import Memo
     from lottery.landscape.subject import Measurement, Subject
 
 Points = Annotated[int, Field(ge=2)]
 _ENDS: dict[str, Unit] = {"distance": "", "cosine": ""}
 _BARRIERS: dict[str, Unit] = {"barrier": "points", "line_barrier": "points", "deviation": "points"}
+
+
+def _can_be_aligned(network: nn.Module, args: Mapping[str, Any]) -> None:
+    """Raise UsageError where an alignment is asked for and no units of the network can be permuted."""
+    if args["align"] != "none":
+        from lottery.landscape.permutations import hidden_units
+
+        hidden_units(network)
 
 
 @analyses.register(
@@ -26,6 +37,7 @@ _BARRIERS: dict[str, Unit] = {"barrier": "points", "line_barrier": "points", "de
     units={**_ENDS, "moved_units": "fraction", **along_units(_BARRIERS)},
     passes=lambda args: evaluated(args, args["points"], forwards=2 * (args["align"] == "activations")),
     connects="test_error_barrier",
+    suits=_can_be_aligned,
     test=("test_*",),
 )
 def barrier(
