@@ -63,7 +63,7 @@ def report(study: Study) -> Report:
 def test_profiles_are_rows_with_network_seed_and_key_as_they_were_measured(study: Study) -> None:
     rows = profile_rows(study, "way")
     assert len(rows) == 2 * 3
-    jobs = [job for job in jobs_of(study, "way") if job.place == 0]
+    jobs = [job for job in jobs_of(study, "way") if job.optimizer_index == 0]
     for number, job in enumerate(jobs):
         for row, measured in zip(rows[3 * number : 3 * number + 3], stored(study, job), strict=True):
             assert (row["optimizer"], row["networks"], row["seed"]) == ("adam", "dense - ticket", job.seed)
