@@ -16,6 +16,10 @@ from lottery.values import Duration
 DENSE, TICKET, PRUNED = "dense", "ticket", "pruned"  # networks that every recipe has; `pruned` is dense under the mask
 CONNECTED_WITHIN = 2.0  # percentage points of error, Frankle et al. 2020
 MOST_POINTS = 1000  # along one training
+TABLES = (  # of every study: no analysis is called so
+    *("means", "long", "transfer", "transfer_tests", "rates", "costs", "frontier", "verdicts", "sparsest", "claims"),
+    *("decomposition", "audit", "examples", "layers", "overlaps", "connected", "rewind", "replication"),
+)
 _POINTS = re.compile(r"(\d{1,4}) points")
 
 Pairing = Literal["dense-ticket", "level-level", "seed-seed", "optimizer-optimizer"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.recipe.analyses import DENSE, PRUNED, TICKET, AnalysisSpec
+from lottery.recipe.analyses import DENSE, PRUNED, TABLES, TICKET, AnalysisSpec
 from lottery.recipe.readings import CHOSEN
 from lottery.registry import Problem, suggest
 from lottery.values import point_label
@@ -40,6 +40,8 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         here = ("analyses", index)
         if (first := labels.index(analysis.label)) < index:
             yield here, f"{analysis.label!r} is analysis {first} already; name its table with `as: ...`"
+        if analysis.label in TABLES:
+            yield here, f"{analysis.label!r} is another table of each study; name this one otherwise with `as: ...`"
         yield from about_keys(here, analysis)
         for key in ("of", "through"):
             yield from _about_networks((*here, key), getattr(analysis, key) or (), branches, analysis.looks_at)

@@ -59,10 +59,14 @@ def analysis_explained(study: Study, analysis: AnalysisSpec) -> str:
     parts = [part for part in asked if any(name.startswith(f"{part}_") for name in entry.traits.units)]
     measured = f"Measured on {data_said(study, analysis, parts)}; mode: {mode_said(analysis)}."
     known = "" if analysis.looks_at == "trajectory" else f" The state is that of the reading {analysis.reading}."
-    given = ", ".join(f"{name}={said(value)}" for name, value in analysis.component.args.items())
+    given = ", ".join(f"{name}={_in_words(value)}" for name, value in analysis.component.args.items())
     with_these = f" With {given}." if given else ""
     means = "Values are means over seeds or pairs ± standard deviation."
     return f"{defined} {measured}{known}{with_these} {means} Source: {entry.source}."
+
+
+def _in_words(value: object) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else said(value)
 
 
 def diverged_said(study: Study, label: str) -> list[str]:

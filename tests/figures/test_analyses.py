@@ -320,7 +320,7 @@ def test_shades_are_told_apart_in_grey() -> None:
         ("bariere", {}, "has no analysis 'bariere'; there are barrier, slice"),
         ("gap", {}, "the analysis gap has no profile; lottery table --view gap has its numbers"),
         ("walk", {}, "the analysis walk has no picture: its profile has step"),
-        ("barrier", {"measures": ["loss"]}, "measure 'loss': the profile has alpha, train_loss"),
+        ("barrier", {"measures": ["loss"]}, "measure 'loss': the profile has alpha, "),
         ("plane", {"measures": ["bn"]}, "measure 'bn': the profile has"),
         ("plane", {"measures": ["train_loss", "test_loss"]}, "a plane shows one measure"),
         ("plane", {"seed": 7}, "seed 7: the analysis plane is finished for 0, 1, 2"),
