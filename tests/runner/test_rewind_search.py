@@ -79,6 +79,13 @@ def test_step_uncertainty_and_cost_are_told(ran: RunContext) -> None:
     assert f"Trainings of the search: {len(trained)} (" in said
 
 
+def test_the_audit_says_on_which_seeds_the_point_was_looked_for(ran: RunContext) -> None:
+    done = study_of(ran.plan, ran.store)
+    notes = [row["note"] for row in rows_of(done, "audit") if row["field"] == "rewind"]
+    found = done.recipe.rewind[0].to
+    assert notes == [f"the rewind point {found} was looked for on seed 0 of these, by the error on train examples"]
+
+
 def test_a_second_run_trains_nothing(ran: RunContext) -> None:
     context = prepared(micro(AUTO, *FAST), ran.store.root)
     assert {event.kind for event in work(context)} == {"found"}
