@@ -62,6 +62,10 @@ def test_each_step_is_judged_by_the_mean_over_its_pairs_on_training_examples(ran
         values = [ran.store.read_json(job.key, MEASUREMENT_FILE)["values"]["train_error_barrier"] for job in jobs]
         assert list(trial.instabilities) == values
         assert trial.stable == (sum(values) / 2 <= 0.05)
+        for job in jobs:
+            about = ran.store.read_json(job.key, MEASUREMENT_FILE)
+            told = [*about["values"], *(name for row in about["profile"] for name in row)]
+            assert not [name for name in told if "test" in name or "validation" in name]
 
 
 def test_step_uncertainty_and_cost_are_told(ran: RunContext) -> None:
