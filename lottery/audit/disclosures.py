@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.analysis.cells import by_seed, records_by_cell
-from lottery.analysis.labels import optimizer_labels
+from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.audit import repeated
 from lottery.audit.left_out import left_out
 from lottery.data.duplicates import remembered, sentence
 from lottery.plan.expand import other_data
 from lottery.plan.keys import digest
+from lottery.results.rewind_search import search_in
 from lottery.results.study import once
 
 if TYPE_CHECKING:
@@ -39,7 +40,20 @@ def disclosures(study: Study) -> list[Disclosure]:
     told = [Disclosure("left_out", index, sentence) for index, sentence in left_out(study).sentences(study)]
     told += [Disclosure("repeated", index, sentence) for index, sentence in repeated.sentences(study)]
     told += [Disclosure("margin", index, words) for index, words in wide_margins(study).items()]
-    return [*told, *_copied_examples(study)]
+    return [*told, *_searched_point(study), *_copied_examples(study)]
+
+
+def _searched_point(study: Study) -> list[Disclosure]:
+    """Return the sentence that a rewind point was looked for on seeds that have results here, where it was."""
+    recipe, search = study.recipe, study.recipe.search
+    if search is None or search_in(recipe, study.plan.fingerprint, study.store).found is None:
+        return []
+    seeds = recipe.seeds[: search.seeds]
+    words = (
+        f"the rewind point {rewind_label(recipe.rewind[0])} was looked for on seed{'' if len(seeds) == 1 else 's'} "
+        f"{', '.join(map(str, seeds))} of these, by the error on {search.part} examples"
+    )
+    return [Disclosure("rewind", None, words)]
 
 
 def disclosed_of_cell(study: Study, cell: Cell) -> str:

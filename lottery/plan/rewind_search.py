@@ -148,15 +148,9 @@ def search_plan(recipe: Recipe, fingerprint: str, at: Duration, others: Mapping[
     search, prune = recipe.search, recipe.prune
     assert search is not None
     level, resolved = level_of(prune, search), rewound_to(recipe, at)
+    measured = {"bn": "interpolate", "parts": [search.part]}  # the test set is not even looked at
     asking = AnalysisSpec.model_validate(
-        {
-            "name": "instability",
-            "bn": "interpolate",
-            "parts": (search.part,),
-            "of": TICKET if level else DENSE,
-            "at": at,
-            "pairs": search.pairs,
-        }
+        {"name": "instability", **measured, "of": TICKET if level else DENSE, "at": at, "pairs": search.pairs}
     ).model_copy(update={"levels": (level,)})
     part: dict[str, Any] = {"branches": (), "analyses": (asking,), "keep": None, "transfer": None}
     part["seeds"] = recipe.seeds[: search.seeds]

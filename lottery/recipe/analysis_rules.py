@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.recipe.analyses import DENSE, PRUNED, TABLES, TICKET, AnalysisSpec
 from lottery.recipe.readings import CHOSEN
+from lottery.recipe.rewind_search import NO_NOISE, without_noise
 from lottery.registry import Problem, suggest
 from lottery.values import point_label
 
@@ -72,6 +73,8 @@ def about_keys(here: tuple[str | int, ...], analysis: AnalysisSpec) -> Iterator[
 def _about_children(here: tuple[str | int, ...], analysis: AnalysisSpec, valid: Mapping[str, Any]) -> Iterator[Problem]:
     """Refuse children of what has no state at a step, and of steps that no training goes on from."""
     train, prune = valid.get("train"), valid.get("prune")
+    if without_noise(valid):
+        yield here, f"{NO_NOISE}; leave {analysis.name} out, or write a train.batch_size"
     rewinds = valid.get("rewind") or ()
     starts = [rewind.to for rewind in rewinds if rewind.auto is None]
     if TICKET in analysis.networks and analysis.at and len(starts) < len(rewinds):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lottery import registry
 from lottery.registry import Problem
 from lottery.values import Duration
 
@@ -36,6 +37,20 @@ def latest_of(train: TrainSpec, search: RewindSearchSpec) -> Duration:
     return search.latest or Duration(max(1, train.length.value // SHARE), train.length.unit)
 
 
+def without_noise(valid: Mapping[str, Any]) -> bool:
+    """Return True if nothing is drawn in training: full batches, no augmentation, and no dropout that can be told."""
+    train, data, model = (valid.get(name) for name in ("train", "data", "model"))
+    if train is None or data is None or model is None or model.name not in registry.models:
+        return False
+    sizes = [optimizer.args.get("batch_size", train.batch_size) for optimizer in train.optimizer]
+    entry = registry.models[model.name]
+    known = entry.make.__module__.startswith("lottery.") and not {**entry.defaults, **model.args}.get("dropout")
+    return known and data.augment is None and all(size == "all" for size in sizes)
+
+
+NO_NOISE = "with full batches, and without augmentation and dropout, copies of a state differ by rounding alone"
+
+
 def about_rewind_search(valid: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what is wrong with `rewind: auto`; `valid` has the sections that are valid by themselves."""
     rewinds: Sequence[RewindSpec] = valid.get("rewind") or ()
@@ -50,6 +65,8 @@ def about_rewind_search(valid: Mapping[str, Any]) -> Iterator[Problem]:
                 (*here, "mode"),
                 f"auto looks for a step that weights go back to, {rewind.mode} leaves them; leave it out",
             )
+        if without_noise(valid):
+            yield here, f"{NO_NOISE}; write the rewind point, or a train.batch_size"
         yield from _about_sections((*here, "auto"), rewind.auto, valid)
 
 

@@ -141,6 +141,7 @@ def test_a_recipe_reads_its_search_again() -> None:
         (["rewind={auto: {density: 0.1}}"], "rewind.auto.density: the last level has 0.25, 0.1 is sparser"),
         (["rewind={auto: {seeds: 2}}"], "rewind.auto.seeds: the recipe has 1, not 2; write fewer"),
         (["rewind={auto: {part: validation}}", "data.validation=0"], "rewind.auto.part: validation needs data.validat"),
+        (["rewind=auto", "train.batch_size=all"], "rewind: with full batches, and without augmentation and dropout"),
         (["rewind={auto: {part: test}}"], "rewind.auto.part: input should be 'train' or 'validation'"),
         (
             ["rewind=auto", "train.optimizer=[{name: adam, lr: 3e-3}, {name: sgd, lr: 0.1}]"],

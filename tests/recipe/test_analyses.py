@@ -97,6 +97,14 @@ def test_instability_named_twice_needs_two_names() -> None:
     assert any("'instability' is analysis 0 already; name its table with `as: ...`" in line for line in problems(twice))
 
 
+def test_copies_need_something_that_is_drawn() -> None:
+    asked = ("train.batch_size=all", asking("{name: instability, at: init}"))
+    said = "analyses.0: with full batches, and without augmentation and dropout"
+    assert any(said in line for line in problems(*asked))
+    assert micro(*asked, "model.dropout=0.5").analyses
+    assert micro(*asked, "train.optimizer={name: adam, lr: 3e-3, batch_size: 50}").analyses
+
+
 def test_a_ticket_that_is_pruned_as_it_trains_has_no_children() -> None:
     gradual = "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}"
     told = problems(gradual, asking("{name: instability, of: ticket}"))

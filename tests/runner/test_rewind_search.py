@@ -62,6 +62,10 @@ def test_each_step_is_judged_by_the_mean_over_its_pairs_on_training_examples(ran
         values = [ran.store.read_json(job.key, MEASUREMENT_FILE)["values"]["train_error_barrier"] for job in jobs]
         assert list(trial.instabilities) == values
         assert trial.stable == (sum(values) / 2 <= 0.05)
+        for job in jobs:
+            about = ran.store.read_json(job.key, MEASUREMENT_FILE)
+            told = [*about["values"], *(name for row in about["profile"] for name in row)]
+            assert not [name for name in told if "test" in name or "validation" in name]
 
 
 def test_step_uncertainty_and_cost_are_told(ran: RunContext) -> None:
@@ -77,6 +81,13 @@ def test_step_uncertainty_and_cost_are_told(ran: RunContext) -> None:
     children = {j.key for t in search.trials for j in search_plan(done.recipe, done.plan.fingerprint, t.at)}
     trained = [m for m in done.store.manifests() if m.key in children and m.kind in ("child", "rewind", "dense")]
     assert f"Trainings of the search: {len(trained)} (" in said
+
+
+def test_the_audit_says_on_which_seeds_the_point_was_looked_for(ran: RunContext) -> None:
+    done = study_of(ran.plan, ran.store)
+    notes = [row["note"] for row in rows_of(done, "audit") if row["field"] == "rewind"]
+    found = done.recipe.rewind[0].to
+    assert notes == [f"the rewind point {found} was looked for on seed 0 of these, by the error on train examples"]
 
 
 def test_a_second_run_trains_nothing(ran: RunContext) -> None:
