@@ -305,7 +305,7 @@ class AnalysisTraits(Traits):
     units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
         default={},
         description="Unit of each value that it measures, by the value's name; tables show the values in this order, "
-        "and no others. Read by `lottery/analysis`, `lottery/report`.",
+        "and no others. Read by `lottery/analysis`, `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
     )
     passes: Callable[[Arguments], Work | float] | None = Field(
         default=None,
