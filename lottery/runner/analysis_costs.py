@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 TURNS = 5  # of each operation that is timed, the median of which counts
 SECONDS = 4.0  # after which it is not timed again
-TIMED = 128  # examples at most, which take as long each as those of larger batches
+TIMED = 128  # examples that are timed at least
+QUICK = 0.05  # seconds of a gradient; where it takes less, most of it is none of its examples, and more are timed
 
 
 @dataclass(frozen=True)
@@ -119,14 +120,14 @@ def time_examples(context: RunContext, *, products: bool) -> Costs:
     data = context.data(seed)
     with prepared(context.machine, recipe.train.precision):
         x, y = next(data.evaluation("train"))
-        batch = x[:TIMED], y[:TIMED]
         loss = loss_of(regression=data.regression, label_smoothing=recipe.train.label_smoothing)
         model = context.networks.network(seed).to(context.machine.device)
-        surface = Surface(model, lambda part: iter([batch]), loss=loss)
-        size = len(batch[1])
+        size = min(TIMED, len(y))
+        surface = Surface(model, lambda part: iter([(x[:size], y[:size])]), loss=loss)
+        while (gradient := _seconds(surface.gradient)) < QUICK and size < len(y):
+            size = min(4 * size, len(y))
         vector = surface.here().vector
         forward = _seconds(lambda: surface.measure("train"))
-        gradient = _seconds(lambda: surface.gradient())
         product = _seconds(lambda: surface.hessian_product(vector)) if products else 0.0
     return Costs(forward / size, gradient / size, product / size)
 
