@@ -86,6 +86,7 @@ def slice_(
     source="Li et al. 2018; eigenvectors: Yao et al. 2020",
     units={"eigenvalue_1": "", "eigenvalue_2": "", **_SIDES, **shape_units()},
     passes=_passes(2),
+    test=("test_*",),
 )
 def surface(
     subject: Subject,
