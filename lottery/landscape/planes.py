@@ -32,10 +32,10 @@ class Box:
     half_height: float
 
     @classmethod
-    def around(cls, places: Sequence[tuple[float, float]], margin: float) -> Box:
-        """Return the box around places, with a margin on each side, a share of the sides."""
+    def around(cls, places: Sequence[tuple[float, float]], room: float) -> Box:
+        """Return the box around places, with room on each side, a share of the sides."""
         (left, right), (low, high) = ((min(c), max(c)) for c in zip(*places, strict=True))
-        stretch = 0.5 + margin
+        stretch = 0.5 + room
         return cls((left + right) / 2, (low + high) / 2, (right - left) * stretch, (high - low) * stretch)
 
     def wider(self) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from contextlib import suppress
@@ -89,6 +90,7 @@ def _need(context: RunContext) -> int:
 
     They are those of one that trains a little with each optimizer; 0 where that fails.
     """
+    gc.collect()  # what is freed in the fork would count as its own
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

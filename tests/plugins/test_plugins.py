@@ -40,6 +40,7 @@ ENTRIES = {  # catalogue: an entry of each, with a comment that an edit changes
     "schedules": "def f(step, total):\n    return 1.0  # one\n",
     "criteria": "def f(weights, context):\n    return {name: w.abs() for name, w in weights.items()}  # one\n",
     "branches": "def f(level, generator):\n    return level.start  # one\n",
+    "analyses": "def f(subject, memo):\n    return Measurement({})  # one\n",
 }
 NAMED = {
     "datasets": "data={name: mine, validation: 100}",
@@ -51,6 +52,7 @@ NAMED = {
     "schedules": "train.schedule=mine",
     "criteria": "prune.criterion=mine",
     "branches": "branches=[mine]",
+    "analyses": "analyses=[mine]",
 }
 NESTED = {
     "an optimizer inside another": ("optimizers", "train.optimizer={name: sam, lr: 0.1, optimizer: mine}"),
@@ -60,7 +62,11 @@ NESTED = {
         "branches=[{name: retrain, optimizer: {name: sgd, lr: 0.1}, schedule: mine}]",
     ),
 }
-SPARES = {"criteria": {"rewind", "dense"}, "branches": {"rewind", "dense", "ticket"}}  # kinds whose keys stay
+SPARES = {  # kinds whose keys stay
+    "criteria": {"rewind", "dense"},
+    "branches": {"rewind", "dense", "ticket"},
+    "analyses": {"rewind", "dense", "ticket"},
+}
 
 
 def registered(catalogue: str) -> str:

@@ -12,8 +12,8 @@ import pytest
 from lottery import registry
 from lottery.plugins.load import GROUP
 
-HEAD = "from lottery.registry import (activations, branches, criteria, datasets, inits, models, normalizations,\n"
-HEAD += "                              optimizers, schedules)\n"
+HEAD = "from lottery.registry import (activations, analyses, branches, criteria, datasets, inits, models,\n"
+HEAD += "                              normalizations, optimizers, schedules)\n"
 
 
 class Plugs:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Points = Annotated[int, Field(ge=3)]
 Reach = Annotated[float, Field(gt=0)]
 Times = Annotated[float, Field(ge=0)]
-Margin = Annotated[float, Field(gt=0)]
+Room = Annotated[float, Field(gt=0)]
 _PRODUCTS = 100  # at most, for the eigenvectors of a plane
 
 
@@ -151,7 +151,7 @@ def plane(
     memo: Memo,
     *,
     points: Points = 25,
-    margin: Margin = 0.5,
+    room: Room = 0.5,
     times: Times = 2.0,
     bn: Bn = "reset",
     parts: PictureParts | None = None,
@@ -159,7 +159,7 @@ def plane(
 ) -> Measurement:
     """Loss and error on the plane through three states, such as dense, ticket and pruned.
 
-    Coordinates are L2 distances: the first state is at (0, 0), the second at (x, 0). The picture leaves a `margin` on
+    Coordinates are L2 distances: the first state is at (0, 0), the second at (x, 0). The picture leaves `room` on
     each side, a share of the distance that the states take, and is widened by half, up to four times, until the train
     loss at its border is `times` the highest of the three. The plane lies within the weights that survive in any of the
     three. With `bn: interpolate` statistics beyond the states may be none, which gives holes.
@@ -175,7 +175,7 @@ def plane(
     here = [
         (state.name, *place, point) for state, place, point in zip(subject.states, through.places, three, strict=True)
     ]
-    box = Box.around(through.places, margin)
+    box = Box.around(through.places, room)
     rows, values = picture(over, memo, through.at, box, states=here, points=points, bn=bn, times=times)
     return Measurement(values, rows)
 
@@ -193,7 +193,7 @@ def trajectory(
     memo: Memo,
     *,
     points: Points = 25,
-    margin: Margin = 0.25,
+    room: Room = 0.25,
     times: Times = 2.0,
     bn: Bn = "reset",
     parts: PictureParts | None = None,
@@ -204,7 +204,7 @@ def trajectory(
     The plane goes through the last state, at (0, 0), and the others are projected to it; the values beside them are
     their own, not those of the plane below them. `explained_1` and `explained_2` are the fractions of the states'
     variance along both components, `dimensions_90` the number of components for 90 % of it. A long random walk in many
-    dimensions already has .61 and .15. `margin` and `times` are as in `plane`.
+    dimensions already has .61 and .15. `room` and `times` are as in `plane`.
     """
     from lottery.landscape.planes import Around, Box, picture
     from lottery.landscape.subject import Measurement
@@ -216,7 +216,7 @@ def trajectory(
     at = Around(along[-1], *found.directions.to(over.dtype)).at
     places = [(float(x), float(y)) for x, y in found.coordinates]
     here = [(state.name, *place, point) for state, place, point in zip(subject.states, places, along, strict=True)]
-    box = Box.around(places, margin)
+    box = Box.around(places, room)
     rows, values = picture(over, memo, at, box, states=here, points=points, bn=bn, times=times)
     explained = [float(share) for share in found.explained]
     shares = {"explained_1": explained[0], "explained_2": explained[1], "dimensions_90": float(needed(found.explained))}
