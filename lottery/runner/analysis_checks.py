@@ -9,6 +9,9 @@ import torch
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.landscape.surface import Surface
+from lottery.plan.kinds import Kind
+from lottery.runner.states import step_of
+from lottery.runner.timelines import planned_timeline
 from lottery.training.objective import loss_of
 
 if TYPE_CHECKING:
@@ -18,11 +21,13 @@ EXAMPLES = 4  # that the derivatives are tried on
 
 
 def check_analyses(context: RunContext) -> None:
-    """Check that the network has what the recipe's analyses need of it.
+    """Check that there are the steps whose states are kept, and that the network has what the analyses need of it.
 
     Raises:
-        UsageError: One takes second derivatives, and the network has none; or it lacks what an entry asks for.
+        UsageError: A training has no such step; an analysis takes second derivatives, and the network has none; or it
+            lacks what an entry asks for.
     """
+    _check_moments(context)
     curvature_tried = False
     for index, analysis in enumerate(context.plan.recipe.analyses):
         entry = registry.analyses[analysis.name]
@@ -34,6 +39,25 @@ def check_analyses(context: RunContext) -> None:
                 _try_curvature(context)
         except UsageError as error:
             raise UsageError(f"analyses.{index}: {analysis.label}: {error}") from error
+
+
+def _check_moments(context: RunContext) -> None:
+    """Raise UsageError where a state is to be kept at a step that its training does not have."""
+    keep = context.plan.recipe.keep
+    if keep is None:
+        return
+    for states in context.plan:
+        if states.kind is not Kind.STATES or states.seed != context.plan.recipe.seeds[0]:
+            continue
+        training = context.plan.jobs[states.parent or ""]
+        planned = planned_timeline(context, training)
+        for moment in states.moments:
+            step = step_of(moment, planned)
+            if step is not None and not planned.first <= step <= planned.stop and moment in keep.at:
+                raise UsageError(
+                    f"keep.at.{keep.at.index(moment)}: {moment} is not between the start of {training.label}, step "
+                    f"{planned.first}, and its end, step {planned.stop}; write another, or shares such as `10 points`"
+                )
 
 
 def _try_curvature(context: RunContext) -> None:

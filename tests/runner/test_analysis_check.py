@@ -61,3 +61,27 @@ def test_an_alignment_of_a_network_whose_units_cannot_be_permuted_is_refused_wit
         prepared(micro("model=rnn", asking("barrier")), tmp_path)
         with pytest.raises(UsageError, match=r"^analyses\.1: aligned: Recurrent: .* leave out `align`$"):
             prepared(micro("model=rnn", asking("barrier", "{name: barrier, as: aligned, align: weights}")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        (
+            "{of: dense, at: [4it, 99it]}",
+            r"^keep\.at\.1: 99it is not between the start of adam seed 0 dense, step 0",
+        ),
+        (
+            "{of: ticket, at: 2it}",
+            r"^keep\.at\.0: 2it is not between the start of adam seed 0 level 1, step 4",
+        ),
+        (
+            "{of: reinit, at: 1ep}",
+            r"^keep\.at\.0: 1ep is not between the start of adam seed 0 level 1 reinit 0, st",
+        ),
+    ],
+)
+def test_a_step_that_a_training_does_not_have_is_refused_with_its_key(keep: str, told: str, tmp_path: Path) -> None:
+    changes = ("rewind=4it", "prune.levels=1", "branches=[reinit]")
+    prepared(micro(*changes, "keep={of: [dense, ticket, reinit], at: [4it, 12it]}"), tmp_path)
+    with pytest.raises(UsageError, match=told):
+        prepared(micro(*changes, f"keep={keep}"), tmp_path)
