@@ -13,6 +13,7 @@ from lottery.analysis.columns import DENSITY, LEVEL, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values
 from lottery.errors import DamagedFile, UsageError
+from lottery.plan.analyses import analysis_jobs
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
 from lottery.results.record import record_of
 from lottery.results.study import once
@@ -125,14 +126,23 @@ def head_of(study: Study, cell: CellKey) -> Values:
     return {**head(study.recipe, cell[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[cell[0]])}
 
 
+def jobs_of(study: Study, analysis: AnalysisSpec) -> list[Job]:
+    """Return the jobs of an analysis in the order of the plan, those as well that another analysis asks for first."""
+    alone = study.recipe.model_copy(update={"analyses": (analysis,), "keep": None})
+    found: dict[str, Job] = {}
+    for job in analysis_jobs(alone, study.plan.jobs):
+        if job.kind is Kind.ANALYSIS:
+            found.setdefault(job.key, job)
+    return list(found.values())
+
+
 def cells_of(study: Study, analysis: AnalysisSpec) -> dict[CellKey, list[Job]]:
     """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
     found: dict[CellKey, list[Job]] = {}
-    for job in study.plan:
-        if job.analysis == analysis:
-            rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
-            for rewind in rewinds:
-                found.setdefault((job.optimizer_index, rewind, job.level, networks_of(job)), []).append(job)
+    for job in jobs_of(study, analysis):
+        rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
+        for rewind in rewinds:
+            found.setdefault((job.optimizer_index, rewind, job.level, networks_of(job)), []).append(job)
     return dict(sorted(found.items(), key=lambda cell: (cell[0][0], cell[0][1])))
 
 

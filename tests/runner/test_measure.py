@@ -206,3 +206,13 @@ def test_the_cost_of_analyses_is_in_the_plan(tmp_path: Path, plugs: Plugs) -> No
     context = prepared(micro(asking("{name: norms, of: dense, examples: 500}")), tmp_path)
     (job,) = of_kind(context.plan, Kind.ANALYSIS)
     assert steps_of(context)[job.key] == 4 * 500 / 50
+
+
+def test_a_measurement_that_two_analyses_ask_for_stands_in_both_tables(tmp_path: Path, plugs: Plugs) -> None:
+    load(plugs)
+    asked = asking("{name: norms, of: [dense, ticket]}", "{name: norms, as: more, of: [ticket, reinit]}")
+    context = measured(tmp_path, asked, CONTROLS, "prune.levels=1")
+    assert len(of_kind(context.plan, Kind.ANALYSIS)) == 3
+    study = study_of(context.plan, context.store)
+    assert [row["networks"] for row in rows_of(study, "norms")] == ["dense", "ticket"]
+    assert [row["networks"] for row in rows_of(study, "more")] == ["ticket", "reinit"]
