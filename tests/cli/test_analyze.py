@@ -251,7 +251,7 @@ def test_a_diverged_network_is_a_row_and_no_error(call: Call, tmp_path: Path) ->
     [
         ("model.widths=[10, 8]", "were trained with different models"),
         ("model.activation=tanh", "were trained with different models"),
-        ("data={name: mnist1d, samples: 1000, validation: 200}", "were trained with different data"),
+        ("data={name: mnist1d, samples: 500, validation: 200}", "were trained with different data"),
         ("train.evaluate_every=3it", "have the same weights, so that nothing lies between them; choose two states"),
     ],
 )

@@ -26,13 +26,13 @@ ASKED = asking(
     "{name: plane, points: 3, examples: 50}",
 )
 FEATURES = {
+    "learning rates that are chosen": ("tune={trials: 2, seeds: [7]}", "train.optimizer=[adam]", "prune.levels=1"),
+}
+MORE = {
     "pruning in the course of training": (
         "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}",
     ),
-    "learning rates that are chosen": ("tune={trials: 2, seeds: [7]}", "train.optimizer=[adam]", "prune.levels=1"),
     "a rewound learning rate": ("rewind={to: 4it, mode: lr}", "prune.levels=1"),
-}
-MORE = {
     "fine-tuning": ("rewind={to: 4it, mode: finetune}", "finetune.rate=0.1", "prune.levels=1"),
     "bf16": ("train.precision=bf16", "prune.levels=1"),
     "the sparse engine": ("train.engine=sparse", "prune.levels=1"),
