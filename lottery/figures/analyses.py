@@ -134,9 +134,9 @@ def statistics_said(request: Request) -> str:
     rows = [row for cell in request.cells for each in cell.found for row in each.profile]
     policies = dict.fromkeys(str(row["bn"]) for row in rows if "bn" in row)
     arguments = arguments_of(request.analysis)
-    if not policies and "statistics" in arguments:
-        policies = {arguments["statistics"]: None}
-    return "; ".join(f"{name}: {POLICIES.get(name, name)}" for name in policies) or "no policy"
+    if not policies:
+        policies = {arguments.get("statistics", "running"): None}
+    return "; ".join(f"{name}: {POLICIES.get(name, name)}" for name in policies)
 
 
 def data_said(study: Study, analysis: AnalysisSpec, parts: Sequence[str]) -> str:

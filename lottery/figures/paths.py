@@ -118,7 +118,7 @@ def _interval(study: Study, found: Sequence[Measured], values: Mapping[int, floa
 def _along_label(axes: Axes, along: str, request: Request, cell: Profiles) -> None:
     ends = cell.networks.split(" - ")
     if len(ends) == 1:
-        ends = [*(["initialization"] if request.analysis.looks_at == "state" else ends), *ends]
+        ends = ["initialization", *ends] if request.analysis.looks_at == "state" else ["one copy", "the other"]
     axes.set_xlabel(f"{'t along the curve' if along == 't' else 'alpha'}: 0 {ends[0]}, 1 {ends[-1]}", fontsize=7)
 
 

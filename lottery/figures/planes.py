@@ -18,6 +18,7 @@ from lottery.errors import UsageError
 from lottery.figures.drawing import Drawn, Request, finite, grouped, title
 from lottery.figures.paths import slice_figure, unit_along
 from lottery.figures.style import FONT, MARKERS, grid, legend_below, plain_labels
+from lottery.formats.numbers import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,7 +163,7 @@ def _contours(axes: Axes, plane: Plane, scale: Normalize, request: Request) -> A
         lines = axes.contour(
             plane.x, plane.y, masked, levels=_levels(scale), colors="black", linewidths=0.5, corner_mask=False
         )
-        axes.clabel(lines, fontsize=5, fmt=lambda value: f"{value:.3g}")
+        axes.clabel(lines, fontsize=5, fmt=plain)
     halo: dict[str, Any] = {"path_effects": [withStroke(linewidth=2, foreground="white")], "zorder": 5}
     mark: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "linestyle": "none"}
     at = [(float(row["x"]), float(row["y"])) for row in plane.states]
@@ -220,7 +221,7 @@ def _surface(axes: Any, plane: Plane, scale: Normalize, request: Request) -> Any
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(5))
     if _is_log(scale):
-        axes.zaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
+        axes.zaxis.set_major_formatter(lambda value, _: plain(10**value))
     return squares
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from lottery.statistics.network_pairs import seed_values, t_test
+from lottery.statistics.network_pairs import balanced, seed_values, t_test
 
 
 def test_pairs_of_different_seeds_give_the_pseudo_values_of_the_jackknife() -> None:
@@ -31,6 +31,24 @@ def test_pairs_within_a_seed_are_independent_values() -> None:
     pairs = {(4, 4): 0.3, (1, 1): -0.1, (2, 2): 0.2}
     assert seed_values(pairs) == [-0.1, 0.2, 0.3]
     assert t_test(seed_values(pairs)) == pytest.approx(tuple(oracle.ttest_1samp([-0.1, 0.2, 0.3], 0)))
+
+
+def test_pairs_in_a_ring_have_their_mean_and_no_spread_that_is_too_small() -> None:
+    """Each seed with the next: 2,000 rings of five, with an effect of each seed and one of the pair."""
+    ring = [(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)]
+    rng, wrong = np.random.default_rng(2), 0
+    for _ in range(2_000):
+        seed = rng.normal(size=5)
+        pairs = {(a, b): float(seed[a] + seed[b] + 0.5 * rng.normal()) for a, b in ring}
+        values = seed_values(pairs)
+        assert np.mean(values) == pytest.approx(np.mean([*pairs.values()]))
+        wrong += (t_test(values) or (0.0, 1.0))[1] < 0.05
+    assert wrong / 2_000 < 0.065
+
+
+def test_only_pairs_in_which_all_seeds_are_equally_often_are_balanced() -> None:
+    assert balanced([(0, 1), (1, 2), (0, 2)]) and balanced([(1, 1), (4, 4)])
+    assert not balanced([(0, 1), (1, 2)]) and not balanced([(0, 0), (1, 2)])
 
 
 def test_too_few_seeds_or_none_that_differ_say_nothing() -> None:
