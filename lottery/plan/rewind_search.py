@@ -148,7 +148,7 @@ def search_plan(recipe: Recipe, fingerprint: str, at: Duration, others: Mapping[
     search, prune = recipe.search, recipe.prune
     assert search is not None
     level, resolved = level_of(prune, search), rewound_to(recipe, at)
-    measured = {"bn": "interpolate", "parts": [search.part]}  # the test set is not even looked at
+    measured = {"bn": "interpolate", "parts": (search.part,)}  # the test set is not even looked at
     asking = AnalysisSpec.model_validate(
         {"name": "instability", **measured, "of": TICKET if level else DENSE, "at": at, "pairs": search.pairs}
     ).model_copy(update={"levels": (level,)})
