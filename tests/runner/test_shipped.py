@@ -77,6 +77,9 @@ def test_a_shipped_recipe_trains(
     if any(each.levels for each in recipe.branches):  # of which the short run has not all
         own = [{k: v for k, v in each.items() if k != "levels"} for each in map(_section, written["branches"])]
         overrides += [f"branches={json.dumps(own)}"]
+    if any(each.levels for each in recipe.analyses):
+        own = [{k: v for k, v in each.items() if k != "levels"} for each in map(_section, written["analyses"])]
+        overrides += [f"analyses={json.dumps(own)}"]
     compared = any(each.name == "one_shot" for each in recipe.branches)  # which is the ticket itself at level 1
     overrides += ["prune.one_shot=[0.5]" if recipe.prune.one_shot else f"prune.levels={2 if compared else 1}"]
     outcome = lottery.run(lottery.load_recipe(name, overrides), data=data, store=tmp_path / "store", device="cpu")
