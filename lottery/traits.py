@@ -328,6 +328,12 @@ class AnalysisTraits(Traits):
         "verdict on whether they are connected; with `_reset` behind it, under running statistics that are measured "
         "anew. Read by `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
     )
+    adds_up: bool = Field(
+        default=False,
+        description="True if it measures `train_loss`, `test_loss`, `train_error` and `test_error` of a state, which "
+        "its table tells apart into errors of representation, optimization and generalization. Read by "
+        "`lottery/analysis`.",
+    )
     test: tuple[str, ...] = Field(
         default=(),
         description="Patterns of the values and of the profile's columns that are measured on the test set, such as "

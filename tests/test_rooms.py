@@ -19,7 +19,7 @@ PACKAGE = Path(lottery.__file__).parent
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
     "": "api environment errors paths registry seed signals traits values",
     "analysis": "views",
-    "cli": "bench listing main plan replicate report terminal ticket verify",
+    "cli": "bench listing main plan replicate report tables terminal theory ticket verify",
     "executors": "worker",
     "plan": "agenda jobs keys",
     "plugins": "load signature source",

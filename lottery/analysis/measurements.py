@@ -12,12 +12,14 @@ from lottery import registry
 from lottery.analysis.columns import DENSITY, LEVEL, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values
+from lottery.analysis.three_errors import MEASURES, Fit, Measure, ToldApart, told_apart
 from lottery.errors import DamagedFile, UsageError
 from lottery.plan.analyses import analysis_jobs
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
 from lottery.results.record import record_of
 from lottery.results.study import once
 from lottery.runner.measure import read_value
+from lottery.runner.states import mask_of
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 CellKey = tuple[int, str, int, str]  # optimizer's index, rewind point's label, level, networks
 MEASURED = Column("n", words="measurements")
+NO_BOUND = "representation is the best fit found to the training set: an estimate, no bound"
 NOT_REPEATED = "trained again, another way"
 ASCENT_REACHED = "ascent_reached"  # end of the names of values that are below 1 where an ascent failed
 
@@ -106,19 +109,56 @@ def rows(study: Study, label: str) -> list[Row]:
     as it does where a network diverged.
     """
     analysis = analysis_named(study, label)
-    units = registry.analyses[analysis.name].traits.units
+    traits = registry.analyses[analysis.name].traits
+    fits = fits_of(study, analysis) if traits.adds_up else {}
     table: list[Row] = []
     for cell, jobs in cells_of(study, analysis).items():
         _, _, level, networks = cell
         found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
         values = head_of(study, cell)
         values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, MEASURED: len(found)}
-        for name in units:
-            values |= _cell(name, units[name], [each.values[name] for each in found if name in each.values])
-        values["note"] = "; ".join(_notes(study, jobs, found))
+        for name, unit in traits.units.items():
+            values |= _cell(name, unit, [each.values[name] for each in found if name in each.values])
+        apart = {
+            measure: [told_apart(fits[each.job.key], fits.values(), measure) for each in found]
+            for measure in (MEASURES if traits.adds_up else ())
+        }
+        values |= _three_errors(apart)
+        values["note"] = "; ".join([*_notes(study, jobs, found), *([NO_BOUND] if found and traits.adds_up else [])])
         keys = dict.fromkeys(key for each in found for key in (each.job.key, *(look.key for look in each.job.looks)))
+        keys |= dict.fromkeys(key for each in apart.values() for one in each for key in one.best.keys)
         table.append(Row(values, keys))
     return table
+
+
+def fits_of(study: Study, analysis: AnalysisSpec) -> dict[str, Fit]:
+    """Return what the finished jobs of an analysis that has the trait `adds_up` measured, by key."""
+    found: dict[str, Fit] = {}
+    for job in jobs_of(study, analysis):
+        if (each := measured(study).get(job.key)) is not None:
+            (look,), (state,) = job.looks, each.states
+            mask = mask_of(study.store, study.plan.jobs[look.key], look)
+            found[job.key] = Fit(_named(study, job), job.seed, state["step"], mask, (job.key, look.key), each.values)
+    return found
+
+
+def _named(study: Study, job: Job) -> str:
+    """Return which network an analysis of one looked at: `ticket at level 2`, with the optimizer where several are."""
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    level = f" at level {job.level}" if job.level else ""
+    return f"{networks_of(job)}{level}" + (f" of {labels[job.optimizer_index]}" if len(labels) > 1 else "")
+
+
+def _three_errors(apart: Mapping[Measure, Sequence[ToldApart]]) -> Values:
+    """Return the columns of the three errors of networks, of loss and of error."""
+    values: Values = {}
+    for measure, found in apart.items():
+        first, rest = ("fraction", "points") if measure == "error" else ("", "")
+        values |= _cell(f"{measure}_representation", first, [each.errors.representation for each in found])
+        values |= _cell(f"{measure}_optimization", rest, [each.errors.optimization for each in found])
+        values |= _cell(f"{measure}_generalization", rest, [each.errors.generalization for each in found])
+        values[f"{measure}_best_fit"] = ", ".join(dict.fromkeys(each.source for each in found))
+    return values
 
 
 def head_of(study: Study, cell: CellKey) -> Values:

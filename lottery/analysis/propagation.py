@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def propagation_table(
     classes: int = 10,
     batch: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
+    after: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Return for each combination what signals do in a network at initialization: it explodes, vanishes or holds.
 
@@ -50,6 +51,7 @@ def propagation_table(
         classes: Number of outputs.
         batch: Inputs and targets; None for 256 standard normal inputs and random classes.
         seed: Seed of the networks, and of the inputs where none are given.
+        after: Called after each row; it tells progress, and raises to stop.
 
     Returns:
         Rows with `init`, `activation`, `norm`, `depth`, `verdict`, `note` (why there is no such network, else empty),
@@ -71,6 +73,7 @@ def propagation_table(
         except UsageError as error:  # such as an init that is nowhere critical for this activation
             empty = dict.fromkeys((*KEYS, "depth_scale_measured", "depth_scale_expected"), math.nan)
             rows.append({**row, "verdict": "refused", **empty, "note": str(error)})
+        after()
     return rows
 
 

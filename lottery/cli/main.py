@@ -35,6 +35,8 @@ from lottery.cli.plan import plan
 from lottery.cli.plot import plot
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
+from lottery.cli.tables import Format, Output, writer
+from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
 from lottery.errors import Interrupted, LotteryError, UsageError
@@ -53,6 +55,7 @@ app = typer.Typer(
 )
 
 app.add_typer(plot, name="plot")
+app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
 app.command()(bench)
@@ -237,8 +240,8 @@ def show(
 def table(
     recipe: RecipeName,
     sets: Sets = None,
-    form: Annotated[str, typer.Option("--format", help="text, csv, markdown, latex, json or parquet.")] = "text",
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write there.")] = None,
+    form: Format = "text",
+    output: Output = None,
     view: Annotated[
         str, typer.Option(help=f"Which table: {', '.join(VIEWS)}, or an analysis of the recipe.")
     ] = "means",
@@ -253,19 +256,10 @@ def table(
     from lottery.analysis.environments import roundings
     from lottery.analysis.profiles import profile_rows
     from lottery.analysis.views import rows_of
-    from lottery.files.write import write_atomic
-    from lottery.formats.render import FORMATS, render
 
-    if form not in FORMATS:
-        raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
-    if form == "parquet" and output is None:
-        raise UsageError("--format parquet: is no text; name a file with -o")
+    write = writer(form, output)
     found = load_study(recipe, sets, plugin, store, data)
-    rows = profile_rows(found, view) if profile else rows_of(found, view)
-    if output is None:
-        terminal.write(render(rows, form, terminal.width()))
-    else:
-        write_atomic(output, render(rows, form))
+    write(profile_rows(found, view) if profile else rows_of(found, view))
     for sentence in roundings(found):
         print(sentence, file=sys.stderr)
 

@@ -19,7 +19,8 @@ class ThreeErrors:
             better fit of this network exists and was not found, an upper one where the fit is a wider network's.
         generalization: Test loss less training loss. It estimates the gap of expected and training loss, with the
             sampling error of the test set; it is negative where the test set is easier, or training is made harder.
-        source: Where the best fit comes from: a `wider` network, the `longest` training of this one, or `itself`.
+        source: Where the best fit comes from: a `wider` network, a training of this one that is at least as long
+            (`longest`), or `itself`.
     """
 
     representation: float
@@ -38,7 +39,8 @@ def three_errors(train: float, test: float, *, longest: float | None = None, wid
     Args:
         train: Training loss of the network.
         test: Its test loss.
-        longest: Training loss at the end of the longest training of the same architecture; None if there is none.
+        longest: Lowest training loss of the trainings of the same architecture that are at least as long, the longest
+            among them; None if there is none.
         wider: Lowest training loss of a much wider network; None if there is none.
     """
     fits: dict[Literal["wider", "longest", "itself"], float] = {"itself": train}

@@ -198,6 +198,27 @@ def read_look(context: RunContext, look: Look, start: Callable[[Job], tuple[Weig
     return LookedAt(put.apply(found.weights), put, found.step, found.same)
 
 
+def mask_of(store: Store, job: Job, look: Look) -> Mask | None:
+    """Return the mask of a state that a finished analysis looked at; None for a dense network.
+
+    Args:
+        store: The store.
+        job: The training that the state is of.
+        look: The state, at a reading of the training.
+
+    Raises:
+        DamagedFile: A file is not what was committed.
+    """
+    if look.mask is not None:
+        return read_mask(store, look.mask)
+    if job.kind is Kind.DENSE:
+        return None
+    if look.kept is None:
+        return read_mask(store, look.key)
+    about = store.read_json(look.kept, STATES_FILE)["moments"][look.at]
+    return unpack_state(store.read(about["holder"] or look.kept, state_file(about["step"])))[1]
+
+
 def evaluated_after(store: Store, job: Job, step: int) -> int:
     """Return the first step from this one on that the finished training of a job of kind STATES was evaluated at.
 
