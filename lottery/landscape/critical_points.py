@@ -46,15 +46,30 @@ class Objective:
     hessian: Callable[[Vector], Vector]
 
     @classmethod
-    def of(cls, function: Callable[[Tensor], Tensor], chunk: int | None = None) -> Objective:
+    def of(
+        cls,
+        function: Callable[[Tensor], Tensor],
+        chunk: int | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Objective:
         """Return the objective of a function of torch, which `torch.func` differentiates.
 
         Args:
             function: Takes a vector (n,) in double precision and returns a 0-d tensor.
             chunk: Number of rows of the Hessian that are computed at once; None for all.
+            check: Called before each chunk; raises where the run is told to stop.
         """
         slope = torch.func.grad(function)
-        curvature = torch.func.jacrev(slope, chunk_size=chunk)
+
+        def curvature(x: Tensor) -> Tensor:
+            _, pull = torch.func.vjp(slope, x)
+            rows = torch.func.vmap(lambda unit: pull(unit)[0])
+            parts = []
+            for units in torch.eye(len(x), dtype=x.dtype, device=x.device).split(chunk or len(x)):
+                check()
+                parts.append(rows(units))
+            return torch.cat(parts)
+
         return cls(
             lambda x: float(function(torch.from_numpy(x))),
             lambda x: slope(torch.from_numpy(x)).detach().cpu().numpy(),
@@ -86,7 +101,7 @@ def training_loss(surface: Surface, point: Point) -> Objective:
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             return surface.value_of(Point(vector.to(surface.device), point.buffers), x, y)
 
-    return Objective.of(loss, chunk=64)
+    return Objective.of(loss, chunk=64, check=surface.check)
 
 
 def starts_around(
