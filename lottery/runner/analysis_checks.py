@@ -9,15 +9,19 @@ import torch
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.landscape.surface import Surface
+from lottery.network.build import prunable
 from lottery.plan.kinds import Kind
+from lottery.recipe.rewind_search import nominal_densities
 from lottery.runner.states import step_of
 from lottery.runner.timelines import planned_timeline
 from lottery.training.objective import loss_of
 
 if TYPE_CHECKING:
+    from lottery.recipe.analyses import AnalysisSpec
     from lottery.runner.context import RunContext
 
 EXAMPLES = 4  # that the derivatives are tried on
+ROUNDED = 1.05  # times the weights that a level should have are more than it can have by rounding
 
 
 def check_analyses(context: RunContext) -> None:
@@ -25,7 +29,7 @@ def check_analyses(context: RunContext) -> None:
 
     Raises:
         UsageError: A training has no such step; an analysis takes second derivatives, and the network has none; or it
-            lacks what an entry asks for.
+            lacks what an entry asks for, or has more weights than it takes.
     """
     _check_moments(context)
     curvature_tried = False
@@ -34,6 +38,8 @@ def check_analyses(context: RunContext) -> None:
         try:
             if entry.traits.suits is not None:
                 entry.traits.suits(context.networks.blank(), {**entry.defaults, **analysis.component.args})
+            if entry.traits.largest is not None:
+                _check_size(context, analysis, entry.traits.largest)
             if entry.traits.curvature and not curvature_tried:
                 curvature_tried = True
                 _try_curvature(context)
@@ -57,6 +63,31 @@ def _check_moments(context: RunContext) -> None:
                 raise UsageError(
                     f"keep.at.{keep.at.index(moment)}: {moment} is not between the start of {training.label}, step "
                     f"{planned.first}, and its end, step {planned.stop}; write another, or shares such as `10 points`"
+                )
+
+
+def _check_size(context: RunContext, analysis: AnalysisSpec, largest: int) -> None:
+    """Raise UsageError where it looks at a network that has more weights than it takes, by the densities of the levels.
+
+    Where layers have densities of their own, the dense network alone is looked at.
+    """
+    prune, network = context.plan.recipe.prune, context.networks.blank()
+    densities = [1.0] if prune.densities is not None or prune.rates else nominal_densities(prune)
+    every = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    part = sum(parameter.numel() for parameter in prunable(network).values())
+    for job in context.plan:
+        if job.analysis is None or job.analysis.label != analysis.label:
+            continue
+        for look in job.looks:
+            level = context.plan.jobs[look.mask or look.key].level
+            if level >= len(densities):
+                continue
+            survivors = every - round((1 - densities[level]) * part)
+            if survivors > largest * (ROUNDED if level else 1):
+                raise UsageError(
+                    f"the {look.name} network of level {level} has {'about ' * bool(level)}{survivors:,} weights, and "
+                    f"{analysis.name} takes {largest:,} at most; name levels and networks with fewer under `levels` "
+                    "and `of`, or a smaller model"
                 )
 
 
