@@ -17,7 +17,6 @@ from lottery.runner.timelines import planned_timeline
 from lottery.training.objective import loss_of
 
 if TYPE_CHECKING:
-    from lottery.recipe.analyses import AnalysisSpec
     from lottery.runner.context import RunContext
 
 EXAMPLES = 4  # that the derivatives are tried on
@@ -29,7 +28,7 @@ def check_analyses(context: RunContext) -> None:
 
     Raises:
         UsageError: A training has no such step; an analysis takes second derivatives, and the network has none; or it
-            lacks what an entry asks for, or has more weights than it takes.
+            lacks what an entry asks for.
     """
     _check_moments(context)
     curvature_tried = False
@@ -38,8 +37,6 @@ def check_analyses(context: RunContext) -> None:
         try:
             if entry.traits.suits is not None:
                 entry.traits.suits(context.networks.blank(), {**entry.defaults, **analysis.component.args})
-            if entry.traits.largest is not None:
-                _check_size(context, analysis, entry.traits.largest)
             if entry.traits.curvature and not curvature_tried:
                 curvature_tried = True
                 _try_curvature(context)
@@ -66,17 +63,22 @@ def _check_moments(context: RunContext) -> None:
                 )
 
 
-def _check_size(context: RunContext, analysis: AnalysisSpec, largest: int) -> None:
-    """Raise UsageError where it looks at a network that has more weights than it takes, by the densities of the levels.
+def check_sizes(context: RunContext) -> None:
+    """Check that analyses look at networks that are small enough for them, by the densities of the recipe's levels.
 
-    Where layers have densities of their own, the dense network alone is looked at.
+    Where layers have densities of their own, the dense network alone is checked; the entry refuses others.
+
+    Raises:
+        UsageError: One has more weights than the analysis takes.
     """
     prune, network = context.plan.recipe.prune, context.networks.blank()
-    densities = [1.0] if prune.densities is not None or prune.rates else nominal_densities(prune)
+    own = prune.densities is not None or prune.rates or prune.embeddings
+    densities = [1.0] if own else nominal_densities(prune)
     every = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     part = sum(parameter.numel() for parameter in prunable(network).values())
+    labels = [analysis.label for analysis in context.plan.recipe.analyses]
     for job in context.plan:
-        if job.analysis is None or job.analysis.label != analysis.label:
+        if job.analysis is None or (largest := registry.analyses[job.analysis.name].traits.largest) is None:
             continue
         for look in job.looks:
             level = context.plan.jobs[look.mask or look.key].level
@@ -84,10 +86,11 @@ def _check_size(context: RunContext, analysis: AnalysisSpec, largest: int) -> No
                 continue
             survivors = every - round((1 - densities[level]) * part)
             if survivors > largest * (ROUNDED if level else 1):
+                label, name = job.analysis.label, job.analysis.name
                 raise UsageError(
-                    f"the {look.name} network of level {level} has {'about ' * bool(level)}{survivors:,} weights, and "
-                    f"{analysis.name} takes {largest:,} at most; name levels and networks with fewer under `levels` "
-                    "and `of`, or a smaller model"
+                    f"analyses.{labels.index(label)}: {label}: {look.name} of level {level} has "
+                    f"{'about ' * bool(level)}{survivors:,} weights, and {name} takes {largest:,} at most; "
+                    "name levels and networks with fewer by `levels` and `of`, or a smaller model"
                 )
 
 
