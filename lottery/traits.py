@@ -322,6 +322,11 @@ class AnalysisTraits(Traits):
         description="`f(network, arguments)`: raises a UsageError where the network lacks what the analysis needs with "
         "all arguments; asked before any training. Read by `lottery/runner`.",
     )
+    largest: int | None = Field(
+        default=None,
+        description="Largest number of surviving weights, biases among them, that it takes; networks with more are "
+        "refused before any training, as far as the recipe tells. Read by `lottery/runner`.",
+    )
     connects: str | None = Field(
         default=None,
         description="Name of the value that says how far the error rises on a path between two networks, for the "

@@ -45,7 +45,7 @@ def aligned(subject: Subject, memo: Memo, by: Matching, examples: int | None) ->
     def match() -> Tensor:
         if by == "weights":
             draws = subject.generator("weight matching")
-            return torch.cat(weight_matching(groups, first.masked(), second.masked(), draws))
+            return torch.cat(weight_matching(groups, first.masked(), second.masked(), draws, check=subject.check))
         networks = model, subject.network()
         for network, state in zip(networks, (first, second), strict=True):
             load(network, state.masked())
@@ -65,6 +65,8 @@ def weight_matching(
     second: Mapping[str, Tensor],
     draws: torch.Generator,
     restarts: int = 3,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Tensor]:
     """Return the order of the second network's units in which its weights are nearest to the first's.
 
@@ -79,6 +81,7 @@ def weight_matching(
         second: State of the second network, pruned weights 0.
         draws: Stream of random numbers.
         restarts: Number of further starts.
+        check: Called before each assignment; raises where the run is told to stop.
     """
     names = {axis.tensor for units in groups for axis in units.axes if axis.trains}
     a, b = ({name: state[name].cpu().double() for name in names} for state in (first, second))
@@ -91,6 +94,7 @@ def weight_matching(
         for _ in range(_SWEEPS):
             better = False
             for i in torch.randperm(len(groups), generator=draws).tolist():
+                check()
                 alike = _products(groups, i, a, b, orders)
                 order, place = _assigned(alike), torch.arange(groups[i].count)
                 gain = float(alike[place, order].sum() - alike[place, orders[i]].sum())

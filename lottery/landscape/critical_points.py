@@ -27,7 +27,6 @@ Vector = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-8  # norm of a gradient that counts as 0
 FLAT = 1e-6  # share of the largest eigenvalue, in size, below which one counts as 0
-LARGEST = 2000  # coordinates of which a dense Hessian is taken
 SAME = 1e-5  # relative difference of losses that count as one
 
 
@@ -46,15 +45,31 @@ class Objective:
     hessian: Callable[[Vector], Vector]
 
     @classmethod
-    def of(cls, function: Callable[[Tensor], Tensor], chunk: int | None = None) -> Objective:
+    def of(
+        cls,
+        function: Callable[[Tensor], Tensor],
+        chunk: int | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Objective:
         """Return the objective of a function of torch, which `torch.func` differentiates.
 
         Args:
             function: Takes a vector (n,) in double precision and returns a 0-d tensor.
             chunk: Number of rows of the Hessian that are computed at once; None for all.
+            check: Called before each chunk; raises where the run is told to stop.
         """
         slope = torch.func.grad(function)
-        curvature = torch.func.jacrev(slope, chunk_size=chunk)
+
+        def curvature(x: Tensor) -> Tensor:
+            pull = torch.func.vjp(slope, x)[1]
+            rows = torch.func.vmap(lambda unit: pull(unit)[0])
+            units = torch.eye(len(x), dtype=x.dtype, device=x.device)
+            parts = []
+            for first in range(0, len(x), chunk or len(x)):
+                check()
+                parts.append(rows(units[first : first + (chunk or len(x))]))
+            return torch.cat(parts)
+
         return cls(
             lambda x: float(function(torch.from_numpy(x))),
             lambda x: slope(torch.from_numpy(x)).detach().cpu().numpy(),
@@ -62,20 +77,21 @@ class Objective:
         )
 
 
-def training_loss(surface: Surface, point: Point) -> Objective:
+def training_loss(surface: Surface, point: Point, largest: int) -> Objective:
     """Return the mean training loss of a small network as an objective of its surviving weights.
 
     Args:
         surface: The surface, in double precision; its examples are taken in one batch.
         point: Its buffers, such as running statistics, stay as they are.
+        largest: Number of coordinates of which a dense Hessian is taken at most.
 
     Raises:
         UsageError: It has too many coordinates for a dense Hessian, or no second derivatives.
     """
-    if surface.size > LARGEST:
+    if surface.size > largest:
         raise UsageError(
             f"analysis critical_points: {surface.size:,} surviving weights are too many for a dense Hessian, which is "
-            f"taken up to {LARGEST:,}; name a smaller model, or look at plateaus in its place"
+            f"taken up to {largest:,}; name a smaller model, or look at plateaus in its place"
         )
     surface.load(point)
     surface.hessian_product(torch.ones_like(point.vector))  # refuses a network without second derivatives
@@ -86,7 +102,7 @@ def training_loss(surface: Surface, point: Point) -> Objective:
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             return surface.value_of(Point(vector.to(surface.device), point.buffers), x, y)
 
-    return Objective.of(loss, chunk=64)
+    return Objective.of(loss, chunk=64, check=surface.check)
 
 
 def starts_around(

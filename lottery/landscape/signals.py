@@ -314,10 +314,11 @@ def jacobians(surface: Surface, examples: int) -> Iterator[Tensor]:
         return
     x = x.detach().clone().requires_grad_()
     outputs = surface.outputs(x).flatten(1)
-    rows = [
-        torch.autograd.grad(outputs[:, i].sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)
-        for i in range(outputs.shape[1])
-    ]
+    rows: list[Tensor] = []
+    for i in range(outputs.shape[1]):
+        surface.check()
+        (row,) = torch.autograd.grad(outputs[:, i].sum(), x, retain_graph=True, materialize_grads=True)
+        rows.append(row.flatten(1))
     lost = ~torch.isfinite(outputs.detach()).all(dim=1)  # a ReLU would pass no gradient on at NaN, and hide it
     for matrix, diverged in zip(torch.stack(rows, dim=1).double(), lost, strict=True):
         yield torch.full_like(matrix, math.nan) if bool(diverged) else matrix

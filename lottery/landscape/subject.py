@@ -64,6 +64,7 @@ class Subject:
         loss: The training loss, the mean over a batch.
         examples: Yields batches of the first n examples of a part (all where None) in a fixed order, unchanged.
         densest: The mask that all states lie within; None where a dense network is among them.
+        check: Called again and again in work that takes long; raises where the run is told to stop.
     """
 
     states: Sequence[State]
@@ -73,6 +74,7 @@ class Subject:
     loss: nn.Module
     examples: Callable[[Part, int | None], Iterator[Batch]]
     densest: Mask | None = None
+    check: Callable[[], None] = lambda: None
 
     def surface(
         self,
@@ -99,6 +101,7 @@ class Subject:
             loss=self.loss,
             statistics=statistics,
             parts=PARTS if parts is None else parts,
+            check=self.check,
         )
 
     def generator(self, purpose: str, index: int = 0) -> torch.Generator:

@@ -73,6 +73,7 @@ class Surface:
         statistics: `running` evaluates normalizations with the statistics that a point has; `batch` with those of each
             batch, as in training, without a change of the stored ones.
         parts: The parts of the data that loss and error are measured on, where there are examples.
+        check: Called in work that takes long for each batch; raises where the run is told to stop. `batches` does too.
 
     Attributes:
         size: Number of coordinates n.
@@ -91,8 +92,10 @@ class Surface:
         loss: nn.Module,
         statistics: Statistics = "running",
         parts: Sequence[Part] = PARTS,
+        check: Callable[[], None] = lambda: None,
     ):
         self.model, self.batches, self.loss, self.statistics = model, batches, loss, statistics
+        self.check = check
         self.parts = tuple(parts)
         self.layout = Layout.of(model)
         self._twice = False  # whether the network was seen to have second derivatives
@@ -255,6 +258,7 @@ class Surface:
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the network's outputs at the present point, which can be differentiated by its parameters."""
+        self.check()
         with self._measuring():
             result: Tensor = self.model(x)
         return result
@@ -264,6 +268,7 @@ class Surface:
 
         The present point stays as it is. It is what `torch.func` and the training of curves differentiate.
         """
+        self.check()
         with self._measuring():
             state = {**dict(point.buffers), **self.spread(point.vector)}
             result: Tensor = self.loss(functional_call(self.model, state, (x,)), y)

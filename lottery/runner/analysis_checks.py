@@ -9,7 +9,9 @@ import torch
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.landscape.surface import Surface
+from lottery.network.build import prunable
 from lottery.plan.kinds import Kind
+from lottery.recipe.rewind_search import nominal_densities
 from lottery.runner.states import step_of
 from lottery.runner.timelines import planned_timeline
 from lottery.training.objective import loss_of
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from lottery.runner.context import RunContext
 
 EXAMPLES = 4  # that the derivatives are tried on
+ROUNDED = 1.05  # times the weights that a level should have are more than it can have by rounding
 
 
 def check_analyses(context: RunContext) -> None:
@@ -57,6 +60,37 @@ def _check_moments(context: RunContext) -> None:
                 raise UsageError(
                     f"keep.at.{keep.at.index(moment)}: {moment} is not between the start of {training.label}, step "
                     f"{planned.first}, and its end, step {planned.stop}; write another, or shares such as `10 points`"
+                )
+
+
+def check_sizes(context: RunContext) -> None:
+    """Check that analyses look at networks that are small enough for them, by the densities of the recipe's levels.
+
+    Where layers have densities of their own, the dense network alone is checked; the entry refuses others.
+
+    Raises:
+        UsageError: One has more weights than the analysis takes.
+    """
+    prune, network = context.plan.recipe.prune, context.networks.blank()
+    own = prune.densities is not None or prune.rates or prune.embeddings
+    densities = [1.0] if own else nominal_densities(prune)
+    every = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    part = sum(parameter.numel() for parameter in prunable(network).values())
+    labels = [analysis.label for analysis in context.plan.recipe.analyses]
+    for job in context.plan:
+        if job.analysis is None or (largest := registry.analyses[job.analysis.name].traits.largest) is None:
+            continue
+        for look in job.looks:
+            level = context.plan.jobs[look.mask or look.key].level
+            if level >= len(densities):
+                continue
+            survivors = every - round((1 - densities[level]) * part)
+            if survivors > largest * (ROUNDED if level else 1):
+                label, name = job.analysis.label, job.analysis.name
+                raise UsageError(
+                    f"analyses.{labels.index(label)}: {label}: {look.name} of level {level} has "
+                    f"{'about ' * bool(level)}{survivors:,} weights, and {name} takes {largest:,} at most; "
+                    "name levels and networks with fewer by `levels` and `of`, or a smaller model"
                 )
 
 

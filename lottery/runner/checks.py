@@ -12,7 +12,7 @@ from lottery.plan.kinds import Kind
 from lottery.plan.rewind_search import latest_step
 from lottery.pruning.mask import Mask
 from lottery.recipe import finetuning
-from lottery.runner.analysis_checks import check_analyses
+from lottery.runner.analysis_checks import check_analyses, check_sizes
 from lottery.runner.assemble import check_engine
 from lottery.runner.batch_sizes import check_batches
 from lottery.runner.context import RunContext
@@ -44,6 +44,7 @@ def check(context: RunContext) -> None:
         check_engine(context, optimizer)
     check_criterion(context)
     check_analyses(context)
+    check_sizes(context)
     _check_lengths(context)
     check_batches(context, seed)
 

@@ -87,10 +87,14 @@ class Measuring:
         self.context.store.save_checkpoint(self.job.key, self.memo.done, files)
         self._saved = time.monotonic()
 
-    def _after(self, memo: Memo) -> None:
-        """Save where that is due. Raises Stopped where the run is told to stop."""
+    def _check(self) -> None:
+        """Raise Stopped where the run is told to stop."""
         if self.context.stop.signal is not None:
             raise Stopped
+
+    def _after(self, memo: Memo) -> None:
+        """Save where that is due. Raises Stopped where the run is told to stop."""
+        self._check()
         if time.monotonic() - self._saved >= self.context.checkpoint_seconds:
             self.save()
 
@@ -143,6 +147,7 @@ class Measuring:
             self._allow(part)
             left = math.inf if count is None else count
             for x, y in data.evaluation(part):
+                self._check()  # all that is measured over batches stops here
                 if left <= 0:
                     return
                 take = int(min(left, len(y)))
@@ -169,6 +174,7 @@ class Measuring:
             loss_of(regression=data.regression, label_smoothing=context.plan.recipe.train.label_smoothing),
             examples,
             reduce(_union, known) if len(known) == len(masks) else None,
+            self._check,
         )
 
     def _allow(self, part: Part) -> None:

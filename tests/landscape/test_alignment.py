@@ -120,6 +120,27 @@ def test_weights_are_matched_as_near_as_any_order_brings_them() -> None:
     assert distance(order.tolist()) == pytest.approx(min(map(distance, permutations(range(6)))), abs=1e-6)
 
 
+def test_a_stop_ends_an_alignment_by_weights_before_its_next_assignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, make, _ = MODELS["resnet20"]
+    one, two = state(drawn(1, make)), state(drawn(2, make))
+    done: list[int] = []
+
+    def assigned(alike: Tensor) -> Tensor:
+        done.append(1)
+        return torch.arange(len(alike)).flip(0)
+
+    def check() -> None:
+        if len(done) == 2:
+            raise InterruptedError
+
+    monkeypatch.setattr("lottery.landscape.alignment._assigned", assigned)
+    memo = Memo()
+    with pytest.raises(InterruptedError):
+        aligned(replace(subject(make, [one, two], classes((3, 8, 8))), check=check), memo, "weights", None)
+    assert len(done) == 2
+    assert not memo.parts
+
+
 def test_weight_matching_of_a_residual_network_brings_the_weights_nearer() -> None:
     _, make, _ = MODELS["resnet20"]
     first, second = drawn(1, make), drawn(2, make)

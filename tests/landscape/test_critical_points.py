@@ -162,5 +162,31 @@ def test_a_stopped_search_goes_on_to_the_same_bytes() -> None:
 
 
 def test_a_network_too_large_for_a_dense_hessian_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"2,005 surviving weights are too many .* name a smaller model"):
-        run(subject(width=501))
+    with pytest.raises(UsageError, match=r"505 surviving weights are too many .* name a smaller model"):
+        run(subject(width=126))
+
+
+def test_a_dense_hessian_is_that_of_torch_and_looks_for_a_stop_at_each_of_its_chunks() -> None:
+    def function(x: Tensor) -> Tensor:
+        return torch.tanh(x[:-1] * x[1:]).sum() + (x**4).sum()
+
+    seen: list[int] = []
+    at = draws(1, 7)[0]
+    found = Objective.of(function, chunk=3, check=lambda: seen.append(1)).hessian(at)
+    expected = torch.autograd.functional.hessian(function, torch.from_numpy(at)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+    assert len(seen) == 3
+
+
+def test_a_stop_within_a_search_of_minpack_ends_it_at_the_next_evaluation() -> None:
+    seen: list[int] = []
+
+    def check() -> None:
+        seen.append(1)
+        if len(seen) >= 3:
+            raise KeyError
+
+    objective = Objective.of(lambda x: (x**2 - 1).square().sum(), check=check)
+    with pytest.raises(KeyError):
+        newton(objective, draws(1, 4)[0])
+    assert len(seen) == 3

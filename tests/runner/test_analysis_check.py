@@ -85,3 +85,13 @@ def test_a_step_that_a_training_does_not_have_is_refused_with_its_key(keep: str,
     prepared(micro(*changes, "keep={of: [dense, ticket, reinit], at: [4it, 12it]}"), tmp_path)
     with pytest.raises(UsageError, match=told):
         prepared(micro(*changes, f"keep={keep}"), tmp_path)
+
+
+def test_networks_that_are_too_large_for_an_analysis_are_refused_with_the_level(tmp_path: Path) -> None:
+    """974 weights dense, about 502 at level 1, which rounding could have as 500, and 266 at level 2."""
+    refused = r"^analyses\.0: critical_points: dense of level 0 has 974 weights, .* takes 500 at most"
+    with pytest.raises(UsageError, match=refused):
+        prepared(micro(asking("{name: critical_points, of: [dense, ticket]}")), tmp_path)
+    with pytest.raises(UsageError, match=r"ticket of level 1 has about 832 weights"):
+        prepared(micro("prune.fraction=0.15", asking("{name: critical_points, of: ticket}")), tmp_path)
+    prepared(micro(asking("{name: critical_points, of: ticket}")), tmp_path)

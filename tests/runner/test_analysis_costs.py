@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import Tensor, nn
 
+from lottery.landscape.critical_points import Objective, Vector
 from lottery.network.factory import NetworkFactory
 from lottery.plan.kinds import Kind
 from lottery.runner.analysis_costs import Costs, examples_of, seconds_of, time_examples
@@ -128,3 +130,38 @@ def test_a_plan_states_the_seconds_of_analyses_before_any_training(tmp_path: Pat
 def test_an_example_takes_longer_for_what_does_more_with_it(tmp_path: Path) -> None:
     rates: Any = time_examples(prepared(micro("model.widths=[200, 100]"), tmp_path), products=True)
     assert 0 < rates.forward < rates.gradient < rates.product
+
+
+def test_a_search_for_critical_points_takes_no_more_gradients_and_hessians_than_the_plan_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row of a Hessian counts as a product; the network has fewer weights than one that is refused."""
+    starts, steps, examples = 2, 12, 100
+    calls = {"value": 0, "gradient": 0, "hessian": 0}
+    original = Objective.of.__func__  # type: ignore[attr-defined]
+
+    def counted(name: str, call: Callable[[Vector], Any]) -> Callable[[Vector], Any]:
+        def result(x: Vector) -> Any:
+            calls[name] += 1
+            return call(x)
+
+        return result
+
+    def of(cls: type[Objective], *args: Any, **options: Any) -> Objective:
+        found = original(cls, *args, **options)
+        return Objective(*(counted(name, getattr(found, name)) for name in calls))
+
+    keys = f"of: ticket, levels: [1], starts: {starts}, steps: {steps}, examples: {examples}"
+    asked = asking(f"{{name: critical_points, {keys}}}")
+    changes = ("prune={one_shot: [0.2]}", "train.length=4it", asked)
+    context = finished(prepared(micro(*changes), tmp_path))
+    (job,) = (job for job in context.plan if job.kind is Kind.ANALYSIS)
+    monkeypatch.setattr(Objective, "of", classmethod(of))
+    for _ in Measuring(context, job, 0.0).run():
+        pass
+    said = examples_of(context, job)
+    size = round(0.2 * 944) + 30
+    assert calls["value"] == starts == said.forward / examples
+    assert steps * starts < calls["gradient"] <= said.gradient / examples
+    assert size * calls["hessian"] <= said.product / examples
+    assert calls["hessian"] <= starts * (steps + 2)
