@@ -64,6 +64,12 @@ def analyze(call: Call, study: RunContext) -> Call:
     return called
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> RunContext:
+    """The same trainings in a store of its own, and the analyses, which their recipe asked for."""
+    return measured(tmp_path_factory.mktemp("asked"), *TRAININGS, ANALYSES)
+
+
 BY_HAND = {
     "hessian": ("ticket", *HESSIAN),
     "barrier": ("dense", "barrier", "points=3", "--with", "ticket"),
@@ -74,18 +80,18 @@ BY_HAND = {
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_recipe_finds_what_was_done_by_hand_and_would_have_measured_the_same(
-    name: str, analyze: Call, study: RunContext, tmp_path: Path
+    name: str, analyze: Call, study: RunContext, asked: RunContext
 ) -> None:
     """A state, a pair, three with a pruned network among them, and a training from its start on."""
     done = analyze(*BY_HAND[name])
     assert done.code == 0, done.err
     assert " done in " in done.err
-    asking = prepared(micro(*TRAININGS, ANALYSES), study.store.root)
-    jobs = [job for job in asking.plan if job.analysis is not None and job.analysis.name == name]
+    jobs = [job for job in asked.plan if job.analysis is not None and job.analysis.name == name]
     job = jobs[-1]
     assert job.key in done.out
-    by_hand = study.store.read(job.key, MEASUREMENT_FILE)
-    assert by_hand == measured(tmp_path, *TRAININGS, ANALYSES).store.read(job.key, MEASUREMENT_FILE)
+    assert study.store.read(job.key, MEASUREMENT_FILE) == asked.store.read(job.key, MEASUREMENT_FILE)
+    found = prepared(micro(*TRAININGS, ANALYSES), study.store.root)
+    assert list(found.plan.jobs) == list(asked.plan.jobs)
 
 
 def test_a_result_that_exists_is_shown_and_not_computed_again(analyze: Call, study: RunContext) -> None:

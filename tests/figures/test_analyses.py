@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     with pytest.MonkeyPatch.context() as patch:
         Plugs(tmp_path_factory.mktemp("plugs"), patch).load("drawing", ENTRIES)
         yield seen(tmp_path_factory.mktemp("seen"))
+
+
+@pytest.fixture(scope="module")
+def drawn(study: Study) -> Callable[[str], Any]:
+    """The picture of an analysis as it is without options, drawn once for all tests that look at its texts."""
+    return cache(lambda label: analysis_figure(study, label))
 
 
 def panels(held: Study, label: str, **options: Any) -> dict[str, Any]:
@@ -251,8 +258,8 @@ def test_a_slice_breaks_at_a_hole(study: Study) -> None:
 
 
 @pytest.mark.parametrize("label", ALL)
-def test_captions_say_scale_policy_data_and_mode_in_the_picture(study: Study, label: str) -> None:
-    figure: Any = analysis_figure(study, label)
+def test_captions_say_scale_policy_data_and_mode_in_the_picture(drawn: Callable[[str], Any], label: str) -> None:
+    figure = drawn(label)
     text = figure.get_label()
     parts = re.fullmatch(r"(\w+): .+ Scale: .+\. Batch norm: .+\. Data: .+\. Mode: .+\.", text)
     assert parts is not None and parts[1] == label
@@ -270,8 +277,8 @@ def test_each_file_has_the_caption_inside_and_a_report_puts_it_below(study: Stud
     assert bare.get_label() == text and not bare.get_suptitle()
 
 
-def test_captions_tell_what_was_asked_for(study: Study) -> None:
-    said = {label: str(analysis_figure(study, label).get_label()) for label in ALL}
+def test_captions_tell_what_was_asked_for(study: Study, drawn: Callable[[str], Any]) -> None:
+    said = {label: str(drawn(label).get_label()) for label in ALL}
     assert "train and test part, all examples" in said["barrier"]
     assert "interpolate: running statistics combined" in said["barrier"] and "reset: statistics" in said["barrier"]
     assert "train part, the first 64 examples" in said["plane"] and "L2 distances" in said["plane"]
@@ -289,8 +296,8 @@ def test_one_study_gives_the_same_bytes(study: Study) -> None:
 
 
 @pytest.mark.parametrize("label", ALL)
-def test_neither_caption_nor_legend_is_cut_off_or_covers_a_panel(study: Study, label: str) -> None:
-    figure: Any = analysis_figure(study, label)
+def test_neither_caption_nor_legend_is_cut_off_or_covers_a_panel(drawn: Callable[[str], Any], label: str) -> None:
+    figure = drawn(label)
     figure.draw_without_rendering()
     boxes = [axes.get_window_extent() for axes in figure.axes]
     above = figure._suptitle.get_window_extent()

@@ -124,8 +124,8 @@ def subject(mask: Mask | None = None, poison: float | None = None, width: int | 
     return Subject([State("dense", "key", weights, mask)], 0, make, make, nn.MSELoss(), batches)
 
 
-def run(given: Subject, memo: Memo | None = None) -> Measurement:
-    measured: Measurement = registry.analyses["critical_points"].make(given, memo or Memo(), starts=4, steps=60)
+def run(given: Subject, memo: Memo | None = None, starts: int = 4) -> Measurement:
+    measured: Measurement = registry.analyses["critical_points"].make(given, memo or Memo(), starts=starts, steps=60)
     return measured
 
 
@@ -148,8 +148,8 @@ def test_the_entry_finds_points_whose_plain_gradient_is_zero() -> None:
 def test_pruned_weights_are_neither_read_nor_searched() -> None:
     mask = Mask({"0.weight": torch.tensor([[True, False], [True, True]]), "2.weight": torch.tensor([[True, True]])})
     memo = Memo()
-    clean = run(subject(mask, 0.0), memo)
-    assert repr(clean) == repr(run(subject(mask, math.nan)))
+    clean = run(subject(mask, 0.0), memo, starts=2)
+    assert repr(clean) == repr(run(subject(mask, math.nan), starts=2))
     assert {len(vector) for vector in memo.parts.values()} == {8}  # 9 parameters, one of them pruned
 
 

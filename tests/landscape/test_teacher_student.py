@@ -64,13 +64,14 @@ def test_the_teacher_itself_is_a_global_minimum_with_finite_derivatives() -> Non
     assert point.lowest > 0
 
 
-def test_relu_has_spurious_minima_that_a_wider_student_has_not() -> None:
-    equal, wider = spurious_table([8], wider=(0, 2), starts=16)
+@pytest.mark.parametrize("starts", [8, pytest.param(16, marks=pytest.mark.slow)])
+def test_relu_has_spurious_minima_that_a_wider_student_has_not(starts: int) -> None:
+    equal, wider = spurious_table([8], wider=(0, 2), starts=starts)
     assert equal["spurious"] >= 1  # type: ignore[operator]  # an eighth of the descents in Safran & Shamir 2018
     assert 0.01 < equal["lowest"] < 0.1  # type: ignore[operator]
     assert equal["elsewhere"] == 0
     assert wider["spurious"] == 0
-    assert wider["global"] == 16
+    assert wider["global"] == starts
 
 
 def test_a_small_relu_student_and_a_smooth_one_find_the_teacher() -> None:
@@ -81,9 +82,10 @@ def test_a_small_relu_student_and_a_smooth_one_find_the_teacher() -> None:
     assert quadratic["global"] == 5
 
 
-def test_a_spurious_minimum_is_one_by_its_own_derivatives() -> None:
+@pytest.mark.parametrize("starts", [12, pytest.param(25, marks=pytest.mark.slow)])
+def test_a_spurious_minimum_is_one_by_its_own_derivatives(starts: int) -> None:
     memo = Memo()
-    row = spurious_minima("relu", 9, 9, 25, torch.Generator().manual_seed(1), memo)
+    row = spurious_minima("relu", 9, 9, starts, torch.Generator().manual_seed(1), memo)
     function = objective("relu", 9, 9)
     points = [classify(function, end.numpy()) for end in memo.parts.values()]
     bad = [point for point in points if point.loss > 1e-5]

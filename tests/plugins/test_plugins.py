@@ -451,17 +451,35 @@ def command(plugs: Plugs, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+COUNTED = '''
+
+@analyses.register("weights", source="me", units={"weights": ""})
+def weights(subject, memo):
+    """Number of weights and biases that are left."""
+    from lottery.landscape.subject import Measurement
+
+    return Measurement({"weights": subject.surface(subject.states[0].mask, 10).size})
+'''
+
+
 def test_workers_have_the_plugins_of_installed_packages_and_an_edit_is_seen_by_a_table(plugs: Plugs) -> None:
+    from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+    from lottery.store.store import Store
+
     install(plugs, "theirs", "their-nets")
-    plugs.write("theirs.py", HEAD + registered("models"))
-    plugs.write("r.yaml", micro_text(*STUDY))
+    text = f"{HEAD}{registered('models')}{COUNTED}"
+    plugs.write("theirs.py", text)
+    plugs.write("r.yaml", micro_text(*STUDY, "analyses=[weights]"))
     done = command(plugs, "run", "r.yaml", "--jobs", "2", "--device", "cpu")
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "8 done"), done.stderr
-    plugs.write("theirs.py", f"{HEAD}{registered('models')}# edited\n")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "12 done"), done.stderr
+    store = Store(plugs.folder / "runs")
+    found = [store.read_json(each.key, MEASUREMENT_FILE) for each in store.manifests() if each.kind == Kind.ANALYSIS]
+    assert sorted(each["values"]["weights"] for each in found) == [64 * 10 // 2 + 10] * 2 + [64 * 10 + 10] * 2
+    plugs.write("theirs.py", f"{text}# edited\n")
     table = command(plugs, "table", "r.yaml")
     missing, edited = table.stderr.splitlines()
     assert missing == "6 trainings are missing; lottery run r.yaml runs them"
-    assert edited.startswith("plugin theirs (now ") and "): 8 finished jobs are of the source " in edited
+    assert edited.startswith("plugin theirs (now ") and "): 12 finished jobs are of the source " in edited
 
 
 def test_a_plugin_that_fails_when_it_is_called_is_named_and_not_taken_for_a_bug_of_ours(

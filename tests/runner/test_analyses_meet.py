@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lottery.analysis.views import rows_of
+from lottery.plan.handover import pack_plan, unpack_plan
 from lottery.plan.jobs import Job
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.recipe.load import restore_recipe
 from lottery.results.study import study_of
 from lottery.runner.context import RunContext
 from lottery.runner.measure import Measuring
@@ -16,7 +19,7 @@ from lottery.runner.starting_point import starting_point
 from lottery.store.store import Store
 from tests.support.analyses import asking, measured
 from tests.support.calls import Call, call
-from tests.support.micro import micro_text
+from tests.support.micro import finished, micro, micro_text, prepared
 from tests.support.plugs import Plugs, plugs
 
 __all__ = ["call", "plugs"]
@@ -75,17 +78,37 @@ def test_analyses_run_with_each_feature_and_by_hand_they_are_the_same(feature: s
         assert job.key in shown.out
 
 
-def test_processes_measure_the_same_bytes_as_one(tmp_path: Path, plugs: Plugs, call: Call) -> None:
-    """Handed over to workers with a model and an analysis of a plugin, and a margin that is no part of a key."""
-    plugs.write("theirs.py", PLUGIN)
-    changes = ("seeds=2", "prune.levels=1", "model={name: theirs, units: 6}")
-    asked = asking(
+HANDED_OVER = (  # a model and an analysis of a plugin, and a margin that is no part of a key
+    "prune.levels=1",
+    "model={name: theirs, units: 6}",
+    asking(
         "{name: barrier, points: 3, between: dense-ticket, margin: 5}",
         "{name: hessian, eigenvalues: 2, examples: 100, steps: 4, probes: 2}",
         "{name: units, of: [dense, ticket]}",
-    )
+    ),
+)
+
+
+def test_a_plan_that_was_handed_over_measures_the_same_bytes(tmp_path: Path, plugs: Plugs) -> None:
+    """As workers receive it, with the recipe; that they have a plugin's analyses is in plugins/test_plugins.py."""
+    plugs.load("theirs", PLUGIN)
+    recipe = micro(*HANDED_OVER)
+    one, two = (prepared(recipe, tmp_path / name) for name in ("1", "2"))
+    two = replace(two, plan=unpack_plan(pack_plan(two.plan), restore_recipe(recipe.canonical())))
+    assert two.plan.recipe == recipe
+    assert [job.key for job in analyses(two)] == [job.key for job in analyses(one)]
+    assert len(analyses(one)) == 1 + 2 + 2
+    finished(one)
+    finished(two)
+    for job in analyses(one):
+        assert one.store.read(job.key, MEASUREMENT_FILE) == two.store.read(job.key, MEASUREMENT_FILE)
+
+
+@pytest.mark.slow
+def test_processes_measure_the_same_bytes_as_one(tmp_path: Path, plugs: Plugs, call: Call) -> None:
+    plugs.write("theirs.py", PLUGIN)
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(micro_text(*changes, asked))
+    recipe.write_text(micro_text("seeds=2", *HANDED_OVER))
     where = ("--device", "cpu", "--deterministic", "--plugin", "theirs")
     for jobs in (1, 2):
         done = call("run", recipe, "--jobs", jobs, "--store", tmp_path / f"{jobs}", *where)

@@ -5,62 +5,79 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
-from lottery import registry
 from lottery.errors import UsageError
 from tests.support.analyses import asking
-from tests.support.brought import brought
 from tests.support.micro import micro, prepared
+from tests.support.plugs import Plugs, plugs
+
+__all__ = ["plugs"]
+
+
+NETWORKS = '''
+import torch
+from torch import nn
 
 
 class Twice(torch.autograd.Function):
-    """Twice a number, whose derivative has none itself."""
-
     @staticmethod
-    def forward(ctx: object, x: Tensor) -> Tensor:
+    def forward(ctx, x):
         return x * 2
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: object, gradient: Tensor) -> Tensor:
+    def backward(ctx, gradient):
         return gradient * 2
 
 
 class Net(nn.Module):
-    """A linear network and a function that is once differentiable."""
-
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.output = nn.Linear(64, 10)
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = Twice.apply(self.output(x.flatten(1)))
-        return result
+    def forward(self, x):
+        return Twice.apply(self.output(x.flatten(1)))
+
+
+@models.register("once", source="-")
+def once(input_shape, classes):
+    """A linear network and a function that is once differentiable."""
+    return Net()
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows, self.output = nn.RNN(8, 6, batch_first=True), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.output(self.rows(x.view(-1, 8, 8))[0][:, -1])
+
+
+@models.register("rnn", source="-")
+def rnn(input_shape, classes):
+    """A network that reads an image row by row."""
+    return Recurrent()
+'''
 
 
 def test_curvature_of_a_network_without_second_derivatives_is_refused_with_its_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, plugs: Plugs
 ) -> None:
-    def once(input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """See `Net`."""
-        return Net()
-
-    registry.models._load()
-    monkeypatch.setattr(registry.models, "_entries", dict(registry.models._entries))
-    registry.models.register("once", source="-")(once)
+    plugs.load("mine", NETWORKS)
     prepared(micro("model=once", asking("barrier")), tmp_path)
     with pytest.raises(UsageError, match=r"^analyses\.1: hessian: Net: no second derivative .* analyses of curvature"):
         prepared(micro("model=once", asking("barrier", "hessian")), tmp_path)
     prepared(micro(asking("barrier", "hessian")), tmp_path)
 
 
-def test_an_alignment_of_a_network_whose_units_cannot_be_permuted_is_refused_with_its_key(tmp_path: Path) -> None:
-    with brought("rnn"):
-        prepared(micro("model=rnn", asking("barrier")), tmp_path)
-        with pytest.raises(UsageError, match=r"^analyses\.1: aligned: Recurrent: .* leave out `align`$"):
-            prepared(micro("model=rnn", asking("barrier", "{name: barrier, as: aligned, align: weights}")), tmp_path)
+def test_an_alignment_of_a_network_whose_units_cannot_be_permuted_is_refused_with_its_key(
+    tmp_path: Path, plugs: Plugs
+) -> None:
+    plugs.load("mine", NETWORKS)
+    prepared(micro("model=rnn", asking("barrier")), tmp_path)
+    with pytest.raises(UsageError, match=r"^analyses\.1: aligned: Recurrent: .* leave out `align`$"):
+        prepared(micro("model=rnn", asking("barrier", "{name: barrier, as: aligned, align: weights}")), tmp_path)
 
 
 @pytest.mark.parametrize(

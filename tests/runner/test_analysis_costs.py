@@ -39,9 +39,21 @@ MOST = [  # stops before, where it has converged
 ]
 
 
-def said_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch, *changes: str) -> tuple[Costs, int]:
-    """The examples that the first analysis of a plan says it takes, and those that go through its network."""
-    context = finished(prepared(micro("prune.levels=1", "train.length=4it", *changes), folder))
+SHORT = ("prune.levels=1", "train.length=4it")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the trainings that the analyses above look at, of networks with and without running statistics."""
+    folder = tmp_path_factory.mktemp("trained")
+    for norm in ("none", "batch"):
+        finished(prepared(micro(*SHORT, f"model.norm={norm}"), folder))
+    return folder
+
+
+def said_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch, analysis: str, *changes: str) -> tuple[Costs, int]:
+    """The examples that the first job of an analysis says it takes, and those that go through its network."""
+    context = prepared(micro(*SHORT, asking(analysis), *changes), folder)
     job = next(job for job in context.plan if job.kind is Kind.ANALYSIS)
     seen: list[int] = []
     blank = NetworkFactory.blank
@@ -65,17 +77,17 @@ def said_and_counted(folder: Path, monkeypatch: pytest.MonkeyPatch, *changes: st
 
 @pytest.mark.parametrize(("analysis", "changes"), COUNTED)
 def test_as_many_examples_go_through_the_network_as_the_plan_says(
-    analysis: str, changes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    analysis: str, changes: tuple[str, ...], trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, counted = said_and_counted(tmp_path, monkeypatch, asking(analysis), *changes)
+    said, counted = said_and_counted(trained, monkeypatch, analysis, *changes)
     assert (said.forward, said.gradient, said.product) == (counted, 0, 0)
 
 
 @pytest.mark.parametrize("analysis", MOST)
 def test_what_stops_at_convergence_takes_no_more_than_the_plan_says(
-    analysis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    analysis: str, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said, counted = said_and_counted(tmp_path, monkeypatch, asking(analysis))
+    said, counted = said_and_counted(trained, monkeypatch, analysis)
     most = said.forward + said.gradient + said.product
     assert said.product > 0
     assert 0.3 * most < counted <= most
@@ -117,7 +129,9 @@ def test_finished_analyses_tell_how_long_others_with_their_arguments_take(tmp_pa
 
 
 def test_a_plan_states_the_seconds_of_analyses_before_any_training(tmp_path: Path) -> None:
-    context: RunContext = prepared(micro(asking("{name: hessian, examples: 100}", "barrier")), tmp_path)
+    context: RunContext = prepared(
+        micro(asking("{name: hessian, examples: 100, steps: 20}", "{name: barrier, points: 5}")), tmp_path
+    )
     told = estimate(context)
     jobs = [job for job in context.plan if job.kind is Kind.ANALYSIS]
     assert all(told.by_job[job.key] > 0 for job in jobs)

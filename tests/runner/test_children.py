@@ -192,12 +192,18 @@ def test_an_instability_is_the_barrier_between_the_ends_of_two_children(ran: Run
     assert values["distance"] == pytest.approx(squares**0.5, rel=1e-6)
 
 
-def test_a_network_is_unstable_at_initialization_and_stable_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("length", "late", "pairs"), [(120, "40it", 2), pytest.param(200, "60it", 3, marks=pytest.mark.slow)]
+)
+def test_a_network_is_unstable_at_initialization_and_stable_later(
+    length: int, late: str, pairs: int, tmp_path: Path
+) -> None:
     """At a high rate the copies of the first state reach other minima, those of a later one the same (Frankle 2020)."""
-    long = ("train.optimizer={name: adam, lr: 3e-2}", "train.length=200it", "train.evaluate_every=200it")
-    context = measured(tmp_path, *long, "prune.levels=0", asking("{name: instability, at: [init, 60it], pairs: 3}"))
+    long = ("train.optimizer={name: adam, lr: 3e-2}", f"train.length={length}it", f"train.evaluate_every={length}it")
+    asked = asking(f"{{name: instability, at: [init, {late}], pairs: {pairs}}}")
+    context = measured(tmp_path, *long, "prune.levels=0", asked)
     first, later = rows_of(study_of(context.plan, context.store), "instability")
-    assert (first["networks"], later["networks"]) == ("dense from init", "dense from 60it")
+    assert (first["networks"], later["networks"]) == ("dense from init", f"dense from {late}")
     assert first["train_error_barrier"] > 0.1
     assert later["train_error_barrier"] < 0.02
     assert later["distance"] < first["distance"] / 2

@@ -154,7 +154,7 @@ def test_a_killed_analysis_goes_on_to_the_same_bytes(tmp_path: Path, plugs: Plug
 def test_workers_measure_the_same_bytes(tmp_path: Path, plugs: Plugs) -> None:
     """Each analysis is deterministic, so that two runs of a recipe commit equal files."""
     load(plugs)
-    changes = (asking("norms", "gap", "{name: walk, along: 3}"), CONTROLS, "seeds=2")
+    changes = (asking("norms", "gap", "{name: walk, along: 3}"), "seeds=2")
     one, two = (measured(tmp_path / name, *changes) for name in ("one", "two"))
     jobs = of_kind(one.plan, Kind.ANALYSIS)
     assert len(jobs) == (2 + 4) + (1 + 4 + 2 + 2) + (2 + 4)

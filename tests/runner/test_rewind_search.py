@@ -24,7 +24,7 @@ from tests.support.micro import finished, micro, prepared
 from tests.support.restarts import contents
 
 # at this rate copies of the first state end in other minima, those of later ones in the same
-FAST = ("train.optimizer={name: adam, lr: 3e-2}", "train.length=120it", "train.evaluate_every=120it", "prune.levels=1")
+FAST = ("train.optimizer={name: adam, lr: 3e-2}", "train.length=80it", "train.evaluate_every=80it", "prune.levels=1")
 AUTO = "rewind={auto: {density: 1, pairs: 2, latest: 40it, halvings: 2, tolerance: 0.05}}"
 
 
