@@ -74,6 +74,13 @@ def test_only_what_needs_them_waits_for_the_distributions_of_scipy() -> None:
     assert found <= {"analysis/layers.py"}
 
 
+def test_tables_that_read_no_tensor_are_shown_without_torch() -> None:
+    modules = "lottery.cli.main, lottery.analysis.accuracy, lottery.analysis.environments, lottery.analysis.profiles"
+    code = f"import sys, {modules}, lottery.formats.render; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_catalogue_entries_import_nothing_heavy_until_they_are_called() -> None:
     code = (
         "import sys; from lottery.registry import catalogues\n"

@@ -16,10 +16,9 @@ from lottery.analysis.three_errors import MEASURES, Fit, Measure, ToldApart, tol
 from lottery.errors import DamagedFile, UsageError
 from lottery.plan.analyses import analysis_jobs
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.results.measured_values import read_value
 from lottery.results.record import record_of
 from lottery.results.study import once
-from lottery.runner.measure import read_value
-from lottery.runner.states import mask_of
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
@@ -133,6 +132,8 @@ def rows(study: Study, label: str) -> list[Row]:
 
 def fits_of(study: Study, analysis: AnalysisSpec) -> dict[str, Fit]:
     """Return what the finished jobs of an analysis that has the trait `adds_up` measured, by key."""
+    from lottery.runner.states import mask_of  # imports torch, which other tables do not need
+
     found: dict[str, Fit] = {}
     for job in jobs_of(study, analysis):
         if (each := measured(study).get(job.key)) is not None:

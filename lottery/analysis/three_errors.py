@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lottery.landscape.decomposition import ThreeErrors, three_errors
-from lottery.pruning.mask import Mask
+
+if TYPE_CHECKING:
+    from lottery.pruning.mask import Mask
 
 Measure = Literal["loss", "error"]
 MEASURES: tuple[Measure, ...] = ("loss", "error")

@@ -254,12 +254,16 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.analysis.environments import roundings
-    from lottery.analysis.profiles import profile_rows
     from lottery.analysis.views import rows_of
 
     write = writer(form, output)
     found = load_study(recipe, sets, plugin, store, data)
-    write(profile_rows(found, view) if profile else rows_of(found, view))
+    if profile:
+        from lottery.analysis.profiles import profile_rows
+
+        write(profile_rows(found, view))
+    else:
+        write(rows_of(found, view))
     for sentence in roundings(found):
         print(sentence, file=sys.stderr)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from lottery.landscape.subject import Measurement, State, Subject
 from lottery.landscape.surface import PARTS
 from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
+from lottery.results.measured_values import written
 from lottery.runner.starting_point import starting_point
 from lottery.runner.states import LookedAt, read_look
 from lottery.runner.stored_level import StoredLevel
@@ -207,18 +208,9 @@ def pack_measurement(found: Measurement, looks: list[LookedAt], parts_read: Iter
     Beside values and profile it says what was looked at, and of which parts of the data examples were read.
     """
     about = {
-        "values": {name: _written(value) for name, value in found.values.items()},
-        "profile": [{name: _written(value) for name, value in row.items()} for row in found.profile],
+        "values": {name: written(value) for name, value in found.values.items()},
+        "profile": [{name: written(value) for name, value in row.items()} for row in found.profile],
         "states": [{"step": look.step, "same": look.same} for look in looks],
         "read": [part for part in PARTS if part in set(parts_read)],
     }
     return json.dumps(about, indent=1).encode()
-
-
-def _written(value: Any) -> Any:
-    return value if isinstance(value, (str, int)) or math.isfinite(value) else str(float(value))
-
-
-def read_value(value: Any) -> Any:
-    """Return a value of a measurement's file as it was measured: the inverse of what `pack_measurement` does to it."""
-    return float(value) if value in ("nan", "inf", "-inf") else value

@@ -17,10 +17,10 @@ from lottery.plan.jobs import Job, Plan
 from lottery.plan.kinds import MEASUREMENT_FILE, STATES_FILE, WEIGHTS_FILE, Kind, state_file
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
+from lottery.results.measured_values import read_value
 from lottery.results.study import study_of
 from lottery.runner.assemble import training_of
 from lottery.runner.context import RunContext
-from lottery.runner.measure import read_value
 from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from lottery.runner.states import Kept, unpack_state

@@ -11,8 +11,8 @@ from lottery.analysis import measurements
 from lottery.analysis.measurements import Measured
 from lottery.plan.jobs import Job
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.results.measured_values import read_value
 from lottery.results.study import Study, study_of
-from lottery.runner.measure import read_value
 from tests.support.analyses import asking
 from tests.support.micro import finished, micro, prepared
 
