@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -133,7 +135,7 @@ class Stream:
             ) from error
 
     def _loader(self) -> DataLoader[Any]:
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Rows(self.files, self.channels_last),  # type: ignore[arg-type]
             batch_sampler=_Parts(),  # type: ignore[arg-type]
             num_workers=self.workers,
@@ -142,6 +144,19 @@ class Stream:
             persistent_workers=True,
             generator=torch.Generator(),  # else the loader draws a seed from the process-wide one, which is dropout's
         )
+        _LOADERS[loader] = os.getpid()
+        return loader
+
+
+_LOADERS: WeakKeyDictionary[DataLoader[Any], int] = WeakKeyDictionary()  # with the process that they belong to
+
+
+@atexit.register  # before multiprocessing's own, which waits for processes that it believes to obey SIGTERM
+def _end_processes() -> None:
+    """End the processes of loaders that are still there when this process leaves, such as those of a cycle."""
+    for loader, process in list(_LOADERS.items()):
+        if process == os.getpid() and (iterator := loader._iterator) is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _Parts:

@@ -8,6 +8,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -182,6 +184,27 @@ def test_a_killed_worker_is_told_with_the_way_out_and_where_its_images_are_fetch
     time.sleep(0.5)  # nothing is raised in the midst of other work
     with pytest.raises(MachineError, match=r"pets: a process that decodes images has died.*run again: it goes on"):
         list(batches if within else data.epoch(1, 2))
+
+
+HELD_TO_THE_END = """
+import sys
+from pathlib import Path
+
+import torch
+
+from lottery.data.loader import Data
+from lottery.data.splits import load
+from lottery.values import Component
+
+splits = load(Component("image_folder", {"folder": "pets", "size": 8, "stream": True}), Path(sys.argv[1]))
+held = Data(splits, seed=0, device=torch.device("cpu"), workers=1)
+next(held.epoch(0, 2))
+"""
+
+
+def test_a_process_ends_with_those_that_decode_for_it_also_where_something_holds_them(root: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", HELD_TO_THE_END, root], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
 def test_an_image_damaged_after_the_start_is_named(tmp_path: Path) -> None:
