@@ -6,13 +6,16 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 ONE_ENTRY = "a list is not taken here; write one entry"
 _DURATION = re.compile(r"(\d{1,12})(it|ep)")
+
+Part = Literal["train", "validation", "test"]  # of the data
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lottery.landscape.signals import Signals
-    from lottery.landscape.surface import Part
+    from lottery.values import Part
 
 KEYS = ("forward_rate", "backward_rate", "dead", "saturated", "jacobian_largest", "jacobian_smallest")
 

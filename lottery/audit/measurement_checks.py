@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.landscape.surface import PARTS
 from lottery.plan.keys import digest
 from lottery.plan.kinds import IDENTITY_FILE, MEASUREMENT_FILE
+from lottery.values import PARTS
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job

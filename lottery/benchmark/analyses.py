@@ -21,7 +21,7 @@ from lottery.landscape.barrier import line
 from lottery.landscape.lanczos import extreme_eigenvalues
 from lottery.landscape.matrices import curvature
 from lottery.landscape.memo import Memo
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.runner.estimate import estimate
@@ -29,7 +29,7 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.seed import generator
-from lottery.values import Component
+from lottery.values import Component, Part
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe

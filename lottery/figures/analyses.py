@@ -14,6 +14,7 @@ from lottery.analysis.measurements import analysis_named
 from lottery.analysis.profiles import profiles
 from lottery.errors import UsageError
 from lottery.figures.drawing import Drawn, Request, arguments_of, check_measures, columns
+from lottery.values import PARTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 LETTERS = 19  # of a caption, in an inch
-PARTS = ("train", "validation", "test")
 
 
 class PictureKind(NamedTuple):

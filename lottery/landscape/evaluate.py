@@ -8,8 +8,9 @@ from typing import Literal
 from lottery.errors import UsageError
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import State
-from lottery.landscape.surface import Part, Point, Surface
+from lottery.landscape.surface import Point, Surface
 from lottery.training.running_statistics import running_statistics
+from lottery.values import Part
 
 Policy = Literal["interpolate", "reset", "none"]
 Policies = Literal["interpolate", "reset", "both"]  # as a recipe says it

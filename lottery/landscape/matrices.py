@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
+from lottery.values import Part
 
 Kind = Literal["hessian", "gauss_newton"]
 Streams = Callable[[int], torch.Generator]  # the stream of random numbers of each index, the same whenever it is asked

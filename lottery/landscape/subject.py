@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lottery.landscape.surface import PARTS, Part, Statistics, Surface
+from lottery.landscape.surface import Statistics, Surface
 from lottery.pruning.mask import Mask
 from lottery.seed import generator
+from lottery.values import PARTS, Part
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

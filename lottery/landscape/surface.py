@@ -20,9 +20,8 @@ from lottery.pruning.scoring import Weights
 from lottery.training.evaluation import Classes, Squares
 from lottery.training.objective import Batch, without_a_last_one_alone
 from lottery.training.running_statistics import batch_statistics, recalibrate
+from lottery.values import PARTS, Part
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Statistics = Literal["running", "batch"]  # what a normalization divides by: what it has stored, or those of the batch
 _STOPS = ("torch::autograd::Error", "torch::autograd::DelayedError")  # what torch puts in place of a missing derivative
 Batches = Callable[[Part], Iterator[Batch]]

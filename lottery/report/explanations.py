@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from lottery import registry
 from lottery.analysis.labels import said, whose
 from lottery.analysis.measurements import rows
-from lottery.figures.analyses import PARTS, data_said, mode_said
+from lottery.figures.analyses import data_said, mode_said
 from lottery.recipe.families import acting, counted
+from lottery.values import PARTS
 
 if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec

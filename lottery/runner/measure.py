@@ -19,7 +19,6 @@ from lottery.files.tensors import decode, encode
 from lottery.landscape.evaluate import check_alike, check_distinct
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import Measurement, State, Subject
-from lottery.landscape.surface import PARTS
 from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
 from lottery.results.measured_values import written
@@ -28,15 +27,15 @@ from lottery.runner.states import LookedAt, read_look
 from lottery.runner.stored_level import StoredLevel
 from lottery.training.objective import Batch, loss_of
 from lottery.training.trainer import Stopped
-from lottery.values import Component
+from lottery.values import PARTS, Component
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from lottery.landscape.surface import Part
     from lottery.plan.jobs import Job
     from lottery.pruning.scoring import Weights
     from lottery.runner.context import RunContext
+    from lottery.values import Part
 
 PARTS_FILE, SESSIONS_FILE = "parts.safetensors", "sessions.json"  # of a checkpoint
 REPORT_SECONDS = 0.5

@@ -18,8 +18,8 @@ from lottery.errors import UsageError
 from lottery.landscape.alignment import Matching, activation_matching, aligned, weight_matching
 from lottery.landscape.memo import Memo
 from lottery.landscape.permutations import check_same_function, hidden_units, permuted_state
-from lottery.landscape.surface import Part
 from lottery.network.layout import load
+from lottery.values import Part
 from tests.support.landscapes import classes, drawn, random_mask, state, subject
 
 MODELS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], int]] = {  # with the number of groups

@@ -19,8 +19,9 @@ from lottery.landscape.barrier import barriers, line, shares, summary
 from lottery.landscape.memo import Memo
 from lottery.landscape.monotone import largest_rise, monotone
 from lottery.landscape.subject import Measurement, State, Subject
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
 from lottery.network.layout import load
+from lottery.values import Part
 from tests.support.landscapes import classes, drawn, random_mask, same_after_kills, state, subject
 
 make_mlp = partial(registry.models["mlp"].make, (5,), 3, widths=(6, 6), norm="batch")

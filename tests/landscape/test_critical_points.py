@@ -15,10 +15,10 @@ from lottery.errors import UsageError
 from lottery.landscape.critical_points import CriticalPoint, Objective, classify, distinct, newton, search
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import Measurement, State, Subject
-from lottery.landscape.surface import Part
 from lottery.landscape.teacher_student import descend
 from lottery.network.layout import state_of
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 
 
 def draws(count: int, size: int, seed: int = 0) -> list[np.ndarray]:

@@ -16,9 +16,10 @@ from lottery.landscape.lanczos import extreme_eigenvalues, lanczos, top_eigenvec
 from lottery.landscape.matrices import Kind, Matrix, blocks, curvature
 from lottery.landscape.memo import Memo
 from lottery.landscape.spectral_density import Axis, density_of, quadrature, spectral_density
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
 from lottery.landscape.trace import trace
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 from tests.support.surfaces import examples, killed_everywhere, known, planted, quadratic, streams, surface
 
 BOTH = pytest.mark.parametrize("pruned", [False, True])

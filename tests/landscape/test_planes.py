@@ -19,9 +19,10 @@ from lottery.landscape.directions import filter_normalized, random_direction, sc
 from lottery.landscape.memo import Memo
 from lottery.landscape.planes import FACTOR, WIDENED, Around, Box, Through, combined, picture, shape_of
 from lottery.landscape.subject import Measurement, State, Subject
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
 from lottery.landscape.trajectory import components, needed
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 from tests.support.landscapes import classes, drawn, random_mask, same_after_kills, state, subject
 
 make_conv = partial(registry.models["conv2"].make, (1, 8, 8), 3, width=4, hidden=5, norm="batch")

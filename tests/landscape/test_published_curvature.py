@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lottery.landscape.lanczos import extreme_eigenvalues
 from lottery.landscape.matrices import curvature
 from lottery.landscape.memo import Memo
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
+from lottery.values import Part
 from tests.support.surfaces import streams
 
 pytestmark = pytest.mark.slow

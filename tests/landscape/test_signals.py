@@ -14,9 +14,10 @@ from lottery.landscape.mean_field import chi, fixed_point, variance
 from lottery.landscape.memo import Memo
 from lottery.landscape.signals import jacobians, measure
 from lottery.landscape.subject import State, Subject
-from lottery.landscape.surface import Batches, Part, Surface
+from lottery.landscape.surface import Batches, Surface
 from lottery.network.layout import state_of
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 
 
 def batches(inputs: int = 6, sizes: tuple[int, ...] = (20, 13), classes: int = 3) -> Batches:

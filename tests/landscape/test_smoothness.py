@@ -15,9 +15,10 @@ from lottery.errors import UsageError
 from lottery.landscape.memo import Memo
 from lottery.landscape.smoothness import along_gradient, sizes_between
 from lottery.landscape.subject import Measurement, State, Subject
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
 from lottery.network.layout import state_of
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 
 SIZES = [0.01, 0.1, 1.0]
 

@@ -11,9 +11,10 @@ from torch.func import functional_call, hessian
 
 from lottery.errors import UsageError
 from lottery.landscape.memo import Memo
-from lottery.landscape.surface import Batches, Part, Surface
+from lottery.landscape.surface import Batches, Surface
 from lottery.network.layout import state_of
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 
 
 def network(norm: bool = False) -> nn.Module:

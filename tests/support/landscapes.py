@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import State, Subject, union
-from lottery.landscape.surface import Part
 from lottery.network.layout import state_of
 from lottery.pruning.mask import Mask
+from lottery.values import Part
 
 Data = Mapping[str, tuple[Tensor, Tensor]]
 

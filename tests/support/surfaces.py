@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from lottery.landscape.matrices import Matrix, Streams
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import State, Subject
-from lottery.landscape.surface import Part, Surface
+from lottery.landscape.surface import Surface
 from lottery.network.layout import state_of
 from lottery.pruning.mask import Mask
 from lottery.seed import generator
+from lottery.values import Part
 
 
 def streams(purpose: str = "test", seed: int = 0) -> Streams:

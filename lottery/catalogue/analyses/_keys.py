@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from lottery.traits import Work
+from lottery.values import Part
 
 Unit = Literal["", "fraction", "points", "steps"]
 Examples = Annotated[int, Field(ge=1)]  # of each part of the data
 Bn = Literal["interpolate", "reset", "both"]  # running statistics at a point between states
-Part = Literal["train", "validation", "test"]
 
 
 def _listed(value: object) -> object:
