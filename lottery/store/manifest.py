@@ -100,7 +100,12 @@ class Manifest:
             UsageError: a newer version of this program wrote it.
         """
         place = f"{folder}/{MANIFEST}"
-        found = unseal(read_bytes(place, most=MOST_BYTES), place)
+        return cls.decode(read_bytes(place, most=MOST_BYTES), place, key)
+
+    @classmethod
+    def decode(cls, data: bytes, place: str, key: str) -> Manifest:
+        """Return the manifest that `encode` made these bytes of; `place` names them in messages. Raises as `read`."""
+        found = unseal(data, place)
         schema = found.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise UsageError(f"{place}: was written by a newer version of lottery (schema {schema}); update lottery")
@@ -108,6 +113,11 @@ class Manifest:
             raise DamagedFile(f"{place}: is no manifest of job {key}")
         found["files"] = file_records(found["files"], place)
         return cls(**found)
+
+    def different_files(self, other: Manifest) -> list[str]:
+        """Return the names of the files that the other manifest lacks, or has with other bytes, and the reverse."""
+        names = sorted(self.files.keys() | other.files.keys())
+        return [name for name in names if self.files.get(name) != other.files.get(name)]
 
 
 def seal(body: Mapping[str, Any]) -> bytes:

@@ -32,6 +32,7 @@ from lottery.store.leases import Leases
 from lottery.store.manifest import (
     KEY,
     MANIFEST,
+    MOST_BYTES,
     SCHEMA,
     FileRecord,
     Manifest,
@@ -112,10 +113,9 @@ class Store:
         """
         if MANIFEST in files:
             raise UsageError(f"{MANIFEST}: is the store's own; name the file differently")
-        target = self.folder(key)
         ours = Manifest(
             schema=SCHEMA,
-            key=key,
+            key=check_key(key),
             kind=kind,
             status=status,
             parent=None if parent is None else check_key(parent),
@@ -125,13 +125,18 @@ class Store:
             environment=json.loads(json.dumps(dict(environment or {}))),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        return self._publish(ours, files)
+
+    def _publish(self, ours: Manifest, files: Mapping[str, bytes]) -> Manifest:
+        """Put a manifest and its files in place, or keep those that another process was first with."""
+        target = self.folder(ours.key)
         with write.write_draft(target, files, (MANIFEST, ours.encode())) as draft:
             for _ in range(ATTEMPTS):
                 try:
                     write.publish(draft, target)
                     return ours
                 except FileExistsError:
-                    theirs = self.find(key)
+                    theirs = self.find(ours.key)
                 if theirs is not None:
                     self._settle(draft, ours, theirs)
                     return theirs
@@ -139,8 +144,7 @@ class Store:
 
     def _settle(self, draft: Path, ours: Manifest, theirs: Manifest) -> None:
         """Keep what was committed first; ours is removed, or put aside if it should have been the same."""
-        names = sorted(ours.files.keys() | theirs.files.keys())
-        different = [name for name in names if ours.files.get(name) != theirs.files.get(name)]
+        different = ours.different_files(theirs)
         if not different and ours.status == theirs.status:
             write.remove(draft)
             return
@@ -191,6 +195,20 @@ class Store:
 
         path = self.folder(key) / name
         return shapes(read_start(path, header_bytes(read_start(path, 8))))
+
+    def manifest_bytes(self, key: str) -> bytes:
+        """Return the bytes of a finished job's manifest, unverified. Raises DamagedFile where there is none."""
+        return read_bytes(f"{self._folder(key)}/{MANIFEST}", most=MOST_BYTES)
+
+    def whole(self, key: str) -> tuple[Manifest, dict[str, bytes]]:
+        """Return a finished job for `adopt`, each hash verified. Raises DamagedFile, and leaves the job where it is."""
+        folder = self._folder(key)
+        manifest = Manifest.read(folder, key)
+        return manifest, {name: verified(folder, name, record) for name, record in manifest.files.items()}
+
+    def adopt(self, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+        """Commit a job that another store finished, its manifest unchanged; as `commit` where it is here already."""
+        return self._publish(manifest, files)
 
     def manifests(self) -> Iterator[Manifest]:
         """Yield the manifests of all finished jobs in the order of their keys; their files are not looked at."""
@@ -294,6 +312,12 @@ class Store:
     def remembered_data(self, spec_hash: str) -> list[str]:
         """Return the fingerprints noted, sorted."""
         return [name for name in names_in(self.root / "data" / _hash(spec_hash)) if not write.DRAFT.search(name)]
+
+    def all_remembered_data(self) -> Iterator[tuple[str, str]]:
+        """Yield what `remember_data` was told: hashes of data sections, each with a fingerprint."""
+        for spec in names_in(self.root / "data"):
+            if _HASH.fullmatch(spec):
+                yield from ((spec, fingerprint) for fingerprint in self.remembered_data(spec))
 
     def log(self, event: str, **fields: Any) -> None:
         """Add a line to this process's log. A disk that is full does not stop a run here."""
