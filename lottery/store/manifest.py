@@ -8,11 +8,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.files.read import file_sha256, parse_json, read_bytes
+from lottery.files.read import parse_json, read_bytes
 from lottery.files.write import NAME
 
 SCHEMA = 1
@@ -159,19 +158,16 @@ def file_records(files: Any, place: str) -> dict[str, FileRecord]:
     return found
 
 
-def verified(folder: Path | str, name: str, record: FileRecord) -> bytes:
-    """Return the bytes of a committed file. Raises DamagedFile if they are not those that were committed."""
-    data = read_bytes(f"{folder}/{name}", size=record.size)
-    if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
+def verified_bytes(data: bytes, place: str, record: FileRecord) -> bytes:
+    """Return the bytes of a committed file; `place` names it. Raises DamagedFile if they are not those committed."""
+    if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+        raise not_committed(place)
     return data
 
 
-def verify(folder: str, files: Mapping[str, FileRecord]) -> None:
-    """Compare every file's hash, whatever its size. Raises DamagedFile."""
-    for name, record in files.items():
-        if file_sha256(f"{folder}/{name}", size=record.size) != record.sha256:
-            raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
+def not_committed(place: str) -> DamagedFile:
+    """Return the error of a file with other bytes than its manifest says."""
+    return DamagedFile(f"{place}: its bytes are not those that were committed")
 
 
 def check_key(key: str) -> str:
