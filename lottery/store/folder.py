@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lottery.errors import DamagedFile
 from lottery.files import write
-from lottery.files.read import file_sha256, identity, names_in, read_bytes, read_start
+from lottery.files.read import file_sha256, identity, names_in, read_bytes, read_start, size_of
 from lottery.store.finished import Finished
 from lottery.store.leases import Leases
 from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, not_committed, verified_bytes
@@ -136,6 +137,20 @@ class Folder:
         target = self.root / path
         write.make_folder(target.parent)
         write.append(target, line)
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return how many bytes each document of a folder has, by its name."""
+        sizes = {}
+        for name in self.names(folder):
+            with suppress(DamagedFile):
+                sizes[name] = size_of(f"{self.root}/{folder}/{name}")
+        return sizes
+
+    def tail(self, path: str, offset: int, most: int) -> bytes:
+        """Return the bytes of a document from there on, `most` of them; none where it is not there."""
+        with suppress(DamagedFile):
+            return read_start(f"{self.root}/{path}", most, offset=offset)
+        return b""
 
     # Room
 

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from lottery.errors import UsageError
+
 if TYPE_CHECKING:
     from lottery.store.manifest import FileRecord, Manifest
 
@@ -122,6 +124,12 @@ class Place(Protocol):
     def append(self, path: str, line: bytes) -> None:
         """Add a line to a document that only this process writes."""
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return how many bytes each of these documents has, by its name."""
+
+    def tail(self, path: str, offset: int, most: int) -> bytes:
+        """Return the bytes of such a document from there on, `most` of them; none where it is not there."""
+
     # Room
 
     def free_bytes(self) -> int | None:
@@ -139,6 +147,15 @@ class Place(Protocol):
 
 def open_place(where: str | Path) -> Place:
     """Return the place of this name: an object store for a URL, else a folder. Raises UsageError."""
-    from lottery.store.folder import Folder
+    if "://" not in str(where):
+        from lottery.store.folder import Folder
 
-    return Folder(Path(where))
+        return Folder(Path(where))
+    try:
+        from lottery.store.objects.bucket import open_bucket
+        from lottery.store.objects.objects import Objects
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        raise UsageError(f"{where}: object stores need obstore; pip install 'lottery[cloud]'") from error
+    return Objects(open_bucket(str(where)))
