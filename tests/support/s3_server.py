@@ -1,4 +1,4 @@
-"""An object store over HTTP as S3 has it, conditions and pages of listings included, with faults and latency to order."""
+"""An object store over HTTP as S3 has it, with its conditions and pages, and with faults and latency to order."""
 
 from __future__ import annotations
 

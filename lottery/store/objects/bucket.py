@@ -213,6 +213,8 @@ class Bucket:
             return MachineError(f"{self.spell(path)}: cannot {operation}: the credentials are refused; {way_out}")
         if _METADATA_HOST in said:
             return MachineError(f"{self.name}: there are no credentials; {way_out}")
+        if "error sending request" in said:
+            return MachineError(f"{self.name}: cannot be reached; see to the network, or to the address of the store")
         reason = _QUERY.sub("", said.partition("\n")[0])[:300]
         return MachineError(f"{self.spell(path)}: cannot {operation}: {reason}; run again, what is finished is kept")
 
@@ -220,6 +222,8 @@ class Bucket:
 def open_bucket(url: str) -> Bucket:
     """Return the bucket that a URL names; nothing is asked of it yet. Raises UsageError."""
     scheme, _, rest = url.partition("://")
+    if "@" in rest or "?" in rest:
+        raise UsageError(f"{scheme}://: the place of a store has no credentials in it; {_WAYS_OUT.get(scheme, '')}")
     if scheme not in SCHEMES or not rest.strip("/"):
         known = ", ".join(f"{each}://" for each in SCHEMES)
         raise UsageError(f"{url}: is no place for a store; name a folder, or a bucket and a prefix after {known}")
@@ -233,5 +237,5 @@ def open_bucket(url: str) -> Bucket:
         )
     except (exceptions.BaseError, ValueError, TypeError) as error:
         reason = _QUERY.sub("", str(error).partition("\n")[0])
-        raise UsageError(f"{url}: cannot be opened: {reason}") from error
+        raise UsageError(f"{url}: cannot be opened: {reason}; {_WAYS_OUT[scheme]}") from error
     return Bucket(objects, url.rstrip("/"), first)
