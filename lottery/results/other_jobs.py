@@ -97,6 +97,7 @@ def family(store: Store, *, noted: bool = True) -> Family:
     known = _recalled(store) if noted else {}
     keys = list(store.keys())
     new = [key for key in keys if key not in known]
+    store.expect(new)
     for key in new:
         known[key] = _read(store, key)
     if len(new) >= WORTH_A_NOTE:

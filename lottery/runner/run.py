@@ -80,6 +80,7 @@ def run_job(context: RunContext, job: Job) -> Iterator[Event]:
 
 def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
     """Yield an event for each job that is done already, in the order of the plan."""
+    context.store.expect(context.plan.jobs.keys() - ended.keys())
     for job in context.plan:
         if job.key not in ended and (found := _finished(context, job)) is not None:
             ended[job.key] = found.kind

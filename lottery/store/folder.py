@@ -6,7 +6,7 @@ A group of files is written to a draft beside its place, which a renaming puts t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,9 @@ class Folder:
             for key in names_in(f"{self.root}/jobs/{shelf}"):
                 if key.startswith(prefix or shelf) and KEY.fullmatch(key):
                     yield key
+
+    def expect(self, keys: Iterable[str], *, files: bool) -> None:
+        """Do nothing: a disk answers at once."""
 
     def identity(self, path: str) -> str | None:
         """Return device and inode in hex."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lottery.store.manifest import KEY
 from lottery.store.place import Garbage
 from lottery.words import short
 
@@ -68,13 +69,14 @@ def summarize(store: Store) -> Summary:
     for (kind, status), count in sorted(counts.items()):
         jobs.setdefault(kind, {})[status] = count
     running = {key: holder for key, holder in store.leases.held().items() if key not in finished}
+    failures = (name.removesuffix(".json") for name in store.place.names("failures"))
     return Summary(
         root=store.name,
         jobs=jobs,
         size=size,
         running=running,
         interrupted=[key for key in store.checkpoints.jobs() if key not in finished and key not in running],
-        failed=[key for key in store.failed() if key not in finished and key not in running],
+        failed=[key for key in failures if KEY.fullmatch(key) and key not in finished and key not in running],
         quarantined=len(store.place.names("quarantine")),
     )
 

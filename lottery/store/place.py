@@ -6,7 +6,7 @@ files: a manifest makes the others valid, and they appear together or not at all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -64,6 +64,9 @@ class Place(Protocol):
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys of finished jobs that start with `prefix`, in order, without a look at them."""
+
+    def expect(self, keys: Iterable[str], *, files: bool) -> None:
+        """Make ready for reading the manifests of many jobs, and with `files` their small files."""
 
     def identity(self, path: str) -> str | None:
         """Return what identifies the group that has this path now; None where there is nothing."""

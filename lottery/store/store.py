@@ -17,7 +17,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from lottery.files.read import parse_json
 from lottery.store.checkpoints import Checkpoints
 from lottery.store.fingerprints import Fingerprints
 from lottery.store.folder import Folder
-from lottery.store.manifest import KEY, MANIFEST, SCHEMA, FileRecord, Manifest, Status, check_key
+from lottery.store.manifest import MANIFEST, SCHEMA, FileRecord, Manifest, Status, check_key
 from lottery.store.place import Draft, Place, open_place
 
 if TYPE_CHECKING:
@@ -175,8 +175,7 @@ class Store:
         except DamagedFile as damage:
             self._quarantine(path, key, str(damage), found)
             raise DamagedFile(f"{damage}; the next {_AGAIN}") from damage
-        has = ", ".join(manifest.files)
-        raise LotteryError(f"{self.place.spell(path)}: the job has no file {name!r}; it has {has}")
+        raise LotteryError(f"{self.place.spell(path)}: has no file {name!r}; it has {', '.join(manifest.files)}")
 
     def read_start(self, key: str, name: str, length: int | None = None) -> bytes:
         """Return the first bytes of a file of a finished job, or all, unverified. Raises DamagedFile."""
@@ -213,13 +212,19 @@ class Store:
 
     def manifests(self) -> Iterator[Manifest]:
         """Yield the manifests of all finished jobs in the order of their keys; their files are not looked at."""
-        for key in self.keys():
+        keys = list(self.keys())
+        self.place.expect(keys, files=False)
+        for key in keys:
             try:
                 manifest: Manifest | None = self.place.manifest(key)
             except DamagedFile:
                 manifest = self.find(key)
             if manifest is not None:
                 yield manifest
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Make ready for reading many jobs."""
+        self.place.expect(keys, files=True)
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all finished jobs, in order, without a look at them."""
@@ -273,8 +278,7 @@ class Store:
     def lease(self, key: str, *, duration: float | None = None) -> AbstractContextManager[bool]:
         """Claim a job for the length of a `with` block; False where another process is at it. Never waits.
 
-        The claim of a process that is gone, or has not been heard of for `duration` seconds, is taken over; without one
-        the place has a duration of its own.
+        The claim of a process that is gone, or silent for `duration` seconds (by default as suits the place), is taken.
         """
         return self.leases.hold(check_key(key), duration)
 
@@ -295,10 +299,6 @@ class Store:
             if isinstance(found, dict) and found.keys() == {"key", "label", "message", "time"} and found["key"] == key:
                 return found
         return None
-
-    def failed(self) -> list[str]:
-        """Return the keys of the jobs of which a failure is kept."""
-        return [name[:64] for name in self.place.names("failures") if KEY.fullmatch(name.removesuffix(".json"))]
 
     def clear_failure(self, key: str) -> None:
         """Forget the last failure."""
@@ -322,9 +322,9 @@ class Store:
         """Add a line to this process's log. A disk that is full does not stop a run here."""
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
         host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname())
+        path = f"events/{host}-{os.getpid()}-{self._started}.jsonl"
         with suppress(MachineError, UsageError):
-            data = json.dumps(line, default=str).encode() + b"\n"
-            self.place.append(f"events/{host}-{os.getpid()}-{self._started}.jsonl", data)
+            self.place.append(path, json.dumps(line, default=str).encode() + b"\n")
 
     def free_bytes(self) -> int | None:
         """Return the bytes free where the store is, or is going to be; None where there is no limit."""

@@ -46,6 +46,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield found
 
 
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind in ("folder", "local objects") else ()) for kind in KINDS]
+)
+def tried(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+    """A place for long loops, which test_store.py has for a folder at every run."""
+    look_always(monkeypatch)
+    with ground(request.param, tmp_path) as found:
+        yield found
+
+
 # What a store promises
 
 
@@ -154,13 +164,13 @@ def test_logs_are_read_as_they_grow(place: Ground) -> None:
 
 
 def test_after_a_crash_anywhere_in_a_commit_the_job_is_there_or_not_and_a_repeat_is_the_same(
-    place: Ground, monkeypatch: pytest.MonkeyPatch
+    tried: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, keys = Disk(monkeypatch), (f"{number:064x}" for number in itertools.count())
-    commit(place.open(), OTHER)
+    commit(tried.open(), OTHER)
     for fault in (crash_before, crash_after, crash_within):
         for at in itertools.count():
-            key, store = next(keys), place.open()
+            key, store = next(keys), tried.open()
             disk.arm(at, fault)
             try:
                 commit(store, key)
@@ -171,36 +181,36 @@ def test_after_a_crash_anywhere_in_a_commit_the_job_is_there_or_not_and_a_repeat
             disk.heal()
             if done:
                 break
-            assert bytes_of(place.open(), key) in ({}, FILES) and bytes_of(place.open(), OTHER) == FILES
-            commit(place.open(), key)
-            assert bytes_of(place.open(), key) == FILES and place.quarantine() == {}
+            assert bytes_of(tried.open(), key) in ({}, FILES) and bytes_of(tried.open(), OTHER) == FILES
+            commit(tried.open(), key)
+            assert bytes_of(tried.open(), key) == FILES and tried.quarantine() == {}
         assert at >= 3  # two files and a manifest at least
-    assert {problem for _, problem in place.open().verify()} == {None}
+    assert {problem for _, problem in tried.open().verify()} == {None}
 
 
 def test_after_a_crash_anywhere_in_a_checkpoint_the_old_or_the_new_one_is_loaded(
-    place: Ground, monkeypatch: pytest.MonkeyPatch
+    tried: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, keys = Disk(monkeypatch), (f"{number:064x}" for number in itertools.count())
     states = {step: (step, {"state.json": str(step).encode(), "state.bin": bytes(step)}) for step in (10, 20, 30)}
     for fault in (crash_before, crash_after):
         for at in itertools.count():
-            key, store = next(keys), place.open()
+            key, store = next(keys), tried.open()
             store.save_checkpoint(key, *states[10])
             store.save_checkpoint(key, *states[20])
-            place.rest()
+            tried.rest()
             disk.arm(at, fault)
             try:
                 store.save_checkpoint(key, *states[30])
-                place.rest()
+                tried.rest()
             except Crash:
                 pass
             done = len(disk.seen) <= at
-            place.rest()
+            tried.rest()
             disk.heal()
-            assert place.open().load_checkpoint(key) in (states[20], states[30])
-            place.open().save_checkpoint(key, *states[30])
-            assert place.open().load_checkpoint(key) == states[30] and place.quarantine() == {}
+            assert tried.open().load_checkpoint(key) in (states[20], states[30])
+            tried.open().save_checkpoint(key, *states[30])
+            assert tried.open().load_checkpoint(key) == states[30] and tried.quarantine() == {}
             if done:
                 break
         assert at >= 4
@@ -211,12 +221,12 @@ def test_after_a_crash_anywhere_in_a_checkpoint_the_old_or_the_new_one_is_loaded
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_a_refusal_at_any_operation_is_a_machine_error_and_loses_nothing(
-    place: Ground, monkeypatch: pytest.MonkeyPatch, code: int
+    tried: Ground, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     disk, keys = Disk(monkeypatch), (f"{number:064x}" for number in itertools.count())
-    commit(place.open(), OTHER)
+    commit(tried.open(), OTHER)
     for at in itertools.count():
-        key, store = next(keys), place.open()
+        key, store = next(keys), tried.open()
         store.save_checkpoint(key, 10, {"state.json": b"10"})
         disk.arm(at, refuses(code))
         refused = None
@@ -228,14 +238,14 @@ def test_a_refusal_at_any_operation_is_a_machine_error_and_loses_nothing(
         seen = len(disk.seen)
         disk.heal()
         assert refused is None or (store.name in refused and "\n" not in refused)
-        assert bytes_of(place.open(), key) in ({}, FILES) and bytes_of(place.open(), OTHER) == FILES
-        found = place.open().load_checkpoint(key)
+        assert bytes_of(tried.open(), key) in ({}, FILES) and bytes_of(tried.open(), OTHER) == FILES
+        found = tried.open().load_checkpoint(key)
         assert found in ((10, {"state.json": b"10"}), (20, {"state.json": b"20"}))
-        commit(place.open(), key)
-        assert bytes_of(place.open(), key) == FILES
+        commit(tried.open(), key)
+        assert bytes_of(tried.open(), key) == FILES
         if seen <= at:
             break
-    assert at >= 5 and place.quarantine() == {}
+    assert at >= 5 and tried.quarantine() == {}
 
 
 # B3: damage
@@ -252,13 +262,13 @@ def damages(data: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_every_cut_and_flipped_bit_is_found_and_mended_by_a_new_commit(place: Ground, name: str) -> None:
-    commit(place.open())
-    commit(place.open(), OTHER)
-    sibling = {path: data for path, data in place.contents().items() if OTHER in path}
-    for number, damaged in enumerate(damages(place.contents()[place.path(KEY, name)])):
-        place.put(place.path(KEY, name), damaged)
-        store = place.open()
+def test_every_cut_and_flipped_bit_is_found_and_mended_by_a_new_commit(tried: Ground, name: str) -> None:
+    commit(tried.open())
+    commit(tried.open(), OTHER)
+    sibling = {path: data for path, data in tried.contents().items() if OTHER in path}
+    for number, damaged in enumerate(damages(tried.contents()[tried.path(KEY, name)])):
+        tried.put(tried.path(KEY, name), damaged)
+        store = tried.open()
         if number % 2:
             with pytest.raises(DamagedFile, match="lottery run computes it again"):
                 pytest.fail(f"read as {[store.read(KEY, each) for each in FILES]}")
@@ -266,12 +276,12 @@ def test_every_cut_and_flipped_bit_is_found_and_mended_by_a_new_commit(place: Gr
             assert len(damaged) < 200, "a manifest of so many bytes is put aside"  # a stump counts as none
         else:
             assert problems[0] is not None
-        assert store.find(KEY) is None and place.open().find(KEY) is None
+        assert store.find(KEY) is None and tried.open().find(KEY) is None
         if len(damaged) >= 200 or name != "manifest.json":
-            assert damaged in place.quarantine().values()
-        commit(place.open())
-        assert bytes_of(place.open()) == FILES
-    assert {path: data for path, data in place.contents().items() if OTHER in path} == sibling
+            assert damaged in tried.quarantine().values()
+        commit(tried.open())
+        assert bytes_of(tried.open()) == FILES
+    assert {path: data for path, data in tried.contents().items() if OTHER in path} == sibling
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
@@ -348,6 +358,13 @@ def test_of_stores_that_differ_one_is_first_and_the_others_report_it(place: Grou
     with ThreadPoolExecutor(width) as pool:
         assert sum(pool.map(one, range(width))) == 1
     assert {problem for _, problem in place.open().verify()} == {None}
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "../evil", "/tmp/evil", "a/b", ".."])
+def test_hostile_names_of_files_are_not_committed(place: Ground, name: str) -> None:
+    with pytest.raises(UsageError):
+        commit(place.open(), files={name: b"x"})
+    assert place.contents() == {}
 
 
 # Garbage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SCHEMES = ("s3", "gs", "az")
-TRIES = 5  # of a creation that others get in the way of
+TRIES = 5  # of a conditional request whose connection breaks, or that others get in the way of
 AT_ONCE = 16  # requests of one process
 PAGE = 1000  # objects in a page of a listing: the most that S3 gives
 
@@ -137,27 +138,26 @@ class Bucket:
 
     def create(self, path: str, data: bytes) -> Mark | None:
         """Write an object where there is none. Return its mark; None where there is one with other bytes."""
-        for _ in range(TRIES):
+        for number in range(TRIES):
             mark, refusal = self._conditional(path, data, "create")
             if mark is not None:
                 return mark
             there = self.get(path)
             if there is not None:
                 return there[1] if there[0] == data else None
-            if isinstance(refusal, MachineError):
-                raise refusal
+            _pause(number, refusal)
         raise MachineError(f"{self.spell(path)}: is created and removed again and again; stop what does so")
 
     def swap(self, path: str, data: bytes, mark: Mark) -> Mark | None:
         """Replace an object that still has this mark. Return its new one; None where it is another, or gone."""
-        new, refusal = self._conditional(path, data, mark.mode)
-        if new is not None:
-            return new
-        there = self.get(path)
-        if there is not None and there[0] == data:
-            return there[1]
-        if isinstance(refusal, MachineError):
-            raise refusal
+        for number in range(TRIES):
+            new, refusal = self._conditional(path, data, mark.mode)
+            if new is not None:
+                return new
+            there = self.get(path)
+            if there is None or there[1] != mark:
+                return there[1] if there is not None and there[0] == data else None
+            _pause(number, refusal)
         return None
 
     def copy(self, source: str, target: str) -> None:
@@ -217,6 +217,13 @@ class Bucket:
             return MachineError(f"{self.name}: cannot be reached; see to the network, or to the address of the store")
         reason = _QUERY.sub("", said.partition("\n")[0])[:300]
         return MachineError(f"{self.spell(path)}: cannot {operation}: {reason}; run again, what is finished is kept")
+
+
+def _pause(number: int, refusal: Exception | None) -> None:
+    """Wait before another try of what the client does not try again by itself. Raises what it gave up at."""
+    if isinstance(refusal, MachineError) and (number == TRIES - 1 or "retries" in str(refusal.__cause__)):
+        raise refusal
+    time.sleep(0.05 * 2**number)
 
 
 def open_bucket(url: str) -> Bucket:

@@ -44,13 +44,17 @@ class Cache:
             return data
         return None
 
+    def has(self, name: str) -> bool:
+        """Return True if something is kept by this name."""
+        return os.path.exists(self._path(name))
+
     def put(self, name: str, data: bytes) -> None:
         """Keep bytes by their hash, or another name; a disk that refuses does without."""
         if len(data) > self._most // 10:
             return
         with suppress(MachineError, UsageError, OSError):
             path = self._path(name)
-            write.make_folder(path.parent)
+            write.make_folder(self._folder)
             write.write_atomic(path, data, durable=False)
             self._written += len(data)
             if self._written > SWEEP_BYTES:
@@ -60,7 +64,7 @@ class Cache:
     def _sweep(self) -> None:
         """Remove what was not used for longest, where the files take more than they may."""
         files = []
-        for path in self._folder.glob("*/*"):
+        for path in self._folder.iterdir():
             with suppress(OSError):
                 about = path.lstat()
                 files.append((about.st_mtime, about.st_size, path))
@@ -72,4 +76,4 @@ class Cache:
             left -= size
 
     def _path(self, name: str) -> Path:
-        return self._folder / name[:2] / name
+        return self._folder / name

@@ -21,7 +21,12 @@ Group = dict[str, Found]  # objects of a job or a checkpoint by their names
 
 def is_valid(group: Group) -> bool:
     """Return True if a manifest seals the group."""
-    return MANIFEST in group and group[MANIFEST].size >= SMALLEST_MANIFEST
+    return MANIFEST in group and is_whole(group[MANIFEST])
+
+
+def is_whole(manifest: Found) -> bool:
+    """Return True if an object may be a manifest, and is no trace of one that was put aside."""
+    return manifest.size >= SMALLEST_MANIFEST
 
 
 class Snapshot:
@@ -79,6 +84,14 @@ class Jobs:
             if self._busy(key):
                 return {}
             return self.look(key)
+
+    def seen(self, key: str) -> Group:
+        """Return the objects of a job that was finished when all were listed."""
+        with self._lock:
+            if self._listed is None:
+                self._list()
+            group = self._groups.get(key, {})
+            return group if is_valid(group) else {}
 
     def look(self, key: str) -> Group:
         """Return the objects of a job, as the store has them now; none where it is not finished."""

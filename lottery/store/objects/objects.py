@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 
 from lottery.errors import DamagedFile
 from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, verified_bytes
 from lottery.store.objects.bucket import Bucket, Found, Mark
 from lottery.store.objects.cache import Cache, cache_folder
 from lottery.store.objects.chores import Chores
+from lottery.store.objects.draft import ObjectDraft, blob_name
 from lottery.store.objects.events import Events
 from lottery.store.objects.garbage import Garbage, find_leftovers
 from lottery.store.objects.leases import ObjectLeases
-from lottery.store.objects.listing import SMALLEST_MANIFEST, Group, Jobs, Snapshot, is_valid
+from lottery.store.objects.listing import Group, Jobs, Snapshot, is_valid, is_whole
+from lottery.store.objects.packs import Packs
+
+SMALL_BYTES = 1 << 16  # of a file that is brought with others
 
 
 class Objects:
@@ -33,6 +37,7 @@ class Objects:
         self.bucket = bucket
         self.chores = Chores()
         self._cache = cache or Cache(cache_folder())
+        self._packs = Packs(bucket, self._cache)
         self._jobs = Jobs(bucket, lambda key: self.leases.busy(key))
         self._snapshots = {name: Snapshot(bucket, name) for name in ("partial", "failures")}
         self.events = Events(bucket)
@@ -54,6 +59,18 @@ class Objects:
         """Yield the keys of finished jobs that start with `prefix`, in order."""
         return (key for key in self._jobs.list() if key.startswith(prefix))
 
+    def expect(self, keys: Iterable[str], *, files: bool) -> None:
+        """Bring the manifests of finished jobs, and their small files, with few requests."""
+        wanted: dict[str, tuple[str, Mark | None]] = {}
+        for key in keys:
+            path, group = _job(key), self._jobs.seen(key)
+            for name, found in group.items():
+                if name == MANIFEST:
+                    wanted[_manifest_name(self.spell(path), found.mark)] = found.path, found.mark
+                elif files and found.size <= SMALL_BYTES and KEY.fullmatch(name[-64:]):
+                    wanted[name[-64:]] = found.path, None
+        self._packs.bring(wanted)
+
     def identity(self, path: str) -> str | None:
         """Return the mark of the manifest."""
         group = self._group(path)
@@ -67,7 +84,7 @@ class Objects:
             self._manifests.pop(key, None)
         manifest = self.manifest(key)
         for name, record in manifest.files.items():
-            found = self._group(path).get(_blob(name, record.sha256))
+            found = self._group(path).get(blob_name(name, record.sha256))
             if found is None:
                 raise DamagedFile(f"{self.spell(path)}/{name}: is missing")
             if found.size != record.size:
@@ -126,11 +143,7 @@ class Objects:
     @contextmanager
     def draft(self, path: str, files: Mapping[str, bytes], manifest: bytes) -> Iterator[ObjectDraft]:
         """Write files as objects, which are not valid yet."""
-        draft = ObjectDraft(self, path, dict(files), manifest)
-        blobs = {_blob(name, hashlib.sha256(data).hexdigest()): data for name, data in files.items()}
-        self.bucket.put_all([(f"{path}/{name}", data) for name, data in blobs.items()])
-        draft.blobs.update(blobs)
-        yield draft
+        yield ObjectDraft.upload(self.bucket, path, files, manifest, partial(self._done, path))
 
     def retire(self, path: str) -> None:
         """Remove a group, its manifest first."""
@@ -160,7 +173,7 @@ class Objects:
             return self.bucket.names(folder)
         paths = self._look(top, folder)
         if top == "partial":
-            paths = {path: each for path, each in paths.items() if path.endswith(MANIFEST) and _is_whole(each)}
+            paths = {path: each for path, each in paths.items() if path.endswith(MANIFEST) and is_whole(each)}
         return sorted({path.split("/")[1 + bool(rest)] for path in paths if path.startswith(f"{folder}/")})
 
     def read(self, path: str, most: int) -> bytes:
@@ -223,10 +236,10 @@ class Objects:
 
     # What is known
 
-    def note(self, path: str, objects: Mapping[str, bytes], mark: Mark) -> None:
-        """Note a group that this process has just made valid, and keep its files on this machine's disk."""
+    def _done(self, path: str, objects: Mapping[str, bytes], mark: Mark | None) -> None:
+        """Note a group that this process has just made valid, with its mark, or found taken."""
         self.forget(path)
-        if not path.startswith("jobs/"):
+        if mark is None or not path.startswith("jobs/"):
             return
         group = {name: Found(f"{path}/{name}", len(data), mark, 0.0) for name, data in objects.items()}
         self._jobs.note(path.rpartition("/")[2], group)
@@ -285,55 +298,14 @@ class Objects:
         return data
 
     def _fetched(self, path: str, name: str, record: FileRecord) -> bytes:
-        found = self.bucket.get(f"{path}/{_blob(name, record.sha256)}")
+        found = self.bucket.get(f"{path}/{blob_name(name, record.sha256)}")
         if found is None:
             raise DamagedFile(f"{self.spell(path)}/{name}: is missing")
         return verified_bytes(found[0], f"{self.spell(path)}/{name}", record)
 
 
-@dataclass(frozen=True)
-class ObjectDraft:
-    """Objects that a manifest is to make valid."""
-
-    place: Objects
-    path: str
-    files: dict[str, bytes]
-    manifest: bytes
-    blobs: dict[str, bytes] = field(default_factory=dict)
-
-    def publish(self) -> None:
-        """Create the manifest, in place of one that was put aside. Raises FileExistsError where there is one."""
-        bucket, path = self.place.bucket, f"{self.path}/{MANIFEST}"
-        mark = bucket.create(path, self.manifest)
-        if mark is None:
-            there = bucket.get(path)
-            if there is not None and len(there[0]) < SMALLEST_MANIFEST:
-                mark = bucket.swap(path, self.manifest, there[1])
-        if mark is None:
-            self.place.forget(self.path)
-            raise FileExistsError(self.place.spell(self.path))
-        self.place.note(self.path, {MANIFEST: self.manifest, **self.blobs}, mark)
-
-    def discard(self) -> None:
-        """Do nothing: equal files are those of the one that was first, others are left to `lottery gc`."""
-
-    def put_aside(self, name: str) -> str:
-        """Write the files to the quarantine."""
-        objects = {**self.files, MANIFEST: self.manifest}
-        self.place.bucket.put_all([(f"quarantine/{name}/{each}", data) for each, data in objects.items()])
-        return self.place.spell(f"quarantine/{name}")
-
-
 def _job(key: str) -> str:
     return f"jobs/{key[:2]}/{key}"
-
-
-def _blob(name: str, sha256: str) -> str:
-    return f"{name}.{sha256}"
-
-
-def _is_whole(found: Found) -> bool:
-    return found.size >= SMALLEST_MANIFEST
 
 
 def _manifest_name(place: str, mark: Mark) -> str:
