@@ -221,8 +221,10 @@ class Bucket:
 
 def _pause(number: int, refusal: Exception | None) -> None:
     """Wait before another try of what the client does not try again by itself. Raises what it gave up at."""
-    if isinstance(refusal, MachineError) and (number == TRIES - 1 or "retries" in str(refusal.__cause__)):
-        raise refusal
+    if isinstance(refusal, MachineError):
+        tried = "retries" in str(refusal.__cause__).partition("\n")[0]
+        if tried or number == TRIES - 1:
+            raise refusal
     time.sleep(0.05 * 2**number)
 
 
