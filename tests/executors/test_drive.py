@@ -184,6 +184,8 @@ def test_a_command_that_is_told_to_stop_says_how_to_go_on_and_how_to_end_workers
         "{name: forked, workers: 1}",
         "--set",
         "train.length=30000it",
+        "--set",
+        "train.engine=dense",
     ]
     log = tmp_path / "driver.log"
     if (driver := os.fork()) == 0:

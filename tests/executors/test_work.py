@@ -90,7 +90,7 @@ def test_a_worker_leaves_after_its_number_of_jobs_and_says_what_is_left(tmp_path
 
 
 def test_a_worker_whose_time_is_up_has_saved_and_its_lease_is_free(tmp_path: Path) -> None:
-    asked, store = request(tmp_path, "train.length=200000it", "seeds=1", "prune.levels=1")
+    asked, store = request(tmp_path, "train.length=200000it", "train.engine=dense", "seeds=1")
     began = time.monotonic()
     left = work_on(asked, Limits(seconds=2.0), Stop(), store=store)
     assert time.monotonic() - began < 60  # of a training of half an hour
@@ -101,7 +101,7 @@ def test_a_worker_whose_time_is_up_has_saved_and_its_lease_is_free(tmp_path: Pat
 
 
 def test_the_command_saves_at_the_signal_of_a_scheduler_and_at_the_end_of_its_stdin(tmp_path: Path) -> None:
-    (recipe := tmp_path / "micro.yaml").write_text(micro_text("train.length=200000it"))
+    (recipe := tmp_path / "micro.yaml").write_text(micro_text("train.length=200000it", "train.engine=dense"))
     given = ["work", str(recipe), "--store", str(tmp_path / "store"), "--device", "cpu", "--tied"]
     given += ["--checkpoint-seconds", "0"]
     store, steps = Store(tmp_path / "store"), [0]
