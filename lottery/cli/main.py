@@ -20,6 +20,7 @@ from lottery.cli.bench import bench
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
+    Executor,
     Json,
     NumberOfJobs,
     Plugins,
@@ -39,6 +40,7 @@ from lottery.cli.tables import Format, Output, writer
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
+from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
@@ -149,6 +151,7 @@ def run(
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     jobs: NumberOfJobs = "1",
+    on: Executor = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
     ] = False,
@@ -159,6 +162,11 @@ def run(
     from lottery.cli.progress import run_and_show
     from lottery.store.store import Store
 
+    if on is not None and jobs != "1":
+        raise UsageError(
+            f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
+            "(the number of workers is a key: --on '{name: local, workers: 4}')"
+        )
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = run_and_show(
         loaded,
@@ -166,6 +174,7 @@ def run(
         store=kept,
         device=device,
         jobs=number_of_jobs(jobs),
+        on=on,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
@@ -186,6 +195,9 @@ def run(
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
+
+
+app.command()(work)
 
 
 @app.command()
