@@ -1,4 +1,4 @@
-"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the ten catalogues.
+"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the eleven catalogues.
 
 A name that is taken is refused, a misspelt one gets a suggestion. The entries of this package are in
 `lottery.catalogue`, those of plugins come from outside.
@@ -28,6 +28,7 @@ from lottery.traits import (
     BranchTraits,
     CriterionTraits,
     DatasetTraits,
+    ExecutorTraits,
     InitTraits,
     ModelTraits,
     NormalizationTraits,
@@ -294,12 +295,13 @@ branches = Registry("branch", "branches", BranchTraits, "level generator", "samp
 analyses = Registry(
     "analysis", "analyses", AnalysisTraits, "subject memo", "of between through along levels reading margin as"
 )
+executors = Registry("executor", "executors", ExecutorTraits, "launch")
 
 catalogues: dict[str, Registry[Any]] = {
     each.plural: each
     for each in (
         *(datasets, models, inits, normalizations, activations),
-        *(optimizers, schedules, criteria, branches, analyses),
+        *(optimizers, schedules, criteria, branches, analyses, executors),
     )
 }
 
