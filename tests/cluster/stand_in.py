@@ -1,8 +1,8 @@
 """A stand-in for Slurm: `sbatch`, `squeue` and `scancel` that really start processes on this machine and keep a queue.
 
-`python -m tests.cluster.stand_in sbatch ...`, through small files of these names that `slurm_here` puts on a PATH. The
-queue is a folder, `STAND_IN_SLURM`: a folder for each job, and in it what it is, how it stands, its script. So many jobs
-run at once as `STAND_IN_SLOTS` says; the others wait. A minute of `--time` lasts `STAND_IN_MINUTE` seconds.
+`stand_in.py sbatch ...`, through small files of these names on a PATH. The queue is a folder, `STAND_IN_SLURM`: a
+folder for each job, and in it its script, what was asked for, and how it stands. So many jobs run at once as
+`STAND_IN_SLOTS` says; the others wait. A minute of `--time` lasts `STAND_IN_MINUTE` seconds.
 
 What is asked of the real one and not understood here is an error, so that a test shows it.
 """
@@ -27,7 +27,6 @@ QUEUE = Path(os.environ.get("STAND_IN_SLURM", "."))
 SLOTS = int(os.environ.get("STAND_IN_SLOTS", "8"))
 MINUTE = float(os.environ.get("STAND_IN_MINUTE", "60"))
 PARTITIONS = ("debug", "gpu")
-LIVING = ("PENDING", "RUNNING", "COMPLETING")
 
 
 def sbatch(arguments: list[str]) -> None:
@@ -40,9 +39,8 @@ def sbatch(arguments: list[str]) -> None:
     parser.add_argument("--partition", default="debug")
     parser.add_argument("--time", default="0")
     parser.add_argument("--signal", default="")
-    ignored = "account qos gpus cpus-per-task mem constraint nodes ntasks open-mode comment export".split()
-    for option in (*ignored, "requeue", "no-requeue"):
-        parser.add_argument(f"--{option}", **({"action": "store_true"} if "requeue" in option else {}))  # type: ignore[arg-type]
+    for option in ("account", "qos", "gpus", "cpus-per-task", "mem", "constraint", "nodes", "ntasks", "open-mode"):
+        parser.add_argument(f"--{option}")
     given = parser.parse_args(arguments)
     if given.partition not in PARTITIONS:
         sys.exit(
@@ -59,10 +57,10 @@ def sbatch(arguments: list[str]) -> None:
             folder = QUEUE / f"{number}_{task}"
             folder.mkdir()
             (folder / "script").write_text(script)
-            about = {**vars(given), "task": task, "number": number, "state": "PENDING", "reason": "Priority"}
+            about = {**vars(given), "task": task, "number": number, "state": "PENDING", "status": 0}
             _put(folder, about)
             subprocess.Popen(  # one that outlives us, as slurmd does
-                [sys.executable, "-m", "tests.cluster.stand_in", "tend", folder.name],
+                [sys.executable, __file__, "tend", folder.name],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -74,62 +72,59 @@ def sbatch(arguments: list[str]) -> None:
 def tend(arguments: list[str]) -> None:
     """Wait for a slot, run one job's script, signal it before its time is up, and note how it ended."""
     folder = QUEUE / arguments[0]
-    while True:
-        with _alone():
-            about = _get(folder)
-            if about["state"] != "PENDING":
-                return
-            running = sum(_get(other)["state"] in ("RUNNING", "COMPLETING") for other in QUEUE.glob("*_*"))
-            if running < SLOTS:
-                _put(folder, about := {**about, "state": "RUNNING", "reason": "None"})
-                break
-            _put(folder, {**about, "reason": "Resources"})
+    while (process := _started(folder)) is None:
+        if _get(folder)["state"] != "PENDING":
+            return
         time.sleep(0.05)
-    path = about["output"].replace("%A", str(about["number"])).replace("%a", str(about["task"])).replace("%%", "%")
-    (folder / "script").chmod(0o700)
-    with open(path, "ab") as out:
-        process = subprocess.Popen(
-            [str(folder / "script")],
-            cwd=about["chdir"],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "SLURM_JOB_ID": str(about["number"]), "SLURM_ARRAY_TASK_ID": str(about["task"])},
-        )
-        _put(folder, {**about, "pid": process.pid})
-        code, timed_out = _in_time(process, about)
-        if code:
-            out.write(f"slurmstepd: error: {'DUE TO TIME LIMIT' if timed_out else code}\n".encode())
+    status, timed_out = _in_time(process, _get(folder))
     with _alone():
-        state, reason = ("TIMEOUT", "TimeLimit") if timed_out else ("FAILED", "NonZeroExitCode")
-        if code == 0:
-            state, reason = "COMPLETED", "None"
-        if code < 0 and not timed_out:
-            reason = f"RaisedSignal:{-code}"
-        if _get(folder)["state"] == "COMPLETING":
-            state, reason = "CANCELLED", "None"
-        _put(folder, {**about, "state": state, "reason": reason})
+        about = _get(folder)
+        ended = "TIMEOUT" if timed_out else "FAILED" if status else "COMPLETED"
+        _put(folder, {**about, "state": "CANCELLED" if about["state"] == "COMPLETING" else ended, "status": status})
+
+
+def _started(folder: Path) -> subprocess.Popen[bytes] | None:
+    """Return the process of a job that waits, started now; None while no slot is free, or where it waits no more."""
+    with _alone():
+        about = _get(folder)
+        running = sum(_get(other)["state"] in ("RUNNING", "COMPLETING") for other in QUEUE.glob("*_*"))
+        if about["state"] != "PENDING" or running >= SLOTS:
+            return None
+        shown = {"A": str(about["number"]), "a": str(about["task"]), "%": "%"}
+        path = re.sub("%(.)", lambda found: shown[found[1]], about["output"])
+        (folder / "script").chmod(0o700)
+        with open(path, "ab") as out:
+            process = subprocess.Popen(
+                [str(folder / "script")],
+                cwd=about["chdir"],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "SLURM_JOB_ID": str(about["number"]), "SLURM_ARRAY_TASK_ID": str(about["task"])},
+            )
+        _put(folder, {**about, "state": "RUNNING", "pid": process.pid})
+        return process
 
 
 def _in_time(process: subprocess.Popen[bytes], about: dict[str, Any]) -> tuple[int, bool]:
-    """Return a process's exit code, and True if its time was up."""
+    """Return a process's wait status, and True if its time was up."""
     limit = int(about["time"]) * MINUTE
-    found = re.fullmatch(r"B:(\w+)@(\d+)", about["signal"])
     if not limit:
-        return process.wait(), False
-    if found:
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(max(0.0, limit - int(found[2]) * MINUTE / 60)), False
-        process.send_signal(signal.Signals[f"SIG{found[1]}"])
-        limit = int(found[2]) * MINUTE / 60
-    with suppress(subprocess.TimeoutExpired):
-        return process.wait(limit), False
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        process.send_signal(number)
-        with suppress(subprocess.TimeoutExpired):
-            return process.wait(5), True
-    return process.wait(), True
+        return _status(process.wait()), False
+    name, seconds = re.fullmatch(r"B:(\w+)@(\d+)", about["signal"]).groups()  # type: ignore[union-attr]
+    notice = int(seconds) * MINUTE / 60
+    for wait, number in ((limit - notice, signal.Signals[f"SIG{name}"]), (notice, signal.SIGTERM), (5, signal.SIGKILL)):
+        try:
+            return _status(process.wait(max(0, wait))), number is signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            process.send_signal(number)
+    return _status(process.wait()), True
+
+
+def _status(code: int) -> int:
+    """Return an exit code as the system's `wait` has it."""
+    return -code if code < 0 else code << 8
 
 
 def squeue(arguments: list[str]) -> None:
@@ -138,39 +133,30 @@ def squeue(arguments: list[str]) -> None:
     for option in ("noheader", "me", "array"):
         parser.add_argument(f"--{option}", action="store_true", required=True)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--states", default="")
-    parser.add_argument("--format", required=True)
+    parser.add_argument("--states", choices=["all"], required=True)
+    parser.add_argument("--Format", choices=["ArrayJobID:|,ArrayTaskID:|,State:|,exit_code:|"], required=True)
     given = parser.parse_args(arguments)
-    for folder in sorted(QUEUE.glob("*_*")):
-        about = _get(folder)
-        if about["job_name"] == given.name and (given.states == "all" or about["state"] in LIVING):
-            shown = {"i": folder.name, "T": about["state"], "r": about["reason"], "%": "%"}
-            print(re.sub(r"%(.)", lambda found: shown[found[1]], given.format))
+    for about in (_get(folder) for folder in sorted(QUEUE.glob("*_*"))):
+        if about["job_name"] == given.name:
+            print(about["number"], about["task"], about["state"], about["status"], "", sep="|")
 
 
 def scancel(arguments: list[str]) -> None:
-    """Take waiting jobs of a name from the queue, or signal the scripts of those that run."""
+    """Take waiting jobs of a name from the queue, and send SIGTERM to those that run."""
     parser = argparse.ArgumentParser("scancel")
-    for option in ("batch", "me", "quiet"):
+    for option in ("me", "quiet"):
         parser.add_argument(f"--{option}", action="store_true")
     parser.add_argument("--name", required=True)
-    parser.add_argument("--state", choices=["PENDING", "RUNNING"])
-    parser.add_argument("--signal")
     given = parser.parse_args(arguments)
-    if given.signal and not given.batch:
-        sys.exit("scancel: the stand-in signals batch scripts only")
     with _alone():
         for folder in QUEUE.glob("*_*"):
             about = _get(folder)
-            if about["job_name"] != given.name or (given.state and about["state"] != given.state):
-                continue
-            if about["state"] == "PENDING" and not given.signal:
-                _put(folder, {**about, "state": "CANCELLED", "reason": "None"})
-            elif about["state"] == "RUNNING":
-                if not given.signal:
-                    _put(folder, {**about, "state": "COMPLETING"})
-                with suppress(ProcessLookupError, KeyError):  # it has not been started yet, or has just ended
-                    os.kill(about["pid"], signal.Signals[f"SIG{given.signal or 'TERM'}"])
+            if about["job_name"] == given.name and about["state"] == "PENDING":
+                _put(folder, {**about, "state": "CANCELLED"})
+            elif about["job_name"] == given.name and about["state"] == "RUNNING":
+                _put(folder, {**about, "state": "COMPLETING"})
+                with suppress(ProcessLookupError):
+                    os.kill(about["pid"], signal.SIGTERM)
 
 
 @contextmanager
