@@ -89,5 +89,5 @@ def slurm_here(folder: Path, patched: pytest.MonkeyPatch, slots: int = 8, minute
     patched.setenv("STAND_IN_SLURM", str(folder / "queue"))
     patched.setenv("STAND_IN_SLOTS", str(slots))
     patched.setenv("STAND_IN_MINUTE", str(minute))
-    patched.setattr("lottery.catalogue.executors.slurm.SHORTEST", 0.05)
-    patched.setattr("lottery.catalogue.executors.slurm.LONGEST", 0.1)
+    patched.setattr("lottery.catalogue.executors.slurm.SHORTEST", 0.2)
+    patched.setattr("lottery.catalogue.executors.slurm.LONGEST", 0.4)

@@ -46,9 +46,9 @@ def _option(text: str) -> str:
     """
     name = text.partition("=")[0]
     if not name.startswith("--") or len(name) < 3 or any(letter.isspace() for letter in name):
-        raise ValueError("write an option of sbatch as '--name' or '--name=value'")
+        raise ValueError(f"{text!r} is no option of sbatch; write '--name' or '--name=value'")
     if own := [each for each in _OURS if each.startswith(name[2:])]:  # sbatch takes the beginning of a name for it
-        raise ValueError(f"{name} is given by the executor itself (sbatch --{own[0]}); leave it out")
+        raise ValueError(f"{text!r}: the executor itself gives --{own[0]} to sbatch; leave it out")
     return text
 
 
