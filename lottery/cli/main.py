@@ -39,6 +39,7 @@ from lottery.cli.tables import Format, Output, writer
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
+from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
@@ -186,6 +187,9 @@ def run(
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
+
+
+app.command()(work)
 
 
 @app.command()

@@ -65,7 +65,7 @@ def assemble(context: RunContext, job: Job, start: Start, timeline: Timeline) ->
         load_optimizer(optimizer, start.optimizer_state)
 
     def stopped() -> bool:
-        return context.stop.signal is not None
+        return context.stop.told
 
     try:
         engine = engine_for(

@@ -271,7 +271,7 @@ def _advance(context: RunContext, training: Training, clock: Clock, until: int |
     for step in training.steps():
         if step == until:
             return
-        if context.stop.signal is not None:
+        if context.stop.told:
             raise Stopped
         now = time.monotonic()
         clock.save_if_due(now)

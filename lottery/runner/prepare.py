@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lottery.data import duplicates
@@ -18,6 +19,7 @@ from lottery.runner.estimate import disk_bytes, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
 from lottery.signals import Stop
+from lottery.store.maintenance import known_failures
 from lottery.store.store import Store
 from lottery.values import Component
 
@@ -96,7 +98,7 @@ def prepare(
     duplicates.look(context.store, context.plan.fingerprint, context.splits)
     for name, other in context.others.items():
         duplicates.look(context.store, context.plan.others[name], other)
-    return context
+    return replace(context, failures=known_failures(context.store))
 
 
 def check_disk(context: RunContext) -> None:

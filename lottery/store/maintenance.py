@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,16 +78,32 @@ def summarize(store: Store) -> Summary:
     for (kind, status), count in sorted(counts.items()):
         jobs.setdefault(kind, {})[status] = count
     running = {key: holder for key, holder in store.leases.held().items() if key not in finished}
-    failures = (name.removesuffix(".json") for name in names_in(store.root / "failures"))
     return Summary(
         root=str(store.root),
         jobs=jobs,
         size=size,
         running=running,
         interrupted=[key for key in store.checkpoints.jobs() if key not in finished and key not in running],
-        failed=[key for key in failures if KEY.fullmatch(key) and key not in finished and key not in running],
+        failed=[key for key in failed_jobs(store) if key not in finished and key not in running],
         quarantined=len(names_in(store.root / "quarantine")),
     )
+
+
+def failed_jobs(store: Store) -> list[str]:
+    """Return the keys of the jobs of which a failure is noted."""
+    names = (name.removesuffix(".json") for name in names_in(store.root / "failures"))
+    return [key for key in names if KEY.fullmatch(key)]
+
+
+def known_failures(store: Store) -> dict[str, str]:
+    """Return the digest of each failure that is noted, by the job's key: another one of the same job has another."""
+    notes = ((key, store.failure(key)) for key in failed_jobs(store))
+    return {key: failure_digest(note) for key, note in notes if note is not None}
+
+
+def failure_digest(note: Mapping[str, Any]) -> str:
+    """Return what tells a failure from another one of the same job: a hash of all that is noted of it."""
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
 
 
 def find_garbage(store: Store) -> Garbage:

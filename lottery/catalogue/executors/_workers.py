@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+IN_ORDER = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGUSR1)  # exit codes of workers that have saved
 LAST_LINES = 5  # of a worker's log, told where it died
 _MOST_BYTES = 1 << 14  # of the end of a log, in which these lines are looked for
 
@@ -51,7 +53,7 @@ class Ended:
     @property
     def in_order(self) -> bool:
         """True if it left by itself, or saved and left because a signal told it to."""
-        return self.code is not None and (self.code == 0 or self.code > 128)
+        return self.code in IN_ORDER
 
 
 class Workers(Protocol):
