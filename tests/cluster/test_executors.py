@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -56,7 +54,7 @@ def test_workers_are_started_counted_and_told_to_save_and_leave_and_a_killed_one
     begun = until(lambda: len(seen := place.begun()) == 2 and seen)
     folder, note, gpus, cores = zip(*begun.values(), strict=True)
     assert set(folder) == {str(place.folder)}
-    assert set(note) == {"it's a \"note\"; $HOME"}
+    assert set(note) == {'it\'s a "note"; $HOME'}
     assert set(gpus) == {os.environ.get("CUDA_VISIBLE_DEVICES", "none") if executor == "dask" else ""}
     assert set(cores) == {"1"}
     assert workers.alive() == 2

@@ -43,6 +43,7 @@ def test_keys_become_options_of_sbatch_and_further_ones_come_last(place: Place) 
     assert (about["mem"], about["constraint"], about["signal"]) == ("9G", "a100|h200", "B:USR1@90")
     script = (place.folder.parent / "queue" / "1_1" / "script").read_text()
     assert "LOKY_MAX_CPU_COUNT=4" in script
+    assert script.endswith("--time=5370s")  # of `lottery work`, which starts somewhat later
     assert "CUDA_VISIBLE_DEVICES" not in script  # Slurm says which two
 
 

@@ -52,7 +52,7 @@ class Place:
 
     def launch(self) -> Launch:
         command = (sys.executable, str(self.folder / "script.py"))
-        environment = {"NOTE": "it's a \"note\"; $HOME"}
+        environment = {"NOTE": 'it\'s a "note"; $HOME'}
         return Launch(command, self.folder, self.folder / "logs", environment, "micro")
 
     def workers(self, name: str, **keys: Any) -> Workers:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import math
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +20,13 @@ from pydantic import AfterValidator, Field
 from lottery.catalogue.executors._workers import Ended, last_lines
 from lottery.errors import MachineError, UsageError
 from lottery.registry import executors
+from lottery.words import seconds_of
 
 if TYPE_CHECKING:
     from lottery.catalogue.executors._workers import Launch, Workers
 
 NOTICE = 90  # seconds before a worker's time is up at which it is told to save; Slurm may tell it a minute earlier
+STARTING = 30  # seconds of a worker's time that go by before it counts them
 SHORTEST, LONGEST = 1.0, 15.0  # seconds between two looks at the queue, which serves all users of the cluster
 PATIENCE = 30.0  # seconds after which a command of Slurm's counts as not answered
 _OURS = (  # options of sbatch that would break what is made of the others
@@ -52,22 +54,9 @@ def _option(text: str) -> str:
     return text
 
 
-def _seconds(text: str) -> int:
-    """Return the seconds of a time such as `90min`, `2h` or `1d12h`.
-
-    Raises:
-        ValueError: It is no time.
-    """
-    found = re.fullmatch(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})min)?(?:(\d{1,8})s)?", text)
-    each = zip(found.groups("0"), (86400, 3600, 60, 1), strict=True) if found else ()
-    if not (seconds := sum(int(number) * unit for number, unit in each)):
-        raise ValueError(f"{text!r} is no time; write 90min, 2h or 1d12h")
-    return seconds
-
-
 def _time(text: str) -> str:
     """Return a time unchanged. Raises ValueError where it is none."""
-    _seconds(text)
+    seconds_of(text)
     return text
 
 
@@ -108,7 +97,7 @@ def slurm(
         "partition": partition,
         "account": account,
         "qos": qos,
-        "time": None if time is None else math.ceil(_seconds(time) / 60),
+        "time": None if time is None else math.ceil(seconds_of(time) / 60),
         "gpus": gpus or None,
         "cpus-per-task": cpus,
         "mem": memory,
@@ -121,12 +110,17 @@ def slurm(
     shell = {"LOKY_MAX_CPU_COUNT": str(cpus)}  # without cgroups a process sees all cores of the node
     if not gpus and not any(word in option for option in options for word in ("gpu", "gres", "exclusive")):
         shell["CUDA_VISIBLE_DEVICES"] = ""  # and all of its GPUs
-    return _Jobs(launch, [*asked, *options], shell)
+    return _Jobs(replace(launch, command=(*launch.command, *_limit(time))), [*asked, *options], shell)
 
 
 def _notice(time: str | None) -> int:
     """Return the seconds before its end at which a worker is told: a third of a short time, else all would go there."""
-    return NOTICE if time is None else min(NOTICE, math.ceil(_seconds(time) / 60) * 20)
+    return NOTICE if time is None else min(NOTICE, math.ceil(seconds_of(time) / 60) * 20)
+
+
+def _limit(time: str | None) -> list[str]:
+    """Return the options that tell a worker its time, which then leaves sooner than told where a save takes longer."""
+    return [] if time is None else [f"--time={seconds_of(time) - min(STARTING, seconds_of(time) // 4)}s"]
 
 
 class _Jobs:
