@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import time
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,11 +110,10 @@ class _Tasks:
 
     def close(self) -> None:
         """Tell them, if nobody has, wait until they have left, and end the connection."""
-        from distributed import wait
-
         self.stop()
-        with suppress(TimeoutError):  # the end of the connection ends those of a cluster that was started here
-            wait(list(self._living), timeout=FAREWELL)
+        end = time.monotonic() + FAREWELL
+        while self.alive() and time.monotonic() < end:
+            time.sleep(0.05)
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
@@ -138,10 +138,9 @@ def _connect(address: str | None, workers: int, resources: dict[str, float]) -> 
     Raises:
         MachineError: There is no scheduler at the address.
     """
-    from distributed import Client, LocalCluster
-
+    library: Any = importlib.import_module("distributed")
     if address is None:
-        cluster = LocalCluster(
+        cluster = library.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=False,  # a worker is a process anyhow
@@ -150,8 +149,8 @@ def _connect(address: str | None, workers: int, resources: dict[str, float]) -> 
             resources=resources,
             silence_logs=logging.ERROR,
         )
-        return Client(cluster), cluster
+        return library.Client(cluster), cluster
     try:
-        return Client(address), None
+        return library.Client(address), None
     except (OSError, ValueError) as error:
         raise MachineError(f"executor dask: address {address}: {str(error).partition(chr(10))[0]}") from error

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -110,7 +109,7 @@ def slurm(
     shell = {"LOKY_MAX_CPU_COUNT": str(cpus)}  # without cgroups a process sees all cores of the node
     if not gpus and not any(word in option for option in options for word in ("gpu", "gres", "exclusive")):
         shell["CUDA_VISIBLE_DEVICES"] = ""  # and all of its GPUs
-    return _Jobs(replace(launch, command=(*launch.command, *_limit(time))), [*asked, *options], shell)
+    return _Jobs(launch, [*asked, *options], _limit(time), shell)
 
 
 def _notice(time: str | None) -> int:
@@ -126,10 +125,10 @@ def _limit(time: str | None) -> list[str]:
 class _Jobs:
     """The jobs of Slurm that are the workers of one run, known by their name.
 
-    The name follows from the command: a run that is started again finds the workers of the one before.
+    The name follows from the worker's command: a run that is started again finds the workers of the one before.
     """
 
-    def __init__(self, launch: Launch, options: list[str], shell: dict[str, str]):
+    def __init__(self, launch: Launch, options: list[str], limit: list[str], shell: dict[str, str]):
         same = json.dumps([launch.command, str(launch.folder)])
         self._name = f"{launch.name}-{hashlib.sha256(same.encode()).hexdigest()[:8]}"
         self._launch, self._options = launch, options
@@ -137,7 +136,7 @@ class _Jobs:
             [
                 "#!/bin/sh",
                 *(f"export {name}={shlex.quote(value)}" for name, value in {**shell, **launch.environment}.items()),
-                f"exec {shlex.join(launch.command)}",  # in place of the shell, which Slurm's signals go to
+                f"exec {shlex.join([*launch.command, *limit])}",  # in place of the shell, which Slurm's signals go to
             ]
         )
         self._living: set[str] = set()
@@ -219,10 +218,13 @@ class _Jobs:
         if (answer := self._queue()) is None:
             return
         living = {job for job, state, _ in answer if state not in _ENDS}
-        over = {job: (state, status) for job, state, status in answer if state in _ENDS}
+        over: dict[str, tuple[str, int | None]] = {
+            job: (state, status) for job, state, status in answer if state in _ENDS
+        }
         if self._told is None:
             self._told = over.keys() - self._living
-        over = dict.fromkeys(self._living - living, ("UNKNOWN", None)) | over  # Slurm forgets them after some minutes
+        for job in self._living - living - over.keys():  # Slurm forgets them after some minutes
+            over[job] = "UNKNOWN", None
         for job in sorted(over.keys() - self._told):
             self._told.add(job)
             self._gone.append(self._end(job, *over[job]))
