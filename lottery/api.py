@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.paths import data_root
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lottery.runner.events import Event, Jobs, Outcome, Request
     from lottery.signals import Stop
     from lottery.store.store import Store
+    from lottery.values import Component
 
 
 def run(
@@ -27,6 +28,7 @@ def run(
     store: str | Path | Store | None = None,
     device: str = "auto",
     jobs: Jobs = 1,
+    on: str | Mapping[str, Any] | None = None,
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
@@ -45,6 +47,8 @@ def run(
         device: `auto`, `cpu` or `cuda`.
         jobs: Number of processes; `auto` for as many as there are cores with work. With other numbers than 1 jobs are
             trained in other processes, and this one need not even import torch.
+        on: Executor that starts workers to train the jobs, by name or as `{"name": ..., key: value}`, in place of
+            processes of this run; `lottery list executors` has them.
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
         plugins: Modules that add entries to the catalogues.
@@ -52,12 +56,13 @@ def run(
         on_event: Called with each event.
 
     Raises:
-        UsageError: The recipe cannot be run; nothing was trained.
+        UsageError: The recipe cannot be run, or the executor cannot be had so; nothing was trained.
         DataError: The data are missing or damaged; nothing was trained.
-        MachineError: The results cannot fit on the disk; nothing was trained.
+        MachineError: The results cannot fit on the disk, and nothing was trained; or workers die again and again.
         Interrupted: The run was told to stop, and has saved.
     """
     from lottery import registry
+    from lottery.executors.profiles import executor_of
     from lottery.results.planning import plan_with_walks
     from lottery.results.plugin_edits import other_sources
     from lottery.runner.events import Outcome, Request
@@ -71,7 +76,8 @@ def run(
     opened = open_store(store)
     request = Request(recipe, data_root(data), opened.root, device, jobs, deterministic, checkpoint_seconds)
     stop = Stop()
-    with handle_signals(stop), _begun(request, plugins, stop, opened) as (planned, events):
+    executor = None if on is None else executor_of(on)
+    with handle_signals(stop), _begun(request, executor, plugins, stop, opened) as (planned, events):
         _warn(other_sources(planned, opened))
         on_plan(planned)
         outcome = Outcome(planned)
@@ -100,8 +106,14 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 
 @contextmanager
 def _begun(
-    request: Request, plugins: Sequence[str], stop: Stop, store: Store
+    request: Request, executor: Component | None, plugins: Sequence[str], stop: Stop, store: Store
 ) -> Iterator[tuple[Plan, Iterator[Event]]]:
+    if executor is not None:
+        from lottery.executors.drive import driven
+
+        with driven(request, executor, stop, plugins, store) as (planned, events):
+            yield planned, events
+        return
     if request.jobs == 1:
         from lottery.results.mixed_environments import foreseen
         from lottery.runner.prepare import prepare

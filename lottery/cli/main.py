@@ -20,6 +20,7 @@ from lottery.cli.bench import bench
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
+    Executor,
     Json,
     NumberOfJobs,
     Plugins,
@@ -150,6 +151,7 @@ def run(
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     jobs: NumberOfJobs = "1",
+    on: Executor = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
     ] = False,
@@ -160,6 +162,11 @@ def run(
     from lottery.cli.progress import run_and_show
     from lottery.store.store import Store
 
+    if on is not None and jobs != "1":
+        raise UsageError(
+            f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
+            "(the number of workers is a key: --on '{name: local, workers: 4}')"
+        )
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = run_and_show(
         loaded,
@@ -167,6 +174,7 @@ def run(
         store=kept,
         device=device,
         jobs=number_of_jobs(jobs),
+        on=on,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),

@@ -39,6 +39,16 @@ NumberOfJobs = Annotated[
         help="Processes; the threads are shared out among them. auto: one for each core that has work.",
     ),
 ]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="EXECUTOR",
+        help="Start workers there, and again those that die: the name of an executor (lottery list executors) or of a "
+        "profile in lottery-executors.yaml [$LOTTERY_EXECUTORS], or '{name: slurm, workers: 8}'. On this machine alone "
+        "--jobs is the quicker: it reads the data once.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -55,9 +55,7 @@ def work(
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     request = Request(loaded, data_root(data), kept.root, device, 1, deterministic, checkpoint_seconds)
     with handle_signals(stop), RunDisplay() as view:
-        left = work_on(
-            request, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event
-        )
+        left = work_on(request, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event)
     print(f"lottery work: {left.sentence()}", file=sys.stderr)
 
 

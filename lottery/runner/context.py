@@ -40,8 +40,8 @@ class RunContext:
         checkpoint_seconds: Time between two checkpoints of a training at least.
         jobs: Number of processes that work on the plan, this one included.
         stop: Says whether the run has been told to stop.
-        failures: Digests of the failures, by key, that were noted before the run began: these jobs are tried again. None
-            for those that are noted when a process begins.
+        failures: Digests of the failures, by key, that were noted before the run began: these jobs are tried again.
+            None for those that are noted when a process begins.
         on_device: The data sets that `data` has put on the device, by `name_of`.
     """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict
 
 import torch
@@ -26,7 +26,7 @@ from lottery.store.maintenance import known_failures
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
-def work(context: RunContext) -> Iterator[Event]:
+def work(context: RunContext) -> Generator[Event]:
     """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
 
     What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on it,
@@ -101,8 +101,7 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before:
     back_off = BackOff(context.stop)
     while len(ended) < len(context.plan):
         looks = 0
-        for key in agenda:
-            looks += 1
+        for looks, key in enumerate(agenda, 1):
             kinds = []
             for event in _attend(context, context.plan.jobs[key], ended, before):
                 kinds.append(event.kind)
