@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lottery.errors import MachineError
-from tests.support.workers import Place, until
+from tests.support.clocks import until
+from tests.support.workers import Place
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 

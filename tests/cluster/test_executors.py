@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lottery.catalogue.executors._workers import Workers
-from tests.support.workers import Place, slurm_here, until
-
-HERE: list[Any] = [
-    pytest.param("slurm", id="slurm-stand-in"),
-    "dask",
-    pytest.param("ray", marks=pytest.mark.slow),  # starts for ten seconds
-    pytest.param("real slurm", marks=pytest.mark.cluster),
-]
-NEEDS = {"dask": "distributed", "ray": "ray"}
+from tests.support.clocks import until
+from tests.support.workers import CLUSTERS, Place, usable
 
 
-@pytest.fixture(params=HERE)
+@pytest.fixture(params=CLUSTERS)
 def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of an executor that can be used here."""
-    name = str(request.param)
-    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"{NEEDS[name]} is not installed")
-    if name == "slurm":
-        slurm_here(tmp_path, monkeypatch)
-    return name.removeprefix("real ")
+    return usable(request.param, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -51,7 +36,8 @@ def test_workers_are_started_counted_and_told_to_save_and_leave_and_a_killed_one
     workers: Workers, place: Place, executor: str
 ) -> None:
     workers.start(2)
-    begun = until(lambda: len(seen := place.begun()) == 2 and seen)
+    until(lambda: len(place.begun()) == 2)
+    begun = place.begun()
     folder, note, gpus, cores = zip(*begun.values(), strict=True)
     assert set(folder) == {str(place.folder)}
     assert set(note) == {'it\'s a "note"; $HOME'}

@@ -11,7 +11,8 @@ import pytest
 
 from lottery import registry
 from lottery.errors import MachineError, UsageError
-from tests.support.workers import Place, slurm_here, until
+from tests.support.clocks import until
+from tests.support.workers import Place, slurm_here
 
 
 @pytest.fixture
@@ -135,4 +136,4 @@ def test_a_scheduler_that_does_not_answer_for_a_while_loses_no_worker(
         monkeypatch.setattr("lottery.catalogue.executors.slurm.PATIENCE", 30.0)
         squeue.write_text(working)
         (place.folder / "leave").write_text("0")
-        assert [ended.code for ended in until(lambda: not workers.alive() and workers.ended())] == [0, 0]
+        assert [ended.code for ended in until(lambda: workers.ended() if not workers.alive() else [])] == [0, 0]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,15 @@ os._exit(code)
 """
 
 
+CLUSTERS: list[Any] = [  # parameters of tests
+    pytest.param("slurm", id="slurm-stand-in"),
+    "dask",
+    pytest.param("ray", marks=pytest.mark.slow),  # it takes ten seconds to start
+    pytest.param("real slurm", marks=pytest.mark.cluster),
+]
+PACKAGES = {"dask": "distributed", "ray": "ray"}
+
+
 class Place:
     """A folder in which the script runs, with a space and what a shell would take for a command in its name."""
 
@@ -68,13 +76,13 @@ class Place:
         return {int(each.name[6:]): each.read_text().split("\n") for each in self.folder.glob("begun-*[0-9]")}
 
 
-def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """Return the condition's first value that is true; fails the test where there is none in time."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.02)
-    return value
+def usable(executor: str, folder: Path, patched: pytest.MonkeyPatch) -> str:
+    """Return the name of one of `CLUSTERS` when it can be used here; the test is skipped where it cannot."""
+    if executor in PACKAGES and importlib.util.find_spec(PACKAGES[executor]) is None:
+        pytest.skip(f"{PACKAGES[executor]} is not installed")
+    if executor == "slurm":
+        slurm_here(folder, patched)
+    return executor.removeprefix("real ")
 
 
 def slurm_here(folder: Path, patched: pytest.MonkeyPatch, slots: int = 8, minute: float = 60.0) -> None:
