@@ -76,7 +76,10 @@ def _profiles() -> dict[str, tuple[Component, dict[_Steps, str]]]:
         raise UsageError(f"{path}{whose}: cannot be read: {error.strerror}") from None
     if not text.strip():
         return {}
-    document = yaml.parse(text, str(path))
+    try:
+        document = yaml.parse(text, str(path))
+    except RecipeError as error:  # where the reader speaks of the whole, it calls it a recipe
+        raise RecipeError([line.replace(": recipe: ", ": profiles: ", 1) for line in error.problems]) from None
     where = {steps: f"{path}:{place.key[0]}:{place.key[1]}" for steps, place in document.places.items()}
     if not isinstance(document.value, dict):
         raise RecipeError([f"{where[()]}: write profiles by their names, such as `cluster: {{name: slurm}}`"])

@@ -87,6 +87,7 @@ def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict
 
     for plugin in request.pop("plugins"):
         registry.plug_in(plugin)
+    _take_gpu(request.pop("number"), request["device"])
     if plan:
         _take_part(_context(request, stop, plan), line)
         return {}
@@ -108,6 +109,16 @@ def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict
     fork.release_threads(threads)
     _take_part(context, line)
     return {}
+
+
+def _take_gpu(number: int, device: str) -> None:
+    """Leave this process one GPU of its machine, another one than those of the other processes as far as there are."""
+    if device == "cpu":
+        return
+    from lottery.device import GPUS, share_of_gpus
+
+    if (own := share_of_gpus(number)) is not None:
+        os.environ[GPUS] = own
 
 
 def _context(request: dict[str, Any], stop: Stop, packed: bytes = b"") -> RunContext:

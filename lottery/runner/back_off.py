@@ -10,7 +10,7 @@ from lottery.signals import Stop
 
 SHORTEST, LONGEST = 0.1, 5.0  # seconds, of a pause before it is drawn
 SHARE = 0.1  # of the time that was waited already: what it finds is that much late
-LOOKS = 40  # jobs that one process looks up in the store in a second at most
+LOOKS = 25  # jobs that one process looks up in the store in a second at most
 SLICE = 0.25  # seconds between looks at whether to stop
 
 

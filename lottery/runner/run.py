@@ -100,8 +100,8 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before:
     """Attend to the best of what is ready, again and again, until all has ended or some input was damaged."""
     back_off = BackOff(context.stop)
     while len(ended) < len(context.plan):
-        looks = 0
-        for looks, key in enumerate(agenda, 1):
+        ready = list(agenda)
+        for key in ready:
             kinds = []
             for event in _attend(context, context.plan.jobs[key], ended, before):
                 kinds.append(event.kind)
@@ -116,7 +116,7 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before:
                 back_off.reset()
                 break  # something better may be ready now
         else:
-            back_off.pause(looks)  # the rest is in the hands of other processes
+            back_off.pause(len(ready))  # the rest is in the hands of other processes
             _check(context)
 
 
