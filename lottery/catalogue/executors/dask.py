@@ -37,8 +37,8 @@ def dask(
     """Tasks of a Dask cluster, of which each runs one worker; they are told to leave when the run ends.
 
     `address` is that of the scheduler, such as `tcp://node1:8786`; without it a LocalCluster is started here that ends
-    with the run. `cpus` are those that one worker computes on, `resources` what it takes of those that the cluster's
-    processes were started with, such as `{GPU: 1}`.
+    with the run, and each worker has a GPU as long as there are enough. `cpus` are those that one worker computes on,
+    `resources` what it takes of those that the cluster's processes were started with, such as `{GPU: 1}`.
     """
     return _Tasks(launch, address, workers, resources or {}, {"LOKY_MAX_CPU_COUNT": str(cpus)})
 
@@ -76,7 +76,7 @@ class _Tasks:
         self._launch, self._resources, self._variables = launch, resources, variables
         self._run = uuid.uuid4().hex
         self._client, self._cluster = _connect(address, workers, resources)
-        self._living: dict[Any, str] = {}  # future -> the worker's log
+        self._living: dict[Any, tuple[str, int]] = {}  # future -> the worker's log, its place among those that live
         self._gone: list[Ended] = []
         self._started, self._told = 0, False
 
@@ -84,9 +84,10 @@ class _Tasks:
         """Submit so many more; those that the cluster has no room for wait."""
         for _ in range(0 if self._told else count):
             self._started += 1
-            asked = order(self._launch, self._started, self._variables)
+            place = min(set(range(len(self._living) + 1)) - {place for _, place in self._living.values()})
+            asked = order(self._launch, self._started, {**self._variables, **self._gpu(place)})
             future = self._client.submit(run_child, self._run, asked, pure=False, resources=self._resources)
-            self._living[future] = asked[-1]
+            self._living[future] = asked[-1], place
 
     def alive(self) -> int:
         """Return how many run or wait for room."""
@@ -122,8 +123,17 @@ class _Tasks:
         """Return nothing: none outlives this process."""
         return ""
 
+    def _gpu(self, place: int) -> dict[str, str]:
+        """Return the variable that leaves a worker one GPU; elsewhere than here, they are those of Dask's process."""
+        if self._cluster is None or "cpu" in self._launch.command:
+            return {}
+        from lottery.device import GPUS, share_of_gpus
+
+        own = share_of_gpus(place)
+        return {} if own is None else {GPUS: own}
+
     def _reap(self) -> None:
-        for future, log in [each for each in self._living.items() if each[0].done()]:
+        for future, (log, _) in [each for each in self._living.items() if each[0].done()]:
             del self._living[future]
             if future.status == "finished":
                 self._gone.append(Ended(future.result(), log, last_lines(Path(log))))
