@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 from lottery.errors import MachineError, UsageError
 from lottery.plan.kinds import Kind
 from lottery.runner.run import work
-from lottery.store.manifest import Manifest
+from lottery.store.manifest import Manifest, seal
 from lottery.store.ssh import Remote
 from lottery.store.store import Store
 from lottery.store.transfer import Transfer, transfer
@@ -285,3 +287,17 @@ def test_a_place_by_ssh_without_rsync_is_refused(near: Store, monkeypatch: pytes
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UsageError, match="host:runs: this machine has no rsync"):
         Remote("host", "runs").pull(near, _quiet)
+
+
+@pytest.mark.slow
+def test_a_pull_of_nothing_new_from_ten_thousand_jobs_takes_less_than_two_seconds(near: Store, far: Store) -> None:
+    about: dict[str, Any] = {"schema": 1, "kind": "dense", "status": "done", "parent": None, "label": "", "seconds": 1}
+    about |= {"files": {"metrics.json": {"size": 2, "sha256": "0" * 64}}, "environment": {}, "created": "2026"}
+    for number in range(10_000):
+        key = hashlib.sha256(str(number).encode()).hexdigest()
+        for store in (near, far):
+            store.folder(key).mkdir(parents=True)
+            (store.folder(key) / "manifest.json").write_bytes(seal({**about, "key": key}))
+    began = time.process_time()
+    assert transfer(far, near).same == 10_000
+    assert time.process_time() - began < 2
