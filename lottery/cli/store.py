@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,7 +25,9 @@ MOST_SHOWN = 10  # jobs of one list
 
 store = typer.Typer(help="Copy finished jobs between stores that share no disk.", no_args_is_help=True)
 
-Place = Annotated[str, typer.Argument(metavar="PLACE", help="A folder, or host:folder by ssh and rsync.")]
+Place = Annotated[
+    str, typer.Argument(metavar="PLACE", help="A folder, host:folder by ssh and rsync, or s3://BUCKET/PREFIX.")
+]
 
 
 @store.command()
@@ -47,7 +49,7 @@ def push(place: Place, store: StoreDir = None, as_json: Json = False) -> None:
     _show(_transfer(place, store, pushes=True), place, as_json)
 
 
-def _transfer(place: str, given: Path | None, *, pushes: bool) -> Transfer:
+def _transfer(place: str, given: str | None, *, pushes: bool) -> Transfer:
     from lottery.signals import Stop, handle_signals
     from lottery.store.ssh import Remote
     from lottery.store.store import Store
@@ -58,12 +60,12 @@ def _transfer(place: str, given: Path | None, *, pushes: bool) -> Transfer:
         tell = _teller(stop)
         if (remote := Remote.parse(place)) is not None:
             return remote.push(here, tell) if pushes else remote.pull(here, tell)
-        there = Store(Path(place))
-        if there.root.resolve() == here.root.resolve():
+        there = Store(place)
+        if os.path.realpath(there.name) == os.path.realpath(here.name):
             raise UsageError(f"{place}: is the store itself; name another one, or this one by --store")
         source = here if pushes else there
-        if not (source.root / "jobs").is_dir():
-            raise UsageError(f"{source.root}: there is no store in this folder; name one in which jobs were finished")
+        if next(source.keys(), None) is None:
+            raise UsageError(f"{source.name}: has no finished jobs; name a store that has some")
         return transfer(here, there, tell) if pushes else transfer(there, here, tell)
 
 

@@ -136,7 +136,7 @@ class _Sent:
     """The target of a push: jobs that are wanted there are noted, to be sent together."""
 
     def __init__(self, mirror: Store):
-        self.keys, self.manifest_bytes, self.folder = mirror.keys, mirror.manifest_bytes, mirror.folder
+        self.name, self.keys, self.manifest_bytes = mirror.name, mirror.keys, mirror.manifest_bytes
         self.sums: dict[str, str] = {}  # sha256 by path
 
     def adopt(self, manifest: Manifest, files: Mapping[str, bytes]) -> None:

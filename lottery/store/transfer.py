@@ -8,7 +8,8 @@ the other place they would follow from bytes that are not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,26 +17,28 @@ from lottery.errors import DamagedFile
 from lottery.store.manifest import Manifest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lottery.store.store import Store
 
 _KEYS = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
+AT_ONCE = 8  # jobs that are copied at the same time
+
+Copy = Manifest | str
 Tell = Callable[[int, int], None]  # is told the number of jobs that were seen to, and of all
 
 
 class Target(Protocol):
     """The part of a store that a transfer writes to, see `lottery.store.store.Store`."""
 
+    @property
+    def name(self) -> str:
+        """The place as messages name it."""
+
     def keys(self) -> Iterable[str]:
         """Return the keys of all finished jobs."""
 
     def manifest_bytes(self, key: str) -> bytes:
         """Return the bytes of a job's manifest."""
-
-    def folder(self, key: str) -> Path:
-        """Return the folder of a job's files."""
 
     def adopt(self, manifest: Manifest, files: Mapping[str, bytes]) -> object:
         """Commit a job that another store finished."""
@@ -106,9 +109,15 @@ def transfer(source: Store, target: Target, tell: Tell = lambda done, total: Non
     barred = {each.key for each in found.different}
     needs = {key: _named(source, key) for key in missing} if barred else {}
     left_out = _built_on(barred, needs)
-    for number, key in enumerate(missing):
-        _copy(source, target, key, found, copies=key not in left_out)
+    for number, (key, copy) in enumerate(_copies(source, target, missing, left_out)):
         tell(found.same + len(found.different) + number + 1, total)
+        if isinstance(copy, str):
+            found.damaged.append(f"{copy}; the job is not copied")
+        elif key in left_out:
+            found.left_out[key] = copy.label
+        else:
+            found.copied[key] = copy.label
+            found.size += sum(record.size for record in copy.files.values())
     for spec, fingerprint in source.all_remembered_data():
         target.remember_data(spec, fingerprint)
     return found
@@ -122,7 +131,7 @@ def _compare(source: Store, target: Target, key: str, found: Transfer) -> None:
             found.same += 1
             return
         theirs, ours = (
-            Manifest.decode(each, f"{store.folder(key)}", key)
+            Manifest.decode(each, f"{store.name}/{key}", key)
             for each, store in zip(data, (source, target), strict=True)
         )
     except DamagedFile as damage:
@@ -135,18 +144,25 @@ def _compare(source: Store, target: Target, key: str, found: Transfer) -> None:
         found.same += 1
 
 
-def _copy(source: Store, target: Target, key: str, found: Transfer, *, copies: bool) -> None:
+def _copies(source: Store, target: Target, keys: Sequence[str], left_out: Set[str]) -> Iterator[tuple[str, Copy]]:
+    """Copy jobs, several at once as each waits for its place, and yield them as `_copy` returns them, in order."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        copies = pool.map(lambda key: _copy(source, target, key, copies=key not in left_out), keys)
+        yield from zip(keys, copies, strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _copy(source: Store, target: Target, key: str, *, copies: bool) -> Copy:
+    """Return the manifest of a job, copied unless it is left out; in its place what is damaged of it."""
     try:
         manifest, files = source.whole(key)
     except DamagedFile as damage:
-        found.damaged.append(f"{damage}; the job is not copied")
-        return
-    if not copies:
-        found.left_out[key] = manifest.label
-        return
-    target.adopt(manifest, files)
-    found.copied[key] = manifest.label
-    found.size += sum(map(len, files.values()))
+        return str(damage)
+    if copies:
+        target.adopt(manifest, files)
+    return manifest
 
 
 def _named(source: Store, key: str) -> set[str]:

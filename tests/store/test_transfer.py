@@ -17,6 +17,7 @@ import pytest
 from lottery.errors import MachineError, UsageError
 from lottery.plan.kinds import Kind
 from lottery.runner.run import work
+from lottery.store.maintenance import find_garbage
 from lottery.store.manifest import Manifest, seal
 from lottery.store.ssh import Remote
 from lottery.store.store import Store
@@ -24,6 +25,7 @@ from lottery.store.transfer import Transfer, transfer
 from tests.support.calls import Call, call
 from tests.support.faults import Crash, Disk, contents, crash_before, crash_within
 from tests.support.micro import micro, micro_text, prepared
+from tests.support.s3_server import s3_server
 
 __all__ = ["call"]
 FIRST, SECOND, THIRD = ("ab" + digit * 62 for digit in "012")
@@ -164,6 +166,7 @@ def test_after_a_crash_at_any_operation_each_job_is_there_or_not_and_the_next_tr
 ) -> None:
     disk = Disk(monkeypatch)
     disk.heal()
+    monkeypatch.setattr("lottery.store.transfer.AT_ONCE", 1)  # operations are counted one after the other
     commit(far, FIRST)
     commit(far, SECOND)
     whole = jobs_of(far)
@@ -224,6 +227,36 @@ def test_a_pull_by_ssh_that_was_cut_off_leaves_nothing_that_the_next_one_keeps(
     assert not (mirror / "fetching").exists()
 
 
+def test_jobs_go_by_an_object_store_byte_for_byte_and_a_damaged_one_stays_where_it_is(
+    near: Store, far: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("obstore")
+    monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / "cache"))
+    for key in (FIRST, SECOND):
+        commit(far, key)
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        assert len(transfer(far, Store("s3://bucket/runs")).copied) == 2
+        assert transfer(far, Store("s3://bucket/runs")).same == 2
+        harmed = next(name for name in server.objects if SECOND in name and "metrics" in name)
+        server.put(harmed, b"{}")
+        shutil.rmtree(tmp_path / "cache")
+        found = transfer(Store("s3://bucket/runs"), near)
+        assert (list(found.copied), len(found.damaged)) == ([FIRST], 1)
+        assert harmed in server.objects
+    assert jobs_of(near).items() <= jobs_of(far).items()
+
+
+def test_what_a_push_by_ssh_that_was_cut_off_has_left_can_go_once_it_is_old(near: Store) -> None:
+    commit(near, FIRST)
+    left = near.root / "incoming.tmp-1-00000000-0123456789ab"
+    left.mkdir()
+    assert find_garbage(near) == []
+    os.utime(left, (0, 0))
+    assert [item for item, _, _ in find_garbage(near)] == [left]
+
+
 @pytest.mark.parametrize(
     ("place", "host", "folder"),
     [
@@ -274,7 +307,7 @@ def test_the_command_refuses_what_is_no_other_store_and_tells_of_contradictions(
     )
     none = call("store", "pull", "nowhere", "--store", "here")
     assert none.code == 2
-    assert "there is no store in this folder" in none.err
+    assert "nowhere: has no finished jobs" in none.err
     told = call("store", "pull", "there", "--store", "here")
     assert told.code == 1
     assert "1 job with other bytes here than in there" in told.out
