@@ -177,7 +177,7 @@ class Folder:
         write.remove(Path(item))
 
     def _drafts(self) -> Iterator[Path]:
-        for folder in ("jobs/*", "partial/*", "failures", "data/*"):
+        for folder in (".", "jobs/*", "partial/*", "failures", "data/*"):  # a push by ssh that was cut off is in "."
             yield from sorted(path for path in self.root.glob(f"{folder}/*.tmp-*") if write.DRAFT.search(path.name))
 
 
