@@ -173,7 +173,8 @@ def _train(
     context: RunContext, job: Job, start: Start, training: Training, clock: Clock
 ) -> Generator[Progress, None, Result]:
     """Train under the start's mask, from the furthest state there is, and return what comes out."""
-    with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
+    mask = Mask({}) if start.mold else start.mask
+    with masked(training.model, mask, training.optimizer, training.restrict) as held:
         clock.held = held if start.gradual else None
         steps = {} if job.kind is not Kind.STATES else steps_of_moments(context.store, job, training.timeline)
         clock.kept = kept_by(context, job, training.timeline)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lottery.distributed.batch_norm import alone
 from lottery.distributed.group import Group
 from lottery.distributed.share import Share
+from lottery.distributed.survivors import Survivors
 from lottery.training.objective import Batch, Objective, autocast
 
 # Running statistics are equal on all ranks by themselves; later versions of torch have another name for this option.
@@ -54,6 +56,8 @@ class SharedObjective(Objective):
         self.parallel = DistributedDataParallel(
             model, process_group=group.handle, find_unused_parameters=True, **_NO_SYNC_OF_BUFFERS
         )
+        self.hook = Survivors(group)
+        self.parallel.register_comm_hook(None, self.hook.reduce)
 
     @torch.enable_grad()
     def closure(self) -> Tensor:
@@ -73,6 +77,14 @@ class SharedObjective(Objective):
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         return self._group.sum(total).to(loss.dtype)
+
+    def whole(self) -> Tensor:
+        """Compute gradients of the mean loss over the whole training set, and return the loss, detached.
+
+        Each rank makes the whole pass as one process does, and nothing is reduced.
+        """
+        with alone(self.model):
+            return super().whole()
 
     def _shared_value(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of this rank's examples, whose gradients are reduced."""

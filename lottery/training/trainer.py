@@ -63,6 +63,7 @@ class Training:
         measures: Names of what is measured beside loss and accuracy.
         group: The ranks that train this network together; each has such a training, at the same step.
         share: The part of each batch that this rank has.
+        restrict: To be told which weights are pruned, see `lottery.pruning.masking`.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Training:
         measures: Sequence[str] = (),
         group: Group = ALONE,
         share: Share = WHOLE,
+        restrict: Callable[[dict[Tensor, Tensor]], None] = lambda factors: None,
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.timeline, self.seed, self.noise = timeline, seed, noise
@@ -94,7 +96,7 @@ class Training:
         self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.measures = measures  # beside loss and accuracy
-        self.group, self._share = group, share
+        self.group, self._share, self.restrict = group, share, restrict
         self.step = timeline.first
         self.curve: list[dict[str, float | int | None]] = []
         self.chosen = ChosenSteps()
