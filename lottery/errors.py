@@ -35,6 +35,17 @@ class MachineError(LotteryError):
     exit_code = 3
 
 
+class RankLost(MachineError):
+    """A process of a training on several of them died, was not heard of in time, or met what the others did not."""
+
+    def __init__(self, why: str):
+        first = why.strip().partition("\n")[0]
+        super().__init__(
+            f"a process of this training is gone or met what the others did not ({first}); all of them stop. Run the "
+            "same command again: it goes on from the last checkpoint, with this or another number of ranks"
+        )
+
+
 class DamagedFile(LotteryError):
     """A stored file whose bytes are not those that were committed."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery import api
 from lottery.analysis.views import VIEWS
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
@@ -34,6 +35,7 @@ from lottery.cli.options import (
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
+from lottery.cli.ranks import said_by_rank_0
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
 from lottery.cli.store import store as store_commands
@@ -73,6 +75,8 @@ def main() -> None:
     try:
         app()
     except LotteryError as error:
+        if said_by_rank_0(error):
+            sys.exit(error.exit_code)
         print(f"lottery: {error}" if not hasattr(error, "problems") else str(error), file=sys.stderr)
         if isinstance(error, Interrupted):
             print(f"continue with: {shlex.join(['lottery', *sys.argv[1:]])}", file=sys.stderr)
@@ -158,10 +162,14 @@ def run(
         bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
     ] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
+    ranks: Annotated[
+        int, typer.Option("--ranks", min=1, metavar="N", help="Processes that train each network together.")
+    ] = 1,
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.cli.progress import run_and_show
+    from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
     if on is not None and jobs != "1":
@@ -169,8 +177,11 @@ def run(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
+    if on is not None and ranks > 1:
+        raise UsageError(f"--ranks {ranks}: the workers of --on {on} train a network each; leave out one")
+    shown = run_on_ranks(ranks, jobs)
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
-    outcome = run_and_show(
+    outcome = (run_and_show if shown else api.run)(
         loaded,
         data=data,
         store=kept,
@@ -181,6 +192,8 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
+    if not shown:
+        raise typer.Exit(outcome.exit_code)
     from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
     from lottery.analysis.rewind_search import sentences as rewound
     from lottery.analysis.views import rows_of

@@ -13,6 +13,7 @@ from lottery.data.loader import Augment, Data, fitting
 from lottery.data.random_crop import ResizedCrop
 from lottery.data.splits import Splits
 from lottery.device import Machine, cores
+from lottery.distributed.group import ALONE, Group
 from lottery.network.factory import NetworkFactory
 from lottery.plan.keys import digest
 from lottery.signals import Stop
@@ -42,6 +43,7 @@ class RunContext:
         stop: Says whether the run has been told to stop.
         failures: Digests of the failures, by key, that were noted before the run began: these jobs are tried again.
             None for those that are noted when a process begins.
+        group: The processes that train each network together; this one alone where there are no ranks.
         on_device: The data sets that `data` has put on the device, by `name_of`.
     """
 
@@ -54,7 +56,17 @@ class RunContext:
     jobs: int = 1
     stop: Stop = field(default_factory=Stop)
     failures: Mapping[str, str] | None = None
+    group: Group = ALONE
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
+
+    def told_to_stop(self) -> bool:
+        """Return True if the run has been told to stop; all ranks ask together, and the signal of one is for all."""
+        if self.group.size == 1:
+            return self.stop.told
+        told = self.group.agree(self.stop.signal or 0)
+        if told and self.stop.signal is None:
+            self.stop.signal = told
+        return bool(told)
 
     def splits_of(self, dataset: Component | None = None) -> Splits:
         """Return a data set of the recipe, its own where no other is named."""
@@ -104,7 +116,7 @@ class RunContext:
             augment=_augmentation(spec.augment),
             device=self.machine.device,
             channels_last=splits.train_x.dim() == 4,
-            workers=max(1, cores() // self.jobs),
+            workers=max(1, cores() // (self.jobs * self.machine.ranks_here)),
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +13,11 @@ class Switchable(nn.Module):
 
     k goes over instance, layer and batch. a and b are softmaxes of the parameters `mean_mix` and `var_mix`, in this
     order of k; for vectors (n, channels), not `spatial`, there is no instance in them. Statistics are at least float32,
-    the result has the type of x.
+    the result has the type of x. `sum_over_ranks`, where it is set, makes the batch that of all ranks
+    (`lottery.distributed.batch_norm`).
     """
+
+    sum_over_ranks: Callable[[Tensor], Tensor] | None = None
 
     running_mean: Tensor
     running_var: Tensor
@@ -58,10 +63,17 @@ class Switchable(nn.Module):
         """Return mean and variance of each channel: the running ones in evaluation, else those of the batch."""
         if not self.training:
             return self.running_mean, self.running_var
-        count = len(mean) * positions
+        instances = len(mean)
+        if self.sum_over_ranks is not None:
+            instances = int(self.sum_over_ranks(mean.new_tensor(instances)))
+        count = instances * positions
         if count == 1:  # as torch's batch normalization: one value has no spread
             raise ValueError(f"Expected more than 1 value per channel when training, got {count} of each channel")
-        center, spread = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
+        if self.sum_over_ranks is None:
+            center, spread = mean.mean(0), var.mean(0) + mean.var(0, correction=0)
+        else:
+            center = self.sum_over_ranks(mean.sum(0)) / instances
+            spread = self.sum_over_ranks((var + (mean - center).square()).sum(0)) / instances
         with torch.no_grad():
             self.running_mean.lerp_(center, self.momentum)
             self.running_var.lerp_(spread * (count / (count - 1)), self.momentum)
