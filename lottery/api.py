@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lottery.errors import UsageError
 from lottery.paths import data_root
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lottery.distributed.place import Place
     from lottery.plan.jobs import Plan
     from lottery.recipe.schema import Recipe
     from lottery.runner.events import Event, Jobs, Outcome, Request
@@ -38,6 +40,9 @@ def run(
     A failing or diverging job raises nothing: it is in the outcome. In the main thread, signals are handled: the run
     saves and leaves; run it again to go on.
 
+    In processes that torchrun starts, each network is trained by all of them together: they call this alike, rank 0
+    saves and says what happens (`on_plan`, `on_event`), and all return the same.
+
     Args:
         recipe: A loaded recipe, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
@@ -58,9 +63,10 @@ def run(
         Interrupted: The run was told to stop, and has saved.
     """
     from lottery import registry
+    from lottery.distributed.place import place_of_environment
     from lottery.results.planning import plan_with_walks
     from lottery.results.plugin_edits import other_sources
-    from lottery.runner.events import Outcome, Request
+    from lottery.runner.events import Request
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
 
@@ -70,11 +76,13 @@ def run(
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
     request = Request(recipe, data_root(data), opened.root, device, jobs, deterministic, checkpoint_seconds)
-    stop = Stop()
-    with handle_signals(stop), _begun(request, plugins, stop, opened) as (planned, events):
+    stop, place = Stop(), place_of_environment()
+    if place is not None and place.rank:
+        with handle_signals(stop):
+            return _followed(request, place, stop, opened)
+    with handle_signals(stop), _begun(request, plugins, stop, opened, place) as (planned, outcome, events):
         _warn(other_sources(planned, opened))
         on_plan(planned)
-        outcome = Outcome(planned)
         for event in events:
             if event.kind != "planned":
                 outcome.add(event)
@@ -100,22 +108,40 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 
 @contextmanager
 def _begun(
-    request: Request, plugins: Sequence[str], stop: Stop, store: Store
-) -> Iterator[tuple[Plan, Iterator[Event]]]:
-    if request.jobs == 1:
-        from lottery.results.mixed_environments import foreseen
-        from lottery.runner.prepare import prepare
-        from lottery.runner.run import work
+    request: Request, plugins: Sequence[str], stop: Stop, store: Store, place: Place | None
+) -> Iterator[tuple[Plan, Outcome, Iterator[Event]]]:
+    """Yield the plan, the outcome that is to be filled, and the events."""
+    from lottery.runner.events import Outcome
 
-        context = prepare(request, stop, store=store)
-        _warn(foreseen(context.plan, context.store, context.machine.environment()))
-        yield context.plan, work(context)
+    if request.jobs != 1:
+        from lottery.executors.processes import processes
+
+        if place is not None:
+            raise UsageError(f"--jobs: all {place.size} ranks train one network after the other; leave --jobs out")
+        with processes(request, stop, plugins) as (planned, mixed, events):
+            _warn(mixed)
+            yield planned, Outcome(planned), events
         return
-    from lottery.executors.processes import processes
+    from lottery.results.mixed_environments import foreseen
+    from lottery.runner.follow import leading, opened
+    from lottery.runner.prepare import prepare
+    from lottery.runner.run import work
 
-    with processes(request, stop, plugins) as (planned, mixed, events):
-        _warn(mixed)
-        yield planned, events
+    with opened(place, request.device) as group:
+        context = prepare(request, stop, store=store, group=group)
+        _warn(foreseen(context.plan, context.store, context.machine.environment()))
+        outcome = Outcome(context.plan)
+        with leading(group, outcome):
+            yield context.plan, outcome, work(context)
+
+
+def _followed(request: Request, place: Place, stop: Stop, store: Store) -> Outcome:
+    """Take part in the run of rank 0, and return its outcome."""
+    from lottery.runner.follow import follow, opened
+    from lottery.runner.prepare import follower
+
+    with opened(place, request.device) as group:
+        return follow(follower(request, stop, store, group))
 
 
 def table(

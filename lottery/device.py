@@ -26,11 +26,15 @@ class Machine:
         device: Where tensors are.
         threads: Threads of one process on the CPU.
         deterministic: Whether equal jobs give equal bytes on one machine, version and device.
+        ranks: Number of processes that train each network together.
+        ranks_here: Those of them on this machine.
     """
 
     device: torch.device
     threads: int
     deterministic: bool
+    ranks: int = 1
+    ranks_here: int = 1
 
     def environment(self) -> dict[str, Any]:
         """Return what beside the recipe may change a result in its last bits."""
@@ -42,16 +46,26 @@ class Machine:
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor(),
             "threads": self.threads,
             "deterministic": self.deterministic,
+            "ranks": self.ranks,
             **versions(),
             "variables": variables(),
             **{f"{PLUGIN}{module}": code for module, code in sorted(registry.plugins().items())},
         }
 
 
-def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False) -> Machine:
-    """Return the machine for one of `jobs` processes.
+def machine(
+    device: str = "auto",
+    *,
+    jobs: int = 1,
+    deterministic: bool = False,
+    ranks: int = 1,
+    ranks_here: int = 1,
+    local_rank: int | None = None,
+) -> Machine:
+    """Return the machine for one of `jobs` processes, or for one of the ranks of a training.
 
-    Threads are shared out among them; each has one when deterministic.
+    Threads are shared out among those on this machine; each has one when deterministic. A rank has the GPU of its
+    number there.
 
     Raises:
         UsageError: For a device that is not there.
@@ -62,8 +76,15 @@ def machine(device: str = "auto", *, jobs: int = 1, deterministic: bool = False)
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     # one thread when deterministic: how a sum is split over threads shows in its last bit
-    threads = 1 if deterministic else max(1, cores() // jobs)
-    return Machine(torch.device(kind), threads, deterministic)
+    threads = 1 if deterministic else max(1, cores() // (jobs * ranks_here))
+    if kind == "cuda" and local_rank is not None:
+        if (count := torch.cuda.device_count()) <= local_rank:
+            raise UsageError(
+                f"--ranks: {ranks_here} on this machine, which has {count} CUDA devices; one for each rank"
+            )
+        torch.cuda.set_device(local_rank)
+        return Machine(torch.device(kind, local_rank), threads, deterministic, ranks, ranks_here)
+    return Machine(torch.device(kind), threads, deterministic, ranks, ranks_here)
 
 
 @contextmanager

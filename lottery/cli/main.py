@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery import api
 from lottery.analysis.views import VIEWS
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
@@ -33,6 +34,7 @@ from lottery.cli.options import (
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
+from lottery.cli.ranks import said_by_rank_0
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
 from lottery.cli.tables import Format, Output, writer
@@ -69,6 +71,8 @@ def main() -> None:
     try:
         app()
     except LotteryError as error:
+        if said_by_rank_0(error):
+            sys.exit(error.exit_code)
         print(f"lottery: {error}" if not hasattr(error, "problems") else str(error), file=sys.stderr)
         if isinstance(error, Interrupted):
             print(f"continue with: {shlex.join(['lottery', *sys.argv[1:]])}", file=sys.stderr)
@@ -153,14 +157,19 @@ def run(
         bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
     ] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
+    ranks: Annotated[
+        int, typer.Option("--ranks", min=1, metavar="N", help="Processes that train each network together.")
+    ] = 1,
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.cli.progress import run_and_show
+    from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
+    shown = run_on_ranks(ranks, jobs)
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
-    outcome = run_and_show(
+    outcome = (run_and_show if shown else api.run)(
         loaded,
         data=data,
         store=kept,
@@ -170,6 +179,8 @@ def run(
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
     )
+    if not shown:
+        raise typer.Exit(outcome.exit_code)
     from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
     from lottery.analysis.rewind_search import sentences as rewound
     from lottery.analysis.views import rows_of

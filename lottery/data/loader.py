@@ -17,6 +17,7 @@ from lottery.data.holdout import Sizes, places_in_class, sizes, split
 from lottery.data.random_crop import Crops, ResizedCrop
 from lottery.data.splits import Splits
 from lottery.data.streaming import Files, Stream
+from lottery.distributed.share import WHOLE, Share
 from lottery.errors import UsageError
 from lottery.seed import generator, noisy
 
@@ -130,26 +131,36 @@ class Data:
         """Return the number of batches in one pass, the last and smaller one included."""
         return self.sizes.steps_per_epoch(batch_size)
 
-    def epoch(self, epoch: int, batch_size: int, first: int = 0, noise: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, epoch: int, batch_size: int, first: int = 0, noise: int = 0, share: Share = WHOLE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches `first`, `first + 1`, ... of a pass over the training part, whatever `first` the same bytes.
 
         With another `noise` the same examples come in another order, and are augmented otherwise: see `seed.noisy`.
+        With a `share` each batch has the rows of one rank, which are those of one process, augmented alike.
         """
         x, y, chosen = self._parts["train"]
         order = chosen[torch.randperm(len(chosen), generator=generator(self.seed, noisy("order", noise), epoch))]
         crop = self._augment.random_resized_crop if self._augment is not None else None
         crops = Crops(crop, self.seed, epoch, noise) if crop is not None else None
-        return self._batches(x, y, order, batch_size, first, self._draws(epoch, noise), crops)
+        draws = self._draws(epoch, noise)
+        if share.size > 1:
+            places = share.places(len(order), batch_size)
+            order, batch_size = order[places], sum(share.counts(min(batch_size, len(order))))
+            draws = None if draws is None else (draws[0][places], draws[1][places])
+        if draws is not None:
+            draws = draws[0].to(self._device), draws[1].to(self._device)
+        return self._batches(x, y, order, batch_size, first, draws, crops)
 
     def evaluation(
-        self, part: Literal["train", "validation", "test"], batch_size: int | None = None
+        self, part: Literal["train", "validation", "test"], batch_size: int | None = None, share: Share = WHOLE
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all examples of a part in a fixed order, unchanged.
+        """Yield all examples of a part in a fixed order, unchanged; with a `share` those of one rank.
 
         Batches are as large as is fast where no size is given.
         """
         x, y, chosen = self._parts[part]
-        return self._batches(x, y, chosen, batch_size or self.evaluation_batch(part))
+        return self._batches(x, y, chosen[share.among(len(chosen))], batch_size or self.evaluation_batch(part))
 
     def evaluation_batch(self, part: Literal["train", "validation", "test"]) -> int:
         """Return the number of examples that `evaluation` puts into a batch where no size is given."""
@@ -221,13 +232,13 @@ class Data:
         return scale, shift
 
     def _draws(self, epoch: int, noise: int) -> tuple[Tensor, Tensor] | None:
-        """Return for each image of the pass where its window begins (row, column), and whether it is flipped."""
+        """Return for each image of the pass, on the CPU, where its window begins (row, column), and if flipped."""
         if self._augment is None or not (self._augment.crop or self._augment.flip):
             return None
         source = generator(self.seed, noisy("augment", noise), epoch)
         corners = torch.randint(0, 2 * self._augment.crop + 1, (self.train_size, 2), generator=source)
         flips = torch.randint(0, 2, (self.train_size,), generator=source, dtype=torch.bool)
-        return corners.to(self._device), (flips & self._augment.flip).to(self._device)
+        return corners, flips & self._augment.flip
 
     def _augmented(self, values: Tensor, corners: Tensor, flips: Tensor) -> Tensor:
         assert self._augment is not None

@@ -23,7 +23,7 @@ Messages = Mapping[str, bytes]
 TIMEOUT = timedelta(minutes=15)  # a rank may be kept by a slow disk; one that died closes its connections at once
 FOREVER = timedelta(days=365)  # while rank 0 does what is not shared
 CHECKING = timedelta(seconds=20)  # for all ranks to say that they met the same error
-POLL_SECONDS = 0.005  # between two looks for the next message: a signal is noted in between
+POLL_SECONDS = 0.001  # between two looks for the next message: a signal is noted in between
 
 
 class Group:
@@ -33,11 +33,12 @@ class Group:
         rank: Number of this process; rank 0 leases, saves and commits.
         size: Number of processes.
         local_rank: Number of this process among those on its machine, which its GPU has too.
+        ranks_here: Number of processes on its machine.
         device: Where the tensors are that are summed.
         handle: The torch process group for what reduces by itself; None for one process.
     """
 
-    rank, size, local_rank = 0, 1, 0
+    rank, size, local_rank, ranks_here = 0, 1, 0, 1
     device = torch.device("cpu")
     handle: Any = None
 
@@ -80,14 +81,16 @@ ALONE = Group()
 class Ranks(Group):
     """A group of several processes, which `open_group` opens."""
 
-    def __init__(self, local_rank: int, device: torch.device) -> None:
+    def __init__(self, local_rank: int, ranks_here: int, device: torch.device):
         from torch import distributed
 
         self._torch = distributed
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
-        self.local_rank, self.device = local_rank, device
+        self.local_rank, self.ranks_here, self.device = local_rank, ranks_here, device
         self.handle = distributed.group.WORLD
-        self._talk = distributed.new_group(backend="gloo", timeout=FOREVER)
+        talk = distributed.new_group(backend="gloo", timeout=FOREVER)
+        assert isinstance(talk, distributed.ProcessGroup)  # all are members
+        self._talk = talk
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks of tensors of one shape and type on `device`, in place."""
@@ -116,7 +119,7 @@ class Ranks(Group):
 
     def tell(self, messages: Messages | None) -> dict[str, bytes]:
         """Return the messages by name that rank 0 tells; the others hand over None, and wait however long it takes."""
-        return _unpacked(self._sent(0, None if messages is None else _packed(messages), patiently=True))
+        return _unpacked(self._sent(0, None if messages is None else _packed(messages)))
 
     def exchange(self, messages: Messages) -> list[dict[str, bytes]]:
         """Return the messages by name of each rank, by rank."""
@@ -137,27 +140,29 @@ class Ranks(Group):
         with _lost():
             self._torch.monitored_barrier(self._talk, timeout=CHECKING)
 
-    def _sent(self, source: int, data: bytes | None, *, patiently: bool = False) -> bytes:
+    def _sent(self, source: int, data: bytes | None) -> bytes:
         """Return the bytes that rank `source` hands over; the others hand over None."""
         length = torch.tensor(0 if data is None else len(data))
-        self._broadcast(length, source, patiently=patiently)
+        self._broadcast(length, source)
         room = torch.empty(int(length), dtype=torch.uint8) if data is None else _as_tensor(data)
         if len(room):
             self._broadcast(room, source)
         return room.numpy().tobytes() if data is None else data
 
-    def _broadcast(self, values: Tensor, source: int, *, patiently: bool = False) -> None:
-        """Broadcast a tensor; a rank that waits patiently takes note of signals meanwhile."""
+    def _broadcast(self, values: Tensor, source: int) -> None:
+        """Broadcast a tensor; a rank that waits for it takes note of signals meanwhile."""
         with _lost():
             work = self._torch.broadcast(values, source, group=self._talk, async_op=True)
             assert work is not None
-            while patiently and source != self.rank and not work.is_completed():
+            while source != self.rank and not work.is_completed():
                 time.sleep(POLL_SECONDS)
             work.wait()
 
 
 @contextmanager
-def open_group(rank: int, size: int, local_rank: int, device: torch.device, place: str) -> Iterator[Group]:
+def open_group(
+    rank: int, size: int, local_rank: int, device: torch.device, place: str, ranks_here: int | None = None
+) -> Iterator[Group]:
     """Open the group of a training's ranks, and leave it at the end.
 
     Args:
@@ -166,6 +171,7 @@ def open_group(rank: int, size: int, local_rank: int, device: torch.device, plac
         local_rank: Number of this process among those on its machine.
         device: Where it trains.
         place: Where the ranks meet, a URL of `torch.distributed.init_process_group`.
+        ranks_here: Number of processes on its machine; all where None.
 
     Raises:
         RankLost: The ranks do not find one another.
@@ -175,7 +181,7 @@ def open_group(rank: int, size: int, local_rank: int, device: torch.device, plac
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     with _lost():
         distributed.init_process_group(backend, init_method=place, rank=rank, world_size=size, timeout=TIMEOUT)
-        group = Ranks(local_rank, device)
+        group = Ranks(local_rank, ranks_here or size, device)
     try:
         yield group
     finally:

@@ -12,6 +12,7 @@ from torch import nn
 from lottery import registry
 from lottery.catalogue.branches._learned import drawn
 from lottery.data.loader import Data
+from lottery.distributed.share import WHOLE, Share
 from lottery.engines.choose import engine_for, refuse
 from lottery.errors import Interrupted
 from lottery.network.layout import load
@@ -23,8 +24,11 @@ from lottery.recipe.learning_rate import multiplier, peak
 from lottery.runner.batch_sizes import check_other_model
 from lottery.runner.starting_point import resolve_rate, starting_point
 from lottery.runner.timelines import timeline_of
+from lottery.seed import noisy, seed_torch, stream
+from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Batch, Objective, loss_of
 from lottery.training.running_statistics import recalibrate
+from lottery.training.shared import SharedObjective
 from lottery.training.state import load_optimizer
 from lottery.training.trainer import Stopped, Training
 from lottery.values import Component
@@ -64,38 +68,77 @@ def assemble(context: RunContext, job: Job, start: Start, timeline: Timeline) ->
     if start.optimizer_state is not None and (start.mask.density == 1 or carries_state(start.spec.optimizer.as_dict())):
         load_optimizer(optimizer, start.optimizer_state)
 
-    def stopped() -> bool:
-        return context.stop.signal is not None
-
-    try:
-        engine = engine_for(
-            _objective(context, model, data, timeline.batch_size),
-            optimizer,
-            start.mask if start.mold is None and start.gradual is None else None,
-            train.engine,
-            context.machine,
-            lambda: data.epoch(0, timeline.batch_size),
-            steps=timeline.stop - timeline.first,
-            background=data.background,
-            stopped=stopped,
-        )
-    except Stopped as told:
-        raise Interrupted(context.stop.signal or 0) from told
+    share = Share(context.group.rank, context.group.size, train.accumulate)
+    objective = _objective(context, model, data, timeline.batch_size, share)
     return Training(
         model,
         optimizer,
         data,
-        engine,
+        _engine(context, start, timeline, objective, optimizer, data),
         timeline,
         seed=job.seed,
         noise=start.spec.noise,
         multiplier=_multiplier(start.spec, timeline, timeline.steps(train.length)),
         results_from=timeline.first + 1 if start.spec.goes_on else timeline.first,
-        stopped=stopped,
-        before_measuring=_recalibration(model, data, timeline, train.precision, start, stopped),
+        stopped=context.told_to_stop,
+        before_step=_before_step(job, start, timeline, data, objective),
+        before_measuring=_recalibration(model, data, timeline, train.precision, start, context.told_to_stop),
         networks=partial(drawn, model),
         measures=context.plan.recipe.metrics if job.kind is not Kind.TRIAL else (),
+        group=context.group,
+        share=share,
     )
+
+
+def _engine(
+    context: RunContext,
+    start: Start,
+    timeline: Timeline,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+) -> Engine:
+    """Return the engine of a training; on several ranks the dense one, as a clock would choose for each by itself.
+
+    Raises:
+        Interrupted: Where the run is told to stop while something is compiled for it.
+        UsageError: Where the recipe's engine cannot train this.
+    """
+    if context.group.size > 1:
+        return DenseEngine(objective, optimizer)
+    try:
+        return engine_for(
+            objective,
+            optimizer,
+            start.mask if start.mold is None and start.gradual is None else None,
+            context.plan.recipe.train.engine,
+            context.machine,
+            lambda: data.epoch(0, timeline.batch_size),
+            steps=timeline.stop - timeline.first,
+            background=data.background,
+            stopped=context.told_to_stop,
+        )
+    except Stopped as told:
+        raise Interrupted(context.stop.signal or 0) from told
+
+
+def _before_step(job: Job, start: Start, timeline: Timeline, data: Data, objective: Objective) -> Callable[[int], None]:
+    """Return what is done before each step: nothing in one process.
+
+    One of several ranks is told the size of the batch, and draws its dropout from a stream of the step and the rank:
+    a checkpoint need not have the generators of all ranks.
+    """
+    if not isinstance(objective, SharedObjective):
+        return lambda step: None
+    purpose = noisy(f"dropout of rank {objective.share.rank}", start.spec.noise)
+    device = objective.parameters[0].device
+
+    def before_step(step: int) -> None:
+        begin = step % timeline.steps_per_epoch * timeline.batch_size
+        objective.batch = min(timeline.batch_size, data.train_size - begin)
+        seed_torch(stream(job.seed, purpose, step), device)
+
+    return before_step
 
 
 def _network(context: RunContext, job: Job, start: Start) -> nn.Module:
@@ -142,10 +185,11 @@ def check_engine(context: RunContext, optimizer: Component) -> None:
         refuse(_objective(context, model, data, 1), optimizer_of(component, model), wanted, data.background)
 
 
-def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: int) -> Objective:
-    """Return the training loss of a network on the recipe's terms."""
+def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: int, share: Share = WHOLE) -> Objective:
+    """Return the training loss of a network on the recipe's terms, for one rank with a share of each batch."""
     train = context.plan.recipe.train
-    return Objective(
+    make = Objective if share.size == 1 else partial(SharedObjective, group=context.group, share=share)
+    return make(
         model,
         loss_of(regression=data.regression, label_smoothing=train.label_smoothing),
         lambda: data.evaluation("train", batch_size),

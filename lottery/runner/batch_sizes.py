@@ -71,16 +71,25 @@ def check_batches(context: RunContext, seed: int) -> None:
         UsageError: Where the network does not take one of them.
     """
     network, recipe = TriedNetwork(context, seed), context.plan.recipe
+    for key, length, size, examples in trained_batches(context):
+        # parts of a batch, where `accumulate` asks for them, are of two examples at least
+        if (refused := network.refusal(length)) is not None:
+            raise UsageError(_message(key, refused, length, size, examples))
+    if any(registry.branches[branch.name].traits.mask_alone for branch in recipe.branches):
+        check_recalibration(context.networks.blank())
+
+
+def trained_batches(context: RunContext) -> Iterator[tuple[str, int, int, int]]:
+    """Yield each length of a batch that a training of the study meets, the last and smaller one of a pass too.
+
+    That is the key of the recipe that sets it, its length, the size of the other batches, and the number of examples.
+    """
     for key, optimizer, dataset, factor in _trainings(context):
         whole, examples = whole_timeline(context, optimizer, dataset), context.sizes(dataset).train
         size = whole.batch_size
         rest = examples % size if int(whole.total * factor) >= whole.steps_per_epoch else 0
-        # parts of a batch, where `accumulate` asks for them, are of two examples at least
         for length in sorted({min(size, examples), rest} - {0}, reverse=True):
-            if (refused := network.refusal(length)) is not None:
-                raise UsageError(_message(key, refused, length, size, examples))
-    if any(registry.branches[branch.name].traits.mask_alone for branch in recipe.branches):
-        check_recalibration(context.networks.blank())
+            yield key, length, size, examples
 
 
 def check_other_model(model: nn.Module, shape: tuple[int, ...], name: str) -> None:

@@ -17,6 +17,7 @@ from lottery.runner.assemble import check_engine
 from lottery.runner.batch_sizes import check_batches
 from lottery.runner.context import RunContext
 from lottery.runner.criterion_check import check_criterion
+from lottery.runner.rank_checks import check_ranks
 from lottery.runner.stored_level import StoredLevel
 from lottery.runner.timelines import whole_timeline
 from lottery.values import Component
@@ -47,6 +48,7 @@ def check(context: RunContext) -> None:
     check_sizes(context)
     _check_lengths(context)
     check_batches(context, seed)
+    check_ranks(context)
 
 
 def _check_metrics(context: RunContext) -> None:

@@ -13,6 +13,7 @@ from lottery.data.loader import Augment, Data, fitting
 from lottery.data.random_crop import ResizedCrop
 from lottery.data.splits import Splits
 from lottery.device import Machine, cores
+from lottery.distributed.group import ALONE, Group
 from lottery.network.factory import NetworkFactory
 from lottery.plan.keys import digest
 from lottery.signals import Stop
@@ -40,6 +41,7 @@ class RunContext:
         checkpoint_seconds: Time between two checkpoints of a training at least.
         jobs: Number of processes that work on the plan, this one included.
         stop: Says whether the run has been told to stop.
+        group: The processes that train each network together; this one alone where there are no ranks.
         on_device: The data sets that `data` has put on the device, by `name_of`.
     """
 
@@ -51,7 +53,15 @@ class RunContext:
     checkpoint_seconds: float = 60.0
     jobs: int = 1
     stop: Stop = field(default_factory=Stop)
+    group: Group = ALONE
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
+
+    def told_to_stop(self) -> bool:
+        """Return True if the run has been told to stop; all ranks ask together, and the signal of one is for all."""
+        told = self.group.agree(self.stop.signal or 0)
+        if told and self.stop.signal is None:
+            self.stop.signal = told
+        return bool(told)
 
     def splits_of(self, dataset: Component | None = None) -> Splits:
         """Return a data set of the recipe, its own where no other is named."""
@@ -101,7 +111,7 @@ class RunContext:
             augment=_augmentation(spec.augment),
             device=self.machine.device,
             channels_last=splits.train_x.dim() == 4,
-            workers=max(1, cores() // self.jobs),
+            workers=max(1, cores() // (self.jobs * self.machine.ranks_here)),
         )
 
 

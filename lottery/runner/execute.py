@@ -7,8 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from lottery.catalogue.branches._learned import masks
 from lottery.device import prepared
 from lottery.errors import Interrupted
@@ -34,6 +32,7 @@ from lottery.results.artifacts import kept_states, pack, pack_correct, stored_st
 from lottery.runner.assemble import assemble
 from lottery.runner.context import RunContext
 from lottery.runner.measure import Measuring
+from lottery.runner.messages import pack_mask, pack_start
 from lottery.runner.resume import Clock, as_json, resume
 from lottery.runner.starting_point import resolve_rate, starting_point
 from lottery.runner.states import (
@@ -47,8 +46,8 @@ from lottery.runner.states import (
     steps_of_moments,
 )
 from lottery.runner.timelines import timeline_of
+from lottery.runner.together import check_same_mask, check_same_weights, failing_together, told
 from lottery.store.manifest import Status
-from lottery.training.running_statistics import finite
 from lottery.training.trainer import Diverged, Stopped, Training
 
 if TYPE_CHECKING:
@@ -118,16 +117,19 @@ def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterat
         if job.kind is Kind.STATES and (found := found_states(context, job, timeline)) is not None:
             commit(context, job, found, time.monotonic() - began, context.machine.environment())
             return
-        training = assemble(context, trained, start, timeline)
-        start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
-        clock = Clock(context, job, training, began)
-        try:
-            result = yield from _train(context, job, start, training, clock)
-        except Stopped as stopped:
-            clock.save()
-            raise Interrupted(context.stop.signal or 0) from stopped
-        except Diverged as diverged:
-            result = _diverged(training, start.mask, diverged.step)
+        if context.group.size > 1:
+            context.group.tell(pack_start(context.plan, trained, start, measured=_measured_on(job)))
+        with failing_together(context.group):
+            training = assemble(context, trained, start, timeline)
+            start = replace(start, weights={}, optimizer_state=None)  # the network has them now: no second copy of them
+            clock = Clock(context, job, training, began)
+            try:
+                result = yield from _train(context, job, start, training, clock)
+            except Stopped as stopped:
+                clock.save()
+                raise Interrupted(context.stop.signal or 0) from stopped
+            except Diverged as diverged:
+                result = _diverged(training, start.mask, diverged.step)
     if result.metrics is not None and job.kind is not Kind.STATES:
         result = replace(result, metrics={**result.metrics, **chosen})
     commit(context, job, result, clock.seconds(), clock.environment())
@@ -177,14 +179,16 @@ def _train(
         clock.kept = kept_by(context, job, training.timeline)
         if steps:
             clock.kept = Kept(frozenset(missing_steps(context.store, job, steps.values())))
-        clock.past = resume(context, job, training, held, clock.kept)
+        until = evaluated_after(context.store, job, max(clock.kept.steps)) if steps else None
+        check_same_mask(context.group, held.mask)
+        clock.past = resume(context, job, training, held, clock.kept, until)
         if start.gradual is not None:
-            training.after_step = _pruner(training, held, start.gradual)
+            training.after_step = _pruner(context, training, held, start.gradual)
         if not start.mold:
             training.after_step = _keeper(training, held, clock.kept, training.after_step)
-        until = evaluated_after(context.store, job, max(clock.kept.steps)) if steps else None
         yield from _advance(context, training, clock, until)
-        _check_weights(training)
+        training.check_weights()
+        check_same_weights(context.group, training.model.state_dict())
     if steps:
         return _trained_states(context, job, training, clock.kept, steps)
     if job.kind.keeps_state:
@@ -248,14 +252,25 @@ def _keeper(training: Training, held: HeldMask, kept: Kept, before: Callable[[in
     return after_step
 
 
-def _pruner(training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:
-    """Return what prunes after the steps at which it is due, and raises Diverged where weights are not finite then."""
+def _pruner(context: RunContext, training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:
+    """Return what prunes after the steps at which it is due, and raises Diverged where weights are not finite then.
+
+    Of several ranks, the first one decides, and tells the others.
+    """
 
     def after_step(step: int) -> bool:
         if not gradual.due(step):
             return False
-        _check_weights(training)
-        held.tighten(gradual.mask(step, state_of(training.model), held.mask))
+        training.check_weights()
+        found: list[Mask] = []
+
+        def decided() -> dict[str, bytes]:
+            found.append(gradual.mask(step, state_of(training.model), held.mask))
+            return {"mask": pack_mask(found[0])} if context.group.size > 1 else {}
+
+        told(context.group, decided)
+        held.tighten(found[0])
+        check_same_mask(context.group, held.mask)
         return True
 
     return after_step
@@ -271,7 +286,7 @@ def _advance(context: RunContext, training: Training, clock: Clock, until: int |
     for step in training.steps():
         if step == until:
             return
-        if context.stop.signal is not None:
+        if context.told_to_stop():
             raise Stopped
         now = time.monotonic()
         clock.save_if_due(now)
@@ -281,16 +296,14 @@ def _advance(context: RunContext, training: Training, clock: Clock, until: int |
             shown, shown_step = now, step
 
 
-def _check_weights(training: Training) -> None:
-    """Raise Diverged for NaN weights: they are never pruned from, and no statistics of them are kept."""
-    weights_are_finite = all(bool(torch.isfinite(p).all()) for p in training.model.parameters())
-    if not (weights_are_finite and finite(training.statistics)):
-        raise Diverged(training.step)
-
-
 def _diverged(training: Training, mask: Mask, step: int) -> Result:
     """Return the result of a training whose loss, weights or statistics are not finite at this step."""
     return Result("diverged", {"diverged": step, "curve": training.curve, **_shape(training, [mask])})
+
+
+def _measured_on(job: Job) -> bool | None:
+    """Return True if a job's network is measured on the test split at the end, False without it, None if not at all."""
+    return None if job.kind is Kind.STATES or job.kind.keeps_state else job.kind is not Kind.TRIAL
 
 
 def _state(training: Training) -> Result:
@@ -306,7 +319,7 @@ def _measured(job: Job, training: Training, found: Sequence[Mask]) -> Result:
     Metrics of every job, of a trial without the test set; one bit for each test example that says whether it was
     recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon.
     """
-    metrics = {**_shape(training, found), **training.metrics(test=job.kind is not Kind.TRIAL)}
+    metrics = {**_shape(training, found), **training.metrics(test=bool(_measured_on(job)))}
     files: dict[str, bytes] = {}
     if training.correct:
         files[CORRECT_FILE] = encode(*pack_correct(training.correct))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from lottery.data import duplicates
-from lottery.data.splits import Splits, fingerprint, load
-from lottery.device import computes_bf16, machine
+from lottery.data.shared import load_once
+from lottery.data.splits import Splits, fingerprint
+from lottery.device import Machine, computes_bf16, machine
+from lottery.distributed.group import ALONE, Group
 from lottery.errors import MachineError, UsageError
 from lottery.plan.expand import other_data
+from lottery.plan.jobs import Plan
 from lottery.plan.keys import data_identity, digest
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
@@ -19,14 +21,15 @@ from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
 from lottery.signals import Stop
 from lottery.store.store import Store
-from lottery.values import Component
-
-if TYPE_CHECKING:
-    from lottery.plan.jobs import Plan
 
 
 def look(
-    request: Request, stop: Stop | None = None, *, store: Store | None = None, known: Plan | None = None
+    request: Request,
+    stop: Stop | None = None,
+    *,
+    store: Store | None = None,
+    known: Plan | None = None,
+    group: Group = ALONE,
 ) -> RunContext:
     """Load the data, make the plan and check it; nothing is written.
 
@@ -35,15 +38,15 @@ def look(
         stop: Where a signal is noted.
         store: The store of the request, where it is open already: what was verified in it is not verified again.
         known: A plan of the same recipe, used if it was made for the data that are found now.
+        group: The ranks that train each network, of which this is rank 0; the others call `follower`.
 
     Raises:
         UsageError: Where the recipe does not fit the data, the network or the machine.
         DataError: Where data are missing or damaged.
     """
     jobs = 1 if request.jobs == "auto" else request.jobs
-    where = machine(request.device, jobs=jobs, deterministic=request.deterministic)
-    splits = load(request.recipe.data.component, request.data)
-    others = {name_of(dataset): _load_other(dataset, request, splits) for dataset in other_data(request.recipe)}
+    where = _machine(request, jobs, group)
+    splits, others = _data(request, group)
     seen = fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}
     store = store or Store(request.store)
     if known is None or (known.fingerprint, known.others) != seen:
@@ -57,6 +60,7 @@ def look(
         request.checkpoint_seconds,
         jobs,
         stop or Stop(),
+        group,
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
@@ -66,20 +70,64 @@ def look(
     return share_out(context) if request.jobs == "auto" else context
 
 
-def _load_other(dataset: Component, request: Request, splits: Splits) -> Splits:
-    """Load a data set that a branch names. Raises UsageError where its shapes are not those of the recipe's data."""
-    other = load(dataset, request.data)
-    here, there = ((s.input_shape, s.train_x.dtype, s.classes, s.train_y.dtype) for s in (splits, other))
-    if here != there:
-        raise UsageError(
-            f"branch dataset {dataset.name}: has examples {there[0]} of {there[2]} classes, the recipe's data "
-            f"{here[0]} of {here[2]}; name a data set of the same shapes"
-        )
-    return other
+def follower(request: Request, stop: Stop, store: Store, group: Group) -> RunContext:
+    """Load the data on a rank above 0, which is told by rank 0 what is planned and checked.
+
+    Raises:
+        DataError: Where data are missing or damaged.
+    """
+    splits, others = _data(request, group)
+    prints = {name: fingerprint(other) for name, other in others.items()}
+    return RunContext(
+        Plan(request.recipe, fingerprint(splits), {}, prints),
+        store,
+        _machine(request, 1, group),
+        splits,
+        others,
+        stop=stop,
+        group=group,
+    )
+
+
+def _machine(request: Request, jobs: int, group: Group) -> Machine:
+    """Return the machine that this process trains on."""
+    return machine(
+        request.device,
+        jobs=jobs,
+        deterministic=request.deterministic,
+        ranks=group.size,
+        ranks_here=group.ranks_here,
+        local_rank=group.local_rank if group.size > 1 else None,
+    )
+
+
+def _data(request: Request, group: Group) -> tuple[Splits, dict[str, Splits]]:
+    """Load the recipe's data and those that branches name, with one copy for all ranks on a machine.
+
+    Raises:
+        DataError: Where they are missing or damaged.
+        UsageError: Where the shapes of a data set that a branch names are not those of the recipe's data.
+    """
+    splits = load_once(request.recipe.data.component, request.data, group)
+    others = {}
+    for dataset in other_data(request.recipe):
+        others[name_of(dataset)] = other = load_once(dataset, request.data, group)
+        here, there = ((s.input_shape, s.train_x.dtype, s.classes, s.train_y.dtype) for s in (splits, other))
+        if here != there:
+            raise UsageError(
+                f"branch dataset {dataset.name}: has examples {there[0]} of {there[2]} classes, the recipe's data "
+                f"{here[0]} of {here[2]}; name a data set of the same shapes"
+            )
+    return splits, others
 
 
 def prepare(
-    request: Request, stop: Stop | None = None, *, store: Store | None = None, known: Plan | None = None
+    request: Request,
+    stop: Stop | None = None,
+    *,
+    store: Store | None = None,
+    known: Plan | None = None,
+    group: Group = ALONE,
 ) -> RunContext:
     """Do what `look` does, make sure that the jobs fit on the disk, and note the data in the store.
 
@@ -88,7 +136,7 @@ def prepare(
         DataError: Where data are missing or damaged.
         MachineError: Where the jobs do not fit on the disk.
     """
-    context = look(request, stop, store=store, known=known)
+    context = look(request, stop, store=store, known=known, group=group)
     check_disk(context)
     context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
     for identity, seen in context.plan.others.items():

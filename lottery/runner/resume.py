@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
 
 from lottery.environment import are_alike
 from lottery.errors import DamagedFile
@@ -17,8 +14,11 @@ from lottery.plan.kinds import MASK_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import HeldMask
 from lottery.results.artifacts import network_state, read_state
+from lottery.runner.candidate import Candidate, Past
 from lottery.runner.context import RunContext
+from lottery.runner.messages import pack_state
 from lottery.runner.states import Kept
+from lottery.runner.together import told
 from lottery.training.trainer import Training
 
 if TYPE_CHECKING:
@@ -27,41 +27,11 @@ if TYPE_CHECKING:
 CHECKPOINT_SHARE = 100  # a checkpoint may cost one part in this many of the time between two
 
 
-@dataclass(frozen=True)
-class Past:
-    """The seconds that earlier sessions of a job took, and their environments where they were others than this one."""
-
-    seconds: float = 0.0
-    environments: tuple[dict[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A state that a training may go on from: its tensors and values as `Training.state` has them.
-
-    `mask` is the one it had, where that changes in the course of the training; `files` are those of its checkpoint.
-    """
-
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
-    past: Past
-    mask: Mask | None = None
-    files: Mapping[str, bytes] = field(default_factory=dict)
-
-    @property
-    def step(self) -> int:
-        """Number of steps that led to it."""
-        return int(self.values["step"])
-
-
-def resume(context: RunContext, job: Job, training: Training, held: HeldMask, kept: Kept) -> Past:
-    """Put the training where it can go on: its own checkpoint, or a rewind point it shares, whichever is further.
+def furthest(context: RunContext, job: Job, training: Training) -> Candidate | None:
+    """Return the state that a training goes on from: its own checkpoint, or a rewind point it shares; None without one.
 
     The dense network goes on from its furthest rewind point, so that both lie on one trajectory. With `deterministic`,
     a state from another environment, as far as that was recorded, is not used: the bytes must be those of this one.
-
-    Raises:
-        DamagedFile: Where the checkpoint is none of this training; it is dropped, and the job starts again.
     """
     here = environment_of(context, training)
     states = [*_checkpoint(context, job), *_rewind_points(context, job, training)]
@@ -71,19 +41,48 @@ def resume(context: RunContext, job: Job, training: Training, held: HeldMask, ke
         if training.step <= state.step <= training.timeline.stop
         and not (context.machine.deterministic and not all(are_alike(each, here) for each in state.past.environments))
     ]
-    if not states:
+    return max(states, key=lambda state: state.step, default=None)  # of two at one step the checkpoint
+
+
+def restore(state: Candidate, training: Training, held: HeldMask) -> None:
+    """Put the training where it goes on.
+
+    Raises:
+        DamagedFile: The state is none of this training.
+    """
+    if state.mask is not None:
+        held.tighten(state.mask)
+    training.restore(state.tensors, state.values)
+
+
+def resume(
+    context: RunContext, job: Job, training: Training, held: HeldMask, kept: Kept, until: int | None = None
+) -> Past:
+    """Put the training, on all ranks, where it can go on, and return what earlier sessions of it were.
+
+    The other ranks are also told `until`, the step at which it is left, if that is not its end.
+
+    Raises:
+        DamagedFile: Where the checkpoint is none of this training; it is dropped, and the job starts again.
+    """
+    state: Candidate | None = None
+
+    def found() -> dict[str, bytes]:
+        nonlocal state
+        state = furthest(context, job, training)
+        return pack_state(state, until) if context.group.size > 1 else {}
+
+    told(context.group, found)
+    if state is None:
         return Past()
-    furthest = max(states, key=lambda state: state.step)  # of two at one step the checkpoint
     try:
-        if furthest.mask is not None:
-            held.tighten(furthest.mask)
-        training.restore(furthest.tensors, furthest.values)
-        kept.restore(furthest.files)
+        restore(state, training, held)
+        kept.restore(state.files)
     except DamagedFile:
         context.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
         raise
-    past = furthest.past
-    return Past(past.seconds, tuple(environment for environment in past.environments if environment != here))
+    here = environment_of(context, training)
+    return Past(state.past.seconds, tuple(each for each in state.past.environments if each != here))
 
 
 def _checkpoint(context: RunContext, job: Job) -> Iterator[Candidate]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lottery.distributed.group import Group
+
 
 class Classes:
     """Cross-entropy and accuracy over the batches of a split, with the measures that are asked for.
@@ -45,6 +47,20 @@ class Classes:
             self._recognized.index_add_(0, y, correct.long())
         if "top5" in self._measures:
             self._among_five += (_rank(scores, y) < 5).sum()
+
+    def reduce(self, group: Group) -> None:
+        """Take in what the other ranks have seen of the split, each its own examples, in the order of ranks."""
+        if group.size == 1:
+            return
+        counts = [self._correct, self._among_five, self._correct.new_tensor(self._count)]
+        tallies = [self._loss[None], torch.stack(counts), self._recognized, self._occurring]
+        flat = group.sum(torch.cat([tally.double() for tally in tallies]))  # in float64 counts are exact
+        loss, (correct, among_five, count), recognized, occurring = torch.split(flat, [len(tally) for tally in tallies])
+        self._loss, self._count = loss[0], int(count)
+        self._correct, self._among_five = correct.long(), among_five.long()
+        self._recognized, self._occurring = recognized.long(), occurring.long()
+        own = torch.cat([each.to(torch.uint8) for each in self._each]) if self._each else self._correct.new_empty(0)
+        self._each = [group.gather(own.to(torch.uint8)).bool()]
 
     def result(self) -> dict[str, float]:
         """Return the measures by name, means over all examples: the loss in nats, the others as fractions."""
@@ -83,6 +99,12 @@ class Squares:
         errors, y = (outputs - y).double(), y.double()
         self._sums += torch.stack([errors.square().sum(), y.sum(), y.square().sum()])
         self._count += y.numel()
+
+    def reduce(self, group: Group) -> None:
+        """Take in what the other ranks have seen of the split, each its own examples."""
+        if group.size > 1:
+            *_, count = flat = group.sum(torch.cat([self._sums, self._sums.new_tensor([self._count])]))
+            self._sums, self._count = flat[:-1], int(count)
 
     def result(self) -> dict[str, float]:
         """Return the measures by name; r2 is 0 where the targets do not vary."""

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from lottery.distributed.share import parts_of
+
 Batch = tuple[Tensor, Tensor]
 
 
@@ -69,7 +71,7 @@ class Objective:
         """
         self._forget()
         loss: Tensor | None = None
-        parts = max(1, min(self.accumulate, len(self.y) // 2))  # batch normalization takes no single examples
+        parts = parts_of(len(self.y), self.accumulate)
         xs, ys = self.x.tensor_split(parts), self.y.tensor_split(parts)
         for x, y in zip(xs, ys, strict=True):
             part = self.value(x, y)

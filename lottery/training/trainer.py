@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lottery.distributed.group import ALONE, Group
+from lottery.distributed.share import WHOLE, Share
 from lottery.errors import DamagedFile
 from lottery.files.tensors import part
 from lottery.recipe.readings import CHOSEN, ChosenSteps
@@ -53,11 +55,14 @@ class Training:
         noise: Number of another draw of these three, see `lottery.seed.noisy`.
         multiplier: Multiplier of the learning rate by step.
         results_from: First step whose network is a result of this training.
-        stopped: Says whether the training is told to stop.
+        stopped: Says whether the training is told to stop; several ranks ask, and are answered, together.
+        before_step: Called before each step with the number of steps done.
         after_step: Called after each step; says whether it has changed the network.
         networks: Makes of the model each of the networks that it is measured as, one after the other.
         before_measuring: Prepares the network for a pass over the validation or test split.
         measures: Names of what is measured beside loss and accuracy.
+        group: The ranks that train this network together; each has such a training, at the same step.
+        share: The part of each batch that this rank has.
     """
 
     def __init__(
@@ -73,19 +78,23 @@ class Training:
         multiplier: Callable[[int], float],
         results_from: int = 0,
         stopped: Callable[[], bool] = lambda: False,
+        before_step: Callable[[int], None] = lambda step: None,
         after_step: Callable[[int], bool] = lambda step: False,
         networks: Callable[[], Iterator[None]] = lambda: iter((None,)),
         before_measuring: Callable[[], None] = lambda: None,
         measures: Sequence[str] = (),
+        group: Group = ALONE,
+        share: Share = WHOLE,
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.timeline, self.seed, self.noise = timeline, seed, noise
-        self.multiplier, self._stopped = multiplier, stopped
+        self.multiplier, self._stopped, self._before_step = multiplier, stopped, before_step
         self.results_from = results_from  # the first step whose network is a result of this training
         self.after_step = after_step  # says whether it has changed the network
         self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.measures = measures  # beside loss and accuracy
+        self.group, self._share = group, share
         self.step = timeline.first
         self.curve: list[dict[str, float | int | None]] = []
         self.chosen = ChosenSteps()
@@ -113,7 +122,8 @@ class Training:
             epoch, batch = divmod(self.step, self.timeline.steps_per_epoch)
             if batch == 0:
                 self._seed_dropout()
-            for x, y in self.data.epoch(epoch, self.timeline.batch_size, batch, self.noise):
+            for x, y in self.data.epoch(epoch, self.timeline.batch_size, batch, self.noise, self._share):
+                self._before_step(self.step)
                 multiplier = self.multiplier(self.step)
                 for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                     group["lr"] = rate * multiplier
@@ -131,6 +141,12 @@ class Training:
                 yield self.step
                 if self.step == stop:
                     return
+
+    def check_weights(self) -> None:
+        """Raise Diverged for NaN weights: they are never pruned from, and no statistics of them are kept."""
+        weights_are_finite = all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
+        if not (weights_are_finite and finite(self.statistics)):
+            raise Diverged(self.step)
 
     def forget_best(self) -> None:
         """Forget the chosen steps: the network is another one from here on, no earlier weights are its best."""
@@ -200,7 +216,8 @@ class Training:
             self._loss = self._summed(tensors["loss"])
             self.step, self._losses = values["step"], values["losses"]
             self.curve = list(values["curve"])
-            self._rng = part(tensors, "rng/")  # put back last, when the next step is about to draw
+            # put back last, when the next step is about to draw; several ranks seed each step by itself
+            self._rng = part(tensors, "rng/") if self.group.size == 1 else None
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DamagedFile(f"no state of this training: {error}") from error
 
@@ -285,8 +302,12 @@ class Training:
             raise Diverged(self.step)
         regression, classes = self.data.regression, self.data.classes
         tally = Squares(self._device) if regression else Classes(self._device, classes, self.measures)
-        for x, y in self.data.evaluation(part):
-            if self._stopped():
+        several = self.group.size > 1
+        if several and self._stopped():  # ranks may have different numbers of batches
+            raise Stopped
+        for x, y in self.data.evaluation(part, share=self._share):
+            if not several and self._stopped():
                 raise Stopped
             tally.add(self.engine.outputs(x), y)
+        tally.reduce(self.group)
         return tally

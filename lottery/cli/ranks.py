@@ -1,0 +1,46 @@
+"""`lottery run` as one of several ranks: who starts them, and who speaks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from lottery.distributed.launch import launch, leave_with_launcher
+from lottery.distributed.place import place_of_environment
+from lottery.errors import Interrupted, LotteryError, RankLost, UsageError
+
+
+def run_on_ranks(ranks: int, jobs: str) -> bool:
+    """Run this command on so many ranks, where it is not on one already; return True on the rank that speaks.
+
+    Raises:
+        typer.Exit: All ranks that this process started have left.
+        UsageError: `--jobs` is given too, or torchrun started another number of ranks.
+    """
+    place = place_of_environment()
+    if ranks > 1 and jobs != "1":
+        raise UsageError(f"--jobs {jobs}: {ranks} ranks train one network after the other; leave --jobs or --ranks out")
+    if place is None:
+        if ranks > 1:
+            raise typer.Exit(launch(ranks, [sys.executable, "-m", "lottery", *sys.argv[1:]]))
+        return True
+    if ranks not in (1, place.size):
+        raise UsageError(f"--ranks {ranks}: torchrun started {place.size}; leave --ranks out")
+    # before torch is imported, which logs from C++ that no parameter is unused: SharedObjective knows
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if place.launched:
+        leave_with_launcher()
+    if place.rank:
+        logging.getLogger("lottery").setLevel(logging.ERROR)
+    return not place.rank
+
+
+def said_by_rank_0(error: LotteryError) -> bool:
+    """Return True in a rank above 0 for an error that rank 0, or the process that launched it, has the words for."""
+    place = place_of_environment()
+    if place is None or not place.rank:
+        return False
+    return isinstance(error, Interrupted) or (isinstance(error, RankLost) and place.launched)
