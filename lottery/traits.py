@@ -116,7 +116,7 @@ class NormalizationTraits(Traits):
         description="True if it normalizes weights and is called as `f(layer)` on each layer; the others normalize "
         "activations and are called as `f(channels, spatial)`. Read by `lottery/catalogue`, `lottery/recipe`.",
     )
-    running: bool = Field(default=True, description="False if it keeps no running statistics. Read by `lottery/plan`.")
+    running: bool = Field(default=True, description="True if it keeps running statistics. Read by `lottery/recipe`.")
 
     def positional(self, called: Sequence[str]) -> list[str]:
         """Return the names of the positional arguments: `layer` where weights are normalized."""

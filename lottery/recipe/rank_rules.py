@@ -45,12 +45,6 @@ def _about_batch_norm(train: TrainSpec, model: Component | None) -> Iterator[Pro
 
 def refused_on_ranks(train: TrainSpec, branches: tuple[BranchSpec, ...], ranks: int) -> Iterator[Problem]:
     """Yield the keys of a recipe that cannot be run on so many ranks, each with the reason and the way out."""
-    if train.batch_norm == "local" and train.ranks != ranks:
-        yield (
-            ("train", "ranks"),
-            f"with batch_norm local the results are those of {train.ranks} ranks, and this run has {ranks}; run with "
-            f"`--ranks {train.ranks}`, or change the recipe, which makes other trainings of it",
-        )
     if ranks == 1:
         return
     if train.engine not in ("auto", "dense"):
@@ -58,8 +52,8 @@ def refused_on_ranks(train: TrainSpec, branches: tuple[BranchSpec, ...], ranks: 
     for index, optimizer in enumerate(train.optimizer):
         yield from _about_optimizer(("train", "optimizer", index), optimizer)
     for index, branch in enumerate(branches):
-        if isinstance(optimizer := branch.component.args.get("optimizer"), Component):
-            yield from _about_optimizer(("branches", index, "optimizer"), optimizer)
+        if isinstance(own := branch.component.args.get("optimizer"), Component):
+            yield from _about_optimizer(("branches", index, "optimizer"), own)
         if branch.name in registry.branches and registry.branches[branch.name].traits.learned:
             yield (
                 ("branches", index),
@@ -69,7 +63,8 @@ def refused_on_ranks(train: TrainSpec, branches: tuple[BranchSpec, ...], ranks: 
 
 def _about_optimizer(here: Path, optimizer: Component) -> Iterator[Problem]:
     """Refuse an optimizer that needs the examples themselves, or one inside it that does."""
-    for inside, component in [((), optimizer), *optimizer.within()]:
+    components: list[tuple[Path, Component]] = [((), optimizer), *optimizer.within()]
+    for inside, component in components:
         if component.name in registry.optimizers and registry.optimizers[component.name].traits.needs == "examples":
             yield (
                 (*here, *inside),
