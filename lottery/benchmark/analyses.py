@@ -22,6 +22,7 @@ from lottery.landscape.lanczos import extreme_eigenvalues
 from lottery.landscape.matrices import curvature
 from lottery.landscape.memo import Memo
 from lottery.landscape.surface import Surface
+from lottery.network.build import build_model
 from lottery.pruning.mask import Mask
 from lottery.recipe.load import parse_recipe
 from lottery.runner.estimate import estimate
@@ -53,6 +54,7 @@ EXAMPLES, BATCH = 10_000, 500
 TRAINED = 500  # steps of the networks that are looked at
 POINTS = 30  # of a barrier
 GRADIENTS = 40  # in the time of which the largest eigenvalue is found
+IMAGES, IMAGES_AT_ONCE = 256, 128  # that ResNet-20's products are taken over
 PRODUCTS = 8  # of a turn that compares masked with dense
 DENSITY = 0.2
 SAME = 0.95  # ratio of what is no slower, as far as turns of a machine tell
@@ -63,6 +65,7 @@ def analysis_cases(images: str, ready: Callable[[Path], object]) -> list[Case]:
     planned = parse_recipe(PLANNED, "bench", [f"data={images}", "data.validation=1000"])
     return [
         Case("hessian-product", "LeNet, Hessian product against gradient", 1 / 4, _product, ready),
+        Case("hessian-product-resnet20", "ResNet-20, Hessian product against gradient", 1 / 4, _product_of_images),
         Case("barrier", f"LeNet, {POINTS} points of a barrier, evaluations", 1 / 1.1, _barrier, ready),
         Case("masked", f"LeNet, Lanczos under a mask of {100 * DENSITY:g} %", SAME, _masked, ready),
         Case("eigenvalue", f"LeNet, largest eigenvalue, {GRADIENTS} gradients", 1.0, _eigenvalue, ready),
@@ -82,6 +85,18 @@ def _product(data: Path) -> Turn:
     surface, batches = _surface(data)
     vector = _direction(surface)
     return _turn(lambda: _bare_gradient(surface.model, batches), lambda: surface.hessian_product(vector), times=7)
+
+
+def _product_of_images(data: Path) -> Turn:
+    """Measure the same for ResNet-20 over random images: the time does not depend on what is on them."""
+    torch.set_num_threads(machine().threads)
+    model = build_model(Component("resnet20", {}), (3, 32, 32), 10, init=Component("kaiming_normal", {}), seed=0)
+    draws = generator(0, "bench images")
+    x, y = torch.randn(IMAGES, 3, 32, 32, generator=draws), torch.randint(10, (IMAGES,), generator=draws)
+    batches = list(zip(torch.split(x, IMAGES_AT_ONCE), torch.split(y, IMAGES_AT_ONCE), strict=True))
+    surface = Surface(model.eval(), lambda part: iter(batches), loss=nn.CrossEntropyLoss())
+    vector = _direction(surface)
+    return _turn(lambda: _bare_gradient(model, batches), lambda: surface.hessian_product(vector), times=5)
 
 
 def _barrier(data: Path) -> Turn:

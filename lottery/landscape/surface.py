@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lottery.errors import UsageError
+from lottery.landscape.second_derivatives import SecondDerivatives
 from lottery.network.build import evaluating
 from lottery.network.layout import Layout
 from lottery.pruning.mask import Mask, whole
@@ -218,13 +219,14 @@ class Surface:
         """
         direction = self.spread(vector)
 
-        def product(x: Tensor, y: Tensor) -> Tensor:
-            gradients = self._gradients(self.loss(self.model(x), y), create_graph=True)
-            along = sum((gradients[name] * direction[name]).sum() for name in gradients)
-            self._check_twice(along)
-            if not (isinstance(along, Tensor) and along.requires_grad):  # a loss that is linear in all weights
-                return torch.zeros_like(vector)
-            return self.flat(self._gradients(along))
+        def product(mode: SecondDerivatives, x: Tensor, y: Tensor) -> Tensor:
+            value = self.loss(self.model(x), y)
+            with mode.only("graph"):
+                gradients = self._gradients(value, create_graph=True)
+            if not self._twice:
+                self._check_twice(gradients.values())
+            found = self._along(gradients, direction, list(self._parameters.values()))
+            return self.flat(dict(zip(self._parameters, found, strict=True)))
 
         return self._mean_over(part, product)
 
@@ -236,14 +238,12 @@ class Surface:
         """
         direction = self.spread(vector)
 
-        def product(x: Tensor, y: Tensor) -> Tensor:
+        def product(mode: SecondDerivatives, x: Tensor, y: Tensor) -> Tensor:
             outputs = self.model(x)
             probe = torch.zeros_like(outputs, requires_grad=True)
-            pulled = self._gradients(outputs, probe, create_graph=True)
-            along = sum((pulled[name] * direction[name]).sum() for name in pulled)
-            if not (isinstance(along, Tensor) and along.requires_grad):
-                return torch.zeros_like(vector)
-            (tangent,) = torch.autograd.grad(along, probe)
+            with mode.only("linear"):
+                pulled = self._gradients(outputs, probe, create_graph=True)
+                (tangent,) = self._along(pulled, direction, [probe])
             at = outputs.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.loss(at, y), at, create_graph=True)
             (curved,) = torch.autograd.grad(slope, at, tangent)
@@ -273,13 +273,14 @@ class Surface:
             result: Tensor = self.loss(functional_call(self.model, state, (x,)), y)
         return result
 
-    def _mean_over(self, part: Part, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def _mean_over(self, part: Part, product: Callable[[SecondDerivatives, Tensor, Tensor], Tensor]) -> Tensor:
         """Return the mean over a part of what a product gives for each batch, weighted by its size."""
         total, count = torch.zeros(self.size, dtype=self.dtype, device=self.device), 0
         with self._measuring(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             for x, y in self._each(part):
                 try:
-                    total += product(x, y) * len(y)
+                    with SecondDerivatives() as mode:
+                        total += product(mode, x, y) * len(y)
                 except RuntimeError as error:
                     if "derivative" not in str(error):
                         raise
@@ -287,11 +288,9 @@ class Surface:
                 count += len(y)
         return total / count
 
-    def _check_twice(self, along: Tensor | object) -> None:
+    def _check_twice(self, gradients: Iterable[Tensor]) -> None:
         """Raise UsageError where a function of the network stops second derivatives, which torch would take for 0."""
-        if self._twice or not isinstance(along, Tensor):
-            return
-        seen, waiting = set(), [along.grad_fn]
+        seen, waiting = set(), [gradient.grad_fn for gradient in gradients]
         while waiting:
             node = waiting.pop()
             if node is not None and node not in seen:
@@ -314,6 +313,15 @@ class Surface:
         parameters = list(self._parameters.values())
         found = torch.autograd.grad(value, parameters, weights, create_graph=create_graph, materialize_grads=True)
         return dict(zip(self._parameters, found, strict=True))
+
+    def _along(
+        self, gradients: Mapping[str, Tensor], direction: Mapping[str, Tensor], by: Sequence[Tensor]
+    ) -> Sequence[Tensor]:
+        """Return the derivatives by some tensors of the inner product of gradients and a direction."""
+        both = [(gradient, direction[name]) for name, gradient in gradients.items() if gradient.requires_grad]
+        if not both:  # the gradients are the same everywhere
+            return [torch.zeros_like(tensor) for tensor in by]
+        return torch.autograd.grad([g for g, _ in both], by, [v for _, v in both], materialize_grads=True)
 
     def _each(self, part: Part, *, measured: bool = False) -> Iterator[Batch]:
         """Yield the batches of a part in the precision of the network.
