@@ -326,6 +326,15 @@ def test_one_study_gives_the_same_bytes(study: Study) -> None:
         assert figure_bytes(one, form) == figure_bytes(other, form)
 
 
+def test_bytes_do_not_depend_on_what_was_saved_before(study: Study) -> None:
+    def figure() -> Any:
+        return analysis_figure(study, "plane", solid=True)
+
+    alone = {form: figure_bytes(figure(), form) for form in ("png", "svg")}
+    one = figure()
+    assert [figure_bytes(one, form) == alone[form] for form in ("png", "svg", "png")] == [True] * 3
+
+
 @pytest.mark.parametrize("label", ALL)
 def test_neither_caption_nor_legend_is_cut_off_or_covers_a_panel(drawn: Callable[[str], Any], label: str) -> None:
     figure = drawn(label)
