@@ -109,7 +109,7 @@ def rows(study: Study, label: str) -> list[Row]:
     """
     analysis = analysis_named(study, label)
     traits = registry.analyses[analysis.name].traits
-    fits = fits_of(study, analysis) if traits.adds_up else {}
+    known = errors_of(study, analysis) if traits.adds_up else {}
     table: list[Row] = []
     for cell, jobs in cells_of(study, analysis).items():
         _, _, level, networks = cell
@@ -118,16 +118,24 @@ def rows(study: Study, label: str) -> list[Row]:
         values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, MEASURED: len(found)}
         for name, unit in traits.units.items():
             values |= _cell(name, unit, [each.values[name] for each in found if name in each.values])
-        apart = {
-            measure: [told_apart(fits[each.job.key], fits.values(), measure) for each in found]
-            for measure in (MEASURES if traits.adds_up else ())
-        }
+        apart = {measure: [errors[each.job.key] for each in found] for measure, errors in known.items()}
         values |= _three_errors(apart)
         values["note"] = "; ".join([*_notes(study, jobs, found), *([NO_BOUND] if found and traits.adds_up else [])])
         keys = dict.fromkeys(key for each in found for key in (each.job.key, *(look.key for look in each.job.looks)))
         keys |= dict.fromkeys(key for each in apart.values() for one in each for key in one.best.keys)
         table.append(Row(values, keys))
     return table
+
+
+def errors_of(study: Study, analysis: AnalysisSpec) -> dict[Measure, dict[str, ToldApart]]:
+    """Return the three errors, of loss and of error, of what finished jobs of an analysis looked at, by their keys.
+
+    The analysis has the trait `adds_up`.
+    """
+    fits = fits_of(study, analysis)
+    return {
+        measure: {key: told_apart(fit, fits.values(), measure) for key, fit in fits.items()} for measure in MEASURES
+    }
 
 
 def fits_of(study: Study, analysis: AnalysisSpec) -> dict[str, Fit]:

@@ -37,11 +37,11 @@ class Profiles:
     found: Sequence[Measured]
 
 
-def profiles(study: Study, label: str) -> list[Profiles]:
-    """Return the profiles of an analysis by cell, those with rows.
+def finished_cells(study: Study, label: str) -> list[Profiles]:
+    """Return what is finished of an analysis by cell, also where its measurements have no profile.
 
     Raises:
-        UsageError: The recipe has no such analysis, none of its jobs is finished, or it has no profile.
+        UsageError: The recipe has no such analysis, or none of its jobs is finished.
     """
     analysis = analysis_named(study, label)
     labels = optimizer_labels(study.recipe.train.optimizer)
@@ -54,7 +54,16 @@ def profiles(study: Study, label: str) -> list[Profiles]:
             cells.append(Profiles(about, level, density_of(study, jobs), networks, found))
     if not cells:
         raise UsageError(f"{study.recipe.name}: nothing of the analysis {label} is finished yet; lottery run does so")
-    cells = [cell for cell in cells if any(each.profile for each in cell.found)]
+    return cells
+
+
+def profiles(study: Study, label: str) -> list[Profiles]:
+    """Return the profiles of an analysis by cell, those with rows.
+
+    Raises:
+        UsageError: The recipe has no such analysis, none of its jobs is finished, or it has no profile.
+    """
+    cells = [cell for cell in finished_cells(study, label) if any(each.profile for each in cell.found)]
     if not cells:
         raise UsageError(
             f"{study.recipe.name}: the analysis {label} has no profile; lottery table --view {label} has its numbers"

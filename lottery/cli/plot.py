@@ -73,7 +73,7 @@ def analysis(
     output: Outputs = None,
     measure: Annotated[
         list[str] | None,
-        typer.Option("--measure", metavar="COLUMN", help="Draw this column of the profile, test_loss; repeatable."),
+        typer.Option("--measure", metavar="COLUMN", help="Draw this column of the profile, as test_loss; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed, where a picture shows one network [the first].")] = None,
     solid: Annotated[bool, typer.Option("--3d", help="Planes as surfaces in three dimensions.")] = False,
@@ -81,7 +81,10 @@ def analysis(
     store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
-    """Draw what an analysis measured, of what is finished so far: paths, slices, planes, spectra, signals by layer."""
+    """Draw what an analysis measured, of what is finished so far: paths, slices, planes, spectra, signals by layer.
+
+    Of `errors` the measures are loss and error, of which the three errors are the parts.
+    """
     from lottery.figures.analyses import analysis_figure
 
     loaded = load(recipe, sets, plugin)

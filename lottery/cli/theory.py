@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
@@ -59,6 +60,10 @@ def propagation(
     seed: Seed = 0,
     form: Format = "text",
     output: Output = None,
+    plot: Annotated[
+        list[Path] | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the table there too; .png, .svg, .pdf; repeatable."),
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Say what signals do at initialization by init, activation, normalization and depth: explode, vanish or hold.
@@ -66,7 +71,7 @@ def propagation(
     A signal explodes where it grows by more than e^6 over the hidden layers, vanishes where it shrinks so. Inputs are
     256 standard normal ones. Nothing is trained.
     """
-    write = writer(form, output)
+    write, pictures = writer(form, output), [_picture(path) for path in plot or ()]
     plug_in(plugin)
     from lottery import registry
     from lottery.registry import suggest
@@ -97,6 +102,8 @@ def propagation(
             raise UsageError(f"--model {component.name} with --depth, --width or --input: {error}") from error
     if all(row["verdict"] == "refused" for row in rows):
         raise UsageError(f"none of these networks can be: {rows[0]['note']}; change --init, --model or --input")
+    if pictures:
+        _draw_propagation(rows, pictures, f"{component.name} networks of width {width} and seed {seed}")
     write(_rows(rows))
 
 
@@ -181,6 +188,24 @@ def _progress(things: str, total: int) -> Iterator[Callable[[], None]]:
                 print(f"{done} of {total} {things}", file=sys.stderr)
 
         yield after
+
+
+def _picture(path: Path) -> Path:
+    """Return where a picture goes. Raises UsageError where that is no name of a picture, or its folder is missing."""
+    from lottery.figures.save import check_suffix
+
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--plot {path}: there is no folder {path.parent}; make it, or name another file")
+    return check_suffix(path)
+
+
+def _draw_propagation(rows: Sequence[Mapping[str, Any]], paths: Sequence[Path], network: str) -> None:
+    from lottery.figures.propagation import propagation_figure
+    from lottery.figures.save import save_figure
+
+    figure = propagation_figure(rows, network)
+    for path in paths:
+        save_figure(path, lambda: figure)
 
 
 def _entry(option: str, catalogue: Any, text: str) -> Component:

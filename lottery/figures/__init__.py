@@ -95,7 +95,8 @@ def draw(study: Study, name: str, **options: Any) -> Figure:
 def figure_bytes(figure: Figure, form: str) -> bytes:
     """Return the figure as svg, pdf or png, with its caption inside the file; the same bytes for the same figure.
 
-    The caption is the figure's label; a figure without one has none in the file.
+    The caption is the figure's label; a figure without one has none in the file. The figure's layout is settled by the
+    first call, and stays as it is.
     """
     import matplotlib
 
@@ -104,6 +105,10 @@ def figure_bytes(figure: Figure, form: str) -> bytes:
         about[UNDATED[form]] = None
     if caption := str(figure.get_label()):
         about[CAPTIONED[form]] = caption
+    if figure.get_layout_engine() is not None:
+        # each drawing starts from the layout of the one before, so that bytes would depend on what was saved earlier
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     content = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "lottery"}):
         figure.savefig(content, format=form, dpi=150, metadata=about or None)

@@ -6,14 +6,16 @@ The columns of a profile say what it is, so that an analysis of a plugin is draw
 from __future__ import annotations
 
 import importlib
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lottery import registry
 from lottery.analysis.measurements import analysis_named
-from lottery.analysis.profiles import profiles
+from lottery.analysis.profiles import finished_cells, profiles
+from lottery.analysis.three_errors import MEASURES
 from lottery.errors import UsageError
-from lottery.figures.drawing import Drawn, Request, arguments_of, check_measures, columns
+from lottery.figures.drawing import Drawn, Request, arguments_of, check_measures, columns, numbers
+from lottery.figures.style import put_caption
 from lottery.values import PARTS
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from lottery.analysis.profiles import Profiles
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.study import Study
-
-LETTERS = 19  # of a caption, in an inch
 
 
 class PictureKind(NamedTuple):
@@ -56,6 +56,8 @@ KINDS = (
     PictureKind(("kind", "rise", "quadratic"), "lottery.figures.minima:rises_figure"),
     PictureKind(("index", "loss", "count"), "lottery.figures.minima:critical_points_figure"),
 )
+# by the trait `adds_up`: its values are in the table, and no profile
+THREE_ERRORS = PictureKind((), "lottery.figures.three_errors:three_errors_figure", MEASURES)
 
 
 def analysis_figure(
@@ -74,7 +76,7 @@ def analysis_figure(
     Args:
         study: The study.
         label: The name of the analysis' table.
-        measures: Columns of the profile in place of those by default.
+        measures: Columns of the profile, or `loss` or `error` of the three errors, in place of those by default.
         seed: The seed that is drawn where a picture shows one network; the first that is finished where none is given.
         solid: Draw planes as surfaces in three dimensions.
         captioned: Write the caption above the panels as well.
@@ -82,9 +84,14 @@ def analysis_figure(
     Raises:
         UsageError: The recipe has no such analysis, none of it is finished, it has no picture, or no such measure.
     """
-    analysis, cells = analysis_named(study, label), profiles(study, label)
-    kind = _kind(analysis, cells)
-    chosen = check_measures(measures, cells, kind.measures)
+    analysis = analysis_named(study, label)
+    if registry.analyses[analysis.name].traits.adds_up:
+        cells, kind = finished_cells(study, label), THREE_ERRORS
+        chosen = check_measures(measures, MEASURES, kind.measures)
+    else:
+        cells = profiles(study, label)
+        kind = _kind(analysis, cells)
+        chosen = check_measures(measures, numbers(cells), kind.measures)
     seeds = dict.fromkeys(each.job.seed for cell in cells for each in cell.found)
     if seed is not None and seed not in seeds:
         raise UsageError(f"seed {seed}: the analysis {label} is finished for {', '.join(map(str, seeds))}")
@@ -96,7 +103,7 @@ def analysis_figure(
     drawn: Drawn = getattr(importlib.import_module(module), function)(request)
     drawn.figure.set_label(caption(request, drawn))
     if captioned:
-        _put_caption(drawn.figure)
+        put_caption(drawn.figure)
     return drawn.figure
 
 
@@ -113,7 +120,9 @@ def _kind(analysis: AnalysisSpec, cells: Sequence[Profiles]) -> PictureKind:
 
 def caption(request: Request, drawn: Drawn) -> str:
     """Return what a picture shows, its scale, its policy for running statistics, its data and its mode."""
-    parts = [part for part in PARTS if any(measure.startswith(f"{part}_") for measure in request.measures)]
+    parts = drawn.parts or [
+        part for part in PARTS if any(measure.startswith(f"{part}_") for measure in request.measures)
+    ]
     return (
         f"{request.analysis.label}: {drawn.shows} Scale: {drawn.scale}. Batch norm: {statistics_said(request)}."
         f" Data: {data_said(request.study, request.analysis, parts)}. Mode: {mode_said(request.analysis)}."
@@ -151,10 +160,3 @@ def mode_said(analysis: AnalysisSpec) -> str:
     if arguments_of(analysis).get("statistics") == "batch":
         return "evaluation but for normalizations (no dropout, no augmentation)"
     return "evaluation (no dropout, no augmentation)"
-
-
-def _put_caption(figure: Figure) -> None:
-    """Write the caption above the panels, in as many lines as it takes, and let the figure grow by them."""
-    lines = textwrap.wrap(str(figure.get_label()), round(LETTERS * figure.get_figwidth()))
-    above = figure.suptitle("\n".join(lines), fontsize=6.5, x=0.01, ha="left", color="#333333")
-    figure.set_figheight(figure.get_figheight() + above.get_window_extent().height / figure.dpi)

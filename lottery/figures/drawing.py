@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lottery.analysis.profiles import Profiles
     from lottery.recipe.analyses import AnalysisSpec
     from lottery.results.study import Study
+    from lottery.values import Part
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -75,11 +76,13 @@ class Drawn:
         figure: The figure.
         shows: What it shows, in sentences.
         scale: Its axes: units, logarithms, what one unit along a direction is.
+        parts: Parts of the data that its values are measured on, where the names of the measures do not say so.
     """
 
     figure: Figure
     shows: str
     scale: str
+    parts: Sequence[Part] = ()
 
 
 def arguments_of(analysis: AnalysisSpec) -> dict[str, Any]:
@@ -131,15 +134,19 @@ def columns(cells: Sequence[Profiles]) -> list[str]:
     return list(dict.fromkeys(name for cell in cells for each in cell.found for row in each.profile for name in row))
 
 
-def check_measures(measures: Sequence[str], cells: Sequence[Profiles], default: Sequence[str]) -> list[str]:
-    """Return the measures that are asked for; where none are, those by default that the profiles have.
+def numbers(cells: Sequence[Profiles]) -> list[str]:
+    """Return the names of the columns of profiles that have numbers, in the order in which they come."""
+    rows = [row for cell in cells for each in cell.found for row in each.profile]
+    return list(dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, (int, float))))
+
+
+def check_measures(measures: Sequence[str], known: Sequence[str], default: Sequence[str]) -> list[str]:
+    """Return the measures that are asked for; where none are, those by default that are known.
 
     Raises:
-        UsageError: A measure is no column of numbers.
+        UsageError: A measure is not known.
     """
-    rows = [row for cell in cells for each in cell.found for row in each.profile]
-    numbers = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, (int, float)))
     for name in measures:
-        if name not in numbers:
-            raise UsageError(f"measure {name!r}: the profile has {', '.join(numbers)}")
-    return list(measures) or [name for name in default if name in numbers]
+        if name not in known:
+            raise UsageError(f"measure {name!r}: there are {', '.join(known)}")
+    return list(measures) or [name for name in default if name in known]

@@ -82,6 +82,7 @@ def plane_figure(request: Request) -> Drawn:
         for axes, plane in zip(named[measure], planes, strict=True):
             drawn = _surface(axes, plane, scale, request) if request.solid else _contours(axes, plane, scale, request)
         bar = figure.colorbar(drawn, ax=named[measure], label=request.axis(measure), shrink=0.8)
+        bar.ax.tick_params(labelsize=FONT["ytick.labelsize"])  # its ticks are made as it is drawn
         if _is_log(scale):
             plain_labels(bar.ax.yaxis)
     legend_below(figure, named[measure])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
 WIDTH, HEIGHT = 3.4, 2.6  # inches of a panel: a column of a paper
 MOST_COLUMNS = 4
+LETTERS = 19  # of a caption, in an inch
 TICK_GAP = 0.13  # of the axis, below which labels of densities would touch
 FONT: Any = {  # rc parameters
     "font.size": 8,
@@ -166,3 +168,10 @@ def legend_below(figure: Figure, axes: Sequence[Axes], also: Sequence[Artist] = 
         legend.remove()
     figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
     return float(size.height)
+
+
+def put_caption(figure: Figure) -> None:
+    """Write the figure's label above the panels, in as many lines as it takes, and let the figure grow by them."""
+    lines = textwrap.wrap(str(figure.get_label()), round(LETTERS * figure.get_figwidth()))
+    above = figure.suptitle("\n".join(lines), fontsize=6.5, x=0.01, ha="left", color="#333333")
+    figure.set_figheight(figure.get_figheight() + above.get_window_extent().height / figure.dpi)

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lottery import registry
 from lottery.errors import UsageError
 from lottery.plan.jobs import Job
 from lottery.plan.keys import SCHEMA, digest
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, Kind
 from lottery.recipe.analysis_rules import out_of_reach
-from lottery.results.stored_recipe import check_sources, recipe_of
+from lottery.recipe.components import check_entry
+from lottery.results.stored_recipe import check_sources, recipe_of, without_versions
 from lottery.values import Component
 from lottery.words import short
 
 if TYPE_CHECKING:
-    from lottery.recipe.schema import Recipe
+    from lottery.recipe.schema import BranchSpec, Recipe
     from lottery.store.store import Store
 
 _LISTED = "lottery table --view long lists the keys of networks"
@@ -72,10 +74,44 @@ class StoredTraining:
         for index, identity in enumerate(self.chain):
             dense = index == len(self.chain) - 1
             about: dict[str, Any] = {} if dense else {"rewind": self.recipe.rewind[0], "point": digest(point)}
+            if index == 0 and self.branch and not self.start_unknown:
+                about |= {"branch": self._branch_spec, "sample": int(identity["sample"])}
             level = sum("rewind" in each for each in self.chain[index:])
             job = Job(Kind(identity["kind"]), identity, identity.get("parent"), seed, optimizer, level=level, **about)
             found[job.key] = job
         return found
+
+    @property
+    def start_unknown(self) -> str:
+        """Why the state that it starts from cannot be told without its recipe, in words; empty where it can.
+
+        A control's start is made again from the ticket that it leaves, by its own entry, where that looks at nothing
+        which identities do not have: how the recipe prunes, and other seeds.
+        """
+        if any("during" in identity.get("prune", {}) for identity in self.chain):
+            return "it is pruned in the course of its training"
+        if not self.branch:
+            return ""
+        entry = registry.branches[self.branch["name"]]
+        if not entry.make.__module__.startswith("lottery."):
+            return f"{entry.name} comes from a plugin"
+        if self.chain[1]["kind"] == Kind.BRANCH or entry.traits.criterion:
+            return "it depends on how the recipe prunes"
+        if self.branch.get("scope") == "global":
+            return "it depends on which layers the recipe prunes"
+        return "it has the mask of another seed" if entry.traits.partner else ""
+
+    @property
+    def _branch_spec(self) -> BranchSpec:
+        """The control, as a recipe names it; a learning rate that was chosen is the one that was taken."""
+        from lottery.recipe.schema import BranchSpec
+
+        given = without_versions(self.branch)
+        if isinstance(optimizer := given.get("optimizer"), dict) and isinstance(optimizer.get("lr"), dict):
+            optimizer["lr"] = self.metrics["lr"]
+        checked, problems = check_entry(registry.branches, given)
+        assert not problems, problems  # a training that is finished had arguments that are valid
+        return BranchSpec.model_validate({"name": checked.name, **checked.args})
 
     @property
     def _rewind(self) -> dict[str, Any]:

@@ -178,10 +178,10 @@ def measure(context: RunContext, job: Job, networks: Sequence[Network]) -> Itera
     for look in dict.fromkeys((look.key, look.kept, look.at) for look in job.looks):
         key, kept, at = look
         training = next(each.training for each in networks if each.training.key == key)
-        if at == START and (training.name not in ("dense", "ticket") or "during" in training.chain[0].get("prune", {})):
+        if at == START and (why := training.start_unknown):
             raise UsageError(
-                f"{short(key)}: where {training.label} starts is known to its recipe alone; name the network in the "
-                "recipe's `analyses`, and run that"
+                f"{short(key)}: where {training.label} starts is known to its recipe alone, as {why}; name the network "
+                "in the recipe's `analyses`, and run that"
             )
         if kept is None and at in READINGS and not training.metrics.get(at):
             there = ", ".join(name for name in READINGS if training.metrics.get(name))

@@ -8,31 +8,35 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lottery.plan.jobs import Job, Plan
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.results.stored_training import find_training
 from lottery.runner.context import RunContext
 from lottery.runner.run import work
+from lottery.runner.starting_point import starting_point
 from lottery.tickets.export import export
 from lottery.tickets.file import read
 from lottery.tickets.retrain import retrain
 from tests.support.analyses import ENTRIES, measured
 from tests.support.calls import Call, Result, call
-from tests.support.micro import micro, micro_text, prepared
+from tests.support.micro import finished, micro, micro_text, prepared
 from tests.support.plugs import Plugs, plugs
 
 __all__ = ["call", "plugs"]
 TRAININGS = (
     "rewind=4it",
     "prune.levels=1",
-    "branches=[reinit]",
+    "branches=[reinit, {name: shuffle, scope: global}]",
     "keep={of: [dense, ticket, reinit], at: [3 points, 8it]}",
 )
 QUICK = "{name: hessian, eigenvalues: 2, examples: 100, steps: 5, probes: 2, of: ticket}"
 HESSIAN = ("hessian", "eigenvalues=2", "examples=100", "steps=5", "probes=2")
 ANALYSES = (
     f"analyses=[{QUICK}, {{name: barrier, points: 3, between: dense-ticket}}, "
-    "{name: plane, points: 3, examples: 100}, {name: smoothness, along: 3, points: 2, examples: 50}]"
+    "{name: plane, points: 3, examples: 100}, "
+    "{name: smoothness, along: 3, points: 2, examples: 50, of: [dense, ticket, reinit]}]"
 )
 
 
@@ -53,11 +57,11 @@ def name_of(job: Job) -> str:
 
 @pytest.fixture
 def analyze(call: Call, study: RunContext) -> Call:
-    """The command on the study's store; `dense`, `ticket` and `reinit` stand for their keys."""
-    keys = {name: training(study.plan, name) for name in ("dense", "ticket", "reinit")}
+    """The command on the study's store; `dense`, `ticket` and controls' names stand for their keys."""
+    keys = {name: training(study.plan, name) for name in ("dense", "ticket", "reinit", "shuffle")}
 
     def called(*words: str, store: Path | None = None) -> Result:
-        named = [re.sub(r"\b(dense|ticket|reinit)\b", lambda found: keys[found[0]], word) for word in words]
+        named = [re.sub(r"\b(dense|ticket|reinit|shuffle)\b", lambda found: keys[found[0]], word) for word in words]
         root = store or study.store.root
         return call("analyze", *named, "--store", root, "--data", root, "--device", "cpu", "--deterministic")
 
@@ -75,6 +79,7 @@ BY_HAND = {
     "barrier": ("dense", "barrier", "points=3", "--with", "ticket"),
     "plane": ("dense", "plane", "points=3", "examples=100", "--with", "ticket", "--with", "dense/ticket"),
     "smoothness": ("ticket", "smoothness", "along=3", "points=2", "examples=50"),
+    "smoothness of a control": ("reinit", "smoothness", "along=3", "points=2", "examples=50"),
 }
 
 
@@ -82,13 +87,16 @@ BY_HAND = {
 def test_a_recipe_finds_what_was_done_by_hand_and_would_have_measured_the_same(
     name: str, analyze: Call, study: RunContext, asked: RunContext
 ) -> None:
-    """A state, a pair, three with a pruned network among them, and a training from its start on."""
+    """A state, a pair, three with a pruned network among them, and trainings from their start, a control's too."""
     done = analyze(*BY_HAND[name])
     assert done.code == 0, done.err
     assert " done in " in done.err
-    jobs = [job for job in asked.plan if job.analysis is not None and job.analysis.name == name]
-    job = jobs[-1]
-    assert job.key in done.out
+    (job,) = [job for job in asked.plan if job.analysis is not None and job.key in done.out]
+    looked_at = asked.plan.jobs[job.looks[-1].key]
+    assert job.analysis is not None and (job.analysis.name, name_of(looked_at)) == (
+        BY_HAND[name][1],
+        "dense" if name == "plane" else "reinit" if "control" in name else "ticket",
+    )
     assert study.store.read(job.key, MEASUREMENT_FILE) == asked.store.read(job.key, MEASUREMENT_FILE)
     found = prepared(micro(*TRAININGS, ANALYSES), study.store.root)
     assert list(found.plan.jobs) == list(asked.plan.jobs)
@@ -162,6 +170,43 @@ def test_one_that_is_stopped_goes_on_with_the_same_words(analyze: Call, plugs: P
     assert sys.modules["halts"].CALLS == [0, 1, 1, 2]
 
 
+CONTROLS = (
+    "branches=[{name: reinit, samples: 2}, shuffle, {name: random, weights: mode}, same_sign, constant, random_signs, "
+    "{name: noise, scale: 0.5}, resample, longer_dense, {name: retrain, optimizer: {name: sgd, lr: 0.1}}, "
+    "{name: shuffle, as: everywhere, scope: global}, one_shot, transplant]"
+)
+UNKNOWN = {"everywhere", "one_shot", "transplant"}
+
+
+@pytest.mark.parametrize("mode", ["lr", pytest.param("weights", marks=pytest.mark.slow)])
+def test_controls_start_by_hand_where_their_recipe_starts_them(mode: str, tmp_path: Path) -> None:
+    """But for those that depend on how the recipe prunes, or on another seed."""
+    context = finished(prepared(micro(f"rewind={{to: 4it, mode: {mode}}}", "seeds=2", CONTROLS), tmp_path))
+    seen = set()
+    for job in context.plan:
+        if job.branch is None or job.seed != 1 or job.level != 2:
+            continue
+        seen.add(job.branch.label)
+        stored = find_training(context.store, job.key)
+        assert bool(stored.start_unknown) == (job.branch.label in UNKNOWN)
+        if not stored.start_unknown:
+            jobs = stored.jobs()
+            plan = Plan(stored.recipe, context.plan.fingerprint, jobs)
+            alone = RunContext(plan, context.store, context.machine, context.splits)
+            ours, theirs = starting_point(alone, jobs[job.key]), starting_point(context, job)
+            assert ours.spec.first == theirs.spec.first
+            assert all(torch.equal(ours.mask[name], theirs.mask[name]) for name in theirs.mask)
+            assert all(torch.equal(ours.weights[name], theirs.weights[name]) for name in theirs.weights)
+    assert len(seen) == 13
+
+
+def losses(call: Call, network: str, *where: object) -> dict[str, float]:
+    done = call("analyze", network, "errors", "--device", "cpu", "--format", "json", *where)
+    assert done.code == 0, done.err
+    values: dict[str, float] = json.loads(done.out)["values"]
+    return values
+
+
 def test_children_of_a_state_are_found_by_their_keys(call: Call, tmp_path: Path) -> None:
     asked = "analyses=[{name: instability, of: [dense, ticket], pairs: 2, points: 3, parts: [train]}]"
     context = measured(tmp_path, "rewind=4it", "prune.levels=1", asked)
@@ -174,6 +219,11 @@ def test_children_of_a_state_are_found_by_their_keys(call: Call, tmp_path: Path)
         assert job.key in shown.out
     children = [look.key for job in jobs for look in job.looks]
     assert call("analyze", children[0], "barrier", "points=2", "--with", children[2], *where).code == 0
+    ticket = training(context.plan, "ticket")  # it starts from the state of the dense children, under its mask
+    first = losses(call, f"{ticket}@start", *where)
+    assert losses(call, f"{children[-1]}@start", *where) == first
+    assert losses(call, f"{children[0]}/{ticket}@start", *where) == first
+    assert losses(call, f"{children[0]}@start", *where) != first
     for other in (children[-1], training(context.plan, "dense")):
         refused = call("analyze", children[0], "instability", "--with", other, *where)
         assert refused.code == 2
@@ -199,7 +249,7 @@ def test_children_of_a_state_are_found_by_their_keys(call: Call, tmp_path: Path)
         ("ticket@7it hessian", "did not keep its states at 7it (step 7); write them under `keep` in its recipe"),
         ("ticket@8it smoothness", "smoothness: looks at a whole training; leave @8it out"),
         ("ticket smoothness along=4", "did not keep its states at start, 1/3, 2/3, end"),
-        ("reinit smoothness along=3", "starts is known to its recipe alone; name the network in the recipe's"),
+        ("shuffle smoothness along=3", "starts is known to its recipe alone, as it depends on which layers the recipe"),
         ("dense/reinit hessian", "reinit 0, which keeps no mask; name a ticket behind the /"),
         ("0000 hessian", "0000: starts no key in"),
         ("xyz hessian", "'xyz': is no start of a key"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lottery.landscape import teacher_student
 from lottery.landscape.critical_points import Objective
@@ -104,6 +105,8 @@ def test_a_table_that_is_told_to_stop_says_so_in_one_line(
         ("propagation --input 999,999,999", "--input 999,999,999: write at most 10,000 numbers in all"),
         ("propagation --seed=-1", "--seed -1: write a number from 0 to"),
         ("propagation --format pdf", "--format pdf: there are text, csv"),
+        ("propagation --plot a.gif", "a.gif: no picture is called so; end the name in .png, .svg or .pdf"),
+        ("propagation --plot no/such/a.png", "--plot no/such/a.png: there is no folder no/such; make it"),
         ("minima --format parquet", "--format parquet: is no text; name a file with -o"),
         ("minima -o no/such/a.csv", "-o no/such/a.csv: there is no folder no/such; make it, or name another file"),
         ("minima --activation tanh", "--activation tanh: there are relu, erf, quadratic"),
@@ -117,6 +120,17 @@ def test_bad_input_is_refused_with_the_option_and_the_way_out(words: str, told: 
     assert (done.code, done.out) == (2, "")
     assert told in done.err
     assert done.err.count("\n") == 1
+
+
+def test_the_table_of_propagation_is_drawn_beside_being_printed(call: Call, tmp_path: Path) -> None:
+    words = ("--init", "kaiming_normal", "--activation", "relu", "--norm", "none", "--depth", 2, "--width", 8)
+    plain = call("theory", "propagation", *words, "--format", "csv")
+    paths = [tmp_path / "a.png", tmp_path / "a.svg"]
+    done = call("theory", "propagation", *words, "--format", "csv", "--plot", paths[0], "--plot", paths[1])
+    assert (done.code, done.err, done.out) == (0, "", plain.out)
+    with Image.open(paths[0]) as image:
+        assert image.info["Description"].startswith("What signals do at initialization in mlp networks of width 8")
+    assert b"What signals do at initialization in mlp networks of width 8 and seed 0" in paths[1].read_bytes()
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv"])

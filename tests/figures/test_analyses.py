@@ -23,6 +23,7 @@ from lottery.figures import figure_bytes
 from lottery.figures.analyses import analysis_figure
 from lottery.figures.profile_curves import shade
 from lottery.plan.jobs import Job
+from lottery.plan.kinds import MEASUREMENT_FILE
 from lottery.results.study import Study
 from lottery.statistics.network_pairs import seed_values
 from tests.support.analyses import ENTRIES
@@ -30,7 +31,7 @@ from tests.support.drawn import changed, jobs_of, seen, stored
 from tests.support.plugs import Plugs
 
 PICTURES = ("barrier", "slice", "surface", "plane", "trajectory", "hessian", "sharpness", "signals", "plateaus")
-ALL = (*PICTURES, "smoothness")
+ALL = (*PICTURES, "smoothness", "errors")
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,36 @@ def test_measures_are_chosen_by_name(study: Study) -> None:
     assert list(line.get_ydata()) == pytest.approx(np.mean(rows, axis=0))
 
 
+def test_the_three_errors_stand_side_by_side_and_their_sum_is_the_measured_test_value(study: Study) -> None:
+    loss, error = panels(study, "errors").values()
+    table = {row["networks"]: row for row in rows_of(study, "errors")}
+    assert [text.get_text() for text in loss.get_xticklabels()] == [
+        "dense\n100 %", "ticket\nlevel 1, 50 %", "reinit\nlevel 1, 50 %"
+    ]  # fmt: skip
+    for axes, measure, factor in ((loss, "loss", 1), (error, "error", 100)):
+        for name in ("representation", "optimization", "generalization"):
+            means = [line.get_ydata()[0] for line in lines(axes, name)]
+            assert means == pytest.approx([factor * row[f"{measure}_{name}"] for row in table.values()])
+        sums = [line.get_ydata()[0] for line in lines(axes, "their sum: the test value")]
+        tested = [[factor * _value(study, job, f"test_{measure}") for job in jobs_of(study, "errors", networks)]
+                  for networks in table]  # fmt: skip
+        assert sums == pytest.approx([np.mean(values) for values in tested])
+        gap = [
+            factor * (_value(study, job, f"test_{measure}") - _value(study, job, f"train_{measure}"))
+            for job in jobs_of(study, "errors", "ticket")
+        ]
+        low, high = oracle.ttest_1samp(gap, 0).confidence_interval(0.95)
+        bars = [tuple(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) == 2]
+        assert any(bar == pytest.approx((low, high)) for bar in bars)
+    assert error.get_ylabel() == "part of the test error (%)"
+    only = panels(study, "errors", measures=["error"])
+    assert [axes.get_ylabel() for axes in only.values()] == ["part of the test error (%)"]
+
+
+def _value(study: Study, job: Job, name: str) -> float:
+    return float(study.store.read_json(job.key, MEASUREMENT_FILE)["values"][name])
+
+
 # Holes
 
 
@@ -295,6 +326,15 @@ def test_one_study_gives_the_same_bytes(study: Study) -> None:
         assert figure_bytes(one, form) == figure_bytes(other, form)
 
 
+def test_bytes_do_not_depend_on_what_was_saved_before(study: Study) -> None:
+    def figure() -> Any:
+        return analysis_figure(study, "plane", solid=True)
+
+    alone = {form: figure_bytes(figure(), form) for form in ("png", "svg")}
+    one = figure()
+    assert [figure_bytes(one, form) == alone[form] for form in ("png", "svg", "png")] == [True] * 3
+
+
 @pytest.mark.parametrize("label", ALL)
 def test_neither_caption_nor_legend_is_cut_off_or_covers_a_panel(drawn: Callable[[str], Any], label: str) -> None:
     figure = drawn(label)
@@ -324,11 +364,12 @@ def test_shades_are_told_apart_in_grey() -> None:
 @pytest.mark.parametrize(
     ("label", "options", "message"),
     [
+        ("errors", {"measures": ["test_loss"]}, "measure 'test_loss': there are loss, error"),
         ("bariere", {}, "has no analysis 'bariere'; there are barrier, slice"),
         ("gap", {}, "the analysis gap has no profile; lottery table --view gap has its numbers"),
         ("walk", {}, "the analysis walk has no picture: its profile has step"),
-        ("barrier", {"measures": ["loss"]}, "measure 'loss': the profile has alpha, "),
-        ("plane", {"measures": ["bn"]}, "measure 'bn': the profile has"),
+        ("barrier", {"measures": ["loss"]}, "measure 'loss': there are alpha, "),
+        ("plane", {"measures": ["bn"]}, "measure 'bn': there are x, y"),
         ("plane", {"measures": ["train_loss", "test_loss"]}, "a plane shows one measure"),
         ("plane", {"seed": 7}, "seed 7: the analysis plane is finished for 0, 1, 2"),
         ("slice", {"solid": True}, "the analysis slice has slices of one dimension; leave --3d out"),
