@@ -73,6 +73,12 @@ def test_a_loss_is_claimed_as_it_is(run: RunContext) -> None:
     assert row["estimate"] == pytest.approx(statistics.fmean(losses))
 
 
+def test_other_networks_are_taken_off_seed_by_seed(run: RunContext) -> None:
+    minus = {"networks": "dense - ticket of another seed"}
+    told = judged(run, minus=minus)
+    assert told["verdict"] == "undecided" and "no 'dense - ticket of another seed' there" in told["note"]
+
+
 def test_pairs_that_share_a_seed_count_once(run: RunContext) -> None:
     name = "ticket - ticket of another seed"
     assert len(values(run, name, "test_error_barrier")) == 3
