@@ -398,7 +398,7 @@ def test_a_claim_that_cannot_be_checked_is_refused(claim: dict[str, Any], proble
 def test_the_accuracy_of_another_optimizer_is_taken_off_seed_by_seed() -> None:
     rates = "train.optimizer=[{name: adam, lr: 1e-3}, {name: adam, lr: 1e-2}]"
     gains = (0.5, 1.2, 0.8, 0.7)
-    claim = {"against": None, "optimizer": 1, "minus": {"optimizer": 0}, "least": 0.0}
+    claim: dict[str, Any] = {"against": None, "optimizer": 1, "minus": {"optimizer": 0}, "least": 0.0}
     planned = claimed(rates, **claim)
     trainings = [job for job in planned if job.kind in ("dense", "ticket")]
     accuracy = {job.key: 0.5 + 0.03 * job.seed + 0.01 * gains[job.seed] * job.optimizer_index for job in trainings}
