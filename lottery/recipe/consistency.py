@@ -104,7 +104,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from about_analyses(valid)
     yield from about_rewind_search(valid)
     if valid.get("replicates") is not None:
-        yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds)
+        yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds, len(optimizers))
         yield from about_measured_claims(valid["replicates"], valid.get("analyses") or ())
 
 
@@ -121,9 +121,9 @@ def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:
 
 
 def _about_claims(
-    replicates: ReplicatesSpec, controls: Sequence[str], rewinds: Sequence[RewindSpec]
+    replicates: ReplicatesSpec, controls: Sequence[str], rewinds: Sequence[RewindSpec], optimizers: int
 ) -> Iterator[Problem]:
-    """Yield the columns and rewind points that claims of a paper name and the table does not have."""
+    """Yield the columns, rewind points and optimizers that claims of a paper name and the table does not have."""
     columns = ["dense", "ticket", *controls]
     points = [rewind.to for rewind in rewinds if rewind.auto is None]  # what is looked for may be any
     for index, claim in enumerate(replicates.claims):
@@ -135,6 +135,10 @@ def _about_claims(
                 ("replicates", "claims", index, "rewind"),
                 f"no ticket is rewound to {claim.rewind}; there are {', '.join(map(str, points))}",
             )
+        for side, path in ((claim, ()), (claim.minus, ("minus",))):
+            if side is not None and side.optimizer is not None and optimizers and side.optimizer >= optimizers:
+                there = f"the last of train.optimizer is {optimizers - 1}, counted from 0"
+                yield ("replicates", "claims", index, *path, "optimizer"), f"no optimizer {side.optimizer}; {there}"
 
 
 def _too_deep(path: Path, levels: Sequence[int] | None, prune: PruneSpec) -> Iterator[Problem]:

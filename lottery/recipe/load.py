@@ -30,6 +30,7 @@ from lottery.recipe.types import (
     ClaimSpec,
     DuringSpec,
     FinetuneSpec,
+    MinusSpec,
     ReplicatesSpec,
     ResizedCropSpec,
     RewindSearchSpec,
@@ -163,6 +164,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("keep",): KeepSpec,
     ("replicates",): ReplicatesSpec,
     ("replicates", "claims"): ClaimSpec,
+    ("replicates", "claims", "minus"): MinusSpec,
 }
 
 _WANTED = {  # where pydantic speaks of Python's types

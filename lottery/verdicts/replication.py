@@ -70,6 +70,8 @@ def _at_report(study: Study) -> list[Row]:
     known, power = densities(study), POWER if recipe.compare is None else recipe.compare.power
     for claim in replicates.claims:
         for optimizer_index, label in enumerate(labels):
+            if claim.optimizer not in (None, optimizer_index):
+                continue
             for rewind in [rewind_label(r) for r in recipe.rewind if claim.rewind in (None, r.to)]:
                 cell_keys = [_nearest_cell(known, optimizer_index, rewind, wanted) for wanted in claim.densities]
                 seen = [
@@ -82,7 +84,8 @@ def _at_report(study: Study) -> list[Row]:
                 needed = {"claim_seeds_needed": published_claims.seeds_needed(claim, found)}
                 for wanted, at, one, judged in zip(claim.densities, cell_keys, seen, found, strict=True):
                     level = None if at is None else at[2]
-                    values = {**about, **_row(claim, wanted, level, one, judged), **needed, "note": _note(one)}
+                    figures = _row(claim, labels, wanted, level, one, judged)
+                    values = {**about, **figures, **needed, "note": _note(one)}
                     table.append(Row(values, _compared(study, claim, at)))
     return table
 
@@ -143,11 +146,16 @@ def _elsewhere(row: Row) -> str:
     return f"read otherwise: {', '.join(told)}" if told else ""
 
 
-def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Observed, judged: Judgement) -> Values:
+def _row(
+    claim: ClaimSpec, labels: Sequence[str], wanted: float, level: int | None, seen: Observed, judged: Judgement
+) -> Values:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
     if claim.analysis is not None:
         compared, what = str(claim.networks), f"{claim.value} of {claim.analysis}"
+    if claim.minus is not None:
+        compared += f" minus {claim.minus.networks or compared}"
+        compared += "" if claim.minus.optimizer is None else f" of {labels[claim.minus.optimizer]}"
     estimate = statistics.fmean(seen.values) if seen.values else math.nan
     low, high = columns.interval("", 0.0, words="low, high")  # `bounds` says at which confidence
     figures: Values = {"estimate": estimate, low: judged.low, high: judged.high}
@@ -197,7 +205,7 @@ def _compared(study: Study, claim: ClaimSpec, at: CellKey | None) -> tuple[str, 
         return ()
     if claim.analysis is not None:
         return in_plan_order(study, (job.key for job in measured_claims.jobs_of(study, claim, at)))
-    sides = [_jobs(study, at, name) for name in _columns(claim)]
+    sides = [_jobs(study, *side) for side in _sides(claim, at)]
     return keys_of(study, (record for side in sides for _, record in side))
 
 
@@ -206,25 +214,25 @@ def _observed(study: Study, claim: ClaimSpec, at: CellKey) -> Observed:
     if claim.analysis is not None:
         return measured_claims.observe(study, claim, at, densities(study)[at])
     cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
-    names = _columns(claim)
-    values = [_column(cells, at, name) for name in names]
-    if claim.against is None:
+    sides = _sides(claim, at)
+    values = [_column(cells, *side) for side in sides]
+    if len(sides) == 1:
         pairs = {seed: 100 * value for seed, value in values[0].items()}
     elif claim.measure == "accuracy":
         pairs = {seed: 100 * difference for seed, difference in differences_by_seed(*values).items()}
     else:
         both = [seed for seed in values[0] if seed in values[1]]
         pairs = {seed: math.log(max(1, values[0][seed]) / max(1, values[1][seed])) for seed in both}
-    lost = [diverged(record for _, record in _jobs(study, at, name)) for name in names]
-    if claim.against is not None:  # a seed that both have lost speaks for neither
+    lost = [diverged(record for _, record in _jobs(study, *side)) for side in sides]
+    if len(sides) > 1:  # a seed that both have lost speaks for neither
         lost = [lost[0] & values[1].keys(), lost[1] & values[0].keys()]
-    late = [censored(study, at, name) & pairs.keys() if claim.measure == "early_stop_step" else set() for name in names]
-    notes = [f"{name} censored: {len(seeds)}" for name, seeds in zip(names, late, strict=True) if seeds]
-    notes += [f"{name} diverged: {len(seeds)}" for name, seeds in zip(names, lost, strict=True) if seeds]
+    late = [censored(study, *side) & pairs.keys() if claim.measure == "early_stop_step" else set() for side in sides]
+    notes = [f"{name} censored: {len(seeds)}" for (_, name), seeds in zip(sides, late, strict=True) if seeds]
+    notes += [f"{name} diverged: {len(seeds)}" for (_, name), seeds in zip(sides, lost, strict=True) if seeds]
     unbounded = _unbounded(
         claim.measure == "accuracy", [bool(seeds) for seeds in lost], [bool(seeds) for seeds in late]
     )
-    hindrances = [why for name in names for why in _hindrances(study, at, name)]
+    hindrances = [why for side in sides for why in _hindrances(study, *side)]
     hindrances += ["no seed has both"] * (not pairs and not hindrances)
     told = unbounded, tuple(hindrances), tuple(notes)
     return Observed(at[2], densities(study)[at], list(pairs.values()), *told, _floor(study, claim))
@@ -237,7 +245,7 @@ def _floor(study: Study, claim: ClaimSpec) -> float:
     """
     if claim.measure != "accuracy":
         return 0.0
-    return 100 * floor(study) * (math.sqrt(0.5) if claim.against is None else 1.0)
+    return 100 * floor(study) * (math.sqrt(0.5) if claim.against is None and claim.minus is None else 1.0)
 
 
 def _unbounded(accuracy: bool, lost: Sequence[bool], late: Sequence[bool]) -> tuple[bool, bool]:
@@ -260,9 +268,15 @@ def _hindrances(study: Study, at: CellKey, name: str) -> list[str]:
     return why + [f"{name}: {reason}" for reason in audit(study).withheld().get(cell, ())]
 
 
-def _columns(claim: ClaimSpec) -> list[str]:
-    """Return the columns of the table of means that a claim speaks of."""
-    return [claim.column] if claim.against is None else [claim.column, claim.against]
+def _sides(claim: ClaimSpec, at: CellKey) -> list[tuple[CellKey, str]]:
+    """Return the cells and columns of the table of means that a claim speaks of: one, or two that are compared."""
+    sides = [(at, claim.column)]
+    if claim.minus is not None:
+        assert claim.minus.optimizer is not None
+        sides.append(((claim.minus.optimizer, *at[1:]), claim.column))
+    elif claim.against is not None:
+        sides.append((at, claim.against))
+    return sides
 
 
 def _jobs(study: Study, at: CellKey, name: str) -> Sequence[tuple[Job, Record | None]]:

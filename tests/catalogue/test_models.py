@@ -42,6 +42,7 @@ def vgg_weights(*channels: int) -> int:
         ("conv2", (3, 32, 32), 4_300_992),
         ("conv4", (3, 32, 32), 2_425_024),
         ("conv6", (3, 32, 32), 2_261_184),
+        ("lenet5", (1, 28, 28), 25 * (6 + 6 * 16) + 16 * 4 * 4 * 120 + 120 * 84 + 840),
         ("resnet20", (3, 32, 32), resnet_weights(3)),
         ("resnet32", (3, 32, 32), resnet_weights(5)),
         ("resnet44", (3, 32, 32), resnet_weights(7)),
@@ -71,6 +72,7 @@ def test_the_number_of_prunable_weights_is_that_of_the_papers(name: str, shape: 
         ("resnet56", {"shortcut": "pad"}, 853_018),
         ("resnet110", {"shortcut": "pad"}, 1_727_962),
         ("resnet20", {}, 272_474),
+        ("lenet5", {}, 62_006),
         ("vgg16", {}, 14_728_266 - 4_224),  # theirs has a bias in each convolution too
         ("plain", {"depth": 56}, 853_018),
         ("densenet", {}, 1_019_722),
@@ -109,17 +111,29 @@ def test_every_weight_of_every_model_receives_a_gradient(name: str) -> None:
 @pytest.mark.parametrize("norm", [entry.name for entry in registry.normalizations])
 @pytest.mark.parametrize(
     "name",
-    ["lenet", "mlp", "conv2", "resnet20", "vgg11", "deep_linear", "highway", "plain", "densenet", "fixup_resnet20"],
+    [
+        "lenet",
+        "mlp",
+        "conv2",
+        "lenet5",
+        "resnet20",
+        "vgg11",
+        "deep_linear",
+        "highway",
+        "plain",
+        "densenet",
+        "fixup_resnet20",
+    ],
 )
 def test_every_normalization_fits_every_family_and_none_is_pruned(name: str, norm: str) -> None:
     shape, args = small(name)
-    shape = (3, 32, 32) if name == "vgg11" else shape
+    shape = (3, 32, 32) if name in ("vgg11", "lenet5") else shape
     model = build(name, shape, norm=norm, **args)
     model(torch.randn(4, *shape)).square().sum().backward()
     assert all("norm" not in layer and "after" not in layer for layer in prunable(model))
 
 
-@pytest.mark.parametrize("name", ["lenet", "highway", "conv2", "vgg11", "plain", "resnet20", "densenet"])
+@pytest.mark.parametrize("name", ["lenet", "highway", "conv2", "lenet5", "vgg11", "plain", "resnet20", "densenet"])
 def test_the_activation_of_a_recipe_is_the_only_one_in_the_network(name: str) -> None:
     shape, args = (3, 16, 16), small(name)[1]
     kinds = {type(m) for m in build(name, shape, activation="softplus", **args).modules()}

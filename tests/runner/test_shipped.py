@@ -77,8 +77,11 @@ def test_a_shipped_recipe_trains(
     if any(each.levels for each in recipe.branches):  # of which the short run has not all
         own = [{k: v for k, v in each.items() if k != "levels"} for each in map(_section, written["branches"])]
         overrides += [f"branches={json.dumps(own)}"]
-    if any(each.levels for each in recipe.analyses):
+    if recipe.prune.during is not None:
+        overrides += ["prune.during={start: 1it, end: 3it, every: 1it}"]
+    if any(each.levels or each.at for each in recipe.analyses):
         own = [{k: v for k, v in each.items() if k != "levels"} for each in map(_section, written["analyses"])]
+        own = [each | {"at": ["init", "1it"]} if isinstance(each.get("at"), list) else each for each in own]
         overrides += [f"analyses={json.dumps(own)}"]
     compared = any(each.name == "one_shot" for each in recipe.branches)  # which is the ticket itself at level 1
     overrides += ["prune.one_shot=[0.5]" if recipe.prune.one_shot else f"prune.levels={2 if compared else 1}"]

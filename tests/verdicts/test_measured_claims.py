@@ -73,6 +73,33 @@ def test_a_loss_is_claimed_as_it_is(run: RunContext) -> None:
     assert row["estimate"] == pytest.approx(statistics.fmean(losses))
 
 
+def test_other_networks_are_taken_off_seed_by_seed(tmp_path: Path) -> None:
+    looks = "{name: barrier, points: 2, between: [dense-ticket, level-level], levels: 2, parts: [test]}"
+    one, other = "dense - ticket", "ticket above - ticket"
+    claim = CLAIM | {"value": "distance", "densities": [0.25], "least": 0.0, "most": None, "minus": {"networks": other}}
+    context = finished(prepared(micro("seeds=3", asking(looks), replicating(**claim)), tmp_path))
+    (row,) = replication.rows(study_of(context.plan, context.store))
+    ours, theirs = (values(context, networks, "distance") for networks in (one, other))
+    differences = [ours[seed] - theirs[seed] for seed in ours]
+    bound = stats.ttest_1samp(differences, 0).confidence_interval(0.9).low
+    assert row["n"] == 3 and (row["estimate"], row["low"]) == pytest.approx((statistics.fmean(differences), bound))
+    assert row["compared"] == f"{one} minus {other}: distance of barrier"
+    analyses = {job.key for job in context.plan if job.kind is Kind.ANALYSIS}
+    assert set(row.made_from) == analyses
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("ticket - ticket of another seed", "the two sides are not of the same seeds"),
+        ("dense - reinit", "no 'dense - reinit' there"),
+    ],
+)
+def test_networks_of_other_seeds_are_not_taken_off(run: RunContext, other: str, said: str) -> None:
+    row = judged(run, most=60.0, minus={"networks": other})
+    assert row["verdict"] == "undecided" and said in row["note"]
+
+
 def test_pairs_that_share_a_seed_count_once(run: RunContext) -> None:
     name = "ticket - ticket of another seed"
     assert len(values(run, name, "test_error_barrier")) == 3

@@ -23,7 +23,7 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.verdicts.replication import claims_in_words, seeds_needed
-from tests.support.studies import HERE, TEXT, Sized, dense, hand, made, saying, ticket, view_of
+from tests.support.studies import HERE, TEXT, Sized, dense, hand, made, record, saying, ticket, view_of
 
 SOURCE = "Frankle & Carbin 2019"
 FIRST_CLAIM = {"text": "tickets match", "source": "figure 3", "densities": [0.5], "least": -1.0}
@@ -379,6 +379,13 @@ def test_a_recipe_without_claims_has_no_such_table() -> None:
         ({"column": "reinit"}, "no column 'reinit'; there are dense, ticket"),
         ({"least": None}, "claims nothing; write least, most or both"),
         ({"measure": "early_stop_step", "against": None}, "a ratio of steps needs `against`"),
+        ({"optimizer": 1}, "no optimizer 1; the last of train.optimizer is 0, counted from 0"),
+        ({"against": None, "minus": {}}, "takes nothing off; write optimizer, networks or both"),
+        ({"against": None, "minus": {"optimizer": 1}}, "write `optimizer` for the one that it is claimed of"),
+        ({"against": None, "optimizer": 0, "minus": {"optimizer": 0}}, "takes the value off itself"),
+        ({"optimizer": 0, "minus": {"optimizer": 1}}, "takes two off, minus and dense; write `against: null`"),
+        ({"against": None, "minus": {"networks": "dense"}}, "minus.networks are those of an analysis"),
+        ({"against": None, "minus": {"optimiser": 1}}, "there is no key 'optimiser' here; did you mean 'optimizer'?"),
         ({"rewind": "5it"}, "no ticket is rewound to 5it; there are 0it"),
     ],
 )
@@ -386,6 +393,31 @@ def test_a_claim_that_cannot_be_checked_is_refused(claim: dict[str, Any], proble
     with pytest.raises(RecipeError) as caught:
         claimed(**claim)
     assert problem in str(caught.value) and "replicates.claims.0" in str(caught.value)
+
+
+def test_the_accuracy_of_another_optimizer_is_taken_off_seed_by_seed() -> None:
+    rates = "train.optimizer=[{name: adam, lr: 1e-3}, {name: adam, lr: 1e-2}]"
+    gains = (0.5, 1.2, 0.8, 0.7)
+    claim: dict[str, Any] = {"against": None, "optimizer": 1, "minus": {"optimizer": 0}, "least": 0.0}
+    planned = claimed(rates, **claim)
+    trainings = [job for job in planned if job.kind in ("dense", "ticket")]
+    accuracy = {job.key: 0.5 + 0.03 * job.seed + 0.01 * gains[job.seed] * job.optimizer_index for job in trainings}
+    found = {job.key: record(job, accuracy[job.key]) for job in trainings}
+    (row,) = view_of("replication", planned, found)
+    low = stats.ttest_1samp(gains, 0).confidence_interval(0.9).low
+    assert (row["optimizer"], row["n"], row["verdict"]) == ("adam(lr=0.01)", 4, "holds")
+    assert (row["estimate"], row["low"]) == pytest.approx((0.8, low))
+    assert row["compared"] == "ticket minus ticket of adam(lr=0.001): accuracy, points"
+    assert set(row.made_from) == {job.key for job in trainings if job.kind == "ticket"}
+
+
+def test_a_seed_that_the_other_optimizer_lacks_leaves_a_claim_undecided() -> None:
+    rates = "train.optimizer=[{name: adam, lr: 1e-3}, {name: adam, lr: 1e-2}]"
+    planned = claimed(rates, against=None, optimizer=1, minus={"optimizer": 0}, least=-50.0)
+    trainings = [job for job in planned if job.kind in ("dense", "ticket")]
+    lacking = next(job for job in trainings if job.kind == "ticket" and job.optimizer_index == 0)
+    (row,) = view_of("replication", planned, {job.key: record(job) for job in trainings if job is not lacking})
+    assert row["verdict"] == "undecided" and "ticket: 3 of 4 seeds finished" in row["note"]
 
 
 def test_every_paper_names_its_source_and_its_claims() -> None:

@@ -45,6 +45,38 @@ class Conv(nn.Sequential):
         weight_normed(self, norm)
 
 
+class LeNet5(nn.Sequential):
+    """LeNet-5: layers conv1, conv2, ..., fc1, fc2, ..., output."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        channels: Sequence[int],
+        hidden: Sequence[int],
+        norm: str,
+        activation: str,
+    ):
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        n_in, height, width = shape
+        for i, n_out in enumerate(channels, start=1):
+            layers[f"conv{i}"] = conv(n_in, n_out, 5, 1, norm, padding=0)
+            layers[f"norm{i}"] = make_norm(norm, n_out, True)
+            layers[f"activation{i}"] = make_activation(activation)
+            layers[f"pool{i}"] = nn.MaxPool2d(2)
+            n_in, height, width = n_out, (height - 4) // 2, (width - 4) // 2
+        layers["flatten"] = nn.Flatten()
+        n_in *= height * width
+        for i, n_out in enumerate(hidden, start=1):
+            layers[f"fc{i}"] = nn.Linear(n_in, n_out)
+            layers[f"fc{i}_norm"] = make_norm(norm, n_out, False)
+            layers[f"fc{i}_activation"] = make_activation(activation)
+            n_in = n_out
+        layers["output"] = nn.Linear(n_in, classes)
+        super().__init__(layers)
+        weight_normed(self, norm)
+
+
 class Vgg(nn.Sequential):
     """VGG with one linear layer: conv1, conv2, ..., output."""
 

@@ -22,9 +22,13 @@ def activation(name: str) -> nn.Module:
     return module
 
 
-def conv(n_in: int, n_out: int, size: int, stride: int, norm: str) -> nn.Conv2d:
-    """Return a convolution with "same" padding; a bias only where no normalization of its output takes its place."""
-    return nn.Conv2d(n_in, n_out, size, stride, padding=size // 2, bias=norm == "none" or is_weight_norm(norm))
+def conv(n_in: int, n_out: int, size: int, stride: int, norm: str, padding: int | None = None) -> nn.Conv2d:
+    """Return a convolution; a bias only where no normalization of its output takes its place.
+
+    The padding is "same" where none is given.
+    """
+    around = size // 2 if padding is None else padding
+    return nn.Conv2d(n_in, n_out, size, stride, padding=around, bias=norm == "none" or is_weight_norm(norm))
 
 
 def weight_normed(model: nn.Module, name: str) -> None:
