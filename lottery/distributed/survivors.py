@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import GradBucket, all_reduce  # type: ignore[attr-defined]
 from torch.futures import Future
 
@@ -36,7 +36,7 @@ class Survivors:
         self._factors: dict[int, Tensor] = {}
         self._places: dict[tuple[int, ...], Tensor | None] = {}
 
-    def restrict(self, factors: Mapping[nn.Parameter, Tensor]) -> None:
+    def restrict(self, factors: Mapping[Any, Tensor]) -> None:
         """Send, from now on, gradients where the factors are not 0; parameters without factors are sent whole."""
         self._factors = {id(parameter): factor for parameter, factor in factors.items()}
         self._places = {}

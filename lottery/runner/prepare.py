@@ -63,7 +63,7 @@ def look(
         request.checkpoint_seconds,
         jobs,
         stop or Stop(),
-        group,
+        group=group,
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
