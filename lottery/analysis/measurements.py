@@ -16,6 +16,7 @@ from lottery.analysis.three_errors import MEASURES, Fit, Measure, ToldApart, tol
 from lottery.errors import DamagedFile, UsageError
 from lottery.plan.analyses import analysis_jobs
 from lottery.plan.kinds import MEASUREMENT_FILE, Kind
+from lottery.recipe.analysis_subjects import said_together
 from lottery.results.measured_values import read_value
 from lottery.results.record import record_of
 from lottery.results.study import once
@@ -58,7 +59,7 @@ class Measured:
 
 def networks_of(job: Job) -> str:
     """Return the names of the networks that an analysis looks at, `dense - ticket`, without the numbers of samples."""
-    return " - ".join(dict.fromkeys(look.name.rstrip("0123456789").rstrip() for look in job.looks))
+    return said_together([look.name for look in job.looks])
 
 
 @once
