@@ -87,7 +87,7 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
     """
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
-    arguments = {**catalogue[component.name].defaults, **component.args}
+    arguments = catalogue[component.name].all_arguments(component.args)
     for name, named in (("norm", registry.normalizations), ("activation", registry.activations)):
         if name in arguments:
             identity[f"{name}_version"] = named[arguments[name]].version

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.recipe.analyses import DENSE, PRUNED, TABLES, TICKET, AnalysisSpec
+from lottery.recipe.analysis_subjects import Trunks, about_subjects
 from lottery.recipe.readings import CHOSEN
 from lottery.recipe.rewind_search import NO_NOISE, without_noise
 from lottery.registry import Problem, suggest
@@ -14,7 +15,6 @@ from lottery.values import point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, DataSpec, PruneSpec
-    from lottery.recipe.types import ReplicatesSpec
     from lottery.values import Component
 
 _TAKES = {  # keys of the machinery that each kind of analysis has beside levels and reading
@@ -35,6 +35,7 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
         for index, moment in enumerate(keep.at):
             yield from _about_reading(("keep", "at", index), moment, data)
     labels = [analysis.label for analysis in analyses]
+    trunks = Trunks.of(valid)
     for index, analysis in enumerate(analyses):
         if analysis.name not in registry.analyses:
             continue
@@ -43,15 +44,18 @@ def about_analyses(valid: Mapping[str, Any]) -> Iterator[Problem]:
             yield here, f"{analysis.label!r} is analysis {first} already; name its table with `as: ...`"
         if analysis.label in TABLES:
             yield here, f"{analysis.label!r} is another table of each study; name this one otherwise with `as: ...`"
-        yield from about_keys(here, analysis)
+        wrong = [*about_keys(here, analysis)]
         for key in ("of", "through"):
-            yield from _about_networks((*here, key), getattr(analysis, key) or (), branches, analysis.looks_at)
+            wrong += _about_networks((*here, key), getattr(analysis, key) or (), branches, analysis.looks_at)
+        wrong += _about_levels((*here, "levels"), analysis.levels or (), prune)
+        yield from wrong
         yield from _about_reading((*here, "reading"), analysis.reading, data)
         if analysis.reading != "end" and analysis.looks_at == "trajectory":
             yield (*here, "reading"), "a trajectory ends at the end of its training; leave reading out"
-        yield from _about_levels((*here, "levels"), analysis.levels or (), prune)
         if analysis.looks_at == "children":
             yield from _about_children(here, analysis, valid)
+        if trunks is not None and not wrong:
+            yield from about_subjects(here, analysis, trunks)
         yield from _about_parts((*here, "parts"), analysis.component.args.get("parts") or (), data)
 
 
@@ -158,19 +162,3 @@ def _about_levels(path: tuple[str | int, ...], levels: Sequence[int], prune: Pru
     for index, level in enumerate(levels):
         if prune is not None and level > prune.deepest:
             yield (*path, index), f"the trunk has levels 0 to {prune.deepest}, no {level}; raise prune.levels"
-
-
-def about_measured_claims(replicates: ReplicatesSpec, analyses: Sequence[AnalysisSpec]) -> Iterator[Problem]:
-    """Yield the analyses, and values of them, that claims of a paper name and the recipe does not have."""
-    labels = {analysis.label: analysis for analysis in analyses if analysis.name in registry.analyses}
-    for index, claim in enumerate(replicates.claims):
-        here = ("replicates", "claims", index)
-        if claim.analysis is None:
-            continue
-        if claim.analysis not in labels:
-            yield (*here, "analysis"), f"there is no analysis {claim.analysis!r}{suggest(claim.analysis, labels)}"
-            continue
-        units = registry.analyses[labels[claim.analysis].name].traits.units
-        if claim.value not in units:
-            said = suggest(str(claim.value), units)
-            yield (*here, "value"), f"{claim.analysis} measures no {claim.value!r}{said}"

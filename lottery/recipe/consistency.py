@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.recipe.analysis_rules import about_analyses, about_measured_claims
+from lottery.recipe.analysis_rules import about_analyses
+from lottery.recipe.analysis_subjects import Trunks, about_measured_claims
 from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.recipe.conflicts import conflicts
 from lottery.recipe.criterion_rules import about_criterion
@@ -105,7 +106,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from about_rewind_search(valid)
     if valid.get("replicates") is not None:
         yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds, len(optimizers))
-        yield from about_measured_claims(valid["replicates"], valid.get("analyses") or ())
+        yield from about_measured_claims(valid["replicates"], valid.get("analyses") or (), Trunks.of(valid))
 
 
 def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:

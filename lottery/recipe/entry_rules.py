@@ -138,12 +138,11 @@ def keeps_statistics(model: Component) -> bool:
 
     True where they do not tell: a model or normalization from outside the package may have any layers.
     """
-    entry = registry.models[model.name]
-    norm = {**entry.defaults, **model.args}.get("norm")
-    if norm is None or not entry.make.__module__.startswith("lottery."):
+    norm = _norm(model)
+    if norm is None or not registry.models[model.name].make.__module__.startswith("lottery."):
         return True
     return registry.normalizations[norm].traits.running
 
 
 def _norm(model: Component) -> Any:
-    return {**registry.models[model.name].defaults, **model.args}.get("norm")
+    return registry.models[model.name].all_arguments(model.args).get("norm")
