@@ -53,7 +53,7 @@ class LeNet5(nn.Sequential):
         shape: tuple[int, int, int],
         classes: int,
         channels: Sequence[int],
-        hidden: Sequence[int],
+        widths: Sequence[int],
         norm: str,
         activation: str,
     ):
@@ -67,7 +67,7 @@ class LeNet5(nn.Sequential):
             n_in, height, width = n_out, (height - 4) // 2, (width - 4) // 2
         layers["flatten"] = nn.Flatten()
         n_in *= height * width
-        for i, n_out in enumerate(hidden, start=1):
+        for i, n_out in enumerate(widths, start=1):
             layers[f"fc{i}"] = nn.Linear(n_in, n_out)
             layers[f"fc{i}_norm"] = make_norm(norm, n_out, False)
             layers[f"fc{i}_activation"] = make_activation(activation)

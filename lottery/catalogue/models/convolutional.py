@@ -100,7 +100,7 @@ for _name, _count in RESNET_BLOCKS.items():
     _register_resnet(_name, _count)
 
 
-@models.register("lenet5", source="LeCun et al. 1998; Evci et al. 2022", scaled=scaling("channels", "hidden"))
+@models.register("lenet5", source="LeCun et al. 1998; Evci et al. 2022", scaled=scaling("channels", "widths"))
 def lenet5(
     input_shape: tuple[int, ...],
     classes: int,
@@ -108,19 +108,19 @@ def lenet5(
     norm: NormName = "none",
     activation: ActivationName = "relu",
     channels: Widths = (6, 16),
-    hidden: Widths = (120, 84),
+    widths: Widths = (120, 84),
 ) -> nn.Module:
     """Convolutional LeNet-5: conv1, conv2, ... of 5x5 without padding, a pool after each, then fc1, fc2, ..., output.
 
-    `channels` are those of the convolutions, `hidden` the widths of the fully connected layers, each with activation
-    and normalization; pools take the maximum, the output is linear.
+    `channels` are those of the convolutions, `widths` those of the hidden fully connected layers. Pools take the
+    maximum, and the output is linear.
     """
     from lottery.catalogue.models._convolution import LeNet5
 
     least = 1  # position after the last pool
     for _ in channels:
         least = 2 * least + 4
-    return LeNet5(image_shape(input_shape, least, norm), classes, channels, hidden, norm, activation)
+    return LeNet5(image_shape(input_shape, least, norm), classes, channels, widths, norm, activation)
 
 
 def _version(args: Mapping[str, Any]) -> int:
