@@ -51,6 +51,24 @@ def test_workers_in_a_cluster_outlive_its_processes_and_leave_all_of_them_when_t
     assert codes.count(143) == len(place.begun()) - 1, (codes, first)
 
 
+def test_in_a_cluster_of_its_own_each_worker_has_a_gpu_and_another_one_takes_over_that_of_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lottery.device.gpus", lambda: ["3", "GPU-7f"])
+    place = Place(tmp_path)
+    with closing(place.workers("dask", workers=2)) as workers:
+        workers.start(2)
+        until(lambda: len(place.begun()) == 2)
+        seen = {gpu: number for number, (_, _, gpu, _) in place.begun().items()}
+        assert seen.keys() == {"3", "GPU-7f"}
+        os.kill(seen["3"], signal.SIGKILL)
+        until(workers.ended)
+        workers.start(1)
+        until(lambda: len(place.begun()) == 3)
+        (new,) = place.begun().keys() - seen.values()
+        assert place.begun()[new][2] == "3"
+
+
 def test_an_address_without_a_scheduler_is_told(tmp_path: Path) -> None:
     import dask
 

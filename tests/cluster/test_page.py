@@ -5,12 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +16,7 @@ from lottery.executors.profiles import FILE, executor_of
 from tests.support import ROOT
 from tests.support.clocks import until
 from tests.support.micro import micro_text
-from tests.support.workers import usable
+from tests.support.workers import background, listens, ray_head, usable
 
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 (PROFILES,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -90,23 +86,6 @@ def run_all(folder: Path, section: str) -> None:
             assert "4 done" in type_in(folder, command), command
 
 
-@contextmanager
-def background(*words: str) -> Iterator[None]:
-    """A process beside the test, ended with all that it has started."""
-    process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.mark.slow
 def test_what_the_page_says_of_dask_can_be_typed(typed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usable("dask", typed, monkeypatch)
@@ -121,9 +100,7 @@ def test_what_the_page_says_of_dask_can_be_typed(typed: Path, monkeypatch: pytes
 @pytest.mark.slow
 def test_what_the_page_says_of_ray_can_be_typed(typed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usable("ray", typed, monkeypatch)
-    head = "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=8", "--num-gpus=1"
-    with background(sys.executable, "-m", *head, "--include-dashboard=false", "--object-store-memory=100000000"):
-        until(lambda: listens(6379))
+    with ray_head(6379):
         run_all(typed, "Ray")
 
 

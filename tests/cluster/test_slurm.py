@@ -137,3 +137,28 @@ def test_a_scheduler_that_does_not_answer_for_a_while_loses_no_worker(
         squeue.write_text(working)
         (place.folder / "leave").write_text("0")
         assert [ended.code for ended in until(lambda: workers.ended() if not workers.alive() else [])] == [0, 0]
+
+
+@pytest.mark.cluster
+def test_slurm_gives_each_worker_a_gpu_of_its_own_and_has_the_others_wait(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with closing(place.workers("slurm", workers=3, gpus=1)) as workers:
+        workers.start(3)
+        until(lambda: len(place.begun()) == 2)
+        assert sorted(gpu for _, _, gpu, _ in place.begun().values()) == ["0", "1"]
+        assert workers.alive() == 3
+        workers.stop()
+        until(lambda: workers.alive() == 0)
+        assert len(place.begun()) == 2
+        assert sorted(str(ended.code) for ended in workers.ended()) == ["0", "143", "143"]  # one has never begun
+
+
+@pytest.mark.cluster
+def test_slurm_tells_a_worker_before_its_time_is_up(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with closing(place.workers("slurm", workers=1, time="1min")) as workers:
+        workers.start(1)
+        until(place.begun)
+        (ended,) = until(workers.ended)
+    assert (ended.code, ended.in_order) == (138, True)
+    assert "saved" in ended.last

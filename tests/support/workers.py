@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
+import socket
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,7 @@ import pytest
 from lottery import registry
 from lottery.catalogue.executors._workers import Launch, Workers
 from tests.support import ROOT
+from tests.support.clocks import until
 
 SCRIPT = """
 import os, signal, sys, threading, time
@@ -99,3 +105,30 @@ def slurm_here(folder: Path, patched: pytest.MonkeyPatch, slots: int = 8, minute
     patched.setenv("STAND_IN_MINUTE", str(minute))
     patched.setattr("lottery.catalogue.executors.slurm.SHORTEST", 0.2)
     patched.setattr("lottery.catalogue.executors.slurm.LONGEST", 0.4)
+
+
+@contextmanager
+def background(*words: str) -> Iterator[None]:
+    """A process beside the test, ended with all that it has started."""
+    process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def ray_head(port: int) -> Iterator[None]:
+    """A Ray cluster of eight processors and one GPU, to its mind, beside the test."""
+    words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=8", "--num-gpus=1"]
+    small = ["--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats"]
+    with background(sys.executable, "-m", "ray.scripts.scripts", *words, *small):
+        until(lambda: listens(port))
+        yield

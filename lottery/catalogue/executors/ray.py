@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from lottery.catalogue.executors._child import Child, order
 from lottery.catalogue.executors._workers import Ended, last_lines
-from lottery.errors import MachineError
+from lottery.errors import MachineError, UsageError
 from lottery.registry import executors
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class _Actors:
     def __init__(self, launch: Launch, address: str, workers: int, cpus: int, gpus: float, variables: dict[str, str]):
         self._launch, self._variables = launch, variables
         self._ray = _connect(address, workers * cpus)
+        _check_room(self._ray, address, workers, cpus, gpus)
         self._actor = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(Child)  # `run` and `stop`
         self._living: dict[Any, tuple[Any, str]] = {}  # what `run` will return -> the actor, its log
         self._gone: list[Ended] = []
@@ -118,6 +120,7 @@ def _connect(address: str, cpus: int) -> Any:
         MachineError: There is no cluster at the address, or none can be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody
+    _check_address(address)
     own: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     with _handlers_kept():
         import ray as library
@@ -129,6 +132,35 @@ def _connect(address: str, cpus: int) -> Any:
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise MachineError(f"executor ray: address {address}: {str(error).partition(chr(10))[0]}") from error
     return library
+
+
+def _check_address(address: str) -> None:
+    """Raise MachineError where nothing listens at `host:port`, which Ray itself tries for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+        except OSError as error:
+            raise MachineError(f"executor ray: address {address}: {error.strerror or error}") from error
+
+
+def _check_room(library: Any, address: str, workers: int, cpus: int, gpus: float) -> None:
+    """Say where workers would wait for ever, as nobody hears of those that wait for room.
+
+    Raises:
+        UsageError: A cluster that was started here has not as many GPUs as are asked for.
+    """
+    there = library.cluster_resources().get("GPU", 0)
+    if address == "local" and workers * gpus > there:
+        library.shutdown()
+        raise UsageError(
+            f"executor ray: {workers} workers of gpus: {gpus:g} need {workers * gpus:g} GPUs, Ray finds {there:g}; ask "
+            "for fewer, or name the address of a cluster"
+        )
+    rooms = [node["Resources"] for node in library.nodes() if node["Alive"]]
+    if not any(room.get("CPU", 0) >= cpus and room.get("GPU", 0) >= gpus for room in rooms):
+        said = "executor ray: no machine of the cluster has cpus: %d and gpus: %g; workers wait until one joins"
+        logging.getLogger("lottery").warning(said, cpus, gpus)
 
 
 @contextmanager
