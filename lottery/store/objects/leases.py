@@ -76,6 +76,11 @@ class ObjectLeases:
             held = self._held.pop(key)
             self._chores.add(_path(key), lambda: self._release(key, held))
 
+    def mine(self, key: str) -> bool:
+        """Return True if this process has the lease of a job."""
+        held = self._held.get(key)
+        return held is not None and held.mark is not None
+
     def busy(self, key: str) -> bool:
         """Return True if another process is known to have the job."""
         return key in self._watched and key not in self._held and self._changed(key) is None

@@ -80,8 +80,8 @@ class Jobs:
             now = time.monotonic()
             if now - self._missing.get(key, self._listed or 0.0) < LOOK_SECONDS:
                 return {}
-            self._missing[key] = now
             if self._busy(key):
+                self._missing[key] = now
                 return {}
             return self.look(key)
 
@@ -96,8 +96,10 @@ class Jobs:
     def look(self, key: str) -> Group:
         """Return the objects of a job, as the store has them now; none where it is not finished."""
         with self._lock:
-            self._groups[key] = {_name(found): found for found in self._bucket.find(f"jobs/{key[:2]}/{key}")}
-            return self._groups[key] if is_valid(self._groups[key]) else {}
+            now = time.monotonic()
+            group = {_name(found): found for found in self._bucket.find(f"jobs/{key[:2]}/{key}")}
+            self._groups[key], self._missing[key] = group, now
+            return group if is_valid(group) else {}
 
     def doubt(self, key: str) -> None:
         """Have the next look at a job ask the store."""
