@@ -87,8 +87,7 @@ class ModelTraits(Traits):
     prunable: tuple[str, ...] = Field(
         default=(),
         description='Patterns of the layers that are prunable, such as `("encoder.*", "output")`, by the names that '
-        "`prune.rates` takes; without any, all weights are that multiply an input. Read by "
-        "`lottery/network`.",
+        "`prune.rates` takes; without any, all weights are that multiply an input. Read by `lottery/network`.",
     )
 
 
@@ -99,8 +98,7 @@ class InitTraits(Traits):
     batch: bool = Field(
         default=False,
         description="True if it is called as `f(model, generator, batch)`, where batch are inputs and targets of the "
-        "first 256 training examples. Read by `lottery/network`, `lottery/tickets`, "
-        "`lottery/verification`.",
+        "first 256 training examples. Read by `lottery/network`, `lottery/tickets`, `lottery/verification`.",
     )
     zeros: bool = Field(default=False, description="True if it leaves weights at exactly 0. Read by `lottery/plan`.")
 
@@ -116,10 +114,9 @@ class NormalizationTraits(Traits):
     weight: bool = Field(
         default=False,
         description="True if it normalizes weights and is called as `f(layer)` on each layer; the others normalize "
-        "activations and are called as `f(channels, spatial)`. Read by `lottery/catalogue`, "
-        "`lottery/recipe`.",
+        "activations and are called as `f(channels, spatial)`. Read by `lottery/catalogue`, `lottery/recipe`.",
     )
-    running: bool = Field(default=True, description="False if it keeps no running statistics. Read by `lottery/plan`.")
+    running: bool = Field(default=True, description="True if it keeps running statistics. Read by `lottery/recipe`.")
 
     def positional(self, called: Sequence[str]) -> list[str]:
         """Return the names of the positional arguments: `layer` where weights are normalized."""
@@ -149,6 +146,12 @@ class OptimizerTraits(Traits):
         default=False,
         description="True if the masked step is a projection of the full one, and not the step of the problem in the "
         "surviving weights alone. Read by `tests/pruning`.",
+    )
+    needs: Literal["closure", "training_set", "examples"] | None = Field(
+        default=None,
+        description="`closure`: it needs loss and gradient of a batch; `training_set`: those of the whole set too; "
+        "`examples`: the batch itself, of which each rank has a share, so that it is refused on several. Without it, "
+        "one with an attribute `objective` is taken to need examples. Read by `lottery/recipe`, `lottery/runner`.",
     )
     nests: bool = Field(
         default=True,

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _UNCHANGED = (
     *("data", "fingerprint", "validation", "stratify", "limit", "augment", "init", "schedule", "warmup", "precision"),
-    *("clip", "accumulate", "label_smoothing", "length", "seed", "metrics"),
+    *("clip", "accumulate", "label_smoothing", "batch_norm", "ranks", "length", "seed", "metrics"),
 )
-_DEFAULTS = {"precision": "fp32", "accumulate": 1, "label_smoothing": 0.0, "stratify": False}
+_DEFAULTS = {"precision": "fp32", "accumulate": 1, "label_smoothing": 0.0, "batch_norm": "sync", "stratify": False}
 _RENAMED = ("model", "optimizer", "batch_size", "evaluate_every")
 
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
+from lottery.recipe.entry_rules import keeps_statistics
 from lottery.values import Component, plain, point_label
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Co
         "clip": train.clip,
         "accumulate": train.accumulate if train.accumulate > 1 else None,
         "label_smoothing": train.label_smoothing or None,
+        "batch_norm": train.batch_norm if train.batch_norm != "sync" else None,
+        "ranks": train.ranks if train.batch_norm == "local" else None,  # else they change no result
         "metrics": sorted(recipe.metrics) or None,  # a training that lacks what is asked for is another one
         "embeddings": recipe.prune.embeddings or None,  # of the dense training too: its weights are counted and stored
     }
@@ -134,18 +137,6 @@ def branch_identity(
     if traits.mask_alone and keeps_statistics(recipe.model):
         identity["statistics"] = "recalibrated"  # results without it were measured with another network's statistics
     return identity
-
-
-def keeps_statistics(model: Component) -> bool:
-    """Return whether the model may have normalizations with running statistics, as far as its arguments tell.
-
-    True where they do not tell: a model or normalization from outside the package may have any layers.
-    """
-    entry = registry.models[model.name]
-    norm = {**entry.defaults, **model.args}.get("norm")
-    if norm is None or not entry.make.__module__.startswith("lottery."):
-        return True
-    return registry.normalizations[norm].traits.running
 
 
 def sources_in(identity: Any) -> Iterator[str]:

@@ -15,6 +15,8 @@ FIELDS = {  # those that a recipe may allow to differ
     "accumulate": "parts that a batch is split into",
     "clip": "largest norm of the gradient",
     "label_smoothing": "of the training loss",
+    "batch_norm": "over the whole batch, or over the share of each rank",
+    "ranks": "that trained one network together, where the result depends on their number",
     "precision": "of the arithmetic",
     "augment": "random changes of training images",
     "data": "the data set: entry, version, settings",

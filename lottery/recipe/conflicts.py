@@ -22,13 +22,13 @@ if TYPE_CHECKING:
         BranchSpec,
         CompareSpec,
         DataSpec,
-        DuringSpec,
         FrontierSpec,
         PruneSpec,
         TrainSpec,
         TransferSpec,
         TuneSpec,
     )
+    from lottery.recipe.types import DuringSpec
 
 MOST_POOL = 200  # seeds of a recipe with `levels: auto`; the bounds of its tests are computed look after look
 

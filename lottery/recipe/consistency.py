@@ -15,6 +15,7 @@ from lottery.recipe.audit_fields import FIELDS, FIXED
 from lottery.recipe.conflicts import conflicts
 from lottery.recipe.criterion_rules import about_criterion
 from lottery.recipe.entry_rules import about_entries
+from lottery.recipe.rank_rules import about_ranks
 from lottery.recipe.rewind_search import about_rewind_search
 from lottery.registry import Problem, suggest
 from lottery.values import Duration, plain
@@ -98,6 +99,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _too_deep(("branches", index, "levels"), branch.levels, prune)
     yield from _about_labels([branch.label for branch in branches], valid.get("metrics", ()))
     yield from about_entries(valid)
+    yield from about_ranks(valid)
     yield from _about_allowed(valid.get("compare"))
     yield from about_analyses(valid)
     yield from about_rewind_search(valid)

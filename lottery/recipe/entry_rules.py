@@ -133,5 +133,17 @@ def _about_sizes(valid: Mapping[str, Any]) -> Iterator[Problem]:
         yield ("init", "norms"), f"with norm: {norm} the model has no normalization whose weights can be drawn"
 
 
+def keeps_statistics(model: Component) -> bool:
+    """Return whether the model may have normalizations with running statistics, as far as its arguments tell.
+
+    True where they do not tell: a model or normalization from outside the package may have any layers.
+    """
+    entry = registry.models[model.name]
+    norm = {**entry.defaults, **model.args}.get("norm")
+    if norm is None or not entry.make.__module__.startswith("lottery."):
+        return True
+    return registry.normalizations[norm].traits.running
+
+
 def _norm(model: Component) -> Any:
     return {**registry.models[model.name].defaults, **model.args}.get("norm")

@@ -17,7 +17,6 @@ from lottery.recipe.schema import (
     BranchSpec,
     CompareSpec,
     DataSpec,
-    DuringSpec,
     FrontierSpec,
     PruneSpec,
     Recipe,
@@ -29,6 +28,7 @@ from lottery.recipe.schema import (
 from lottery.recipe.types import (
     AugmentSpec,
     ClaimSpec,
+    DuringSpec,
     FinetuneSpec,
     ReplicatesSpec,
     ResizedCropSpec,

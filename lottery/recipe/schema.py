@@ -15,6 +15,7 @@ from lottery.recipe.types import (
     AugmentSpec,
     BatchSize,
     Count,
+    DuringSpec,
     EntrySection,
     FinetuneSpec,
     Flag,
@@ -23,7 +24,6 @@ from lottery.recipe.types import (
     Metrics,
     Natural,
     Number,
-    Point,
     ReplicatesSpec,
     RewindSearchSpec,
     RewindSpec,
@@ -90,6 +90,8 @@ class TrainSpec(Section):
     which saves memory and changes nothing else but the statistics of batch normalization. `engine` says what computes
     the steps: torch, with one matrix library or another, compiled kernels that skip pruned weights or the background of
     images, or a CUDA graph.
+    On several ranks batch normalization has the statistics of the whole batch (`sync`) or of each rank's share
+    (`local`); the latter makes their number, `ranks`, a part of the result.
     """
 
     optimizer: Annotated[
@@ -109,6 +111,8 @@ class TrainSpec(Section):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     clip: Annotated[float, Field(strict=True, gt=0)] | None = None
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    batch_norm: Literal["sync", "local"] = "sync"
+    ranks: Count | None = None
     engine: Literal["auto", "dense", "onednn", "sparse", "background", "graph"] = "auto"
 
 
@@ -132,14 +136,6 @@ class TransferSpec(Section):
     """Each optimizer's ticket is retrained with each other optimizer: at these levels, all where none are given."""
 
     levels: Levels | None = None
-
-
-class DuringSpec(Section):
-    """Pruning in the course of training: at every so many steps from one step to another (Zhu & Gupta 2017)."""
-
-    start: Point = Duration(0, "it")
-    end: Length
-    every: Length
 
 
 class FrontierSpec(Section):

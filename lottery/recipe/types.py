@@ -197,6 +197,14 @@ class ClaimSpec(Section):
         return self
 
 
+class DuringSpec(Section):
+    """Pruning in the course of training: at every so many steps from one step to another (Zhu & Gupta 2017)."""
+
+    start: Point = Duration(0, "it")
+    end: Length
+    every: Length
+
+
 class ReplicatesSpec(Section):
     """The claims of a paper that the recipe sets out to see again, for `lottery replicate`."""
 

@@ -19,6 +19,7 @@ from lottery.runner.context import RunContext, name_of
 from lottery.runner.estimate import disk_bytes, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
+from lottery.runner.rank_checks import check_number
 from lottery.signals import Stop
 from lottery.store.store import Store
 
@@ -137,6 +138,7 @@ def prepare(
         MachineError: Where the jobs do not fit on the disk.
     """
     context = look(request, stop, store=store, known=known, group=group)
+    check_number(context)
     check_disk(context)
     context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
     for identity, seen in context.plan.others.items():

@@ -166,6 +166,8 @@ TRAININGS: dict[str, tuple[str, Any, set[str]]] = {  # field -> key, value there
     "accumulate": ("accumulate", None, set()),
     "clip": ("clip", 2.0, set()),
     "label_smoothing": ("label_smoothing", None, set()),
+    "batch_norm": ("batch_norm", "local", set()),
+    "ranks": ("ranks", 2, set()),
     "precision": ("precision", "bf16", set()),
     "augment": ("augment", {"crop": 2}, set()),
     "data": ("data", {"name": "mnist1d", "version": 1}, set()),
@@ -521,6 +523,7 @@ def test_the_documentation_lists_every_field_with_its_meaning() -> None:
 
 def test_every_setting_of_a_training_is_compared_by_a_field_of_its_own() -> None:
     everything_else = ["train.precision=bf16", "data.stratify=true", "metrics=[top5]"]
+    everything_else += ["train.batch_norm=local", "train.ranks=2", "model.norm=batch"]
     recipe = parse_recipe(FAIR, "audited.yaml", everything_else)
     known = training_identity(recipe, "f" * 64, 0, Component("adam", {"lr": 0.1}))
     assert known.keys() - {"optimizer"} == {key for key, _, _ in TRAININGS.values()} - {"optimizer", "weight_average"}

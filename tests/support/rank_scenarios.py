@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lottery import registry
 from lottery.catalogue.normalizations._switchable import Switchable
 from lottery.distributed.batch_norm import alone, average_statistics, synchronize
 from lottery.distributed.group import Group
+from lottery.distributed.share import WHOLE, Share
 from lottery.distributed.survivors import Survivors
+from lottery.pruning.mask import Mask
+from lottery.pruning.masking import masked
+from lottery.training.objective import Objective
 from lottery.training.running_statistics import running_statistics
+from lottery.training.shared import SharedObjective
+from tests.support.entries import Study, make, weights
 
 EXACT = 1e-10
 SHAPES: list[tuple[Callable[..., nn.Module], tuple[int, ...]]] = [
@@ -247,6 +255,59 @@ def _backward(
     ddp(x).square().sum().backward()
     for handle in handles:
         handle.remove()
+
+
+# ---- optimizers ----
+
+
+def each_optimizer_takes_the_steps_of_one_process(group: Group) -> None:
+    """Twenty steps under a mask in float64, on shares of every batch, for all that need no examples."""
+    far: dict[str, float] = {}
+    for entry in registry.optimizers:
+        if entry.traits.needs != "examples":
+            far[entry.name] = _distance(group, entry.name)
+    assert {name: distance for name, distance in far.items() if not distance <= 1e-6} == {}, far
+
+
+def _distance(group: Group, name: str) -> float:
+    """The largest distance of a weight that two ranks trained from that of one process, after twenty steps."""
+    study = Study(name, (12,), 3, torch.float64)
+    trained = []
+    for several in (False, True):
+        torch.manual_seed(4)
+        model = nn.Sequential(nn.Linear(12, 10), nn.BatchNorm1d(10), nn.Tanh(), nn.Linear(10, 3)).double()
+        mask = Mask({"0.weight": torch.rand(10, 12) < 0.4, "3.weight": torch.rand(3, 10) < 0.4})
+        optimizer = make(name, model)
+        share = Share(group.rank, group.size) if several else WHOLE
+        if several:
+            synchronize(model, group)
+            objective: Objective = SharedObjective(
+                model,
+                nn.CrossEntropyLoss(),
+                study.whole,
+                steps_per_epoch=study.steps_per_epoch,
+                group=group,
+                share=share,
+            )
+        else:
+            objective = study.objective(model, optimizer)
+        if hasattr(optimizer, "objective"):
+            optimizer.objective = objective
+        losses = []
+        with masked(model, mask, optimizer):
+            for step in range(20):
+                x, y = study.batch(step)
+                if isinstance(objective, SharedObjective):
+                    objective.batch = len(y)
+                own = share.among(len(y))
+                objective.x, objective.y = x[own], y[own]
+                losses.append(float(optimizer.step(objective.closure)))
+        trained.append(torch.cat([weights(model), torch.tensor(losses, dtype=torch.float64)]))
+        for layer, bits in mask.items():
+            assert not model.get_parameter(layer)[~bits].any()
+    own_digest = hashlib.sha256(trained[1].numpy().tobytes()).hexdigest()
+    assert group.same(own_digest), f"{name}: ranks differ"
+    return float((trained[0] - trained[1]).abs().max())
 
 
 def _multiply_gradient(factor: Tensor) -> Callable[[Tensor], None]:

@@ -18,9 +18,10 @@ from lottery.errors import UsageError
 from lottery.files.tensors import decode
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Job
-from lottery.plan.keys import branch_identity, keeps_statistics
+from lottery.plan.keys import branch_identity
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Weights
+from lottery.recipe.entry_rules import keeps_statistics
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.readings import READINGS
 from lottery.recipe.schema import Recipe

@@ -24,6 +24,7 @@ IN_ONE_PIECE = {"accumulate": "its curvature is that of the batch in one piece; 
     refuses=IN_ONE_PIECE,
     coordinatewise=False,
     projects=True,
+    needs="examples",
     nests=False,
     passes=lambda args: None if args["fisher"] == "type-2" else 1 + 1 / args["every"],
     package="curvlinops",
@@ -88,6 +89,7 @@ def kfac(
     source="Martens 2010; Martens & Sutskever 2012",
     rates=(0.1, 1.0),
     refuses={**REFUSES, **IN_ONE_PIECE},
+    needs="examples",
     nests=False,
     passes=lambda args: None,
 )

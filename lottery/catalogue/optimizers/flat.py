@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     source="Foret et al. 2021; Kwon et al. 2021",
     rates=(1e-3, 1.0),
     refuses={"accumulate": "whether the weights are perturbed for each part or for the batch gives two methods"},
+    needs="closure",
     nests=False,
     inner_lr=False,
     passes=lambda args: 2,

@@ -27,6 +27,7 @@ REFUSES = {
     rates=(0.1, 1.0),
     refuses=REFUSES,
     coordinatewise=False,
+    needs="closure",
     nests=False,
     passes=lambda args: None,
 )
@@ -69,6 +70,7 @@ def lbfgs(
     rates=(0.1, 1.0),
     refuses=REFUSES,
     coordinatewise=False,
+    needs="closure",
     nests=False,
     passes=lambda args: None,
 )

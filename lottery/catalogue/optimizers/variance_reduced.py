@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     rates=(1e-3, 1.0),
     refuses={"clip": "clipped gradients of batches do not average to that of the whole set"},
     coordinatewise=False,
+    needs="training_set",
     nests=False,
     passes=lambda args: 2 + 1 / args["epochs"],
 )
@@ -51,6 +52,7 @@ def svrg(
     rates=(1e-3, 1.0),
     refuses={"clip": "the curvature it measures is that between two gradients, which clipping hides"},
     coordinatewise=False,
+    needs="closure",
     nests=False,
 )
 def bb(
