@@ -42,7 +42,9 @@ KINDS = {
         "branches=[reinit, shuffle]",
         "keep=[9it]",
     ),
-    "gradual pruning": ("prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}",),
+    "gradual pruning": (
+        "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}",
+    ),
     "a learning rate that is chosen": ("tune={trials: 2, seeds: [7]}", "train.optimizer=[sgd]"),
     "regression and a criterion of gradients": ("prune.criterion=snip", "prune.when=init", "train.label_smoothing=0.1"),
 }
@@ -55,14 +57,14 @@ class StopAfter(Stop):
         self.looks, self.number = looks, 0
 
     @property
-    def signal(self) -> int | None:  # type: ignore[override]
+    def signal(self) -> int | None:
         """The signal, once it is there."""
         self.looks -= 1
         return self.number or (SIGNAL if self.looks < 0 else None)
 
     @signal.setter
-    def signal(self, number: int) -> None:
-        self.number = number
+    def signal(self, number: int | None) -> None:
+        self.number = number or 0
 
 
 def each_kind_of_study_gives_the_results_of_one_process(group: Group) -> None:
@@ -143,7 +145,9 @@ def _folders(group: Group) -> Iterator[tuple[Path, Path]]:
             group.agree(0)  # before it is removed
 
 
-def _run(group: Group, recipe: Recipe, store: Path, stop: Stop | None = None, *, deterministic: bool = False) -> Outcome:
+def _run(
+    group: Group, recipe: Recipe, store: Path, stop: Stop | None = None, *, deterministic: bool = False
+) -> Outcome:
     """Run a recipe on the ranks of a group; all return the outcome."""
     request = Request(recipe, Path("nowhere"), store, "cpu", deterministic=deterministic, checkpoint_seconds=1000)
     if group.rank:
@@ -180,7 +184,7 @@ def _same_results(one: Path, other: Path, what: str, within: float = 2e-5) -> No
             if name == MASK_FILE:
                 assert data[0] == data[1], (what, ours.label)
             elif name == METRICS_FILE:
-                _same_numbers(*(json.loads(each) for each in data), f"{what}: {ours.label}", within)
+                _same_numbers(json.loads(data[0]), json.loads(data[1]), f"{what}: {ours.label}", within)
             elif name.endswith(".safetensors") and within < 1e-5:
                 tensors = [decode(each)[0] for each in data]
                 for label, value in tensors[0].items():
@@ -206,5 +210,8 @@ def _same_numbers(ours: Any, theirs: Any, where: str, within: float) -> None:
 SCENARIOS = [
     name
     for name, value in list(globals().items())
-    if callable(value) and getattr(value, "__module__", "") == __name__ and name[0].islower() and not name.startswith("_")
+    if callable(value)
+    and getattr(value, "__module__", "") == __name__
+    and name[0].islower()
+    and not name.startswith("_")
 ]
