@@ -24,6 +24,7 @@ from lottery.benchmark import baseline
 from lottery.benchmark.analyses import analysis_cases
 from lottery.benchmark.case import Case, Turn
 from lottery.benchmark.executors import executor_cases
+from lottery.benchmark.ranks import ranks_turn
 from lottery.data.splits import Splits, load
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
@@ -113,6 +114,9 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
         Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),
         Case("resnet20", "ResNet-20, fp32", 1.35, lambda data: _one(RESNET, data, *fp32), pictures),
         Case("resnet20-bf16", "ResNet-20, bf16 against fp32", 2.0, lambda data: _one(RESNET, data, *bf16), pictures),
+        Case(
+            "ranks", "ResNet-20, a step on two ranks", 1 / 1.15, lambda data: ranks_turn(RESNET, data, *fp32), pictures
+        ),
         *analysis_cases(images, mnist),
         *executor_cases(mnist),
     ]

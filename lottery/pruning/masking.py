@@ -29,7 +29,7 @@ class HeldMask:
         model: nn.Module,
         mask: Mask,
         optimizer: torch.optim.Optimizer,
-        restrict: Callable[[dict[Tensor, Tensor]], None] = lambda factors: None,
+        restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
     ):
         self.mask, self._restrict = mask, restrict
         self._model = model
@@ -112,7 +112,7 @@ def masked(
     model: nn.Module,
     mask: Mask,
     optimizer: torch.optim.Optimizer,
-    restrict: Callable[[dict[Tensor, Tensor]], None] = lambda factors: None,
+    restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
 ) -> Iterator[HeldMask]:
     """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
 

@@ -29,7 +29,7 @@ from lottery.seed import noisy, seed_torch, stream
 from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Batch, Objective, loss_of
 from lottery.training.running_statistics import recalibrate
-from lottery.training.shared import SharedObjective
+from lottery.training.shared import LocalStatisticsEngine, SharedObjective
 from lottery.training.state import load_optimizer
 from lottery.training.trainer import Stopped, Training
 from lottery.values import Component
@@ -106,8 +106,11 @@ def _engine(
         Interrupted: Where the run is told to stop while something is compiled for it.
         UsageError: Where the recipe's engine cannot train this.
     """
-    if context.group.size > 1:
-        return DenseEngine(objective, optimizer)
+    if isinstance(objective, SharedObjective):
+        local = context.plan.recipe.train.batch_norm == "local"
+        return (
+            LocalStatisticsEngine(objective, optimizer, context.group) if local else DenseEngine(objective, optimizer)
+        )
     try:
         return engine_for(
             objective,
@@ -152,7 +155,8 @@ def _network(context: RunContext, job: Job, start: Start) -> nn.Module:
         model.to(memory_format=torch.channels_last)
     if start.mold is not None:
         start.mold(model)
-    synchronize(model, context.group)
+    if context.plan.recipe.train.batch_norm == "sync":
+        synchronize(model, context.group)
     if start.model is not None and job.branch is not None:
         check_other_model(model, context.splits_of(start.dataset).input_shape, job.branch.label)
     return model

@@ -86,7 +86,7 @@ class Training:
         measures: Sequence[str] = (),
         group: Group = ALONE,
         share: Share = WHOLE,
-        restrict: Callable[[dict[Tensor, Tensor]], None] = lambda factors: None,
+        restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.timeline, self.seed, self.noise = timeline, seed, noise
@@ -107,6 +107,7 @@ class Training:
         self._losses = 0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._rng: dict[str, Tensor] | None = None
+        self.draws: bool | None = None  # whether a step draws at random, such as for dropout; known after the first
 
     def steps(self) -> Iterator[int]:
         """Train, and yield the number of the step just done.
@@ -235,8 +236,12 @@ class Training:
         return loss.item() if self._device.type == "cpu" else loss.to(self._device, copy=True)
 
     def _run(self, x: Tensor, y: Tensor) -> Tensor | float:
+        before = rng_state(self._device) if self.draws is None else {}
         try:
             loss = self.engine.step(x, y)
+            if self.draws is None:
+                after = rng_state(self._device)
+                self.draws = any(not torch.equal(value, after[name]) for name, value in before.items())
             return loss.item() if self._device.type == "cpu" else loss
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as

@@ -25,7 +25,7 @@ from lottery.values import Component
 
 CPU = torch.device("cpu")
 EXAMPLES, BATCH, PARTS, STEPS = 31, 10, 2, 20  # the last batch of a pass has one example
-TRAINED = {
+TRAINED: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05},
     "momentum": {"lr": 0.02},
     "adam": {"lr": 1e-3},
@@ -49,7 +49,6 @@ def halves_train_as_the_whole(group: Group) -> None:
         whole, here = (_trained(each, name, args, clip) for each in (ALONE, group))
         for key, value in whole.items():
             distance = float((here[key].double() - value.double()).abs().max())
-            print(name, key, distance, flush=True)
             assert distance < 1e-6, (name, key, distance)
             assert torch.equal(here[key] == 0, value == 0) or value.dim() < 2, (name, key)
         assert group.same(str([value.tolist() for value in here.values()])), name
