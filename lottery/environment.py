@@ -32,7 +32,10 @@ PRECISION = (  # those of VARIABLES that change precision; the others change ins
     *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 )
 FIELDS = (*MACHINE, *PACKAGES, "variables")
-ROUNDING = ("python", "threads", "deterministic", "numpy", "scipy", "numba", "engine")  # docs/fairness.md says why
+# docs/fairness.md says why
+ROUNDING = ("python", "threads", "deterministic", "ranks", "numpy", "scipy", "numba", "engine")
+EARLIER = {"engine": "dense", "ranks": 1}  # of sessions of the time when there was nothing else
+DRAWING = "draws of ranks"  # the field of their number where each draws by itself in training, as for dropout
 PLUGIN = "plugin "  # before a module's name: the field that holds the hash of its source
 
 NONE_SET = "none set"
@@ -96,9 +99,9 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
 def are_alike(one: Session, other: Session) -> bool:
     """Return True if two sessions are not known to differ.
 
-    A session that names no engine is of the time when there was only one.
+    A session that names no engine is of the time when there was only one, and so with ranks.
     """
-    return not differing([[{"engine": "dense", **one}], [{"engine": "dense", **other}]])
+    return not differing([[{**EARLIER, **one}], [{**EARLIER, **other}]])
 
 
 def mixed(trainings: Iterable[Sequence[Session]]) -> list[str]:
@@ -108,7 +111,7 @@ def mixed(trainings: Iterable[Sequence[Session]]) -> list[str]:
 
 def rounding(trainings: Iterable[Sequence[Session]]) -> dict[str, list[str]]:
     """Return the fields in which the sessions of several trainings differ in rounding only, with the values found."""
-    known = [[{"engine": "dense", **session} for session in sessions] for sessions in trainings]
+    known = [[{**EARLIER, **session} for session in sessions] for sessions in trainings]
     apart = mixed(known)
     return {
         name: sorted({said(session[name]) for sessions in known for session in sessions if name in session})

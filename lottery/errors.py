@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -39,10 +40,10 @@ class RankLost(MachineError):
     """A process of a training on several of them died, was not heard of in time, or met what the others did not."""
 
     def __init__(self, why: str):
-        first = why.strip().partition("\n")[0]
+        first = re.sub(r"^\[[^]]*\]:?\s*|\. This is typically.*", "", why.strip().partition("\n")[0])
         super().__init__(
-            f"a process of this training is gone or met what the others did not ({first}); all of them stop. Run the "
-            "same command again: it goes on from the last checkpoint, with this or another number of ranks"
+            f"one of the ranks is gone or met what the others did not ({first}); all of them stop. Run the same "
+            "command again: it goes on from the last checkpoint, with this or another number of ranks"
         )
 
 

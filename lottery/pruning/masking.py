@@ -21,10 +21,17 @@ class HeldMask:
         model: The network that trains; its parameters stay the same objects.
         mask: The mask to hold from now on.
         optimizer: The optimizer that steps over the model's parameters.
+        restrict: Called with the factors, 0 and 1, of each weight that is pruned from now on; with none at the end.
     """
 
-    def __init__(self, model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer):
-        self.mask = mask
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: Mask,
+        optimizer: torch.optim.Optimizer,
+        restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
+    ):
+        self.mask, self._restrict = mask, restrict
         self._model = model
         self._parameters = dict(model.named_parameters(remove_duplicate=False))
         self._optimizer = optimizer
@@ -45,7 +52,7 @@ class HeldMask:
                 self._factors.append(torch.empty_like(self._parameters[name]).copy_(bits))
         self._mask_weights()
         self._mask_state()
-        self._restrict_optimizer(dict(zip(self._weights, self._factors, strict=True)))
+        self._hand_out(dict(zip(self._weights, self._factors, strict=True)))
         self._handles = [
             weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
             for weight, factor in zip(self._weights, self._factors, strict=True)
@@ -58,7 +65,7 @@ class HeldMask:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._restrict_optimizer({})
+        self._hand_out({})
 
     def check(self) -> None:
         """Make each pruned weight +0.0, not -0.0.
@@ -75,8 +82,9 @@ class HeldMask:
                 raise BrokenMask(f"{name}: {revived} pruned weights are not zero after training")
             weight.data.add_(0.0)  # -0.0 + 0.0 is +0.0, and nothing else changes
 
-    def _restrict_optimizer(self, factors: dict[Tensor, Tensor]) -> None:
-        """Hand the factors to an optimizer that itself works on the problem restricted to the mask."""
+    def _hand_out(self, factors: dict[Tensor, Tensor]) -> None:
+        """Hand the factors to who wants them, such as an optimizer that works on the problem restricted to the mask."""
+        self._restrict(factors)
         if hasattr(self._optimizer, "restrict"):
             self._optimizer.restrict(factors)
 
@@ -100,7 +108,12 @@ def _mask_values(values: Mapping[Any, Any], factor: Tensor) -> None:
 
 
 @contextmanager
-def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> Iterator[HeldMask]:
+def masked(
+    model: nn.Module,
+    mask: Mask,
+    optimizer: torch.optim.Optimizer,
+    restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
+) -> Iterator[HeldMask]:
     """Hold a mask on a model while the `with` block trains it; names and parameters stay those of the dense network.
 
     On entering, pruned weights and their entries in the optimizer's state are set to 0. Inside, the gradient is masked
@@ -111,6 +124,7 @@ def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> It
         model: The network to train, on any device.
         mask: Bool tensors by name, True where a weight survives.
         optimizer: The optimizer that steps over the model's parameters.
+        restrict: Called with the factors, 0 and 1, of each pruned weight whenever they change.
 
     Yields:
         The mask as it is held; its `tighten` prunes more.
@@ -119,7 +133,7 @@ def masked(model: nn.Module, mask: Mask, optimizer: torch.optim.Optimizer) -> It
         UsageError: The mask names a weight that the model lacks or has in another shape.
         BrokenMask: A pruned weight is not 0 on leaving.
     """
-    held = HeldMask(model, mask, optimizer)
+    held = HeldMask(model, mask, optimizer, restrict)
     if mask.density < 1:
         settle(model)  # a spectral norm is that of the masked weight from the start
     try:

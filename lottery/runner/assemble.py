@@ -12,6 +12,7 @@ from torch import nn
 from lottery import registry
 from lottery.catalogue.branches._learned import drawn
 from lottery.data.loader import Data
+from lottery.distributed.batch_norm import alone, synchronize
 from lottery.distributed.share import WHOLE, Share
 from lottery.engines.choose import engine_for, refuse
 from lottery.errors import Interrupted
@@ -28,7 +29,7 @@ from lottery.seed import noisy, seed_torch, stream
 from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Batch, Objective, loss_of
 from lottery.training.running_statistics import recalibrate
-from lottery.training.shared import SharedObjective
+from lottery.training.shared import LocalStatisticsEngine, SharedObjective
 from lottery.training.state import load_optimizer
 from lottery.training.trainer import Stopped, Training
 from lottery.values import Component
@@ -87,6 +88,7 @@ def assemble(context: RunContext, job: Job, start: Start, timeline: Timeline) ->
         measures=context.plan.recipe.metrics if job.kind is not Kind.TRIAL else (),
         group=context.group,
         share=share,
+        restrict=objective.hook.restrict if isinstance(objective, SharedObjective) else lambda factors: None,
     )
 
 
@@ -104,8 +106,11 @@ def _engine(
         Interrupted: Where the run is told to stop while something is compiled for it.
         UsageError: Where the recipe's engine cannot train this.
     """
-    if context.group.size > 1:
-        return DenseEngine(objective, optimizer)
+    if isinstance(objective, SharedObjective):
+        local = context.plan.recipe.train.batch_norm == "local"
+        return (
+            LocalStatisticsEngine(objective, optimizer, context.group) if local else DenseEngine(objective, optimizer)
+        )
     try:
         return engine_for(
             objective,
@@ -150,6 +155,8 @@ def _network(context: RunContext, job: Job, start: Start) -> nn.Module:
         model.to(memory_format=torch.channels_last)
     if start.mold is not None:
         start.mold(model)
+    if context.plan.recipe.train.batch_norm == "sync":
+        synchronize(model, context.group)
     if start.model is not None and job.branch is not None:
         check_other_model(model, context.splits_of(start.dataset).input_shape, job.branch.label)
     return model
@@ -172,7 +179,11 @@ def _recalibration(
                 raise Stopped
             yield batch
 
-    return lambda: recalibrate(model, examples(), precision)
+    def anew() -> None:
+        with alone(model):  # every rank makes the whole pass
+            recalibrate(model, examples(), precision)
+
+    return anew
 
 
 def check_engine(context: RunContext, optimizer: Component) -> None:

@@ -11,7 +11,7 @@ from lottery.catalogue.branches._learned import masks
 from lottery.device import prepared
 from lottery.errors import Interrupted
 from lottery.files.tensors import encode
-from lottery.network.layout import Layout, state_of
+from lottery.network.layout import state_of
 from lottery.plan.analyses import START
 from lottery.plan.kinds import (
     CORRECT_FILE,
@@ -31,6 +31,7 @@ from lottery.recipe.tuning import choose
 from lottery.results.artifacts import kept_states, pack, pack_correct, stored_state
 from lottery.runner.assemble import assemble
 from lottery.runner.context import RunContext
+from lottery.runner.mask_shape import shape_of
 from lottery.runner.measure import Measuring
 from lottery.runner.messages import pack_mask, pack_start
 from lottery.runner.resume import Clock, as_json, resume
@@ -173,7 +174,8 @@ def _train(
     context: RunContext, job: Job, start: Start, training: Training, clock: Clock
 ) -> Generator[Progress, None, Result]:
     """Train under the start's mask, from the furthest state there is, and return what comes out."""
-    with masked(training.model, Mask({}) if start.mold else start.mask, training.optimizer) as held:
+    mask = Mask({}) if start.mold else start.mask
+    with masked(training.model, mask, training.optimizer, training.restrict) as held:
         clock.held = held if start.gradual else None
         steps = {} if job.kind is not Kind.STATES else steps_of_moments(context.store, job, training.timeline)
         clock.kept = kept_by(context, job, training.timeline)
@@ -298,7 +300,7 @@ def _advance(context: RunContext, training: Training, clock: Clock, until: int |
 
 def _diverged(training: Training, mask: Mask, step: int) -> Result:
     """Return the result of a training whose loss, weights or statistics are not finite at this step."""
-    return Result("diverged", {"diverged": step, "curve": training.curve, **_shape(training, [mask])})
+    return Result("diverged", {"diverged": step, "curve": training.curve, **shape_of(training.model, [mask])})
 
 
 def _measured_on(job: Job) -> bool | None:
@@ -319,7 +321,7 @@ def _measured(job: Job, training: Training, found: Sequence[Mask]) -> Result:
     Metrics of every job, of a trial without the test set; one bit for each test example that says whether it was
     recognized; mask and weights, at the end and at the chosen steps, of trunks only, which alone are built upon.
     """
-    metrics = {**_shape(training, found), **training.metrics(test=bool(_measured_on(job)))}
+    metrics = {**shape_of(training.model, found), **training.metrics(test=bool(_measured_on(job)))}
     files: dict[str, bytes] = {}
     if training.correct:
         files[CORRECT_FILE] = encode(*pack_correct(training.correct))
@@ -331,28 +333,3 @@ def _measured(job: Job, training: Training, found: Sequence[Mask]) -> Result:
         for name, state in kept_states(training).items():
             files[name] = encode(pack(state, mask) if mask else state)
     return Result("done", metrics, files)
-
-
-def _shape(training: Training, found: Sequence[Mask]) -> dict[str, Any]:
-    """Return what the metrics say of the masks: of one, or the means over those that were drawn.
-
-    A layer that is empty in any of them is collapsed.
-    """
-    left = Layout.of(training.model).left
-    return {**_counted(found), **({"never_pruned": left} if left else {})}
-
-
-def _counted(found: Sequence[Mask]) -> dict[str, Any]:
-    """Return density, weights alive, sizes and collapsed layers of one mask, or the means over several."""
-    if len(found) == 1:
-        (mask,) = found
-        return {"density": mask.density, "alive": mask.alive(), "sizes": mask.sizes(), "collapsed": mask.collapsed()}
-    sizes, count = found[0].sizes(), len(found)
-    alive = {name: sum(mask.alive()[name] for mask in found) / count for name in sizes}
-    collapsed = [name for name in sizes if any(name in mask.collapsed() for mask in found)]
-    return {
-        "density": sum(mask.density for mask in found) / count,
-        "alive": alive,
-        "sizes": sizes,
-        "collapsed": collapsed,
-    }

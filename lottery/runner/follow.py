@@ -89,7 +89,7 @@ def _train(context: RunContext, order: Order) -> None:
     job, start = context.plan.jobs[order.job], order.start
     with prepared(context.machine, context.plan.recipe.train.precision), failing_together(context.group):
         training = assemble(context, job, start, timeline_of(context, job, start))
-        with masked(training.model, start.mask, training.optimizer) as held:
+        with masked(training.model, start.mask, training.optimizer, training.restrict) as held:
             check_same_mask(context.group, held.mask)
             state, until = unpack_state(told(context.group))
             if state is not None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from lottery.environment import are_alike
+from lottery.environment import DRAWING, are_alike
 from lottery.errors import DamagedFile
 from lottery.files.tensors import decode, encode
 from lottery.plan.kinds import MASK_FILE, STATE_FILE, STATE_VALUES_FILE, Kind
@@ -110,7 +110,8 @@ def _rewind_points(context: RunContext, job: Job, training: Training) -> Iterato
 
 def environment_of(context: RunContext, training: Training) -> dict[str, Any]:
     """Return what beside the recipe may change a training in its last bits."""
-    return {**context.machine.environment(), "engine": training.engine.name}
+    drawing = {DRAWING: context.group.size} if training.draws else {}
+    return {**context.machine.environment(), "engine": training.engine.name, **drawing}
 
 
 class Clock:

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lottery.distributed.batch_norm import alone, average_statistics
 from lottery.distributed.group import Group
 from lottery.distributed.share import Share
+from lottery.distributed.survivors import Survivors
+from lottery.training.engine import DenseEngine
 from lottery.training.objective import Batch, Objective, autocast
+from lottery.training.running_statistics import running_statistics
 
 # Running statistics are equal on all ranks by themselves; later versions of torch have another name for this option.
 _OPTIONS = inspect.signature(DistributedDataParallel.__init__).parameters
@@ -54,6 +58,8 @@ class SharedObjective(Objective):
         self.parallel = DistributedDataParallel(
             model, process_group=group.handle, find_unused_parameters=True, **_NO_SYNC_OF_BUFFERS
         )
+        self.hook = Survivors(group)
+        self.parallel.register_comm_hook(None, self.hook.reduce)
 
     @torch.enable_grad()
     def closure(self) -> Tensor:
@@ -74,8 +80,33 @@ class SharedObjective(Objective):
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         return self._group.sum(total).to(loss.dtype)
 
+    def whole(self) -> Tensor:
+        """Compute gradients of the mean loss over the whole training set, and return the loss, detached.
+
+        Each rank makes the whole pass as one process does, and nothing is reduced.
+        """
+        with alone(self.model):
+            return super().whole()
+
     def _shared_value(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of this rank's examples, whose gradients are reduced."""
         with autocast(self.precision, x.device):
             loss: Tensor = self.loss(self.parallel(x), y)
+        return loss
+
+
+class LocalStatisticsEngine(DenseEngine):
+    """The dense engine on one of several ranks, each of which normalizes by the statistics of its own share.
+
+    Running statistics are the means over ranks after each step.
+    """
+
+    def __init__(self, objective: SharedObjective, optimizer: torch.optim.Optimizer, group: Group):
+        super().__init__(objective, optimizer)
+        self._statistics, self._group = running_statistics(objective.model), group
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Train one step on this rank's share, and return the mean loss of the whole batch before it."""
+        loss = super().step(x, y)
+        average_statistics(self._statistics, self._group)
         return loss

@@ -63,6 +63,7 @@ class Training:
         measures: Names of what is measured beside loss and accuracy.
         group: The ranks that train this network together; each has such a training, at the same step.
         share: The part of each batch that this rank has.
+        restrict: To be told which weights are pruned, see `lottery.pruning.masking`.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Training:
         measures: Sequence[str] = (),
         group: Group = ALONE,
         share: Share = WHOLE,
+        restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
     ):
         self.model, self.optimizer, self.data, self.engine = model, optimizer, data, engine
         self.timeline, self.seed, self.noise = timeline, seed, noise
@@ -94,7 +96,7 @@ class Training:
         self.networks = networks  # makes of the model each of those that it is measured as, one after the other
         self.before_measuring = before_measuring  # prepares the network for a pass over the validation or test split
         self.measures = measures  # beside loss and accuracy
-        self.group, self._share = group, share
+        self.group, self._share, self.restrict = group, share, restrict
         self.step = timeline.first
         self.curve: list[dict[str, float | int | None]] = []
         self.chosen = ChosenSteps()
@@ -105,6 +107,7 @@ class Training:
         self._losses = 0
         self._rates = [group["lr"] for group in optimizer.param_groups]
         self._rng: dict[str, Tensor] | None = None
+        self.draws: bool | None = None  # whether a step draws at random, such as for dropout; known after the first
 
     def steps(self) -> Iterator[int]:
         """Train, and yield the number of the step just done.
@@ -233,8 +236,12 @@ class Training:
         return loss.item() if self._device.type == "cpu" else loss.to(self._device, copy=True)
 
     def _run(self, x: Tensor, y: Tensor) -> Tensor | float:
+        before = rng_state(self._device) if self.draws is None else {}
         try:
             loss = self.engine.step(x, y)
+            if self.draws is None:
+                after = rng_state(self._device)
+                self.draws = any(not torch.equal(value, after[name]) for name, value in before.items())
             return loss.item() if self._device.type == "cpu" else loss
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise Diverged(self.step) from error  # a matrix is not finite any more, or as good as

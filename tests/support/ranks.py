@@ -25,7 +25,7 @@ def failures(module: str, names: Sequence[str], folder: Path, ranks: int = 2) ->
                 process.kill()
             raise AssertionError("the ranks wait for one another")
     found = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(ranks)]
-    return {name: text for each in found for name, text in each.items()}
+    return {name: text for each in reversed(found) for name, text in each.items()}  # the word of the first rank
 
 
 def _rank(rank: int, ranks: int, module: str, names: list[str], folder: str) -> None:
@@ -41,4 +41,5 @@ def _rank(rank: int, ranks: int, module: str, names: list[str], folder: str) -> 
                 getattr(importlib.import_module(module), name)(group)
             except Exception:
                 found[name] = traceback.format_exc()
+                print(rank, name, found[name], flush=True)
     (Path(folder) / f"rank{rank}.json").write_text(json.dumps(found))
