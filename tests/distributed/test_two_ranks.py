@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support import rank_scenarios
@@ -17,3 +19,8 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("scenario", rank_scenarios.SCENARIOS)
 def test_on_two_ranks(failed: dict[str, str], scenario: str) -> None:
     assert failed.get(scenario) is None
+
+
+@pytest.mark.slow
+def test_on_two_ranks_more_slowly(tmp_path: Path) -> None:
+    assert failures(rank_scenarios.__name__, rank_scenarios.SLOW, tmp_path) == {}
