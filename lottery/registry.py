@@ -19,25 +19,15 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from lottery import traits
 from lottery.errors import UsageError
 from lottery.plugins import signature
 from lottery.plugins.load import GROUP, import_plugin, installed
 from lottery.plugins.source import code_of, is_ours
-from lottery.traits import (
-    AnalysisTraits,
-    BranchTraits,
-    CriterionTraits,
-    DatasetTraits,
-    InitTraits,
-    ModelTraits,
-    NormalizationTraits,
-    OptimizerTraits,
-    Traits,
-)
 from lottery.values import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T", bound=Traits)
+T = TypeVar("T", bound=traits.Traits)
 Problem = tuple[tuple[str | int, ...], str]  # the keys and indices that lead to a value, and what is wrong with it
 
 
@@ -74,6 +64,10 @@ class Entry(Generic[T]):
         """Default of each key that a recipe may leave out."""
         keys = signature.parameters(self.make)
         return {p.name: p.default for p in keys if p.default is not inspect.Parameter.empty}
+
+    def all_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the given arguments, and the default of each that is not given."""
+        return {**self.defaults, **given}
 
     @cached_property
     def schema(self) -> type[BaseModel]:
@@ -282,17 +276,21 @@ class Registry(Generic[T]):
         return {"name": entry.name, "version": version, **({"code": entry.code} if entry.code else {}), **said}
 
 
-datasets = Registry("dataset", "datasets", DatasetTraits, "root", "validation augment limit")
-models = Registry("model", "models", ModelTraits, "input_shape classes")
-inits = Registry("init", "inits", InitTraits, "model generator")
-normalizations = Registry("normalization", "normalizations", NormalizationTraits, "channels spatial")
-activations = Registry("activation", "activations", Traits)
-optimizers = Registry("optimizer", "optimizers", OptimizerTraits, "model", "batch_size rates")
-schedules = Registry("schedule", "schedules", Traits, "step total", "warmup")
-criteria = Registry("criterion", "criteria", CriterionTraits, "weights context")
-branches = Registry("branch", "branches", BranchTraits, "level generator", "samples as levels")
+datasets = Registry("dataset", "datasets", traits.DatasetTraits, "root", "validation augment limit")
+models = Registry("model", "models", traits.ModelTraits, "input_shape classes")
+inits = Registry("init", "inits", traits.InitTraits, "model generator")
+normalizations = Registry("normalization", "normalizations", traits.NormalizationTraits, "channels spatial")
+activations = Registry("activation", "activations", traits.Traits)
+optimizers = Registry("optimizer", "optimizers", traits.OptimizerTraits, "model", "batch_size rates")
+schedules = Registry("schedule", "schedules", traits.Traits, "step total", "warmup")
+criteria = Registry("criterion", "criteria", traits.CriterionTraits, "weights context")
+branches = Registry("branch", "branches", traits.BranchTraits, "level generator", "samples as levels")
 analyses = Registry(
-    "analysis", "analyses", AnalysisTraits, "subject memo", "of between through along levels reading margin as"
+    "analysis",
+    "analyses",
+    traits.AnalysisTraits,
+    "subject memo",
+    "of between through along at pairs levels reading margin as",
 )
 
 catalogues: dict[str, Registry[Any]] = {

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
     from lottery.store.store import Store
 
-CellKey = tuple[int, str, int, str]  # optimizer's index, rewind point's label, level, networks
+MeasuredCell = tuple[int, str, int, str]  # optimizer's index, rewind point's label, level, networks
+STEP = Column("step", "ordinal")
 MEASURED = Column("n", words="measurements")
 NO_BOUND = "representation is the best fit found to the training set: an estimate, no bound"
 NOT_REPEATED = "trained again, another way"
@@ -106,7 +107,7 @@ def rows(study: Study, label: str) -> list[Row]:
 
     Beside each value stand its standard deviation over the seeds (`_std`, None for one). `n` is the number of seeds or
     pairs, samples of a control counted apart. A mean over values that are not all finite is None, and `note` says so,
-    as it does where a network diverged.
+    as it does where a network diverged. Analyses of children have the step at which these begin, `step`.
     """
     analysis = analysis_named(study, label)
     traits = registry.analyses[analysis.name].traits
@@ -116,7 +117,9 @@ def rows(study: Study, label: str) -> list[Row]:
         _, _, level, networks = cell
         found = [measured(study)[job.key] for job in jobs if job.key in measured(study)]
         values = head_of(study, cell)
-        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks, MEASURED: len(found)}
+        values |= {LEVEL: level, DENSITY: density_of(study, jobs), "networks": networks}
+        values |= {STEP: step_of_children(study, jobs[0])} if traits.looks_at == "children" else {}
+        values[MEASURED] = len(found)
         for name, unit in traits.units.items():
             values |= _cell(name, unit, [each.values[name] for each in found if name in each.values])
         apart = {measure: [errors[each.job.key] for each in found] for measure, errors in known.items()}
@@ -126,6 +129,17 @@ def rows(study: Study, label: str) -> list[Row]:
         keys |= dict.fromkeys(key for each in apart.values() for one in each for key in one.best.keys)
         table.append(Row(values, keys))
     return table
+
+
+def step_of_children(study: Study, job: Job) -> int | None:
+    """Return the step of the state whose children a job looks at; None where its epochs are not yet told in steps."""
+    child = study.plan.jobs[job.looks[0].key]
+    assert child.rewind is not None
+    to = child.rewind.to
+    if to.unit == "it" or not to.value:
+        return to.value
+    record = _record(study, child.key)
+    return None if record is None else int(record.metrics["curve"][0]["step"])
 
 
 def errors_of(study: Study, analysis: AnalysisSpec) -> dict[Measure, dict[str, ToldApart]]:
@@ -171,7 +185,7 @@ def _three_errors(apart: Mapping[Measure, Sequence[ToldApart]]) -> Values:
     return values
 
 
-def head_of(study: Study, cell: CellKey) -> Values:
+def head_of(study: Study, cell: MeasuredCell) -> Values:
     """Return the columns that a row of a cell begins with: optimizer, and rewind point where there are several."""
     return {**head(study.recipe, cell[1], optimizer=optimizer_labels(study.recipe.train.optimizer)[cell[0]])}
 
@@ -186,9 +200,9 @@ def jobs_of(study: Study, analysis: AnalysisSpec) -> list[Job]:
     return list(found.values())
 
 
-def cells_of(study: Study, analysis: AnalysisSpec) -> dict[CellKey, list[Job]]:
+def cells_of(study: Study, analysis: AnalysisSpec) -> dict[MeasuredCell, list[Job]]:
     """Return the jobs of an analysis by optimizer, rewind point, level and networks."""
-    found: dict[CellKey, list[Job]] = {}
+    found: dict[MeasuredCell, list[Job]] = {}
     for job in jobs_of(study, analysis):
         rewinds = [rewind_label(job.rewind)] if job.rewind else [rewind_label(each) for each in study.recipe.rewind]
         for rewind in rewinds:

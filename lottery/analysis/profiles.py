@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.columns import DENSITY, KEY, LEVEL, SEED, Column
 from lottery.analysis.labels import head, optimizer_labels
-from lottery.analysis.measurements import Measured, analysis_named, cells_of, density_of, measured
+from lottery.analysis.measurements import (
+    STEP,
+    Measured,
+    analysis_named,
+    cells_of,
+    density_of,
+    measured,
+    step_of_children,
+)
 from lottery.analysis.rows import Row, Values
 from lottery.errors import UsageError
 
@@ -80,14 +88,16 @@ def profile_rows(study: Study, label: str) -> list[Row]:
         Row(_beside(about, row), (each.job.key, *dict.fromkeys(look.key for look in each.job.looks)))
         for cell in profiles(study, label)
         for each in cell.found
-        for about in [_about(cell, each)]
+        for about in [_about(study, cell, each)]
         for row in each.profile
     ]
 
 
-def _about(cell: Profiles, each: Measured) -> Values:
+def _about(study: Study, cell: Profiles, each: Measured) -> Values:
     names = " - ".join(dict.fromkeys(look.name for look in each.job.looks))  # with the numbers of samples
     place = {LEVEL: cell.level, DENSITY: cell.density, "networks": names}
+    if each.job.analysis is not None and each.job.analysis.looks_at == "children":
+        place[STEP] = step_of_children(study, each.job)
     return {**cell.head, **place, SEED: each.job.seed, KEY: each.job.key}
 
 

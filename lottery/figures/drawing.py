@@ -87,7 +87,7 @@ class Drawn:
 
 def arguments_of(analysis: AnalysisSpec) -> dict[str, Any]:
     """Return all arguments of an analysis, those by default included."""
-    return {**registry.analyses[analysis.name].defaults, **analysis.component.args}
+    return registry.analyses[analysis.name].all_arguments(analysis.component.args)
 
 
 def title(cell: Profiles, *, density: bool = True) -> str:

@@ -135,7 +135,7 @@ def _curve(recipe: Recipe, optimizer: Component, examples: int | None) -> RateCu
     whole = make_timeline(recipe, optimizer, examples or 1)
     schedule, total, steps = recipe.train.schedule, whole.total, whole.steps
     warmup = steps(schedule.warmup) if schedule.warmup else 0
-    given = {**registry.optimizers[optimizer.name].defaults, **optimizer.args}.get("lr")
+    given = registry.optimizers[optimizer.name].all_arguments(optimizer.args).get("lr")
     rate = 1.0 if recipe.tune is not None or given is None else float(given)
     at = multiplier(schedule.component, warmup, total, steps)
     stride = -(-total // POINTS)

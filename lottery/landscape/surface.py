@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lottery.errors import UsageError
-from lottery.network.build import evaluating
+from lottery.network.build import evaluating, without_fused_recurrence
 from lottery.network.layout import Layout
 from lottery.pruning.mask import Mask, whole
 from lottery.pruning.scoring import Weights
@@ -334,9 +334,14 @@ class Surface:
 
     @contextmanager
     def _measuring(self) -> Iterator[None]:
-        """Put the network in evaluation mode, but for normalizations where statistics are those of the batch."""
+        """Put the network in evaluation mode, but for normalizations where statistics are those of the batch.
+
+        Where derivatives are taken recurrent layers do without cuDNN's fused ones, which have none in evaluation mode.
+        """
         with ExitStack() as stack:
             stack.enter_context(evaluating(self.model))
+            if torch.is_grad_enabled():
+                stack.enter_context(without_fused_recurrence(self.model))
             if self.statistics == "batch":
                 stack.enter_context(batch_statistics(self.model))
             yield

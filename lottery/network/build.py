@@ -198,6 +198,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+@contextmanager
+def without_fused_recurrence(model: nn.Module) -> Iterator[None]:
+    """Let recurrent layers of the model do without cuDNN while the `with` block runs; nothing changes for other models.
+
+    cuDNN's recurrent layers have no gradient in evaluation mode, and no second one in any. What the block runs forward
+    can be differentiated after it as well.
+    """
+    cudnn = torch.backends.cudnn
+    if not (cudnn.enabled and any(isinstance(module, nn.RNNBase) for module in model.modules())):
+        yield
+        return
+    cudnn.enabled = False
+    try:
+        yield
+    finally:
+        cudnn.enabled = True
+
+
 @torch.no_grad()
 def settle(model: nn.Module, iterations: int = 15) -> None:
     """Bring the power iterations of spectral normalization up to the present weights, as many as torch begins with.

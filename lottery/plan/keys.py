@@ -84,7 +84,7 @@ def with_versions(singular: str, component: Component) -> dict[str, Any]:
     """
     catalogue = next(r for r in registry.catalogues.values() if r.singular == singular)
     identity = catalogue.identity(component)
-    arguments = {**catalogue[component.name].defaults, **component.args}
+    arguments = catalogue[component.name].all_arguments(component.args)
     for name, named in (("norm", registry.normalizations), ("activation", registry.activations)):
         if name in arguments:
             identity[f"{name}_version"] = named[arguments[name]].version
@@ -142,7 +142,7 @@ def keeps_statistics(model: Component) -> bool:
     True where they do not tell: a model or normalization from outside the package may have any layers.
     """
     entry = registry.models[model.name]
-    norm = {**entry.defaults, **model.args}.get("norm")
+    norm = entry.all_arguments(model.args).get("norm")
     if norm is None or not entry.make.__module__.startswith("lottery."):
         return True
     return registry.normalizations[norm].traits.running

@@ -100,7 +100,7 @@ def origin_of(branch: Component | None, mode: str) -> Origin:
     if branch.name not in registry.branches:
         return Origin(UNKNOWN, UNKNOWN, UNKNOWN, "none", UNKNOWN)
     entry = registry.branches[branch.name]
-    option = branch.args.get("weights", entry.defaults.get("weights", ""))
+    option = entry.all_arguments(branch.args).get("weights", "")
     known: Mapping[str, Origins] = entry.traits.origins
     return known[option][_mode(mode)] if option in known else Origin(UNKNOWN, UNKNOWN, UNKNOWN, "none", UNKNOWN)
 

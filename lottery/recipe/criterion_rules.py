@@ -32,7 +32,7 @@ def about_criterion(prune: Any, data: Any, model: Any) -> Iterator[Problem]:
     if name not in registry.criteria:
         return
     entry = registry.criteria[name]
-    wanted = {**entry.defaults, **prune.criterion.args}.get("examples")
+    wanted = entry.all_arguments(prune.criterion.args).get("examples")
     if data and data.limit is not None and isinstance(wanted, int) and wanted > data.limit:
         path = (*here, "examples") if "examples" in prune.criterion.args else here
         yield path, too_few(name, wanted, data.limit)

@@ -134,4 +134,4 @@ def _about_sizes(valid: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _norm(model: Component) -> Any:
-    return {**registry.models[model.name].defaults, **model.args}.get("norm")
+    return registry.models[model.name].all_arguments(model.args).get("norm")

@@ -44,7 +44,7 @@ def without_noise(valid: Mapping[str, Any]) -> bool:
         return False
     sizes = [optimizer.args.get("batch_size", train.batch_size) for optimizer in train.optimizer]
     entry = registry.models[model.name]
-    known = entry.make.__module__.startswith("lottery.") and not {**entry.defaults, **model.args}.get("dropout")
+    known = entry.make.__module__.startswith("lottery.") and not entry.all_arguments(model.args).get("dropout")
     return known and data.augment is None and all(size == "all" for size in sizes)
 
 

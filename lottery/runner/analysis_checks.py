@@ -36,7 +36,7 @@ def check_analyses(context: RunContext) -> None:
         entry = registry.analyses[analysis.name]
         try:
             if entry.traits.suits is not None:
-                entry.traits.suits(context.networks.blank(), {**entry.defaults, **analysis.component.args})
+                entry.traits.suits(context.networks.blank(), entry.all_arguments(analysis.component.args))
             if entry.traits.curvature and not curvature_tried:
                 curvature_tried = True
                 _try_curvature(context)

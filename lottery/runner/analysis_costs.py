@@ -55,7 +55,7 @@ def examples_of(context: RunContext, job: Job) -> Costs:
     assert job.analysis is not None
     component = job.analysis.component
     traits = registry.analyses[component.name].traits
-    args = {**registry.analyses[component.name].defaults, **component.args}
+    args = registry.analyses[component.name].all_arguments(component.args)
     said: Work | float = 1.0 if traits.passes is None else traits.passes(args)
     work = said if isinstance(said, Work) else Work(gradients=said, each=True)
     states = len(job.looks) if traits.looks_at == "trajectory" and work.each else 1

@@ -27,7 +27,7 @@ def check_criterion(context: RunContext) -> None:
     given, entry = recipe.prune.criterion, registry.criteria[recipe.prune.criterion.name]
     if not recipe.prune.deepest:
         return
-    args, size = {**entry.defaults, **given.args}, context.sizes().train
+    args, size = entry.all_arguments(given.args), context.sizes().train
     if (args.get("examples") or 0) > size:
         raise UsageError(f"prune.criterion: {too_few(given.name, args['examples'], size)}")
     if "per_class" in args:

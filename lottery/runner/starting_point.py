@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
+from lottery.network.build import without_fused_recurrence
 from lottery.network.layout import load
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.pruning.gradual import Gradual
@@ -176,16 +177,10 @@ def _criterion(
 
 @contextmanager
 def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Give this seed's draws to what asks torch's global generators while the `with` block runs.
-
-    Recurrent layers do without cuDNN, whose own have no gradient in evaluation mode, and no second one in any.
-    """
-    cudnn = torch.backends.cudnn
-    recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
-    flags = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic, "allow_tf32": cudnn.allow_tf32}
+    """Give this seed's draws to what asks torch's global generators in the `with` block, without fused recurrence."""
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        cudnn.flags(enabled=False, **flags) if recurrent else nullcontext(),
+        without_fused_recurrence(network),
     ):
         seed_torch(seed, device)
         yield

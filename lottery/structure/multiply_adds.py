@@ -64,4 +64,4 @@ def passes(optimizer: Component) -> float | None:
     None where the course of the training decides.
     """
     entry = registry.optimizers[optimizer.name]
-    return 1 if entry.traits.passes is None else entry.traits.passes({**entry.defaults, **optimizer.args})
+    return 1 if entry.traits.passes is None else entry.traits.passes(entry.all_arguments(optimizer.args))

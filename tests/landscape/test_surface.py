@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -213,3 +214,66 @@ def test_memory_is_that_of_one_batch_however_many_there_are(operation: str, prun
 
     assert most((16,)) == most((16,) * 12) > 0
     assert most((32,)) > 1.2 * most((16,))  # what is counted grows with a batch
+
+
+class Recurrent(nn.Module):
+    """A network that reads an example number by number, and notes at each pass whether cuDNN may be used."""
+
+    def __init__(self, kind: Any):
+        super().__init__()
+        torch.manual_seed(5)
+        self.rows = None if kind is None else kind(1, 3, batch_first=True)
+        self.output = nn.Linear(5 if kind is None else 3, 3)
+        self.double()
+        self.allowed: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.allowed.append(torch.backends.cudnn.enabled)
+        return self.output(x if self.rows is None else self.rows(x.unsqueeze(-1))[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, None])
+def test_recurrent_layers_do_without_cudnn_wherever_derivatives_are_taken(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its recurrent layers have no gradient in evaluation mode; loss and error are as evaluations of trainings."""
+    model = Recurrent(kind)
+    surface = Surface(model, batches((4,)), loss=nn.CrossEntropyLoss())
+    vector = torch.ones(surface.size, dtype=torch.float64)
+    x, y = next(surface.examples("train"))
+    differentiated: dict[str, Callable[[], object]] = {
+        "gradient": surface.gradient,
+        "hessian": lambda: surface.hessian_product(vector),
+        "gauss_newton": lambda: surface.gauss_newton_product(vector),
+        "outputs": lambda: surface.outputs(x).sum().backward(),
+        "value_of": lambda: surface.value_of(surface.here(), x, y),
+    }
+    for name, take in differentiated.items():
+        model.allowed.clear()
+        take()
+        assert model.allowed and set(model.allowed) == {kind is None}, name
+        assert torch.backends.cudnn.enabled, name
+    for take in (lambda: surface.measure("train"), surface.mean_loss):
+        model.allowed.clear()
+        take()
+        assert set(model.allowed) == {True}
+    if kind is not None:
+        with pytest.raises(RuntimeError, match="halt"), monkeypatch.context() as patch:
+            patch.setattr(surface, "loss", _halt)
+            surface.gradient()
+        assert torch.backends.cudnn.enabled
+
+
+def _halt(outputs: Tensor, y: Tensor) -> Tensor:
+    raise RuntimeError("halt")
+
+
+@pytest.mark.gpu
+def test_curvature_of_a_recurrent_network_on_a_gpu_is_that_on_a_cpu() -> None:
+    products = []
+    for device in ("cpu", "cuda"):
+        surface = Surface(Recurrent(nn.LSTM).to(device), batches((4,)), loss=nn.CrossEntropyLoss())
+        vector = torch.ones(surface.size, dtype=torch.float64, device=device)
+        products.append(surface.hessian_product(vector).cpu())
+    one, other = products
+    assert torch.allclose(one, other, rtol=1e-8, atol=1e-12)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lottery.analysis.profiles import profile_rows
 from lottery.analysis.views import rows_of
 from lottery.data.loader import Augment, Data
 from lottery.data.random_crop import Crops, ResizedCrop
@@ -173,6 +174,20 @@ def test_a_row_has_the_mean_over_the_pairs_of_a_state(ran: RunContext) -> None:
         assert row["n"] == 2 and row["note"] == ""
         assert row["density"] == pytest.approx(1.0 if row["level"] == 0 else 0.5, abs=1e-3)
         assert row["distance"] > 0 and row["train_error_barrier_std"] is not None
+        assert row["step"] == (0 if row["networks"].endswith("init") else 4)
+    profile = profile_rows(study_of(ran.plan, ran.store), "instability")
+    assert {(row["networks"].split()[2], row["step"]) for row in profile} == {("init", 0), ("4it", 4)}
+
+
+def test_the_step_of_a_state_that_is_told_in_epochs_is_in_steps(tmp_path: Path) -> None:
+    """1,437 training examples less 200 for validation are 25 batches of 50."""
+    long = ("train.length=2ep", "train.evaluate_every=1ep", "prune.levels=0")
+    context = prepared(micro(*long, asking("{name: instability, at: [init, 1ep], pairs: 1, points: 3}")), tmp_path)
+    study = study_of(context.plan, context.store)
+    assert [row["step"] for row in rows_of(study, "instability")] == [0, None]
+    finished(context)
+    study = study_of(context.plan, context.store)
+    assert [row["step"] for row in rows_of(study, "instability")] == [0, 25]
 
 
 def test_an_instability_is_the_barrier_between_the_ends_of_two_children(ran: RunContext) -> None:

@@ -85,9 +85,11 @@ def test_dense_networks_stand_at_a_density_of_1(run: RunContext) -> None:
 
 
 def test_networks_that_were_not_measured_leave_a_claim_undecided(run: RunContext) -> None:
-    row = judged(run, networks="dense - dense of another seed")  # at level 0, and the claim is about level 1
+    row = judged(run, networks="dense - dense of another seed")  # of level 0
     assert row["verdict"] == "undecided"
-    assert "no 'dense - dense of another seed' there, but dense - ticket, ticket - ticket of another seed" in row["note"]
+    assert (
+        "no 'dense - dense of another seed' there, but dense - ticket, ticket - ticket of another seed" in row["note"]
+    )
 
 
 def test_a_value_that_is_not_finite_leaves_a_claim_undecided(run: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -323,7 +323,7 @@ def _nearest(level: Level, wanted: int) -> Component:
     sizes: dict[str, tuple[int, Component]] = {}
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        model = Component(entry.name, entry.traits.scaled({**entry.defaults, **level.model.args}, middle))
+        model = Component(entry.name, entry.traits.scaled(entry.all_arguments(level.model.args), middle))
         shown = str(model.as_dict())
         if shown not in sizes:
             sizes[shown] = (_size(level, model), model)
