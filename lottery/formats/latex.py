@@ -135,7 +135,8 @@ def _pieces(rows: Sequence[Row]) -> Iterator[list[str]]:
     parts = list(_parts(rows, [column for column in shown if column not in notes]))
     groups = [parts]  # of parts that share a float
     if LONGEST // len(parts) - HEADER < min(LONGEST // 4, len(rows)):
-        groups = [[part] for part in parts]
+        several = max(1, LONGEST // (HEADER + len(rows)))  # parts of a few rows share a float as far as they fit
+        groups = [parts[at : at + several] for at in range(0, len(parts), several)]
     for group in groups:
         sentences = notes if group is groups[-1] else []
         for chunk in _chunks(rows, len(group), sentences):
