@@ -19,7 +19,7 @@ from lottery.errors import MachineError, UsageError
 from lottery.files import write
 from lottery.store.maintenance import collect, find_garbage, summarize
 from lottery.store.manifest import Manifest, seal
-from lottery.store.objects import bucket, garbage
+from lottery.store.objects import bucket, events, garbage
 from lottery.store.objects.bucket import Bucket, open_bucket
 from lottery.store.objects.cache import Cache
 from lottery.store.objects.leases import BEATS, ObjectLeases
@@ -220,6 +220,27 @@ def test_thousands_of_finished_jobs_are_looked_at_with_few_requests(memory: Memo
     counting = Counting(memory.objects)
     assert summarize(Store(Objects(counting, Cache(tmp_path / "second")))).finished == count
     assert counting.all <= 6
+
+
+# Logs
+
+
+def test_a_long_log_is_a_few_objects_and_is_read_from_any_byte(memory: MemoryGround, monkeypatch: Any) -> None:
+    look_always(monkeypatch)
+    monkeypatch.setattr(events, "PART_BYTES", 1000)
+    store, told = memory.open(), b""
+    for number in range(60):
+        store.log("progress", number=number)
+        memory.rest()  # as after three seconds
+    parts = {path: data for path, data in memory.contents().items() if path.startswith("events/")}
+    told = b"".join(data for _, data in sorted(parts.items()))
+    assert [json.loads(line)["number"] for line in told.splitlines()] == list(range(60)) and len(parts) < 8
+    other = memory.open()
+    ((name, size),) = other.place.sizes("events").items()
+    assert size == len(told)
+    for offset in (0, 1, 999, 1000, 1001, len(told) // 2, len(told) - 1, len(told)):
+        assert other.place.tail(f"events/{name}", offset, 10_000_000) == told[offset:]
+        assert other.place.tail(f"events/{name}", offset, 50) == told[offset : offset + 50]
 
 
 # The cache
