@@ -189,6 +189,27 @@ def test_who_waits_for_a_job_of_another_asks_the_store_once_in_two_seconds(
     assert waiting.find(KEY) is not None
 
 
+def test_many_jobs_that_are_missing_are_looked_for_with_few_requests(
+    memory: MemoryGround, tmp_path: Path, clock: Clock
+) -> None:
+    counting = Counting(memory.objects)
+    store = Store(Objects(counting, Cache(tmp_path / "cache")))
+    for number in range(200):  # a plan is gone through in twenty seconds
+        assert store.state(f"{number:064x}") == "missing"
+        clock.advance(0.1)
+    assert counting.all <= 10 * (4 + 4)  # in two seconds four listings, and four looks at single jobs
+
+
+def test_a_lease_is_given_back_where_the_look_at_its_job_fails(http: HttpGround) -> None:
+    http.server.fault = lambda method, path: "error" if method == "GET" and path.startswith("partial") else None
+    store = http.open()
+    with pytest.raises(MachineError), store.lease(KEY):
+        raise AssertionError("it is not had")
+    http.server.fault = lambda method, path: None
+    http.rest()
+    assert http.open().holder(KEY) is None and had(store)
+
+
 def fill(memory: MemoryGround, count: int) -> None:
     import obstore
 
