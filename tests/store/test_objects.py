@@ -19,7 +19,7 @@ from lottery.errors import MachineError, UsageError
 from lottery.files import write
 from lottery.store.maintenance import collect, find_garbage, summarize
 from lottery.store.manifest import Manifest, seal
-from lottery.store.objects import bucket, garbage
+from lottery.store.objects import bucket, events, garbage
 from lottery.store.objects.bucket import Bucket, open_bucket
 from lottery.store.objects.cache import Cache
 from lottery.store.objects.leases import BEATS, ObjectLeases
@@ -189,6 +189,27 @@ def test_who_waits_for_a_job_of_another_asks_the_store_once_in_two_seconds(
     assert waiting.find(KEY) is not None
 
 
+def test_many_jobs_that_are_missing_are_looked_for_with_few_requests(
+    memory: MemoryGround, tmp_path: Path, clock: Clock
+) -> None:
+    counting = Counting(memory.objects)
+    store = Store(Objects(counting, Cache(tmp_path / "cache")))
+    for number in range(200):  # a plan is gone through in twenty seconds
+        assert store.state(f"{number:064x}") == "missing"
+        clock.advance(0.1)
+    assert counting.all <= 10 * (4 + 4)  # in two seconds four listings, and four looks at single jobs
+
+
+def test_a_lease_is_given_back_where_the_look_at_its_job_fails(http: HttpGround) -> None:
+    http.server.fault = lambda method, path: "error" if method == "GET" and path.startswith("partial") else None
+    store = http.open()
+    with pytest.raises(MachineError), store.lease(KEY):
+        raise AssertionError("it is not had")
+    http.server.fault = lambda method, path: None
+    http.rest()
+    assert http.open().holder(KEY) is None and had(store)
+
+
 def fill(memory: MemoryGround, count: int) -> None:
     import obstore
 
@@ -220,6 +241,27 @@ def test_thousands_of_finished_jobs_are_looked_at_with_few_requests(memory: Memo
     counting = Counting(memory.objects)
     assert summarize(Store(Objects(counting, Cache(tmp_path / "second")))).finished == count
     assert counting.all <= 6
+
+
+# Logs
+
+
+def test_a_long_log_is_a_few_objects_and_is_read_from_any_byte(memory: MemoryGround, monkeypatch: Any) -> None:
+    look_always(monkeypatch)
+    monkeypatch.setattr(events, "PART_BYTES", 1000)
+    store, told = memory.open(), b""
+    for number in range(60):
+        store.log("progress", number=number)
+        memory.rest()  # as after three seconds
+    parts = {path: data for path, data in memory.contents().items() if path.startswith("events/")}
+    told = b"".join(data for _, data in sorted(parts.items()))
+    assert [json.loads(line)["number"] for line in told.splitlines()] == list(range(60)) and len(parts) < 8
+    other = memory.open()
+    ((name, size),) = other.place.sizes("events").items()
+    assert size == len(told)
+    for offset in (0, 1, 999, 1000, 1001, len(told) // 2, len(told) - 1, len(told)):
+        assert other.place.tail(f"events/{name}", offset, 10_000_000) == told[offset:]
+        assert other.place.tail(f"events/{name}", offset, 50) == told[offset : offset + 50]
 
 
 # The cache
