@@ -43,7 +43,7 @@ def run(
     Args:
         recipe: A loaded recipe, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
-        store: Folder of finished jobs; $LOTTERY_STORE or `runs` where it is None.
+        store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         device: `auto`, `cpu` or `cuda`.
         jobs: Number of processes; `auto` for as many as there are cores with work. With other numbers than 1 jobs are
             trained in other processes, and this one need not even import torch.
@@ -74,7 +74,7 @@ def run(
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
-    request = Request(recipe, data_root(data), opened.root, device, jobs, deterministic, checkpoint_seconds)
+    request = Request(recipe, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     stop = Stop()
     executor = None if on is None else executor_of(on)
     with handle_signals(stop), _begun(request, executor, plugins, stop, opened) as (planned, events):
@@ -142,7 +142,7 @@ def table(
     Args:
         recipe: A loaded recipe, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
-        store: Folder of finished jobs; $LOTTERY_STORE or `runs` where it is None.
+        store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         view: A name of `lottery.analysis.views.VIEWS`.
 
     Raises:

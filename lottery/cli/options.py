@@ -29,7 +29,12 @@ DataDir = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
 ]
 StoreDir = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="PLACE",
+        help="Where jobs are kept, a folder or s3://BUCKET/PREFIX [$LOTTERY_STORE, else runs].",
+    ),
 ]
 NumberOfJobs = Annotated[
     str,
@@ -61,7 +66,7 @@ def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None)
 
 
 def load_study(
-    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: Path | None, data: Path | None
+    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: str | None, data: Path | None
 ) -> Study:
     """Return the study of a recipe, with all that is finished of it; missing trainings are told on stderr."""
     from lottery.results.plugin_edits import other_sources

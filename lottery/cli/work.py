@@ -53,7 +53,7 @@ def work(
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
     if tied:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
-    request = Request(loaded, data_root(data), kept.root, device, 1, deterministic, checkpoint_seconds)
+    request = Request(loaded, data_root(data), kept.name, device, 1, deterministic, checkpoint_seconds)
     with handle_signals(stop), RunDisplay() as view:
         left = work_on(request, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event)
     print(f"lottery work: {left.sentence()}", file=sys.stderr)

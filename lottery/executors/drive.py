@@ -30,6 +30,7 @@ from lottery.runner.events import Event, Request
 from lottery.runner.follow import Following
 from lottery.runner.prepare import prepare
 from lottery.store.event_log import EventLog
+from lottery.store.folder import Folder
 
 if TYPE_CHECKING:
     from lottery.catalogue.executors._workers import Workers
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from lottery.values import Component
 
 TICK_SECONDS = 0.2  # between two looks at the log
+LONGEST_TICK = 5.0
+TICK_SHARE = 10  # a look at the log may take one part in this many of the time between two
 LOOK_SECONDS = 10.0  # between two looks at all jobs, for what no log tells
 LOOK_SHARE = 20  # a look at all jobs may take one part in this many of the time between two
 RECIPE_FILE, FAILURES_FILE = "recipe.yaml", "failures.json"  # in the folder of the workers' logs
@@ -107,7 +110,10 @@ def _follow(following: Following, log: EventLog, crew: Crew, stop: Stop) -> Iter
     crew.fill(following.left)
     looked, pause = time.monotonic(), LOOK_SECONDS
     while True:
-        for entry in log.read():
+        began = time.monotonic()
+        entries = list(log.read())
+        tick = min(LONGEST_TICK, max(TICK_SECONDS, TICK_SHARE * (time.monotonic() - began)))
+        for entry in entries:
             yield from _told(following, entry)
         if time.monotonic() - looked >= pause or crew.short(following.left, len(following.ended)):
             began = time.monotonic()
@@ -122,7 +128,7 @@ def _follow(following: Following, log: EventLog, crew: Crew, stop: Stop) -> Iter
             yield Event("planned")
         if stop.signal is not None:
             raise Interrupted(stop.signal)
-        time.sleep(TICK_SECONDS)
+        time.sleep(tick)
 
 
 def _told(following: Following, entry: dict[str, Any]) -> Iterator[Event]:
@@ -157,16 +163,21 @@ def _launch(request: Request, plugins: Sequence[str], failures: Mapping[str, str
     """
     recipe = json.dumps(request.recipe.canonical(), indent=1, sort_keys=True)
     options = [
-        *("--store", str(store.root), "--data", str(Path(request.data).absolute()), "--device", request.device),
+        *("--store", store.name, "--data", str(Path(request.data).absolute()), "--device", request.device),
         *("--checkpoint-seconds", f"{request.checkpoint_seconds:g}"),
         *(["--deterministic"] if request.deterministic else []),
         *(word for plugin in plugins for word in ("--plugin", plugin)),
     ]
     same = hashlib.sha256("\n".join([recipe, *options]).encode()).hexdigest()[:12]
-    logs = store.root / "workers" / same
+    logs = _folder(store) / same
     make_folder(logs)
     write_atomic(logs / RECIPE_FILE, recipe.encode())
     write_atomic(logs / FAILURES_FILE, json.dumps(dict(failures), sort_keys=True).encode())
     command = [sys.executable, "-m", "lottery", "work", str(logs / RECIPE_FILE), *options]
     command += ["--known-failures", str(logs / FAILURES_FILE)]
     return Launch(tuple(command), Path(os.getcwd()), logs, {}, f"lottery-{request.recipe.name}")
+
+
+def _folder(store: Store) -> Path:
+    """Return where logs and recipe lie: in the store if that is a folder, else in one here, which workers must see."""
+    return store.place.root / "workers" if isinstance(store.place, Folder) else Path("lottery-workers").absolute()

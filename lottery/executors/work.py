@@ -92,6 +92,7 @@ def work_on(
     if failures is not None:
         context = replace(context, failures=failures)
     on_plan(context.plan)
+    store.log("begun", jobs=len(context.plan))
     outcome, worker = Outcome(context.plan), _Worker(context, limits, limit)
     with ExitStack() as stack:
         if limit is not None:

@@ -135,7 +135,7 @@ def _context(request: dict[str, Any], stop: Stop, packed: bytes = b"") -> RunCon
     about = {name: value for name, value in request.items() if name not in ("recipe", "data", "store")}
     recipe = restore_recipe(request["recipe"])
     plan = unpack_plan(packed, recipe) if packed else None
-    context = prepare(Request(recipe, Path(request["data"]), Path(request["store"]), **about), stop, known=plan)
+    context = prepare(Request(recipe, Path(request["data"]), request["store"], **about), stop, known=plan)
     if plan is not None and context.plan is not plan:
         raise DataError(f"{request['data']}: the data were changed while this run was starting; start it again")
     return context

@@ -34,6 +34,7 @@ class Following:
 
     def look(self) -> Iterator[Event]:
         """Look at every job that has not ended, and yield the events of those that have now."""
+        self.context.store.expect(self.context.plan.jobs.keys() - self.ended.keys())
         failed = set(failed_jobs(self.context.store))
         for job in self.context.plan:
             if job.key not in self.ended:

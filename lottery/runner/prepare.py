@@ -108,8 +108,8 @@ def check_disk(context: RunContext) -> None:
         MachineError: Where they do not.
     """
     need, free = disk_bytes(context, missing_jobs(context)), context.store.free_bytes()
-    if need > free:
+    if free is not None and need > free:
         raise MachineError(
-            f"{context.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            f"{context.store.name}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "make room or name another place with --store"
         )

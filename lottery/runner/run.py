@@ -89,6 +89,7 @@ def _failures(context: RunContext) -> Mapping[str, str]:
 
 def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
     """Yield an event for each job that is done already, in the order of the plan."""
+    context.store.expect(context.plan.jobs.keys() - ended.keys())
     for job in context.plan:
         if job.key not in ended and (found := finished(context, job)) is not None:
             ended[job.key] = found.kind

@@ -10,6 +10,7 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def lottery(*arguments: object) -> Done:
         except SystemExit as left:
             code = int(left.code or 0)
     out.flush()
-    return Done(code, out.buffer.getvalue().decode(), err.getvalue())  # type: ignore[attr-defined]
+    return Done(code, out.buffer.getvalue().decode(), err.getvalue())
 
 
 def arguments(recipe: Path, store: Path) -> list[str]:
@@ -118,7 +119,7 @@ def dies_in_its_second_job(number: int) -> None:
         return
     jobs, log = 0, Store.log
 
-    def deadly(store: Store, event: str, **fields: object) -> None:
+    def deadly(store: Store, event: str, **fields: Any) -> None:
         nonlocal jobs
         jobs += event == "start"
         if jobs == 2:
