@@ -12,6 +12,8 @@ import pytest
 
 from lottery.catalogue.executors._workers import Workers
 from tests.support.clocks import until
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, finish_here
 from tests.support.workers import CLUSTERS, Place, usable
 
 
@@ -81,3 +83,20 @@ def test_a_worker_that_ends_by_itself_is_told_of_with_its_code_and_its_last_line
     assert Path(ended.log).read_text().startswith("it is over")
     assert workers.alive() == 0
     assert workers.ended() == []
+
+
+@pytest.mark.parametrize(
+    "executor",
+    ["slurm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dask", "ray")), CLUSTERS[-1]],
+    indirect=True,
+)
+def test_a_run_on_an_executor_prints_the_table_of_one_here_and_stores_its_bytes(
+    executor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(micro_text())
+    table = finish_here(recipe, tmp_path / "here")
+    assert finish_here(recipe, tmp_path / "a store", "--on", f"{{name: {executor}, workers: 1}}") == table
+    assert contents(tmp_path / "a store") == contents(tmp_path / "here")
+    assert not (tmp_path / "a store" / "workers").exists()  # logs of workers that all left in order

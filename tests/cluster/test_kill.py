@@ -19,6 +19,7 @@ import pytest
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.clocks import until
+from tests.support.micro import micro_text
 from tests.support.restarts import contents, finish_here, start, write_full_recipe
 from tests.support.workers import CLUSTERS, usable
 
@@ -134,3 +135,16 @@ def test_a_signal_to_the_run_saves_what_its_workers_have_in_hand(tmp_path: Path,
     summary = summarize(Store(store))
     assert not summary.running
     assert len(summary.interrupted) == 2
+
+
+@pytest.mark.cluster
+def test_trainings_that_take_longer_than_slurm_gives_a_worker_go_on_in_others(tmp_path: Path) -> None:
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(micro_text("prune.levels=1", "train.length=100000it", "train.evaluate_every=10000it"))
+    table = finish_here(recipe, tmp_path / "quiet")
+    run = start(recipe, tmp_path / "store", "--on", "{name: slurm, workers: 1, time: 1min}")
+    out, err = run.communicate(timeout=3600)
+    assert run.returncode == 0, err
+    assert (out, contents(tmp_path / "store")) == (table, contents(tmp_path / "quiet"))
+    began = [path for path in (tmp_path / "store" / "events").iterdir() if '"start"' in path.read_text()]
+    assert len(began) > 1

@@ -81,6 +81,17 @@ def test_what_sbatch_says_is_told(place: Place) -> None:
         workers.start(1)
 
 
+def test_a_scheduler_that_does_not_answer_at_the_start_is_told(place: Place) -> None:
+    for name in ("sbatch", "squeue"):
+        said = "Unable to contact slurm controller (connect failure)"
+        (place.folder.parent / "bin" / name).write_text(f"#!/bin/sh\necho '{name}: error: {said}' >&2\nexit 1\n")
+    with (
+        closing(place.workers("slurm")) as workers,
+        pytest.raises(MachineError, match="sbatch: Unable to contact slurm controller"),
+    ):
+        workers.start(1)
+
+
 def test_a_worker_saves_and_leaves_before_its_time_is_up(place: Place) -> None:
     with closing(place.workers("slurm", workers=1, time="1min")) as workers:
         workers.start(1)
@@ -117,7 +128,7 @@ def test_a_run_that_is_started_again_finds_its_workers_and_no_one_elses(place: P
 
 
 def test_a_scheduler_that_does_not_answer_for_a_while_loses_no_worker(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(place.workers("slurm")) as workers:
         workers.start(2)
@@ -131,8 +142,8 @@ def test_a_scheduler_that_does_not_answer_for_a_while_loses_no_worker(
         assert (workers.alive(), workers.ended()) == (2, [])
         sbatch = squeue.with_name("sbatch")
         sbatch.write_text(squeue.read_text())
-        with pytest.raises(MachineError, match="sbatch does not answer"):
-            workers.start(1)
+        workers.start(1)
+        assert caplog.messages == ["executor slurm: sbatch does not answer within 0.2 s; workers are started later"]
         monkeypatch.setattr("lottery.catalogue.executors.slurm.PATIENCE", 30.0)
         squeue.write_text(working)
         (place.folder / "leave").write_text("0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import shlex
@@ -142,14 +143,24 @@ class _Jobs:
         self._living: set[str] = set()
         self._gone: list[Ended] = []
         self._told: set[str] | None = None  # whose end was returned; at the first answer those who had gone before
-        self._stopped = False
+        self._stopped, self._busy_until = False, 0.0
         self._next, self._wait = 0.0, SHORTEST
         self._look()
+        self._begun = bool(self._living)
 
     def start(self, count: int) -> None:
-        """Put so many into the queue."""
-        if self._stopped or count < 1:
+        """Put so many into the queue; where Slurm has no time for it, later."""
+        if self._stopped or count < 1 or time.monotonic() < self._busy_until:
             return
+        try:
+            self._submit(count)
+        except MachineError as error:
+            if not self._begun:
+                raise
+            self._busy_until = time.monotonic() + PATIENCE
+            logging.getLogger("lottery").warning("%s; workers are started later", error)
+
+    def _submit(self, count: int) -> None:
         try:
             done = _command(
                 "sbatch",
@@ -163,13 +174,14 @@ class _Jobs:
                 given=self._script,
             )
         except subprocess.TimeoutExpired as error:  # they may have got into the queue: the next look shows it
-            raise MachineError(f"executor slurm: sbatch does not answer within {PATIENCE:.0f} s") from error
+            raise MachineError(f"executor slurm: sbatch does not answer within {PATIENCE:g} s") from error
         if done.returncode:
             said = " ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in done.stderr.splitlines())
             kind = MachineError if any(word in said.lower() for word in _BUSY) else UsageError
             raise kind(f"executor slurm: sbatch: {said or f'exit code {done.returncode}'}")
         job = done.stdout.strip().partition(";")[0]  # a cluster's name may follow
         self._living.update(f"{job}_{task}" for task in range(1, count + 1))
+        self._begun = True
         self._hurry()
 
     def alive(self) -> int:
@@ -189,10 +201,11 @@ class _Jobs:
             return
         self._stopped = True
         try:
-            _command("scancel", "--quiet", "--me", f"--name={self._name}")
-        except subprocess.TimeoutExpired as error:
-            self._stopped = False
-            raise MachineError(f"executor slurm: scancel does not answer; try again: {self.farewell()}") from error
+            said = _command("scancel", "--quiet", "--me", f"--name={self._name}").stderr.strip()
+        except subprocess.TimeoutExpired:
+            said = "no answer"
+        if said:  # they leave by themselves when no job is left
+            logging.getLogger("lottery").warning("executor slurm: scancel: %s; try again: %s", said, self.farewell())
         self._hurry()
 
     def close(self) -> None:
