@@ -241,8 +241,8 @@ def test_a_failure_is_followed_by_its_content_whatever_the_clocks_say(
 def test_an_executor_whose_package_is_missing_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lottery.executor_traits import ExecutorTraits
     from lottery.registry import Entry, executors
-    from lottery.traits import ExecutorTraits
 
     entry = Entry("far", lambda launch: None, "here", 1, ExecutorTraits(package="nothing_of_that_name"), "executor")
     monkeypatch.setitem(executors._entries, "far", entry)
