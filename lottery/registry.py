@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from lottery import traits
 from lottery.errors import UsageError
+from lottery.executor_traits import ExecutorTraits
 from lottery.plugins import signature
 from lottery.plugins.load import GROUP, import_plugin, installed
 from lottery.plugins.source import code_of, is_ours
@@ -91,9 +92,8 @@ class Entry(Generic[T]):
 
     def _explain(self, error: Any) -> str:
         if error["type"] == "extra_forbidden":
-            return (
-                f"{self.name} has no key {error['loc'][-1]!r}{suggest(str(error['loc'][-1]), self.schema.model_fields)}"
-            )
+            key = error["loc"][-1]
+            return f"{self.name} has no key {key!r}{suggest(str(key), self.schema.model_fields)}"
         if error["type"] == "missing" and len(error["loc"]) == 1:
             return f"{self.name} needs the key {error['loc'][0]!r}"
         if error["type"] == "missing":
@@ -292,7 +292,7 @@ analyses = Registry(
     "subject memo",
     "of between through along at pairs levels reading margin as",
 )
-executors = Registry("executor", "executors", traits.ExecutorTraits, "launch")
+executors = Registry("executor", "executors", ExecutorTraits, "launch")
 
 catalogues: dict[str, Registry[Any]] = {
     each.plural: each
