@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.multiprocessing.spawn import spawn
 
-JOIN_SECONDS = 60
+JOIN_SECONDS = 120  # a busy machine is slow, not stuck
 
 
 def failures(module: str, names: Sequence[str], folder: Path, ranks: int = 2) -> dict[str, str]:
