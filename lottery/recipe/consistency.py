@@ -105,6 +105,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from about_rewind_search(valid)
     if valid.get("replicates") is not None:
         yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds)
+        yield from _about_claimed_optimizers(valid["replicates"], [optimizer.name for optimizer in optimizers])
         yield from about_measured_claims(valid["replicates"], valid.get("analyses") or ())
 
 
@@ -135,6 +136,15 @@ def _about_claims(
                 ("replicates", "claims", index, "rewind"),
                 f"no ticket is rewound to {claim.rewind}; there are {', '.join(map(str, points))}",
             )
+
+
+def _about_claimed_optimizers(replicates: ReplicatesSpec, names: Sequence[str]) -> Iterator[Problem]:
+    """Yield the optimizers that claims name and the recipe does not train with, or with several settings."""
+    for index, claim in enumerate(replicates.claims):
+        for key, name in (("optimizer", claim.optimizer), ("against_optimizer", claim.against_optimizer)):
+            if name is not None and names and names.count(name) != 1:
+                how = "is there several times" if name in names else "is not there"
+                yield ("replicates", "claims", index, key), f"{name} {how}; train.optimizer has {', '.join(names)}"
 
 
 def _too_deep(path: Path, levels: Sequence[int] | None, prune: PruneSpec) -> Iterator[Problem]:

@@ -167,14 +167,17 @@ class ClaimSpec(Section):
     be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
     `rewind` where that is given, else of each of the recipe's.
 
-    With `analysis` it is about a `value` that an analysis of the recipe measures of some `networks`, such as `dense -
-    ticket`, as its table names them: in percentage points where it is of an error.
+    With `optimizer` it is about networks trained with that one; those of `against` may be trained with another,
+    `against_optimizer`. With `analysis` it is about a `value` that an analysis of the recipe measures of some
+    `networks`, such as `dense - ticket`, as its table names them: in percentage points where it is of an error.
     """
 
     text: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
     column: Label = "ticket"
     against: Label | None = "dense"
+    optimizer: Label | None = None
+    against_optimizer: Label | None = None
     measure: Literal["accuracy", "early_stop_step"] = "accuracy"
     analysis: Label | None = None
     networks: Annotated[str, Field(min_length=1)] | None = None
@@ -191,6 +194,8 @@ class ClaimSpec(Section):
             raise ValueError("claims nothing; write least, most or both")
         if self.measure == "early_stop_step" and self.against is None:
             raise ValueError("a ratio of steps needs `against`, a column of the table")
+        if self.against_optimizer is not None and None in (self.optimizer, self.against):
+            raise ValueError("against_optimizer needs `optimizer`, whose networks are compared, and `against`")
         about = (self.analysis, self.networks, self.value)
         if None in about and about != (None, None, None):
             raise ValueError("a claim about an analysis needs `analysis`, `networks` and `value`")

@@ -70,6 +70,8 @@ def _at_report(study: Study) -> list[Row]:
     known, power = densities(study), POWER if recipe.compare is None else recipe.compare.power
     for claim in replicates.claims:
         for optimizer_index, label in enumerate(labels):
+            if claim.optimizer not in (None, recipe.train.optimizer[optimizer_index].name):
+                continue
             for rewind in [rewind_label(r) for r in recipe.rewind if claim.rewind in (None, r.to)]:
                 cell_keys = [_nearest_cell(known, optimizer_index, rewind, wanted) for wanted in claim.densities]
                 seen = [
@@ -145,6 +147,7 @@ def _elsewhere(row: Row) -> str:
 
 def _row(claim: ClaimSpec, wanted: float, level: int | None, seen: Observed, judged: Judgement) -> Values:
     compared = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
+    compared += "" if claim.against_optimizer is None else f" with {claim.against_optimizer}"
     what = "accuracy, points" if claim.measure == "accuracy" else "early-stop step, ratio"
     if claim.analysis is not None:
         compared, what = str(claim.networks), f"{claim.value} of {claim.analysis}"
@@ -197,7 +200,7 @@ def _compared(study: Study, claim: ClaimSpec, at: CellKey | None) -> tuple[str, 
         return ()
     if claim.analysis is not None:
         return in_plan_order(study, (job.key for job in measured_claims.jobs_of(study, claim, at)))
-    sides = [_jobs(study, at, name) for name in _columns(claim)]
+    sides = [_jobs(study, there, name) for there, name in _sides(study, claim, at)]
     return keys_of(study, (record for side in sides for _, record in side))
 
 
@@ -206,8 +209,8 @@ def _observed(study: Study, claim: ClaimSpec, at: CellKey) -> Observed:
     if claim.analysis is not None:
         return measured_claims.observe(study, claim, at, densities(study)[at])
     cells = accuracies(study) if claim.measure == "accuracy" else steps(study)
-    names = _columns(claim)
-    values = [_column(cells, at, name) for name in names]
+    sides = _sides(study, claim, at)
+    values = [_column(cells, there, name) for there, name in sides]
     if claim.against is None:
         pairs = {seed: 100 * value for seed, value in values[0].items()}
     elif claim.measure == "accuracy":
@@ -215,16 +218,15 @@ def _observed(study: Study, claim: ClaimSpec, at: CellKey) -> Observed:
     else:
         both = [seed for seed in values[0] if seed in values[1]]
         pairs = {seed: math.log(max(1, values[0][seed]) / max(1, values[1][seed])) for seed in both}
-    lost = [diverged(record for _, record in _jobs(study, at, name)) for name in names]
+    lost = [diverged(record for _, record in _jobs(study, there, name)) for there, name in sides]
     if claim.against is not None:  # a seed that both have lost speaks for neither
         lost = [lost[0] & values[1].keys(), lost[1] & values[0].keys()]
-    late = [censored(study, at, name) & pairs.keys() if claim.measure == "early_stop_step" else set() for name in names]
-    notes = [f"{name} censored: {len(seeds)}" for name, seeds in zip(names, late, strict=True) if seeds]
-    notes += [f"{name} diverged: {len(seeds)}" for name, seeds in zip(names, lost, strict=True) if seeds]
-    unbounded = _unbounded(
-        claim.measure == "accuracy", [bool(seeds) for seeds in lost], [bool(seeds) for seeds in late]
-    )
-    hindrances = [why for name in names for why in _hindrances(study, at, name)]
+    stepwise = claim.measure == "early_stop_step"
+    late = [censored(study, there, name) & pairs.keys() if stepwise else set() for there, name in sides]
+    notes = [f"{name} censored: {len(seeds)}" for (_, name), seeds in zip(sides, late, strict=True) if seeds]
+    notes += [f"{name} diverged: {len(seeds)}" for (_, name), seeds in zip(sides, lost, strict=True) if seeds]
+    unbounded = _unbounded(not stepwise, [bool(seeds) for seeds in lost], [bool(seeds) for seeds in late])
+    hindrances = [why for there, name in sides for why in _hindrances(study, there, name)]
     hindrances += ["no seed has both"] * (not pairs and not hindrances)
     told = unbounded, tuple(hindrances), tuple(notes)
     return Observed(at[2], densities(study)[at], list(pairs.values()), *told, _floor(study, claim))
@@ -260,9 +262,13 @@ def _hindrances(study: Study, at: CellKey, name: str) -> list[str]:
     return why + [f"{name}: {reason}" for reason in audit(study).withheld().get(cell, ())]
 
 
-def _columns(claim: ClaimSpec) -> list[str]:
-    """Return the columns of the table of means that a claim speaks of."""
-    return [claim.column] if claim.against is None else [claim.column, claim.against]
+def _sides(study: Study, claim: ClaimSpec, at: CellKey) -> list[tuple[CellKey, str]]:
+    """Return the cells and columns of the table of means that a claim speaks of; the second may have an optimizer."""
+    if claim.against is None:
+        return [(at, claim.column)]
+    names = [optimizer.name for optimizer in study.recipe.train.optimizer]
+    other = at[0] if claim.against_optimizer is None else names.index(claim.against_optimizer)
+    return [(at, claim.column), ((other, *at[1:]), claim.against)]
 
 
 def _jobs(study: Study, at: CellKey, name: str) -> Sequence[tuple[Job, Record | None]]:
