@@ -123,7 +123,7 @@ def _begun(
             yield planned, Outcome(planned), events
         return
     from lottery.results.mixed_environments import foreseen
-    from lottery.runner.follow import leading, opened
+    from lottery.runner.ranks import leading, opened
     from lottery.runner.prepare import prepare
     from lottery.runner.run import work
 
@@ -137,7 +137,7 @@ def _begun(
 
 def _followed(request: Request, place: Place, stop: Stop, store: Store) -> Outcome:
     """Take part in the run of rank 0, and return its outcome."""
-    from lottery.runner.follow import follow, opened
+    from lottery.runner.ranks import follow, opened
     from lottery.runner.prepare import follower
 
     with opened(place, request.device) as group:

@@ -23,7 +23,7 @@ from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.recipe.schema import Recipe
 from lottery.runner.assemble import training_of
 from lottery.runner.events import Request
-from lottery.runner.follow import opened
+from lottery.runner.ranks import opened
 from lottery.runner.prepare import prepare
 
 RANKS = 2
