@@ -21,6 +21,7 @@ class Case:
         turn: Measures it once on the data in a folder.
         ready: Reads the data.
         most: The ratio that it is held to from above.
+        named_only: True if it takes so long that it is measured where it is named, and not among all.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Case:
     turn: Callable[[Path], Turn]
     ready: Callable[[Path], object] = lambda data: None
     most: float = math.inf
+    named_only: bool = False
