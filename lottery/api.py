@@ -83,13 +83,12 @@ def run(
     request = Request(recipe, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     stop, place = Stop(), place_of_environment()
     executor = None if on is None else executor_of(on)
+    if place is not None and (executor is not None or jobs != 1):
+        raise UsageError(f"all {place.size} ranks train one network after the other; leave --on and --jobs out")
     if place is not None and place.rank:
         with handle_signals(stop):
             return _followed(request, place, stop, opened)
-    with (
-        handle_signals(stop),
-        _begun(request, executor, plugins, stop, opened, place) as (planned, outcome, events),
-    ):
+    with handle_signals(stop), _begun(request, executor, plugins, stop, opened, place) as (planned, outcome, events):
         _warn(other_sources(planned, opened))
         on_plan(planned)
         for event in events:
@@ -117,12 +116,7 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 
 @contextmanager
 def _begun(
-    request: Request,
-    executor: Component | None,
-    plugins: Sequence[str],
-    stop: Stop,
-    store: Store,
-    place: Place | None,
+    request: Request, executor: Component | None, plugins: Sequence[str], stop: Stop, store: Store, place: Place | None
 ) -> Iterator[tuple[Plan, Outcome, Iterator[Event]]]:
     """Yield the plan, the outcome that is to be filled, and the events."""
     from lottery.runner.events import Outcome
@@ -130,8 +124,6 @@ def _begun(
     if executor is not None:
         from lottery.executors.drive import driven
 
-        if place is not None:
-            raise UsageError(f"--on: its workers are started by one process, not by {place.size} ranks; leave --on out")
         with driven(request, executor, stop, plugins, store) as (planned, events):
             yield planned, Outcome(planned), events
         return
@@ -139,15 +131,13 @@ def _begun(
     if request.jobs != 1:
         from lottery.executors.processes import processes
 
-        if place is not None:
-            raise UsageError(f"--jobs: all {place.size} ranks train one network after the other; leave --jobs out")
         with processes(request, stop, plugins) as (planned, mixed, events):
             _warn(mixed)
             yield planned, Outcome(planned), events
         return
     from lottery.results.mixed_environments import foreseen
-    from lottery.runner.other_ranks import leading, opened
     from lottery.runner.prepare import prepare
+    from lottery.runner.ranks import leading, opened
     from lottery.runner.run import work
 
     with opened(place, request.device) as group:
@@ -160,8 +150,8 @@ def _begun(
 
 def _followed(request: Request, place: Place, stop: Stop, store: Store) -> Outcome:
     """Take part in the run of rank 0, and return its outcome."""
-    from lottery.runner.other_ranks import follow, opened
     from lottery.runner.prepare import follower
+    from lottery.runner.ranks import follow, opened
 
     with opened(place, request.device) as group:
         return follow(follower(request, stop, store, group))

@@ -23,8 +23,8 @@ from lottery.recipe.load import parse_recipe, restore_recipe
 from lottery.recipe.schema import Recipe
 from lottery.runner.assemble import training_of
 from lottery.runner.events import Request
-from lottery.runner.other_ranks import opened
 from lottery.runner.prepare import prepare
+from lottery.runner.ranks import opened
 
 RANKS = 2
 SKIPPED = 3  # steps that are not measured: the first allocate memory

@@ -38,7 +38,6 @@ from lottery.cli.plot import plot
 from lottery.cli.ranks import said_by_rank_0
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
-from lottery.cli.store import store as store_commands
 from lottery.cli.tables import Format, Output, writer
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
@@ -60,7 +59,6 @@ app = typer.Typer(
 )
 
 app.add_typer(plot, name="plot")
-app.add_typer(store_commands, name="store")
 app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
@@ -172,14 +170,12 @@ def run(
     from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
+    shown = run_on_ranks(ranks, jobs, on)
     if on is not None and jobs != "1":
         raise UsageError(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    if on is not None and ranks > 1:
-        raise UsageError(f"--ranks {ranks}: the workers of --on {on} train a network each; leave out one")
-    shown = run_on_ranks(ranks, jobs)
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = (run_and_show if shown else api.run)(
         loaded,

@@ -41,9 +41,9 @@ class RunContext:
         checkpoint_seconds: Time between two checkpoints of a training at least.
         jobs: Number of processes that work on the plan, this one included.
         stop: Says whether the run has been told to stop.
+        group: The processes that train each network together; this one alone where there are no ranks.
         failures: Digests of the failures, by key, that were noted before the run began: these jobs are tried again.
             None for those that are noted when a process begins.
-        group: The processes that train each network together; this one alone where there are no ranks.
         on_device: The data sets that `data` has put on the device, by `name_of`.
     """
 
@@ -55,8 +55,8 @@ class RunContext:
     checkpoint_seconds: float = 60.0
     jobs: int = 1
     stop: Stop = field(default_factory=Stop)
-    failures: Mapping[str, str] | None = None
     group: Group = ALONE
+    failures: Mapping[str, str] | None = None
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
 
     def told_to_stop(self) -> bool:

@@ -34,7 +34,7 @@ def test_each_part_of_a_batch_has_the_same_examples_on_any_number_of_ranks(batch
     places = torch.arange(batch)
     parts = places.tensor_split(parts_of(batch, 3))
     own = [Share(rank, 2, 3) for rank in range(2)]
-    cut = [share.places(batch, batch).split(share.counts(batch)) for share in own]  # type: ignore[no-untyped-call]
+    cut = [share.places(batch, batch).split(share.counts(batch)) for share in own]
     assert [torch.cat(both).tolist() for both in zip(*cut, strict=True)] == [part.tolist() for part in parts]
 
 

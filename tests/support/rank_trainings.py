@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 
 from lottery.data.loader import Augment, Data
-from lottery.data.splits import Splits
+from lottery.data.shared import load_once
+from lottery.data.splits import Splits, fingerprint, load
 from lottery.distributed.batch_norm import synchronize
 from lottery.distributed.group import ALONE, Group
 from lottery.distributed.share import Share
+from lottery.errors import RankLost
 from lottery.network.build import prunable
 from lottery.pruning.mask import Mask
-from lottery.pruning.masking import HeldMask, masked
+from lottery.pruning.masking import masked
 from lottery.registry import optimizers
 from lottery.training.engine import DenseEngine
 from lottery.training.evaluation import Classes, Squares
@@ -34,9 +40,8 @@ TRAINED: dict[str, dict[str, Any]] = {
     "muon": {"lr": 1e-3, "optimizer": Component("adam", {"lr": 1e-3})},
     "sam": {"lr": 0.02, "optimizer": Component("momentum", {})},
     "svrg": {"lr": 0.02},
-    "cg": {"lr": 0.1},
-    "lbfgs": {"lr": 0.1},
 }
+SEARCHING: dict[str, dict[str, Any]] = {"cg": {"lr": 0.1}, "lbfgs": {"lr": 0.1}}
 
 
 def halves_train_as_the_whole(group: Group) -> None:
@@ -45,16 +50,25 @@ def halves_train_as_the_whole(group: Group) -> None:
     No bias comes before batch normalization: its gradient is rounding alone, which some optimizers divide by itself.
     """
     for name, args in TRAINED.items():
-        clip = None if name in ("cg", "lbfgs") else 1.0
-        whole, here = (_trained(each, name, args, clip) for each in (ALONE, group))
-        for key, value in whole.items():
-            distance = float((here[key].double() - value.double()).abs().max())
-            assert distance < 1e-6, (name, key, distance)
-            assert torch.equal(here[key] == 0, value == 0) or value.dim() < 2, (name, key)
-        assert group.same(str([value.tolist() for value in here.values()])), name
+        _same_weights(group, name, args, STEPS, 1.0)
 
 
-def _trained(group: Group, name: str, args: dict[str, Any], clip: float | None) -> dict[str, Tensor]:
+def line_searches_see_the_loss_of_the_whole_batch(group: Group) -> None:
+    """The first step; later ones multiply a difference of rounding, here as in one process."""
+    for name, args in SEARCHING.items():
+        _same_weights(group, name, args, 1, None)
+
+
+def _same_weights(group: Group, name: str, args: dict[str, Any], steps: int, clip: float | None) -> None:
+    whole, here = (_trained(each, name, args, steps, clip) for each in (ALONE, group))
+    for key, value in whole.items():
+        distance = float((here[key].double() - value.double()).abs().max())
+        assert distance < 1e-6, (name, key, distance)
+        assert value.dim() < 2 or torch.equal(here[key] == 0, value == 0), (name, key)
+    assert group.same(str([value.tolist() for value in here.values()])), name
+
+
+def _trained(group: Group, name: str, args: dict[str, Any], steps: int, clip: float | None) -> dict[str, Tensor]:
     """Train with an optimizer on the shares of a group's ranks; return weights and running statistics."""
     model, data = _network(), Data(_images(EXAMPLES), seed=0, augment=Augment(1, True), device=CPU)
     synchronize(model, group)
@@ -71,7 +85,7 @@ def _trained(group: Group, name: str, args: dict[str, Any], clip: float | None) 
     engine, step, epoch = DenseEngine(objective, optimizer), 0, 0
     masks = [_mask(model, density) for density in (1.0, 0.5, 0.2)]
     with masked(model, masks[0], optimizer, restrict) as held:
-        while step < STEPS:
+        while step < steps:
             for index, (x, y) in enumerate(data.epoch(epoch, BATCH, share=share)):
                 if isinstance(objective, SharedObjective):
                     objective.batch = min(BATCH, EXAMPLES - index * BATCH)
@@ -80,17 +94,13 @@ def _trained(group: Group, name: str, args: dict[str, Any], clip: float | None) 
                 engine.step(x.double(), y)
                 step += 1
                 if step in (5, 12):
-                    _tighten(held, masks[1 if step == 5 else 2])
-                if step == STEPS:
+                    held.tighten(masks[1 if step == 5 else 2])
+                if step == steps:
                     break
             epoch += 1
-        for weight, bits in ((model.get_parameter(name), bits) for name, bits in masks[2].items()):
+        for weight, bits in ((model.get_parameter(name), bits) for name, bits in held.mask.items()):
             assert not weight[~bits].any() and (weight.grad is None or not weight.grad[~bits].any())
     return {key: value.detach().clone() for key, value in model.state_dict().items()}
-
-
-def _tighten(held: HeldMask, mask: Mask) -> None:
-    held.tighten(mask)
 
 
 def evaluation_is_that_of_one_process(group: Group) -> None:
@@ -124,8 +134,26 @@ def messages_of_any_size_reach_all_ranks(group: Group) -> None:
     assert group.gather(torch.arange(group.rank * 3)).tolist() == [0, 1, 2]
 
 
-def an_error_that_one_rank_alone_meets_is_told_from_one_of_all(group: Group) -> None:
-    group.check_all_failed()  # raises where one has not called it
+def data_are_in_memory_once(group: Group) -> None:
+    splits = load_once(Component("digits"), Path("nowhere"), group)
+    assert group.same(fingerprint(splits)) and fingerprint(splits) == fingerprint(replace(splits, known=""))
+    assert fingerprint(splits) == fingerprint(load(Component("digits"), Path("nowhere")))
+    if group.rank == 0:
+        splits.train_y[3] = 77  # in the memory of all
+    group.agree(0)
+    assert splits.train_y[3] == 77
+
+
+def an_error_of_all_ranks_is_told_from_one_that_a_rank_meets_alone(group: Group) -> None:
+    group.check_all_failed()
+    with mock.patch("lottery.distributed.group.CHECKING", timedelta(seconds=1)):
+        try:
+            if group.rank == 0:
+                group.check_all_failed()  # the other is in a step, as it believes
+        except RankLost:
+            pass
+        else:
+            assert group.rank
 
 
 def _close(ours: dict[str, float], theirs: dict[str, float]) -> None:

@@ -1,0 +1,80 @@
+"""A plan that other processes run is followed to its end: what the store has of it counts, not what anybody says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lottery.plan.agenda import BAD
+from lottery.runner.ends import failed_since, finished, forget_damaged, longer, waits_for
+from lottery.runner.events import Event
+from lottery.store.maintenance import failed_jobs
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Job
+    from lottery.runner.context import RunContext
+
+
+class Following:
+    """The ends of the jobs of a plan, in a process that runs none of them.
+
+    Args:
+        context: The plan and the store; its `failures` are those that others try again.
+    """
+
+    def __init__(self, context: RunContext):
+        self.context = context
+        self.ended: dict[str, str] = {}
+        self._before = context.failures or {}
+
+    @property
+    def left(self) -> int:
+        """Number of jobs that have not ended."""
+        return len(self.context.plan) - len(self.ended)
+
+    def look(self) -> Iterator[Event]:
+        """Look at every job that has not ended, and yield the events of those that have now."""
+        self.context.store.expect(self.context.plan.jobs.keys() - self.ended.keys())
+        failed = set(failed_jobs(self.context.store))
+        for job in self.context.plan:
+            if job.key not in self.ended:
+                yield from self._look_at(job, failed=job.key in failed)
+        yield from self._blocked()
+
+    def look_at(self, key: str) -> Iterator[Event]:
+        """Look at one job of which somebody says that it has ended, and yield its event if it has."""
+        job = self.context.plan.jobs.get(key)
+        if job is not None and key not in self.ended:
+            for event in self._look_at(job, failed=True):
+                yield event
+                if event.kind in BAD:
+                    yield from self._blocked()
+
+    def forget_damaged(self) -> None:
+        """Take in that files of some job were damaged: those in quarantine are missing again."""
+        forget_damaged(self.context, self.ended)
+
+    def lengthen(self) -> bool:
+        """Return True if there is more to do, once all jobs have ended: the plan may have grown by their results."""
+        more = longer(self.context, self.ended)
+        self.context = more or self.context
+        return more is not None
+
+    def _look_at(self, job: Job, failed: bool) -> Iterator[Event]:
+        event = finished(self.context, job)
+        if event is None and failed:
+            event = failed_since(self.context, job, self._before)
+        if event is not None:
+            self.ended[job.key] = event.kind
+            yield event
+
+    def _blocked(self) -> Iterator[Event]:
+        """Yield an event for each job that cannot run any more, as one that it needs ended badly."""
+        found = True
+        while found:
+            found = False
+            for job in self.context.plan:
+                if job.key not in self.ended and any(end in BAD for end in waits_for(self.context, job, self.ended)):
+                    found = True
+                    self.ended[job.key] = "blocked"
+                    yield Event("blocked", job.key, job.label)
