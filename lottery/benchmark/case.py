@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-Turn = tuple[float, float, int | None]  # seconds of what is compared with, of ours, peak bytes of a process
+Turn = tuple[float, float, int | None]  # what is compared with and ours, in the case's unit, peak bytes of a process
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Case:
         turn: Measures it once on the data in a folder.
         ready: Reads the data.
         most: The ratio that it is held to from above.
+        unit: Unit of what is compared; seconds, unless it is said.
     """
 
     name: str
@@ -29,3 +30,4 @@ class Case:
     turn: Callable[[Path], Turn]
     ready: Callable[[Path], object] = lambda data: None
     most: float = math.inf
+    unit: str = "s"
