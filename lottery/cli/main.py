@@ -38,6 +38,7 @@ from lottery.cli.plot import plot
 from lottery.cli.ranks import said_by_rank_0
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
+from lottery.cli.store import store as store_commands
 from lottery.cli.tables import Format, Output, writer
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 
 app.add_typer(plot, name="plot")
+app.add_typer(store_commands, name="store")
 app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
