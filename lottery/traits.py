@@ -232,7 +232,7 @@ class BranchTraits(Traits):
     criterion: bool = Field(
         default=False,
         description="True if it prunes with the recipe's criterion, which is then part of its key where it is not "
-        "magnitude. Read by `lottery/plan`.",
+        "magnitude. Read by `lottery/plan`, `lottery/results`.",
     )
     once: bool = Field(
         default=False,
@@ -242,7 +242,7 @@ class BranchTraits(Traits):
     partner: bool = Field(
         default=False,
         description="True if it needs the same ticket of another seed, as `level.partner`. Read by `lottery/plan`, "
-        "`lottery/recipe`.",
+        "`lottery/recipe`, `lottery/results`.",
     )
     scales: bool = Field(
         default=False,
@@ -337,7 +337,7 @@ class AnalysisTraits(Traits):
         default=False,
         description="True if it measures `train_loss`, `test_loss`, `train_error` and `test_error` of a state, which "
         "its table tells apart into errors of representation, optimization and generalization. Read by "
-        "`lottery/analysis`.",
+        "`lottery/analysis`, `lottery/figures`.",
     )
     test: tuple[str, ...] = Field(
         default=(),
