@@ -300,7 +300,7 @@ class AnalysisTraits(Traits):
         default="state",
         description="What one of its jobs looks at: a `state`, a `pair` of them, `three`, the states that were kept "
         "along a training (`trajectory`), or two `children` of one state that were trained on under different noise. "
-        "Read by `lottery/recipe`, `lottery/runner`.",
+        "Read by `lottery/analysis`, `lottery/recipe`, `lottery/runner`.",
     )
     units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
         default={},
