@@ -235,7 +235,7 @@ class BranchTraits(Traits):
     criterion: bool = Field(
         default=False,
         description="True if it prunes with the recipe's criterion, which is then part of its key where it is not "
-        "magnitude. Read by `lottery/plan`.",
+        "magnitude. Read by `lottery/plan`, `lottery/results`.",
     )
     once: bool = Field(
         default=False,
@@ -245,7 +245,7 @@ class BranchTraits(Traits):
     partner: bool = Field(
         default=False,
         description="True if it needs the same ticket of another seed, as `level.partner`. Read by `lottery/plan`, "
-        "`lottery/recipe`.",
+        "`lottery/recipe`, `lottery/results`.",
     )
     scales: bool = Field(
         default=False,
@@ -303,7 +303,7 @@ class AnalysisTraits(Traits):
         default="state",
         description="What one of its jobs looks at: a `state`, a `pair` of them, `three`, the states that were kept "
         "along a training (`trajectory`), or two `children` of one state that were trained on under different noise. "
-        "Read by `lottery/recipe`, `lottery/runner`.",
+        "Read by `lottery/analysis`, `lottery/recipe`, `lottery/runner`.",
     )
     units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
         default={},
@@ -340,7 +340,7 @@ class AnalysisTraits(Traits):
         default=False,
         description="True if it measures `train_loss`, `test_loss`, `train_error` and `test_error` of a state, which "
         "its table tells apart into errors of representation, optimization and generalization. Read by "
-        "`lottery/analysis`.",
+        "`lottery/analysis`, `lottery/figures`.",
     )
     test: tuple[str, ...] = Field(
         default=(),
