@@ -115,12 +115,13 @@ def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Eve
         tick = min(LONGEST_TICK, max(TICK_SECONDS, TICK_SHARE * (time.monotonic() - began)))
         for entry in entries:
             yield from _told(watch, entry)
-        if time.monotonic() - looked >= pause or crew.short(watch.left, len(watch.ended)):
+        short = crew.short(watch.left, len(watch.ended))
+        if short or time.monotonic() - looked >= pause:
             began = time.monotonic()
             yield from watch.look()  # workers that are gone may have ended the last job
             looked = time.monotonic()
             pause = max(LOOK_SECONDS, LOOK_SHARE * (looked - began))
-            if watch.left:
+            if short and watch.left:
                 crew.fill(watch.left)
         if not watch.left:
             if not watch.lengthen():
