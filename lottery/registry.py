@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lottery.errors import UsageError
+from lottery.executor_traits import ExecutorTraits
 from lottery.plugins import signature
 from lottery.plugins.load import GROUP, import_plugin, installed
 from lottery.plugins.source import code_of, is_ours
@@ -28,7 +29,6 @@ from lottery.traits import (
     BranchTraits,
     CriterionTraits,
     DatasetTraits,
-    ExecutorTraits,
     InitTraits,
     ModelTraits,
     NormalizationTraits,
@@ -98,9 +98,8 @@ class Entry(Generic[T]):
 
     def _explain(self, error: Any) -> str:
         if error["type"] == "extra_forbidden":
-            return (
-                f"{self.name} has no key {error['loc'][-1]!r}{suggest(str(error['loc'][-1]), self.schema.model_fields)}"
-            )
+            key = error["loc"][-1]
+            return f"{self.name} has no key {key!r}{suggest(str(key), self.schema.model_fields)}"
         if error["type"] == "missing" and len(error["loc"]) == 1:
             return f"{self.name} needs the key {error['loc'][0]!r}"
         if error["type"] == "missing":

@@ -345,18 +345,3 @@ class AnalysisTraits(Traits):
         '`("test_*",)`; nothing else may depend on it. Without any, it is given no test example. Read by '
         "`lottery/audit`, `lottery/runner`.",
     )
-
-
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class ExecutorTraits(Traits):
-    """The traits of an executor."""
-
-    detached: bool = Field(
-        default=False,
-        description="True if its workers live on when the command that started them is gone. Read by "
-        "`lottery/executors`.",
-    )
-    package: str | None = Field(
-        default=None,
-        description="The optional package that it imports, by the name of its module. Read by `lottery/executors`.",
-    )

@@ -17,8 +17,8 @@ import pytest
 from lottery.cli.main import main
 from lottery.executors import drive
 from lottery.runner.events import Request
-from lottery.runner.follow import Following
 from lottery.runner.prepare import prepare
+from lottery.runner.watch import Watch
 from lottery.signals import Stop
 from lottery.store.store import Store
 from lottery.values import Component
@@ -221,28 +221,28 @@ def test_a_failure_is_followed_by_its_content_whatever_the_clocks_say(
         ahead.setattr(time, "time", lambda: now + 3600)
         store.record_failure(first.key, label="x", message="an old one")
     context = prepare(Request(context.plan.recipe, tmp_path, tmp_path, "cpu"), Stop())
-    following = Following(context)
-    assert list(following.look()) == []
+    watch = Watch(context)
+    assert list(watch.look()) == []
     with monkeypatch.context() as behind:
         behind.setattr(time, "time", lambda: now - 3600)
         store.record_failure(second.key, label="x", message="a new one\nwith a traceback")
-    events = {event.key: event for event in following.look()}
+    events = {event.key: event for event in watch.look()}
     assert events[second.key].kind == "failed" and events[second.key].about == {"message": "a new one"}
     blocked = {key for key, event in events.items() if event.kind == "blocked"}
     assert blocked == {job.key for job in context.plan if job.seed == second.seed and job.level}
     assert first.key not in events  # it is tried again
     store.record_failure(first.key, label="x", message="it failed again")
-    again = {event.key: event.kind for event in following.look_at(first.key)}
+    again = {event.key: event.kind for event in watch.look_at(first.key)}
     assert again.pop(first.key) == "failed"
     assert again == {job.key: "blocked" for job in context.plan if job.seed == first.seed and job.level}
-    assert following.left == 2  # the dense networks, which can do without
+    assert watch.left == 2  # the dense networks, which can do without
 
 
 def test_an_executor_whose_package_is_missing_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lottery.executor_traits import ExecutorTraits
     from lottery.registry import Entry, executors
-    from lottery.traits import ExecutorTraits
 
     entry = Entry("far", lambda launch: None, "here", 1, ExecutorTraits(package="nothing_of_that_name"), "executor")
     monkeypatch.setitem(executors._entries, "far", entry)

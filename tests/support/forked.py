@@ -14,8 +14,8 @@ import pytest
 
 from lottery.catalogue.executors._workers import Ended, Launch, last_lines
 from lottery.cli.main import main
+from lottery.executor_traits import ExecutorTraits
 from lottery.registry import Entry, executors
-from lottery.traits import ExecutorTraits
 
 Before = Callable[[int], None]  # is called in each worker with its number, from 1, before it begins
 
