@@ -55,7 +55,7 @@ SchedulerParameters=sched_interval=2,sched_min_interval=100000
 MinJobAge=60
 KillWait=20
 JobRequeue=1
-NodeName=$host CPUs=$slots RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=$host CPUs=$slots RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=ALL MaxTime=INFINITE State=UP
 END

@@ -13,7 +13,7 @@ import pytest
 
 from lottery.errors import MachineError
 from tests.support.clocks import until
-from tests.support.workers import Place
+from tests.support.workers import Place, dask_scheduler, dask_worker
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
@@ -67,6 +67,30 @@ def test_in_a_cluster_of_its_own_each_worker_has_a_gpu_and_another_one_takes_ove
         until(lambda: len(place.begun()) == 3)
         (new,) = place.begun().keys() - seen.values()
         assert place.begun()[new][2] == "3"
+
+
+@pytest.mark.slow  # two commands of Dask's take seconds to start
+def test_a_scheduler_that_is_gone_is_told_where_workers_are_to_be_started_again(tmp_path: Path) -> None:
+    import dask
+
+    place = Place(tmp_path)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "5s"}),
+        dask_worker(8797),
+        dask_scheduler(8797) as scheduler,
+        closing(place.workers("dask", address="tcp://127.0.0.1:8797")) as workers,
+    ):
+        workers.start(1)
+        until(place.begun)
+        os.killpg(scheduler.pid, signal.SIGKILL)
+        (ended,) = until(workers.ended)
+        assert (ended.code, ended.in_order) == (None, False)
+        client: Any = workers
+        until(lambda: client._client.status == "closed")
+        with pytest.raises(MachineError, match="the scheduler is gone; when it is there again, run the same command"):
+            workers.start(1)
+        workers.stop()
+        (place.folder / "leave").write_text("0")  # it has gone on, and ends when no job is left
 
 
 def test_an_address_without_a_scheduler_is_told(tmp_path: Path) -> None:

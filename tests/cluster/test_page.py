@@ -16,7 +16,7 @@ from lottery.executors.profiles import FILE, executor_of
 from tests.support import ROOT
 from tests.support.clocks import until
 from tests.support.micro import micro_text
-from tests.support.workers import background, listens, ray_head, usable
+from tests.support.workers import dask_scheduler, dask_worker, ray_head, usable
 
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 (PROFILES,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -90,12 +90,8 @@ def run_all(folder: Path, section: str) -> None:
 @pytest.mark.slow
 def test_what_the_page_says_of_dask_can_be_typed(typed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usable("dask", typed, monkeypatch)
-    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "8786", "--no-dashboard"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "tcp://127.0.0.1:8786", "--nthreads", "2"]
-    with background(*scheduler):
-        until(lambda: listens(8786))
-        with background(*worker, "--no-dashboard"):
-            run_all(typed, "Dask")
+    with dask_scheduler(8786), dask_worker(8786):
+        run_all(typed, "Dask")
 
 
 @pytest.mark.slow

@@ -108,11 +108,11 @@ def slurm_here(folder: Path, patched: pytest.MonkeyPatch, slots: int = 8, minute
 
 
 @contextmanager
-def background(*words: str) -> Iterator[None]:
+def background(*words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process beside the test, ended with all that it has started."""
     process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield
+        yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -122,6 +122,23 @@ def background(*words: str) -> Iterator[None]:
 def listens(port: int) -> bool:
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def dask_scheduler(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A scheduler of Dask beside the test."""
+    words = ["-m", "distributed.cli.dask_scheduler", "--port", str(port), "--no-dashboard"]
+    with background(sys.executable, *words) as process:
+        until(lambda: listens(port))
+        yield process
+
+
+@contextmanager
+def dask_worker(port: int) -> Iterator[None]:
+    """A process of Dask with two threads beside the test, which waits for the scheduler if need be."""
+    words = ["-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "2", "--no-dashboard"]
+    with background(sys.executable, *words):
+        yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import importlib
 import logging
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,7 +83,9 @@ class _Tasks:
 
     def start(self, count: int) -> None:
         """Submit so many more; those that the cluster has no room for wait."""
-        for _ in range(0 if self._told else count):
+        if self._client.status == "closed":
+            raise MachineError("executor dask: the scheduler is gone; when it is there again, run the same command")
+        for _ in range(0 if self._told or self._client.status != "running" else count):
             self._started += 1
             place = min(set(range(len(self._living) + 1)) - {place for _, place in self._living.values()})
             asked = order(self._launch, self._started, {**self._variables, **self._gpu(place)})
@@ -105,9 +108,12 @@ class _Tasks:
         if self._told:
             return
         self._told = True
-        self._client.run(stop_children, self._run, on_error="ignore")
-        placed = {key for keys in self._client.processing().values() for key in keys}
-        self._client.cancel([future for future in self._living if future.key not in placed and not future.done()])
+        if self._client.status != "running":
+            return
+        with suppress(OSError):  # the scheduler has gone in this moment
+            self._client.run(stop_children, self._run, on_error="ignore")
+            placed = {key for keys in self._client.processing().values() for key in keys}
+            self._client.cancel([future for future in self._living if future.key not in placed and not future.done()])
 
     def close(self) -> None:
         """Tell them, if nobody has, wait until they have left, and end the connection."""
