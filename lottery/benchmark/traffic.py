@@ -36,15 +36,15 @@ def traffic_cases() -> list[Case]:
     """
     what = f"bytes sent by {RANKS} ranks at {100 * DENSITY:g} %"
     return [
-        Case("lenet-bytes", f"LeNet, {what}", 1 / 1.05, partial(_turn, "lenet"), most=1.05, unit="MB"),
-        Case("resnet20-bytes", f"ResNet-20, {what}", 1 / 1.1, partial(_turn, "resnet20"), most=1.05, unit="MB"),
+        Case("lenet-bytes", f"LeNet, {what}", 1 / 1.05, partial(_turn, "lenet"), most=1.05, unit="kB"),
+        Case("resnet20-bytes", f"ResNet-20, {what}", 1 / 1.12, partial(_turn, "resnet20"), most=1.05, unit="kB"),
     ]
 
 
 def _turn(model: str, data: Path) -> Turn:
-    """Measure a step of two ranks under a mask: megabytes by density, and those that were sent."""
+    """Measure a step of two ranks under a mask: kilobytes by density, and those that were sent."""
     dense, sent = bytes_of_a_step(model, DENSITY)
-    return DENSITY * dense / 1e6, sent / 1e6, None
+    return DENSITY * dense / 1e3, sent / 1e3, None
 
 
 def bytes_of_a_step(model: str, density: float) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def bytes_of_a_step(model: str, density: float) -> tuple[int, int]:
         MachineError: The ranks do not come to an end.
     """
     with tempfile.TemporaryDirectory() as folder:
-        ranks = spawn(_rank, (model, density, folder), RANKS, join=False)
+        ranks = spawn(_rank, (model, density, folder), RANKS, join=False)  # type: ignore[no-untyped-call]
         end = time.monotonic() + JOIN_SECONDS
         while not ranks.join(timeout=max(0.0, end - time.monotonic())):
             if time.monotonic() >= end:
