@@ -111,6 +111,20 @@ def test_those_that_wait_for_room_are_alive_and_never_start_once_told_to_leave(p
     assert len(place.begun()) == 2
 
 
+def test_that_all_wait_in_the_queue_is_told_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("STAND_IN_SLOTS", "0")
+    with closing(place.workers("slurm")) as workers:
+        workers.start(2)
+        until(lambda: workers.alive() and caplog.messages)
+        name = workers.farewell().rpartition("=")[2]
+        workers._next = 0.0  # type: ignore[attr-defined]  # the next look is due
+        assert workers.alive() == 2
+        workers.stop()
+    assert caplog.messages == [f"executor slurm: all workers wait in the queue; squeue --me --name={name} says why"]
+
+
 def test_a_run_that_is_started_again_finds_its_workers_and_no_one_elses(place: Place) -> None:
     first = place.workers("slurm")
     first.start(2)

@@ -144,6 +144,8 @@ class _Jobs:
         self._gone: list[Ended] = []
         self._told: set[str] | None = None  # whose end was returned; at the first answer those who had gone before
         self._stopped, self._busy_until = False, 0.0
+        self._waiting_since: float | None = None
+        self._told_waiting = False
         self._next, self._wait = 0.0, SHORTEST
         self._look()
         self._begun = bool(self._living)
@@ -231,6 +233,7 @@ class _Jobs:
         if (answer := self._queue()) is None:
             return
         living = {job for job, state, _ in answer if state not in _ENDS}
+        self._tell_waiting({state for job, state, _ in answer if job in living})
         over: dict[str, tuple[str, int | None]] = {
             job: (state, status) for job, state, status in answer if state in _ENDS
         }
@@ -242,6 +245,17 @@ class _Jobs:
             self._told.add(job)
             self._gone.append(self._end(job, *over[job]))
         self._living = living
+
+    def _tell_waiting(self, states: set[str]) -> None:
+        """Say once that no worker runs as all wait in the queue, where that lasts."""
+        if states != {"PENDING"}:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        elif not self._told_waiting and time.monotonic() - self._waiting_since > LONGEST:
+            self._told_waiting = True
+            said = "executor slurm: all workers wait in the queue; squeue --me --name=%s says why"
+            logging.getLogger("lottery").warning(said, self._name)
 
     def _end(self, job: str, state: str, status: int | None) -> Ended:
         log = self._log(job)
