@@ -85,8 +85,10 @@ def work(store: Store, key: str) -> None:
     objects_of(store).chores.wait()
 
 
-@pytest.mark.parametrize("fault", ["lost", "reset", "error"])
 @pytest.mark.parametrize("client", ["gives up", "asks again"])
+@pytest.mark.parametrize(
+    "fault", ["lost", *(pytest.param(each, marks=pytest.mark.slow) for each in ("reset", "error"))]
+)
 def test_a_request_that_fails_or_loses_its_reply_never_makes_own_work_anothers(
     http: HttpGround, fault: str, client: str
 ) -> None:
