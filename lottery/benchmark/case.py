@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-Turn = tuple[float, float, int | None]  # seconds of what is compared with, of ours, peak bytes of a process
+Turn = tuple[float, float, int | None]  # what is compared with and ours, in the case's unit, peak bytes of a process
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Case:
         ready: Reads the data.
         most: The ratio that it is held to from above.
         named_only: True if it takes so long that it is measured where it is named, and not among all.
+        unit: Unit of what is compared; seconds, unless it is said.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Case:
     ready: Callable[[Path], object] = lambda data: None
     most: float = math.inf
     named_only: bool = False
+    unit: str = "s"

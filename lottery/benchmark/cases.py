@@ -25,6 +25,7 @@ from lottery.benchmark.analyses import analysis_cases
 from lottery.benchmark.case import Case, Turn
 from lottery.benchmark.executors import executor_cases
 from lottery.benchmark.ranks import ranks_turn
+from lottery.benchmark.traffic import traffic_cases
 from lottery.data.splits import Splits, load
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
@@ -119,6 +120,7 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
         ),
         *analysis_cases(images, mnist),
         *executor_cases(mnist),
+        *traffic_cases(),
     ]
     names = [case.name for case in found]
     for name in only:
@@ -151,7 +153,8 @@ def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str]
         for case in chosen:
             base, ours, peak = case.turn(data)
             taken[case.name].append((base, ours, peak))
-            told(f"{turn + 1}/{turns} {case.what}: {base:.2f} s and {ours:.2f} s, {base / ours:.2f}x")
+            pair = f"{base:.2f} {case.unit} and {ours:.2f} {case.unit}"
+            told(f"{turn + 1}/{turns} {case.what}: {pair}, {base / ours:.2f}x")
     return [_result(case, taken[case.name]) for case in chosen]
 
 
@@ -310,8 +313,9 @@ def table(results: Sequence[Result], before: Mapping[str, float]) -> Iterator[st
         kept = f"{before[result.case.name]:5.2f}x" if result.case.name in before else "     -"
         spread = f"{result.low:.2f} to {result.high:.2f}"
         memory = f"  {result.peak_bytes / 1e9:.2f} GB a process" if result.peak_bytes else ""
+        unit = f" {result.case.unit}" if result.case.unit != "s" else ""
         held = f"  {result.held}" if result.held else ""
         yield (
             f"{result.case.what:{width}}  {result.ratio:4.2f}x  {spread:>17}  {result.case.least:6.2f}x  {kept}"
-            f"  {result.base_seconds:.2f} and {result.seconds:.2f}{memory}{held}"
+            f"  {result.base_seconds:.2f} and {result.seconds:.2f}{unit}{memory}{held}"
         )

@@ -283,7 +283,7 @@ def _check_steps(group: Group, names: Sequence[str]) -> None:
 
 
 def _distance(group: Group, name: str) -> float:
-    """The largest distance of a weight that two ranks trained from that of one process, under a mask, after its steps."""
+    """The largest distance of a weight or loss that two ranks trained from that of one process, under a mask."""
     study = Study(name, (12,), 3, torch.float64)
     trained = []
     for several in (False, True):
