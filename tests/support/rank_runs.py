@@ -18,8 +18,8 @@ from lottery.files.tensors import decode
 from lottery.plan.kinds import MASK_FILE, METRICS_FILE
 from lottery.recipe.schema import Recipe
 from lottery.runner.events import Outcome, Request
-from lottery.runner.ranks import follow, leading
 from lottery.runner.prepare import follower, prepare
+from lottery.runner.ranks import follow, leading
 from lottery.runner.run import work
 from lottery.signals import Stop
 from lottery.store.store import Store
