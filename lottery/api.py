@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.errors import UsageError
 from lottery.paths import data_root
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lottery.runner.events import Event, Jobs, Outcome, Request
     from lottery.signals import Stop
     from lottery.store.store import Store
+    from lottery.values import Component
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
     store: str | Path | Store | None = None,
     device: str = "auto",
     jobs: Jobs = 1,
+    on: str | Mapping[str, Any] | None = None,
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
@@ -46,10 +48,12 @@ def run(
     Args:
         recipe: A loaded recipe, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
-        store: Folder of finished jobs; $LOTTERY_STORE or `runs` where it is None.
+        store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         device: `auto`, `cpu` or `cuda`.
         jobs: Number of processes; `auto` for as many as there are cores with work. With other numbers than 1 jobs are
             trained in other processes, and this one need not even import torch.
+        on: Executor that starts workers to train the jobs, by name or as `{"name": ..., key: value}`, in place of
+            processes of this run; `lottery list executors` has them.
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
         plugins: Modules that add entries to the catalogues.
@@ -57,13 +61,14 @@ def run(
         on_event: Called with each event.
 
     Raises:
-        UsageError: The recipe cannot be run; nothing was trained.
+        UsageError: The recipe cannot be run, or the executor cannot be had so; nothing was trained.
         DataError: The data are missing or damaged; nothing was trained.
-        MachineError: The results cannot fit on the disk; nothing was trained.
+        MachineError: The results cannot fit on the disk, and nothing was trained; or workers die again and again.
         Interrupted: The run was told to stop, and has saved.
     """
     from lottery import registry
     from lottery.distributed.place import place_of_environment
+    from lottery.executors.profiles import executor_of
     from lottery.results.planning import plan_with_walks
     from lottery.results.plugin_edits import other_sources
     from lottery.runner.events import Request
@@ -75,12 +80,15 @@ def run(
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
-    request = Request(recipe, data_root(data), opened.root, device, jobs, deterministic, checkpoint_seconds)
+    request = Request(recipe, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     stop, place = Stop(), place_of_environment()
+    executor = None if on is None else executor_of(on)
+    if place is not None and (executor is not None or jobs != 1):
+        raise UsageError(f"all {place.size} ranks train one network after the other; leave --on and --jobs out")
     if place is not None and place.rank:
         with handle_signals(stop):
             return _followed(request, place, stop, opened)
-    with handle_signals(stop), _begun(request, plugins, stop, opened, place) as (planned, outcome, events):
+    with handle_signals(stop), _begun(request, executor, plugins, stop, opened, place) as (planned, outcome, events):
         _warn(other_sources(planned, opened))
         on_plan(planned)
         for event in events:
@@ -108,23 +116,28 @@ def _loaded(recipe: Recipe | str | Path) -> Recipe:
 
 @contextmanager
 def _begun(
-    request: Request, plugins: Sequence[str], stop: Stop, store: Store, place: Place | None
+    request: Request, executor: Component | None, plugins: Sequence[str], stop: Stop, store: Store, place: Place | None
 ) -> Iterator[tuple[Plan, Outcome, Iterator[Event]]]:
     """Yield the plan, the outcome that is to be filled, and the events."""
     from lottery.runner.events import Outcome
 
+    if executor is not None:
+        from lottery.executors.drive import driven
+
+        with driven(request, executor, stop, plugins, store) as (planned, events):
+            yield planned, Outcome(planned), events
+        return
+
     if request.jobs != 1:
         from lottery.executors.processes import processes
 
-        if place is not None:
-            raise UsageError(f"--jobs: all {place.size} ranks train one network after the other; leave --jobs out")
         with processes(request, stop, plugins) as (planned, mixed, events):
             _warn(mixed)
             yield planned, Outcome(planned), events
         return
     from lottery.results.mixed_environments import foreseen
-    from lottery.runner.follow import leading, opened
     from lottery.runner.prepare import prepare
+    from lottery.runner.ranks import leading, opened
     from lottery.runner.run import work
 
     with opened(place, request.device) as group:
@@ -137,8 +150,8 @@ def _begun(
 
 def _followed(request: Request, place: Place, stop: Stop, store: Store) -> Outcome:
     """Take part in the run of rank 0, and return its outcome."""
-    from lottery.runner.follow import follow, opened
     from lottery.runner.prepare import follower
+    from lottery.runner.ranks import follow, opened
 
     with opened(place, request.device) as group:
         return follow(follower(request, stop, store, group))
@@ -156,7 +169,7 @@ def table(
     Args:
         recipe: A loaded recipe, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
-        store: Folder of finished jobs; $LOTTERY_STORE or `runs` where it is None.
+        store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         view: A name of `lottery.analysis.views.VIEWS`.
 
     Raises:

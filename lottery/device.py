@@ -17,6 +17,8 @@ from lottery._version import __version__
 from lottery.environment import PLUGIN, variables, versions
 from lottery.errors import UsageError
 
+GPUS = "CUDA_VISIBLE_DEVICES"
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -136,6 +138,26 @@ def cores() -> int:
     from joblib import cpu_count
 
     return int(cpu_count())
+
+
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; CUDA is not started by that."""
+    count = torch.cuda.device_count()
+    listed = os.environ.get(GPUS)
+    names = [str(number) for number in range(count)] if listed is None else [name.strip() for name in listed.split(",")]
+    return names[:count]
+
+
+def share_of_gpus(number: int, each: int = 1) -> str | None:
+    """Return the value of CUDA_VISIBLE_DEVICES for process `number`, from 0, of several on this machine.
+
+    Each gets `each` GPUs of its own; where there are fewer, they are given out again from the first. None where there
+    is nothing to give out.
+    """
+    names = gpus()
+    if not names or not each:
+        return None
+    return ",".join(dict.fromkeys(names[(number * each + place) % len(names)] for place in range(each)))
 
 
 def _hand_back() -> None:

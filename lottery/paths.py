@@ -11,6 +11,6 @@ def data_root(given: str | Path | None = None) -> Path:
     return Path(given or os.environ.get("LOTTERY_DATA") or "data")
 
 
-def store_root(given: str | Path | None = None) -> Path:
-    """Return the folder of finished jobs: as given, else $LOTTERY_STORE, else `runs`."""
-    return Path(given or os.environ.get("LOTTERY_STORE") or "runs")
+def store_root(given: str | Path | None = None) -> str:
+    """Return the place of finished jobs, a folder or a URL: as given, else $LOTTERY_STORE, else `runs`."""
+    return str(given or os.environ.get("LOTTERY_STORE") or "runs")

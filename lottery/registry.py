@@ -1,4 +1,4 @@
-"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the ten catalogues.
+"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the eleven catalogues.
 
 A name that is taken is refused, a misspelt one gets a suggestion. The entries of this package are in
 `lottery.catalogue`, those of plugins come from outside.
@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lottery.errors import UsageError
+from lottery.executor_traits import ExecutorTraits
 from lottery.plugins import signature
 from lottery.plugins.load import GROUP, import_plugin, installed
 from lottery.plugins.source import code_of, is_ours
@@ -97,9 +98,8 @@ class Entry(Generic[T]):
 
     def _explain(self, error: Any) -> str:
         if error["type"] == "extra_forbidden":
-            return (
-                f"{self.name} has no key {error['loc'][-1]!r}{suggest(str(error['loc'][-1]), self.schema.model_fields)}"
-            )
+            key = error["loc"][-1]
+            return f"{self.name} has no key {key!r}{suggest(str(key), self.schema.model_fields)}"
         if error["type"] == "missing" and len(error["loc"]) == 1:
             return f"{self.name} needs the key {error['loc'][0]!r}"
         if error["type"] == "missing":
@@ -294,12 +294,13 @@ branches = Registry("branch", "branches", BranchTraits, "level generator", "samp
 analyses = Registry(
     "analysis", "analyses", AnalysisTraits, "subject memo", "of between through along levels reading margin as"
 )
+executors = Registry("executor", "executors", ExecutorTraits, "launch")
 
 catalogues: dict[str, Registry[Any]] = {
     each.plural: each
     for each in (
         *(datasets, models, inits, normalizations, activations),
-        *(optimizers, schedules, criteria, branches, analyses),
+        *(optimizers, schedules, criteria, branches, analyses, executors),
     )
 }
 

@@ -1,4 +1,4 @@
-"""Signals during a run: the first one saves and leaves, a second leaves at once."""
+"""What tells a run to stop: the first signal saves and leaves, a second leaves at once; a time that is up saves too."""
 
 from __future__ import annotations
 
@@ -13,9 +13,26 @@ from types import FrameType
 
 @dataclass
 class Stop:
-    """A flag that a signal handler sets and a training reads between steps."""
+    """A flag that is set from outside and that a training reads between steps.
+
+    Attributes:
+        signal: Number of the signal that was noted.
+        time_is_up: True once a time limit leaves no more than the time to save.
+        saving: Seconds that the longest save of a state has taken; None before the first.
+    """
 
     signal: int | None = None
+    time_is_up: bool = False
+    saving: float | None = None
+
+    @property
+    def told(self) -> bool:
+        """True if the run is to save and leave."""
+        return self.signal is not None or self.time_is_up
+
+    def saved(self, seconds: float) -> None:
+        """Note how long a save of a state took."""
+        self.saving = max(seconds, self.saving or 0.0)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 KEY_DIGITS = 12  # enough to tell the jobs of a store apart; `lottery show` takes as many
 
 
@@ -25,3 +27,16 @@ def duration(seconds: float) -> str:
 def short(key: str) -> str:
     """Return the first digits of a key or of another sha256, as everything that a person reads shows it."""
     return key[:KEY_DIGITS]
+
+
+def seconds_of(text: str) -> int:
+    """Return the seconds of a time such as `90min`, `2h` or `1d12h`.
+
+    Raises:
+        ValueError: It is no time.
+    """
+    found = re.fullmatch(r"(?=.)(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})min)?(?:(\d{1,8})s)?", text)
+    each = zip(found.groups("0"), (86400, 3600, 60, 1), strict=True) if found else ()
+    if not (seconds := sum(int(number) * unit for number, unit in each)):
+        raise ValueError(f"{text!r} is no time; write 90min, 2h or 1d12h")
+    return seconds

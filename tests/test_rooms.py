@@ -17,10 +17,10 @@ from tests.support import ROOT
 PACKAGE = Path(lottery.__file__).parent
 
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
-    "": "api environment errors paths registry seed signals traits values",
+    "": "api environment errors executor_traits paths registry seed signals traits values",
     "analysis": "views",
-    "cli": "bench listing main plan replicate report tables terminal theory ticket verify",
-    "executors": "worker",
+    "cli": "bench listing main plan replicate report tables terminal theory ticket verify work",
+    "executors": "crew news profiles worker",
     "plan": "agenda jobs keys",
     "plugins": "load signature source",
     "recipe": "components conflicts consistency entry_rules load schema tuning yaml",

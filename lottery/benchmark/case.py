@@ -22,6 +22,7 @@ class Case:
         ready: Reads the data.
         most: The ratio that it is held to from above.
         unit: Unit of what is compared; seconds, unless it is said.
+        named_only: True if it takes so long that it is measured where it is named, and not among all.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Case:
     ready: Callable[[Path], object] = lambda data: None
     most: float = math.inf
     unit: str = "s"
+    named_only: bool = False

@@ -23,6 +23,8 @@ import torch
 from lottery.benchmark import baseline
 from lottery.benchmark.analyses import analysis_cases
 from lottery.benchmark.case import Case, Turn
+from lottery.benchmark.executors import executor_cases
+from lottery.benchmark.ranks import ranks_turn
 from lottery.benchmark.traffic import traffic_cases
 from lottery.data.splits import Splits, load
 from lottery.device import computes_bf16, machine
@@ -95,8 +97,8 @@ class Result:
 def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
     """Return the cases that are named; all where none is.
 
-    Those of bf16 are left out of all where the processor has no instructions for it. ResNet-20 trains on `images`, a
-    data set as a recipe names it.
+    Those of bf16 are left out of all where the processor has no instructions for it, and so are those that take long.
+    ResNet-20 trains on `images`, a data set as a recipe names it.
 
     Raises:
         UsageError: For a case that is not there.
@@ -113,15 +115,20 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
         Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),
         Case("resnet20", "ResNet-20, fp32", 1.35, lambda data: _one(RESNET, data, *fp32), pictures),
         Case("resnet20-bf16", "ResNet-20, bf16 against fp32", 2.0, lambda data: _one(RESNET, data, *bf16), pictures),
+        Case(
+            "ranks", "ResNet-20, a step on two ranks", 1 / 1.15, lambda data: ranks_turn(RESNET, data, *fp32), pictures
+        ),
         *analysis_cases(images, mnist),
         *traffic_cases(),
+        *executor_cases(mnist),
     ]
     names = [case.name for case in found]
     for name in only:
         if name not in names:
             raise UsageError(f"bench has no case {name}; there are {', '.join(names)}")
     able = computes_bf16(machine().device)
-    return [case for case in found if case.name in only or (not only and (able or not case.name.endswith("bf16")))]
+    every = [case for case in found if not case.named_only and (able or not case.name.endswith("bf16"))]
+    return [case for case in found if case.name in only] if only else every
 
 
 def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None]) -> list[Result]:
@@ -139,7 +146,7 @@ def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str]
     taken: dict[str, list[Turn]] = {case.name: [] for case in chosen}
     for ready in dict.fromkeys(case.ready for case in chosen):  # before anything is measured: it may not be there
         ready(data)
-    if any(case.name.startswith("lenet") for case in chosen):
+    if any(case.name.startswith(("lenet", "on-", "between-")) for case in chosen):
         for engine in ("sparse", "background"):  # compiled once on a machine, and loaded once in a process
             _trained(parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data)
     for turn in range(turns):

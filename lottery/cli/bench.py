@@ -13,7 +13,9 @@ from lottery.cli.options import DataDir, Json
 
 
 def bench(
-    only: Annotated[list[str] | None, typer.Argument(metavar="[CASE]...", help="Some of the cases [all].")] = None,
+    only: Annotated[
+        list[str] | None, typer.Argument(metavar="[CASE]...", help="Some of the cases [all but those of executors].")
+    ] = None,
     turns: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 5,
     log: Annotated[Path, typer.Option(metavar="FILE", help="Where figures are kept, a line a run.")] = Path(
         "benchmarks/log/bench.jsonl"

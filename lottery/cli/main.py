@@ -21,6 +21,7 @@ from lottery.cli.bench import bench
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
+    Executor,
     Json,
     NumberOfJobs,
     Plugins,
@@ -41,6 +42,7 @@ from lottery.cli.tables import Format, Output, writer
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
+from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
@@ -153,6 +155,7 @@ def run(
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     jobs: NumberOfJobs = "1",
+    on: Executor = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bytes again on this machine, with any --jobs.")
     ] = False,
@@ -167,7 +170,12 @@ def run(
     from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
-    shown = run_on_ranks(ranks, jobs)
+    shown = run_on_ranks(ranks, jobs, on)
+    if on is not None and jobs != "1":
+        raise UsageError(
+            f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
+            "(the number of workers is a key: --on '{name: local, workers: 4}')"
+        )
     loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
     outcome = (run_and_show if shown else api.run)(
         loaded,
@@ -175,6 +183,7 @@ def run(
         store=kept,
         device=device,
         jobs=number_of_jobs(jobs),
+        on=on,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
@@ -197,6 +206,9 @@ def run(
         terminal.say(sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
+
+
+app.command()(work)
 
 
 @app.command()

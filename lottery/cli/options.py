@@ -29,7 +29,12 @@ DataDir = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
 ]
 StoreDir = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="Where jobs are kept [$LOTTERY_STORE, else runs].")
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="PLACE",
+        help="Where jobs are kept, a folder or s3://BUCKET/PREFIX [$LOTTERY_STORE, else runs].",
+    ),
 ]
 NumberOfJobs = Annotated[
     str,
@@ -37,6 +42,16 @@ NumberOfJobs = Annotated[
         "--jobs",
         metavar="N|auto",
         help="Processes; the threads are shared out among them. auto: one for each core that has work.",
+    ),
+]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="EXECUTOR",
+        help="Start workers there, and again those that die: the name of an executor (lottery list executors) or of a "
+        "profile in lottery-executors.yaml [$LOTTERY_EXECUTORS], or '{name: slurm, workers: 8}'. On this machine alone "
+        "--jobs is the quicker: it reads the data once.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -51,7 +66,7 @@ def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None)
 
 
 def load_study(
-    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: Path | None, data: Path | None
+    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: str | None, data: Path | None
 ) -> Study:
     """Return the study of a recipe, with all that is finished of it; missing trainings are told on stderr."""
     from lottery.results.plugin_edits import other_sources

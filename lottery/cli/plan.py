@@ -87,7 +87,8 @@ def plan(
     print(f"{told.done} jobs done, {told.missing} missing")
     if told.missing:
         print(f"time: about {duration(told.seconds)} in one process ({how})")
-        print(f"disk: about {told.need_bytes / 1e6:,.0f} MB of {told.free_bytes / 1e6:,.0f} MB free")
+        free = "" if told.free_bytes is None else f" of {told.free_bytes / 1e6:,.0f} MB free"
+        print(f"disk: about {told.need_bytes / 1e6:,.0f} MB{free}")
     if layout.left:
         terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
     copies = sentence_of(context.plan.recipe.data.component.name, found)

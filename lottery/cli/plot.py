@@ -105,7 +105,7 @@ def _command(name: str, shows: str) -> Callable[..., None]:
 
 
 def _draw(
-    name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: Path | None, **options: Any
+    name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: str | None, **options: Any
 ) -> None:
     from lottery.figures import draw
 
@@ -117,7 +117,7 @@ def _save(
     name: str,
     output: list[Path] | None,
     data: Path | None,
-    store: Path | None,
+    store: str | None,
     draw: Callable[[Study], Figure],
 ) -> None:
     """Write a figure of the recipe's study into each of the files."""

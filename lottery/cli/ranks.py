@@ -13,14 +13,16 @@ from lottery.distributed.place import place_of_environment
 from lottery.errors import Interrupted, LotteryError, RankLost, UsageError
 
 
-def run_on_ranks(ranks: int, jobs: str) -> bool:
+def run_on_ranks(ranks: int, jobs: str, on: str | None) -> bool:
     """Run this command on so many ranks, where it is not on one already; return True on the rank that speaks.
 
     Raises:
         typer.Exit: All ranks that this process started have left.
-        UsageError: `--jobs` is given too, or torchrun started another number of ranks.
+        UsageError: `--jobs` or `--on` is given too, or torchrun started another number of ranks.
     """
     place = place_of_environment()
+    if ranks > 1 and on is not None:
+        raise UsageError(f"--on {on}: its workers train a network each, {ranks} ranks one together; leave out one")
     if ranks > 1 and jobs != "1":
         raise UsageError(f"--jobs {jobs}: {ranks} ranks train one network after the other; leave --jobs or --ranks out")
     if place is None:

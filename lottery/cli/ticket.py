@@ -150,7 +150,8 @@ def retrain(
     file: File,
     data: DataDir = None,
     store: Annotated[
-        Path | None, typer.Option("--store", metavar="DIR", help="Keep the training there, to continue it [temporary].")
+        str | None,
+        typer.Option("--store", metavar="PLACE", help="Keep it there, to continue it [temporary]."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
@@ -168,7 +169,7 @@ def retrain(
         compared = train_again(
             found,
             data_root(data),
-            store or Path(temporary),
+            store or temporary,
             device=device,
             deterministic=deterministic,
             on_progress=_ProgressLine(),

@@ -53,7 +53,7 @@ def verify(
 
     found = load_study(recipe, sets, plugin, store, data)
     if not found.found:
-        raise UsageError(f"{recipe}: none of its trainings is in {found.store.root}; lottery run runs them")
+        raise UsageError(f"{recipe}: none of its trainings is in {found.store.name}; lottery run runs them")
     made: list[Check] = []
     for check in [*check_records(found)]:
         made.append(check)
@@ -63,7 +63,7 @@ def verify(
         from lottery.runner.events import Request
         from lottery.verification.run import check_again
 
-        request = Request(found.recipe, data_root(data), found.store.root, device, number_of_jobs(jobs), deterministic)
+        request = Request(found.recipe, data_root(data), found.store.name, device, number_of_jobs(jobs), deterministic)
         for check in check_again(request, found.plan, plugin or ()):
             made.append(check)
             _print(check, as_json)

@@ -31,7 +31,7 @@ def launch(ranks: int, command: Sequence[str]) -> int:
         processes = [_start(rank, ranks, command, meeting) for rank in range(ranks)]
         try:
             with _passing_signals_on(processes):
-                _wait(processes)
+                killed = _wait(processes)
         finally:
             for process in processes:
                 if process.poll() is None:
@@ -39,15 +39,14 @@ def launch(ranks: int, command: Sequence[str]) -> int:
                 process.wait()
                 assert process.stdin is not None
                 process.stdin.close()
-    code = processes[0].returncode
-    if code >= 0:
-        return code
-    print(
-        f"lottery: rank 0 was killed (signal {-code}), out of memory?; all ranks have stopped. Run the same command "
-        "again: it goes on from the last checkpoint",
-        file=sys.stderr,
-    )
-    return 3
+    if killed is not None:
+        rank, number = killed
+        print(
+            f"lottery: rank {rank} was killed (signal {number}), out of memory?; all {ranks} have stopped. Run the "
+            "same command again: it goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+    return processes[0].returncode if processes[0].returncode >= 0 else 3
 
 
 def leave_with_launcher() -> None:
@@ -88,13 +87,18 @@ def _passing_signals_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterato
             signal.signal(number, handler)
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait until all have left, not longer than the grace once rank 0 has, or one that met an error."""
-    end: float | None = None
-    while any(process.poll() is None for process in processes):
-        codes = [process.returncode for process in processes]
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int] | None:
+    """Wait until all have left, not longer than the grace once rank 0 has, or one that met an error.
+
+    Return the rank and the signal of the first one that was killed, if any.
+    """
+    end, killed = None, None
+    while True:
+        codes = [process.poll() for process in processes]
+        if killed is None:
+            killed = next(((rank, -code) for rank, code in enumerate(codes) if code is not None and code < 0), None)
         if end is None and (codes[0] is not None or any(code not in (None, 0, 1) for code in codes)):
             end = time.monotonic() + GRACE_SECONDS
-        if end is not None and time.monotonic() > end:
-            return
+        if None not in codes or (end is not None and time.monotonic() > end):
+            return killed
         time.sleep(POLL_SECONDS)

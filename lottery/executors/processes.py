@@ -128,6 +128,7 @@ class _Crew:
             "deterministic": self._request.deterministic,
             "checkpoint_seconds": self._request.checkpoint_seconds,
             "plugins": list(self._plugins),
+            "number": len(self._started) - 1,
             "plan_bytes": len(plan.encode()),
         }
         with suppress(ConnectionError):  # it died: its reader tells

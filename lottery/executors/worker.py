@@ -87,6 +87,7 @@ def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict
 
     for plugin in request.pop("plugins"):
         registry.plug_in(plugin)
+    _take_gpu(request.pop("number"), request["device"])
     if plan:
         _take_part(_context(request, stop, plan), line)
         return {}
@@ -110,6 +111,16 @@ def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict
     return {}
 
 
+def _take_gpu(number: int, device: str) -> None:
+    """Leave this process one GPU of its machine, another one than those of the other processes as far as there are."""
+    if device == "cpu":
+        return
+    from lottery.device import GPUS, share_of_gpus
+
+    if (own := share_of_gpus(number)) is not None:
+        os.environ[GPUS] = own
+
+
 def _context(request: dict[str, Any], stop: Stop, packed: bytes = b"") -> RunContext:
     """Load the data, and make the plan where none is handed over.
 
@@ -124,7 +135,7 @@ def _context(request: dict[str, Any], stop: Stop, packed: bytes = b"") -> RunCon
     about = {name: value for name, value in request.items() if name not in ("recipe", "data", "store")}
     recipe = restore_recipe(request["recipe"])
     plan = unpack_plan(packed, recipe) if packed else None
-    context = prepare(Request(recipe, Path(request["data"]), Path(request["store"]), **about), stop, known=plan)
+    context = prepare(Request(recipe, Path(request["data"]), request["store"], **about), stop, known=plan)
     if plan is not None and context.plan is not plan:
         raise DataError(f"{request['data']}: the data were changed while this run was starting; start it again")
     return context

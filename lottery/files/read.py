@@ -83,9 +83,10 @@ def read_bytes(path: Path | str, *, size: int | None = None, most: int = MOST_JS
     return data
 
 
-def read_start(path: Path | str, length: int) -> bytes:
-    """Return the first `length` bytes of a regular file, all of a shorter one. Raises as `read_bytes` does."""
+def read_start(path: Path | str, length: int, *, offset: int = 0) -> bytes:
+    """Return `length` bytes of a regular file from `offset` on, fewer at its end. Raises as `read_bytes` does."""
     with _opened(path, None, MOST_BYTES) as (fd, _):
+        os.lseek(fd, offset, os.SEEK_SET)
         data = os.read(fd, length)
         while 0 < len(data) < length and (more := os.read(fd, length - len(data))):
             data += more

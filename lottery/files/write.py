@@ -29,10 +29,11 @@ ABANDONED_SECONDS = 3600.0  # no write of ours pauses this long
 _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
-def perform(operation: str, path: Path, action: Callable[[], T]) -> T:
+def perform(operation: str, path: Path | str, action: Callable[[], T]) -> T:
     """Do one primitive operation.
 
-    The operations are mkdir, write, fsync, fsync folder, rename, replace, append, remove, link and lease.
+    The operations are mkdir, write, fsync, fsync folder, rename, replace, append, remove, link and lease; those of an
+    object store, whose paths are URLs, are put, copy and delete.
     """
     return action()
 
@@ -133,8 +134,8 @@ def publish(draft: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that at any moment it is the old or the new one.
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file so that at any moment it is the old or the new one; after a power cut too, where it is durable.
 
     Raises:
         UsageError: No file can be there.
@@ -148,13 +149,14 @@ def write_atomic(path: Path, data: bytes) -> None:
     path = Path(os.path.realpath(path))  # a link stays a link
     draft = path.with_name(f"{path.name[:40]}.tmp-{unique()}")
     try:
-        _write_new(draft, data, len(data))
+        _write_new(draft, data, len(data), durable=durable)
         guarded("replace", path, lambda: os.replace(draft, path))
     except Exception:
         with suppress(MachineError):
             remove(draft)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def append(path: Path, data: bytes) -> None:
@@ -260,7 +262,7 @@ def _make_draft(draft: Path) -> bool:
     return True
 
 
-def _write_new(path: Path, data: bytes, need: int) -> None:
+def _write_new(path: Path, data: bytes, need: int, *, durable: bool = True) -> None:
     def write() -> int:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         try:
@@ -272,7 +274,8 @@ def _write_new(path: Path, data: bytes, need: int) -> None:
 
     fd = guarded("write", path, write, need=need)
     try:
-        guarded("fsync", path, lambda: os.fsync(fd), need=need)
+        if durable:
+            guarded("fsync", path, lambda: os.fsync(fd), need=need)
     finally:
         os.close(fd)
 

@@ -12,9 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import DamagedFile
-from lottery.files.read import parse_json, read_bytes
+from lottery.files.read import parse_json
 from lottery.plan.keys import digest_of_json
+from lottery.plan.kinds import IDENTITY_FILE
 from lottery.store.notes import recall, remember
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
@@ -95,6 +97,7 @@ def family(store: Store, *, noted: bool = True) -> Family:
     known = _recalled(store) if noted else {}
     keys = list(store.keys())
     new = [key for key in keys if key not in known]
+    store.expect(new)
     for key in new:
         known[key] = _read(store, key)
     if len(new) >= WORTH_A_NOTE:
@@ -104,9 +107,8 @@ def family(store: Store, *, noted: bool = True) -> Family:
 
 
 def _read(store: Store, key: str) -> Kin | None:
-    path = f"{store.folder(key)}/job.json"
     try:
-        identity = parse_json(read_bytes(path), path)
+        identity = parse_json(store.read_start(key, IDENTITY_FILE), f"{short(key)}: {IDENTITY_FILE}")
     except DamagedFile:
         return None
     return kin_of(identity) if isinstance(identity, dict) and digest_of_json(identity) == key else None

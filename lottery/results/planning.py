@@ -130,5 +130,5 @@ def find_fingerprint(name: str, dataset: Component, store: Store, data: Path | N
         return fingerprint(load(dataset, data_root(data)))
     except DataError as error:
         if not seen:
-            raise DataError(f"{store.root}: nothing of {name} has been run in this store, and {error}") from error
-        raise DataError(f"{store.root}: has runs of {name} on {len(seen)} versions of the data, and {error}") from error
+            raise DataError(f"{store.name}: nothing of {name} has been run in this store, and {error}") from error
+        raise DataError(f"{store.name}: has runs of {name} on {len(seen)} versions of the data, and {error}") from error

@@ -60,6 +60,7 @@ class Record:
 
 def records(plan: Plan, store: Store) -> dict[str, Record]:
     """Return the finished trainings of a plan by key; a damaged one is put aside, and a warning says so."""
+    store.expect(plan.jobs)
     every = ((job.key, record_of(plan, store, job)) for job in plan if job.kind.measured)
     return {key: record for key, record in every if record is not None}
 

@@ -42,6 +42,8 @@ class RunContext:
         jobs: Number of processes that work on the plan, this one included.
         stop: Says whether the run has been told to stop.
         group: The processes that train each network together; this one alone where there are no ranks.
+        failures: Digests of the failures, by key, that were noted before the run began: these jobs are tried again.
+            None for those that are noted when a process begins.
         on_device: The data sets that `data` has put on the device, by `name_of`.
     """
 
@@ -54,10 +56,13 @@ class RunContext:
     jobs: int = 1
     stop: Stop = field(default_factory=Stop)
     group: Group = ALONE
+    failures: Mapping[str, str] | None = None
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
 
     def told_to_stop(self) -> bool:
         """Return True if the run has been told to stop; all ranks ask together, and the signal of one is for all."""
+        if self.group.size == 1:
+            return self.stop.told
         told = self.group.agree(self.stop.signal or 0)
         if told and self.stop.signal is None:
             self.stop.signal = told

@@ -47,7 +47,7 @@ class Estimate:
         seconds: Time for the missing ones in one process.
         measured: True if it follows from finished jobs alone; else a few steps were timed just now.
         need_bytes: Disk space that the missing ones will take.
-        free_bytes: Disk space that is free.
+        free_bytes: Disk space that is free; None where the store has no limit.
         by_job: Seconds of each missing job by its key.
     """
 
@@ -56,7 +56,7 @@ class Estimate:
     seconds: float
     measured: bool  # from finished jobs; else from a few steps timed just now
     need_bytes: int
-    free_bytes: int
+    free_bytes: int | None
     by_job: Mapping[str, float]
 
 

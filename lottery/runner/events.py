@@ -25,7 +25,7 @@ class Request:
     Attributes:
         recipe: The recipe.
         data: Folder of the data sets.
-        store: Folder of the results.
+        store: Place of the results.
         device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
         jobs: Number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
         deterministic: Whether equal jobs have to give equal bytes.
@@ -34,7 +34,7 @@ class Request:
 
     recipe: Recipe
     data: Path
-    store: Path
+    store: str | Path
     device: str = "auto"
     jobs: Jobs = 1
     deterministic: bool = False

@@ -23,7 +23,7 @@ def context_of(study: Study) -> RunContext:
     Raises:
         DataError: Where the data are not there.
     """
-    request = Request(study.recipe, data_root(study.data), study.store.root, "cpu")
+    request = Request(study.recipe, data_root(study.data), study.store.name, "cpu")
     return look(request, store=study.store, known=study.plan)
 
 

@@ -1,121 +1,80 @@
-"""The part of the ranks above 0 in a run: they train what rank 0 tells them to, and decide and save nothing."""
+"""A plan that other processes run is followed to its end: what the store has of it counts, not what anybody says."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lottery.device import machine, prepared
-from lottery.distributed.group import ALONE, Group, open_group
-from lottery.distributed.place import Place
-from lottery.errors import Interrupted, MachineError
-from lottery.plan.handover import pack_plan, unpack_plan
-from lottery.pruning.masking import HeldMask, masked
-from lottery.runner.assemble import assemble
-from lottery.runner.events import Outcome
-from lottery.runner.messages import Order, unpack_mask, unpack_start, unpack_state
-from lottery.runner.resume import restore
-from lottery.runner.timelines import timeline_of
-from lottery.runner.together import check_same_mask, check_same_weights, failing_together, told
-from lottery.training.trainer import Stopped, Training
+from lottery.plan.agenda import BAD
+from lottery.runner.ends import failed_since, finished, forget_damaged, longer, waits_for
+from lottery.runner.events import Event
+from lottery.store.maintenance import failed_jobs
 
 if TYPE_CHECKING:
-    from lottery.pruning.gradual import Gradual
+    from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
 
-_OUTCOME, _SIGNAL = "outcome", "signal"
 
+class Following:
+    """The ends of the jobs of a plan, in a process that runs none of them.
 
-@contextmanager
-def opened(place: Place | None, device: str) -> Iterator[Group]:
-    """Open the group of the ranks of which this process has a place; that of one process where it has none."""
-    if place is None:
-        yield ALONE
-        return
-    where = machine(device, ranks=place.size, ranks_here=place.ranks_here, local_rank=place.local_rank).device
-    with open_group(place.rank, place.size, place.local_rank, where, place.meeting, place.ranks_here) as group:
-        yield group
-
-
-@contextmanager
-def leading(group: Group, outcome: Outcome) -> Iterator[None]:
-    """Tell the other ranks at the end of the `with` block, in which rank 0 runs the jobs, how it went.
-
-    An error that is no signal ends this process, which they notice.
+    Args:
+        context: The plan and the store; its `failures` are those that others try again.
     """
-    try:
-        yield
-    except Interrupted as interrupted:
-        if group.size > 1:
-            group.tell({_SIGNAL: str(interrupted.signal_number).encode()})
-        raise
-    if group.size > 1:
-        words = {"ended": outcome.ended, "messages": outcome.messages}
-        group.tell({_OUTCOME: json.dumps(words).encode(), "plan": pack_plan(outcome.plan).encode()})
 
+    def __init__(self, context: RunContext):
+        self.context = context
+        self.ended: dict[str, str] = {}
+        self._before = context.failures or {}
 
-def follow(context: RunContext) -> Outcome:
-    """Take part in each training that rank 0 begins, and return how the run ended there.
+    @property
+    def left(self) -> int:
+        """Number of jobs that have not ended."""
+        return len(self.context.plan) - len(self.ended)
 
-    Raises:
-        Interrupted: The run was told to stop, and rank 0 has saved.
-        RankLost: Another rank is gone, or met what this one did not.
-    """
-    recipe = context.plan.recipe
-    while True:
-        messages = context.group.tell(None)
-        if _SIGNAL in messages:
-            raise Interrupted(int(messages[_SIGNAL]))
-        context = replace(context, plan=unpack_plan(messages["plan"], recipe))
-        if _OUTCOME in messages:
-            return Outcome(context.plan, **json.loads(messages[_OUTCOME]))
-        _attempt(context, messages)
+    def look(self) -> Iterator[Event]:
+        """Look at every job that has not ended, and yield the events of those that have now."""
+        self.context.store.expect(self.context.plan.jobs.keys() - self.ended.keys())
+        failed = set(failed_jobs(self.context.store))
+        for job in self.context.plan:
+            if job.key not in self.ended:
+                yield from self._look_at(job, failed=job.key in failed)
+        yield from self._blocked()
 
+    def look_at(self, key: str) -> Iterator[Event]:
+        """Look at one job of which somebody says that it has ended, and yield its event if it has."""
+        job = self.context.plan.jobs.get(key)
+        if job is not None and key not in self.ended:
+            for event in self._look_at(job, failed=True):
+                yield event
+                if event.kind in BAD:
+                    yield from self._blocked()
 
-def _attempt(context: RunContext, messages: Mapping[str, bytes]) -> None:
-    """Take part in a training; where it fails, it does so on all ranks, and rank 0 has the word for it."""
-    try:
-        _train(context, unpack_start(messages))
-    except (MachineError, MemoryError):
-        raise
-    except Exception:
-        return
+    def forget_damaged(self) -> None:
+        """Take in that files of some job were damaged: those in quarantine are missing again."""
+        forget_damaged(self.context, self.ended)
 
+    def lengthen(self) -> bool:
+        """Return True if there is more to do, once all jobs have ended: the plan may have grown by their results."""
+        more = longer(self.context, self.ended)
+        self.context = more or self.context
+        return more is not None
 
-def _train(context: RunContext, order: Order) -> None:
-    job, start = context.plan.jobs[order.job], order.start
-    with prepared(context.machine, context.plan.recipe.train.precision), failing_together(context.group):
-        training = assemble(context, job, start, timeline_of(context, job, start))
-        with masked(training.model, start.mask, training.optimizer, training.restrict) as held:
-            check_same_mask(context.group, held.mask)
-            state, until = unpack_state(told(context.group))
-            if state is not None:
-                restore(state, training, held)
-            if start.gradual is not None:
-                training.after_step = _pruner(context, training, held, start.gradual)
-            for step in training.steps():
-                if step == until:
-                    break
-                if context.told_to_stop():
-                    raise Stopped
-            training.check_weights()
-            check_same_weights(context.group, training.model.state_dict())
-        if order.measured is not None:
-            training.metrics(test=order.measured)
+    def _look_at(self, job: Job, failed: bool) -> Iterator[Event]:
+        event = finished(self.context, job)
+        if event is None and failed:
+            event = failed_since(self.context, job, self._before)
+        if event is not None:
+            self.ended[job.key] = event.kind
+            yield event
 
-
-def _pruner(context: RunContext, training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:
-    """Return what prunes where rank 0 does, and what it does."""
-
-    def after_step(step: int) -> bool:
-        if not gradual.due(step):
-            return False
-        training.check_weights()
-        held.tighten(unpack_mask(told(context.group)["mask"]))
-        check_same_mask(context.group, held.mask)
-        return True
-
-    return after_step
+    def _blocked(self) -> Iterator[Event]:
+        """Yield an event for each job that cannot run any more, as one that it needs ended badly."""
+        found = True
+        while found:
+            found = False
+            for job in self.context.plan:
+                if job.key not in self.ended and any(end in BAD for end in waits_for(self.context, job, self.ended)):
+                    found = True
+                    self.ended[job.key] = "blocked"
+                    yield Event("blocked", job.key, job.label)

@@ -80,16 +80,18 @@ class Measuring:
 
     def save(self) -> None:
         """Save the finished parts."""
+        before = time.monotonic()
         files = {
             PARTS_FILE: encode(self.memo.parts),
             SESSIONS_FILE: json.dumps({"seconds": self.seconds(), "parts_read": sorted(self.parts_read)}).encode(),
         }
         self.context.store.save_checkpoint(self.job.key, self.memo.done, files)
         self._saved = time.monotonic()
+        self.context.stop.saved(self._saved - before)
 
     def _check(self) -> None:
         """Raise Stopped where the run is told to stop."""
-        if self.context.stop.signal is not None:
+        if self.context.stop.told:
             raise Stopped
 
     def _after(self, memo: Memo) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from lottery.data import duplicates
 from lottery.data.shared import load_once
@@ -21,6 +22,7 @@ from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
 from lottery.runner.rank_checks import check_number
 from lottery.signals import Stop
+from lottery.store.maintenance import known_failures
 from lottery.store.store import Store
 
 
@@ -146,7 +148,7 @@ def prepare(
     duplicates.look(context.store, context.plan.fingerprint, context.splits)
     for name, other in context.others.items():
         duplicates.look(context.store, context.plan.others[name], other)
-    return context
+    return replace(context, failures=known_failures(context.store))
 
 
 def check_disk(context: RunContext) -> None:
@@ -156,8 +158,8 @@ def check_disk(context: RunContext) -> None:
         MachineError: Where they do not.
     """
     need, free = disk_bytes(context, missing_jobs(context)), context.store.free_bytes()
-    if need > free:
+    if free is not None and need > free:
         raise MachineError(
-            f"{context.store.root}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            f"{context.store.name}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "make room or name another place with --store"
         )

@@ -153,6 +153,7 @@ class Clock:
         files |= self.kept.files
         self.context.store.save_checkpoint(self.job.key, self.training.step, files)
         self._saved = time.monotonic()
+        self.context.stop.saved(self._saved - before)
         self._every = max(self.context.checkpoint_seconds, CHECKPOINT_SHARE * (self._saved - before))
 
 

@@ -22,6 +22,7 @@ from lottery.store.manifest import KEY
 if TYPE_CHECKING:
     from filelock import SoftFileLease
 
+DURATION = 30.0  # seconds without a heartbeat after which a lease is taken over
 LONGEST = 3600.0  # seconds; the longest duration of a lease that a file is believed to claim
 YOUNGEST = 60.0  # seconds after which a file without a living holder counts as expired
 
@@ -38,8 +39,9 @@ class Leases:
         self._watched: dict[str, tuple[Mark, float]] = {}
 
     @contextmanager
-    def hold(self, key: str, duration: float) -> Iterator[bool]:
+    def hold(self, key: str, duration: float | None) -> Iterator[bool]:
         """Try once to get the lease; yields False if somebody has it. Raises MachineError."""
+        duration = duration or DURATION
         lock = self._lock(key, duration)
         if lock.is_locked or not self._acquire(lock, key, duration):
             yield False

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery.files import write
-from lottery.files.read import names_in
 from lottery.store.manifest import KEY
+from lottery.store.place import Garbage
 from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
-
-Garbage = list[tuple[Path, int, str]]
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Summary:
     """Counts of a store.
 
     Attributes:
-        root: its folder.
+        root: its place.
         jobs: number of finished jobs, by kind and then by status.
         size: bytes that finished jobs committed.
         running: who works on unfinished jobs, by key.
@@ -76,59 +72,53 @@ def summarize(store: Store) -> Summary:
     for (kind, status), count in sorted(counts.items()):
         jobs.setdefault(kind, {})[status] = count
     running = {key: holder for key, holder in store.leases.held().items() if key not in finished}
-    failures = (name.removesuffix(".json") for name in names_in(store.root / "failures"))
     return Summary(
-        root=str(store.root),
+        root=store.name,
         jobs=jobs,
         size=size,
         running=running,
         interrupted=[key for key in store.checkpoints.jobs() if key not in finished and key not in running],
-        failed=[key for key in failures if KEY.fullmatch(key) and key not in finished and key not in running],
-        quarantined=len(names_in(store.root / "quarantine")),
+        failed=[key for key in failed_jobs(store) if key not in finished and key not in running],
+        quarantined=len(store.place.names("quarantine")),
     )
 
 
+def failed_jobs(store: Store) -> list[str]:
+    """Return the keys of the jobs of which a failure is noted."""
+    names = (name.removesuffix(".json") for name in store.place.names("failures"))
+    return [key for key in names if KEY.fullmatch(key)]
+
+
+def known_failures(store: Store) -> dict[str, str]:
+    """Return the digest of each failure that is noted, by the job's key: another one of the same job has another."""
+    notes = ((key, store.failure(key)) for key in failed_jobs(store))
+    return {key: failure_digest(note) for key, note in notes if note is not None}
+
+
+def failure_digest(note: Mapping[str, Any]) -> str:
+    """Return what tells a failure from another one of the same job: a hash of all that is noted of it."""
+    return hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
+
+
 def find_garbage(store: Store) -> Garbage:
-    """Return path, bytes and reason of all that can go; what a finished job committed is never among it.
+    """Return place, bytes and reason of all that can go; what a finished job committed is never among it.
 
     Leftovers of dead processes, checkpoints of finished jobs, folders put aside as damaged, and expired leases can go.
     """
-    now = time.time()
-    found: Garbage = []
-    for path in _drafts(store.root):
-        if write.abandoned(path, now):
-            found.append((path, _size(path), "left by a process that is gone"))
+    found = store.place.leftovers()
     for key in store.checkpoints.jobs():
         if store.find(key) is not None:
-            folder = store.checkpoints.folder / key
-            found.append((folder, _size(folder), "checkpoints of a finished job"))
-    for name in names_in(store.root / "quarantine"):
-        path = store.root / "quarantine" / name
-        found.append((path, _size(path), "damaged, put aside"))
-    found += [(path, _size(path), "lease that has expired") for path in store.leases.expired(now)]
+            found.append((*store.place.measure(f"partial/{key}"), "checkpoints of a finished job"))
+    for name in store.place.names("quarantine"):
+        found.append((*store.place.measure(f"quarantine/{name}"), "damaged, put aside"))
     return found
 
 
-def collect(store: Store, items: Sequence[tuple[Path, int, str]]) -> int:
+def collect(store: Store, items: Garbage) -> int:
     """Remove what is on the list and is still garbage. Return the bytes freed."""
-    asked, freed = {path for path, _, _ in items}, 0
-    for path, size, _ in find_garbage(store):
-        if path in asked:
-            write.remove(path)
+    asked, freed = {item for item, _, _ in items}, 0
+    for item, size, _ in find_garbage(store):
+        if item in asked:
+            store.place.discard(item)
             freed += size
     return freed
-
-
-def _drafts(root: Path) -> Iterator[Path]:
-    for folder in ("jobs/*", "partial/*", "failures", "data/*"):
-        yield from sorted(path for path in root.glob(f"{folder}/*.tmp-*") if write.DRAFT.search(path.name))
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
-    total = 0
-    for each in (path, *path.rglob("*")):
-        with suppress(FileNotFoundError):
-            about = each.lstat()
-            total += about.st_size if not each.is_dir() else 0
-    return total

@@ -8,11 +8,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.files.read import file_sha256, parse_json, read_bytes
+from lottery.files.read import parse_json, read_bytes
 from lottery.files.write import NAME
 
 SCHEMA = 1
@@ -100,7 +99,12 @@ class Manifest:
             UsageError: a newer version of this program wrote it.
         """
         place = f"{folder}/{MANIFEST}"
-        found = unseal(read_bytes(place, most=MOST_BYTES), place)
+        return cls.decode(read_bytes(place, most=MOST_BYTES), place, key)
+
+    @classmethod
+    def decode(cls, data: bytes, place: str, key: str) -> Manifest:
+        """Return the manifest that `encode` made these bytes of; `place` names them in messages. Raises as `read`."""
+        found = unseal(data, place)
         schema = found.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise UsageError(f"{place}: was written by a newer version of lottery (schema {schema}); update lottery")
@@ -108,6 +112,11 @@ class Manifest:
             raise DamagedFile(f"{place}: is no manifest of job {key}")
         found["files"] = file_records(found["files"], place)
         return cls(**found)
+
+    def different_files(self, other: Manifest) -> list[str]:
+        """Return the names of the files that the other manifest lacks, or has with other bytes, and the reverse."""
+        names = sorted(self.files.keys() | other.files.keys())
+        return [name for name in names if self.files.get(name) != other.files.get(name)]
 
 
 def seal(body: Mapping[str, Any]) -> bytes:
@@ -149,19 +158,16 @@ def file_records(files: Any, place: str) -> dict[str, FileRecord]:
     return found
 
 
-def verified(folder: Path | str, name: str, record: FileRecord) -> bytes:
-    """Return the bytes of a committed file. Raises DamagedFile if they are not those that were committed."""
-    data = read_bytes(f"{folder}/{name}", size=record.size)
-    if hashlib.sha256(data).hexdigest() != record.sha256:
-        raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
+def verified_bytes(data: bytes, place: str, record: FileRecord) -> bytes:
+    """Return the bytes of a committed file; `place` names it. Raises DamagedFile if they are not those committed."""
+    if len(data) != record.size or hashlib.sha256(data).hexdigest() != record.sha256:
+        raise not_committed(place)
     return data
 
 
-def verify(folder: str, files: Mapping[str, FileRecord]) -> None:
-    """Compare every file's hash, whatever its size. Raises DamagedFile."""
-    for name, record in files.items():
-        if file_sha256(f"{folder}/{name}", size=record.size) != record.sha256:
-            raise DamagedFile(f"{folder}/{name}: its bytes are not those that were committed")
+def not_committed(place: str) -> DamagedFile:
+    """Return the error of a file with other bytes than its manifest says."""
+    return DamagedFile(f"{place}: its bytes are not those that were committed")
 
 
 def check_key(key: str) -> str:

@@ -9,7 +9,7 @@ from lottery.store.store import Store
 
 
 def open_store(where: Store | str | Path | None) -> Store:
-    """Return the store itself, the one in a folder, or that of the usual place where None is named.
+    """Return the store itself, the one at a place, or that of the usual place where None is named.
 
     Who hands on an open store spares the next one the verification of what it has verified.
     """

@@ -43,7 +43,7 @@ class Comparison:
 
 
 def context_of_ticket(
-    ticket: Ticket, splits: Splits, machine: Machine, store: Path, stop: Stop | None = None
+    ticket: Ticket, splits: Splits, machine: Machine, store: str | Path, stop: Stop | None = None
 ) -> RunContext:
     """Return the context for trainings and measurements of a ticket file; nothing is written before one is trained."""
     job = ticket.retraining(machine.deterministic)
@@ -54,7 +54,7 @@ def context_of_ticket(
 def retrain(
     ticket: Ticket,
     data: Path,
-    store: Path,
+    store: str | Path,
     *,
     device: str = "auto",
     deterministic: bool = False,
@@ -67,7 +67,7 @@ def retrain(
     Args:
         ticket: The ticket file.
         data: The data root.
-        store: The folder of the store that keeps the training.
+        store: The place of the store that keeps the training.
         device: `auto`, `cpu` or `cuda`.
         deterministic: True for the same bytes again.
         on_progress: Called with the progress of the training.

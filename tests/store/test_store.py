@@ -61,7 +61,7 @@ def test_a_store_creates_nothing_until_something_is_written(store: Store) -> Non
     assert store.find(KEY) is None and list(store.manifests()) == [] and summarize(store).finished == 0
     assert find_garbage(store) == [] and store.state(KEY) == "missing" and store.holder(KEY) is None
     assert store.checkpoint_step(KEY) is None and store.remembered_data("x") == [] and store.failure(KEY) is None
-    assert store.free_bytes() > 0 and list(store.verify()) == []
+    assert (store.free_bytes() or 0) > 0 and list(store.verify()) == []
     store.drop_checkpoints(KEY)
     store.clear_failure(KEY)
     assert not store.root.exists()

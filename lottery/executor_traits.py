@@ -1,0 +1,24 @@
+"""Traits of executors, as `lottery.traits` has those of what a recipe can name."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from lottery.traits import Traits
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid", defer_build=True))
+class ExecutorTraits(Traits):
+    """The traits of an executor."""
+
+    detached: bool = Field(
+        default=False,
+        description="True if its workers live on when the command that started them is gone. Read by "
+        "`lottery/executors`.",
+    )
+    package: str | None = Field(
+        default=None,
+        description="The optional package that it imports, by the name of its module. Read by `lottery/benchmark`, "
+        "`lottery/executors`.",
+    )

@@ -1,0 +1,94 @@
+"""The workers of one run are kept up: those that die are replaced, but not for ever."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lottery.errors import MachineError
+from lottery.words import counted
+
+if TYPE_CHECKING:
+    from lottery.catalogue.executors._workers import Ended, Workers
+
+LOOK_SECONDS = 1.0  # between two looks at who lives
+FUTILE = 3  # workers, for each that is wanted, that may go in a row with no job ended in between
+SOON = 60.0  # seconds after the last start within which one that left in order counts among them too
+LONGEST_PAUSE = 30.0  # seconds between two starts where workers die at once
+
+
+class Crew:
+    """So many workers of an executor.
+
+    Args:
+        workers: What starts, counts and stops them.
+        wanted: Number of them.
+        clock: Returns seconds.
+    """
+
+    def __init__(self, workers: Workers, wanted: int, clock: Callable[[], float] = time.monotonic):
+        self._workers, self._wanted, self._clock = workers, wanted, clock
+        self._futile, self._ended = 0, 0
+        self._looked, self._started = clock(), clock() - LONGEST_PAUSE
+        self._last: Ended | None = None
+        self.lost = 0  # that died
+
+    def short(self, left: int, ended: int) -> bool:
+        """Take in who has gone, and return True where others are to be started.
+
+        Args:
+            left: Number of jobs that have not ended.
+            ended: Number of those that have.
+
+        Raises:
+            MachineError: Workers go again and again with no job ended in between.
+        """
+        now = self._clock()
+        if now - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = now
+        if ended > self._ended:
+            self._ended, self._futile = ended, 0
+        alive = self._workers.alive()
+        for each in self._workers.ended():
+            self._take_in(each, now)
+        if self._futile > FUTILE * self._wanted:
+            raise MachineError(self._why())
+        return alive < min(self._wanted, left) and now - self._started >= self._pause()
+
+    def fill(self, left: int) -> None:
+        """Start those that are missing, as many as jobs are left at most; those of an earlier run that live count."""
+        missing = min(self._wanted, left) - self._workers.alive()
+        if missing > 0:
+            self._started = self._clock()
+            self._workers.start(missing)
+
+    def _take_in(self, gone: Ended, now: float) -> None:
+        if not gone.in_order:
+            self._last, self.lost = gone, self.lost + 1
+            logging.getLogger("lottery").warning("%s; another one is started", _said(gone))
+        elif now - self._started > SOON:
+            return
+        self._futile += 1
+
+    def _pause(self) -> float:
+        """Return the seconds between two starts: none at first, more where workers go without having done anything."""
+        rounds = self._futile // self._wanted
+        return 0.0 if self._futile == 0 else min(LONGEST_PAUSE, 0.5 * 2.0**rounds)
+
+    def _why(self) -> str:
+        times = f"{counted(self._futile, 'worker')} in a row left with no job ended in between"
+        if self._last is None:
+            return f"{times}, though some are missing; do they see the same recipe, data and store? lottery plan says"
+        return f"{times}; the last: {_said(self._last)}"
+
+
+def _said(gone: Ended) -> str:
+    """Return how a worker died, its last line and its log."""
+    how = "for a reason that is not known"
+    if gone.code is not None:
+        how = f"of signal {-gone.code}" if gone.code < 0 else f"with exit code {gone.code}"
+    last = gone.last.rpartition("\n")[2].strip()
+    return f"a worker died {how}" + (f": {last}" if last else "") + f" (log: {gone.log})"

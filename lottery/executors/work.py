@@ -1,0 +1,147 @@
+"""One worker: it takes the best job that nobody has until none is left, or until its time is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lottery.errors import Interrupted
+from lottery.executors.time_limit import TimeLimit
+from lottery.results.planning import plan_with_walks
+from lottery.runner.events import ENDS, Event, Outcome, Request
+from lottery.runner.prepare import prepare
+from lottery.runner.run import work
+from lottery.words import counted
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Plan
+    from lottery.runner.context import RunContext
+    from lottery.signals import Stop
+    from lottery.store.store import Store
+
+TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of workers write there
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a worker leaves, also if there is more to do.
+
+    Attributes:
+        seconds: Time that it has, saving included; None for any.
+        jobs: Number of jobs that it ends; None for any.
+    """
+
+    seconds: float | None = None
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Left:
+    """The end of a worker.
+
+    Attributes:
+        outcome: How the jobs of the plan have ended, as far as it has seen.
+        own: Number of jobs that it has ended itself.
+        why: Why it left although something was to do; empty where nothing was.
+    """
+
+    outcome: Outcome
+    own: int
+    why: str = ""
+
+    def sentence(self) -> str:
+        """Return what the worker did, and what is left."""
+        done = f"{counted(self.own, 'job')} run here"
+        missing = self.outcome.total - len(self.outcome.ended)
+        if not self.why:
+            return f"{done}; no job is left"
+        return f"{done}; {self.why}, {missing:,} of {counted(self.outcome.total, 'job')} left: start another worker"
+
+
+def work_on(
+    request: Request,
+    limits: Limits,
+    stop: Stop,
+    *,
+    store: Store,
+    failures: Mapping[str, str] | None = None,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Left:
+    """Run the jobs of a request that nobody else runs; what happens is in the store's log too.
+
+    Args:
+        request: What is to be run, and where.
+        limits: Where to leave.
+        stop: Where a signal is noted.
+        store: The store of the request.
+        failures: Digests of the failures that are tried again; None for those that are noted now.
+        on_plan: Called with the plan, and again with each longer one.
+        on_event: Called with each event.
+
+    Raises:
+        Interrupted: A signal was noted, and the state is saved.
+        UsageError: The recipe cannot be run.
+        MachineError: Memory runs out, or the disk is full.
+    """
+    limit = None if limits.seconds is None else TimeLimit(limits.seconds, stop)
+    context = prepare(request, stop, store=store)
+    if failures is not None:
+        context = replace(context, failures=failures)
+    on_plan(context.plan)
+    store.log("begun", jobs=len(context.plan))
+    outcome, worker = Outcome(context.plan), _Worker(context, limits, limit)
+    with ExitStack() as stack:
+        if limit is not None:
+            stack.enter_context(limit.watched())
+        events = stack.enter_context(closing(work(context)))
+        try:
+            for event in events:
+                if event.kind == "planned":
+                    plan = context.plan
+                    outcome.plan = plan_with_walks(plan.recipe, plan.fingerprint, plan.others, store)
+                    on_plan(outcome.plan)
+                    continue
+                outcome.add(event)
+                on_event(event)
+                if worker.has_enough(event):
+                    return Left(outcome, worker.own, "it has run as many as it was to")
+        except Interrupted:
+            if not stop.time_is_up or stop.signal is not None:
+                raise
+            return Left(outcome, worker.own, "its time is up")
+    return Left(outcome, worker.own)
+
+
+class _Worker:
+    """The jobs that this process runs, as it tells of them."""
+
+    def __init__(self, context: RunContext, limits: Limits, limit: TimeLimit | None):
+        self._context, self._limits, self._limit = context, limits, limit
+        self._running, self._told = "", 0.0
+        self.own = 0
+
+    def has_enough(self, event: Event) -> bool:
+        """Take in an event, and return True where this worker has ended as many jobs as it was to."""
+        if event.kind == "start":
+            self._running, self._told = event.key, time.monotonic()
+            self._pace()
+        elif event.key == self._running:
+            self._pace(reported=True)
+            self._tell(event)
+            if event.kind in ENDS:
+                self.own, self._running = self.own + 1, ""
+                return self.own == self._limits.jobs
+        return False
+
+    def _pace(self, reported: bool = False) -> None:
+        if self._limit is not None:
+            (self._limit.note if reported else self._limit.pause)()
+
+    def _tell(self, event: Event) -> None:
+        if event.kind == "progress" and time.monotonic() - self._told >= TELL_SECONDS:
+            self._told = time.monotonic()
+            self._context.store.log("progress", key=event.key, label=event.label, about=event.about)
