@@ -184,7 +184,7 @@ def test_workers_that_cannot_begin_end_the_run_with_a_line_that_names_a_log(
     assert str(tmp_path / "workers") in last
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_command_that_is_told_to_stop_says_how_to_go_on_and_how_to_end_workers_that_live_on(
     quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
