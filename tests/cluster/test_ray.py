@@ -38,5 +38,5 @@ def test_workers_have_the_gpus_that_ray_hands_out_and_wait_where_it_has_none(tmp
 def test_gpus_that_are_not_here_and_an_address_where_nothing_is_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 workers of gpus: 40 need 80 GPUs, Ray finds"):
         Place(tmp_path).workers("ray", gpus=40.0)
-    with pytest.raises(MachineError, match=r"executor ray: address 127.0.0.1:9: Connection refused"):
+    with pytest.raises(MachineError, match=r"executor ray: no cluster at 127.0.0.1:9: Connection refused"):
         Place(tmp_path / "other").workers("ray", address="127.0.0.1:9")

@@ -146,6 +146,8 @@ def ray_head(port: int) -> Iterator[None]:
     """A Ray cluster of eight processors and one GPU, to its mind, beside the test."""
     words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=8", "--num-gpus=1"]
     small = ["--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats"]
-    with background(sys.executable, "-m", "ray.scripts.scripts", *words, *small):
-        until(lambda: listens(port))
-        yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_AUTH_MODE", "disabled")  # else it wants a token, if this user has one
+        with background(sys.executable, "-m", "ray.scripts.scripts", *words, *small):
+            until(lambda: listens(port))
+            yield

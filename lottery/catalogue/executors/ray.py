@@ -53,6 +53,7 @@ class _Actors:
     def __init__(self, launch: Launch, address: str, workers: int, cpus: int, gpus: float, variables: dict[str, str]):
         self._launch, self._variables = launch, variables
         self._ray = _connect(address, workers * cpus)
+        self._head = self._ray.get_runtime_context().gcs_address
         _check_room(self._ray, address, workers, cpus, gpus)
         self._actor = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(Child)  # `run` and `stop`
         self._living: dict[Any, tuple[Any, str]] = {}  # what `run` will return -> the actor, its log
@@ -61,7 +62,10 @@ class _Actors:
 
     def start(self, count: int) -> None:
         """Start so many more; those that the cluster has no room for wait."""
-        for _ in range(0 if self._stopped else count):
+        if self._stopped:
+            return
+        _check_address(self._head)  # without it Ray ends this process after a minute
+        for _ in range(count):
             self._started += 1
             asked = order(self._launch, self._started, self._variables)
             actor = self._actor.remote(*asked)
@@ -130,7 +134,10 @@ def _connect(address: str, cpus: int) -> Any:
                 address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {})
             )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise MachineError(f"executor ray: address {address}: {str(error).partition(chr(10))[0]}") from error
+            said = str(error).partition("\n")[0]
+            if "AuthToken" in f"{error} {error.__cause__}":  # Ray asks for one by itself for `auto` only
+                said = "it wants a token: set RAY_AUTH_MODE=token, with the token of the cluster in ~/.ray/auth_token"
+            raise MachineError(f"executor ray: address {address}: {said}") from error
     return library
 
 
@@ -141,7 +148,7 @@ def _check_address(address: str) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=PATIENCE).close()
         except OSError as error:
-            raise MachineError(f"executor ray: address {address}: {error.strerror or error}") from error
+            raise MachineError(f"executor ray: no cluster at {address}: {error.strerror or error}") from error
 
 
 def _check_room(library: Any, address: str, workers: int, cpus: int, gpus: float) -> None:
