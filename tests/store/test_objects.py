@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from lottery.cli.main import main
 from lottery.errors import MachineError, UsageError
 from lottery.files import write
 from lottery.store.maintenance import collect, find_garbage, summarize
@@ -278,10 +279,9 @@ def test_what_was_read_once_is_read_from_this_machines_disk_and_verified_again(p
     for path in (tmp_path / "cache").iterdir():
         path.write_bytes(b"x" + path.read_bytes()[1:])
     store = place.made(cache)
-    assert store.find(KEY) is None or store.read(KEY, "metrics.json") == FILES["metrics.json"]
-    place.rest()
-    damaged = place.made(cache)
-    assert dict(damaged.verify()).get(KEY, "gone") is not None and damaged.find(KEY) is None
+    assert store.find(KEY) is not None and store.read(KEY, "metrics.json") == FILES["metrics.json"]
+    assert place.quarantine() == {}  # the cache is damaged, the job is not
+    assert dict(place.made(cache).verify())[KEY] is not None and place.made(cache).find(KEY) is None
 
 
 def test_the_cache_keeps_what_was_used_last_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,6 +514,19 @@ def test_a_server_that_refuses_is_one_line_without_secrets(server: S3Server, mon
     assert "cannot put" in refused("s3://bucket/runs")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert "cannot be reached" in refused("s3://bucket/runs")
+
+
+def test_the_command_line_says_so_in_one_line_and_leaves_with_3(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lottery", "status", "--store", "s3://another/runs"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 3
+    assert (
+        capsys.readouterr().err
+        == "lottery: s3://another/runs: there is no such bucket, or it is not yours; create it\n"
+    )
 
 
 def test_without_obstore_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from lottery.errors import DamagedFile
-from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, verified_bytes
+from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, is_sealed, verified_bytes
 from lottery.store.objects.bucket import Bucket, Found, Mark
 from lottery.store.objects.cache import Cache, cache_folder
 from lottery.store.objects.chores import Chores
@@ -296,7 +296,7 @@ class Objects:
         """Return the bytes of a manifest with this mark, from this machine's disk where they are there."""
         name = _manifest_name(self.spell(path), mark)
         data = self._cache.named(name)
-        if data is None:
+        if data is None or not is_sealed(data):  # damage of the cache is none of the job
             found = self.bucket.get(f"{path}/{MANIFEST}")
             if found is None:
                 raise DamagedFile(f"{self.spell(path)}/{MANIFEST}: is missing")
