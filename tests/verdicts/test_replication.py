@@ -470,7 +470,7 @@ def test_a_claim_may_compare_the_networks_of_two_optimizers() -> None:
         ({"against_optimizer": "lars"}, "against_optimizer needs `optimizer`, whose networks are compared"),
     ],
 )
-def test_a_claim_names_optimizers_that_are_there(claim: dict[str, str], told: str) -> None:
+def test_a_claim_names_optimizers_that_are_there(claim: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError) as caught:
         claimed(TWO, **claim)
     assert any(told in problem for problem in caught.value.problems), caught.value.problems
