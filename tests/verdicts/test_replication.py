@@ -493,19 +493,3 @@ def test_a_claim_may_compare_the_networks_of_two_optimizers() -> None:
     assert row["estimate"] == pytest.approx(sum(points) / 4)
     interval = stats.ttest_1samp(points, 0).confidence_interval(0.9)
     assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
-<<<<<<< HEAD
-=======
-
-
-@pytest.mark.parametrize(
-    ("claim", "told"),
-    [
-        ({"optimizer": "sgd"}, "replicates.claims.0.optimizer: sgd is not there; train.optimizer has adam, lars"),
-        ({"against_optimizer": "lars"}, "against_optimizer needs `optimizer`, whose networks are compared"),
-    ],
-)
-def test_a_claim_names_optimizers_that_are_there(claim: dict[str, Any], told: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        claimed(TWO, **claim)
-    assert any(told in problem for problem in caught.value.problems), caught.value.problems
->>>>>>> s-reduce
