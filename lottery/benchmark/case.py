@@ -21,8 +21,8 @@ class Case:
         turn: Measures it once on the data in a folder.
         ready: Reads the data.
         most: The ratio that it is held to from above.
-        unit: Unit of what is compared; seconds, unless it is said.
         named_only: True if it takes so long that it is measured where it is named, and not among all.
+        unit: Unit of what is compared; seconds, unless it is said.
     """
 
     name: str
@@ -31,5 +31,5 @@ class Case:
     turn: Callable[[Path], Turn]
     ready: Callable[[Path], object] = lambda data: None
     most: float = math.inf
-    unit: str = "s"
     named_only: bool = False
+    unit: str = "s"

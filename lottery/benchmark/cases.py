@@ -119,8 +119,8 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
             "ranks", "ResNet-20, a step on two ranks", 1 / 1.15, lambda data: ranks_turn(RESNET, data, *fp32), pictures
         ),
         *analysis_cases(images, mnist),
-        *traffic_cases(),
         *executor_cases(mnist),
+        *traffic_cases(),
     ]
     names = [case.name for case in found]
     for name in only:

@@ -170,13 +170,13 @@ def run(
     from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
-    shown = run_on_ranks(ranks, jobs, on)
     if on is not None and jobs != "1":
         raise UsageError(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    loaded, kept = load(recipe, sets, plugin), Store(store_root(store))
+    loaded = load(recipe, sets, plugin)  # what is wrong with it is said once, before others are started
+    shown, kept = run_on_ranks(ranks, jobs, on), Store(store_root(store))
     outcome = (run_and_show if shown else api.run)(
         loaded,
         data=data,

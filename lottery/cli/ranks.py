@@ -45,4 +45,4 @@ def said_by_rank_0(error: LotteryError) -> bool:
     place = place_of_environment()
     if place is None or not place.rank:
         return False
-    return isinstance(error, Interrupted) or (isinstance(error, RankLost) and place.launched)
+    return isinstance(error, Interrupted) or (place.launched and isinstance(error, (RankLost, UsageError)))

@@ -23,7 +23,7 @@ Messages = Mapping[str, bytes]
 TIMEOUT = timedelta(minutes=15)  # a rank may be kept by a slow disk; one that died closes its connections at once
 FOREVER = timedelta(days=365)  # while rank 0 does what is not shared
 CHECKING = timedelta(seconds=20)  # for all ranks to say that they met the same error
-POLL_SECONDS = 0.001  # between two looks for the next message: a signal is noted in between
+FIRST_PAUSE, LONGEST_PAUSE = 0.0005, 0.02  # seconds between two looks for the next message, each longer than the last
 
 
 class Group:
@@ -154,8 +154,10 @@ class Ranks(Group):
         with _lost():
             work = self._torch.broadcast(values, source, group=self._talk, async_op=True)
             assert work is not None
+            pause = FIRST_PAUSE
             while source != self.rank and not work.is_completed():
-                time.sleep(POLL_SECONDS)
+                time.sleep(pause)
+                pause = min(LONGEST_PAUSE, 1.2 * pause)
             work.wait()
 
 
