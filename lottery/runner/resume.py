@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lottery.environment import DRAWING, are_alike
@@ -81,8 +81,14 @@ def resume(
     except DamagedFile:
         context.store.drop_checkpoints(job.key)  # whole but of another version: the job starts again
         raise
-    here = environment_of(context, training)
-    return Past(state.past.seconds, tuple(each for each in state.past.environments if each != here))
+    here = _before_a_step(environment_of(context, training))
+    others = [each for each in state.past.environments if _before_a_step(each) != here]
+    return Past(state.past.seconds, tuple(others))
+
+
+def _before_a_step(session: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a session records before its first step, which tells whether the network draws at random."""
+    return {name: value for name, value in session.items() if name != DRAWING}
 
 
 def _checkpoint(context: RunContext, job: Job) -> Iterator[Candidate]:

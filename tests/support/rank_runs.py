@@ -46,7 +46,7 @@ KINDS = {
         "prune={when: training, during: {start: 2it, end: 10it, every: 2it}, fraction: 0.5, levels: 1}",
     ),
     "a learning rate that is chosen": ("tune={trials: 2, seeds: [7]}", "train.optimizer=[sgd]"),
-    "regression and a criterion of gradients": ("prune.criterion=snip", "prune.when=init", "train.label_smoothing=0.1"),
+    "a criterion of gradients before training": ("prune.criterion=snip", "prune.when=init"),
 }
 
 
