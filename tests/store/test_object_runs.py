@@ -25,6 +25,7 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.store.store import Store
 from tests.support import restarts
+from tests.support.clocks import until
 from tests.support.faults import Crash, Disk, crash_after, crash_before, refuses
 from tests.support.places import Ground, ground, look_always
 from tests.support.restarts import full_recipe, run_arguments, write_full_recipe
@@ -112,6 +113,7 @@ def test_a_run_on_an_object_store_prints_the_table_and_keeps_the_bytes_of_one_in
     whole: Whole, server: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_here(whole.recipe, PLACE) == whole.table and jobs_of(server) == whole.expected
+    until(lambda: not any(path.startswith(("runs/leases/", "runs/partial/")) for path in list(server.objects)))
     before = dict(server.objects)
     server.requests.clear()
     assert run_here(whole.recipe, PLACE) == whole.table
