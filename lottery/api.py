@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery.errors import UsageError
 from lottery.paths import data_root
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def run(
 
     for plugin in plugins:
         registry.plug_in(plugin)
+    if on is not None and jobs != 1:
+        raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)

@@ -17,7 +17,7 @@ from tests.support.restarts import contents, finish_here
 from tests.support.workers import CLUSTERS, Place, usable
 
 
-@pytest.fixture(params=CLUSTERS)
+@pytest.fixture(params=["local", *CLUSTERS])
 def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return usable(request.param, tmp_path, monkeypatch)
 
@@ -43,7 +43,7 @@ def test_workers_are_started_counted_and_told_to_save_and_leave_and_a_killed_one
     folder, note, gpus, cores = zip(*begun.values(), strict=True)
     assert set(folder) == {str(place.folder)}
     assert set(note) == {'it\'s a "note"; $HOME'}
-    assert set(gpus) == {os.environ.get("CUDA_VISIBLE_DEVICES", "none") if executor == "dask" else ""}
+    assert set(gpus) == {os.environ.get("CUDA_VISIBLE_DEVICES", "none") if executor in ("dask", "local") else ""}
     assert set(cores) == {"1"}
     assert workers.alive() == 2
     assert workers.ended() == []

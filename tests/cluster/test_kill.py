@@ -48,7 +48,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Quiet:
     return Quiet(recipe, contents(folder / "store"), table)
 
 
-@pytest.fixture(params=CLUSTERS)
+@pytest.fixture(params=["local", *CLUSTERS])
 def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return usable(request.param, tmp_path, monkeypatch)
 

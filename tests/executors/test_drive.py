@@ -113,6 +113,16 @@ def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Quiet, store: Path) -> list[
     return made
 
 
+def test_a_plan_that_grows_by_its_results_is_done_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grows = ("prune={fraction: 0.5, levels: auto, frontier: {most_levels: 1, first_seeds: 2}}", "compare={margin: 5}")
+    (recipe := tmp_path / "micro.yaml").write_text(micro_text(*grows, "seeds=3"))
+    whole = lottery(*arguments(recipe, tmp_path / "whole"))
+    register_forked(monkeypatch)
+    done = lottery(*arguments(recipe, tmp_path / "store"), "--on", "forked")
+    assert (done.code, done.out) == (whole.code, whole.out)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
 def dies_in_its_second_job(number: int) -> None:
     """Have the first two workers kill themselves."""
     if number > 2:
@@ -126,7 +136,7 @@ def dies_in_its_second_job(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         log(store, event, **fields)
 
-    Store.log = deadly  # type: ignore[method-assign]
+    Store.log = deadly  # type: ignore[method-assign, assignment]
 
 
 def test_workers_that_are_killed_are_replaced_and_told_of(
@@ -174,7 +184,7 @@ def test_workers_that_cannot_begin_end_the_run_with_a_line_that_names_a_log(
     assert str(tmp_path / "workers") in last
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_command_that_is_told_to_stop_says_how_to_go_on_and_how_to_end_workers_that_live_on(
     quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
