@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import closing
 from pathlib import Path
@@ -40,3 +41,16 @@ def test_gpus_that_are_not_here_and_an_address_where_nothing_is_are_told(tmp_pat
         Place(tmp_path).workers("ray", gpus=40.0)
     with pytest.raises(MachineError, match=r"executor ray: no cluster at 127.0.0.1:9: Connection refused"):
         Place(tmp_path / "other").workers("ray", address="127.0.0.1:9")
+
+
+def test_a_cluster_that_is_gone_is_told_and_its_workers_have_saved(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with ray_head(6397) as head, closing(place.workers("ray", address="127.0.0.1:6397")) as workers:
+        workers.start(1)
+        until(place.begun)
+        os.killpg(head.pid, signal.SIGKILL)
+        (ended,) = until(workers.ended)
+        assert (ended.code, ended.in_order) == (None, False)
+        until(lambda: "saved" in Path(ended.log).read_text())
+        with pytest.raises(MachineError, match=r"executor ray: no cluster at .*:6397: Connection refused"):
+            workers.start(1)

@@ -142,12 +142,12 @@ def dask_worker(port: int) -> Iterator[None]:
 
 
 @contextmanager
-def ray_head(port: int) -> Iterator[None]:
+def ray_head(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A Ray cluster of eight processors and one GPU, to its mind, beside the test."""
     words = ["start", "--head", "--block", f"--port={port}", "--num-cpus=8", "--num-gpus=1"]
     small = ["--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats"]
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("RAY_AUTH_MODE", "disabled")  # else it wants a token, if this user has one
-        with background(sys.executable, "-m", "ray.scripts.scripts", *words, *small):
+        with background(sys.executable, "-m", "ray.scripts.scripts", *words, *small) as process:
             until(lambda: listens(port))
-            yield
+            yield process

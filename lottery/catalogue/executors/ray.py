@@ -55,7 +55,13 @@ class _Actors:
         self._ray = _connect(address, workers * cpus)
         self._head = self._ray.get_runtime_context().gcs_address
         _check_room(self._ray, address, workers, cpus, gpus)
-        self._actor = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(Child)  # `run` and `stop`
+        self._actor = self._ray.remote(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_concurrency=2,  # `run` and `stop`
+            # an actor that ends would kill its worker, which saves and leaves when its stdin ends
+            runtime_env={"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}},
+        )(Child)
         self._living: dict[Any, tuple[Any, str]] = {}  # what `run` will return -> the actor, its log
         self._gone: list[Ended] = []
         self._started, self._stopped = 0, False
