@@ -137,14 +137,24 @@ def test_a_signal_to_the_run_saves_what_its_workers_have_in_hand(tmp_path: Path,
     assert len(summary.interrupted) == 2
 
 
-@pytest.mark.cluster
-def test_trainings_that_take_longer_than_slurm_gives_a_worker_go_on_in_others(tmp_path: Path) -> None:
-    recipe = tmp_path / "micro.yaml"
-    recipe.write_text(micro_text("prune.levels=1", "train.length=100000it", "train.evaluate_every=10000it"))
+@pytest.mark.slow  # that Slurm does send the signal is in test_slurm.py
+def test_a_worker_whose_time_is_up_saves_and_another_one_goes_on_from_there(tmp_path: Path, executor: str) -> None:
+    recipe, store = tmp_path / "micro.yaml", tmp_path / "a store"
+    recipe.write_text(micro_text("prune.levels=1", "train.length=4000it", "train.evaluate_every=1000it"))
     table = finish_here(recipe, tmp_path / "quiet")
-    run = start(recipe, tmp_path / "store", "--on", "{name: slurm, workers: 1, time: 1min}")
-    out, err = run.communicate(timeout=3600)
+    options = ("--checkpoint-seconds", "100000", "--on", f"{{name: {executor}, workers: 1}}")
+    run = start(recipe, store, *options)
+    until(lambda: "dense" in started(store), run)
+    (first,) = workers_of(store)
+    os.kill(first, signal.SIGUSR1)
+    out, err = run.communicate(timeout=600)
     assert run.returncode == 0, err
-    assert (out, contents(tmp_path / "store")) == (table, contents(tmp_path / "quiet"))
-    began = [path for path in (tmp_path / "store" / "events").iterdir() if '"start"' in path.read_text()]
-    assert len(began) > 1
+    assert (out, contents(store)) == (table, contents(tmp_path / "quiet"))
+    assert len(list((store / "events").iterdir())) == 2
+    assert started(store).count("dense") == 2
+
+
+def started(store: Path) -> list[str]:
+    """Return the last word of each job that was started or gone on with."""
+    logs = [line for path in (store / "events").glob("*") for line in path.read_text().splitlines()]
+    return [entry["label"].split()[-1] for entry in map(json.loads, logs) if entry["event"] == "start"]

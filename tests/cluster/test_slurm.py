@@ -111,6 +111,19 @@ def test_those_that_wait_for_room_are_alive_and_never_start_once_told_to_leave(p
     assert len(place.begun()) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [("0", 0), ("36608", 143), ("9", -9), ("0:0", 0), ("143:0", 143), ("0:9", -9), ("?", None)]
+)
+def test_an_exit_code_is_read_in_each_way_that_slurm_writes_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, status: str, code: int | None
+) -> None:
+    workers = place.workers("slurm")
+    squeue = place.folder.parent / "bin" / "squeue"
+    squeue.write_text(f"#!/bin/sh\necho 'CLUSTER: here'\necho '7|1|FAILED|{status}|'\n")
+    (ended,) = until(workers.ended)
+    assert ended.code == code
+
+
 def test_that_all_wait_in_the_queue_is_told_once(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

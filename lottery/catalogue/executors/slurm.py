@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -263,7 +264,7 @@ class _Jobs:
         code = None if status is None or state in ("BOOT_FAIL", "NODE_FAIL") else os.waitstatus_to_exitcode(status)
         return Ended(code, log, last_lines(Path(log)) or f"Slurm: {state.replace('_', ' ').lower()}")
 
-    def _queue(self) -> list[tuple[str, str, int]] | None:
+    def _queue(self) -> list[tuple[str, str, int | None]] | None:
         """Return number, state and wait status of our jobs, of those that ended lately too; None without an answer."""
         columns = "ArrayJobID:|,ArrayTaskID:|,State:|,exit_code:|"
         try:
@@ -280,10 +281,18 @@ class _Jobs:
         return f"{self._launch.logs}".replace("%", percent) + f"/worker-{job}.log"
 
 
-def _rows(text: str) -> Iterator[tuple[str, str, int]]:
+def _rows(text: str) -> Iterator[tuple[str, str, int | None]]:
     for line in text.splitlines():
-        job, task, state, status = line.strip().rstrip("|").split("|")
-        yield f"{job}_{task}", state, int(status)
+        if found := re.fullmatch(r"\s*(\d+)\|(\d+)\|(\w+)\|([^|]*)\|\s*", line):  # none is one of another kind
+            yield f"{found[1]}_{found[2]}", found[3], _status(found[4])
+
+
+def _status(text: str) -> int | None:
+    """Return the wait status that Slurm writes as a number, or as exit code and signal; None for anything else."""
+    found = re.fullmatch(r"(\d+)(?::(\d+))?", text.strip())
+    if found is None:
+        return None
+    return int(found[1]) if found[2] is None else int(found[2]) or int(found[1]) << 8
 
 
 def _command(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
