@@ -379,6 +379,15 @@ def test_the_lease_of_another_machine_is_taken_after_twice_its_duration_by_the_o
     assert had(store)
 
 
+def test_a_lease_that_claims_longer_than_the_own_ones_last_is_left_as_long(place: Ground, clock: Clock) -> None:
+    leave(place)
+    store = place.open()
+    for _ in range(4):  # 0 to 1.8 hours after it was first seen
+        assert not had(store, HOUR / 10)
+        clock.advance(0.6 * HOUR)
+    assert had(store, HOUR / 10)
+
+
 def test_the_lease_of_another_machine_stays_while_it_changes(place: Ground, clock: Clock) -> None:
     store = place.open()
     for beat in range(10):
