@@ -30,8 +30,8 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
     if isinstance(optimizer.get("lr"), dict):
         optimizer["lr"] = rate
     data: dict[str, Any] = {k: training[k] for k in ("validation", "stratify", "limit", "augment") if k in training}
-    rest = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
-    rest += ("batch_norm", "ranks")
+    steps = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
+    rest = (*steps, "batch_norm", "ranks")
     train: dict[str, Any] = {name: training[name] for name in rest if name in training}
     warmup: dict[str, Any] = {name: training[name] for name in ("warmup",) if name in training}
     said = {
