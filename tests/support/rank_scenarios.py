@@ -322,7 +322,7 @@ def _distance(group: Group, name: str) -> float:
                     objective.batch = len(y)
                 own = share.among(len(y))
                 objective.x, objective.y = x[own], y[own]
-                losses.append(float(optimizer.step(objective.closure)))
+                losses.append(float(optimizer.step(objective.closure)))  # type: ignore[arg-type]
         trained.append(torch.cat([weights(model), torch.tensor(losses, dtype=torch.float64)]))
         for layer, bits in mask.items():
             assert not model.get_parameter(layer)[~bits].any()

@@ -72,7 +72,8 @@ def record(
 
 def is_of(job: Job, place: dict[str, Any]) -> bool:
     own = {"kind": job.branch.label if job.branch else job.kind, "seed": job.seed, "level": job.level}
-    return all({**own, "sample": job.sample}[name] == value for name, value in place.items())
+    own |= {"sample": job.sample, "optimizer": job.optimizer_index}
+    return all(own[name] == value for name, value in place.items())
 
 
 def made(planned: Plan, *trainings: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Record]:

@@ -442,3 +442,35 @@ def test_an_undecided_replication_ends_with_the_command_that_would_decide_it(
     assert f"claimed at least 0; {wanted} seeds would decide it\n" in told.out
     command = f"lottery replicate {recipe} --set train.batch_size=20 --set seeds={wanted} ("
     assert f"{wanted} seeds would decide what more seeds can" in told.err and command in told.err
+
+
+TWO = "train.optimizer=[{name: adam, lr: 0.01}, {name: lars, lr: 0.01}]"
+
+
+def test_a_claim_may_compare_the_networks_of_two_optimizers() -> None:
+    planned = claimed(TWO, column="dense", optimizer="adam", against_optimizer="lars", densities=[1.0])
+    points = (0.1, -0.2, 0.3, 0.0)
+    trainings = []
+    for seed, point in enumerate(points):
+        for index, more in enumerate((point / 100, 0.0)):
+            where, what = dense(seed, 0.5 + 0.01 * seed + more)
+            trainings.append(({**where, "optimizer": index}, what))
+    (row,) = view_of("replication", planned, made(planned, *trainings))
+    assert (row["optimizer"], row["level"], row["n"], row["here"]) == ("adam", 0, 4, "holds")
+    assert row["compared"] == "dense against dense with lars: accuracy, points"
+    assert row["estimate"] == pytest.approx(sum(points) / 4)
+    interval = stats.ttest_1samp(points, 0).confidence_interval(0.9)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ({"optimizer": "sgd"}, "replicates.claims.0.optimizer: sgd is not there; train.optimizer has adam, lars"),
+        ({"against_optimizer": "lars"}, "against_optimizer needs `optimizer`, whose networks are compared"),
+    ],
+)
+def test_a_claim_names_optimizers_that_are_there(claim: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        claimed(TWO, **claim)
+    assert any(told in problem for problem in caught.value.problems), caught.value.problems
