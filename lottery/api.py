@@ -77,6 +77,8 @@ def run(
 
     for plugin in plugins:
         registry.plug_in(plugin)
+    if on is not None and jobs != 1:
+        raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)

@@ -45,6 +45,7 @@ def plan(
     from lottery.results.study import Study
     from lottery.runner.estimate import estimate
     from lottery.runner.events import Request
+    from lottery.runner.needs import needs_of
     from lottery.runner.prepare import look
     from lottery.verdicts.frontier import sentences
 
@@ -63,7 +64,8 @@ def plan(
             for job in context.plan
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
-        about = {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
+        about: dict[str, Any] = {"needs": vars(needs_of(context))}
+        about |= {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
         print_json(
             {
                 "jobs": jobs,
@@ -89,6 +91,7 @@ def plan(
         print(f"time: about {duration(told.seconds)} in one process ({how})")
         free = "" if told.free_bytes is None else f" of {told.free_bytes / 1e6:,.0f} MB free"
         print(f"disk: about {told.need_bytes / 1e6:,.0f} MB{free}")
+        terminal.say(needs_of(context).sentence())
     if layout.left:
         terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
     copies = sentence_of(context.plan.recipe.data.component.name, found)

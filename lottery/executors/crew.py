@@ -30,7 +30,7 @@ class Crew:
 
     def __init__(self, workers: Workers, wanted: int, clock: Callable[[], float] = time.monotonic):
         self._workers, self._wanted, self._clock = workers, wanted, clock
-        self._futile, self._ended = 0, 0
+        self._futile, self._ended, self._begun = 0, 0, False
         self._looked, self._started = clock(), clock() - LONGEST_PAUSE
         self._last: Ended | None = None
         self.lost = 0  # that died
@@ -59,11 +59,23 @@ class Crew:
         return alive < min(self._wanted, left) and now - self._started >= self._pause()
 
     def fill(self, left: int) -> None:
-        """Start those that are missing, as many as jobs are left at most; those of an earlier run that live count."""
+        """Start those that are missing, as many as jobs are left at most; those of an earlier run that live count.
+
+        Raises:
+            UsageError: The executor will not have them so.
+            MachineError: It cannot start any at first, or again and again later on.
+        """
         missing = min(self._wanted, left) - self._workers.alive()
-        if missing > 0:
-            self._started = self._clock()
+        if missing <= 0:
+            return
+        first, self._begun, self._started = not self._begun, True, self._clock()
+        try:
             self._workers.start(missing)
+        except MachineError as error:  # a scheduler that is busy, say
+            self._futile += missing
+            if first or self._futile > FUTILE * self._wanted:
+                raise
+            logging.getLogger("lottery").warning("%s; it is tried again", error)
 
     def _take_in(self, gone: Ended, now: float) -> None:
         if not gone.in_order:

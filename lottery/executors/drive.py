@@ -27,8 +27,8 @@ from lottery.executors.news import event_of
 from lottery.files.write import make_folder, write_atomic
 from lottery.registry import executors
 from lottery.runner.events import Event, Request
-from lottery.runner.follow import Following
 from lottery.runner.prepare import prepare
+from lottery.runner.watch import Watch
 from lottery.store.event_log import EventLog
 from lottery.store.folder import Folder
 
@@ -74,18 +74,18 @@ def driven(
             f"pip install 'lottery[{executor.name}]'"
         )
     context = prepare(replace(request, device=_device(request.device), jobs=1), stop, store=store)
-    following, log = Following(context), EventLog(store)
+    watch, log = Watch(context), EventLog(store)
     launch = _launch(request, plugins, context.failures or {}, store)
     wanted = executor.args.get("workers", entry.defaults["workers"])
 
     def events() -> Generator[Event]:
-        yield from following.look()
-        if following.left == 0 and not following.lengthen():
+        yield from watch.look()
+        if watch.left == 0 and not watch.lengthen():
             return
         workers: Workers = entry.make(launch, **executor.args)
         crew, leaves_them = Crew(workers, wanted), False
         try:
-            yield from _follow(following, log, crew, stop)
+            yield from _follow(watch, log, crew, stop)
         except Interrupted:
             leaves_them = entry.traits.detached
             if leaves_them:
@@ -105,25 +105,26 @@ def driven(
         yield context.plan, happening
 
 
-def _follow(following: Following, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Event]:
+def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Event]:
     """Yield the events of a run until all jobs have ended. Raises Interrupted and MachineError."""
-    crew.fill(following.left)
+    crew.fill(watch.left)
     looked, pause = time.monotonic(), LOOK_SECONDS
     while True:
         began = time.monotonic()
         entries = list(log.read())
         tick = min(LONGEST_TICK, max(TICK_SECONDS, TICK_SHARE * (time.monotonic() - began)))
         for entry in entries:
-            yield from _told(following, entry)
-        if time.monotonic() - looked >= pause or crew.short(following.left, len(following.ended)):
+            yield from _told(watch, entry)
+        short = crew.short(watch.left, len(watch.ended))
+        if short or time.monotonic() - looked >= pause:
             began = time.monotonic()
-            yield from following.look()  # workers that are gone may have ended the last job
+            yield from watch.look()  # workers that are gone may have ended the last job
             looked = time.monotonic()
             pause = max(LOOK_SECONDS, LOOK_SHARE * (looked - began))
-            if following.left:
-                crew.fill(following.left)
-        if not following.left:
-            if not following.lengthen():
+            if short and watch.left:
+                crew.fill(watch.left)
+        if not watch.left:
+            if not watch.lengthen():
                 return
             yield Event("planned")
         if stop.signal is not None:
@@ -131,21 +132,21 @@ def _follow(following: Following, log: EventLog, crew: Crew, stop: Stop) -> Iter
         time.sleep(tick)
 
 
-def _told(following: Following, entry: dict[str, Any]) -> Iterator[Event]:
+def _told(watch: Watch, entry: dict[str, Any]) -> Iterator[Event]:
     """Yield what follows from a line of the log; that a job has ended is looked up in the store."""
     event = event_of(entry)
-    if event is None or event.key not in following.context.plan.jobs:
+    if event is None or event.key not in watch.context.plan.jobs:
         return
     if event.kind in ("done", "diverged", "failed"):
-        for found in following.look_at(event.key):
+        for found in watch.look_at(event.key):
             if found.key == event.key:
                 found = replace(found, kind="done" if found.kind == "found" else found.kind)
                 found.about.update(event.about)
             yield found
     elif event.kind == "damaged":
         yield event
-        following.forget_damaged()
-    elif event.key not in following.ended:
+        watch.forget_damaged()
+    elif event.key not in watch.ended:
         yield event
 
 

@@ -118,6 +118,32 @@ def test_workers_that_find_nothing_to_do_where_jobs_are_left_end_the_run() -> No
             tend(crew, fake, 9, 0, seconds=SOON / 100)
 
 
+def test_an_executor_that_cannot_start_workers_now_is_asked_again_and_not_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake, asked = Fake(), list[float]()
+
+    def busy(count: int) -> None:
+        asked.append(fake.now)
+        raise MachineError("the scheduler does not answer")
+
+    crew = crew_of(fake)
+    crew.fill(9)
+    fake.start = busy  # type: ignore[method-assign]
+    fake.go(KILLED, KILLED)
+    with pytest.raises(MachineError, match="does not answer"):
+        for _ in range(1000):
+            tend(crew, fake, 9, 0)
+    assert len(asked) == 3 and asked[1] - asked[0] >= 2
+    assert [record.getMessage() for record in caplog.records].count(
+        "the scheduler does not answer; it is tried again"
+    ) == 2
+    fake = Fake()
+    fake.start = busy  # type: ignore[method-assign]
+    with pytest.raises(MachineError, match="does not answer"):  # at first it is told at once
+        crew_of(fake).fill(9)
+
+
 @pytest.mark.parametrize(("code", "in_order"), [(0, True), (143, True), (138, True), (130, True), (137, False)])
 def test_what_has_saved_left_in_order(code: int, in_order: bool) -> None:
     assert Ended(code, "").in_order is in_order

@@ -17,8 +17,8 @@ import pytest
 from lottery.cli.main import main
 from lottery.executors import drive
 from lottery.runner.events import Request
-from lottery.runner.follow import Following
 from lottery.runner.prepare import prepare
+from lottery.runner.watch import Watch
 from lottery.signals import Stop
 from lottery.store.store import Store
 from lottery.values import Component
@@ -113,6 +113,16 @@ def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Quiet, store: Path) -> list[
     return made
 
 
+def test_a_plan_that_grows_by_its_results_is_done_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grows = ("prune={fraction: 0.5, levels: auto, frontier: {most_levels: 1, first_seeds: 2}}", "compare={margin: 5}")
+    (recipe := tmp_path / "micro.yaml").write_text(micro_text(*grows, "seeds=3"))
+    whole = lottery(*arguments(recipe, tmp_path / "whole"))
+    register_forked(monkeypatch)
+    done = lottery(*arguments(recipe, tmp_path / "store"), "--on", "forked")
+    assert (done.code, done.out) == (whole.code, whole.out)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+
+
 def dies_in_its_second_job(number: int) -> None:
     """Have the first two workers kill themselves."""
     if number > 2:
@@ -126,7 +136,7 @@ def dies_in_its_second_job(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         log(store, event, **fields)
 
-    Store.log = deadly  # type: ignore[method-assign]
+    Store.log = deadly  # type: ignore[method-assign, assignment]
 
 
 def test_workers_that_are_killed_are_replaced_and_told_of(
@@ -174,7 +184,7 @@ def test_workers_that_cannot_begin_end_the_run_with_a_line_that_names_a_log(
     assert str(tmp_path / "workers") in last
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_command_that_is_told_to_stop_says_how_to_go_on_and_how_to_end_workers_that_live_on(
     quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -221,21 +231,21 @@ def test_a_failure_is_followed_by_its_content_whatever_the_clocks_say(
         ahead.setattr(time, "time", lambda: now + 3600)
         store.record_failure(first.key, label="x", message="an old one")
     context = prepare(Request(context.plan.recipe, tmp_path, tmp_path, "cpu"), Stop())
-    following = Following(context)
-    assert list(following.look()) == []
+    watch = Watch(context)
+    assert list(watch.look()) == []
     with monkeypatch.context() as behind:
         behind.setattr(time, "time", lambda: now - 3600)
         store.record_failure(second.key, label="x", message="a new one\nwith a traceback")
-    events = {event.key: event for event in following.look()}
+    events = {event.key: event for event in watch.look()}
     assert events[second.key].kind == "failed" and events[second.key].about == {"message": "a new one"}
     blocked = {key for key, event in events.items() if event.kind == "blocked"}
     assert blocked == {job.key for job in context.plan if job.seed == second.seed and job.level}
     assert first.key not in events  # it is tried again
     store.record_failure(first.key, label="x", message="it failed again")
-    again = {event.key: event.kind for event in following.look_at(first.key)}
+    again = {event.key: event.kind for event in watch.look_at(first.key)}
     assert again.pop(first.key) == "failed"
     assert again == {job.key: "blocked" for job in context.plan if job.seed == first.seed and job.level}
-    assert following.left == 2  # the dense networks, which can do without
+    assert watch.left == 2  # the dense networks, which can do without
 
 
 def test_an_executor_whose_package_is_missing_says_how_to_get_it(

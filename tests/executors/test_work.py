@@ -15,6 +15,7 @@ from lottery.catalogue.executors._workers import Launch
 from lottery.catalogue.executors.local import _gpus, local
 from lottery.cli import work as command
 from lottery.errors import UsageError
+from lottery.executors import worker
 from lottery.executors.time_limit import LEAST, SAVES, TimeLimit
 from lottery.executors.work import Limits, work_on
 from lottery.runner.events import Request
@@ -185,6 +186,19 @@ def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UsageError, match="2 workers of gpus: 2 need 4 GPUs, 3 are here"):
         local(launch(tmp_path), workers=2, gpus=2)
     local(launch(tmp_path, "--device", "cpu"), workers=2, gpus=2)  # takes none
+
+
+@pytest.mark.parametrize(
+    ("there", "kind", "own"), [(2, "auto", "1"), (4, "cuda", "3"), (0, "auto", None), (4, "cpu", None)]
+)
+def test_each_process_of_a_run_has_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, there: int, kind: str, own: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setenv(device.GPUS, "")
+    monkeypatch.delenv(device.GPUS)
+    worker._take_gpu(3, kind)
+    assert os.environ.get(device.GPUS) == own
 
 
 def test_a_worker_that_comes_for_another_gets_the_gpu_that_is_free(

@@ -76,9 +76,9 @@ def test_a_pause_ends_when_the_run_is_told_to_stop() -> None:
 def test_a_worker_whose_jobs_are_all_in_other_hands_looks_them_up_a_bounded_number_of_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twelve seeds are twelve jobs that are ready and that another process has, for four minutes."""
+    """Twelve seeds are twelve jobs that are ready and that another process has, for two minutes."""
     stop, looks = Stop(), dict.fromkeys(("find", "lease"), 0)
-    time = Time(stop, 240.0)
+    time = Time(stop, 120.0)
     context: RunContext = prepare(Request(micro("seeds=12"), Path(), tmp_path, "cpu"), stop)
     ready = [job.key for job in context.plan if not job.needs]
     assert len(ready) == 12
@@ -99,5 +99,5 @@ def test_a_worker_whose_jobs_are_all_in_other_hands_looks_them_up_a_bounded_numb
         list(work(context))
     assert looks["find"] - looks["lease"] == whole  # one look at each at the start
     passes = looks["lease"] / 12
-    assert 240 / (1.5 * back_off.LONGEST) <= passes <= 120
+    assert 120 / (1.5 * back_off.LONGEST) <= passes <= 90
     assert max(sum(time.slept[place : place + 2]) for place in range(len(time.slept) - 1)) <= 2 * back_off.SLICE

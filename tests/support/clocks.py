@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -22,8 +25,12 @@ class Clock:
         self.ahead += seconds
 
 
-def until(happened: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    """Wait for what another process does, however long that takes; an error where the process ends before."""
-    while not happened():
+def until(happened: Callable[[], T], process: subprocess.Popen[str] | None = None) -> T:
+    """Wait for what another process does, however long that takes; an error where the process ends before.
+
+    Returns what `happened` gives when it is true.
+    """
+    while not (found := happened()):
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.02)
+    return found

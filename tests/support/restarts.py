@@ -76,12 +76,12 @@ def finish(recipe: Path, store: Path, *options: str) -> str:
     return out
 
 
-def finish_here(recipe: Path, store: Path) -> str:
+def finish_here(recipe: Path, store: Path, *options: str) -> str:
     """As `finish`, in this process, which has imported torch already."""
     written = io.BytesIO()
     out = io.TextIOWrapper(written, "utf-8")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(io.StringIO()) as err:
-        patch.setattr(sys, "argv", ["lottery", *run_arguments(recipe, store)])
+        patch.setattr(sys, "argv", ["lottery", *run_arguments(recipe, store), *options])
         with pytest.raises(SystemExit) as left:
             main()
     assert not left.value.code, err.getvalue()

@@ -1,4 +1,4 @@
-"""A plan that other processes run is followed to its end: what the store has of it counts, not what anybody says."""
+"""A plan that other processes run is watched to its end: what the store has of it counts, not what anybody says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lottery.runner.context import RunContext
 
 
-class Following:
+class Watch:
     """The ends of the jobs of a plan, in a process that runs none of them.
 
     Args:

@@ -1,0 +1,150 @@
+"""Each executor under fire: workers are killed every few seconds and the run once; nothing is lost or done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lottery.store.maintenance import summarize
+from lottery.store.store import Store
+from tests.support.clocks import until
+from tests.support.micro import micro_text
+from tests.support.restarts import contents, finish_here, start, write_full_recipe
+from tests.support.workers import CLUSTERS, usable
+
+LENGTH = 100  # steps
+EVERY = 2.0  # seconds between two kills at least
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A run in this process that nothing disturbed: its recipe, what it committed, and its table."""
+
+    recipe: Path
+    expected: dict[str, bytes]
+    table: str
+
+    @property
+    def jobs(self) -> int:
+        return sum(name.endswith("manifest.json") for name in self.expected)
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Quiet:
+    folder = tmp_path_factory.mktemp("quiet")
+    recipe = write_full_recipe(folder, LENGTH, "prune.levels=2")
+    table = finish_here(recipe, folder / "store")
+    return Quiet(recipe, contents(folder / "store"), table)
+
+
+@pytest.fixture(params=["local", *CLUSTERS])
+def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    return usable(request.param, tmp_path, monkeypatch)
+
+
+def workers_of(store: Path) -> list[int]:
+    """Return the process numbers of the workers on a store."""
+    found = []
+    for each in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (each / "cmdline").read_bytes().split(b"\0")
+            if words[3:4] == [b"work"] and str(store).encode() in words:
+                found.append(int(each.name))
+    return found
+
+
+@contextmanager
+def killing(store: Path) -> Iterator[list[int]]:
+    """Kill a random worker every few seconds, of those that have begun; yields their numbers as they fall.
+
+    Where this machine has so much to do that no job has ended since, it waits for one.
+    """
+    over, killed, draws = threading.Event(), list[int](), random.Random(0)
+
+    def kill() -> None:
+        finished = 0
+        while not over.wait(EVERY):
+            begun = {int(path.name.split("-")[-2]) for path in (store / "events").glob("*")}
+            living = sorted(begun.intersection(workers_of(store)))
+            if living and finished_jobs(store) > finished:
+                finished = finished_jobs(store)
+                killed.append(draws.choice(living))
+                with suppress(ProcessLookupError):
+                    os.kill(killed[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def finished_jobs(store: Path) -> int:
+    return len(list((store / "jobs").rglob("manifest.json")))
+
+
+@pytest.mark.slow
+def test_killed_workers_and_a_killed_run_leave_the_bytes_of_a_quiet_one_and_no_job_done_twice(
+    quiet: Quiet, tmp_path: Path, executor: str
+) -> None:
+    store, on = tmp_path / "a store", ("--on", f"{{name: {executor}, workers: 3}}")
+    with killing(store) as killed:
+        first = start(quiet.recipe, store, *on)
+        until(lambda: finished_jobs(store) >= quiet.jobs // 3, first)
+        first.kill()
+        first.communicate()
+        second = start(quiet.recipe, store, *on)
+        out, err = second.communicate(timeout=900)
+    assert second.returncode == 0, err
+    assert len(killed) >= 3
+    assert out == quiet.table
+    assert contents(store) == quiet.expected
+    logs = [json.loads(line) for path in (store / "events").iterdir() for line in path.read_text().splitlines()]
+    assert "nondeterminism" not in {entry["event"] for entry in logs}
+    done = Counter(entry["key"] for entry in logs if entry["event"] == "done")
+    assert set(done.values()) == {1}
+    until(lambda: not workers_of(store))
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_run_saves_what_its_workers_have_in_hand(tmp_path: Path, executor: str) -> None:
+    recipe, store = write_full_recipe(tmp_path, 1_000_000), tmp_path / "a store"
+    run = start(recipe, store, "--checkpoint-seconds", "100000", "--on", f"{{name: {executor}, workers: 2}}")
+    until(lambda: len(summarize(Store(store)).running) == 2, run)
+    run.send_signal(signal.SIGTERM)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM, err
+    if executor == "slurm":  # its workers go on, and the run says how they are ended
+        assert len(workers_of(store)) == 2
+        (command,) = [line.partition("; ")[2] for line in err.splitlines() if " ends them" in line]
+        subprocess.run(command.removesuffix(" ends them").split(), check=True)
+    until(lambda: not workers_of(store))
+    summary = summarize(Store(store))
+    assert not summary.running
+    assert len(summary.interrupted) == 2
+
+
+@pytest.mark.cluster
+def test_trainings_that_take_longer_than_slurm_gives_a_worker_go_on_in_others(tmp_path: Path) -> None:
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(micro_text("prune.levels=1", "train.length=100000it", "train.evaluate_every=10000it"))
+    table = finish_here(recipe, tmp_path / "quiet")
+    run = start(recipe, tmp_path / "store", "--on", "{name: slurm, workers: 1, time: 1min}")
+    out, err = run.communicate(timeout=3600)
+    assert run.returncode == 0, err
+    assert (out, contents(tmp_path / "store")) == (table, contents(tmp_path / "quiet"))
+    began = [path for path in (tmp_path / "store" / "events").iterdir() if '"start"' in path.read_text()]
+    assert len(began) > 1
