@@ -197,7 +197,7 @@ def test_evaluation_is_never_augmented() -> None:
 
 
 def by_class(per_class: int = 40, classes: int = 10) -> Splits:
-    """Data whose test set goes class by class, as that of an image folder; test image i has i in its first two pixels."""
+    """Data whose test set goes class by class; image i of it has i in its first two pixels."""
     made = images()
     labels = torch.arange(classes).repeat_interleave(per_class)
     test = torch.zeros(len(labels), *made.test_x.shape[1:], dtype=torch.uint8)

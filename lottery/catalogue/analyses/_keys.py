@@ -46,7 +46,7 @@ def evaluated(args: Mapping[str, Any], points: float, **other: Any) -> Work:
 
 
 def version(args: Mapping[str, Any]) -> int:
-    """Return 2 where it may read a part of the test set, which was the beginning of it in version 1, by all arguments."""
+    """Return the version by all arguments: 2 where part of the test set may be read, which was its beginning before."""
     parts = args.get("parts")
     return 2 if args["examples"] is not None and (parts is None or "test" in parts) else 1
 
