@@ -272,7 +272,8 @@ class Registry(Generic[T]):
         named = {registry.singular: registry for registry in catalogues.values()}  # an inner component's key says which
         inner = {k: named[k].identity(v) for k, v in given.items() if isinstance(v, Component) and v.name in named[k]}
         said = {k: inner[k] if k in inner else plain(v) for k, v in sorted(given.items())}
-        version = entry.version if entry.traits.version_of is None else entry.traits.version_of(component.args)
+        arguments = entry.all_arguments(component.args)
+        version = entry.version if entry.traits.version_of is None else entry.traits.version_of(arguments)
         return {"name": entry.name, "version": version, **({"code": entry.code} if entry.code else {}), **said}
 
 

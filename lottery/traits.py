@@ -37,8 +37,8 @@ class Traits:
 
     version_of: Callable[[Arguments], int] | None = Field(
         default=None,
-        description="`f(arguments)`: the version for the arguments that a recipe gives, in place of the decorator's "
-        "`version`, where only the results of some have changed. Read by `lottery/registry.py`.",
+        description="`f(arguments)`: the version by all arguments, in place of the decorator's `version`, where only "
+        "the results of some have changed. Read by `lottery/registry.py`.",
     )
     how: tuple[str, ...] = Field(
         default=(),

@@ -162,6 +162,17 @@ class Data:
         x, y, chosen = self._parts[part]
         return self._batches(x, y, chosen[share.among(len(chosen))], batch_size or self.evaluation_batch(part))
 
+    def first(self, part: Literal["train", "validation", "test"], count: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `count` examples of a part as `evaluation` does; all of them where there are no more, or for None.
+
+        They are the first of the part. Those of the test set, whose own order may go class by class, are the first of a
+        permutation that all seeds share.
+        """
+        x, y, chosen = self._parts[part]
+        if part == "test" and count is not None and count < len(chosen):
+            chosen = chosen[torch.randperm(len(chosen), generator=generator(0, "test examples"))]
+        return self._batches(x, y, chosen[:count], self.evaluation_batch(part))
+
     def evaluation_batch(self, part: Literal["train", "validation", "test"]) -> int:
         """Return the number of examples that `evaluation` puts into a batch where no size is given."""
         most = max(1, EVALUATION_BYTES // (4 * self._parts[part][0].width))

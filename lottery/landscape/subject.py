@@ -63,7 +63,7 @@ class Subject:
         network: Makes a network with weights that mean nothing, on the device, to load a state into.
         initial: Makes the network of this seed at initialization, on the device.
         loss: The training loss, the mean over a batch.
-        examples: Yields batches of the first n examples of a part (all where None) in a fixed order, unchanged.
+        examples: Yields batches of n examples of a part (all where None) in a fixed order, unchanged.
         densest: The mask that all states lie within; None where a dense network is among them.
         check: Called again and again in work that takes long; raises where the run is told to stop.
     """
@@ -86,7 +86,7 @@ class Subject:
         dtype: torch.dtype = torch.float32,
         parts: Sequence[Part] | None = None,
     ) -> Surface:
-        """Return the surface over the survivors of a mask, of the first so many examples of each part.
+        """Return the surface over the survivors of a mask, of so many examples of each part.
 
         Args:
             mask: The survivors; None for all weights.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -147,14 +146,9 @@ class Measuring:
 
         def examples(part: Part, count: int | None) -> Iterator[Batch]:
             self._allow(part)
-            left = math.inf if count is None else count
-            for x, y in data.evaluation(part):
+            for batch in data.first(part, count):
                 self._check()  # all that is measured over batches stops here
-                if left <= 0:
-                    return
-                take = int(min(left, len(y)))
-                yield x[:take], y[:take]
-                left -= take
+                yield batch
 
         def network() -> nn.Module:
             return context.networks.blank().to(device)

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.error import URLError
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lottery.data.loader import Augment, Data
+from lottery.data.loader import EVALUATION_BATCH, Augment, Data
 from lottery.data.splits import Splits, fingerprint, load
 from lottery.errors import DataError, UsageError
 from lottery.files.progress import log_progress
@@ -194,6 +194,56 @@ def test_evaluation_is_never_augmented() -> None:
     augmented, plain = (Data(splits, seed=0, validation=9, augment=a, device=CPU) for a in (Augment(2, True), None))
     for part in ("train", "validation", "test"):
         assert join(augmented.evaluation(part, 4))[0].equal(join(plain.evaluation(part))[0])
+
+
+def by_class(per_class: int = 40, classes: int = 10) -> Splits:
+    """Data whose test set goes class by class; image i of it has i in its first two pixels."""
+    made = images()
+    labels = torch.arange(classes).repeat_interleave(per_class)
+    test = torch.zeros(len(labels), *made.test_x.shape[1:], dtype=torch.uint8)
+    test[:, 0, 0, 0], test[:, 0, 0, 1] = torch.arange(len(labels)) // 256, torch.arange(len(labels)) % 256
+    return replace(made, test_x=test, test_y=labels)
+
+
+def test_a_part_of_a_test_set_that_goes_class_by_class_has_about_its_share_of_each_class() -> None:
+    labels = join(Data(by_class(per_class=300), seed=0, device=CPU).first("test", 1500))[1]
+    # drawn without replacement, a class has 150 of its 300 with a standard deviation of 8.2
+    assert labels.bincount(minlength=10).sum() == 1500
+    assert (labels.bincount(minlength=10) - 150).abs().max() < 4 * 8.2
+
+
+def test_the_part_of_the_test_set_is_the_same_for_all_seeds_and_sizes_and_has_no_example_twice() -> None:
+    splits = by_class()
+    data = Data(splits, seed=0, validation=10, device=CPU)
+    x, y = join(data.first("test", 120))
+    assert len(x.unique(dim=0)) == 120
+    for other in (Data(splits, seed=5, device=CPU), data.of_seed(5), data):
+        again_x, again_y = join(other.first("test", 120))
+        assert again_x.equal(x) and again_y.equal(y)
+    fewer_x, fewer_y = join(data.first("test", 50))
+    assert fewer_x.equal(x[:50]) and fewer_y.equal(y[:50])
+
+
+@pytest.mark.parametrize("count", [None, 400, 10_000])
+def test_a_test_set_that_is_read_whole_keeps_its_order(count: int | None) -> None:
+    data = Data(by_class(), seed=0, device=CPU)
+    x, y = join(data.first("test", count))
+    whole_x, whole_y = join(data.evaluation("test"))
+    assert x.equal(whole_x) and y.equal(whole_y)
+    assert y.equal(torch.arange(10).repeat_interleave(40))
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("count", [None, 1, 7, 20, 60])
+def test_the_first_examples_of_the_other_parts_are_the_first_of_their_evaluation(
+    part: Literal["train", "validation"], count: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EVALUATION_BATCH, "cpu", 6)
+    data = Data(images(), seed=0, validation=20, device=CPU)
+    x, y = join(data.first(part, count))
+    whole_x, whole_y = join(data.evaluation(part))
+    assert x.equal(whole_x[:count]) and y.equal(whole_y[:count])
+    assert [len(batch) for batch, _ in data.first(part, count)][:-1] == [6] * ((len(x) - 1) // 6)
 
 
 def test_without_a_validation_split_there_is_nothing_to_validate_on() -> None:

@@ -103,6 +103,7 @@ def test_streamed_passes_equal_those_from_memory_to_the_byte(
         assert_same(memory.epoch(epoch, 4), streamed.epoch(epoch, 4))
         for part in ("validation", "test", "train"):
             assert_same(memory.evaluation(part), streamed.evaluation(part))
+            assert_same(memory.first(part, 3), streamed.first(part, 3))
 
 
 def test_a_pass_beside_another_and_one_left_early_change_neither(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

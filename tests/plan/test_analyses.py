@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from lottery import registry
 from lottery.plan.expand import plan
 from lottery.plan.handover import pack_plan, unpack_plan
 from lottery.plan.jobs import Job, Plan
 from lottery.plan.kinds import Kind
+from lottery.values import Component
 from tests.support.analyses import asking, load
 from tests.support.micro import micro
 from tests.support.plugs import Plugs, plugs
@@ -101,3 +104,36 @@ def test_a_plan_with_analyses_reaches_another_process_as_it_is(plugs: Plugs) -> 
 
     received = unpack_plan(pack_plan(found), found.recipe)
     assert [about(job) for job in received] == [about(job) for job in found]
+
+
+def version(name: str, **args: Any) -> int:
+    number: int = registry.analyses.identity(Component(name, args))["version"]
+    return number
+
+
+@pytest.mark.parametrize("name", ["barrier", "instability", "line", "curve", "slice", "surface", "plane", "trajectory"])
+def test_the_keys_of_what_reads_a_part_of_the_test_set_are_new_and_no_others(name: str) -> None:
+    assert version(name, examples=5000) == 2
+    assert version(name, examples=5000, parts=("train", "test")) == 2
+    assert version(name, examples=5000, parts=("train", "validation")) == 1
+    assert version(name, examples=None) == 1
+    assert version(name, examples=None, parts=("train", "test")) == 1
+
+
+def test_pictures_read_a_part_of_the_test_set_where_nothing_is_said_and_paths_do_not() -> None:
+    for name in ("slice", "surface", "plane", "trajectory"):
+        assert version(name) == 2
+        assert version(name, parts=("train",)) == 1
+    for name in ("barrier", "instability", "line", "curve", "errors"):
+        assert version(name) == 1
+    assert version("errors", examples=100) == 2
+
+
+def test_every_analysis_that_may_read_a_part_of_the_test_set_has_a_version_for_it() -> None:
+    shipped = [entry for entry in registry.analyses if entry.module.startswith("lottery.")]
+    for entry in shipped:
+        if entry.traits.test and "examples" in entry.schema.model_fields:
+            assert version(entry.name, examples=7) == 2, entry.name
+        else:
+            assert entry.traits.version_of is None, entry.name
+    assert {entry.name for entry in shipped if entry.traits.test} > {"barrier", "plane"}

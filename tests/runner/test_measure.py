@@ -216,3 +216,39 @@ def test_a_measurement_that_two_analyses_ask_for_stands_in_both_tables(tmp_path:
     study = study_of(context.plan, context.store)
     assert [row["networks"] for row in rows_of(study, "norms")] == ["dense", "ticket"]
     assert [row["networks"] for row in rows_of(study, "more")] == ["ticket", "reinit"]
+
+
+SORTED = """
+from dataclasses import replace
+
+from lottery.landscape.subject import Measurement
+
+
+@datasets.register("by_class", source="test")
+def by_class(root):
+    digits = datasets["digits"].make(root)
+    order = digits.test_y.argsort(stable=True)
+    return replace(digits, test_x=digits.test_x[order], test_y=digits.test_y[order])
+
+
+@analyses.register("seen", source="test", units={"test_seen": ""}, test=("test_*",))
+def seen(subject, memo, *, examples: int | None = None) -> Measurement:
+    labels = [int(label) for _, y in subject.examples("test", examples) for label in y]
+    return Measurement({"test_seen": len(labels)}, [{"test_label": label} for label in labels])
+"""
+
+
+def test_few_examples_of_a_test_set_that_goes_class_by_class_are_the_same_of_all_classes_for_each_seed(
+    tmp_path: Path, plugs: Plugs
+) -> None:
+    plugs.load("sorting", SORTED)
+    asked = asking("{name: seen, of: dense, examples: 120}", "{name: seen, as: whole, of: dense}")
+    context = measured(tmp_path, "data={name: by_class, validation: 200}", "prune.levels=0", "seeds=2", asked)
+    labels: dict[str, list[list[float]]] = {"seen": [], "whole": []}
+    for job in of_kind(context.plan, Kind.ANALYSIS):
+        assert job.analysis is not None
+        profile = context.store.read_json(job.key, MEASUREMENT_FILE)["profile"]
+        labels[job.analysis.label].append([row["test_label"] for row in profile])
+    assert labels["seen"][0] == labels["seen"][1] and len(labels["seen"][0]) == 120
+    assert min(map(labels["seen"][0].count, range(10))) >= 4  # of about 36 each, a third is drawn
+    assert labels["whole"][0] == labels["whole"][1] == sorted(labels["whole"][0]) and len(labels["whole"][0]) == 360

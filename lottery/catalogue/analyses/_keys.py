@@ -45,6 +45,12 @@ def evaluated(args: Mapping[str, Any], points: float, **other: Any) -> Work:
     return Work(points, bn=args["bn"], parts=args["parts"], **other)
 
 
+def version(args: Mapping[str, Any]) -> int:
+    """Return the version by all arguments: 2 where part of the test set may be read, which was its beginning before."""
+    parts = args.get("parts")
+    return 2 if args["examples"] is not None and (parts is None or "test" in parts) else 1
+
+
 def along_units(kinds: Mapping[str, Unit]) -> dict[str, Unit]:
     """Return the units of numbers about loss and error along a path, by the number's name, under each policy.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lottery.catalogue.analyses._keys import Examples
+from lottery.catalogue.analyses._keys import Examples, version
 from lottery.registry import analyses
 from lottery.traits import Work
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     passes=lambda args: Work(1, parts=("train", "test")),
     adds_up=True,
     test=("test_*",),
+    version_of=version,
 )
 def errors(subject: Subject, memo: Memo, *, examples: Examples | None = None) -> Measurement:
     """Loss and error of a state on training and test set; the table tells them apart into three errors.

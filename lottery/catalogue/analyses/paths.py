@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lottery.catalogue.analyses._keys import Bn, Examples, Parts, Unit, along_units, evaluated
+from lottery.catalogue.analyses._keys import Bn, Examples, Parts, Unit, along_units, evaluated, version
 from lottery.registry import analyses
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _can_be_aligned(network: nn.Module, args: Mapping[str, Any]) -> None:
     connects="test_error_barrier",
     suits=_can_be_aligned,
     test=("test_*",),
+    version_of=version,
 )
 def barrier(
     subject: Subject,
@@ -87,6 +88,7 @@ def barrier(
     passes=lambda args: evaluated(args, args["points"]),
     connects="test_error_barrier",
     test=("test_*",),
+    version_of=version,
 )
 def instability(
     subject: Subject,
@@ -120,6 +122,7 @@ def instability(
     units={**_ENDS, **along_units({"monotone": "", "rise": "points"})},
     passes=lambda args: evaluated(args, args["points"]),
     test=("test_*",),
+    version_of=version,
 )
 def line(
     subject: Subject,
@@ -158,6 +161,7 @@ def line(
     passes=lambda args: evaluated({**args, "bn": "reset"}, args["points"], gradients=args["epochs"]),
     connects="test_error_barrier",
     test=("test_*",),
+    version_of=version,
 )
 def curve(
     subject: Subject,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from lottery.catalogue.analyses._keys import Bn, Examples, PictureParts, Unit, evaluated, shape_units
+from lottery.catalogue.analyses._keys import Bn, Examples, PictureParts, Unit, evaluated, shape_units, version
 from lottery.registry import analyses
 from lottery.traits import Work
 
@@ -47,6 +47,7 @@ _SIDES: dict[str, Unit] = {"half_width": "", "half_height": ""}
     units={"half_width": "", **shape_units()},
     passes=_passes(1),
     test=("test_*",),
+    version_of=version,
 )
 def slice_(
     subject: Subject,
@@ -87,6 +88,7 @@ def slice_(
     units={"eigenvalue_1": "", "eigenvalue_2": "", **_SIDES, **shape_units()},
     passes=_passes(2),
     test=("test_*",),
+    version_of=version,
 )
 def surface(
     subject: Subject,
@@ -145,6 +147,7 @@ def surface(
     units={**_SIDES, **shape_units()},
     passes=_passes(2, states=3),
     test=("test_*",),
+    version_of=version,
 )
 def plane(
     subject: Subject,
@@ -187,6 +190,7 @@ def plane(
     units={"explained_1": "fraction", "explained_2": "fraction", "dimensions_90": "", **_SIDES, **shape_units()},
     passes=_passes(2),
     test=("test_*",),
+    version_of=version,
 )
 def trajectory(
     subject: Subject,
