@@ -26,22 +26,22 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
         rate: The learning rate, where one was chosen.
         engine: The engine; `graph`, which a reader may not have, becomes `auto`.
     """
-    optimizer = _component(training["optimizer"])
+    optimizer = without_versions(training["optimizer"])
     if isinstance(optimizer.get("lr"), dict):
         optimizer["lr"] = rate
     data: dict[str, Any] = {k: training[k] for k in ("validation", "stratify", "limit", "augment") if k in training}
-    steps = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
-    rest = (*steps, "batch_norm", "ranks")
-    train: dict[str, Any] = {name: training[name] for name in rest if name in training}
+    rest = ("batch_size", "length", "evaluate_every", "precision", "clip", "accumulate", "label_smoothing")
+    shared = ("batch_norm", "ranks")
+    train: dict[str, Any] = {name: training[name] for name in (*rest, *shared) if name in training}
     warmup: dict[str, Any] = {name: training[name] for name in ("warmup",) if name in training}
     said = {
         "name": "ticket",
-        "data": {**_component(training["data"]), **data},
-        "model": _component(training["model"]),
-        "init": _component(training["init"]),
+        "data": {**without_versions(training["data"]), **data},
+        "model": without_versions(training["model"]),
+        "init": without_versions(training["init"]),
         "train": {
             "optimizer": optimizer,
-            "schedule": {**_component(training["schedule"]), **warmup},
+            "schedule": {**without_versions(training["schedule"]), **warmup},
             **train,
             # a graph asks for a machine that a reader may not have
             "engine": "auto" if engine == "graph" else engine,
@@ -70,10 +70,10 @@ def check_sources(training: Identity, name: str) -> None:
         )
 
 
-def _component(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an identity without its versions and sources."""
+def without_versions(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a component without its versions and sources."""
     return {
-        name: _component(value) if isinstance(value, dict) and "name" in value else value
+        name: without_versions(value) if isinstance(value, dict) and "name" in value else value
         for name, value in identity.items()
         if name not in ("version", "code") and not name.endswith(("_version", "_code"))
     }
