@@ -301,22 +301,16 @@ class Surface:
         self._twice = True
 
     def _once_only(self, why: str) -> UsageError:
-        return UsageError(
-            f"{type(self.model).__name__}: no second derivative of it can be taken ({why}); leave out analyses of "
-            "curvature"
-        )
+        name = type(self.model).__name__
+        return UsageError(f"{name}: no second derivative of it can be taken ({why}); leave out analyses of curvature")
 
-    def _gradients(
-        self, value: Tensor, weights: Tensor | None = None, *, create_graph: bool = False
-    ) -> dict[str, Tensor]:
+    def _gradients(self, value: Tensor, weights: Tensor | None = None, *, create_graph: bool = False) -> Weights:
         """Return the derivatives of a value by all parameters, 0 where it does not depend on one."""
         parameters = list(self._parameters.values())
         found = torch.autograd.grad(value, parameters, weights, create_graph=create_graph, materialize_grads=True)
         return dict(zip(self._parameters, found, strict=True))
 
-    def _along(
-        self, gradients: Mapping[str, Tensor], direction: Mapping[str, Tensor], by: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
+    def _along(self, gradients: Weights, direction: Weights, by: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the derivatives by some tensors of the inner product of gradients and a direction."""
         both = [(gradient, direction[name]) for name, gradient in gradients.items() if gradient.requires_grad]
         if not both:  # the gradients are the same everywhere
