@@ -15,7 +15,7 @@ from torch.multiprocessing.spawn import spawn
 
 from lottery.distributed.group import Group, open_group
 
-JOIN_SECONDS = 120  # a busy machine is slow, not stuck
+JOIN_SECONDS = 240  # a busy machine is slow, not stuck
 
 
 def named(module: ModuleType, names: Sequence[str]) -> list[str]:
