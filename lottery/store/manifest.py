@@ -127,14 +127,19 @@ def seal(body: Mapping[str, Any]) -> bytes:
 
 def unseal(data: bytes, place: str) -> dict[str, Any]:
     """Return what `seal` was given; `place` names it in messages. Raises DamagedFile if any byte differs."""
-    match = _SEAL.match(data)
-    if match is None or hashlib.sha256(memoryview(data)[match.end() :]).hexdigest().encode() != match[1]:
+    if not is_sealed(data):
         raise DamagedFile(f"{place}: its bytes are not those that were written")
     body = parse_json(data, place)
     if not isinstance(body, dict):
         raise DamagedFile(f"{place}: is no manifest")
     del body["sha256"]
     return body
+
+
+def is_sealed(data: bytes) -> bool:
+    """Return True if these are the bytes that `seal` returned, each of them."""
+    match = _SEAL.match(data)
+    return match is not None and hashlib.sha256(memoryview(data)[match.end() :]).hexdigest().encode() == match[1]
 
 
 def file_records(files: Any, place: str) -> dict[str, FileRecord]:

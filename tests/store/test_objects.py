@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from lottery.cli.main import main
 from lottery.errors import MachineError, UsageError
 from lottery.files import write
 from lottery.store.maintenance import collect, find_garbage, summarize
 from lottery.store.manifest import Manifest, seal
-from lottery.store.objects import bucket, garbage
+from lottery.store.objects import bucket, events, garbage
 from lottery.store.objects.bucket import Bucket, open_bucket
 from lottery.store.objects.cache import Cache
 from lottery.store.objects.leases import BEATS, ObjectLeases
@@ -85,8 +86,10 @@ def work(store: Store, key: str) -> None:
     objects_of(store).chores.wait()
 
 
-@pytest.mark.parametrize("fault", ["lost", "reset", "error"])
 @pytest.mark.parametrize("client", ["gives up", "asks again"])
+@pytest.mark.parametrize(
+    "fault", ["lost", *(pytest.param(each, marks=pytest.mark.slow) for each in ("reset", "error"))]
+)
 def test_a_request_that_fails_or_loses_its_reply_never_makes_own_work_anothers(
     http: HttpGround, fault: str, client: str
 ) -> None:
@@ -142,12 +145,12 @@ class Counting(Bucket):
         self.waited += threading.current_thread() is threading.main_thread()
         return super()._asked(*arguments)
 
-    def put_all(self, objects: Any) -> None:
+    def at_once(self, requests: Any) -> None:
         self.waited += 1
-        super().put_all(objects)
+        super().at_once(requests)
 
 
-def test_a_job_waits_for_ten_requests_one_after_the_other_at_most(memory: MemoryGround, tmp_path: Path) -> None:
+def test_a_job_waits_for_five_requests_one_after_the_other_at_most(memory: MemoryGround, tmp_path: Path) -> None:
     counting = Counting(memory.objects)
     store = Store(Objects(counting, Cache(tmp_path / "cache")))
     for number in range(3):
@@ -164,7 +167,7 @@ def test_a_job_waits_for_ten_requests_one_after_the_other_at_most(memory: Memory
         store.log("done", key=key)
         if number:
             assert bytes_of(store, f"{number - 1:064x}") == FILES  # what it builds on
-            assert counting.waited - before <= 10
+            assert counting.waited - before <= 5
     objects_of(store).chores.wait()
 
 
@@ -187,6 +190,27 @@ def test_who_waits_for_a_job_of_another_asks_the_store_once_in_two_seconds(
     memory.rest()
     clock.advance(3)
     assert waiting.find(KEY) is not None
+
+
+def test_many_jobs_that_are_missing_are_looked_for_with_few_requests(
+    memory: MemoryGround, tmp_path: Path, clock: Clock
+) -> None:
+    counting = Counting(memory.objects)
+    store = Store(Objects(counting, Cache(tmp_path / "cache")))
+    for number in range(200):  # a plan is gone through in twenty seconds
+        assert store.state(f"{number:064x}") == "missing"
+        clock.advance(0.1)
+    assert counting.all <= 10 * (4 + 4)  # in two seconds four listings, and four looks at single jobs
+
+
+def test_a_lease_is_given_back_where_the_look_at_its_job_fails(http: HttpGround) -> None:
+    http.server.fault = lambda method, path: "error" if method == "GET" and path.startswith("partial") else None
+    store = http.open()
+    with pytest.raises(MachineError), store.lease(KEY):
+        raise AssertionError("it is not had")
+    http.server.fault = lambda method, path: None
+    http.rest()
+    assert http.open().holder(KEY) is None and had(store)
 
 
 def fill(memory: MemoryGround, count: int) -> None:
@@ -222,6 +246,27 @@ def test_thousands_of_finished_jobs_are_looked_at_with_few_requests(memory: Memo
     assert counting.all <= 6
 
 
+# Logs
+
+
+def test_a_long_log_is_a_few_objects_and_is_read_from_any_byte(memory: MemoryGround, monkeypatch: Any) -> None:
+    look_always(monkeypatch)
+    monkeypatch.setattr(events, "PART_BYTES", 1000)
+    store, told = memory.open(), b""
+    for number in range(60):
+        store.log("progress", number=number)
+        memory.rest()  # as after three seconds
+    parts = {path: data for path, data in memory.contents().items() if path.startswith("events/")}
+    told = b"".join(data for _, data in sorted(parts.items()))
+    assert [json.loads(line)["number"] for line in told.splitlines()] == list(range(60)) and len(parts) < 8
+    other = memory.open()
+    ((name, size),) = other.place.sizes("events").items()
+    assert size == len(told)
+    for offset in (0, 1, 999, 1000, 1001, len(told) // 2, len(told) - 1, len(told)):
+        assert other.place.tail(f"events/{name}", offset, 10_000_000) == told[offset:]
+        assert other.place.tail(f"events/{name}", offset, 50) == told[offset : offset + 50]
+
+
 # The cache
 
 
@@ -234,10 +279,9 @@ def test_what_was_read_once_is_read_from_this_machines_disk_and_verified_again(p
     for path in (tmp_path / "cache").iterdir():
         path.write_bytes(b"x" + path.read_bytes()[1:])
     store = place.made(cache)
-    assert store.find(KEY) is None or store.read(KEY, "metrics.json") == FILES["metrics.json"]
-    place.rest()
-    damaged = place.made(cache)
-    assert dict(damaged.verify()).get(KEY, "gone") is not None and damaged.find(KEY) is None
+    assert store.find(KEY) is not None and store.read(KEY, "metrics.json") == FILES["metrics.json"]
+    assert place.quarantine() == {}  # the cache is damaged, the job is not
+    assert dict(place.made(cache).verify())[KEY] is not None and place.made(cache).find(KEY) is None
 
 
 def test_the_cache_keeps_what_was_used_last_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +339,8 @@ def test_a_lease_is_had_by_one_at_a_time_and_given_back(place: Ground) -> None:
         assert summarize(other).running.keys() == {KEY}
     assert store.holder(KEY) is None
     place.rest()
-    assert other.holder(KEY) is None and summarize(other).running == {} and had(other) and had(store)
+    assert other.holder(KEY) is None and summarize(other).running == {} and had(other)
+    place.rest()
     commit(store)
     assert had(store)
     place.rest()
@@ -469,6 +514,19 @@ def test_a_server_that_refuses_is_one_line_without_secrets(server: S3Server, mon
     assert "cannot put" in refused("s3://bucket/runs")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     assert "cannot be reached" in refused("s3://bucket/runs")
+
+
+def test_the_command_line_says_so_in_one_line_and_leaves_with_3(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lottery", "status", "--store", "s3://another/runs"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 3
+    assert (
+        capsys.readouterr().err
+        == "lottery: s3://another/runs: there is no such bucket, or it is not yours; create it\n"
+    )
 
 
 def test_without_obstore_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

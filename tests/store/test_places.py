@@ -46,11 +46,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield found
 
 
-@pytest.fixture(
-    params=[pytest.param(kind, marks=pytest.mark.slow if kind in ("folder", "local objects") else ()) for kind in KINDS]
-)
+@pytest.fixture(params=[pytest.param(kind, marks=() if kind == "http" else pytest.mark.slow) for kind in KINDS])
 def tried(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
-    """A place for long loops, which test_store.py has for a folder at every run."""
+    """A place for long loops; over HTTP at every run, as in test_store.py in a folder."""
     look_always(monkeypatch)
     with ground(request.param, tmp_path) as found:
         yield found

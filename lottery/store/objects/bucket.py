@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
@@ -133,7 +133,11 @@ class Bucket:
 
     def put_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """Write objects at the same time."""
-        for done in [self.pool.submit(self.put, path, data) for path, data in objects]:
+        self.at_once([partial(self.put, path, data) for path, data in objects])
+
+    def at_once(self, requests: Sequence[Callable[[], object]]) -> None:
+        """Do requests at the same time, and wait for all."""
+        for done in [self.pool.submit(request) for request in requests]:
             done.result()
 
     def create(self, path: str, data: bytes) -> Mark | None:
@@ -221,8 +225,10 @@ class Bucket:
 
 def _pause(number: int, refusal: Exception | None) -> None:
     """Wait before another try of what the client does not try again by itself. Raises what it gave up at."""
-    if isinstance(refusal, MachineError) and (number == TRIES - 1 or "retries" in str(refusal.__cause__)):
-        raise refusal
+    if isinstance(refusal, MachineError):
+        tried = "retries" in str(refusal.__cause__).partition("\n")[0]
+        if tried or number == TRIES - 1:
+            raise refusal
     time.sleep(0.05 * 2**number)
 
 

@@ -1,4 +1,7 @@
-"""The log of a process in an object store: parts named by the byte at which they begin, written every few seconds."""
+"""The log of a process in an object store: parts named by the byte at which they begin.
+
+The last part is written again every few seconds while there is more to say, so that a week's log is a few objects.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ from contextlib import suppress
 
 from lottery.errors import MachineError
 from lottery.store.objects.bucket import Bucket
+from lottery.store.objects.listing import Snapshot
 
 EVERY_SECONDS = 3.0
-MOST_BYTES = 1 << 20  # kept where the store refuses them
+PART_BYTES = 1 << 18  # after which a new part begins
+MOST_BYTES = 1 << 22  # kept where the store refuses them
 DIGITS = 12
+TOP = "events"
 
 
 class Events:
@@ -19,6 +25,7 @@ class Events:
 
     def __init__(self, bucket: Bucket):
         self._bucket = bucket
+        self._written = Snapshot(bucket, TOP)
         self._lines = _Lines(bucket)
         weakref.finalize(self, self._lines.write)  # at the end of the process too
 
@@ -33,8 +40,8 @@ class Events:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return how many bytes each log has, by its name."""
         sizes: dict[str, int] = {}
-        for found in self._bucket.find(folder):
-            name, _, begin = found.path.removeprefix(f"{folder}/").partition("/")
+        for path, found in self._written.look().items():
+            name, _, begin = path.removeprefix(f"{folder}/").partition("/")
             if begin.isdecimal():
                 sizes[name] = max(sizes.get(name, 0), int(begin) + found.size)
         return sizes
@@ -42,28 +49,31 @@ class Events:
     def tail(self, path: str, offset: int, most: int) -> bytes:
         """Return the bytes of a log from there on, `most` of them."""
         data = b""
-        for found in self._bucket.find(path):
-            begin = found.path.rpartition("/")[2]
-            if begin.isdecimal() and int(begin) <= offset + len(data) < int(begin) + found.size and len(data) < most:
-                part = self._bucket.get(found.path)
-                data += part[0][offset + len(data) - int(begin) :] if part is not None else b""
+        for each, found in sorted(self._written.look().items()):
+            log, _, name = each.rpartition("/")
+            at = offset + len(data)
+            if log == path and name.isdecimal() and int(name) <= at < int(name) + found.size and len(data) < most:
+                part = self._bucket.get(each)
+                data += part[0][at - int(name) :] if part is not None else b""
         return data[:most]
 
 
 class _Lines:
-    """Lines by path, with the number of bytes that were written before them."""
+    """The part that each log has last: where it begins, its bytes, and how many of these are written."""
 
     def __init__(self, bucket: Bucket):
         self._bucket = bucket
-        self._waiting: dict[str, tuple[int, bytes]] = {}
+        self._parts: dict[str, tuple[int, bytes, int]] = {}
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
 
     def append(self, path: str, line: bytes) -> None:
         with self._lock:
-            begin, waiting = self._waiting.get(path, (0, b""))
-            if len(waiting) + len(line) <= MOST_BYTES:
-                self._waiting[path] = begin, waiting + line
+            begin, data, written = self._parts.get(path, (0, b"", 0))
+            if written == len(data) >= PART_BYTES:
+                begin, data, written = begin + len(data), b"", 0
+            if len(data) + len(line) <= MOST_BYTES:
+                self._parts[path] = begin, data + line, written
             if self._timer is None:
                 self._timer = threading.Timer(EVERY_SECONDS, self.write)
                 self._timer.daemon = True
@@ -72,8 +82,8 @@ class _Lines:
     def write(self) -> None:
         with self._lock:
             self._timer = None
-            for path, (begin, waiting) in self._waiting.items():
-                if waiting:
+            for path, (begin, data, written) in self._parts.items():
+                if written < len(data):
                     with suppress(MachineError):
-                        self._bucket.put(f"{path}/{begin:0{DIGITS}d}", waiting)
-                        self._waiting[path] = begin + len(waiting), b""
+                        self._bucket.put(f"{path}/{begin:0{DIGITS}d}", data)
+                        self._parts[path] = begin, data, len(data)

@@ -73,8 +73,12 @@ class ObjectLeases:
         try:
             yield True
         finally:
-            held = self._held.pop(key)
-            self._chores.add(_path(key), lambda: self._release(key, held))
+            self._give_back(key)
+
+    def mine(self, key: str) -> bool:
+        """Return True if this process has the lease of a job."""
+        held = self._held.get(key)
+        return held is not None and held.mark is not None
 
     def busy(self, key: str) -> bool:
         """Return True if another process is known to have the job."""
@@ -108,7 +112,11 @@ class ObjectLeases:
         held.due = time.monotonic() + duration / BEATS
         self._held[key] = held
         self._start_beating()
-        self._taken(key)
+        try:
+            self._taken(key)
+        except BaseException:  # nobody would give it back
+            self._give_back(key)
+            raise
         return True
 
     def _take(self, key: str, data: bytes, duration: float) -> Mark | None:
@@ -138,6 +146,10 @@ class ObjectLeases:
 
     def _overdue(self, key: str, duration: float) -> bool:
         return time.monotonic() - self._watched[key][1] > 2 * duration
+
+    def _give_back(self, key: str) -> None:
+        held = self._held.pop(key)
+        self._chores.add(_path(key), lambda: self._release(key, held))
 
     def _release(self, key: str, held: Held) -> None:
         with held.lock:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from threading import RLock
 
 from lottery.store.manifest import KEY, MANIFEST
-from lottery.store.objects.bucket import Bucket, Found
+from lottery.store.objects.bucket import PAGE, Bucket, Found
 
 LOOK_SECONDS = 2.0  # between two looks for what was not there
+LOOKS_PER_PAGE = 4  # looks at single jobs, after which all are listed anew: a page tells of many
 SMALLEST_MANIFEST = 200  # bytes: what is shorter marks a job that was put aside
 
 Group = dict[str, Found]  # objects of a job or a checkpoint by their names
@@ -60,6 +61,7 @@ class Jobs:
         self._groups: dict[str, Group] = {}
         self._missing: dict[str, float] = {}  # when a job was last looked for in vain
         self._listed: float | None = None
+        self._pages, self._looks = 1, 0  # of the last listing of all, and looks at single jobs since
         self._lock = RLock()
 
     def list(self) -> Iterator[str]:
@@ -80,10 +82,15 @@ class Jobs:
             now = time.monotonic()
             if now - self._missing.get(key, self._listed or 0.0) < LOOK_SECONDS:
                 return {}
-            self._missing[key] = now
             if self._busy(key):
+                self._missing[key] = now
                 return {}
-            return self.look(key)
+            self._looks += 1
+            if self._looks <= LOOKS_PER_PAGE * self._pages:
+                return self.look(key)
+            self._list()
+            group = self._groups.get(key, {})
+            return group if is_valid(group) else {}
 
     def seen(self, key: str) -> Group:
         """Return the objects of a job that was finished when all were listed."""
@@ -96,8 +103,10 @@ class Jobs:
     def look(self, key: str) -> Group:
         """Return the objects of a job, as the store has them now; none where it is not finished."""
         with self._lock:
-            self._groups[key] = {_name(found): found for found in self._bucket.find(f"jobs/{key[:2]}/{key}")}
-            return self._groups[key] if is_valid(self._groups[key]) else {}
+            now = time.monotonic()
+            group = {_name(found): found for found in self._bucket.find(f"jobs/{key[:2]}/{key}")}
+            self._groups[key], self._missing[key] = group, now
+            return group if is_valid(group) else {}
 
     def doubt(self, key: str) -> None:
         """Have the next look at a job ask the store."""
@@ -117,11 +126,13 @@ class Jobs:
     def _list(self) -> None:
         groups: dict[str, Group] = {}
         began = time.monotonic()
-        for found in self._bucket.find("jobs"):
+        every = self._bucket.find("jobs")
+        for found in every:
             key = found.path.split("/")[2]
             if KEY.fullmatch(key):
                 groups.setdefault(key, {})[_name(found)] = found
         self._groups, self._listed, self._missing = groups, began, {}
+        self._pages, self._looks = 1 + len(every) // PAGE, 0
 
 
 def _name(found: Found) -> str:

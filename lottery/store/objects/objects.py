@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
 from lottery.errors import DamagedFile
-from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, verified_bytes
+from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, is_sealed, verified_bytes
 from lottery.store.objects.bucket import Bucket, Found, Mark
 from lottery.store.objects.cache import Cache, cache_folder
 from lottery.store.objects.chores import Chores
@@ -41,6 +41,7 @@ class Objects:
         self._jobs = Jobs(bucket, lambda key: self.leases.busy(key))
         self._snapshots = {name: Snapshot(bucket, name) for name in ("partial", "failures")}
         self.events = Events(bucket)
+        self._untouched: set[str] = set()  # folders of checkpoints of jobs whose lease this process has
         self._manifests: dict[str, tuple[Mark, Manifest]] = {}
         self.leases = ObjectLeases(bucket, self.chores, self._jobs.known, self._look_closely)
 
@@ -143,6 +144,7 @@ class Objects:
     @contextmanager
     def draft(self, path: str, files: Mapping[str, bytes], manifest: bytes) -> Iterator[ObjectDraft]:
         """Write files as objects, which are not valid yet."""
+        self._untouched.discard(path.rpartition("/")[0])
         yield ObjectDraft.upload(self.bucket, path, files, manifest, partial(self._done, path))
 
     def retire(self, path: str) -> None:
@@ -171,6 +173,8 @@ class Objects:
         top, _, rest = folder.partition("/")
         if top not in self._snapshots:
             return self.bucket.names(folder)
+        if folder in self._untouched and self.leases.mine(rest):
+            return []  # there was none, and nobody else writes any
         paths = self._look(top, folder)
         if top == "partial":
             paths = {path: each for path, each in paths.items() if path.endswith(MANIFEST) and is_whole(each)}
@@ -199,9 +203,8 @@ class Objects:
 
     def remove(self, path: str) -> None:
         """Remove a document; a folder is gone when the last object in it is."""
-        top = path.partition("/")[0]
-        if path in self._look(top, path):
-            self.chores.add(path, lambda: self._delete(path))
+        if path not in self._untouched:
+            self.chores.add(path, lambda: self._delete(path, only_if_seen=True))
 
     def append(self, path: str, line: bytes) -> None:
         """Add a line to a document, which is written a few seconds later."""
@@ -261,11 +264,16 @@ class Objects:
         return self._snapshots[top].look()
 
     def _look_closely(self, key: str) -> None:
-        """Believe nothing of a job that was seen before this process had its lease."""
-        if not self._jobs.known(key):
-            self._jobs.doubt(key)
+        """Believe nothing of a job that was seen before this process had its lease: look at all again, at once."""
         for snapshot in self._snapshots.values():
             snapshot.doubt()
+        looks: list[Callable[[], object]] = [snapshot.look for snapshot in self._snapshots.values()]
+        if not self._jobs.known(key):
+            looks.append(partial(self._jobs.look, key))
+        self.bucket.at_once(looks)
+        self._untouched.discard(f"partial/{key}")
+        if not self.names(f"partial/{key}"):
+            self._untouched.add(f"partial/{key}")
 
     def forget(self, path: str) -> None:
         """Have the next look at a path ask the store."""
@@ -275,7 +283,9 @@ class Objects:
         elif top in self._snapshots:
             self._snapshots[top].doubt()
 
-    def _delete(self, path: str) -> None:
+    def _delete(self, path: str, *, only_if_seen: bool = False) -> None:
+        if only_if_seen and path not in self._snapshots[path.partition("/")[0]].look():
+            return
         paths = [found.path for found in self.bucket.find(path)] or [path]
         first = [each for each in paths if each.endswith(MANIFEST)]
         self.bucket.delete(first)
@@ -286,7 +296,7 @@ class Objects:
         """Return the bytes of a manifest with this mark, from this machine's disk where they are there."""
         name = _manifest_name(self.spell(path), mark)
         data = self._cache.named(name)
-        if data is None:
+        if data is None or not is_sealed(data):  # damage of the cache is none of the job
             found = self.bucket.get(f"{path}/{MANIFEST}")
             if found is None:
                 raise DamagedFile(f"{self.spell(path)}/{MANIFEST}: is missing")
