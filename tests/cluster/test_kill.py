@@ -140,7 +140,7 @@ def test_a_signal_to_the_run_saves_what_its_workers_have_in_hand(tmp_path: Path,
 @pytest.mark.slow  # that Slurm does send the signal is in test_slurm.py
 def test_a_worker_whose_time_is_up_saves_and_another_one_goes_on_from_there(tmp_path: Path, executor: str) -> None:
     recipe, store = tmp_path / "micro.yaml", tmp_path / "a store"
-    recipe.write_text(micro_text("prune.levels=1", "train.length=4000it", "train.evaluate_every=1000it"))
+    recipe.write_text(micro_text("prune.levels=1", "train.length=2000it", "train.evaluate_every=500it"))
     table = finish_here(recipe, tmp_path / "quiet")
     options = ("--checkpoint-seconds", "100000", "--on", f"{{name: {executor}, workers: 1}}")
     run = start(recipe, store, *options)
