@@ -63,8 +63,8 @@ class Child:
         return self._process.wait()
 
     def stop(self) -> None:
-        """Tell the worker to save and leave; one that has not been started never is."""
+        """Tell the worker to save and leave, once; one that has not been started never is."""
         with self._lock:
-            self._stopped = True
-            if self._process is not None:
+            told, self._stopped = self._stopped, True
+            if self._process is not None and not told:
                 self._process.send_signal(signal.SIGTERM)

@@ -95,6 +95,8 @@ class _Tasks:
     def alive(self) -> int:
         """Return how many run or wait for room."""
         self._reap()
+        if self._told and self._living:
+            self._tell()  # a process that has joined the cluster since may have taken one over
         return len(self._living)
 
     def ended(self) -> list[Ended]:
@@ -108,12 +110,16 @@ class _Tasks:
         if self._told:
             return
         self._told = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """Cancel those that wait, then tell the others: also one that has left the queue in between."""
         if self._client.status != "running":
             return
         with suppress(OSError):  # the scheduler has gone in this moment
-            self._client.run(stop_children, self._run, on_error="ignore")
             placed = {key for keys in self._client.processing().values() for key in keys}
             self._client.cancel([future for future in self._living if future.key not in placed and not future.done()])
+            self._client.run(stop_children, self._run, on_error="ignore")
 
     def close(self) -> None:
         """Tell them, if nobody has, wait until they have left, and end the connection."""
