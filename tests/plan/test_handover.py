@@ -78,6 +78,7 @@ def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothin
         "checkpoint_seconds": 60.0,
         "plugins": [],
         "plan_bytes": len(packed),
+        "number": 0,
     }
     with ours:
         ours.sendall(json.dumps(request).encode() + b"\n" + packed.encode())

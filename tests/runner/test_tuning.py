@@ -137,9 +137,9 @@ def test_trials_never_read_the_test_set(tmp_path: Path, monkeypatch: pytest.Monk
     read: list[str] = []
     original = Data.evaluation
 
-    def evaluation(self: Data, part: Any, *args: Any) -> Any:
+    def evaluation(self: Data, part: Any, *args: Any, **more: Any) -> Any:
         read.append(part)
-        return original(self, part, *args)
+        return original(self, part, *args, **more)
 
     monkeypatch.setattr(Data, "evaluation", evaluation)
     context = prepare(Request(study(), tmp_path, tmp_path, device="cpu"))

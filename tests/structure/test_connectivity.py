@@ -135,6 +135,7 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "conv2": ((1, 6, 6), {"width": 3, "hidden": 6}),
     "conv4": ((1, 8, 8), {"width": 3, "hidden": 6}),
     "conv6": ((1, 8, 8), {"width": 2, "hidden": 6}),
+    "lenet5": ((1, 16, 16), {"channels": (2, 2), "widths": (5, 4)}),
     "vgg11": ((1, 16, 16), {"width": 2}),
     "resnet20": ((1, 8, 8), {"width": 2}),
     "resnet32": ((1, 8, 8), {"width": 2, "shortcut": "pad"}),
