@@ -55,7 +55,7 @@ def test_a_shipped_recipe_trains(
 ) -> None:
     recipe = lottery.load_recipe(name)
     written, overrides, data = yaml.safe_load(shipped()[name].read_text()), list(SHORT), tmp_path
-    if recipe.data.name == "cifar10":
+    if recipe.data.name in ("cifar10", "image_folder"):
         data = images
         overrides += ["data.name=image_folder", "data.folder=cifar10-images", "data.limit=40"]
         overrides += ["data.validation=20"] if recipe.data.validation else []
