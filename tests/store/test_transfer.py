@@ -241,6 +241,8 @@ def test_jobs_go_by_an_object_store_byte_for_byte_and_a_damaged_one_stays_where_
         assert transfer(far, Store("s3://bucket/runs")).same == 2
         harmed = next(name for name in server.objects if SECOND in name and "metrics" in name)
         server.put(harmed, b"{}")
+        for pack in [name for name in server.objects if "/packs/" in name]:  # which has the bytes as they were
+            del server.objects[pack]
         shutil.rmtree(tmp_path / "cache")
         found = transfer(Store("s3://bucket/runs"), near)
         assert (list(found.copied), len(found.damaged)) == ([FIRST], 1)
