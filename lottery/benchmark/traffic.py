@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from functools import partial
@@ -14,6 +15,7 @@ from torch.multiprocessing.spawn import spawn
 
 from lottery.benchmark.case import Case, Turn
 from lottery.distributed.group import open_group
+from lottery.distributed.launch import QUIET
 from lottery.distributed.share import Share
 from lottery.errors import MachineError
 from lottery.files.read import read_bytes
@@ -53,6 +55,7 @@ def bytes_of_a_step(model: str, density: float) -> tuple[int, int]:
     Raises:
         MachineError: The ranks do not come to an end.
     """
+    os.environ.update(QUIET)
     with tempfile.TemporaryDirectory() as folder:
         ranks = spawn(_rank, (model, density, folder), RANKS, join=False)  # type: ignore[no-untyped-call]
         end = time.monotonic() + JOIN_SECONDS

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from lottery.distributed.launch import launch, leave_with_launcher
+from lottery.distributed.launch import QUIET, launch, leave_with_launcher
 from lottery.distributed.place import place_of_environment
 from lottery.errors import Interrupted, LotteryError, RankLost, UsageError
 
@@ -31,8 +31,8 @@ def run_on_ranks(ranks: int, jobs: str, on: str | None) -> bool:
         return True
     if ranks not in (1, place.size):
         raise UsageError(f"--ranks {ranks}: torchrun started {place.size}; leave --ranks out")
-    # before torch is imported, which logs from C++ that no parameter is unused: SharedObjective knows
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for name, value in QUIET.items():  # before torch is imported
+        os.environ.setdefault(name, value)
     if place.launched:
         leave_with_launcher()
     if place.rank:

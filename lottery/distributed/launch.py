@@ -18,6 +18,7 @@ from lottery.distributed.place import MEETING
 
 GRACE_SECONDS = 30.0  # for the others to leave by themselves once one has died, which they notice at once
 POLL_SECONDS = 0.05
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # torch logs from C++ that no parameter is unused: SharedObjective knows
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # the ranks of one machine are nobody else's business
 
 
@@ -67,7 +68,7 @@ def _start(rank: int, ranks: int, command: Sequence[str], meeting: str) -> subpr
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,  # closed when this process is gone, however it went
-        env={**inside, **os.environ, **own},
+        env={**QUIET, **inside, **os.environ, **own},
         start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on once
     )
 
