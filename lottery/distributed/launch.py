@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from lottery.distributed.place import MEETING
+from lottery.signals import signals_to
 
 GRACE_SECONDS = 30.0  # for the others to leave by themselves once one has died, which they notice at once
 POLL_SECONDS = 0.05
@@ -80,12 +81,8 @@ def _passing_signals_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterato
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    try:
+    with signals_to(pass_on):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> tuple[int, int] | None:

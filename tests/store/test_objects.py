@@ -19,7 +19,7 @@ from lottery.cli.main import main
 from lottery.errors import MachineError, UsageError
 from lottery.files import write
 from lottery.store.maintenance import collect, find_garbage, summarize
-from lottery.store.manifest import Manifest, seal
+from lottery.store.manifest import seal
 from lottery.store.objects import bucket, events, garbage
 from lottery.store.objects.bucket import Bucket, open_bucket
 from lottery.store.objects.cache import Cache
@@ -29,20 +29,9 @@ from lottery.store.store import Store
 from tests.support.clocks import Clock
 from tests.support.places import OBJECTS, Ground, HttpGround, MemoryGround, ground, look_always
 from tests.support.s3_server import S3Server, s3_server
+from tests.support.stored import FILES, KEY, OTHER, bytes_of, commit
 
-KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
-FILES = {"metrics.json": b'{"accuracy": 0.5}', "weights.safetensors": bytes(range(200))}
 HOUR = 3600.0
-
-
-def commit(store: Store, key: str = KEY, files: dict[str, bytes] | None = None, **about: Any) -> Manifest:
-    about = {"kind": "dense", "label": "dense seed 0", "environment": {"torch": "2"}, **about}
-    return store.commit(key, FILES if files is None else files, **about)
-
-
-def bytes_of(store: Store, key: str = KEY) -> dict[str, bytes]:
-    manifest = store.find(key)
-    return {} if manifest is None else {name: store.read(key, name) for name in manifest.files}
 
 
 def objects_of(store: Store) -> Objects:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,19 +23,7 @@ from lottery.store.notes import recall, remember
 from lottery.store.store import Store
 from tests.support.faults import Crash, Disk, crash_after, crash_before, crash_within, refuses
 from tests.support.places import KINDS, Ground, ground, look_always
-
-KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
-FILES = {"metrics.json": b'{"accuracy": 0.5}', "weights.safetensors": bytes(range(200))}
-
-
-def commit(store: Store, key: str = KEY, files: dict[str, bytes] | None = None, **about: Any) -> Manifest:
-    about = {"kind": "dense", "label": "dense seed 0", "environment": {"torch": "2"}, **about}
-    return store.commit(key, FILES if files is None else files, **about)
-
-
-def bytes_of(store: Store, key: str = KEY) -> dict[str, bytes]:
-    manifest = store.find(key)
-    return {} if manifest is None else {name: store.read(key, name) for name in manifest.files}
+from tests.support.stored import FILES, KEY, OTHER, bytes_of, commit
 
 
 @pytest.fixture(params=KINDS)
