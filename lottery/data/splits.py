@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lottery import registry
 from lottery.data.streaming import Files
-from lottery.errors import DataError
-from lottery.values import Component
+from lottery.errors import DataError, UsageError
+from lottery.seed import generator
+from lottery.values import Component, LabelNoise
 
 HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is copied piece by piece
 
@@ -56,16 +57,41 @@ class Splits:
         return self.train_y.is_floating_point()
 
 
-def load(component: Component, root: Path) -> Splits:
-    """Return the data set that a recipe names, from the folder of data sets.
+def load(component: Component, root: Path, noise: LabelNoise | None = None) -> Splits:
+    """Return the data set that a recipe names, from the folder of data sets, with noise in its training labels.
 
     Raises:
         DataError: It is missing, damaged, or not what training needs.
+        UsageError: There is noise, and the targets are not classes.
     """
     splits: Splits = registry.datasets[component.name].make(root, **component.args)
     for problem in _problems(splits):
         raise DataError(f"data set {component.name}: {problem}")
-    return splits
+    return splits if noise is None else with_label_noise(splits, noise)
+
+
+def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
+    """Return the data set with a share of its training labels replaced by other classes; test labels stay.
+
+    Of n training examples round(share n), drawn without replacement, get one of the other classes, each with the same
+    chance. All is drawn from the noise's own seed, so that the seeds of a recipe train on the same labels. A larger
+    share of the same seed replaces the labels that a smaller one does, by the same classes, and others beside them.
+
+    Raises:
+        UsageError: The targets are numbers, or there is one class only.
+    """
+    if splits.regression:
+        raise UsageError("data.label_noise: is for classes, the targets of these data are numbers; leave it out")
+    if splits.classes < 2:
+        raise UsageError("data.label_noise: needs another class to draw, and there is one only; leave it out")
+    labels, draws = splits.train_y, generator(noise.seed, "label noise")
+    order = torch.randperm(len(labels), generator=draws)
+    others = (labels + torch.randint(1, splits.classes, labels.shape, generator=draws)) % splits.classes
+    chosen = order[: round(noise.share * len(labels))]
+    noisy = labels.clone()
+    noisy[chosen] = others[chosen]
+    known = hashlib.sha256(splits.known.encode() + noisy.numpy().tobytes()).hexdigest() if splits.known else ""
+    return replace(splits, train_y=noisy, known=known)
 
 
 def fingerprint(splits: Splits) -> str:

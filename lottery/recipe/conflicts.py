@@ -214,6 +214,13 @@ _OF_BRANCHES = (
         "is the recipe's own data; name another data set of the same shapes",
     ),
     Conflict(
+        ("dataset",),
+        lambda recipe, branch: (
+            recipe.data and recipe.data.label_noise and branch.component.args.get("dataset") is not None
+        ),
+        "data.label_noise is of the recipe's own data, and these have none; leave the control or the noise out",
+    ),
+    Conflict(
         (),
         lambda recipe, branch: recipe.transfer and recipe.train and _is_transfer(branch, recipe.train),
         "transfer retrains with this optimizer already; leave the branch out",
