@@ -58,6 +58,15 @@ class FakeLevel:
         return Start(network.state_dict(), Mask.dense(prunable(network)), SPEC, STATE)
 
     @property
+    def dense(self) -> Weights:
+        """The weights have moved as far as another draw lies from the first."""
+        return self.network(self.model, generator(self.seed + 1000)).state_dict()
+
+    @property
+    def trained(self) -> Weights:
+        return self.mask.apply(self.dense)
+
+    @property
     def initial(self) -> Start:
         return replace(self.rewound, spec=replace(SPEC, first=0), optimizer_state=None)
 

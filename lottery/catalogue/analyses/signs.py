@@ -26,6 +26,8 @@ def signs(subject: Subject, memo: Memo) -> Measurement:
     to keep and counts as lost. Under a weight normalization the signs are those of the parameter that is masked. The
     profile has the share by layer. No example is looked at.
     """
+    import torch
+
     from lottery.landscape.evaluate import check_alike, check_distinct
     from lottery.landscape.subject import Measurement
     from lottery.network.build import prunable
@@ -36,7 +38,7 @@ def signs(subject: Subject, memo: Memo) -> Measurement:
     profile: list[dict[str, float | str]] = []
     for name in prunable(subject.network()):
         one, other = (state.weights[name].sign() for state in subject.states)
-        alive = one.new_ones(one.shape, dtype=bool)
+        alive = torch.ones_like(one, dtype=torch.bool)
         for state in subject.states:
             alive = alive if state.mask is None else alive & state.mask[name].to(alive.device)
         count = int(alive.sum())
