@@ -217,8 +217,8 @@ class BranchTraits(Traits):
     )
     claim: Claim | None = Field(
         default=None,
-        description="The part of the ticket's gain that the control lacks, and a comparison tests: `mask`, "
-        "`initialization`, `signs`, `magnitudes`, `iteration`, `capacity`. Read by `lottery/recipe`, `lottery/verdicts`.",
+        description="The part of the ticket's gain that the control lacks, and a comparison tests: `mask`, `signs`, "
+        "`initialization`, `magnitudes`, `iteration`, `capacity`. Read by `lottery/recipe`, `lottery/verdicts`.",
     )
     changes: tuple[str, ...] = Field(
         default=(),
