@@ -19,7 +19,7 @@ from lottery.pruning.start import Start
 from lottery.registry import Entry
 from lottery.values import Component
 from tests.support.draws import generator
-from tests.support.levels import SPEC, STATE, FakeLevel, branch
+from tests.support.levels import EVERYWHERE, SPEC, STATE, FakeLevel, branch
 
 
 def biases(weights: Weights) -> dict[str, Tensor]:
@@ -295,7 +295,7 @@ def test_branches_change_nothing_of_the_level_they_leave() -> None:
     level = FakeLevel(other=FakeLevel(seed=1))
     before = level.rewound
     needed = {"retrain": {"optimizer": SPEC.optimizer}, "other_data": {"dataset": Component("digits")}}
-    for entry in registry.branches:
+    for entry in EVERYWHERE:
         if entry.name not in ("one_shot", "small_dense"):
             state = torch.get_rng_state()
             branch(entry.name, level, **dict[str, Any](needed.get(entry.name, {})))

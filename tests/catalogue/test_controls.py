@@ -34,6 +34,7 @@ from lottery.runner.timelines import planned_timeline
 from lottery.seed import generator
 from lottery.training.state import flatten, unflatten
 from tests.support.controls_table import PAGE, lines
+from tests.support.levels import EVERYWHERE
 from tests.support.micro import micro
 
 FIRST, TOTAL, EVERY, RATE, FINETUNE = 4, 12, 4, 0.1, 0.02
@@ -57,7 +58,7 @@ ARGUMENTS = {
 
 def branches(levels: int) -> Iterator[str]:
     """Every control of the catalogue, once for each value of its key `weights`, but those that level 1 has not."""
-    for entry in registry.branches:
+    for entry in EVERYWHERE:
         if entry.traits.once and levels == 1:
             continue
         for option in entry.traits.origins:
