@@ -1,8 +1,7 @@
 """Traits of catalogue entries: the facts that the machinery has to know of an entry beside how to call it.
 
-One dataclass per catalogue, one field per trait; the decorator `register` takes them by name and refuses an unknown
-name or a value of another type. Each description says what the trait means and which modules read it; the table in
-docs/contributing.md is made of them.
+One dataclass per catalogue, one field per trait; `register` takes them by name and type. Each description says what the
+trait means and which modules read it; the table in docs/contributing.md is made of them.
 """
 
 from __future__ import annotations
@@ -59,10 +58,13 @@ class Traits:
 class DatasetTraits(Traits):
     """The traits of a data set."""
 
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="Paths in the folder of data sets of the files that alone determine it. Read by `lottery/data`.",
+    )
     crops: tuple[str, ...] | None = Field(
         default=None,
-        description="Names of keys that must be given for `random_resized_crop`, which None refuses. Read by "
-        "`lottery/recipe`.",
+        description="Keys that must be given for `random_resized_crop`, which None refuses. Read by `lottery/recipe`.",
     )
 
     def named_keys(self) -> dict[str, tuple[str, ...]]:
@@ -317,8 +319,7 @@ class AnalysisTraits(Traits):
     )
     curvature: bool = Field(
         default=False,
-        description="True if it takes second derivatives, which a network that has none is refused for before any "
-        "training. Read by `lottery/runner`.",
+        description="True if it takes second derivatives; networks without any are refused. Read by `lottery/runner`.",
     )
     suits: Callable[[Any, Arguments], None] | None = Field(
         default=None,
@@ -332,15 +333,14 @@ class AnalysisTraits(Traits):
     )
     connects: str | None = Field(
         default=None,
-        description="Name of the value that says how far the error rises on a path between two networks, for the "
-        "verdict on whether they are connected; with `_reset` behind it, under running statistics that are measured "
-        "anew. Read by `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
+        description="Name of the value that says how far the error rises between two networks, for the verdict on "
+        "whether they are connected; with `_reset` behind it, under running statistics that are measured anew. Read "
+        "by `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
     )
     adds_up: bool = Field(
         default=False,
-        description="True if it measures `train_loss`, `test_loss`, `train_error` and `test_error` of a state, which "
-        "its table tells apart into errors of representation, optimization and generalization. Read by "
-        "`lottery/analysis`, `lottery/figures`.",
+        description="True if it measures the `train_loss`, `test_loss`, `train_error` and `test_error` that its table "
+        "tells apart into the three errors. Read by `lottery/analysis`, `lottery/figures`.",
     )
     test: tuple[str, ...] = Field(
         default=(),

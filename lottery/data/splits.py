@@ -6,15 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lottery import registry
 from lottery.data.streaming import Files
-from lottery.errors import DataError
-from lottery.values import Component
 
 HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is copied piece by piece
 
@@ -56,18 +52,6 @@ class Splits:
         return self.train_y.is_floating_point()
 
 
-def load(component: Component, root: Path) -> Splits:
-    """Return the data set that a recipe names, from the folder of data sets.
-
-    Raises:
-        DataError: It is missing, damaged, or not what training needs.
-    """
-    splits: Splits = registry.datasets[component.name].make(root, **component.args)
-    for problem in _problems(splits):
-        raise DataError(f"data set {component.name}: {problem}")
-    return splits
-
-
 def fingerprint(splits: Splits) -> str:
     """Return the sha256 (hex) over shapes, dtypes and bytes of the tensors, classes, mean, std and content.
 
@@ -90,7 +74,8 @@ def fingerprint(splits: Splits) -> str:
     return digest.hexdigest()
 
 
-def _problems(splits: Splits) -> Iterator[str]:
+def problems(splits: Splits) -> Iterator[str]:
+    """Yield why training cannot be with a data set as it is, in words."""
     x, features = splits.train_x, splits.train_x.shape[1:]
     if splits.test_x.dtype != x.dtype or splits.test_x.shape[1:] != features:
         yield f"test examples are {_kind(splits.test_x)}, training examples {_kind(x)}"

@@ -123,7 +123,8 @@ def find_fingerprint(name: str, dataset: Component, store: Store, data: Path | N
     seen = store.remembered_data(digest(registry.datasets.identity(dataset)))
     if len(seen) == 1 and data is None:
         return seen[0]
-    from lottery.data.splits import fingerprint, load
+    from lottery.data.load import load
+    from lottery.data.splits import fingerprint
     from lottery.paths import data_root
 
     try:

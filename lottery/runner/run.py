@@ -17,10 +17,11 @@ from lottery.plan.agenda import BAD, Agenda, ranks
 from lottery.plan.jobs import Job
 from lottery.runner.back_off import BackOff
 from lottery.runner.context import RunContext
-from lottery.runner.ends import failed_since, finished, forget_damaged, longer, waits_for
+from lottery.runner.ends import failed_since, forget_damaged, longer, waits_for
 from lottery.runner.estimate import steps_of
 from lottery.runner.events import ENDS, Event
 from lottery.runner.execute import execute
+from lottery.runner.finished import finished
 from lottery.store.maintenance import known_failures
 
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
@@ -91,7 +92,7 @@ def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
     """Yield an event for each job that is done already, in the order of the plan."""
     context.store.expect(context.plan.jobs.keys() - ended.keys())
     for job in context.plan:
-        if job.key not in ended and (found := finished(context, job)) is not None:
+        if job.key not in ended and (found := finished(context.store, job)) is not None:
             ended[job.key] = found.kind
             yield found
         _check(context)
@@ -132,7 +133,7 @@ def _damaged(context: RunContext, event: Event, ended: dict[str, str], damages: 
 
 def _attend(context: RunContext, job: Job, ended: dict[str, str], before: Mapping[str, str]) -> Iterator[Event]:
     """Do what can be done for one job now: nothing while its needs are missing or another process runs it."""
-    if (found := finished(context, job)) is not None:
+    if (found := finished(context.store, job)) is not None:
         yield found
         return
     needs = waits_for(context, job, ended)
@@ -144,7 +145,7 @@ def _attend(context: RunContext, job: Job, ended: dict[str, str], before: Mappin
     with context.store.lease(job.key) as mine:
         if not mine:
             return
-        found = finished(context, job) or failed_since(context, job, before)
+        found = finished(context.store, job) or failed_since(context, job, before)
         if found is not None:
             yield found
             return
@@ -175,7 +176,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
         context.store.log("failed", key=job.key, label=job.label, message=message)
         yield Event("failed", job.key, job.label, {"message": message.partition("\n")[0]})
         return
-    ended = finished(context, job)
+    ended = finished(context.store, job)
     assert ended is not None
     context.store.clear_failure(job.key)
     about = {**ended.about, "session_seconds": time.monotonic() - began}

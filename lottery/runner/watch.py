@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lottery.plan.agenda import BAD
-from lottery.runner.ends import failed_since, finished, forget_damaged, longer, waits_for
+from lottery.runner.ends import failed_since, forget_damaged, longer, waits_for
 from lottery.runner.events import Event
+from lottery.runner.finished import finished
 from lottery.store.maintenance import failed_jobs
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Watch:
         return more is not None
 
     def _look_at(self, job: Job, failed: bool) -> Iterator[Event]:
-        event = finished(self.context, job)
+        event = finished(self.context.store, job)
         if event is None and failed:
             event = failed_since(self.context, job, self._before)
         if event is not None:

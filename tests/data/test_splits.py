@@ -24,8 +24,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lottery.data.load import load
 from lottery.data.loader import EVALUATION_BATCH, Augment, Data
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DataError, UsageError
 from lottery.files.progress import log_progress
 from lottery.registry import datasets

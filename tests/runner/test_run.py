@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import lottery
+from lottery.data.load import load
 from lottery.data.loader import Data
-from lottery.data.splits import fingerprint, load
+from lottery.data.splits import fingerprint
 from lottery.device import machine
 from lottery.errors import MachineError, UsageError
 from lottery.files.tensors import decode, encode
