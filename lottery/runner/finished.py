@@ -1,4 +1,4 @@
-"""Jobs that are finished already, and the run of which nothing is missing: it needs neither data in memory nor torch."""
+"""Jobs that are finished already, and the run that has no others: it needs neither data in memory nor torch."""
 
 from __future__ import annotations
 
