@@ -10,6 +10,8 @@ import torch
 
 from tests.support.clocks import Clock
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that the tests start compiles all modules anew
+
 DATA = Path(os.environ.get("LOTTERY_DATA") or "data")
 NO_DATA = "no real data"  # how the reason of such a skip begins
 

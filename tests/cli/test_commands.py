@@ -29,7 +29,7 @@ from lottery.formats.text import text
 from lottery.plan.expand import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
-from tests.support.calls import Call, Result, call
+from tests.support.calls import Call, Result, call, call_here
 from tests.support.clocks import until
 from tests.support.faults import Disk, refuses
 from tests.support.micro import micro_text
@@ -85,11 +85,11 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Result]:
-    """Recipe, store and what the run said, in a process of its own; for tests that only look."""
+    """Recipe, store and what the run said, for tests that only look; executors/test_kill.py has a process say it."""
     folder = tmp_path_factory.mktemp("study")
     recipe, store = folder / "small.yaml", folder / "store"
     recipe.write_text(TEXT)
-    return recipe, store, outside("run", recipe, "--store", store, "--device", "cpu", "--deterministic")
+    return recipe, store, call_here("run", recipe, "--store", store, "--device", "cpu", "--deterministic")
 
 
 @pytest.fixture
