@@ -16,12 +16,14 @@ import pytest
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.clocks import until
+from tests.support.forked import command_here
 from tests.support.restarts import (
     Undisturbed,
     contents,
     finish,
     finish_here,
     finished_jobs,
+    run_arguments,
     start,
     undisturbed,
     write_full_recipe,
@@ -148,11 +150,15 @@ def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(whole: Undistu
 def test_several_runs_on_one_store_commit_each_job_once(whole: Undisturbed, tmp_path: Path, count: int) -> None:
     recipe, expected, table = whole.recipe, whole.expected, whole.table
     store = tmp_path / "store"
-    runs = [start(recipe, store) for _ in range(count)]
-    for process in runs:
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
-        assert out == table
+    runs = dict[int, Path]()
+    for number in range(count):
+        log = tmp_path / f"{number}.log"
+        if (process := os.fork()) == 0:
+            command_here(run_arguments(recipe, store), os.open(log, os.O_WRONLY | os.O_CREAT))
+        runs[process] = log
+    for process, log in runs.items():
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, log.read_text()
+        assert table in log.read_text()
     assert contents(store) == expected
     logs = "".join(path.read_text() for path in (store / "events").iterdir())
     assert "nondeterminism" not in logs

@@ -50,13 +50,13 @@ def write_full_recipe(folder: Path, length: int = 40, *changes: str) -> Path:
     return path
 
 
-def run_arguments(recipe: Path, store: Path) -> list[str]:
+def run_arguments(recipe: Path, store: Path | str) -> list[str]:
     """The arguments of `lottery run`: on the CPU, deterministic, checkpoints as often as they may be."""
     own = ["--deterministic", "--checkpoint-seconds", "0", "--device", "cpu"]
     return ["run", str(recipe), "--store", str(store), *own]
 
 
-def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
+def start(recipe: Path, store: Path | str, *options: str) -> subprocess.Popen[str]:
     """`lottery run` in a process of its own, see `run_arguments`."""
     return subprocess.Popen(
         [sys.executable, "-m", "lottery", *run_arguments(recipe, store), *options],
@@ -67,7 +67,7 @@ def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(recipe: Path, store: Path, *options: str) -> str:
+def finish(recipe: Path, store: Path | str, *options: str) -> str:
     """Run to the end; the table printed."""
     process = start(recipe, store, *options)
     out, err = process.communicate(timeout=600)
@@ -75,7 +75,7 @@ def finish(recipe: Path, store: Path, *options: str) -> str:
     return out
 
 
-def finish_here(recipe: Path, store: Path, *options: str) -> str:
+def finish_here(recipe: Path, store: Path | str, *options: str) -> str:
     """As `finish`, in this process, which has imported torch already."""
     done = call_here(*run_arguments(recipe, store), *options)
     assert done.code == 0, done.err
