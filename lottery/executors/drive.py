@@ -108,14 +108,17 @@ def driven(
 def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Event]:
     """Yield the events of a run until all jobs have ended. Raises Interrupted and MachineError."""
     crew.fill(watch.left)
+    begun = 0  # jobs, also by going on with them
     looked, pause = time.monotonic(), LOOK_SECONDS
     while True:
         began = time.monotonic()
         entries = list(log.read())
         tick = min(LONGEST_TICK, max(TICK_SECONDS, TICK_SHARE * (time.monotonic() - began)))
-        for entry in entries:
-            yield from _told(watch, entry)
-        short = crew.short(watch.left, len(watch.ended))
+        for event in filter(None, map(event_of, entries)):
+            if event.key in watch.context.plan.jobs:
+                begun += event.kind == "start"
+                yield from _told(watch, event)
+        short = crew.short(watch.left, len(watch.ended), begun)
         if short or time.monotonic() - looked >= pause:
             began = time.monotonic()
             yield from watch.look()  # workers that are gone may have ended the last job
@@ -132,11 +135,8 @@ def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Eve
         time.sleep(tick)
 
 
-def _told(watch: Watch, entry: dict[str, Any]) -> Iterator[Event]:
-    """Yield what follows from a line of the log; that a job has ended is looked up in the store."""
-    event = event_of(entry)
-    if event is None or event.key not in watch.context.plan.jobs:
-        return
+def _told(watch: Watch, event: Event) -> Iterator[Event]:
+    """Yield what follows from what a worker has logged; that a job has ended is looked up in the store."""
     if event.kind in ("done", "diverged", "failed"):
         for found in watch.look_at(event.key):
             if found.key == event.key:
