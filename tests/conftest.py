@@ -50,7 +50,10 @@ LONGEST = (
     "test_run",
     "test_background",  # compiles its kernels, which the other engines' tests then find
     "test_audit",
+    "test_models",
+    "test_controls",
     "test_figures",
+    "test_two_ranks",
     "test_shipped",
 )  # files, by the seconds of processor that they take
 
