@@ -97,9 +97,9 @@ def test_a_worker_without_the_device_that_jobs_need_takes_none_and_leaves_nothin
     """The jobs of a recipe need the same, so that they are refused together, and none is noted as failed."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     asked, store = request(tmp_path, "train.engine=graph")
-    for device in ("cpu", "auto"):
+    for where in ("cpu", "auto"):
         with pytest.raises(UsageError, match="graph works on a CUDA device only"):
-            work_on(replace(asked, device=device), Limits(), Stop(), store=store)
+            work_on(replace(asked, device=where), Limits(), Stop(), store=store)
     assert list(tmp_path.iterdir()) == []
 
 
