@@ -107,9 +107,7 @@ class Crew:
     def _why(self) -> str:
         times = f"{counted(self._futile, 'worker')} in a row left with no job ended in between"
         if self._last is None:
-            asked = (
-                "do they see the same recipe, data and store (lottery plan says), and have they time to begin a job?"
-            )
+            asked = "do they see the same recipe, data and store (lottery plan says), and have they time to begin one?"
             return f"{times}, though some are missing; {asked}"
         return f"{times}; the last: {_said(self._last)}"
 
