@@ -121,7 +121,7 @@ def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Eve
         short = crew.short(watch.left, len(watch.ended), begun)
         if short or time.monotonic() - looked >= pause:
             began = time.monotonic()
-            yield from watch.look()  # workers that are gone may have ended the last job
+            yield from map(_ended_now, watch.look())  # workers that are gone may have ended the last job
             looked = time.monotonic()
             pause = max(LOOK_SECONDS, LOOK_SHARE * (looked - began))
             if short and watch.left:
@@ -130,6 +130,7 @@ def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Eve
             if not watch.lengthen():
                 return
             yield Event("planned")
+            yield from watch.look()  # for what was done before this run asked for it
         if stop.signal is not None:
             raise Interrupted(stop.signal)
         time.sleep(tick)
@@ -140,7 +141,7 @@ def _told(watch: Watch, event: Event) -> Iterator[Event]:
     if event.kind in ("done", "diverged", "failed"):
         for found in watch.look_at(event.key):
             if found.key == event.key:
-                found = replace(found, kind="done" if found.kind == "found" else found.kind)
+                found = _ended_now(found)
                 found.about.update(event.about)
             yield found
     elif event.kind == "damaged":
@@ -148,6 +149,11 @@ def _told(watch: Watch, event: Event) -> Iterator[Event]:
         watch.forget_damaged()
     elif event.key not in watch.ended:
         yield event
+
+
+def _ended_now(found: Event) -> Event:
+    """Return the event of a job that is found done while workers run, whatever the log says, and when."""
+    return replace(found, kind="done") if found.kind == "found" else found
 
 
 def _device(wanted: str) -> str:

@@ -15,6 +15,7 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.watch import Watch
 from lottery.signals import Stop
+from lottery.store.event_log import EventLog
 from lottery.store.store import Store
 from lottery.values import Component
 from tests.support.calls import Result, call_here
@@ -71,6 +72,17 @@ def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Undisturbed, store: Path) ->
     assert done.err.splitlines()[-1] == f"{quiet.jobs} done"
     assert not (store / "workers").exists()  # nobody died, so nobody wants their logs
     return made
+
+
+def test_jobs_that_workers_have_done_are_told_as_done_where_their_lines_come_late(
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventLog, "read", lambda self: iter(()))
+    monkeypatch.setattr(drive, "LOOK_SECONDS", 0.1)
+    register_forked(monkeypatch)
+    done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "forked")
+    check(quiet, tmp_path, done)
+    assert done.err.splitlines()[-1] == f"{quiet.jobs} done" and len(done.err.splitlines()) == quiet.jobs + 1
 
 
 def test_a_plan_that_grows_by_its_results_is_done_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

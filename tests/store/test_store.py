@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from lottery.errors import DamagedFile, LotteryError, MachineError, Nondeterminism, UsageError
+from lottery.files.tensors import encode
 from lottery.store.maintenance import collect, find_garbage, summarize
 from lottery.store.manifest import seal
 from lottery.store.store import Store
