@@ -95,8 +95,8 @@ def test_a_run_on_an_object_store_prints_the_table_and_keeps_the_bytes_of_one_in
 def test_a_run_killed_at_a_random_request_continues_to_the_same_bytes(
     whole: Undisturbed, server: S3Server, number: int
 ) -> None:
-    """As executors/test_kill.py does it in a folder. About 110 requests are made before the last job is committed."""
-    left, reached = iter(range(random.Random(number).randrange(3, 110))), threading.Event()
+    """As executors/test_kill.py does it in a folder; 78 requests are made before the last of the jobs is committed."""
+    left, reached = iter(range(random.Random(number).randrange(3, 75))), threading.Event()
 
     def fault(method: str, path: str) -> str | None:
         if next(left, None) is None:
