@@ -35,7 +35,7 @@ from lottery.cli.options import (
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
-from lottery.cli.ranks import said_by_rank_0
+from lottery.cli.ranks import said_by_another
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
 from lottery.cli.store import store as store_commands
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         app()
     except LotteryError as error:
-        if said_by_rank_0(error):
+        if said_by_another(error):
             sys.exit(error.exit_code)
         print(f"lottery: {error}" if not hasattr(error, "problems") else str(error), file=sys.stderr)
         if isinstance(error, Interrupted):

@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lottery.catalogue.executors._workers import Launch
 from lottery.errors import Interrupted, UsageError
@@ -108,17 +108,20 @@ def driven(
 def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Event]:
     """Yield the events of a run until all jobs have ended. Raises Interrupted and MachineError."""
     crew.fill(watch.left)
+    begun = 0  # jobs, also by going on with them
     looked, pause = time.monotonic(), LOOK_SECONDS
     while True:
         began = time.monotonic()
         entries = list(log.read())
         tick = min(LONGEST_TICK, max(TICK_SECONDS, TICK_SHARE * (time.monotonic() - began)))
-        for entry in entries:
-            yield from _told(watch, entry)
-        short = crew.short(watch.left, len(watch.ended))
+        for event in filter(None, map(event_of, entries)):
+            if event.key in watch.context.plan.jobs:
+                begun += event.kind == "start"
+                yield from _told(watch, event)
+        short = crew.short(watch.left, len(watch.ended), begun)
         if short or time.monotonic() - looked >= pause:
             began = time.monotonic()
-            yield from watch.look()  # workers that are gone may have ended the last job
+            yield from map(_ended_now, watch.look())  # workers that are gone may have ended the last job
             looked = time.monotonic()
             pause = max(LOOK_SECONDS, LOOK_SHARE * (looked - began))
             if short and watch.left:
@@ -127,20 +130,18 @@ def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Eve
             if not watch.lengthen():
                 return
             yield Event("planned")
+            yield from watch.look()  # for what was done before this run asked for it
         if stop.signal is not None:
             raise Interrupted(stop.signal)
         time.sleep(tick)
 
 
-def _told(watch: Watch, entry: dict[str, Any]) -> Iterator[Event]:
-    """Yield what follows from a line of the log; that a job has ended is looked up in the store."""
-    event = event_of(entry)
-    if event is None or event.key not in watch.context.plan.jobs:
-        return
+def _told(watch: Watch, event: Event) -> Iterator[Event]:
+    """Yield what follows from what a worker has logged; that a job has ended is looked up in the store."""
     if event.kind in ("done", "diverged", "failed"):
         for found in watch.look_at(event.key):
             if found.key == event.key:
-                found = replace(found, kind="done" if found.kind == "found" else found.kind)
+                found = _ended_now(found)
                 found.about.update(event.about)
             yield found
     elif event.kind == "damaged":
@@ -148,6 +149,11 @@ def _told(watch: Watch, entry: dict[str, Any]) -> Iterator[Event]:
         watch.forget_damaged()
     elif event.key not in watch.ended:
         yield event
+
+
+def _ended_now(found: Event) -> Event:
+    """Return the event of a job that is found done while workers run, whatever the log says, and when."""
+    return replace(found, kind="done") if found.kind == "found" else found
 
 
 def _device(wanted: str) -> str:

@@ -37,8 +37,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _cases() -> list[Any]:
-    """The recipes; those of papers, on the same data and models, are left to the slow tests."""
-    papers = {name for name, path in shipped().items() if path.parent.name == "papers"} | {"resnet20-large-batch"}
+    """The recipes; those on the same data and models as another one, as of papers, are left to the slow tests."""
+    papers = {name for name, path in shipped().items() if path.parent.name in ("papers", "survey")}
+    papers |= {"resnet20-large-batch", "resnet20-cifar10-fast"}
     mnist = {name for name, path in shipped().items() if re.search(r"^data: .*name: mnist\b", path.read_text(), re.M)}
     marks = [(pytest.mark.slow, papers), (pytest.mark.data, mnist)]
     return [pytest.param(n, marks=[mark for mark, names in marks if n in names]) for n in sorted(shipped())]
