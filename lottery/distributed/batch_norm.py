@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -185,19 +186,19 @@ def _statistics(x: Tensor, group: Group) -> tuple[Tensor, Tensor, int]:
     Means and variances of the ranks are combined, and not sums of squares, which lose all digits where a mean is large
     beside its spread (Chan, Golub & LeVeque 1983). In float64, in the order of ranks: each rank gets the same bits.
     """
-    channels, count = x.shape[1], x.numel() // x.shape[1]
-    own = torch.zeros(group.size, 2 * channels + 1, dtype=torch.float64, device=x.device)
+    channels, count, own = x.shape[1], x.numel() // x.shape[1], np.zeros(2 * x.shape[1] + 1)
     if count:
-        scratch = torch.zeros(2, channels, dtype=_wide(x), device=x.device)  # the results have its type
+        scratch = torch.zeros(2, channels, dtype=_wide(x))  # the results have its type
         mean, variance = torch.batch_norm_update_stats(x, scratch[0], scratch[1], 0.0)
-        own[group.rank] = torch.cat([mean.double(), variance.double(), mean.new_tensor([count]).double()])
-    rows = group.sum(own)  # the other ranks' rows are 0 here: what is summed is exact
-    counts = rows[:, -1:]
-    means, variances = rows[:, :channels], rows[:, channels:-1]
+        own[:channels], own[channels:-1], own[-1] = mean.numpy(), variance.numpy(), count
+    rows = group.each(torch.from_numpy(own)).numpy()
+    means, variances, counts = rows[:, :channels], rows[:, channels:-1], rows[:, -1]
     all_of_them = counts.sum()
-    mean = (counts * means).sum(0) / all_of_them
-    variance = (counts * (variances + (means - mean).square())).sum(0) / all_of_them
-    return mean.to(_wide(x)), variance.to(_wide(x)), int(all_of_them)
+    weights = counts / all_of_them
+    both = np.empty((2, channels), np.float64 if x.dtype == torch.float64 else np.float32)
+    both[0] = centre = weights @ means
+    both[1] = weights @ (variances + np.square(means - centre))
+    return *torch.from_numpy(both), int(all_of_them)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -237,17 +238,29 @@ class _Normalize(torch.autograd.Function):
         by_x = None
         if ctx.needs_input_grad[0]:
             # dx = a (dy - mean(dy) - z mean(dy z)) with z = (x - mean) / sqrt(variance + eps), as a dy + b x + c
-            along, level = ctx.group.sum(torch.stack([by_weight, by_bias]).double()) / ctx.count
-            inverse = (variance.double() + ctx.eps).rsqrt()
-            a = inverse if weight is None else inverse * weight.double()
-            b = -a * inverse * along
-            c = -a * level - b * mean.double()
-            shape = (1, -1, *[1] * (x.dim() - 2))
-            a, b, c = (each.to(mean.dtype).view(shape) for each in (a, b, c))
-            by_x = torch.addcmul(torch.addcmul(c, x, b), slope, a).to(x.dtype)
+            own = torch.stack([by_weight, by_bias]).double()
+            along, level = ctx.group.each(own).numpy().sum(0) / ctx.count
+            a = inverse = 1 / np.sqrt(variance.numpy().astype(np.float64) + ctx.eps)
+            if weight is not None:
+                a = inverse * weight.detach().numpy()
+            factors = np.empty((3, len(a)), mean.numpy().dtype)
+            factors[0] = a
+            factors[1] = b = -a * inverse * along
+            factors[2] = -a * level - b * mean.numpy()
+            by_x = _combined(x, slope, *torch.from_numpy(factors))
         if weight is None:
             return by_x, *[None] * 7
         return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), *[None] * 5
+
+
+def _combined(x: Tensor, slope: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return a dy + b x + c, each factor one of a channel, of the type of x."""
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    if x.dtype == b.dtype and x.numel():  # torch's normalization is the faster way to write it
+        rest = nn.functional.batch_norm(x, torch.zeros_like(b), torch.ones_like(b), b, c, training=False, eps=0.0)
+    else:
+        rest = torch.addcmul(c.view(shape), x, b.view(shape))
+    return rest.addcmul_(slope, a.view(shape)).to(x.dtype)
 
 
 def _sums(slope: Tensor, x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
