@@ -44,7 +44,9 @@ class Neighbours:
         self._rank, self._peers, self._seconds = rank, peers, seconds
         for peer in peers.values():
             peer.setblocking(True)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack(_TIME, int(seconds), 0))
+            peer.setsockopt(
+                socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack(_TIME, int(seconds), int(seconds % 1 * 1e6))
+            )
 
     def take(self, values: Tensor) -> bool:
         """Return True if tensors of this shape and type can be exchanged."""
