@@ -47,7 +47,7 @@ class Traffic(NamedTuple):
 
 
 def traffic_cases() -> list[Case]:
-    """Return the cases: what is sent under a mask against the density's part of the dense traffic, and against the least.
+    """Return the cases: what is sent under a mask against its density's part of the dense traffic, and the least.
 
     Biases and normalizations, which no mask has, are sent whole: 0.15 % of the parameters of LeNet and 0.6 % of those
     of ResNet-20, 1,578 of 272,474. At a density of 5 % these are a tenth of what is left, and (.05 x 270,896 + 1,578) /

@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lottery.distributed.neighbours import connect
+from lottery.distributed.neighbours import MOST_BYTES, Array, connect
 from lottery.errors import RankLost
 
 Messages = Mapping[str, bytes]
@@ -47,8 +48,8 @@ class Group:
         """Return the sum over all ranks of tensors of one shape and type on `device`, in place."""
         return values
 
-    def each(self, values: Tensor) -> Tensor:
-        """Return the ranks' tensors of one shape and type on `device`, stacked by rank."""
+    def each(self, values: Array) -> Array:
+        """Return the ranks' arrays of one shape and type, stacked by rank."""
         return values[None]
 
     def agree(self, number: int) -> int:
@@ -101,19 +102,20 @@ class Ranks(Group):
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks of tensors of one shape and type on `device`, in place."""
         if self._neighbours is not None and self._neighbours.take(values):
-            return torch.sum(self._neighbours.exchange(values), 0, dtype=values.dtype, out=values)
+            rows = self._neighbours.exchange(values.detach().numpy())
+            return values.copy_(torch.from_numpy(rows).sum(0, dtype=values.dtype))
         with _lost():
             self._torch.all_reduce(values)
         return values
 
-    def each(self, values: Tensor) -> Tensor:
-        """Return the ranks' tensors of one shape and type on `device`, stacked by rank."""
-        if self._neighbours is not None and self._neighbours.take(values):
+    def each(self, values: Array) -> Array:
+        """Return the ranks' arrays of one shape and type, stacked by rank."""
+        if self._neighbours is not None and values.nbytes <= MOST_BYTES:
             return self._neighbours.exchange(values)
-        rows = values.new_zeros(self.size, *values.shape)
+        rows = np.zeros((self.size, *values.shape), values.dtype)
         rows[self.rank] = values
         with _lost():
-            self._torch.all_reduce(rows)  # the other ranks' rows are 0 here: what is summed is exact
+            self._torch.all_reduce(torch.from_numpy(rows))  # the other ranks' rows are 0 here: what is summed is exact
         return rows
 
     def close(self) -> None:

@@ -15,15 +15,19 @@ import struct
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lottery.errors import RankLost
 
 if TYPE_CHECKING:
     from lottery.distributed.group import Group
+
+Array = NDArray[Any]
 
 MOST_BYTES = 1 << 14  # of a message: two lie in any socket's buffer, so that nobody has to wait to send
 MOST_RANKS = 16  # each sends to each
@@ -49,27 +53,27 @@ class Neighbours:
             )
 
     def take(self, values: Tensor) -> bool:
-        """Return True if tensors of this shape and type can be exchanged."""
-        return values.device.type == "cpu" and 0 < values.numel() * values.element_size() <= MOST_BYTES
+        """Return True if tensors of this shape and type can be exchanged, as arrays."""
+        if values.device.type != "cpu" or values.dtype == torch.bfloat16:  # which arrays do not have
+            return False
+        return 0 < values.numel() * values.element_size() <= MOST_BYTES
 
-    def exchange(self, own: Tensor) -> Tensor:
-        """Return the ranks' tensors of one shape and type, stacked by rank.
+    def exchange(self, own: Array) -> Array:
+        """Return the ranks' arrays of one shape and type, stacked by rank.
 
         Raises:
             RankLost: A rank is gone, or silent for too long.
         """
-        rows = torch.empty(1 + len(self._peers), *own.shape, dtype=own.dtype)
-        rows[self._rank] = own.detach()
-        memory = memoryview(rows.flatten().view(torch.uint8).numpy())
-        length = len(memory) // len(rows)
-        places = [memory[begin : begin + length] for begin in range(0, len(memory), length)]
+        rows = np.empty((1 + len(self._peers), *own.shape), own.dtype)
+        rows[self._rank] = own
+        sent = rows[self._rank]
         for rank, peer in self._peers.items():
             try:
-                peer.sendall(places[self._rank])
+                peer.sendall(sent)
             except OSError as error:
                 raise RankLost(f"rank {rank} is gone: {error}") from error
         for rank, peer in self._peers.items():
-            self._receive(rank, peer, places[rank])
+            self._receive(rank, peer, rows[rank : rank + 1])
         return rows
 
     def close(self) -> None:
@@ -77,11 +81,13 @@ class Neighbours:
         for peer in self._peers.values():
             peer.close()
 
-    def _receive(self, rank: int, peer: socket.socket, room: memoryview) -> None:
-        """Fill the room with what the rank sends."""
-        until, flags = time.perf_counter() + WATCHING, socket.MSG_DONTWAIT
-        while len(room):
+    def _receive(self, rank: int, peer: socket.socket, row: Array) -> None:
+        """Fill the row with what the rank sends."""
+        until, flags, missing = time.perf_counter() + WATCHING, socket.MSG_DONTWAIT, row.nbytes
+        while missing:
             try:
+                # nearly always it comes in one piece
+                room = row if missing == row.nbytes else memoryview(row.reshape(-1).view(np.uint8))[-missing:]
                 count = peer.recv_into(room, 0, flags)
             except BlockingIOError as error:
                 if not flags:
@@ -95,7 +101,7 @@ class Neighbours:
                 raise RankLost(f"rank {rank} is gone: {error}") from error
             if not count:
                 raise RankLost(f"rank {rank} has closed its connection")
-            room = room[count:]
+            missing -= count
 
 
 def connect(group: Group, seconds: float) -> Neighbours | None:
