@@ -277,7 +277,7 @@ class Registry(Generic[T]):
         return {"name": entry.name, "version": version, **({"code": entry.code} if entry.code else {}), **said}
 
 
-datasets = Registry("dataset", "datasets", traits.DatasetTraits, "root", "validation augment limit")
+datasets = Registry("dataset", "datasets", traits.DatasetTraits, "root", "validation augment limit label_noise")
 models = Registry("model", "models", traits.ModelTraits, "input_shape classes")
 inits = Registry("init", "inits", traits.InitTraits, "model generator")
 normalizations = Registry("normalization", "normalizations", traits.NormalizationTraits, "channels spatial")

@@ -215,14 +215,12 @@ class BranchTraits(Traits):
     origins: Mapping[str, Mapping[Any, Any]] = Field(
         default={},
         description='Where its trainings come from: by each value of its key `weights` (`""` where it has none) what '
-        "`in_any_mode` and the like return. [controls.md](controls.md) is made from it, and the audit "
-        "lists what follows. Read by `lottery/plan`.",
+        "`in_any_mode` and the like return; [controls.md](controls.md) is made from it. Read by `lottery/plan`.",
     )
     claim: Claim | None = Field(
         default=None,
-        description="The part of the ticket's gain that the control lacks, so that the comparison with it is a test "
-        "of that claim: `mask`, `initialization`, `signs`, `magnitudes`, `iteration` or `capacity`. Read "
-        "by `lottery/recipe`, `lottery/verdicts`.",
+        description="The part of the ticket's gain that the control lacks, and a comparison tests: `mask`, `signs`, "
+        "`initialization`, `magnitudes`, `iteration`, `capacity`. Read by `lottery/recipe`, `lottery/verdicts`.",
     )
     changes: tuple[str, ...] = Field(
         default=(),
@@ -249,15 +247,18 @@ class BranchTraits(Traits):
         description="True if it needs the same ticket of another seed, as `level.partner`. Read by `lottery/plan`, "
         "`lottery/recipe`, `lottery/results`.",
     )
+    suits: Callable[[Any, Arguments], None] | None = Field(
+        default=None,
+        description="`f(network, arguments)`: raises a UsageError where the network lacks a need. Read by `lottery/runner`.",
+    )
     scales: bool = Field(
         default=False,
         description="True if it needs a model with the trait `scaled`. Read by `lottery/recipe`.",
     )
     longer: bool = Field(
         default=False,
-        description="True if it is the control of equal cost: the dense network, trained for as many steps as the "
-        "search for its ticket took. Read by `lottery/analysis`, `lottery/audit`, `lottery/recipe`, "
-        "`lottery/runner`.",
+        description="True if it is the control of equal cost: the dense network, for as many steps as the search for "
+        "its ticket took. Read by `lottery/analysis`, `lottery/audit`, `lottery/recipe`, `lottery/runner`.",
     )
     mask_alone: bool = Field(
         default=False,
@@ -333,18 +334,17 @@ class AnalysisTraits(Traits):
     )
     connects: str | None = Field(
         default=None,
-        description="Name of the value that says how far the error rises between two networks, for the verdict on "
-        "whether they are connected; with `_reset` behind it, under running statistics that are measured anew. Read "
+        description="Name of the value that says how far the error rises on a path between two networks, for the "
+        "verdict on whether they are connected; with `_reset` behind it, under running statistics measured anew. Read "
         "by `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
     )
     adds_up: bool = Field(
         default=False,
-        description="True if it measures the `train_loss`, `test_loss`, `train_error` and `test_error` that its table "
-        "tells apart into the three errors. Read by `lottery/analysis`, `lottery/figures`.",
+        description="True if it measures `train_loss`, `test_loss`, `train_error` and `test_error` of a state, which "
+        "its table tells apart into three errors. Read by `lottery/analysis`, `lottery/figures`.",
     )
     test: tuple[str, ...] = Field(
         default=(),
-        description="Patterns of the values and of the profile's columns that are measured on the test set, such as "
-        '`("test_*",)`; nothing else may depend on it. Without any, it is given no test example. Read by '
-        "`lottery/audit`, `lottery/runner`.",
+        description='Patterns of the values and columns that are measured on the test set, such as `("test_*",)`, as '
+        "nothing else may; without any, it is given no test example. Read by `lottery/audit`, `lottery/runner`.",
     )

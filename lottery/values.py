@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 ONE_ENTRY = "a list is not taken here; write one entry"
@@ -105,6 +105,18 @@ class Component:
             serialization=core_schema.plain_serializer_function_ser_schema(cls.as_dict),
             json_schema_input_schema=core_schema.union_schema([core_schema.str_schema(), core_schema.dict_schema()]),
         )
+
+
+class LabelNoise(BaseModel):
+    """Labels of the training set, a `share` of them, replaced by other classes that are drawn by a `seed` of their own.
+
+    A recipe may write the share alone; the share 0 is none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+    share: Annotated[float, Field(strict=True, gt=0, le=1)]
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
 
 
 @dataclass(frozen=True)

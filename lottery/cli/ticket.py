@@ -134,7 +134,7 @@ def verify(
     found, context = read(file), None
     print(f"ok     bytes: {file.stat().st_size:,}, as they were written")
     if data is not None or again:
-        splits = load(found.recipe.data.component, data_root(data))
+        splits = load(found.recipe.data.component, data_root(data), found.recipe.data.label_noise)
         context = context_of_ticket(found, splits, machine(device), Path(os.devnull))
     words = {True: "ok", False: "WRONG", None: "said"}
     failed = 0

@@ -14,24 +14,30 @@ from torch import Tensor
 
 from lottery import registry
 from lottery.data import kept
-from lottery.data.splits import Splits, fingerprint, problems
+from lottery.data.splits import Splits, fingerprint, problems, with_label_noise
 from lottery.errors import DataError, MachineError, UsageError
 from lottery.files import write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lottery.values import Component
+    from lottery.values import Component, LabelNoise
 
 TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
-def load(component: Component, root: Path) -> Splits:
-    """Return the data set that a recipe names, from the folder of data sets.
+def load(component: Component, root: Path, noise: LabelNoise | None = None) -> Splits:
+    """Return the data set that a recipe names, from the folder of data sets, with noise in its training labels.
 
     Raises:
         DataError: It is missing, damaged, or not what training needs.
+        UsageError: There is noise, and the targets are not classes.
     """
+    splits = _clean(component, root)
+    return splits if noise is None else with_label_noise(splits, noise)
+
+
+def _clean(component: Component, root: Path) -> Splits:
     folder = kept.folder_of(component, root)
     if folder is not None and (found := _read(folder)) is not None:
         return found

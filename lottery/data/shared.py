@@ -15,12 +15,12 @@ from lottery.data.load import TENSORS, back, described, file_tensor, in_order, l
 from lottery.data.splits import Splits, fingerprint
 from lottery.distributed.group import Group
 from lottery.errors import MachineError
-from lottery.values import Component
+from lottery.values import Component, LabelNoise
 
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def load_once(component: Component, root: Path, group: Group) -> Splits:
+def load_once(component: Component, root: Path, group: Group, noise: LabelNoise | None = None) -> Splits:
     """Return the data set that a recipe names, on every rank, with one copy of it in the memory of a machine.
 
     Images that stay in their files are no copy, and each rank reads them by itself.
@@ -30,12 +30,12 @@ def load_once(component: Component, root: Path, group: Group) -> Splits:
         MachineError: There is no room to share it in.
     """
     if group.size == 1:
-        return load(component, root)
+        return load(component, root, noise)
     if group.ranks_here == 1:
-        return _with_others(component, root, group)
+        return _with_others(component, root, group, noise)
     own, folder = None, None
     if group.local_rank == 0:
-        own = load(component, root)
+        own = load(component, root, noise)
         if isinstance(own.train_x, Tensor) and isinstance(own.test_x, Tensor):
             folder = Path(tempfile.mkdtemp(prefix="lottery-data-", dir=_place(own)))
     try:
@@ -49,7 +49,7 @@ def load_once(component: Component, root: Path, group: Group) -> Splits:
             there = json.loads(messages["shared"])
             own = mapped(there, Path(there["folder"]), shared=True)
         elif own is None:
-            own = load(component, root)
+            own = load(component, root, noise)
         group.agree(0)  # all have mapped it, and need its name no more
     finally:
         if folder is not None:
@@ -57,9 +57,9 @@ def load_once(component: Component, root: Path, group: Group) -> Splits:
     return own
 
 
-def _with_others(component: Component, root: Path, group: Group) -> Splits:
+def _with_others(component: Component, root: Path, group: Group, noise: LabelNoise | None) -> Splits:
     """Return the data set on a machine with one rank, where others may share theirs meanwhile."""
-    splits = load(component, root)
+    splits = load(component, root, noise)
     group.exchange({})
     group.agree(0)
     return splits

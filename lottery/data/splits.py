@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lottery.data.streaming import Files
+from lottery.errors import UsageError
+from lottery.seed import generator
+from lottery.values import LabelNoise
 
 HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is copied piece by piece
 
@@ -50,6 +53,31 @@ class Splits:
     def regression(self) -> bool:
         """True if targets are numbers to approximate, not classes."""
         return self.train_y.is_floating_point()
+
+
+def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
+    """Return the data set with a share of its training labels replaced by other classes; test labels stay.
+
+    Of n training examples round(share n), drawn without replacement, get one of the other classes, each with the same
+    chance. All is drawn from the noise's own seed, so that the seeds of a recipe train on the same labels. A larger
+    share of the same seed replaces the labels that a smaller one does, by the same classes, and others beside them.
+
+    Raises:
+        UsageError: The targets are numbers, or there is one class only.
+    """
+    if splits.regression:
+        raise UsageError("data.label_noise: is for classes, the targets of these data are numbers; leave it out")
+    if splits.classes < 2:
+        raise UsageError("data.label_noise: needs another class to draw, and there is one only; leave it out")
+    labels, draws = splits.train_y, generator(noise.seed, "label noise")
+    order = torch.randperm(len(labels), generator=draws)
+    others = (labels + torch.randint(1, splits.classes, labels.shape, generator=draws)) % splits.classes
+    chosen = order[: round(noise.share * len(labels))]
+    noisy = labels.clone()
+    noisy[chosen] = others[chosen]
+    # of the clean data and the labels, so that images in memory and those in their files have the same one
+    known = hashlib.sha256(fingerprint(splits).encode() + noisy.numpy().tobytes()).hexdigest()
+    return replace(splits, train_y=noisy, known=known)
 
 
 def fingerprint(splits: Splits) -> str:

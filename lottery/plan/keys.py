@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.recipe.entry_rules import keeps_statistics
-from lottery.values import Component, plain, point_label
+from lottery.values import Component, LabelNoise, plain, point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import DataSpec, Recipe
@@ -37,7 +37,12 @@ def digest_of_json(value: Any) -> str:
 
 def data_identity(data: DataSpec) -> dict[str, Any]:
     """Return the data set as a recipe names it; a hash of its bytes is the fingerprint beside it."""
-    return registry.datasets.identity(data.component)
+    return dataset_identity(data.component, data.label_noise)
+
+
+def dataset_identity(dataset: Component, noise: LabelNoise | None) -> dict[str, Any]:
+    """Return a data set with the noise in its training labels."""
+    return registry.datasets.identity(dataset) | ({} if noise is None else {"label_noise": noise.model_dump()})
 
 
 def training_identity(recipe: Recipe, fingerprint: str, seed: int, optimizer: Component) -> dict[str, Any]:

@@ -121,6 +121,10 @@ class Level(Protocol):
         """The recipe's model."""
 
     @property
+    def init(self) -> Component:
+        """The recipe's init."""
+
+    @property
     def rounds(self) -> int:
         """Number of times the recipe's criterion scores anew on the way to a level."""
 

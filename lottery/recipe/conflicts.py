@@ -41,6 +41,7 @@ class Sections:
 
     data: DataSpec | None
     model: Component | None
+    init: Component | None
     train: TrainSpec | None
     prune: PruneSpec | None
     seeds: tuple[int, ...] | None
@@ -143,6 +144,28 @@ _OF_SECTIONS = (
         "learning rates are chosen on the validation split; hold examples out with data.validation",
     ),
     Conflict(
+        ("init",),
+        lambda recipe, _: (planting := _plants(recipe)) and recipe.data and not _same_teacher(recipe.data, planting),
+        "plants the teacher of the data set planted; write `data: planted` with the same inputs, widths, outputs, "
+        "fan_in and seed",
+    ),
+    Conflict(
+        ("model",),
+        lambda recipe, _: _plants(recipe) and recipe.model and not _is_rectifying(recipe.model),
+        "has more than rectifiers, which are all that the init planted plants a ticket for; write mlp or lenet without "
+        "norm, activation, dropout and residual",
+    ),
+    Conflict(
+        ("model",),
+        lambda recipe, _: (
+            (planting := _plants(recipe))
+            and recipe.model
+            and _is_rectifying(recipe.model)
+            and not _has_room(recipe.model, planting)
+        ),
+        "has no room for the teacher that the init planted plants; give it as many hidden layers, and as wide at least",
+    ),
+    Conflict(
         ("transfer",),
         lambda recipe, _: recipe.transfer and recipe.train and len(recipe.train.optimizer) < 2,
         "there is one optimizer only; list at least two in train.optimizer",
@@ -215,6 +238,23 @@ _OF_BRANCHES = (
     ),
     Conflict(
         (),
+        lambda recipe, branch: branch.name == "planted" and recipe.init and not _plants(recipe),
+        "planted is the ticket that the init planted has planted; write `init: planted`, or leave the control out",
+    ),
+    Conflict(
+        (),
+        lambda recipe, branch: _traits(branch).scales and _plants(recipe),
+        "{item.name} has narrower layers, in which the init planted has no room for its teacher; leave the control out",
+    ),
+    Conflict(
+        ("dataset",),
+        lambda recipe, branch: (
+            recipe.data and recipe.data.label_noise and branch.component.args.get("dataset") is not None
+        ),
+        "data.label_noise is of the recipe's own data, and these have none; leave the control or the noise out",
+    ),
+    Conflict(
+        (),
         lambda recipe, branch: recipe.transfer and recipe.train and _is_transfer(branch, recipe.train),
         "transfer retrains with this optimizer already; leave the branch out",
     ),
@@ -235,6 +275,40 @@ def _can_be_scaled(model: Component) -> bool:
     return model.name not in registry.models or registry.models[model.name].traits.scaled is not None
 
 
+def _plants(recipe: Sections) -> Component | None:
+    """Return the init if it plants a ticket, else None."""
+    return recipe.init if recipe.init is not None and recipe.init.name == "planted" else None
+
+
+def _same_teacher(data: DataSpec, init: Component) -> bool:
+    """Return True if the data are computed by the teacher that an init plants."""
+    if data.name != init.name:
+        return False
+    ours = registry.inits[init.name].all_arguments(init.args)
+    theirs = registry.datasets[data.name].all_arguments(data.component.args)
+    return all(plain(theirs[key]) == plain(value) for key, value in ours.items())
+
+
+def _is_rectifying(model: Component) -> bool:
+    """Return True if a model is layers of weights with rectifiers between them, as far as its name and keys tell."""
+    if model.name not in ("mlp", "lenet"):
+        return False
+    args = registry.models[model.name].all_arguments(model.args)
+    return (args["norm"], args["activation"], args["dropout"], args.get("residual", False)) == (
+        "none",
+        "relu",
+        0,
+        False,
+    )
+
+
+def _has_room(model: Component, init: Component) -> bool:
+    """Return True if a fully connected model has as many hidden layers as the teacher, each as wide or wider."""
+    ours = registry.models[model.name].all_arguments(model.args)["widths"]
+    theirs = registry.inits[init.name].all_arguments(init.args)["widths"]
+    return len(ours) == len(theirs) and all(own >= other for own, other in zip(ours, theirs, strict=True))
+
+
 def _is_transfer(branch: BranchSpec, train: TrainSpec) -> bool:
     """Return True if the control retrains with one of the recipe's own optimizers."""
     other = branch.component.args.get("optimizer") if branch.name == "retrain" else None
@@ -246,7 +320,7 @@ def _is_transfer(branch: BranchSpec, train: TrainSpec) -> bool:
 
 def conflicts(valid: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield where a rule of the tables is broken by a recipe, of which `valid` has the sections that are valid."""
-    names = ("data", "model", "train", "prune", "seeds", "tune", "transfer", "compare", "report")
+    names = ("data", "model", "init", "train", "prune", "seeds", "tune", "transfer", "compare", "report")
     sections = Sections(**{name: valid.get(name) for name in names}, given=valid.keys())
     yield from _broken(_OF_SECTIONS, sections)
     for path, items, rules in (

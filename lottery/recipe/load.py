@@ -37,7 +37,7 @@ from lottery.recipe.types import (
     RewindSpec,
 )
 from lottery.registry import Problem, explain, suggest
-from lottery.values import ONE_ENTRY
+from lottery.values import ONE_ENTRY, LabelNoise
 
 
 def json_schema() -> dict[str, Any]:
@@ -150,6 +150,7 @@ _SHORT: dict[yaml.Path, str] = {
 _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     (): Recipe,
     ("data", "augment"): AugmentSpec,
+    ("data", "label_noise"): LabelNoise,
     ("data", "augment", "random_resized_crop"): ResizedCropSpec,
     ("train",): TrainSpec,
     ("prune",): PruneSpec,

@@ -23,6 +23,7 @@ from lottery.recipe.types import (
     Length,
     Metrics,
     Natural,
+    Noise,
     Number,
     ReplicatesSpec,
     RewindSearchSpec,
@@ -68,13 +69,14 @@ Levels = Annotated[
 class DataSpec(EntrySection):
     """The data set, and how it is split: `validation` examples are held out, at most `limit` of the rest trained on.
 
-    With `stratify` both are shared out by class.
+    With `stratify` both are shared out by class. With `label_noise` a share of the training set's labels is wrong.
     """
 
     validation: Natural = 0
     stratify: Flag = False
     augment: AugmentSpec | None = None
     limit: Count | None = None
+    label_noise: Noise = None
 
 
 class ScheduleSpec(EntrySection):
@@ -337,6 +339,8 @@ def _written(value: Any) -> Any:
             del keys["levels"], keys["fraction"]
         if isinstance(value, PruneSpec) and value.densities is not None:
             del keys["fraction"], keys["rates"], keys["scope"]
+        if isinstance(value, DataSpec) and value.label_noise is None:
+            del keys["label_noise"]  # ticket files from before it state their recipes without
         if isinstance(value, RewindSpec):
             del keys["auto" if value.auto is None else "to"]
         return {key: _written(item) for key, item in {**keys, **(value.model_extra or {})}.items()}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lottery.values import Component, Duration
+from lottery.values import Component, Duration, LabelNoise
 
 
 def listed(value: object) -> object:
@@ -144,6 +144,16 @@ class FinetuneSpec(Section):
     """
 
     rate: Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+def _noise(value: object) -> object:
+    """Return a share alone as noise of seed 0, and the share 0 as none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return value
+    return {"share": value} if value else None
+
+
+Noise = Annotated[LabelNoise | None, BeforeValidator(_noise, json_schema_input_type=float | LabelNoise | None)]
 
 
 class EntrySection(Section):

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
     from lottery.recipe.types import RewindSpec
     from lottery.store.store import Store
-    from lottery.values import Component
+    from lottery.values import Component, LabelNoise
 
 
 def plan_from_store(recipe: Recipe, store: Store, data: Path | None) -> Plan:
     """Return the plan of a recipe on the data that it and its branches name, see `find_fingerprint`."""
     from lottery.plan.keys import digest
 
-    def known(dataset: Component) -> str:
-        return find_fingerprint(recipe.name, dataset, store, data)
+    def known(dataset: Component, noise: LabelNoise | None = None) -> str:
+        return find_fingerprint(recipe.name, dataset, store, data, noise)
 
     others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
-    return plan_with_walks(recipe, known(recipe.data.component), others, store)
+    return plan_with_walks(recipe, known(recipe.data.component, recipe.data.label_noise), others, store)
 
 
 def plan_with_walks(recipe: Recipe, fingerprint: str, others: Mapping[str, str], store: Store) -> Plan:
@@ -105,7 +105,9 @@ def walk_levels(
     }
 
 
-def find_fingerprint(name: str, dataset: Component, store: Store, data: Path | None) -> str:
+def find_fingerprint(
+    name: str, dataset: Component, store: Store, data: Path | None, noise: LabelNoise | None = None
+) -> str:
     """Return the fingerprint of a data set, from the store if it knows just one: a table needs no data then.
 
     Args:
@@ -114,13 +116,14 @@ def find_fingerprint(name: str, dataset: Component, store: Store, data: Path | N
         store: knows the fingerprints of data that runs have used.
         data: the folder whose data are to be looked at in any case; None to look at those in the usual place if the
             store does not tell.
+        noise: the noise in its training labels.
 
     Raises:
         DataError: the data would have to be looked at and are not there.
     """
-    from lottery.plan.keys import digest
+    from lottery.plan.keys import dataset_identity, digest
 
-    seen = store.remembered_data(digest(registry.datasets.identity(dataset)))
+    seen = store.remembered_data(digest(dataset_identity(dataset, noise)))
     if len(seen) == 1 and data is None:
         return seen[0]
     from lottery.data.load import load
@@ -128,7 +131,7 @@ def find_fingerprint(name: str, dataset: Component, store: Store, data: Path | N
     from lottery.paths import data_root
 
     try:
-        return fingerprint(load(dataset, data_root(data)))
+        return fingerprint(load(dataset, data_root(data), noise))
     except DataError as error:
         if not seen:
             raise DataError(f"{store.name}: nothing of {name} has been run in this store, and {error}") from error

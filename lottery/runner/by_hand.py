@@ -158,7 +158,7 @@ def open_context(
         DataError: The data are missing, or are not those that the networks were trained on.
         UsageError: The network lacks what the analysis needs.
     """
-    splits = load(plan.recipe.data.component, data)
+    splits = load(plan.recipe.data.component, data, plan.recipe.data.label_noise)
     if (found := fingerprint(splits)) != plan.fingerprint:
         raise DataError(
             f"{data}: {plan.recipe.data.component.name} is not what the network was trained on: its hash is "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from lottery import registry
 from lottery.data.holdout import lost_class
 from lottery.errors import UsageError
 from lottery.network.build import prunable
@@ -34,6 +35,7 @@ def check(context: RunContext) -> None:
     network = context.networks.blank()
     mask = Mask.dense(prunable(network))
     check_weights(recipe, network)
+    _check_controls(context)
     for job in context.plan:
         if job.kind is Kind.TICKET and job.seed == seed:
             StoredLevel(context, job).pruning.check(mask)
@@ -49,6 +51,17 @@ def check(context: RunContext) -> None:
     _check_lengths(context)
     check_batches(context, seed)
     check_ranks(context)
+
+
+def _check_controls(context: RunContext) -> None:
+    """Raise UsageError where the network lacks what a control needs."""
+    for index, branch in enumerate(context.plan.recipe.branches):
+        entry = registry.branches[branch.name]
+        if entry.traits.suits is not None:
+            try:
+                entry.traits.suits(context.networks.blank(), entry.all_arguments(branch.component.args))
+            except UsageError as error:
+                raise UsageError(f"branches.{index}: {branch.label}: {error}") from error
 
 
 def _check_metrics(context: RunContext) -> None:

@@ -44,7 +44,7 @@ def all_finished(request: Request, store: Store) -> tuple[Plan, list[Event]] | N
     """
     recipe = request.recipe
     fingerprint = kept.fingerprint_of(recipe.data.component, request.data)
-    if fingerprint is None:
+    if fingerprint is None or recipe.data.label_noise is not None:
         return None
     others = {}
     for dataset in other_data(recipe):

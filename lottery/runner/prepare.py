@@ -111,7 +111,7 @@ def _data(request: Request, group: Group) -> tuple[Splits, dict[str, Splits]]:
         DataError: Where they are missing or damaged.
         UsageError: Where the shapes of a data set that a branch names are not those of the recipe's data.
     """
-    splits = load_once(request.recipe.data.component, request.data, group)
+    splits = load_once(request.recipe.data.component, request.data, group, request.recipe.data.label_noise)
     others = {}
     for dataset in other_data(request.recipe):
         others[name_of(dataset)] = other = load_once(dataset, request.data, group)

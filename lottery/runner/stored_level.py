@@ -64,6 +64,11 @@ class StoredLevel:
         return self.context.plan.recipe.model
 
     @property
+    def init(self) -> Component:
+        """The recipe's init."""
+        return self.context.plan.recipe.init
+
+    @property
     def partner(self) -> StoredLevel:
         """The same level of another seed's trunk."""
         assert self._partner is not None

@@ -55,7 +55,7 @@ def open_ticket(store: Store, key: str, data: Path) -> Ticket:
     check_sources(training, short(full))
     rate = metrics.get("lr")
     recipe = recipe_of(training, identity["rewind"], rate, manifest.sessions[0].get("engine", "dense"))
-    splits = load(recipe.data.component, data)
+    splits = load(recipe.data.component, data, recipe.data.label_noise)
     mask = read_mask(store, full)
     point = {"schema": SCHEMA, "kind": "rewind", "training": training, "to": identity["rewind"]["to"]}
     state, values = read_state(store, digest(point))

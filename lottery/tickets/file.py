@@ -158,7 +158,7 @@ class Ticket:
         Raises:
             DataError: The data under `root` are missing, or others.
         """
-        splits = load(self.recipe.data.component, root)
+        splits = load(self.recipe.data.component, root, self.recipe.data.label_noise)
         found, wanted = fingerprint(splits), self.training["fingerprint"]
         if found != wanted:
             name = self.recipe.data.component.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from lottery import registry
 from lottery.catalogue.branches._learned import Bernoulli, EdgePopup
+from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Weights
 from lottery.pruning.start import Start
 from lottery.registry import Entry
 from lottery.values import Component
 from tests.support.draws import generator
-from tests.support.levels import SPEC, STATE, FakeLevel, branch
+from tests.support.levels import EVERYWHERE, SPEC, STATE, FakeLevel, branch
 
 
 def biases(weights: Weights) -> dict[str, Tensor]:
@@ -294,9 +295,63 @@ def test_branches_change_nothing_of_the_level_they_leave() -> None:
     level = FakeLevel(other=FakeLevel(seed=1))
     before = level.rewound
     needed = {"retrain": {"optimizer": SPEC.optimizer}, "other_data": {"dataset": Component("digits")}}
-    for entry in registry.branches:
+    for entry in EVERYWHERE:
         if entry.name not in ("one_shot", "small_dense"):
             state = torch.get_rng_state()
             branch(entry.name, level, **dict[str, Any](needed.get(entry.name, {})))
             assert torch.equal(torch.get_rng_state(), state), entry.name
     assert same(before.weights, level.rewound.weights)
+
+
+@dataclass
+class MovedLevel(FakeLevel):
+    """A level whose networks are those of another one with their hidden units in another order."""
+
+    orders: tuple[Tensor, Tensor] = (torch.arange(16).flip(0), torch.randperm(8, generator=generator(3)))
+
+    def moved(self, tensors: Weights) -> Weights:
+        first, second = self.orders
+        rows, columns = {"fc1": first, "fc2": second}, {"fc2": first, "output": second}
+        found = {}
+        for name, value in tensors.items():
+            layer = name.split(".")[0]
+            value = value[rows[layer]] if layer in rows else value
+            found[name] = value[:, columns[layer]] if layer in columns and value.dim() == 2 else value
+        return found
+
+    @property
+    def dense(self) -> Weights:
+        return self.moved(super().dense)
+
+    @property
+    def mask(self) -> Mask:
+        return Mask(self.moved(dict(super().mask)))
+
+
+def test_an_aligned_mask_is_the_partners_with_its_units_where_one_has_them() -> None:
+    level = FakeLevel(other=MovedLevel())
+    assert level.partner.mask != level.mask
+    start = branch("aligned", level)
+    assert start.mask == level.mask
+    assert same(start.weights, level.rewound.weights) and start.optimizer_state == STATE
+    assert branch("transplant", level).mask == level.partner.mask
+
+
+def test_an_aligned_mask_of_a_strange_network_keeps_its_counts_and_goes_with_the_mode() -> None:
+    level = FakeLevel(other=FakeLevel(seed=1), mode="lr")
+    start = branch("aligned", level)
+    theirs = level.partner.mask
+    assert start.mask.alive() == theirs.alive() and start.mask != theirs
+    assert same(start.weights, level.dense) and start.optimizer_state is None
+    assert same(branch("aligned", level, weights="rewound").weights, level.rewound.weights)
+
+
+def test_trained_signs_are_those_the_ticket_ends_with_on_sizes_of_a_fresh_draw() -> None:
+    level = FakeLevel()
+    start, drawn = branch("trained_signs", level), level.fresh(generator(7))
+    assert start.mask == level.mask and start.spec.first == 0 and start.optimizer_state is None
+    for name, bits in level.mask.items():
+        assert start.weights[name].abs().equal(drawn[name].abs())
+        assert (start.weights[name].sign() == level.dense[name].sign())[bits].all()
+    assert not all(start.weights[n].sign().equal(level.rewound.weights[n].sign()) for n in level.mask)
+    assert start.weights["fc1.bias"].equal(drawn["fc1.bias"])

@@ -34,6 +34,7 @@ from lottery.runner.timelines import planned_timeline
 from lottery.seed import generator
 from lottery.training.state import flatten, unflatten
 from tests.support.controls_table import PAGE, lines
+from tests.support.levels import EVERYWHERE
 from tests.support.micro import micro
 
 FIRST, TOTAL, EVERY, RATE, FINETUNE = 4, 12, 4, 0.1, 0.02
@@ -57,7 +58,7 @@ ARGUMENTS = {
 
 def branches(levels: int) -> Iterator[str]:
     """Every control of the catalogue, once for each value of its key `weights`, but those that level 1 has not."""
-    for entry in registry.branches:
+    for entry in EVERYWHERE:
         if entry.traits.once and levels == 1:
             continue
         for option in entry.traits.origins:
@@ -134,7 +135,8 @@ class Stored:
             "one absolute value a layer, signs drawn anew": self._random_signs,
             "signs times sqrt(2 / fan_in)": self._kaiming,
             "drawn anew": self._drawn,
-            "drawn anew with the original signs": self._signed,
+            "drawn anew with the original signs": lambda: self._signed(self.rewound),
+            "drawn anew with the signs the ticket ends with": lambda: self._signed(self.trained(self.trunk[-1])),
             "drawn anew, of a narrower network": lambda: None,
         }
         assert words in made, f"say in `Stored.expected_weights` which weights {words!r} stands for, as `origins` do"
@@ -163,9 +165,9 @@ class Stored:
                 torch.rand(shape, generator=draws)
         return dict(self.context.networks.fresh(self.job.seed, self.context.plan.recipe.model, draws).state_dict())
 
-    def _signed(self) -> dict[str, Tensor]:
+    def _signed(self, by: dict[str, Tensor]) -> dict[str, Tensor]:
         drawn = self.context.networks.fresh(self.job.seed, self.context.plan.recipe.model, self.draws()).state_dict()
-        signs = {n: torch.where(self.rewound[n] < 0, -1.0, 1.0) for n in self.ticket}
+        signs = {n: torch.where(by[n] < 0, -1.0, 1.0) for n in self.ticket}
         return {n: w.abs() * signs[n] if n in signs else w for n, w in drawn.items()}
 
     def _noisy(self, base: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -181,13 +183,18 @@ class Stored:
         ticket, dense = self.ticket, Mask.dense(self.ticket)
         if words in ("the ticket's, permuted", "random"):
             assert mask.alive() == ticket.alive() and mask != ticket
-        elif words == "that of the next seed's ticket":
+        elif words.startswith("that of the next seed's ticket"):
             (partner,) = [
                 job
                 for job in self.context.plan
                 if (job.kind, job.seed, job.level, job.rewind) == ("ticket", 1, self.job.level, self.job.rewind)
             ]
-            assert mask == read_mask(self.store, partner.key)
+            theirs = read_mask(self.store, partner.key)
+            if words.endswith(", aligned"):  # units in another order have as many weights as before, in each layer
+                assert mask != theirs
+                assert all(mask[n].sum(1).sort().values.equal(theirs[n].sum(1).sort().values) for n in mask)
+            else:
+                assert mask == theirs
         elif words == "pruned once from the dense network":
             for name, count in ticket.alive().items():
                 moved = (self.dense[name] - self.rewound[name]).abs().flatten()

@@ -26,12 +26,12 @@ from torch import Tensor
 
 from lottery.data.load import load
 from lottery.data.loader import EVALUATION_BATCH, Augment, Data
-from lottery.data.splits import Splits, fingerprint
+from lottery.data.splits import Splits, fingerprint, with_label_noise
 from lottery.errors import DataError, UsageError
 from lottery.files.progress import log_progress
 from lottery.registry import datasets
 from lottery.seed import generator
-from lottery.values import Component
+from lottery.values import Component, LabelNoise
 
 CPU = torch.device("cpu")
 
@@ -606,3 +606,69 @@ def test_evaluation_takes_batches_as_large_as_suit_the_device_and_the_images() -
     assert sizes("cpu", 1, 2, 2) == [500] * 9
     assert sizes("meta", 1, 2, 2) == [2000, 2000, 500]  # a device that is no CPU
     assert max(sizes("meta", 1, 128, 128)) == 2**26 // (4 * 128 * 128)
+
+
+# Label noise
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 1.0])
+def test_label_noise_replaces_exactly_its_share_by_other_classes_of_equal_chance(share: float) -> None:
+    clean = replace(features(30_000), classes=3)
+    noisy = with_label_noise(clean, LabelNoise(share=share))
+    moved = (noisy.train_y - clean.train_y) % 3
+    counts = moved.bincount(minlength=3).tolist()
+    assert counts[0] == 30_000 - round(share * 30_000)
+    assert abs(counts[1] - counts[2]) < 5 * (counts[1] + counts[2]) ** 0.5
+    assert noisy.test_y is clean.test_y and noisy.train_x is clean.train_x
+    assert clean.train_y.equal(torch.arange(30_000) % 3)  # the data set itself stays
+
+
+def test_more_label_noise_of_a_seed_replaces_what_less_does_by_the_same_classes() -> None:
+    clean = features(500)
+    less, more, other = (
+        with_label_noise(clean, noise).train_y
+        for noise in (LabelNoise(share=0.2), LabelNoise(share=0.4), LabelNoise(share=0.2, seed=1))
+    )
+    changed = less != clean.train_y
+    assert more[changed].equal(less[changed]) and int((more != clean.train_y).sum()) == 200
+    assert not other.equal(less)
+
+
+def test_noisy_images_in_memory_and_in_their_files_have_one_fingerprint(tmp_path: Path) -> None:
+    image_files(tmp_path, per_class=20)
+    args, noise = {"folder": "pets", "size": 4}, LabelNoise(share=0.2)
+    resident, streamed = (
+        load(Component("image_folder", {**args, "stream": stream}), tmp_path, noise) for stream in (False, True)
+    )
+    assert resident.train_y.equal(streamed.train_y)
+    assert fingerprint(resident) == fingerprint(streamed)
+    clean = load(Component("image_folder", args), tmp_path)
+    again = with_label_noise(replace(clean, known=fingerprint(clean)), noise)  # as a run of several recipes keeps it
+    assert fingerprint(again) == fingerprint(resident) != fingerprint(clean)
+
+
+def test_a_fingerprint_covers_share_and_seed_of_label_noise_also_where_images_stay_in_files(tmp_path: Path) -> None:
+    image_files(tmp_path, per_class=20)
+    noises = [None, LabelNoise(share=0.2), LabelNoise(share=0.3), LabelNoise(share=0.2, seed=1)]
+    component = Component("image_folder", {"folder": "pets", "size": 4, "stream": True})
+    for known in (features(), load(component, tmp_path)):
+        found = [fingerprint(known if noise is None else with_label_noise(known, noise)) for noise in noises]
+        assert len(set(found)) == len(noises)
+        assert fingerprint(with_label_noise(known, LabelNoise(share=0.2))) == found[1]
+
+
+def test_examples_held_out_have_the_labels_of_the_training_set_and_test_examples_clean_ones() -> None:
+    clean = images()
+    noisy = with_label_noise(clean, LabelNoise(share=0.4))
+    x, y = join(Data(noisy, seed=0, validation=20, device=CPU).evaluation("validation"))
+    assert y.equal(noisy.train_y[numbers(x, clean)]) and not y.equal(clean.train_y[numbers(x, clean)])
+    assert join(Data(noisy, seed=0, device=CPU).evaluation("test"))[1].equal(clean.test_y)
+
+
+def test_label_noise_needs_classes_and_two_of_them() -> None:
+    numbers_to_fit = Component("matrix_factorization", {"size": 5, "rank": 2})
+    with pytest.raises(UsageError, match=r"data\.label_noise: is for classes"):
+        load(numbers_to_fit, Path("nowhere"), LabelNoise(share=0.2))
+    one = replace(features(), train_y=torch.zeros(50, dtype=torch.int64), classes=1)
+    with pytest.raises(UsageError, match="there is one only"):
+        with_label_noise(one, LabelNoise(share=0.2))

@@ -24,6 +24,7 @@ from lottery.runner.estimate import steps_of
 from lottery.runner.events import Request
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import work
+from tests.support.levels import EVERYWHERE
 from tests.support.micro import micro_text
 from tests.support.restarts import contents, run_until_stopped
 from tests.support.studies import view_of
@@ -48,7 +49,7 @@ ARGUMENTS = {
 def study() -> Recipe:
     lines = [
         f"  - {{name: {entry.name}, levels: [{level(entry)}], {ARGUMENTS.get(entry.name, 'samples: 1')}}}\n"
-        for entry in registry.branches
+        for entry in EVERYWHERE
     ]
     return parse_recipe(f"{TEXT}branches:\n{''.join(lines)}", "controls.yaml")
 
@@ -77,7 +78,7 @@ def ticket(found: dict[str, Record], seed: int) -> Record:
 def test_every_control_has_its_column_for_both_seeds(finished: Any) -> None:
     context, found = finished
     rows = view_of("means", context.plan, found)
-    assert {rows[level(entry) - 1][f"{entry.name}_n"] for entry in registry.branches} == {2}
+    assert {rows[level(entry) - 1][f"{entry.name}_n"] for entry in EVERYWHERE} == {2}
 
 
 def test_a_transplanted_mask_is_the_other_seeds_and_the_weights_are_ones_own(finished: Any) -> None:

@@ -91,7 +91,7 @@ def session(context: RunContext, job: Job, passes: Passes, at: int = -1) -> byte
 
 def test_every_analysis_is_here() -> None:
     ours = {entry.name for entry in registry.analyses if entry.make.__module__.startswith("lottery.")}
-    assert ours == set(ASKED)
+    assert ours == {*ASKED, "signs"}  # which looks at weights alone, so that there is nothing to stop
 
 
 @pytest.mark.parametrize("name", ASKED)

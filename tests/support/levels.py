@@ -22,6 +22,8 @@ from tests.support.draws import generator
 LENET = Component("lenet", {"widths": (16, 8)})
 SPEC = Spec(Component("adam", {"lr": 0.01}), Component("constant"), first=5)
 PRUNING = Pruning("layer", Fraction(1, 5), {})
+INIT = Component("kaiming_normal")
+EVERYWHERE = [entry for entry in registry.branches if entry.name != "planted"]  # which needs an init of its own
 STATE = {"state": "of the optimizer"}
 
 
@@ -36,6 +38,7 @@ class FakeLevel:
     other: FakeLevel | None = None
     pruning: Pruning = PRUNING
     mode: str = "weights"
+    init: Component = INIT
     rounds: int = 1
 
     def criterion(self, draws: torch.Generator) -> Criterion:
@@ -43,7 +46,7 @@ class FakeLevel:
 
     def network(self, model: Component, draws: torch.Generator) -> nn.Module:
         construct = int(torch.randint(2**62, (), generator=draws))
-        return initialized(model, (10,), 4, Component("kaiming_normal"), construct, draws)
+        return initialized(model, (10,), 4, self.init, construct, draws)
 
     def fresh(self, draws: torch.Generator) -> Weights:
         return self.network(self.model, draws).state_dict()
@@ -56,6 +59,15 @@ class FakeLevel:
                 if name.endswith("bias"):
                     parameter.fill_(0.25)
         return Start(network.state_dict(), Mask.dense(prunable(network)), SPEC, STATE)
+
+    @property
+    def dense(self) -> Weights:
+        """The weights have moved as far as another draw lies from the first."""
+        return self.network(self.model, generator(self.seed + 1000)).state_dict()
+
+    @property
+    def trained(self) -> Weights:
+        return self.mask.apply(self.dense)
 
     @property
     def initial(self) -> Start:

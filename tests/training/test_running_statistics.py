@@ -36,7 +36,7 @@ from lottery.training.objective import Batch, without_a_last_one_alone
 from lottery.training.running_statistics import check_recalibration, recalibrate, running_statistics
 from lottery.training.trainer import Diverged, Training
 from lottery.values import Component
-from tests.support.levels import FakeLevel, branch
+from tests.support.levels import EVERYWHERE, FakeLevel, branch
 from tests.support.micro import micro_text
 from tests.support.restarts import contents, run_until_stopped
 
@@ -237,7 +237,7 @@ class TrainedLevel(FakeLevel):
 def test_controls_with_untrained_weights_and_no_others_have_the_trait() -> None:
     level = TrainedLevel(other=FakeLevel(seed=1))
     given = {"retrain": {"optimizer": "sgd"}, "other_data": {"dataset": "digits"}}
-    for entry in registry.branches:
+    for entry in EVERYWHERE:
         args: dict[str, Any] = {key: Component(value) for key, value in given.get(entry.name, {}).items()}
         start = branch(entry.name, level, **args)
         assert entry.traits.mask_alone == (start.spec.untrained or start.mold is not None), entry.name

@@ -38,7 +38,7 @@ def reinit(level: Level, generator: torch.Generator) -> Start:
     return anew(level, level.mask, level.fresh(generator))
 
 
-def _of_the_mask(mask: str) -> dict[str, Any]:
+def of_the_mask(mask: str) -> dict[str, Any]:
     """Return the origins of a control that has another mask than the ticket, by its key `weights`."""
     return {"mode": in_the_mode(mask, DENSE), "rewound": at_the_point(mask)}
 
@@ -47,7 +47,7 @@ def _of_the_mask(mask: str) -> dict[str, Any]:
     "shuffle",
     source="Frankle & Carbin 2019; Su et al. 2020",
     claim="mask",
-    origins=_of_the_mask("the ticket's, permuted"),
+    origins=of_the_mask("the ticket's, permuted"),
 )
 def shuffle(
     level: Level,
@@ -76,14 +76,14 @@ def shuffle(
         bits = torch.cat([mask[name].flatten() for name in names])
         parts = torch.split(bits[torch.randperm(len(bits), generator=generator)], [mask.sizes()[n] for n in names])
         moved = dict(mask) | {n: part.reshape(shapes[n]) for n, part in zip(names, parts, strict=True)}
-    return _under(level, Mask(moved), weights)
+    return under(level, Mask(moved), weights)
 
 
 @branches.register(
     "random",
     source="Frankle & Carbin 2019; Greydanus & Kobak 2024",
     claim="mask",
-    origins={"fresh": in_any_mode("drawn anew", "random"), **_of_the_mask("random")},
+    origins={"fresh": in_any_mode("drawn anew", "random"), **of_the_mask("random")},
 )
 def random(
     level: Level, generator: torch.Generator, *, weights: Literal["fresh", "rewound", "mode"] = "fresh"
@@ -100,7 +100,7 @@ def random(
     dense = Mask.dense(mask)
     scores = criteria["random"].make(mask, Context(generator))
     chosen = keep_top(scores, dense, mask.alive())
-    return anew(level, chosen, level.fresh(generator)) if weights == "fresh" else _under(level, chosen, weights)
+    return anew(level, chosen, level.fresh(generator)) if weights == "fresh" else under(level, chosen, weights)
 
 
 @branches.register(
@@ -125,7 +125,7 @@ def one_shot(level: Level, generator: torch.Generator) -> Start:
     alive = {name: count for name, count in level.mask.alive().items() if name in names}
     target = sum(alive.values()) if level.pruning.scope == "global" else alive
     mask = select(level.dense, Mask.dense(level.mask), names, target, level.criterion(generator), level.rounds)
-    return _under(level, mask, "mode")
+    return under(level, mask, "mode")
 
 
 @branches.register(
@@ -206,14 +206,14 @@ def noise(level: Level, generator: torch.Generator, *, scale: Positive = 1.0) ->
     source="survey: masks of another seed",
     partner=True,
     claim="mask",
-    origins=_of_the_mask("that of the next seed's ticket"),
+    origins=of_the_mask("that of the next seed's ticket"),
 )
 def transplant(level: Level, generator: torch.Generator, *, weights: Kept = "mode") -> Start:
     """The mask that another seed's ticket of this level has, on weights of this seed's dense network.
 
     Which weights these are, and how training goes on from them, is as in `shuffle`.
     """
-    return _under(level, level.partner.mask, weights)
+    return under(level, level.partner.mask, weights)
 
 
 @branches.register(
@@ -288,7 +288,7 @@ def signed_constant(level: Level, magnitude: float) -> Weights:
     return {**original, **constants}
 
 
-def _under(level: Level, mask: Mask, weights: Kept) -> Start:
+def under(level: Level, mask: Mask, weights: Kept) -> Start:
     """Return the start of dense weights under another mask: at the rewind point, or as the mode of rewinding has them.
 
     Never those of a pruned network: where another mask lets a pruned weight live it would start as 0.

@@ -1,10 +1,10 @@
-"""Controls that take the signs of a ticket's weights away."""
+"""Controls that take the signs of a ticket's weights away, or put those that it ends with on other weights."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lottery.catalogue.branches.controls import Positive, anew, signed_constant
+from lottery.catalogue.branches.controls import Positive, anew, sign_of, signed_constant
 from lottery.plan.origins import in_any_mode
 from lottery.registry import branches
 
@@ -29,3 +29,20 @@ def random_signs(level: Level, generator: torch.Generator, *, magnitude: Positiv
         signs = torch.randint(2, weights[name].shape, generator=generator) * 2 - 1
         weights[name] = weights[name].abs() * signs
     return anew(level, level.mask, weights)
+
+
+@branches.register(
+    "trained_signs",
+    source="Oh et al. 2025",
+    claim="magnitudes",
+    origins={"": in_any_mode("drawn anew with the signs the ticket ends with", "the ticket's")},
+)
+def trained_signs(level: Level, generator: torch.Generator) -> Start:
+    """The ticket's mask on newly drawn weights that have the signs with which the ticket's training ends, from step 0.
+
+    Nothing else of the ticket is left: absolute values, biases and normalizations are another draw of the init. As the
+    signs are learned, the control has seen a training before its own; `same_sign` has those from before it.
+    """
+    learned, drawn = level.trained, level.fresh(generator)
+    signed = {name: drawn[name].abs() * sign_of(learned[name]) for name in level.mask}
+    return anew(level, level.mask, {**drawn, **signed})
