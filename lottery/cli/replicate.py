@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, load, number_of_jobs, plug_in
+from lottery.cli.options import (
+    DataDir,
+    Json,
+    NumberOfJobs,
+    Plugins,
+    Sets,
+    StoreDir,
+    load_points,
+    number_of_jobs,
+    plug_in,
+)
 from lottery.errors import UsageError
 from lottery.words import counted
 
@@ -39,7 +49,8 @@ def replicate(
         plug_in(plugin)
         _list()
         return
-    recipe = load(name, sets, plugin)
+    sweep = load_points(name, sets, plugin, ())
+    recipe = sweep.only
     if recipe.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)
@@ -54,7 +65,7 @@ def replicate(
     exit_code = 0
     if not (told or judge_only):
         outcome = run_and_show(
-            recipe,
+            sweep,
             data=data,
             store=store,
             device=device,
@@ -101,10 +112,11 @@ def _more(name: str, sets: list[str] | None, seeds: int) -> str:
 
 
 def _list() -> None:
-    from lottery.recipe.load import load_recipe, shipped
+    from lottery.recipe.load import shipped
+    from lottery.recipe.sweep import load_sweep
 
     for name in shipped():
-        replicates = load_recipe(name).replicates
+        replicates = load_sweep(name).replicates
         if replicates is not None:
             gpu = ", needs a GPU" if replicates.needs_gpu else ""
             print(f"{name}: {replicates.source}, {len(replicates.claims)} claims{gpu}")
