@@ -54,6 +54,7 @@ class Sweep:
         points: The recipes, the last key fastest; the one recipe where there is no sweep.
         replicates: Claims about the points; those of the recipe where there is no sweep.
         document: What the file says under its overrides, in plain JSON values: reading it gives an equal sweep.
+        chosen: The settings of `--point` that these points are left by.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Sweep:
     points: tuple[Point, ...]
     replicates: ReplicatesSpec | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    chosen: tuple[str, ...] = ()
 
     @property
     def only(self) -> Recipe:
@@ -115,7 +117,7 @@ class Sweep:
         points = self.where(values)
         if not points:
             raise UsageError(f"--point {' --point '.join(settings)}: no point has these values together")
-        return replace(self, points=points)
+        return replace(self, points=points, chosen=(*self.chosen, *settings))
 
 
 def _same(value: Any, wanted: Any) -> bool:
