@@ -224,8 +224,9 @@ def _merged(
         first = next(iter(at))
         common = {key: where for key, where in places[first].items() if all(places[n][key] == where for n in at)}
         alike = [number for number, where in enumerate(places) if common.items() <= where.items()]
-        place, own = min(at.values()), [draft.place(where) for where in common.values()]
-        if len(at) < len(places) and not (len(alike) == len(at) and own == [place]):
+        place = min(at.values())
+        by_itself = len(common) == 1 and place in draft.places_in(*common.values())
+        if len(at) < len(places) and not (len(alike) == len(at) and by_itself):
             shown = common if len(alike) == len(at) else places[first]
             told = ", ".join(f"{key}={in_flow(values[first][key])}" for key in shown)
             others = f" and {counted(len(at) - 1, 'other point')}" if shown is not common and len(at) > 1 else ""
