@@ -19,7 +19,8 @@ from lottery.values import point_label
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, PruneSpec
-    from lottery.recipe.types import ReplicatesSpec, RewindSpec
+    from lottery.recipe.claims import ReplicatesSpec
+    from lottery.recipe.types import RewindSpec
     from lottery.values import Component
 
 Subject = tuple[int, str]  # level, and the networks in words as tables have them

@@ -23,7 +23,8 @@ from lottery.values import Duration, plain
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec, PruneSpec
-    from lottery.recipe.types import ReplicatesSpec, RewindSpec
+    from lottery.recipe.claims import ReplicatesSpec
+    from lottery.recipe.types import RewindSpec
 
 # the table's own columns: no branch may be called so
 COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")

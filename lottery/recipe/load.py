@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from lottery.errors import RecipeError
 from lottery.recipe import components, consistency, finetuning, yaml
 from lottery.recipe.analyses import AnalysisSpec, KeepSpec
+from lottery.recipe.claims import ClaimSpec, MinusSpec, ReachesSpec, ReplicatesSpec
 from lottery.recipe.schema import (
     BranchSpec,
     CompareSpec,
@@ -27,11 +28,8 @@ from lottery.recipe.schema import (
 )
 from lottery.recipe.types import (
     AugmentSpec,
-    ClaimSpec,
     DuringSpec,
     FinetuneSpec,
-    MinusSpec,
-    ReplicatesSpec,
     ResizedCropSpec,
     RewindSearchSpec,
     RewindSpec,
@@ -165,6 +163,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("replicates",): ReplicatesSpec,
     ("replicates", "claims"): ClaimSpec,
     ("replicates", "claims", "minus"): MinusSpec,
+    ("replicates", "claims", "reaches"): ReachesSpec,
 }
 
 _WANTED = {  # where pydantic speaks of Python's types

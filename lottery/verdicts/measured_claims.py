@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lottery.analysis.cells import CellKey
     from lottery.plan.jobs import Job
     from lottery.recipe.analyses import AnalysisSpec
-    from lottery.recipe.types import ClaimSpec
+    from lottery.recipe.claims import ClaimSpec
     from lottery.results.study import Study
 
 

@@ -36,7 +36,7 @@ from lottery.verdicts.published_claims import Judgement, Observed
 if TYPE_CHECKING:
     from lottery.audit.findings import Cell
     from lottery.plan.jobs import Job
-    from lottery.recipe.types import ClaimSpec
+    from lottery.recipe.claims import ClaimSpec
     from lottery.results.record import Record
     from lottery.results.study import Study
 
