@@ -46,7 +46,8 @@ def replicate(
     from lottery.cli.progress import run_and_show
     from lottery.formats.render import render
     from lottery.results.study import study
-    from lottery.verdicts.replication import claims_in_words, rows, seeds_needed
+    from lottery.verdicts.claims_in_words import claims_in_words
+    from lottery.verdicts.replication import rows, seeds_needed
 
     told = ""
     if not judge_only and recipe.replicates.needs_gpu and not on_cpu and not _cuda(device):

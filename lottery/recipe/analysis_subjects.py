@@ -18,8 +18,8 @@ from lottery.registry import Problem, suggest
 from lottery.values import point_label
 
 if TYPE_CHECKING:
-    from lottery.recipe.schema import BranchSpec, PruneSpec
     from lottery.recipe.claims import ReplicatesSpec
+    from lottery.recipe.schema import BranchSpec, PruneSpec
     from lottery.recipe.types import RewindSpec
     from lottery.values import Component
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from lottery.recipe.types import Flag, Label, Natural, Point, Section
 
 Measure = Literal[
-    "accuracy", "loss", "train_loss", "steps_to", "diverged", "seconds", "early_stop_step", "good_values"
+    "accuracy",
+    "loss",
+    "train_loss",
+    "steps_to",
+    "epochs_to",
+    "diverged",
+    "seconds",
+    "early_stop_step",
+    "good_values",
 ]
-RATIOS = ("steps_to", "early_stop_step", "seconds")  # measures that are compared as ratios where nothing else is said
+REACHING = ("steps_to", "epochs_to")  # measures of when a training first reaches a reading
+RATIOS = (*REACHING, "early_stop_step", "seconds")  # measures that are compared as ratios where nothing else is said
 NO_RATIO = ("accuracy", "diverged", "good_values")  # shares and counts, which are 0 at times
 
 Selector = Annotated[dict[Annotated[str, Field(min_length=1)], Any], Field(min_length=1)]
@@ -40,7 +49,7 @@ class ReachesSpec(Section):
     regression) of the validation split.
     """
 
-    model_config = {"json_schema_extra": {"minProperties": 1, "maxProperties": 1}}
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     train_loss: Annotated[float, Field(strict=True, gt=0)] | None = None
     loss: Annotated[float, Field(strict=True, gt=0)] | None = None
@@ -130,8 +139,8 @@ class ClaimSpec(Section):
 
     @model_validator(mode="after")
     def _measures_what_it_says(self) -> ClaimSpec:
-        if (self.measure == "steps_to") != (self.reaches is not None):
-            raise ValueError("`measure: steps_to` and `reaches` belong together, {train_loss: 0.5}; write both")
+        if (self.measure in REACHING) != (self.reaches is not None):
+            raise ValueError("`reaches`, {train_loss: 0.5}, belongs to `measure: steps_to` or epochs_to; write both")
         if (self.measure == "good_values") != (self.over is not None) or (self.over is None) != (self.within is None):
             raise ValueError("`measure: good_values`, `over` and `within` belong together; write all three")
         if self.measure == "good_values" and (self.left is None or self.against or self.minus):

@@ -22,8 +22,8 @@ from lottery.registry import Problem, suggest
 from lottery.values import Duration, plain
 
 if TYPE_CHECKING:
-    from lottery.recipe.schema import CompareSpec, PruneSpec
     from lottery.recipe.claims import ReplicatesSpec
+    from lottery.recipe.schema import CompareSpec, PruneSpec
     from lottery.recipe.types import RewindSpec
 
 # the table's own columns: no branch may be called so

@@ -186,9 +186,7 @@ def _seeds_needed(
     return max(known) if len(known) == len(wanted) else None
 
 
-def _shares_needed(
-    seen: Observed, limits: tuple[float | None, float | None], sure: tuple[float, float]
-) -> int | None:
+def _shares_needed(seen: Observed, limits: tuple[float | None, float | None], sure: tuple[float, float]) -> int | None:
     """Return the fewest seeds, a multiple of those there are, that decide with the same shares; None for too many."""
 
     def decides(times: int) -> bool:
