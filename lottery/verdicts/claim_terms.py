@@ -10,6 +10,7 @@ from lottery.analysis.cells import densities, records_by_cell
 from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.audit.audit import audit
 from lottery.environment import Session, differing, mixed
+from lottery.plan.kinds import Kind
 from lottery.recipe.claims import REACHING
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lottery.recipe.claims import ClaimSpec
     from lottery.results.record import Record
     from lottery.results.study import Study
+    from lottery.store.manifest import Manifest
 
 _COUNTED = ("diverged", "good_values", *REACHING)  # measures of which a seed that diverged has a value
 
@@ -100,6 +102,16 @@ def labels_of(study: Study) -> list[str]:
     return optimizer_labels(study.recipe.train.optimizer)
 
 
+def manifests_of(record: Record, study: Study) -> list[Manifest | None]:
+    """Return the manifests of the jobs that a training was done in, None for one that is not in the store any more.
+
+    A dense network is trained to the points that tickets go back to, and on from there.
+    """
+    needs = [study.plan.jobs[key] for key in record.job.needs if record.job.kind is Kind.DENSE]
+    points = [job.key for job in needs if job.kind is Kind.REWIND and job.identity["to"] != "init"]
+    return [record.manifest, *map(study.store.find, points)]
+
+
 def hindrances(claim: ClaimSpec, terms: Iterable[Term]) -> list[str]:
     """Return why nothing may be said of these trainings: seeds that are not finished, what the audit withholds.
 
@@ -110,7 +122,8 @@ def hindrances(claim: ClaimSpec, terms: Iterable[Term]) -> list[str]:
     if len({term.point for term in terms}) > 1:
         found += apart([record.manifest.sessions for term in terms for record in term.records], terms)
     if claim.measure == "seconds":
-        fields = differing(record.manifest.machines for term in terms for record in term.records)
+        manifests = (each for term in terms for record in term.records for each in manifests_of(record, term.study))
+        fields = differing(manifest.machines for manifest in manifests if manifest is not None)
         found += [f"seconds of different environments: {', '.join(fields)}"] * bool(fields)
     return found
 

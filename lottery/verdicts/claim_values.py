@@ -11,7 +11,7 @@ from lottery.analysis import cells
 from lottery.analysis.cells import diverged, means_by_seed
 from lottery.plan.kinds import Kind
 from lottery.recipe.claims import REACHING
-from lottery.verdicts.claim_terms import Term, hindrances
+from lottery.verdicts.claim_terms import Term, hindrances, manifests_of
 from lottery.verdicts.published_claims import Observed
 
 if TYPE_CHECKING:
@@ -155,10 +155,7 @@ def took(record: Record, term: Term) -> float | None:
 
     None where a part of it is not in the store any more.
     """
-    if record.job.kind is not Kind.DENSE:
-        return record.manifest.seconds
-    points = [key for key in record.job.needs if term.study.plan.jobs[key].kind is Kind.REWIND]
-    manifests = [record.manifest, *(term.study.store.find(key) for key in points)]
+    manifests = manifests_of(record, term.study)
     known = [manifest.seconds for manifest in manifests if manifest is not None]
     return math.fsum(known) if len(known) == len(manifests) else None
 

@@ -93,7 +93,8 @@ def claims_in_words(table: Sequence[Row]) -> list[ClaimInWords]:
 
 def _figures_in_words(mine: Sequence[Row]) -> list[str]:
     wanted = mine[0]["claim_seeds_needed"]
-    lines = [f"{mine[0]['compared']}, claimed {mine[0]['claimed']}"]
+    points = "; ".join(f"{side} {mine[0][side]}" for side in ("left", "right") if mine[0].get(side))
+    lines = [f"{mine[0]['compared']}{f' ({points})' if points else ''}, claimed {mine[0]['claimed']}"]
     lines[0] += f"; {wanted} seeds would decide it" if wanted is not None else ""
     for row in mine:
         figures = row["note"]
