@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -71,44 +72,99 @@ class ClaimInWords:
     verdict: str
     where: str  # optimizer and rewind point, where the study has several
     figures: list[str]
+    rows: Sequence[Row]
 
 
 def claims_in_words(table: Sequence[Row]) -> list[ClaimInWords]:
     """Return the claims of the rows of a replication, in their order."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in table:
-        groups.setdefault((row["claim"], row["optimizer"], row["rewind"]), []).append(row)
-    several = len({key[1:] for key in groups}) > 1
+        about = (row.get("left", ""), row.get("right", ""), row["compared"], row["claimed"])
+        groups.setdefault((row["claim"], *about, row["optimizer"], row["rewind"]), []).append(row)
+    places = {(row["claim"], row.get("left"), row["optimizer"], row["rewind"]) for row in table}
+    several = len({place[2:] for place in places if place[1] is None}) > 1
     return [
         ClaimInWords(
-            claim,
+            mine[0]["claim"],
             mine[0]["source"],
             mine[0]["verdict"],
-            f" ({optimizer}, {rewind})" if several else "",
+            f" ({mine[0]['optimizer']}, {mine[0]['rewind']})" if several and "left" not in mine[0] else "",
             _figures_in_words(mine),
+            mine,
         )
-        for (claim, optimizer, rewind), mine in groups.items()
+        for mine in groups.values()
     ]
 
 
 def _figures_in_words(mine: Sequence[Row]) -> list[str]:
     wanted = mine[0]["claim_seeds_needed"]
-    points = "; ".join(f"{side} {mine[0][side]}" for side in ("left", "right") if mine[0].get(side))
+    points = points_in_words(mine[0])
     lines = [f"{mine[0]['compared']}{f' ({points})' if points else ''}, claimed {mine[0]['claimed']}"]
     lines[0] += f"; {wanted} seeds would decide it" if wanted is not None else ""
     for row in mine:
         figures = row["note"]
         if row["estimate"] is not None:
-            low, high = ("?" if row[name] is None else f"{row[name]:.4g}" for name in ("low", "high"))
-            figures = f"{row['estimate']:.4g} [{low}, {high}] {row['bounds']}, from {row['n']} seeds: {row['here']}"
+            figures = f"{effect(row)} {row['bounds']}, from {row['n']} seeds: {row['here']}"
             more = f"; {row['seeds_needed']} seeds would decide" if row["seeds_needed"] is not None else ""
-            figures += f"{more} ({'; '.join(filter(None, (row['note'], _elsewhere(row))))})"
+            figures += f"{more} ({'; '.join(filter(None, (row['note'], elsewhere(row))))})"
         lines.append(f"at {density_label(row['density'])}: {figures}")
     return lines
 
 
-def _elsewhere(row: Row) -> str:
+def points_in_words(row: Row) -> str:
+    """Return the points of a sweep that a row compares, `left a=1; right a=2`; empty where there is no sweep."""
+    return "; ".join(f"{side} {row[side]}" for side in ("left", "right") if row.get(side))
+
+
+def effect(row: Row) -> str:
+    """Return the estimate of a row with its bounds, `1.2 [0.8, ?]`; empty where nothing may be said."""
+    if row["estimate"] is None:
+        return ""
+    low, high = ("?" if row[name] is None else f"{row[name]:.4g}" for name in ("low", "high"))
+    return f"{row['estimate']:.4g} [{low}, {high}]"
+
+
+def elsewhere(row: Row) -> str:
     """Return in words what would be decided at the other readings, where that is something else."""
-    there = [reading for reading in READINGS if row.get(f"here_{reading}") not in (None, row["here"])]
-    told = [f"{row[f'here_{reading}']} ({row[f'estimate_{reading}']:.4g}) {IN_WORDS[reading]}" for reading in there]
+    told = []
+    for reading in READINGS:
+        if row.get(f"here_{reading}") not in (None, row["here"]):
+            value = row[f"estimate_{reading}"]
+            told.append(f"{row[f'here_{reading}']} ({'?' if value is None else f'{value:.4g}'}) {IN_WORDS[reading]}")
     return f"read otherwise: {', '.join(told)}" if told else ""
+
+
+def would_change(claim: ClaimSpec, rows: Sequence[Row]) -> str:
+    """Return in words what would change the verdict on a claim: other limits, more seeds, another reading.
+
+    Args:
+        claim: The claim.
+        rows: Its rows, one for each density.
+    """
+    told = []
+    if rows[0]["claim_seeds_needed"] is not None:
+        told.append(f"{rows[0]['claim_seeds_needed']} seeds would decide it, if means and spreads stay")
+    elif rows[0]["verdict"] == "undecided":
+        told.append("no number of seeds tried would decide it")
+    told += [limits_that_decide(claim, rows)] if all(row["estimate"] is not None for row in rows) else []
+    read = dict.fromkeys(elsewhere(row) for row in rows)
+    return "; ".join(filter(None, (*told, *read)))
+
+
+def limits_that_decide(claim: ClaimSpec, rows: Sequence[Row]) -> str:
+    """Return in words with which other limit a claim would hold, and with which it would fail.
+
+    Empty for a claim with two limits, whose bounds say it.
+    """
+    if claim.least is not None and claim.most is not None:
+        return ""
+    low = [-math.inf if row["low"] is None else row["low"] for row in rows]
+    high = [math.inf if row["high"] is None else row["high"] for row in rows]
+    every = claim.where == "all"
+    if claim.least is not None:
+        holds, fails = (min(low), min(high)) if every else (max(low), max(high))
+        words = (f"with at least {holds:.3g} or less it holds", f"with more than {fails:.3g} it fails")
+    else:
+        holds, fails = (max(high), max(low)) if every else (min(high), min(low))
+        words = (f"with at most {holds:.3g} or more it holds", f"with less than {fails:.3g} it fails")
+    return ", ".join(said for said, value in zip(words, (holds, fails), strict=True) if math.isfinite(value))
