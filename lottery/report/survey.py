@@ -63,7 +63,7 @@ class Claim:
     @property
     def seeds(self) -> int:
         """The fewest seeds of any density."""
-        return min(row["n"] for row in self.rows)
+        return min(int(row["n"]) for row in self.rows)
 
     @property
     def notes(self) -> str:
@@ -83,7 +83,9 @@ class Claim:
             Strip(
                 f"{self.letter} ({label})" if label else self.letter,
                 row["here"],
-                *(row[name] for name in ("estimate", "low", "high")),
+                row["estimate"],
+                row["low"],
+                row["high"],
                 self.spec.least,
                 self.spec.most,
                 self.spec.logarithmic,
