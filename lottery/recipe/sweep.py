@@ -15,7 +15,7 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.claim_rules import about_claims_of_points
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
-from lottery.recipe.load import check_draft, misfit, parse_draft, read_draft
+from lottery.recipe.load import check_draft, consequence, misfit, parse_draft, read_draft
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
 from lottery.recipe.yaml import parse_value
@@ -207,7 +207,8 @@ def _replicates(draft: Draft) -> ReplicatesSpec | None:
     try:
         return ReplicatesSpec.model_validate(given)
     except ValidationError as error:
-        draft.note((("replicates", *path), message) for path, message in map(misfit, error.errors()))
+        every = [{**each, "loc": ("replicates", *each["loc"])} for each in error.errors()]
+        draft.note(misfit(each) for each in every if not consequence(each))
         return None
 
 
