@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from lottery.errors import RecipeError
 from lottery.recipe import components, consistency, finetuning, yaml
 from lottery.recipe.analyses import AnalysisSpec, KeepSpec
+from lottery.recipe.claims import ClaimSpec, MinusSpec, ReachesSpec, ReplicatesSpec
 from lottery.recipe.draft import Draft
 from lottery.recipe.schema import (
     BranchSpec,
@@ -29,11 +30,8 @@ from lottery.recipe.schema import (
 from lottery.recipe.swept import SweptRecipe
 from lottery.recipe.types import (
     AugmentSpec,
-    ClaimSpec,
     DuringSpec,
     FinetuneSpec,
-    MinusSpec,
-    ReplicatesSpec,
     ResizedCropSpec,
     RewindSearchSpec,
     RewindSpec,
@@ -51,7 +49,7 @@ def shipped() -> dict[str, Path]:
     """Return the files of the recipes that come with the package, by name."""
     package = Path(__file__).parents[1]
     folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
-    return {path.stem: path for path in sorted([*folder.glob("*.yaml"), *folder.glob("papers/*.yaml")])}
+    return {path.stem: path for each in ("", "papers/", "survey/") for path in sorted(folder.glob(f"{each}*.yaml"))}
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -145,7 +143,7 @@ def check_draft(draft: Draft) -> Recipe | None:
     try:
         recipe = Recipe.model_validate(draft.data, context=valid)
     except ValidationError as error:
-        draft.note(misfit(each) for each in error.errors() if not _consequence(each))
+        draft.note(misfit(each) for each in error.errors() if not consequence(each))
     for section, empty in (("tune", None), ("branches", ())):  # left out is valid, and pydantic does not hand it on
         if section not in draft.data:
             valid[section] = empty
@@ -197,6 +195,7 @@ _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
     ("replicates",): ReplicatesSpec,
     ("replicates", "claims"): ClaimSpec,
     ("replicates", "claims", "minus"): MinusSpec,
+    ("replicates", "claims", "reaches"): ReachesSpec,
 }
 
 _WANTED = {  # where pydantic speaks of Python's types
@@ -206,7 +205,7 @@ _WANTED = {  # where pydantic speaks of Python's types
 }
 
 
-def _consequence(error: Any) -> bool:
+def consequence(error: Any) -> bool:
     """Return True if pydantic reports this only because of another problem that it reports."""
     return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
 

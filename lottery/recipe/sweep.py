@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from lottery.errors import RecipeError, UsageError
+from lottery.recipe.claim_rules import about_claims_of_points
+from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
-from lottery.recipe.load import check_draft, misfit, parse_draft, read_draft
+from lottery.recipe.load import check_draft, consequence, misfit, parse_draft, read_draft
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
-from lottery.recipe.types import ReplicatesSpec
 from lottery.recipe.yaml import parse_value
 from lottery.registry import suggest
 from lottery.values import in_flow
@@ -168,7 +169,11 @@ def _checked(draft: Draft) -> Sweep:
     points = tuple(Point(own, recipe) for own, recipe in zip(values, recipes, strict=True) if recipe is not None)
     _refuse_equal(draft, points, places)
     _stop_at(draft)
-    return Sweep(points[0].recipe.name, points[0].recipe.question, tuple(lists), points, replicates, document)
+    sweep = Sweep(points[0].recipe.name, points[0].recipe.question, tuple(lists), points, replicates, document)
+    if replicates is not None:
+        draft.note(about_claims_of_points(replicates, sweep.keys, sweep.where))
+        _stop_at(draft)
+    return sweep
 
 
 def _stop_at(draft: Draft) -> None:
@@ -204,7 +209,8 @@ def _replicates(draft: Draft) -> ReplicatesSpec | None:
     try:
         return ReplicatesSpec.model_validate(given)
     except ValidationError as error:
-        draft.note((("replicates", *path), message) for path, message in map(misfit, error.errors()))
+        every = [{**each, "loc": ("replicates", *each["loc"])} for each in error.errors()]
+        draft.note(misfit(each) for each in every if not consequence(each))
         return None
 
 

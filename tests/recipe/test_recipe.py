@@ -625,7 +625,7 @@ def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name: str) ->
     text = shipped()[name].read_text("utf-8")
     head = text[: text.index("name:")]
     assert all(line.startswith("# ") for line in head.splitlines())
-    command = "replicate" if shipped()[name].parent.name == "papers" else "run"
+    command = "replicate" if shipped()[name].parent.name in ("papers", "survey") else "run"
     assert f"lottery {command} {name}" in head
 
 
