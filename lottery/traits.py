@@ -249,7 +249,7 @@ class BranchTraits(Traits):
     )
     suits: Callable[[Any, Arguments], None] | None = Field(
         default=None,
-        description="`f(network, arguments)`: raises a UsageError where the network lacks a need. Read by `lottery/runner`.",
+        description="`f(network, arguments)`: raises a UsageError for networks that lack it. Read by `lottery/runner`.",
     )
     scales: bool = Field(
         default=False,

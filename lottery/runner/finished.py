@@ -15,9 +15,12 @@ from lottery.results.planning import plan_with_walks
 from lottery.runner.events import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lottery.plan.jobs import Job, Plan
     from lottery.runner.events import Request
     from lottery.store.store import Store
+    from lottery.values import Component
 
 
 def finished(store: Store, job: Job) -> Event | None:
@@ -36,28 +39,40 @@ def finished(store: Store, job: Job) -> Event | None:
     return Event("found", job.key, job.label, {"seconds": manifest.seconds})
 
 
-def all_finished(request: Request, store: Store) -> tuple[Plan, list[Event]] | None:
-    """Return the plan of a request with the events of its jobs, all of which are finished.
+def all_finished(requests: Sequence[Request], store: Store) -> tuple[list[Plan], list[Event]] | None:
+    """Return the plan of each request, and the events of their jobs, each once, all of which are finished.
 
     Returns:
         None where a job is missing, or where the data would have to be read to know.
     """
+    plans, events, seen = list[Plan](), dict[str, Event](), dict[str, str | None]()
+    for request in requests:
+        planned = _planned(request, store, seen)
+        if planned is None:
+            return None
+        plans.append(planned)
+        store.expect(planned.jobs.keys())
+        for job in planned:
+            event = events.get(job.key) or finished(store, job)
+            if event is None:
+                return None
+            events[job.key] = event
+    return plans, list(events.values())
+
+
+def _planned(request: Request, store: Store, seen: dict[str, str | None]) -> Plan | None:
+    """Return the plan on data whose fingerprints are known, `seen` without another look; None where one is not."""
     recipe = request.recipe
-    fingerprint = kept.fingerprint_of(recipe.data.component, request.data)
-    if fingerprint is None or recipe.data.label_noise is not None:
+    if recipe.data.label_noise is not None:
         return None
-    others = {}
-    for dataset in other_data(recipe):
-        known = kept.fingerprint_of(dataset, request.data)
-        if known is None:
-            return None
-        others[digest(registry.datasets.identity(dataset))] = known
-    planned = plan_with_walks(recipe, fingerprint, others, store)
-    store.expect(planned.jobs.keys())
-    events = []
-    for job in planned:
-        event = finished(store, job)
-        if event is None:
-            return None
-        events.append(event)
-    return planned, events
+
+    def known(dataset: Component) -> str | None:
+        name = digest(registry.datasets.identity(dataset))
+        if name not in seen:
+            seen[name] = kept.fingerprint_of(dataset, request.data)
+        return seen[name]
+
+    own = known(recipe.data.component)
+    others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
+    prints = {name: each for name, each in others.items() if each is not None}
+    return plan_with_walks(recipe, own, prints, store) if own is not None and prints == others else None
