@@ -45,7 +45,8 @@ def all_finished(requests: Sequence[Request], store: Store) -> tuple[list[Plan],
     Returns:
         None where a job is missing, or where the data would have to be read to know.
     """
-    plans, events, seen = list[Plan](), dict[str, Event](), dict[str, str | None]()
+    plans: list[Plan] = []
+    events, seen = dict[str, Event](), dict[str, str | None]()
     for request in requests:
         planned = _planned(request, store, seen)
         if planned is None:
