@@ -66,7 +66,7 @@ class Neighbours:
         """
         rows = np.empty((1 + len(self._peers), *own.shape), own.dtype)
         rows[self._rank] = own
-        sent = rows[self._rank]
+        sent = rows[self._rank : self._rank + 1].data
         for rank, peer in self._peers.items():
             try:
                 peer.sendall(sent)
@@ -83,11 +83,12 @@ class Neighbours:
 
     def _receive(self, rank: int, peer: socket.socket, row: Array) -> None:
         """Fill the row with what the rank sends."""
-        until, flags, missing = time.perf_counter() + WATCHING, socket.MSG_DONTWAIT, row.nbytes
+        until, missing = time.perf_counter() + WATCHING, row.nbytes
+        flags: int = socket.MSG_DONTWAIT
         while missing:
             try:
                 # nearly always it comes in one piece
-                room = row if missing == row.nbytes else memoryview(row.reshape(-1).view(np.uint8))[-missing:]
+                room = row.data if missing == row.nbytes else row.reshape(-1).view(np.uint8).data[-missing:]
                 count = peer.recv_into(room, 0, flags)
             except BlockingIOError as error:
                 if not flags:
