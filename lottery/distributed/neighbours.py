@@ -1,7 +1,7 @@
 """The ranks of one machine, each connected with each: what a step waits for goes from one to the other at once.
 
-gloo hands each reduction to a thread of its own, which talks to a thread of the other rank: four times on the way a
-thread has to wake up. A step of a network with batch normalizations has dozens of reductions of a few hundred numbers,
+gloo hands each reduction to a thread of its own, which talks to a thread of the other rank: on the way several of
+them have to wake up. A step of a network with batch normalizations has dozens of reductions of a few hundred numbers,
 so that this is what it takes. Here the thread that computes sends and receives by itself, through sockets of the file
 system, which only processes of this user can open.
 """
@@ -14,8 +14,9 @@ import socket
 import struct
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,15 +25,27 @@ from torch import Tensor
 
 from lottery.errors import RankLost
 
-if TYPE_CHECKING:
-    from lottery.distributed.group import Group
-
 Array = NDArray[Any]
 
 MOST_BYTES = 1 << 14  # of a message: two lie in any socket's buffer, so that nobody has to wait to send
 MOST_RANKS = 16  # each sends to each
-WATCHING = 0.001  # seconds in which a rank looks for a message, before it sleeps: to wake up takes as long as a layer
+WATCHING = 0.001  # seconds in which a rank looks for a message, before it sleeps, from which it wakes up late
+MEETING = 30.0  # seconds for all to connect, before all do without
 _TIME = "@ll"  # a struct timeval: seconds and microseconds
+
+
+class Talking(Protocol):
+    """The ranks, one of them seen from inside, as they can talk before they are connected: a `Group`."""
+
+    rank: int
+    size: int
+    ranks_here: int
+
+    def agree(self, number: int) -> int:
+        """Return the largest of the ranks' numbers, which are 0 or more."""
+
+    def tell(self, messages: Mapping[str, bytes] | None) -> dict[str, bytes]:
+        """Return the messages by name that rank 0 tells; the others hand over None."""
 
 
 class Neighbours:
@@ -66,7 +79,7 @@ class Neighbours:
         """
         rows = np.empty((1 + len(self._peers), *own.shape), own.dtype)
         rows[self._rank] = own
-        sent = rows[self._rank]
+        sent = rows[self._rank : self._rank + 1].data
         for rank, peer in self._peers.items():
             try:
                 peer.sendall(sent)
@@ -83,11 +96,12 @@ class Neighbours:
 
     def _receive(self, rank: int, peer: socket.socket, row: Array) -> None:
         """Fill the row with what the rank sends."""
-        until, flags, missing = time.perf_counter() + WATCHING, socket.MSG_DONTWAIT, row.nbytes
+        until, missing = time.perf_counter() + WATCHING, row.nbytes
+        flags: int = socket.MSG_DONTWAIT
         while missing:
             try:
                 # nearly always it comes in one piece
-                room = row if missing == row.nbytes else memoryview(row.reshape(-1).view(np.uint8))[-missing:]
+                room = row.data if missing == row.nbytes else row.reshape(-1).view(np.uint8).data[-missing:]
                 count = peer.recv_into(room, 0, flags)
             except BlockingIOError as error:
                 if not flags:
@@ -104,12 +118,12 @@ class Neighbours:
             missing -= count
 
 
-def connect(group: Group, seconds: float) -> Neighbours | None:
+def connect(group: Talking, seconds: float) -> Neighbours | None:
     """Return the connections with all other ranks; None, on every rank, where they cannot be made.
 
     Args:
         group: The ranks, which have no neighbours yet.
-        seconds: How long a rank that is there is waited for, at first and later.
+        seconds: How long a rank that is there is waited for once all are connected.
     """
     able = group.ranks_here == group.size <= MOST_RANKS and hasattr(socket, "AF_UNIX") and hasattr(os, "sched_yield")
     if group.agree(not able):
@@ -123,7 +137,7 @@ def connect(group: Group, seconds: float) -> Neighbours | None:
             failed = not _listens(listening, folder / str(group.rank), group.size)
             if group.agree(failed):
                 return None
-            failed = not _meets(listening, folder, group, peers, seconds)
+            failed = not _meets(listening, folder, group, peers)
         if group.agree(failed):
             for peer in peers.values():
                 peer.close()
@@ -144,19 +158,17 @@ def _listens(listening: socket.socket, place: Path, ranks: int) -> bool:
     return True
 
 
-def _meets(
-    listening: socket.socket, folder: Path, group: Group, peers: dict[int, socket.socket], seconds: float
-) -> bool:
+def _meets(listening: socket.socket, folder: Path, group: Talking, peers: dict[int, socket.socket]) -> bool:
     """Connect to the ranks below and take the connections of those above; return False where one fails."""
     try:
         for rank in range(group.rank):
             peers[rank] = socket.socket(socket.AF_UNIX)
             peers[rank].connect(str(folder / str(rank)))
             peers[rank].sendall(bytes([group.rank]))
-        listening.settimeout(seconds)
+        listening.settimeout(MEETING)
         for _ in range(group.rank + 1, group.size):
             peer, _ = listening.accept()
-            peer.settimeout(seconds)
+            peer.settimeout(MEETING)
             peers[peer.recv(1)[0]] = peer
     except (OSError, IndexError):
         return False

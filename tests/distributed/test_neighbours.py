@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lottery.distributed import neighbours
-from lottery.distributed.group import ALONE
+from lottery.distributed.group import ALONE, Group
 from lottery.distributed.neighbours import MOST_BYTES, Neighbours, connect
 from lottery.errors import RankLost
 
@@ -72,3 +74,24 @@ def test_what_would_fill_a_socket_or_lies_elsewhere_is_not_taken() -> None:
 def test_one_process_has_connections_with_nobody() -> None:
     found = connect(ALONE, 60)
     assert found is not None and found.exchange(np.ones(2)).tolist() == [[1, 1]]
+
+
+class Two(Group):
+    """A group of two as rank 0 sees it, where the other finds no fault."""
+
+    size = ranks_here = 2
+
+
+def test_where_ranks_cannot_be_connected_all_do_without_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("a" * 200)  # longer than the address of a socket may be
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert connect(Two(), 60) is None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(neighbours, "MEETING", 0.05)
+    assert connect(Two(), 60) is None  # the other never comes
+    assert list(long.iterdir()) == [] and list(tmp_path.iterdir()) == [long]
+    monkeypatch.setattr(Two, "ranks_here", 1)
+    assert connect(Two(), 60) is None
