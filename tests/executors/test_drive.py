@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lottery.executors import drive
+from lottery.runner.context import RunContext
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.watch import Watch
@@ -122,6 +123,31 @@ def test_workers_that_are_killed_are_replaced_and_told_of(
     assert len(said) == 2 and all(line.startswith("a worker died of signal 9") for line in said)
     assert all("another one is started" in line for line in said)
     assert [*(tmp_path / "workers").rglob("worker-*.log")]
+
+
+def leaves_after_three_steps(number: int) -> None:
+    """Have each worker's time be up soon after it has begun to train."""
+    told_to_stop, looks = RunContext.told_to_stop, 0
+
+    def hasty(context: RunContext) -> bool:
+        nonlocal looks
+        looks += 1
+        context.stop.time_is_up |= looks > 3
+        return told_to_stop(context)
+
+    RunContext.told_to_stop = hasty  # type: ignore[method-assign, assignment]
+
+
+def test_workers_whose_time_is_up_long_before_a_job_ends_get_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipe := tmp_path / "micro.yaml").write_text(micro_text("prune.levels=0", "train.length=24it"))
+    here = call_here(*arguments(recipe, tmp_path / "here"))
+    made = register_forked(monkeypatch, leaves_after_three_steps)
+    done = call_here(*arguments(recipe, tmp_path / "store"), "--on", "{name: forked, workers: 1}")
+    assert done.code == 0, done.err
+    assert made[0].started > 5  # five would be too many if they had left for nothing
+    assert done.out == here.out and contents(tmp_path / "store") == contents(tmp_path / "here")
 
 
 def test_a_run_whose_command_is_killed_goes_on_beside_the_workers_that_it_left(

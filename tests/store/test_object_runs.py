@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
+import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,9 +25,10 @@ from lottery.runner.run import work
 from lottery.store.store import Store
 from tests.support.clocks import until
 from tests.support.faults import Crash, Disk, crash_after, crash_before, refuses
+from tests.support.micro import micro_text
 from tests.support.places import Ground, ground, look_always
 from tests.support.restarts import Undisturbed, finish_here, full_recipe, start, undisturbed
-from tests.support.s3_server import S3Server, s3_server
+from tests.support.s3_server import BUCKET, S3Server, s3_server
 
 PLACE = "s3://bucket/runs"
 SMALL = ("seeds=1", "prune.levels=1", "branches=[reinit]", "train.optimizer=[{name: adam, lr: 3e-3}]")
@@ -131,6 +135,42 @@ def test_processes_on_one_object_store_commit_each_job_once(whole: Undisturbed, 
         assert process.returncode == 0, err
         assert out == whole.table
     assert {count for count in commits.values() if count} == {1} and jobs_of(server) == whole.expected
+
+
+# Time
+
+
+LENET = (  # ten trainings of about two seconds on one core, and what each seed begins with
+    "data={name: mnist, validation: 5000, limit: 20000}",
+    "model=lenet",
+    "train={optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 3000it, evaluate_every: 3000it}",
+    "prune.levels=1",
+    "seeds=5",
+)
+LATENCY, TURNS, MOST = 0.05, 3, 1.3  # seconds of each request; turns of both; of the time in a folder, at most
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_first_run_where_each_request_takes_fifty_milliseconds_is_at_most_so_much_longer(
+    server: S3Server, tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipe := tmp_path / "lenet.yaml").write_text(micro_text(*LENET))
+    server.latency = LATENCY
+
+    def seconds(place: Path | str) -> float:
+        """Of the whole command, from its start to its table."""
+        command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(place), "--device", "cpu"]
+        began = time.monotonic()
+        subprocess.run([*command, "--data", str(real_data), "--deterministic"], check=True, capture_output=True)
+        return time.monotonic() - began
+
+    turns = []
+    for turn in range(TURNS):
+        monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / f"cache-{turn}"))
+        turns.append((seconds(tmp_path / f"store-{turn}"), seconds(f"s3://{BUCKET}/{turn}")))
+    print(turns)  # shown by -rP
+    assert statistics.median(objects / folder for folder, objects in turns) <= MOST, turns
 
 
 # A2 and B1 of a whole run: a crash or a refusal at each request
