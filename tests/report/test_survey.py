@@ -86,8 +86,8 @@ def test_statements_stand_in_the_order_of_their_numbers_with_the_claims_of_all_t
 def test_the_limits_that_would_change_a_verdict_are_the_bounds(three: Survey) -> None:
     holds, fails, _ = three.statements[0].claims
     low, high = (f"{holds.rows[0][name]:.3g}" for name in ("low", "high"))
-    assert holds.change.startswith(f"with at least {low} or less it holds, with more than {high} it fails")
-    assert fails.change.startswith(f"with at most {high} or more it holds, with less than {low} it fails")
+    assert holds.change.startswith(f"a limit of {low} or less would hold, one above {high} would fail")
+    assert fails.change.startswith(f"a limit of {high} or more would hold, one below {low} would fail")
     (undecided,) = three.statements[1].claims
     wanted = undecided.rows[0]["claim_seeds_needed"]
     assert wanted > 5 and undecided.change.startswith(f"{wanted} seeds would decide it")
@@ -115,7 +115,7 @@ def test_the_page_says_each_claim_verdict_and_finding_and_is_well_formed(three: 
 
 def test_markdown_and_latex_have_a_row_for_each_claim(three: Survey) -> None:
     text = in_markdown(three).decode()
-    assert text.count("| a ") == 2 and "## 7. Seven" in text and "![" in text
+    assert text.count("\n| a ") == 2 and "## 7. Seven" in text and "![" in text
     assert "> **What was looked at:** We looked." in text
     tex = in_latex(three).decode()
     assert tex.count(r"\begin{table}") == 2 and r"B fails \& more" in tex and r"\includegraphics" in tex
