@@ -4,7 +4,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 WHEEL := build/wheel
-unexport PYTHONDONTWRITEBYTECODE  # else each process that the tests start compiles all modules anew
 
 .PHONY: quickstart test lint check test-wheel slow clean
 

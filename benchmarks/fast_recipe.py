@@ -18,7 +18,7 @@ from logbook import keep
 
 from lottery.api import data_root
 from lottery.benchmark import baseline
-from lottery.data.splits import load
+from lottery.data.load import load
 from lottery.plan.expand import plan
 from lottery.recipe.load import Recipe, load_recipe
 

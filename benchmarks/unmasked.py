@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import lottery
+from lottery.data.load import load
 from lottery.data.loader import Data
-from lottery.data.splits import load
 from lottery.network.build import build_model, prunable
 from lottery.paths import data_root
 from lottery.pruning.mask import keep_top

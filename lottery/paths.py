@@ -1,4 +1,4 @@
-"""Default places of data sets and of the store."""
+"""Default places of data sets, of the store and of the cache."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def data_root(given: str | Path | None = None) -> Path:
 def store_root(given: str | Path | None = None) -> str:
     """Return the place of finished jobs, a folder or a URL: as given, else $LOTTERY_STORE, else `runs`."""
     return str(given or os.environ.get("LOTTERY_STORE") or "runs")
+
+
+def cache_root() -> Path:
+    """Return the folder of what can be made anew at any time: $LOTTERY_CACHE, else `~/.cache/lottery`."""
+    return Path(os.environ.get("LOTTERY_CACHE") or Path.home() / ".cache" / "lottery").absolute()

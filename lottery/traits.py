@@ -1,8 +1,7 @@
 """Traits of catalogue entries: the facts that the machinery has to know of an entry beside how to call it.
 
-One dataclass per catalogue, one field per trait; the decorator `register` takes them by name and refuses an unknown
-name or a value of another type. Each description says what the trait means and which modules read it; the table in
-docs/contributing.md is made of them.
+One dataclass per catalogue, one field per trait; `register` takes them by name and type. Each description says what the
+trait means and which modules read it; the table in docs/contributing.md is made of them.
 """
 
 from __future__ import annotations
@@ -59,10 +58,13 @@ class Traits:
 class DatasetTraits(Traits):
     """The traits of a data set."""
 
+    files: tuple[str, ...] = Field(
+        default=(),
+        description="Paths in the folder of data sets of the files that alone determine it. Read by `lottery/data`.",
+    )
     crops: tuple[str, ...] | None = Field(
         default=None,
-        description="Names of keys that must be given for `random_resized_crop`, which None refuses. Read by "
-        "`lottery/recipe`.",
+        description="Keys that must be given for `random_resized_crop`, which None refuses. Read by `lottery/recipe`.",
     )
 
     def named_keys(self) -> dict[str, tuple[str, ...]]:
@@ -247,8 +249,7 @@ class BranchTraits(Traits):
     )
     suits: Callable[[Any, Arguments], None] | None = Field(
         default=None,
-        description="`f(network, arguments)`: raises a UsageError where the network lacks what the control needs; "
-        "asked before any training. Read by `lottery/runner`.",
+        description="`f(network, arguments)`: raises a UsageError for networks that lack it. Read by `lottery/runner`.",
     )
     scales: bool = Field(
         default=False,
@@ -319,8 +320,7 @@ class AnalysisTraits(Traits):
     )
     curvature: bool = Field(
         default=False,
-        description="True if it takes second derivatives, which a network that has none is refused for before any "
-        "training. Read by `lottery/runner`.",
+        description="True if it takes second derivatives; networks without any are refused. Read by `lottery/runner`.",
     )
     suits: Callable[[Any, Arguments], None] | None = Field(
         default=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,18 @@ import torch
 
 from tests.support.clocks import Clock
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that the tests start compiles all modules anew
+
 DATA = Path(os.environ.get("LOTTERY_DATA") or "data")
 NO_DATA = "no real data"  # how the reason of such a skip begins
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache of this session's own, here and in the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOTTERY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +58,10 @@ LONGEST = (
     "test_run",
     "test_background",  # compiles its kernels, which the other engines' tests then find
     "test_audit",
+    "test_models",
+    "test_controls",
     "test_figures",
+    "test_two_ranks",
     "test_shipped",
 )  # files, by the seconds of processor that they take
 
@@ -58,6 +72,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         skip_without_data(item)
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Nothing here survives a power cut, and nothing has to: thousands of small jobs would wait for the disk.
+
+    That the product asks for it, in the right order, is in tests/files. What is no open file is refused as ever.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ import typer
 
 from lottery import registry
 from lottery.cli.main import app
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.errors import RecipeError
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Plan

@@ -6,6 +6,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from pydoc import locate
 
@@ -30,32 +32,29 @@ LIGHT = {  # room -> its modules that import nothing heavy when they are loaded;
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path, at_run_time: bool = False) -> set[str]:
     """Modules imported when the file is loaded; with `at_run_time`, those inside functions too."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
-    inner = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for child in ast.walk(node)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in typing_only or (id(node) in inner and not at_run_time):
+    return {name for name, inner in _imports(parsed(path)) if at_run_time or not inner}
+
+
+def _imports(node: ast.AST, inner: bool = False) -> Iterator[tuple[str, bool]]:
+    """Yield the modules imported below a node, but for types, and whether that is inside a function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, inner) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module == "lottery":
+            yield from ((f"lottery.{alias.name}", inner) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield child.module, inner
+        elif isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "lottery":
-            found |= {f"lottery.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+        elif isinstance(child, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+            yield from _imports(child, inner or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)))
 
 
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
@@ -113,10 +112,11 @@ MODULES = {
 }
 
 
+@cache
 def definitions(module: str) -> set[str]:
     """Return the names that a module defines or imports at its top, and the modules in it if it is a package."""
     found = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == module}
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(parsed(MODULES[module])):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -147,7 +147,7 @@ def test_each_dotted_name_in_backticks_is_there() -> None:
     stale = []
     for module, path in MODULES.items():
         text = path.read_text()
-        nodes = list(ast.walk(ast.parse(text)))
+        nodes = list(ast.walk(parsed(path)))
         variables = {node.id for node in nodes if isinstance(node, ast.Name)}
         variables |= {node.arg for node in nodes if isinstance(node, ast.arg)}
         for name in re.findall(r"`([a-z_]\w*(?:\.\w+)+)`", text):

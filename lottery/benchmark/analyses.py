@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lottery.benchmark import baseline
 from lottery.benchmark.case import Case, Turn
-from lottery.data.splits import load
+from lottery.data.load import load
 from lottery.device import machine
 from lottery.landscape.barrier import line
 from lottery.landscape.lanczos import extreme_eigenvalues

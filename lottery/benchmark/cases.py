@@ -26,7 +26,8 @@ from lottery.benchmark.case import Case, Turn
 from lottery.benchmark.executors import executor_cases
 from lottery.benchmark.ranks import ranks_turn
 from lottery.benchmark.traffic import traffic_cases
-from lottery.data.splits import Splits, load
+from lottery.data.load import load
+from lottery.data.splits import Splits
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
 from lottery.files.write import write_atomic

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load, load_points
 from lottery.figures import FIGURES
 from lottery.paths import data_root
 
@@ -30,6 +30,7 @@ Outputs = Annotated[
 def schedule(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     output: Outputs = None,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic scale for the learning rate.")] = False,
     data: DataDir = None,
@@ -42,7 +43,7 @@ def schedule(
     from lottery.figures.save import save_figure
     from lottery.figures.schedule import schedule_figure
 
-    loaded = load(recipe, sets, plugin)
+    loaded = load(recipe, sets, plugin, point)
     for path in output or [Path(f"{loaded.name}-schedule.png")]:
         save_figure(path, lambda: schedule_figure(loaded, data_root(data), log=log))
         print(path)
@@ -52,6 +53,7 @@ def schedule(
 def differences(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     output: Outputs = None,
     control: Annotated[
         list[str] | None,
@@ -62,7 +64,43 @@ def differences(
     plugin: Plugins = None,
 ) -> None:
     """Draw ticket less dense accuracy against density, with the bound and the verdicts, of what is finished so far."""
-    _draw("differences", load(recipe, sets, plugin), output, data, store, controls=control or ())
+    _draw("differences", load(recipe, sets, plugin, point), output, data, store, controls=control or ())
+
+
+@plot.command()
+def sweep(
+    recipe: RecipeName,
+    against: Annotated[
+        str, typer.Option("--against", metavar="KEY", help="The swept key along the axis [the one with most values].")
+    ] = "",
+    measure: Annotated[
+        str,
+        typer.Option(
+            "--measure", metavar="NAME", help="accuracy, loss, train_loss, ..., or LABEL.VALUE of an analysis."
+        ),
+    ] = "accuracy",
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="NAME", help="dense, ticket or a control; repeatable [dense and ticket]."),
+    ] = None,
+    sets: Sets = None,
+    point: Points = None,
+    output: Outputs = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Draw what was measured at the points of a sweep against one of its keys, a line for the values of the others."""
+    from lottery.figures.save import check_suffix, save_figure
+    from lottery.figures.sweep import sweep_figure
+    from lottery.results.sweep import swept_study
+
+    points = load_points(recipe, sets, plugin, point)
+    paths = [check_suffix(path) for path in output or [Path(f"{points.name}-sweep.png")]]
+    figure = sweep_figure(swept_study(points, data=data, store=store), against, measure, network or ())
+    for path in paths:
+        save_figure(path, lambda: figure)
+        print(path)
 
 
 @plot.command()
@@ -70,6 +108,7 @@ def analysis(
     recipe: RecipeName,
     view: Annotated[str, typer.Option("--view", metavar="LABEL", help="Which analysis, by the name of its table.")],
     sets: Sets = None,
+    point: Points = None,
     output: Outputs = None,
     measure: Annotated[
         list[str] | None,
@@ -87,7 +126,7 @@ def analysis(
     """
     from lottery.figures.analyses import analysis_figure
 
-    loaded = load(recipe, sets, plugin)
+    loaded = load(recipe, sets, plugin, point)
     options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid}
     _save(loaded, view, output, data, store, lambda found: analysis_figure(found, view, **options))
 
@@ -96,12 +135,13 @@ def _command(name: str, shows: str) -> Callable[..., None]:
     def command(
         recipe: RecipeName,
         sets: Sets = None,
+        point: Points = None,
         output: Outputs = None,
         data: DataDir = None,
         store: StoreDir = None,
         plugin: Plugins = None,
     ) -> None:
-        _draw(name, load(recipe, sets, plugin), output, data, store)
+        _draw(name, load(recipe, sets, plugin, point), output, data, store)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command

@@ -10,7 +10,7 @@ import typer
 
 from lottery.distributed.launch import QUIET, launch, leave_with_launcher
 from lottery.distributed.place import place_of_environment
-from lottery.errors import Interrupted, LotteryError, RankLost, UsageError
+from lottery.errors import Interrupted, LotteryError, RankLost, RecipeError, UsageError
 
 
 def run_on_ranks(ranks: int, jobs: str, on: str | None) -> bool:
@@ -40,9 +40,14 @@ def run_on_ranks(ranks: int, jobs: str, on: str | None) -> bool:
     return not place.rank
 
 
-def said_by_rank_0(error: LotteryError) -> bool:
-    """Return True in a rank above 0 for an error that rank 0, or the process that launched it, has the words for."""
+def said_by_another(error: LotteryError) -> bool:
+    """Return True in a rank above 0 for an error that another rank, or the process that launched it, has the words for.
+
+    What is wrong with a recipe is said once on each machine, as each reads a file of its own.
+    """
     place = place_of_environment()
     if place is None or not place.rank:
         return False
+    if isinstance(error, RecipeError) and place.local_rank:
+        return True
     return isinstance(error, Interrupted) or (place.launched and isinstance(error, (RankLost, UsageError)))

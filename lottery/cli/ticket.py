@@ -124,7 +124,7 @@ def verify(
 
     Exit code 1 where something is WRONG.
     """
-    from lottery.data.splits import load
+    from lottery.data.load import load
     from lottery.device import machine
     from lottery.tickets.checks import findings
     from lottery.tickets.file import printable, read

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.load import TENSORS, back, described, file_tensor, in_order, load, mapped
+from lottery.data.splits import Splits, fingerprint
 from lottery.distributed.group import Group
 from lottery.errors import MachineError
 from lottery.values import Component, LabelNoise
 
 SHARED_MEMORY = Path("/dev/shm")
-TENSORS = ("train_x", "train_y", "test_x", "test_y")
 
 
 def load_once(component: Component, root: Path, group: Group, noise: LabelNoise | None = None) -> Splits:
@@ -44,10 +41,15 @@ def load_once(component: Component, root: Path, group: Group, noise: LabelNoise 
     try:
         if own is not None and folder is not None:
             own = _put(own, folder)
-        about = {} if own is None or folder is None else {"shared": _described(own, folder)}
+        about: dict[str, bytes] = {}
+        if own is not None and folder is not None:
+            about = {"shared": json.dumps({"folder": str(folder), **described(own)}).encode()}
         messages = group.exchange(about)[group.rank - group.local_rank]
-        if own is None:
-            own = _mapped(json.loads(messages["shared"])) if "shared" in messages else load(component, root, noise)
+        if own is None and "shared" in messages:
+            there = json.loads(messages["shared"])
+            own = mapped(there, Path(there["folder"]), shared=True)
+        elif own is None:
+            own = load(component, root, noise)
         group.agree(0)  # all have mapped it, and need its name no more
     finally:
         if folder is not None:
@@ -73,42 +75,10 @@ def _put(splits: Splits, folder: Path) -> Splits:
     """Return the same data set in files of the folder, images in the order in memory in which batches have them."""
     shared: dict[str, Any] = {}
     for name in TENSORS:
-        value = _in_order(getattr(splits, name))
+        value = in_order(getattr(splits, name))
         try:
-            file = _file(folder / name, str(value.dtype), value.shape)
+            file = file_tensor(folder / name, str(value.dtype), value.shape, shared=True)
         except RuntimeError as error:
             raise MachineError(f"{folder}: no room for a copy of the data that all ranks share: {error}") from error
-        shared[name] = _back(file.copy_(value))
+        shared[name] = back(file.copy_(value))
     return replace(splits, known=fingerprint(splits), **shared)
-
-
-def _described(splits: Splits, folder: Path) -> bytes:
-    tensors = {name: _in_order(getattr(splits, name)) for name in TENSORS}
-    kinds = {name: [str(value.dtype), list(value.shape)] for name, value in tensors.items()}
-    rest = {name: getattr(splits, name) for name in ("classes", "mean", "std", "known", "content")}
-    return json.dumps({"folder": str(folder), "tensors": kinds, **rest}).encode()
-
-
-def _mapped(about: Mapping[str, Any]) -> Splits:
-    """Return the data set that the first rank on this machine has put into files."""
-    folder = Path(about["folder"])
-    tensors = {name: _back(_file(folder / name, *kind)) for name, kind in about["tensors"].items()}
-    mean, std = tuple(about["mean"]), tuple(about["std"])
-    return Splits(
-        **tensors, classes=about["classes"], mean=mean, std=std, known=about["known"], content=about["content"]
-    )
-
-
-def _file(path: Path, dtype: str, shape: Any) -> Tensor:
-    """Return a tensor whose memory is a file, which is made where it is not there."""
-    kind = getattr(torch, dtype.removeprefix("torch."))
-    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=kind).view(tuple(shape))
-
-
-def _in_order(value: Tensor) -> Tensor:
-    """Return images with their channels last, other tensors as they are."""
-    return value.permute(0, 2, 3, 1) if value.dim() == 4 else value
-
-
-def _back(value: Tensor) -> Tensor:
-    return value.permute(0, 3, 1, 2) if value.dim() == 4 else value

@@ -6,16 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lottery import registry
 from lottery.data.streaming import Files
-from lottery.errors import DataError, UsageError
+from lottery.errors import UsageError
 from lottery.seed import generator
-from lottery.values import Component, LabelNoise
+from lottery.values import LabelNoise
 
 HASHED_AT_ONCE = 4096  # examples: a tensor that is not laid out in order is copied piece by piece
 
@@ -55,19 +53,6 @@ class Splits:
     def regression(self) -> bool:
         """True if targets are numbers to approximate, not classes."""
         return self.train_y.is_floating_point()
-
-
-def load(component: Component, root: Path, noise: LabelNoise | None = None) -> Splits:
-    """Return the data set that a recipe names, from the folder of data sets, with noise in its training labels.
-
-    Raises:
-        DataError: It is missing, damaged, or not what training needs.
-        UsageError: There is noise, and the targets are not classes.
-    """
-    splits: Splits = registry.datasets[component.name].make(root, **component.args)
-    for problem in _problems(splits):
-        raise DataError(f"data set {component.name}: {problem}")
-    return splits if noise is None else with_label_noise(splits, noise)
 
 
 def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
@@ -117,7 +102,8 @@ def fingerprint(splits: Splits) -> str:
     return digest.hexdigest()
 
 
-def _problems(splits: Splits) -> Iterator[str]:
+def problems(splits: Splits) -> Iterator[str]:
+    """Yield why training cannot be with a data set as it is, in words."""
     x, features = splits.train_x, splits.train_x.shape[1:]
     if splits.test_x.dtype != x.dtype or splits.test_x.shape[1:] != features:
         yield f"test examples are {_kind(splits.test_x)}, training examples {_kind(x)}"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -122,16 +124,10 @@ class _Together(_BatchNorm):
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)  # type: ignore[no-untyped-call]
-        group = self.group_of_ranks
-        mean, variance, count = _statistics(x, group)
-        if count == 1:
-            raise ValueError("Expected more than 1 value per channel when training, got 1 on all ranks together")
-        self._note(mean, variance * (count / (count - 1)))
-        y: Tensor = _Normalize.apply(x, self.weight, self.bias, mean, variance, count, self.eps, group)
+        y: Tensor = _Normalize.apply(x, self.weight, self.bias, self)
         return y
 
-    @torch.no_grad()
-    def _note(self, mean: Tensor, variance: Tensor) -> None:
+    def note(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards those of the batch, as torch does."""
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
@@ -178,26 +174,26 @@ def _become(layer: nn.Module, kinds: Kinds) -> None:
     layer.__class__ = kinds[type(layer)]
 
 
-@torch.no_grad()
-def _statistics(x: Tensor, group: Group) -> tuple[Tensor, Tensor, int]:
+def _statistics(x: Tensor, group: Group) -> tuple[NDArray[Any], int]:
     """Return mean and biased variance of each channel over all ranks' inputs, and the number of values in them.
 
     Means and variances of the ranks are combined, and not sums of squares, which lose all digits where a mean is large
     beside its spread (Chan, Golub & LeVeque 1983). In float64, in the order of ranks: each rank gets the same bits.
     """
     channels, count = x.shape[1], x.numel() // x.shape[1]
-    own = torch.zeros(group.size, 2 * channels + 1, dtype=torch.float64, device=x.device)
+    own = np.zeros(2 * channels + 1)
     if count:
-        scratch = torch.zeros(2, channels, dtype=_wide(x), device=x.device)  # the results have its type
+        scratch = torch.zeros(2, channels, dtype=_wide(x))  # the results have its type
         mean, variance = torch.batch_norm_update_stats(x, scratch[0], scratch[1], 0.0)
-        own[group.rank] = torch.cat([mean.double(), variance.double(), mean.new_tensor([count]).double()])
-    rows = group.sum(own)  # the other ranks' rows are 0 here: what is summed is exact
-    counts = rows[:, -1:]
-    means, variances = rows[:, :channels], rows[:, channels:-1]
+        own[:channels], own[channels:-1], own[-1] = mean.numpy(), variance.numpy(), count
+    rows = group.each(own)
+    means, counts = rows[:, :channels], rows[:, -1:]
     all_of_them = counts.sum()
-    mean = (counts * means).sum(0) / all_of_them
-    variance = (counts * (variances + (means - mean).square())).sum(0) / all_of_them
-    return mean.to(_wide(x)), variance.to(_wide(x)), int(all_of_them)
+    weights = counts / all_of_them
+    statistics = np.empty((2, channels), np.float64 if x.dtype == torch.float64 else np.float32)
+    statistics[0] = mean = (weights * means).sum(0)  # not by @, whose rounding may depend on where arrays lie
+    statistics[1] = (weights * (rows[:, channels:-1] + np.square(means - mean))).sum(0)
+    return statistics, int(all_of_them)
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -208,26 +204,22 @@ def _wide(x: Tensor) -> torch.dtype:
 class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) * weight + bias, where mean and variance are those of all ranks' inputs.
 
-    Gradients by weight and bias are those of this rank's share, which DistributedDataParallel reduces.
+    Gradients by weight and bias are those of this rank's share, which DistributedDataParallel reduces. What is computed
+    of a few numbers is computed by numpy: an operation of torch takes several times as long, and layers are many.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        mean: Tensor,
-        variance: Tensor,
-        count: int,
-        eps: float,
-        group: Group,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, layer: _Together) -> Tensor:
+        statistics, count = _statistics(x, layer.group_of_ranks)
+        if count == 1:
+            raise ValueError("Expected more than 1 value per channel when training, got 1 on all ranks together")
+        mean, variance = torch.from_numpy(statistics)
+        layer.note(mean, variance * (count / (count - 1)))
         ctx.save_for_backward(x, weight, mean, variance)
-        ctx.count, ctx.eps, ctx.group = count, eps, group
-        return (
-            nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps) if x.numel() else x + 0
-        )
+        ctx.statistics, ctx.count, ctx.eps, ctx.group = statistics, count, layer.eps, layer.group_of_ranks
+        if not x.numel():
+            return x + 0
+        return nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=layer.eps)
 
     @staticmethod
     @once_differentiable
@@ -237,17 +229,36 @@ class _Normalize(torch.autograd.Function):
         by_x = None
         if ctx.needs_input_grad[0]:
             # dx = a (dy - mean(dy) - z mean(dy z)) with z = (x - mean) / sqrt(variance + eps), as a dy + b x + c
-            along, level = ctx.group.sum(torch.stack([by_weight, by_bias]).double()) / ctx.count
-            inverse = (variance.double() + ctx.eps).rsqrt()
-            a = inverse if weight is None else inverse * weight.double()
-            b = -a * inverse * along
-            c = -a * level - b * mean.double()
-            shape = (1, -1, *[1] * (x.dim() - 2))
-            a, b, c = (each.to(mean.dtype).view(shape) for each in (a, b, c))
-            by_x = torch.addcmul(torch.addcmul(c, x, b), slope, a).to(x.dtype)
+            along, level = ctx.group.each(np.stack([by_weight.numpy(), by_bias.numpy()])).sum(0, np.float64) / ctx.count
+            middle, spread = ctx.statistics
+            a = inverse = 1 / np.sqrt(spread.astype(np.float64) + ctx.eps)
+            if weight is not None:
+                a = inverse * weight.detach().numpy()
+            factors = np.empty((3, len(a)), middle.dtype)
+            factors[0] = a
+            factors[1] = b = -a * inverse * along
+            factors[2] = -a * level - b * middle
+            by_x = _combined(x, slope, *torch.from_numpy(factors))
         if weight is None:
-            return by_x, *[None] * 7
-        return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), *[None] * 5
+            return by_x, None, None, None
+        return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), None
+
+
+@cache
+def _neutral(channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return a mean and a variance by which nothing is normalized."""
+    return torch.zeros(channels, dtype=dtype), torch.ones(channels, dtype=dtype)
+
+
+def _combined(x: Tensor, slope: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return a dy + b x + c, each factor one of a channel, of the type of x."""
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    if x.dtype == b.dtype and x.numel():  # torch's normalization is the faster way to write it
+        zeros, ones = _neutral(len(b), b.dtype)
+        rest = nn.functional.batch_norm(x, zeros, ones, b, c, training=False, eps=0.0)
+    else:
+        rest = torch.addcmul(c.view(shape), x, b.view(shape))
+    return rest.addcmul_(slope, a.view(shape)).to(x.dtype)
 
 
 def _sums(slope: Tensor, x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lottery.distributed.neighbours import MOST_BYTES, Array, connect
 from lottery.errors import RankLost
 
 Messages = Mapping[str, bytes]
@@ -45,6 +47,10 @@ class Group:
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks of tensors of one shape and type on `device`, in place."""
         return values
+
+    def each(self, values: Array) -> Array:
+        """Return the ranks' arrays of one shape and type, stacked by rank."""
+        return values[None]
 
     def agree(self, number: int) -> int:
         """Return the largest of the ranks' numbers, which are 0 or more."""
@@ -91,12 +97,31 @@ class Ranks(Group):
         talk = distributed.new_group(backend="gloo", timeout=FOREVER)
         assert isinstance(talk, distributed.ProcessGroup)  # all are members
         self._talk = talk
+        self._neighbours = connect(self, TIMEOUT.total_seconds())
 
     def sum(self, values: Tensor) -> Tensor:
         """Return the sum over all ranks of tensors of one shape and type on `device`, in place."""
+        if self._neighbours is not None and self._neighbours.take(values):
+            rows = self._neighbours.exchange(values.detach().numpy())
+            return values.copy_(torch.from_numpy(rows).sum(0, dtype=values.dtype))
         with _lost():
             self._torch.all_reduce(values)
         return values
+
+    def each(self, values: Array) -> Array:
+        """Return the ranks' arrays of one shape and type, stacked by rank."""
+        if self._neighbours is not None and values.nbytes <= MOST_BYTES:
+            return self._neighbours.exchange(values)
+        rows = np.zeros((self.size, *values.shape), values.dtype)
+        rows[self.rank] = values
+        with _lost():
+            self._torch.all_reduce(torch.from_numpy(rows))  # the other ranks' rows are 0 here: what is summed is exact
+        return rows
+
+    def close(self) -> None:
+        """Leave the others, at the end."""
+        if self._neighbours is not None:
+            self._neighbours.close()
 
     def agree(self, number: int) -> int:
         """Return the largest of the ranks' numbers, which are 0 or more."""
@@ -187,6 +212,7 @@ def open_group(
     try:
         yield group
     finally:
+        group.close()
         with suppress(RuntimeError):  # of a rank that is gone
             distributed.destroy_process_group()
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 1.0  # between two looks at who lives
 FUTILE = 3  # workers, for each that is wanted, that may go in a row with no job ended in between
-SOON = 60.0  # seconds after the last start within which one that left in order counts among them too
+SOON = 60.0  # seconds after the last start within which one that left in order counts too, unless it has begun a job
 LONGEST_PAUSE = 30.0  # seconds between two starts where workers die at once
 
 
@@ -30,17 +30,28 @@ class Crew:
 
     def __init__(self, workers: Workers, wanted: int, clock: Callable[[], float] = time.monotonic):
         self._workers, self._wanted, self._clock = workers, wanted, clock
-        self._futile, self._ended, self._begun = 0, 0, False
+        self._died, self._left, self._excused = 0, 0, 0  # since a job has ended
+        self._ended, self._jobs_begun, self._begun = 0, 0, False
         self._looked, self._started = clock(), clock() - LONGEST_PAUSE
         self._last: Ended | None = None
         self.lost = 0  # that died
 
-    def short(self, left: int, ended: int) -> bool:
+    @property
+    def _futile(self) -> int:
+        """Number of workers that have gone for nothing since a job has ended.
+
+        One that left in order had begun a job or gone on with one, and saved it when its time was up, as often as jobs
+        were begun: how long it lived says nothing where a minute is all that it has.
+        """
+        return self._died + max(0, self._left - self._excused)
+
+    def short(self, left: int, ended: int, begun: int) -> bool:
         """Take in who has gone, and return True where others are to be started.
 
         Args:
             left: Number of jobs that have not ended.
             ended: Number of those that have.
+            begun: Number of times that a worker has begun a job or gone on with one, which may be known late.
 
         Raises:
             MachineError: Workers go again and again with no job ended in between.
@@ -49,11 +60,14 @@ class Crew:
         if now - self._looked < LOOK_SECONDS:
             return False
         self._looked = now
+        self._excused += begun - self._jobs_begun
+        self._jobs_begun = begun
         if ended > self._ended:
-            self._ended, self._futile = ended, 0
+            self._ended, self._died, self._left, self._excused = ended, 0, 0, 0
         alive = self._workers.alive()
         for each in self._workers.ended():
             self._take_in(each, now)
+        self._excused = min(self._excused, self._left + self._wanted)  # each of those that live has one job in hand
         if self._futile > FUTILE * self._wanted:
             raise MachineError(self._why())
         return alive < min(self._wanted, left) and now - self._started >= self._pause()
@@ -72,7 +86,7 @@ class Crew:
         try:
             self._workers.start(missing)
         except MachineError as error:  # a scheduler that is busy, say
-            self._futile += missing
+            self._died += missing
             if first or self._futile > FUTILE * self._wanted:
                 raise
             logging.getLogger("lottery").warning("%s; it is tried again", error)
@@ -81,9 +95,9 @@ class Crew:
         if not gone.in_order:
             self._last, self.lost = gone, self.lost + 1
             logging.getLogger("lottery").warning("%s; another one is started", _said(gone))
-        elif now - self._started > SOON:
-            return
-        self._futile += 1
+            self._died += 1
+        elif now - self._started <= SOON:
+            self._left += 1
 
     def _pause(self) -> float:
         """Return the seconds between two starts: none at first, more where workers go without having done anything."""
@@ -93,7 +107,8 @@ class Crew:
     def _why(self) -> str:
         times = f"{counted(self._futile, 'worker')} in a row left with no job ended in between"
         if self._last is None:
-            return f"{times}, though some are missing; do they see the same recipe, data and store? lottery plan says"
+            asked = "do they see the same recipe, data and store (lottery plan says), and have they time to begin one?"
+            return f"{times}, though some are missing; {asked}"
         return f"{times}; the last: {_said(self._last)}"
 
 

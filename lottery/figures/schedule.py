@@ -169,7 +169,7 @@ def _lengths(recipe: Recipe) -> Iterator[Duration]:
 def _examples(recipe: Recipe, root: Path) -> int:
     """Return the number of examples that the recipe trains on. Reads the data."""
     from lottery.data.holdout import sizes
-    from lottery.data.splits import load
+    from lottery.data.load import load
 
     spec = recipe.data
     return sizes(len(load(spec.component, root).train_x), spec.validation, spec.limit).train

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery.errors import UsageError
+from lottery.files.clock import FileClock
 from lottery.files.write import abandoned, machine_error, make_folder, remove, write_atomic
 from lottery.formats.render import render
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "md", "tex", "json", "csv", "parquet")
 IMAGES = (("tex", "pdf"), ("md", "svg"))  # files of figures beside the report
-OWN = ("environments", "missing", "sources")  # tables of a report that are no views
+OWN = ("environments", "missing", "points", "sources")  # tables of a report that are no views
 
 
 def formats(named: str | None) -> list[str]:
@@ -45,8 +45,9 @@ def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> li
     make_folder(folder)
     for name, content in files.items():
         write_atomic(folder / name, content)
+    clock = FileClock(folder)
     for path in _listed(folder):
-        if (_ours(path.name, formats) and path.name not in files) or abandoned(path, time.time()):
+        if (_ours(path.name, formats) and path.name not in files) or abandoned(path, clock.now()):
             remove(path)
     return [folder / name for name in files]
 

@@ -126,7 +126,8 @@ def find_fingerprint(
     seen = store.remembered_data(digest(dataset_identity(dataset, noise)))
     if len(seen) == 1 and data is None:
         return seen[0]
-    from lottery.data.splits import fingerprint, load
+    from lottery.data.load import load
+    from lottery.data.splits import fingerprint
     from lottery.paths import data_root
 
     try:

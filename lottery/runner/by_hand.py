@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.device import machine
 from lottery.errors import DataError, UsageError
 from lottery.plan.analyses import START, analysis_job, has_state, shares, states_of

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lottery.errors import DamagedFile
 from lottery.plan.agenda import BAD
-from lottery.plan.kinds import METRICS_FILE, Kind
+from lottery.plan.kinds import Kind
 from lottery.results.planning import plan_with_walks
 from lottery.runner.events import Event
 from lottery.runner.prepare import check_disk
@@ -18,22 +16,6 @@ from lottery.store.maintenance import failure_digest
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
-
-
-def finished(context: RunContext, job: Job) -> Event | None:
-    """Return the event of a job that has ended in the store, None where it has not."""
-    manifest = context.store.find(job.key)
-    if manifest is None:
-        return None
-    try:  # what the table will read is verified here, while it can still be computed again
-        metrics = context.store.read(job.key, METRICS_FILE) if METRICS_FILE in manifest.files else b""
-    except DamagedFile:
-        return None
-    if manifest.status == "diverged" and job.kind is not Kind.TRIAL:  # that a rate diverges is what a trial finds out
-        step = json.loads(metrics)["diverged"]
-        message = f"diverged: loss, weights or running statistics are not finite at step {step}"
-        return Event("diverged", job.key, job.label, {"step": step, "message": message})
-    return Event("found", job.key, job.label, {"seconds": manifest.seconds})
 
 
 def waits_for(context: RunContext, job: Job, ended: Mapping[str, str]) -> list[str | None]:

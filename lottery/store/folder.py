@@ -5,7 +5,6 @@ A group of files is written to a draft beside its place, which a renaming puts t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from lottery.errors import DamagedFile
 from lottery.files import write
+from lottery.files.clock import FileClock
 from lottery.files.read import file_sha256, identity, names_in, read_bytes, read_start, size_of
 from lottery.store.finished import Finished
 from lottery.store.leases import Leases
@@ -163,10 +163,10 @@ class Folder:
 
     def leftovers(self) -> Garbage:
         """Return the drafts of processes that are gone, and the leases that have expired."""
-        now = time.time()
-        drafts = [path for path in self._drafts() if write.abandoned(path, now)]
+        clock = FileClock(self.root)
+        drafts = [path for path in self._drafts() if write.abandoned(path, clock.now())]
         found: Garbage = [(path, _size(path), "left by a process that is gone") for path in drafts]
-        return found + [(path, _size(path), "lease that has expired") for path in self.leases.expired(now)]
+        return found + [(path, _size(path), "lease that has expired") for path in self.leases.expired()]
 
     def measure(self, path: str) -> tuple[Path, int]:
         """Return the path of a file or folder with all the bytes in it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery.files import write
+from lottery.files.clock import FileClock
 from lottery.files.read import names_in
 from lottery.store.manifest import KEY
 
@@ -34,6 +35,7 @@ class Leases:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._clock = FileClock(folder)
         # expiry is seen by watching a file with one's own clock, so a lock is kept as long as it is not had
         self._locks: dict[str, SoftFileLease] = {}
         self._watched: dict[str, tuple[Mark, float]] = {}
@@ -55,18 +57,35 @@ class Leases:
 
     def holder(self, key: str) -> str | None:
         """Return who holds a living lease, as `process 4711 on host`; None if nobody does."""
-        return _holder(self._path(key))
+        return self._holder(self._path(key))
 
     def held(self) -> dict[str, str]:
         """Return the holder of every living lease, by key."""
-        found = {key: _holder(path) for key, path in self._files()}
+        found = {key: self._holder(path) for key, path in self._files()}
         return {key: holder for key, holder in found.items() if holder is not None}
 
-    def expired(self, now: float) -> list[Path]:
+    def expired(self) -> list[Path]:
         """Return files left by holders that are gone, and by takeovers that were cut off."""
         paths = (self.folder / name for name in names_in(self.folder))
         marks = ((path, _mark(path)) for path in paths)
-        return [path for path, mark in marks if mark and now - mark[1] / 1e9 > YOUNGEST and _holder(path) is None]
+        return [path for path, mark in marks if mark and self._age(mark) > YOUNGEST and self._holder(path) is None]
+
+    def _holder(self, path: Path) -> str | None:
+        """Return who holds the lease of a file; None where its holder is gone, or does not beat any more."""
+        if (mark := _mark(path)) is None:
+            return None
+        from filelock import SoftFileLease
+
+        owner = SoftFileLease(path).owner
+        if owner is None or (owner.hostname in _names_here() and not write.alive(owner.pid)):
+            return None
+        if self._age(mark) >= 2 * min(owner.lease_duration or LONGEST, LONGEST):
+            return None
+        return f"process {owner.pid} on {owner.hostname.partition('?')[0]}"
+
+    def _age(self, mark: Mark) -> float:
+        """Return the seconds since a file was changed last, both by the clock of the file system."""
+        return self._clock.now() - mark[1] / 1e9
 
     def _lock(self, key: str, duration: float) -> SoftFileLease:
         from filelock import SoftFileLease
@@ -133,20 +152,6 @@ def _mark(path: Path) -> Mark | None:
         about = path.lstat()
         return about.st_ino, about.st_mtime_ns, about.st_ctime_ns
     return None
-
-
-def _holder(path: Path) -> str | None:
-    if (mark := _mark(path)) is None:
-        return None
-    from filelock import SoftFileLease
-
-    owner = SoftFileLease(path).owner
-    if owner is None:
-        return None
-    beating = time.time() - mark[1] / 1e9 < 2 * min(owner.lease_duration or LONGEST, LONGEST)
-    if not beating or (owner.hostname in _names_here() and not write.alive(owner.pid)):
-        return None
-    return f"process {owner.pid} on {owner.hostname.partition('?')[0]}"
 
 
 def _names_here() -> set[str]:

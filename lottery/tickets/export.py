@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lottery.data.splits import load
+from lottery.data.load import load
 from lottery.errors import DamagedFile, UsageError
 from lottery.files.tensors import part
 from lottery.plan.keys import SCHEMA, digest

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DamagedFile, DataError, RecipeError, UsageError
 from lottery.files.read import parse_json, read_bytes
 from lottery.files.tensors import decode, encode, part

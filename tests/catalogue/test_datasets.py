@@ -10,7 +10,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from lottery.catalogue.datasets import local
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.values import Component
 
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lottery.data.load import load
 from lottery.data.loader import Data
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DataError, UsageError
 from lottery.network.build import build_model
 from lottery.registry import datasets

@@ -17,7 +17,8 @@ from PIL import Image
 
 from lottery.catalogue.datasets import _images
 from lottery.catalogue.datasets._pixels import ColourRule, pixels
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DataError
 from lottery.registry import datasets
 from lottery.values import Component

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.data.teacher import make_teacher
 from lottery.errors import UsageError
 from lottery.network.build import build_model, prunable

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import pickle
 import pty
 import re
 import resource
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from lottery.formats.text import text
 from lottery.plan.expand import plan as make_plan
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.registry import catalogues
-from tests.support.calls import Call, Result, call
+from tests.support.calls import Call, Result, call, call_here
 from tests.support.clocks import until
 from tests.support.faults import Disk, refuses
 from tests.support.micro import micro_text
@@ -85,11 +87,11 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Result]:
-    """Recipe, store and what the run said, in a process of its own; for tests that only look."""
+    """Recipe, store and what the run said, for tests that only look; executors/test_kill.py has a process say it."""
     folder = tmp_path_factory.mktemp("study")
     recipe, store = folder / "small.yaml", folder / "store"
     recipe.write_text(TEXT)
-    return recipe, store, outside("run", recipe, "--store", store, "--device", "cpu", "--deterministic")
+    return recipe, store, call_here("run", recipe, "--store", store, "--device", "cpu", "--deterministic")
 
 
 @pytest.fixture
@@ -578,10 +580,36 @@ def test_verify_of_a_recipe_says_check_by_check_what_holds(study: tuple[Path, Pa
     assert any("stored weights have the measures of their records" in line for line in lines)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+class Pool:
+    """A pool of processes whose work is done here: what would go to one and come back is made into bytes and back."""
+
+    def __init__(self, processes: int, context: object, prepare: Callable[..., None], settings: Any):
+        prepare(*pickle.loads(pickle.dumps(settings)))
+
+    def submit(self, work: Callable[..., Any], *given: Any) -> Future[Any]:
+        done = Future[Any]()
+        done.set_result(pickle.loads(pickle.dumps(work(*given))))
+        return done
+
+    def shutdown(self, **_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("jobs", "pool"), [(1, None), (2, Pool), pytest.param(2, None, marks=pytest.mark.slow)], ids=str
+)
 def test_verify_again_evaluates_the_stored_weights(
-    study: tuple[Path, Path, Result], call: Call, jobs: int, tmp_path: Path
+    study: tuple[Path, Path, Result],
+    call: Call,
+    jobs: int,
+    pool: type[Pool] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if pool is not None:
+        monkeypatch.setattr("lottery.verification.run.ProcessPoolExecutor", pool)
+        monkeypatch.setattr(signal, "signal", lambda *given: None)
+        monkeypatch.setattr("lottery.verification.run._context", None)
     recipe, store, _ = study
     told = call("verify", recipe, "--store", store, "--data", tmp_path, "--again", "--jobs", jobs, "--json")
     assert told.code == 0 and "8 jobs to evaluate again" in told.err

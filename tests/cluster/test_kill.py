@@ -11,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,32 +19,24 @@ from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.clocks import until
 from tests.support.micro import micro_text
-from tests.support.restarts import contents, finish_here, start, write_full_recipe
+from tests.support.restarts import (
+    Undisturbed,
+    contents,
+    finish_here,
+    finished_jobs,
+    start,
+    undisturbed,
+    write_full_recipe,
+)
 from tests.support.workers import CLUSTERS, usable
 
 LENGTH = 100  # steps
 EVERY = 2.0  # seconds between two kills at least
 
 
-@dataclass(frozen=True)
-class Quiet:
-    """A run in this process that nothing disturbed: its recipe, what it committed, and its table."""
-
-    recipe: Path
-    expected: dict[str, bytes]
-    table: str
-
-    @property
-    def jobs(self) -> int:
-        return sum(name.endswith("manifest.json") for name in self.expected)
-
-
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Quiet:
-    folder = tmp_path_factory.mktemp("quiet")
-    recipe = write_full_recipe(folder, LENGTH, "prune.levels=2")
-    table = finish_here(recipe, folder / "store")
-    return Quiet(recipe, contents(folder / "store"), table)
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return undisturbed(tmp_path_factory.mktemp("quiet"), LENGTH, "prune.levels=2")
 
 
 @pytest.fixture(params=["local", *CLUSTERS])
@@ -92,13 +83,9 @@ def killing(store: Path) -> Iterator[list[int]]:
         thread.join()
 
 
-def finished_jobs(store: Path) -> int:
-    return len(list((store / "jobs").rglob("manifest.json")))
-
-
 @pytest.mark.slow
 def test_killed_workers_and_a_killed_run_leave_the_bytes_of_a_quiet_one_and_no_job_done_twice(
-    quiet: Quiet, tmp_path: Path, executor: str
+    quiet: Undisturbed, tmp_path: Path, executor: str
 ) -> None:
     store, on = tmp_path / "a store", ("--on", f"{{name: {executor}, workers: 3}}")
     with killing(store) as killed:

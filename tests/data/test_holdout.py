@@ -11,8 +11,9 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from lottery.data.holdout import Sizes, shares, sizes, split
+from lottery.data.load import load
 from lottery.data.loader import Data
-from lottery.data.splits import Splits, load
+from lottery.data.splits import Splits
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.expand import plan
 from lottery.plan.keys import training_identity

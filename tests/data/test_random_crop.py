@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from scipy import stats
 
+from lottery.data.load import load
 from lottery.data.loader import Augment, Data
 from lottery.data.random_crop import Crops, ResizedCrop
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import RecipeError, UsageError
 from lottery.plan.keys import training_identity
 from lottery.recipe.load import restore_recipe

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from lottery.catalogue.datasets import _streamed
 from lottery.catalogue.datasets._pixels import pixels
+from lottery.data.load import load
 from lottery.data.loader import Augment, Data
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.splits import Splits, fingerprint
 from lottery.data.streaming import Files, Stream
 from lottery.errors import DataError, MachineError
 from lottery.registry import datasets
@@ -194,7 +195,7 @@ from pathlib import Path
 import torch
 
 from lottery.data.loader import Data
-from lottery.data.splits import load
+from lottery.data.load import load
 from lottery.values import Component
 
 splits = load(Component("image_folder", {"folder": "pets", "size": 8, "stream": True}), Path(sys.argv[1]))

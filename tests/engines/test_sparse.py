@@ -92,7 +92,6 @@ import torch
 torch.set_num_threads(1)
 from lottery.engines.compiled.sparse import SparseEngine
 from tests.support.perceptrons import batch, mask_of, network
-from tests.support.micro import micro
 model, optimizer, objective = network("sgd", False)
 engine = SparseEngine(objective, optimizer, mask_of(model), 1)
 engine.step(*batch(1))

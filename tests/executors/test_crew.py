@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from lottery.catalogue.executors._workers import Ended
+from lottery.catalogue.executors._workers import Ended, told_once
 from lottery.errors import MachineError
 from lottery.executors.crew import FUTILE, LONGEST_PAUSE, SOON, Crew
 
@@ -29,8 +29,7 @@ class Fake:
         return self.living
 
     def ended(self) -> list[Ended]:
-        gone, self.gone = self.gone, []
-        return gone
+        return told_once(self.gone)
 
     def go(self, *ended: Ended) -> None:
         self.living -= len(ended)
@@ -48,9 +47,9 @@ def crew_of(fake: Fake, wanted: int = 2) -> Crew:
     return Crew(fake, wanted, lambda: fake.now)
 
 
-def tend(crew: Crew, fake: Fake, left: int, ended: int, seconds: float = 1.0) -> None:
+def tend(crew: Crew, fake: Fake, left: int, ended: int, seconds: float = 1.0, begun: int = 0) -> None:
     fake.now += seconds
-    if crew.short(left, ended):
+    if crew.short(left, ended, begun):
         crew.fill(left)
 
 
@@ -116,6 +115,38 @@ def test_workers_that_find_nothing_to_do_where_jobs_are_left_end_the_run() -> No
         for _ in range(1000):
             fake.go(*[LEFT] * fake.living)
             tend(crew, fake, 9, 0, seconds=SOON / 100)
+
+
+def test_workers_whose_short_time_is_up_are_replaced_for_ever_as_long_as_they_begin_jobs() -> None:
+    """One minute each on a machine with much to do; the lines of the log may come after the worker has gone."""
+    fake, begun = Fake(), 0
+    crew = crew_of(fake)
+    crew.fill(9)
+    for turn in range(100):
+        fake.now += SOON / 2
+        gone = fake.living
+        fake.go(*[Ended(128 + 10, "log")] * gone)
+        if turn % 2:  # else its lines come with the next one's
+            begun += 2 * gone
+        tend(crew, fake, 9, 0, begun=begun)
+        fake.now += LONGEST_PAUSE
+        tend(crew, fake, 9, 0, begun=begun)
+        assert fake.living == 2
+    with pytest.raises(MachineError, match="do they see the same recipe, data and store"):
+        for _ in range(1000):  # and no job is begun any more
+            fake.go(*[LEFT] * fake.living)
+            tend(crew, fake, 9, 0, seconds=SOON / 100, begun=begun)
+
+
+def test_workers_that_die_in_the_jobs_that_they_begin_end_the_run() -> None:
+    fake, begun = Fake(), 0
+    crew = crew_of(fake)
+    crew.fill(9)
+    with pytest.raises(MachineError, match="8 workers in a row left with no job ended in between; the last: a worker"):
+        for _ in range(1000):
+            begun += fake.living
+            fake.go(*[KILLED] * fake.living)
+            tend(crew, fake, 9, 0, begun=begun)
 
 
 def test_an_executor_that_cannot_start_workers_now_is_asked_again_and_not_for_ever(

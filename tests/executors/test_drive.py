@@ -2,108 +2,70 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
-import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lottery.cli.main import main
 from lottery.executors import drive
+from lottery.runner.context import RunContext
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.watch import Watch
 from lottery.signals import Stop
+from lottery.store.event_log import EventLog
 from lottery.store.store import Store
 from lottery.values import Component
+from tests.support.calls import Result, call_here
 from tests.support.clocks import until
 from tests.support.forked import Forked, command_here, register_forked
 from tests.support.micro import micro, micro_text, prepared
-from tests.support.restarts import contents
+from tests.support.restarts import Undisturbed, contents
 
 STUDY = ("seeds=2", "branches=[reinit]", "rewind=4it")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command printed, and how it left."""
-
-    code: int
-    out: str
-    err: str
-
-
-def lottery(*arguments: object) -> Done:
-    """A command in this process, which has imported torch already."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["lottery", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as left:
-            code = int(left.code or 0)
-    out.flush()
-    return Done(code, out.buffer.getvalue().decode(), err.getvalue())
 
 
 def arguments(recipe: Path, store: Path) -> list[str]:
     return ["run", str(recipe), "--store", str(store), "--device", "cpu", "--deterministic"]
 
 
-@dataclass(frozen=True)
-class Quiet:
-    """A run in one process: its recipe, its table, and what it committed."""
-
-    recipe: Path
-    table: str
-    committed: dict[str, bytes]
-
-    @property
-    def jobs(self) -> int:
-        return sum(name.endswith("manifest.json") for name in self.committed)
-
-
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> Quiet:
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     folder = tmp_path_factory.mktemp("quiet")
     recipe = folder / "micro.yaml"
     recipe.write_text(micro_text(*STUDY))
-    done = lottery(*arguments(recipe, folder / "store"))
+    done = call_here(*arguments(recipe, folder / "store"))
     assert done.code == 0, done.err
-    return Quiet(recipe, done.out, contents(folder / "store"))
+    return Undisturbed(recipe, contents(folder / "store"), done.out)
 
 
 def logged(store: Path, event: str) -> int:
     return sum(path.read_text().count(f'"event": "{event}"') for path in (store / "events").glob("*"))
 
 
-def check(quiet: Quiet, store: Path, done: Done) -> None:
+def check(quiet: Undisturbed, store: Path, done: Result) -> None:
     assert done.code == 0, done.err
     assert done.out == quiet.table
-    assert contents(store) == quiet.committed
+    assert contents(store) == quiet.expected
     assert logged(store, "done") == quiet.jobs
 
 
 def test_workers_of_an_executor_give_the_table_of_a_run_and_its_lines(
-    quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (made,) = made_by(monkeypatch, quiet, tmp_path)
     assert made.started == 2
-    done = lottery(*arguments(quiet.recipe, tmp_path), "--on", "forked")
+    done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "forked")
     assert done.out == quiet.table
     assert done.err == f"{quiet.jobs} done before\n"  # and no worker was started
 
 
-def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Quiet, store: Path) -> list[Forked]:
+def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Undisturbed, store: Path) -> list[Forked]:
     made = register_forked(monkeypatch)
-    done = lottery(*arguments(quiet.recipe, store), "--on", "forked")
+    done = call_here(*arguments(quiet.recipe, store), "--on", "forked")
     check(quiet, store, done)
     assert sorted(line.partition("/")[0] for line in done.err.splitlines()[:-1]) == sorted(
         f"[{number}" for number in range(1, quiet.jobs + 1)
@@ -113,12 +75,23 @@ def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Quiet, store: Path) -> list[
     return made
 
 
+def test_jobs_that_workers_have_done_are_told_as_done_where_their_lines_come_late(
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EventLog, "read", lambda self: iter(()))
+    monkeypatch.setattr(drive, "LOOK_SECONDS", 0.1)
+    register_forked(monkeypatch)
+    done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "forked")
+    check(quiet, tmp_path, done)
+    assert done.err.splitlines()[-1] == f"{quiet.jobs} done" and len(done.err.splitlines()) == quiet.jobs + 1
+
+
 def test_a_plan_that_grows_by_its_results_is_done_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grows = ("prune={fraction: 0.5, levels: auto, frontier: {most_levels: 1, first_seeds: 2}}", "compare={margin: 5}")
     (recipe := tmp_path / "micro.yaml").write_text(micro_text(*grows, "seeds=3"))
-    whole = lottery(*arguments(recipe, tmp_path / "whole"))
+    whole = call_here(*arguments(recipe, tmp_path / "whole"))
     register_forked(monkeypatch)
-    done = lottery(*arguments(recipe, tmp_path / "store"), "--on", "forked")
+    done = call_here(*arguments(recipe, tmp_path / "store"), "--on", "forked")
     assert (done.code, done.out) == (whole.code, whole.out)
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
 
@@ -140,10 +113,10 @@ def dies_in_its_second_job(number: int) -> None:
 
 
 def test_workers_that_are_killed_are_replaced_and_told_of(
-    quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = register_forked(monkeypatch, dies_in_its_second_job)
-    done = lottery(*arguments(quiet.recipe, tmp_path), "--on", "forked")
+    done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "forked")
     check(quiet, tmp_path, done)
     assert made[0].started == 4
     said = [record.getMessage() for record in caplog.records]
@@ -152,8 +125,33 @@ def test_workers_that_are_killed_are_replaced_and_told_of(
     assert [*(tmp_path / "workers").rglob("worker-*.log")]
 
 
+def leaves_after_three_steps(number: int) -> None:
+    """Have each worker's time be up soon after it has begun to train."""
+    told_to_stop, looks = RunContext.told_to_stop, 0
+
+    def hasty(context: RunContext) -> bool:
+        nonlocal looks
+        looks += 1
+        context.stop.time_is_up |= looks > 3
+        return told_to_stop(context)
+
+    RunContext.told_to_stop = hasty  # type: ignore[method-assign, assignment]
+
+
+def test_workers_whose_time_is_up_long_before_a_job_ends_get_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipe := tmp_path / "micro.yaml").write_text(micro_text("prune.levels=0", "train.length=24it"))
+    here = call_here(*arguments(recipe, tmp_path / "here"))
+    made = register_forked(monkeypatch, leaves_after_three_steps)
+    done = call_here(*arguments(recipe, tmp_path / "store"), "--on", "{name: forked, workers: 1}")
+    assert done.code == 0, done.err
+    assert made[0].started > 5  # five would be too many if they had left for nothing
+    assert done.out == here.out and contents(tmp_path / "store") == contents(tmp_path / "here")
+
+
 def test_a_run_whose_command_is_killed_goes_on_beside_the_workers_that_it_left(
-    quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = register_forked(monkeypatch)
     command = [*arguments(quiet.recipe, tmp_path), "--on", "{name: forked, workers: 1}"]
@@ -163,12 +161,12 @@ def test_a_run_whose_command_is_killed_goes_on_beside_the_workers_that_it_left(
     os.kill(driver, signal.SIGKILL)
     os.waitpid(driver, 0)
     assert logged(tmp_path, "done") < quiet.jobs
-    check(quiet, tmp_path, lottery(*command))
+    check(quiet, tmp_path, call_here(*command))
     assert made[0].started == 1
 
 
 def test_workers_that_cannot_begin_end_the_run_with_a_line_that_names_a_log(
-    quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lottery.executors.crew.LONGEST_PAUSE", 0.0)
 
@@ -176,7 +174,7 @@ def test_workers_that_cannot_begin_end_the_run_with_a_line_that_names_a_log(
         os.execv("/bin/sh", ["sh", "-c", "echo no python here; exit 127"])
 
     made = register_forked(monkeypatch, fail)
-    done = lottery(*arguments(quiet.recipe, tmp_path), "--on", "{name: forked, workers: 1}")
+    done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "{name: forked, workers: 1}")
     assert done.code == 3
     assert 3 <= made[0].started <= 5
     last = done.err.splitlines()[-1]
@@ -186,7 +184,7 @@ def test_workers_that_cannot_begin_end_the_run_with_a_line_that_names_a_log(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_command_that_is_told_to_stop_says_how_to_go_on_and_how_to_end_workers_that_live_on(
-    quiet: Quiet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    quiet: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     register_forked(monkeypatch)
     command = [
@@ -212,8 +210,8 @@ def test_a_command_that_is_told_to_stop_says_how_to_go_on_and_how_to_end_workers
     assert log.read_text().splitlines()[-1].startswith(f"continue with: lottery run {quiet.recipe}")
 
 
-def test_jobs_beside_an_executor_are_refused(quiet: Quiet, tmp_path: Path) -> None:
-    done = lottery(*arguments(quiet.recipe, tmp_path), "--on", "local", "--jobs", "2")
+def test_jobs_beside_an_executor_are_refused(quiet: Undisturbed, tmp_path: Path) -> None:
+    done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "local", "--jobs", "2")
     assert done.code == 2
     assert done.err.startswith("lottery: --jobs 2: is for processes of this command, --on local starts workers")
     assert not any(tmp_path.iterdir())
@@ -258,4 +256,4 @@ def test_an_executor_whose_package_is_missing_says_how_to_get_it(
     monkeypatch.setitem(executors._entries, "far", entry)
     request = Request(micro(), tmp_path, tmp_path, "cpu")
     with pytest.raises(Exception, match=r"pip install 'lottery\[far\]'"):
-        drive.driven(request, Component("far"), Stop(), (), Store(tmp_path)).__enter__()
+        drive.driven([request], Component("far"), Stop(), (), Store(tmp_path)).__enter__()

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,38 +16,29 @@ import pytest
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.clocks import until
-from tests.support.restarts import contents, finish, finish_here, start, write_full_recipe
+from tests.support.forked import command_here
+from tests.support.restarts import (
+    Undisturbed,
+    contents,
+    finish,
+    finish_here,
+    finished_jobs,
+    run_arguments,
+    start,
+    undisturbed,
+    write_full_recipe,
+)
 
-LENGTH = 60
+LENGTH = 40
 SMALL = ("seeds=1", "prune.levels=2")  # 16 jobs, of each kind several
 
 
-@dataclass(frozen=True)
-class Whole:
-    """An uninterrupted run in this process: its recipe, what it committed, and its table."""
-
-    recipe: Path
-    expected: dict[str, bytes]
-    table: str
-
-    @property
-    def jobs(self) -> int:
-        return sum(name.endswith("manifest.json") for name in self.expected)
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = tmp_path_factory.mktemp("whole")
-    recipe = write_full_recipe(folder, LENGTH, *SMALL)
-    table = finish_here(recipe, folder / "store")
-    return Whole(recipe, contents(folder / "store"), table)
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return undisturbed(tmp_path_factory.mktemp("whole"), LENGTH, *SMALL)
 
 
-def finished_jobs(store: Path) -> int:
-    return len(list((store / "jobs").rglob("manifest.json")))
-
-
-def run_until_killed(whole: Whole, store: Path, jobs: int, *options: str, seconds: float = 0) -> None:
+def run_until_killed(whole: Undisturbed, store: Path, jobs: int, *options: str, seconds: float = 0) -> None:
     """Kill a run so long after so many of its jobs are committed."""
     process = start(whole.recipe, store, *options)
     until(lambda: finished_jobs(store) >= jobs, process)
@@ -57,13 +47,13 @@ def run_until_killed(whole: Whole, store: Path, jobs: int, *options: str, second
     process.communicate()
 
 
-def check_that_it_continues(whole: Whole, store: Path, *options: str) -> None:
-    assert finish(whole.recipe, store, *options) == whole.table
+def check_that_it_continues(whole: Undisturbed, store: Path) -> None:
+    assert finish(whole.recipe, store) == whole.table
     assert contents(store) == whole.expected
 
 
 @pytest.mark.slow  # what a crash does at each operation in one process is in runner/test_crash.py
-def test_a_run_killed_half_way_continues_to_the_same_bytes(whole: Whole, tmp_path: Path) -> None:
+def test_a_run_killed_half_way_continues_to_the_same_bytes(whole: Undisturbed, tmp_path: Path) -> None:
     run_until_killed(whole, tmp_path / "store", whole.jobs // 2)
     assert finished_jobs(tmp_path / "store") < whole.jobs
     check_that_it_continues(whole, tmp_path / "store")
@@ -71,19 +61,22 @@ def test_a_run_killed_half_way_continues_to_the_same_bytes(whole: Whole, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(30))
-def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(whole: Whole, tmp_path: Path, number: int) -> None:
+def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(
+    whole: Undisturbed, tmp_path: Path, number: int
+) -> None:
     draws = random.Random(number)
     jobs, seconds = draws.randrange(whole.jobs), draws.uniform(0, 0.5)
     run_until_killed(whole, tmp_path / "store", jobs, seconds=seconds)
     check_that_it_continues(whole, tmp_path / "store")
 
 
-def test_a_run_killed_again_and_again_gets_there(whole: Whole, tmp_path: Path) -> None:
+def test_a_run_killed_again_and_again_gets_there(whole: Undisturbed, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for jobs in (1, whole.jobs // 2):
         run_until_killed(whole, store, jobs, "--jobs", "2")
     until(lambda: not summarize(Store(store)).running)  # its workers notice that it is gone
-    check_that_it_continues(whole, store, "--jobs", "2")
+    assert finish_here(whole.recipe, store) == whole.table  # the second one continued in processes of its own
+    assert contents(store) == whole.expected
 
 
 @pytest.mark.parametrize(
@@ -134,7 +127,7 @@ def started_jobs(store: Path) -> int:
 
 
 @pytest.mark.slow  # what a refused write does in one process is in runner/test_crash.py
-def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(whole: Whole, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(whole: Undisturbed, tmp_path: Path) -> None:
     recipe, expected, table = whole.recipe, whole.expected, whole.table
     store = tmp_path / "store"
     command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(store), "--deterministic"]
@@ -154,21 +147,25 @@ def test_a_full_disk_ends_the_run_with_one_line_and_loses_nothing(whole: Whole, 
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
-def test_several_runs_on_one_store_commit_each_job_once(whole: Whole, tmp_path: Path, count: int) -> None:
+def test_several_runs_on_one_store_commit_each_job_once(whole: Undisturbed, tmp_path: Path, count: int) -> None:
     recipe, expected, table = whole.recipe, whole.expected, whole.table
     store = tmp_path / "store"
-    runs = [start(recipe, store) for _ in range(count)]
-    for process in runs:
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
-        assert out == table
+    runs = dict[int, Path]()
+    for number in range(count):
+        log = tmp_path / f"{number}.log"
+        if (process := os.fork()) == 0:
+            command_here(run_arguments(recipe, store), os.open(log, os.O_WRONLY | os.O_CREAT))
+        runs[process] = log
+    for process, log in runs.items():
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, log.read_text()
+        assert table in log.read_text()
     assert contents(store) == expected
     logs = "".join(path.read_text() for path in (store / "events").iterdir())
     assert "nondeterminism" not in logs
     assert logs.count('"event": "done"') == whole.jobs
 
 
-def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(whole: Whole, tmp_path: Path) -> None:
+def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(whole: Undisturbed, tmp_path: Path) -> None:
     recipe, expected, table = whole.recipe, whole.expected, whole.table
     elsewhere = tmp_path / "somewhere élse"
     elsewhere.mkdir()
@@ -178,3 +175,7 @@ def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(whole: Whole, t
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode("utf-8") == table
     assert contents(elsewhere / "store") == expected
+    lines = done.stderr.decode("utf-8").splitlines()  # and nothing else is printed by a process of its own
+    assert [line.partition("] ")[0] for line in lines] == [f"[{n}/{whole.jobs}" for n in range(1, whole.jobs + 1)] + [
+        f"{whole.jobs} done"
+    ]

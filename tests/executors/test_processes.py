@@ -146,7 +146,7 @@ def test_no_more_processes_than_fit_into_the_memory(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(parallelism, "_need", lambda context: 300)
     for free, jobs in ((10_000, 4), (1_000, 2), (700, 1), (10, 1)):
         monkeypatch.setattr(parallelism, "free_memory", lambda free=free: free)
-        assert parallelism.fit_memory(context).jobs == jobs
+        assert parallelism.fit_memory([context])[0].jobs == jobs
 
 
 def test_free_memory_is_the_container_s_where_that_is_less(tmp_path: Path) -> None:
@@ -256,12 +256,11 @@ LONG = ("seeds=1", "prune.levels=1", "branches=[]", "rewind=init")
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_the_others_take_over_where_a_worker_dies(tmp_path: Path) -> None:
     killer = _Killer(1)
-    outcome = lottery.run(
-        full_recipe(900, *LONG), store=tmp_path / "store", device="cpu", jobs=2, deterministic=True, on_event=killer
-    )
+    recipe = full_recipe(300, *LONG)
+    outcome = lottery.run(recipe, store=tmp_path / "store", device="cpu", jobs=2, deterministic=True, on_event=killer)
     assert len(killer.dead) == 1 and outcome.exit_code == 0
     assert set(outcome.ended.values()) == {"done"}
-    lottery.run(full_recipe(900, *LONG), store=tmp_path / "alone", device="cpu", deterministic=True)
+    lottery.run(recipe, store=tmp_path / "alone", device="cpu", deterministic=True)
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,24 +80,36 @@ def request(folder: Path, *changes: str) -> tuple[Request, Store]:
 
 def test_a_worker_leaves_after_its_number_of_jobs_and_says_what_is_left(tmp_path: Path) -> None:
     asked, store = request(tmp_path)
-    left = work_on(asked, Limits(jobs=3), Stop(), store=store)
+    left = work_on([asked], Limits(jobs=3), Stop(), store=store)
     assert (left.own, left.outcome.count("done"), len(list(store.keys()))) == (3, 3, 3)
     total = left.outcome.total
     assert left.sentence() == (
         f"3 jobs run here; it has run as many as it was to, {total - 3} of {total} jobs left: start another worker"
     )
     assert store.leases.held() == {}
-    rest = work_on(asked, Limits(jobs=100), Stop(), store=store)
+    rest = work_on([asked], Limits(jobs=100), Stop(), store=store)
     assert (rest.own, rest.sentence()) == (total - 3, f"{total - 3} jobs run here; no job is left")
+
+
+def test_a_worker_without_the_device_that_jobs_need_takes_none_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs of a recipe need the same, so that they are refused together, and none is noted as failed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked, store = request(tmp_path, "train.engine=graph")
+    for where in ("cpu", "auto"):
+        with pytest.raises(UsageError, match="graph works on a CUDA device only"):
+            work_on(replace(asked, device=where), Limits(), Stop(), store=store)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_whose_time_is_up_has_saved_and_its_lease_is_free(tmp_path: Path) -> None:
     asked, store = request(tmp_path, "train.length=200000it", "train.engine=dense", "seeds=1")
     began = time.monotonic()
-    left = work_on(asked, Limits(seconds=2.0), Stop(), store=store)
+    left = work_on([asked], Limits(seconds=2.0), Stop(), store=store)
     assert time.monotonic() - began < 60  # of a training of half an hour
     assert left.why == "its time is up"
-    (key,) = [job.key for job in left.outcome.plan if store.checkpoint_step(job.key)]
+    (key,) = [job.key for job in left.outcome.plan.jobs.values() if store.checkpoint_step(job.key)]
     assert store.holder(key) is None
     assert store.state(key) == "interrupted"
 

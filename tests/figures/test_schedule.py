@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from lottery.cli.main import main
+from lottery.data.load import load
 from lottery.data.loader import Data
-from lottery.data.splits import load
 from lottery.figures.schedule import POINTS, rate_curves, schedule_figure
 from lottery.recipe.load import load_recipe, parse_recipe
 from tests.support.micro import micro_text

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lottery.errors import UsageError
+from lottery.executors import worker
+from lottery.executors.worker import Line
 from lottery.plan import handover
 from lottery.plan.expand import plan
 from lottery.plan.handover import pack_plan, unpack_plan
 from lottery.plan.keys import digest
 from lottery.runner.resume import as_json
+from lottery.signals import Stop
 from tests.support.micro import micro
 
 STUDIES = {
@@ -62,11 +61,8 @@ def test_a_plan_of_another_source_of_a_plugin_is_refused(monkeypatch: pytest.Mon
 
 
 def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothing(tmp_path: Path) -> None:
+    """In this process, what a worker does with a request; executors/test_processes.py has real ones do it."""
     ours, theirs = socket.socketpair()
-    with theirs:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "lottery.executors.worker"], stdin=theirs.fileno(), env=dict(os.environ)
-        )
     packed = pack_plan(plan(RECIPE, "1" * 64))
     request = {
         "recipe": RECIPE.canonical(),
@@ -77,19 +73,15 @@ def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothin
         "deterministic": True,
         "checkpoint_seconds": 60.0,
         "plugins": [],
-        "plan_bytes": len(packed),
         "number": 0,
     }
-    with ours:
-        ours.sendall(json.dumps(request).encode() + b"\n" + packed.encode())
-        said = [json.loads(line) for line in ours.makefile(encoding="utf-8")]
-    assert worker.wait(timeout=60) == 0
-    assert said == [
-        {
-            "end": "error",
-            "kind": "DataError",
-            "message": f"{tmp_path}: the data were changed while this run was starting; start it again",
-            "exit_code": 2,
-        }
-    ]
+    with ours, theirs:
+        line = Line(theirs, Stop())
+        said = worker._last_words(lambda: worker._serve(request, packed.encode(), Stop(), line))
+    assert said == {
+        "end": "error",
+        "kind": "DataError",
+        "message": f"{tmp_path}: the data were changed while this run was starting; start it again",
+        "exit_code": 2,
+    }
     assert not (tmp_path / "store" / "jobs").exists()

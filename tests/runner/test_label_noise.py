@@ -10,7 +10,8 @@ import torch
 
 from lottery.analysis.views import rows_of
 from lottery.audit.audit import audit
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.errors import DataError
 from lottery.plan.expand import plan
 from lottery.plan.keys import data_identity, digest

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import lottery
+from lottery.data.load import load
 from lottery.data.loader import Data
-from lottery.data.splits import fingerprint, load
+from lottery.data.splits import fingerprint
 from lottery.device import machine
 from lottery.errors import MachineError, UsageError
 from lottery.files.tensors import decode, encode
@@ -193,13 +194,14 @@ def test_bits_of_a_number_of_examples_that_fills_no_byte_are_read_as_they_were_p
 
 def test_serial_parallel_and_shuffled_runs_give_the_same_bytes(finished: tuple[Plan, Store], tmp_path: Path) -> None:
     planned, store = finished
-    expected = contents(store.root)
+    recipe = full_recipe(40, SMALL[0])  # half of what is there
     parallel = tmp_path / "parallel"
-    outcome = lottery.run(full_recipe(), store=parallel, device="cpu", jobs=2, deterministic=True)
-    assert (outcome.exit_code, len(outcome.ended)) == (0, len(planned))
+    outcome = lottery.run(recipe, store=parallel, device="cpu", jobs=2, deterministic=True)
+    assert (outcome.exit_code, len(outcome.ended)) == (0, len(planned) // 2)
+    expected = {name: data for name, data in contents(store.root).items() if name.split("/")[1] in outcome.ended}
     assert contents(parallel) == expected
     backwards = tmp_path / "backwards"
-    context = prepare(Request(full_recipe(), Path("nowhere"), backwards, device="cpu", deterministic=True))
+    context = prepare(Request(recipe, Path("nowhere"), backwards, device="cpu", deterministic=True))
     order = sorted(context.plan, key=lambda job: (job.level, -job.seed, job.key))
     context.plan.jobs.clear()
     context.plan.jobs.update({job.key: job for job in order})

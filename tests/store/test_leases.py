@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lottery.errors import MachineError, UsageError
+from lottery.files.clock import FileClock
 from lottery.store.maintenance import collect, find_garbage
 from lottery.store.store import Store
 from tests.support.clocks import Clock
@@ -203,9 +205,41 @@ def test_files_of_holders_that_are_gone_are_garbage_after_a_minute(store: Store)
     assert not path.exists()
 
 
-def test_a_lease_that_cannot_be_written_is_a_machine_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    import errno
+@pytest.mark.parametrize("ahead", [-24 * HOUR, 24 * HOUR])
+def test_ages_are_told_by_the_clock_of_the_file_system_however_wrong_the_own_one_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    own = time.time
+    monkeypatch.setattr(time, "time", lambda: own() + ahead)
+    lease = fabricate(store, pid=4711, host="elsewhere")
+    draft = store.root / "jobs" / "ab" / f"{KEY}.tmp-4711-00000000-0123456789ab"  # of another machine
+    draft.mkdir(parents=True)
+    assert store.holder(KEY) == "process 4711 on elsewhere"
+    assert store.leases.held() == {KEY: "process 4711 on elsewhere"}
+    assert find_garbage(store) == []
+    for path in (lease, draft):
+        os.utime(path, (own() - 3 * HOUR, own() - 3 * HOUR))
+    assert store.holder(KEY) is None and store.leases.held() == {}
+    assert {(item, reason) for item, _, reason in find_garbage(store)} == {
+        (lease, "lease that has expired"),
+        (draft, "left by a process that is gone"),
+    }
+    assert [path.name for path in lease.parent.iterdir()] == [lease.name]  # asking leaves nothing
 
+
+def test_where_no_file_can_be_made_the_own_clock_tells_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    disk.arm(None, refuses(errno.EROFS))
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    assert FileClock(tmp_path).now() == 1000
+    assert FileClock(tmp_path / "nowhere").now() == 1000
+    disk.heal()
+    assert FileClock(tmp_path).now() > 1000
+
+
+def test_a_lease_that_cannot_be_written_is_a_machine_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     had(store)
     Disk(monkeypatch).arm(None, refuses(errno.EROFS))
     with pytest.raises(MachineError, match=str(store.root)):

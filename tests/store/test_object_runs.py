@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import random
+import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.store.store import Store
-from tests.support import restarts
 from tests.support.clocks import until
 from tests.support.faults import Crash, Disk, crash_after, crash_before, refuses
+from tests.support.micro import micro_text
 from tests.support.places import Ground, ground, look_always
-from tests.support.restarts import full_recipe, run_arguments, write_full_recipe
-from tests.support.s3_server import S3Server, s3_server
+from tests.support.restarts import Undisturbed, finish_here, full_recipe, start, undisturbed
+from tests.support.s3_server import BUCKET, S3Server, s3_server
 
 PLACE = "s3://bucket/runs"
 SMALL = ("seeds=1", "prune.levels=1", "branches=[reinit]", "train.optimizer=[{name: adam, lr: 3e-3}]")
@@ -45,52 +44,14 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[S3Server
         yield found
 
 
-@dataclass(frozen=True)
-class Whole:
-    """An uninterrupted run in a folder: its recipe, what it committed, and its table."""
-
-    recipe: Path
-    expected: dict[str, bytes]
-    table: str
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = tmp_path_factory.mktemp("whole")
-    recipe = write_full_recipe(folder, 20, *SMALL)
-    table = run_here(recipe, folder / "store")
-    return Whole(recipe, restarts.contents(folder / "store"), table)
-
-
-def run_here(recipe: Path, place: Path | str) -> str:
-    """`lottery run` in this process; the table printed."""
-    written = io.BytesIO()
-    out = io.TextIOWrapper(written, "utf-8")
-    arguments = [each if each != "PLACE" else str(place) for each in run_arguments(recipe, Path("PLACE"))]
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(io.StringIO()) as err:
-        patch.setattr(sys, "argv", ["lottery", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code, err.getvalue()
-    return written.getvalue().decode("utf-8")
-
-
-def start(recipe: Path) -> subprocess.Popen[str]:
-    """`lottery run` on the object store in a process of its own."""
-    arguments = [each if each != "PLACE" else PLACE for each in run_arguments(recipe, Path("PLACE"))]
-    command = [sys.executable, "-m", "lottery", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
-
-
-def finish(recipe: Path) -> str:
-    process = start(recipe)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return out
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The run in a folder."""
+    return undisturbed(tmp_path_factory.mktemp("whole"), 20, *SMALL)
 
 
 def committed(objects: dict[str, bytes]) -> dict[str, bytes]:
-    """What `restarts.contents` returns of a folder: files by their names there, manifests without times."""
+    """Return what `restarts.contents` does of a folder: files by their names there, manifests without times."""
     found = {}
     for path, data in objects.items():
         shelf, key, name = path.split("/")[1:]
@@ -110,13 +71,13 @@ def jobs_of(server: S3Server) -> dict[str, bytes]:
 
 
 def test_a_run_on_an_object_store_prints_the_table_and_keeps_the_bytes_of_one_in_a_folder(
-    whole: Whole, server: S3Server, capsys: pytest.CaptureFixture[str]
+    whole: Undisturbed, server: S3Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_here(whole.recipe, PLACE) == whole.table and jobs_of(server) == whole.expected
+    assert finish_here(whole.recipe, PLACE) == whole.table and jobs_of(server) == whole.expected
     until(lambda: not any(path.startswith(("runs/leases/", "runs/partial/")) for path in list(server.objects)))
     before = dict(server.objects)
     server.requests.clear()
-    assert run_here(whole.recipe, PLACE) == whole.table
+    assert finish_here(whole.recipe, PLACE) == whole.table
     asked = [(method, path) for method, path in server.requests if "/events/" not in path]
     assert len(asked) <= 6 and {method for method, _ in asked} == {"GET"}
     assert {path: data for path, data in server.objects.items() if "/jobs/" in path} == {
@@ -134,33 +95,32 @@ def test_a_run_on_an_object_store_prints_the_table_and_keeps_the_bytes_of_one_in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(6))
-def test_a_run_killed_at_five_random_requests_continues_to_the_same_bytes(
-    whole: Whole, server: S3Server, number: int
+@pytest.mark.parametrize("number", range(30))
+def test_a_run_killed_at_a_random_request_continues_to_the_same_bytes(
+    whole: Undisturbed, server: S3Server, number: int
 ) -> None:
-    draws = random.Random(number)
-    for _ in range(5):
-        reached, left = threading.Event(), iter(range(draws.randrange(3, 60)))
+    """As executors/test_kill.py does it in a folder; 78 requests are made before the last of the jobs is committed."""
+    left, reached = iter(range(random.Random(number).randrange(3, 75))), threading.Event()
 
-        def fault(method: str, path: str) -> str | None:
-            if next(left, None) is None:  # noqa: B023
-                reached.set()  # noqa: B023
-            return None
+    def fault(method: str, path: str) -> str | None:
+        if next(left, None) is None:
+            reached.set()
+        return None
 
-        server.fault = fault
-        process = start(whole.recipe)
-        while not reached.wait(0.05) and process.poll() is None:
-            pass
-        process.kill()
-        process.communicate()
+    server.fault = fault
+    process = start(whole.recipe, PLACE)
+    while not reached.wait(0.05):
+        assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
     server.fault = lambda method, path: None
-    assert finish(whole.recipe) == whole.table
+    assert finish_here(whole.recipe, PLACE) == whole.table
     assert jobs_of(server) == whole.expected and not [path for path in server.objects if "/quarantine/" in path]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 8])
-def test_processes_on_one_object_store_commit_each_job_once(whole: Whole, server: S3Server, width: int) -> None:
+def test_processes_on_one_object_store_commit_each_job_once(whole: Undisturbed, server: S3Server, width: int) -> None:
     commits: Counter[str] = Counter()
     put = server.put
 
@@ -169,12 +129,48 @@ def test_processes_on_one_object_store_commit_each_job_once(whole: Whole, server
         return put(key, data)
 
     server.put = counted  # type: ignore[method-assign]
-    processes = [start(whole.recipe) for _ in range(width)]
+    processes = [start(whole.recipe, PLACE) for _ in range(width)]
     for process in processes:
         out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert out == whole.table
     assert {count for count in commits.values() if count} == {1} and jobs_of(server) == whole.expected
+
+
+# Time
+
+
+LENET = (  # ten trainings of about two seconds on one core, and what each seed begins with
+    "data={name: mnist, validation: 5000, limit: 20000}",
+    "model=lenet",
+    "train={optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 3000it, evaluate_every: 3000it}",
+    "prune.levels=1",
+    "seeds=5",
+)
+LATENCY, TURNS, MOST = 0.05, 3, 1.3  # seconds of each request; turns of both; of the time in a folder, at most
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_a_first_run_where_each_request_takes_fifty_milliseconds_is_at_most_so_much_longer(
+    server: S3Server, tmp_path: Path, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipe := tmp_path / "lenet.yaml").write_text(micro_text(*LENET))
+    server.latency = LATENCY
+
+    def seconds(place: Path | str) -> float:
+        """Of the whole command, from its start to its table."""
+        command = [sys.executable, "-m", "lottery", "run", str(recipe), "--store", str(place), "--device", "cpu"]
+        began = time.monotonic()
+        subprocess.run([*command, "--data", str(real_data), "--deterministic"], check=True, capture_output=True)
+        return time.monotonic() - began
+
+    turns = []
+    for turn in range(TURNS):
+        monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / f"cache-{turn}"))
+        turns.append((seconds(tmp_path / f"store-{turn}"), seconds(f"s3://{BUCKET}/{turn}")))
+    print(turns)  # shown by -rP
+    assert statistics.median(objects / folder for folder, objects in turns) <= MOST, turns
 
 
 # A2 and B1 of a whole run: a crash or a refusal at each request

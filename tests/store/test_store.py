@@ -23,12 +23,10 @@ import torch
 from lottery.errors import DamagedFile, LotteryError, MachineError, Nondeterminism, UsageError
 from lottery.files.tensors import encode
 from lottery.store.maintenance import collect, find_garbage, summarize
-from lottery.store.manifest import Manifest, seal
+from lottery.store.manifest import seal
 from lottery.store.store import Store
 from tests.support.faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
-
-KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
-FILES = {"metrics.json": b'{"accuracy": 0.5}', "weights.safetensors": encode({"w": torch.arange(50.0)})}
+from tests.support.stored import FILES, KEY, OTHER, bytes_of, commit
 
 
 def key_of(number: int) -> str:
@@ -37,16 +35,6 @@ def key_of(number: int) -> str:
 
 def folder(store: Store, key: str = KEY) -> Path:
     return store.root / "jobs" / key[:2] / key
-
-
-def commit(store: Store, key: str = KEY, files: dict[str, bytes] | None = None, **about: Any) -> Manifest:
-    about = {"kind": "dense", "label": "dense seed 0", "environment": {"torch": "2"}, **about}
-    return store.commit(key, FILES if files is None else files, **about)
-
-
-def bytes_of(store: Store, key: str = KEY) -> dict[str, bytes]:
-    manifest = store.find(key)
-    return {} if manifest is None else {name: store.read(key, name) for name in manifest.files}
 
 
 @pytest.fixture
@@ -68,7 +56,8 @@ def test_a_store_creates_nothing_until_something_is_written(store: Store) -> Non
 
 
 def test_a_committed_job_is_found_with_all_that_was_said_of_it(store: Store) -> None:
-    made = commit(store, parent=OTHER, seconds=1.5, status="diverged")
+    files = {**FILES, "weights.safetensors": encode({"w": torch.arange(50.0)})}
+    made = commit(store, files=files, parent=OTHER, seconds=1.5, status="diverged")
     found = Store(store.root).find(KEY)
     assert found == made
     assert found.as_dict() == {
@@ -78,7 +67,7 @@ def test_a_committed_job_is_found_with_all_that_was_said_of_it(store: Store) -> 
         "status": "diverged",
         "parent": OTHER,
         "label": "dense seed 0",
-        "files": {n: {"size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in FILES.items()},
+        "files": {n: {"size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in files.items()},
         "seconds": 1.5,
         "environment": {"torch": "2"},
         "created": made.created,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import pytest
@@ -19,6 +21,17 @@ class Result:
 
 
 Call = Callable[..., Result]
+
+
+def call_here(*words: object) -> Result:
+    """The command with these words, for what several tests share; within one test it is the fixture `call`."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["lottery", *map(str, words)])
+        with pytest.raises(SystemExit) as left:
+            main()
+    out.seek(0)
+    return Result(int(left.value.code or 0), out.read(), err.getvalue())
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from lottery.catalogue.executors._workers import Ended, Launch, last_lines
+from lottery.catalogue.executors._workers import Ended, Launch, last_lines, told_once
 from lottery.cli.main import main
 from lottery.executor_traits import ExecutorTraits
 from lottery.registry import Entry, executors
@@ -74,8 +74,7 @@ class Forked:
 
     def ended(self) -> list[Ended]:
         self.alive()
-        gone, self.gone = self.gone, []
-        return gone
+        return told_once(self.gone)
 
     def stop(self) -> None:
         for pid in self.living:

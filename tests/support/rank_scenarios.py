@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -14,6 +16,7 @@ from lottery import registry
 from lottery.catalogue.normalizations._switchable import Switchable
 from lottery.distributed.batch_norm import alone, average_statistics, synchronize
 from lottery.distributed.group import Group
+from lottery.distributed.neighbours import MOST_BYTES
 from lottery.distributed.share import WHOLE, Share
 from lottery.distributed.survivors import Survivors
 from lottery.pruning.mask import Mask
@@ -177,6 +180,21 @@ def _network() -> nn.Sequential:
     torch.manual_seed(1)
     layers = [nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8)]
     return nn.Sequential(*layers, nn.ReLU(), nn.Linear(8, 3)).double()
+
+
+# ---- what a rank sends by itself ----
+
+
+def small_tensors_are_summed_without_gloo_to_the_bits_that_gloo_gives(group: Group) -> None:
+    torch.manual_seed(group.rank)
+    for dtype in (torch.float32, torch.float64):
+        values = torch.randn(2 * MOST_BYTES, dtype=dtype) * 10 ** torch.randn(2 * MOST_BYTES)
+        by_gloo, rows_by_gloo = group.sum(values.clone()), group.each(values.numpy())
+        with mock.patch("torch.distributed.all_reduce", side_effect=AssertionError("gloo was asked")):
+            by_sockets, rows = group.sum(values[:99].clone()), group.each(values[:99].numpy())
+            assert group.sum(values[0].clone()) == by_gloo[0]
+        assert torch.equal(by_sockets, by_gloo[:99])
+        assert np.array_equal(rows, rows_by_gloo[:, :99]) and np.array_equal(rows[group.rank], values[:99])
 
 
 # ---- the communication hook ----

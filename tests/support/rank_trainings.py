@@ -12,9 +12,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from lottery.data.load import load
 from lottery.data.loader import Augment, Data
 from lottery.data.shared import load_once
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.splits import Splits, fingerprint
 from lottery.distributed.batch_norm import synchronize
 from lottery.distributed.group import ALONE, Group
 from lottery.distributed.share import Share

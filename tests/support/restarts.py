@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lottery.cli.main import main
 from lottery.data.loader import Data
 from lottery.errors import Interrupted
 from lottery.files.write import DRAFT
@@ -22,6 +20,7 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.signals import Stop
+from tests.support.calls import call_here
 from tests.support.micro import micro, micro_text
 
 EVERYTHING = (
@@ -51,13 +50,13 @@ def write_full_recipe(folder: Path, length: int = 40, *changes: str) -> Path:
     return path
 
 
-def run_arguments(recipe: Path, store: Path) -> list[str]:
+def run_arguments(recipe: Path, store: Path | str) -> list[str]:
     """The arguments of `lottery run`: on the CPU, deterministic, checkpoints as often as they may be."""
     own = ["--deterministic", "--checkpoint-seconds", "0", "--device", "cpu"]
     return ["run", str(recipe), "--store", str(store), *own]
 
 
-def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
+def start(recipe: Path, store: Path | str, *options: str) -> subprocess.Popen[str]:
     """`lottery run` in a process of its own, see `run_arguments`."""
     return subprocess.Popen(
         [sys.executable, "-m", "lottery", *run_arguments(recipe, store), *options],
@@ -68,7 +67,7 @@ def start(recipe: Path, store: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(recipe: Path, store: Path, *options: str) -> str:
+def finish(recipe: Path, store: Path | str, *options: str) -> str:
     """Run to the end; the table printed."""
     process = start(recipe, store, *options)
     out, err = process.communicate(timeout=600)
@@ -76,16 +75,35 @@ def finish(recipe: Path, store: Path, *options: str) -> str:
     return out
 
 
-def finish_here(recipe: Path, store: Path, *options: str) -> str:
+def finish_here(recipe: Path, store: Path | str, *options: str) -> str:
     """As `finish`, in this process, which has imported torch already."""
-    written = io.BytesIO()
-    out = io.TextIOWrapper(written, "utf-8")
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(io.StringIO()) as err:
-        patch.setattr(sys, "argv", ["lottery", *run_arguments(recipe, store), *options])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code, err.getvalue()
-    return written.getvalue().decode("utf-8")
+    done = call_here(*run_arguments(recipe, store), *options)
+    assert done.code == 0, done.err
+    return done.out
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run in this process that nothing stopped: its recipe, what it committed, and its table."""
+
+    recipe: Path
+    expected: dict[str, bytes]
+    table: str
+
+    @property
+    def jobs(self) -> int:
+        return sum(name.endswith("manifest.json") for name in self.expected)
+
+
+def undisturbed(folder: Path, length: int, *changes: str) -> Undisturbed:
+    """Run the study in a store in the folder."""
+    recipe = write_full_recipe(folder, length, *changes)
+    table = finish_here(recipe, folder / "store")
+    return Undisturbed(recipe, contents(folder / "store"), table)
+
+
+def finished_jobs(store: Path) -> int:
+    return len(list((store / "jobs").rglob("manifest.json")))
 
 
 def contents(store: Path) -> dict[str, bytes]:

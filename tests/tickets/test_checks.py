@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lottery.cli.main import main
-from lottery.data.splits import load
+from lottery.data.load import load
 from lottery.device import machine
 from lottery.errors import DamagedFile, LotteryError, UsageError
 from lottery.files.tensors import decode, encode, part

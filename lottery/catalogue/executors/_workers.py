@@ -92,6 +92,13 @@ class Workers(Protocol):
         ...
 
 
+def told_once(gone: list[Ended]) -> list[Ended]:
+    """Return those that have gone and empty the list, so that `Workers.ended` tells of each once."""
+    told = gone[:]
+    gone.clear()
+    return told
+
+
 def last_lines(log: Path, count: int = LAST_LINES) -> str:
     """Return the last lines of a log; empty where it cannot be read."""
     try:

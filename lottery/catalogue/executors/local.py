@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from lottery.catalogue.executors._workers import Ended, last_lines
+from lottery.catalogue.executors._workers import Ended, last_lines, told_once
 from lottery.errors import UsageError
 from lottery.registry import executors
 from lottery.words import counted
@@ -75,8 +75,7 @@ class _Processes:
     def ended(self) -> list[Ended]:
         """Return those that have gone since the last call."""
         self._reap()
-        gone, self._gone = self._gone, []
-        return gone
+        return told_once(self._gone)
 
     def stop(self) -> None:
         """Tell all that live to save and leave, once."""

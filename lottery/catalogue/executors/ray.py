@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lottery.catalogue.executors._child import Child, order
-from lottery.catalogue.executors._workers import Ended, last_lines
+from lottery.catalogue.executors._workers import Ended, last_lines, told_once
 from lottery.errors import MachineError, UsageError
 from lottery.registry import executors
 
@@ -85,8 +85,7 @@ class _Actors:
     def ended(self) -> list[Ended]:
         """Return those that have gone since the last call."""
         self._reap(0.0)
-        gone, self._gone = self._gone, []
-        return gone
+        return told_once(self._gone)
 
     def stop(self) -> None:
         """Tell all that live to save and leave, once."""

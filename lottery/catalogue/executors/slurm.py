@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from lottery.catalogue.executors._workers import Ended, last_lines
+from lottery.catalogue.executors._workers import Ended, last_lines, told_once
 from lottery.errors import MachineError, UsageError
 from lottery.registry import executors
 from lottery.words import seconds_of
@@ -195,8 +195,7 @@ class _Jobs:
     def ended(self) -> list[Ended]:
         """Return those that have gone since the last call."""
         self._look_if_due()
-        gone, self._gone = self._gone, []
-        return gone
+        return told_once(self._gone)
 
     def stop(self) -> None:
         """Have Slurm send SIGTERM to those that run, and take the others from the queue."""

@@ -12,15 +12,15 @@ from numba import njit
 from lottery.engines.compiled.simd import FLAGS
 
 
-def _stamp() -> bytes:
-    """Return a hash of every module in this folder: a compiled function may contain parts of any of them."""
+def stamp_of(folder: Path) -> bytes:
+    """Return a hash of every module in a folder: a compiled function may contain parts of any of them."""
     digest = sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(folder.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.digest()
 
 
-STAMP = _stamp()
+STAMP = stamp_of(Path(__file__).parent)
 
 
 def kernel(parallel: bool = False) -> Callable[[Callable[..., Any]], Any]:

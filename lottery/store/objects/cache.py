@@ -1,6 +1,6 @@
 """What was read from an object store, on this machine's disk by its hash; anything in it may be removed at any time.
 
-`$LOTTERY_CACHE`, else `~/.cache/lottery`. Processes share it: a file appears whole, and is verified when it is read.
+Processes share it: a file appears whole, and is verified when it is read.
 """
 
 from __future__ import annotations
@@ -16,11 +16,6 @@ from lottery.files.read import read_bytes
 
 MOST_BYTES = 20_000_000_000  # of all files
 SWEEP_BYTES = 200_000_000  # written between two looks at the size of all
-
-
-def cache_folder() -> Path:
-    """Return the folder of the cache."""
-    return Path(os.environ.get("LOTTERY_CACHE") or Path.home() / ".cache" / "lottery").absolute()
 
 
 class Cache:

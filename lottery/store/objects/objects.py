@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from lottery.errors import DamagedFile
+from lottery.paths import cache_root
 from lottery.store.manifest import KEY, MANIFEST, MOST_BYTES, FileRecord, Manifest, is_sealed, verified_bytes
 from lottery.store.objects.bucket import Bucket, Found, Mark
-from lottery.store.objects.cache import Cache, cache_folder
+from lottery.store.objects.cache import Cache
 from lottery.store.objects.chores import Chores
 from lottery.store.objects.draft import ObjectDraft, blob_name
 from lottery.store.objects.events import Events
@@ -36,7 +37,7 @@ class Objects:
     def __init__(self, bucket: Bucket, cache: Cache | None = None):
         self.bucket = bucket
         self.chores = Chores()
-        self._cache = cache or Cache(cache_folder())
+        self._cache = cache or Cache(cache_root() / "objects")
         self._packs = Packs(bucket, self._cache)
         self._jobs = Jobs(bucket, lambda key: self.leases.busy(key))
         self._snapshots = {name: Snapshot(bucket, name) for name in ("partial", "failures")}
