@@ -90,7 +90,8 @@ def with_label_noise(splits: Splits, noise: LabelNoise) -> Splits:
     chosen = order[: round(noise.share * len(labels))]
     noisy = labels.clone()
     noisy[chosen] = others[chosen]
-    known = hashlib.sha256(splits.known.encode() + noisy.numpy().tobytes()).hexdigest() if splits.known else ""
+    # of the clean data and the labels, so that images in memory and those in their files have the same one
+    known = hashlib.sha256(fingerprint(splits).encode() + noisy.numpy().tobytes()).hexdigest()
     return replace(splits, train_y=noisy, known=known)
 
 

@@ -633,6 +633,19 @@ def test_more_label_noise_of_a_seed_replaces_what_less_does_by_the_same_classes(
     assert not other.equal(less)
 
 
+def test_noisy_images_in_memory_and_in_their_files_have_one_fingerprint(tmp_path: Path) -> None:
+    image_files(tmp_path, per_class=20)
+    args, noise = {"folder": "pets", "size": 4}, LabelNoise(share=0.2)
+    resident, streamed = (
+        load(Component("image_folder", {**args, "stream": stream}), tmp_path, noise) for stream in (False, True)
+    )
+    assert resident.train_y.equal(streamed.train_y)
+    assert fingerprint(resident) == fingerprint(streamed)
+    clean = load(Component("image_folder", args), tmp_path)
+    again = with_label_noise(replace(clean, known=fingerprint(clean)), noise)  # as a run of several recipes keeps it
+    assert fingerprint(again) == fingerprint(resident) != fingerprint(clean)
+
+
 def test_a_fingerprint_covers_share_and_seed_of_label_noise_also_where_images_stay_in_files(tmp_path: Path) -> None:
     image_files(tmp_path, per_class=20)
     noises = [None, LabelNoise(share=0.2), LabelNoise(share=0.3), LabelNoise(share=0.2, seed=1)]
