@@ -95,10 +95,10 @@ STUDY = (
     "model={name: mlp, widths: [16]}",
     "init={name: planted, inputs: 6, widths: [4], outputs: 2, fan_in: 2}",
     "train.optimizer={name: adam, lr: 3e-2}",
-    "train.length=200it",
-    "train.evaluate_every=200it",
+    "train.length=120it",
+    "train.evaluate_every=120it",
     "prune.levels=1",
-    "branches=[planted, {name: reinit}]",
+    "branches=[planted]",
     "report=end",
 )
 

@@ -30,6 +30,7 @@ def test_one_seed_alone_and_levels_that_follow_from_results_are_refused() -> Non
     assert any("aligned takes the mask of the next seed" in line for line in problems(*auto))
 
 
+@pytest.mark.slow
 def test_in_a_study_the_mask_is_the_next_seeds_moved_by_the_order_of_both_dense_networks(tmp_path: Path) -> None:
     study = (
         "seeds=[3, 8]",
