@@ -18,6 +18,7 @@ import yaml as pyyaml
 from lottery.errors import RecipeError
 from lottery.recipe.load import find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
 from lottery.recipe.schema import Recipe
+from lottery.recipe.sweep import load_sweep
 from lottery.values import Component, Duration
 from tests.support import ROOT
 
@@ -572,7 +573,7 @@ def test_a_canonical_form_of_another_version_is_refused() -> None:
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
         "recipe:1:1: recipe: there is no key 'colour' here; there are analyses, branches, compare, data, "
-        "finetune, init, keep, metrics, model, name, prune, question, replicates, report, rewind, seeds, train, "
+        "finetune, init, keep, metrics, model, name, prune, question, replicates, report, rewind, seeds, sweep, train, "
         "transfer, tune"
     ]
 
@@ -581,7 +582,7 @@ def test_the_json_schema_for_editors_knows_the_short_forms() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
         "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
-            "tune", "transfer", "compare", "replicates", "finetune", "metrics", "keep", "analyses",
+            "tune", "transfer", "compare", "replicates", "finetune", "metrics", "keep", "analyses", "sweep",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]
@@ -620,11 +621,11 @@ def test_a_recipe_that_cannot_be_read_is_named_with_the_way_out(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name: str) -> None:
-    assert load_recipe(name).name == name
+    assert load_sweep(name).name == name
     text = shipped()[name].read_text("utf-8")
     head = text[: text.index("name:")]
     assert all(line.startswith("# ") for line in head.splitlines())
-    command = "replicate" if shipped()[name].parent.name == "papers" else "run"
+    command = "replicate" if shipped()[name].parent.name in ("papers", "survey") else "run"
     assert f"lottery {command} {name}" in head
 
 
