@@ -144,3 +144,14 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise ValueError(f"{value!r} cannot be written as JSON")
+
+
+def in_flow(value: Any) -> str:
+    """Return a plain value in one line as a recipe writes it: `0.1`, `batch`, `{name: mlp, widths: [100]}`."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {in_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(in_flow, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

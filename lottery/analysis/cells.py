@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
@@ -152,12 +152,23 @@ def by_seed(column: Sequence[Record | None], report: str, field: str) -> dict[in
 
     The field SCORE is accuracy, or r2 in its place.
     """
+
+    def read(record: Record) -> float | None:
+        measured = record.at(report)
+        if not measured:
+            return None
+        return float(measured["test_r2" if field == SCORE and "test_r2" in measured else field])
+
+    return means_by_seed(column, read)
+
+
+def means_by_seed(column: Sequence[Record | None], read: Callable[[Record], float | None]) -> dict[int, float]:
+    """Return what is read of each seed: the mean over its samples, each of which must have a value."""
     values: dict[int, list[float]] = {}
     for record in column:
-        measured = record.at(report) if record else None
-        if record and measured:
-            name = "test_r2" if field == SCORE and "test_r2" in measured else field
-            values.setdefault(record.job.seed, []).append(measured[name])
+        value = None if record is None else read(record)
+        if record is not None and value is not None:
+            values.setdefault(record.job.seed, []).append(value)
     wanted = max((record.job.branch.samples for record in column if record and record.job.branch), default=1)
     return {seed: statistics.fmean(samples) for seed, samples in values.items() if len(samples) == wanted}
 

@@ -18,8 +18,9 @@ from lottery.registry import Problem, suggest
 from lottery.values import point_label
 
 if TYPE_CHECKING:
+    from lottery.recipe.claims import ClaimSpec
     from lottery.recipe.schema import BranchSpec, PruneSpec
-    from lottery.recipe.types import ReplicatesSpec, RewindSpec
+    from lottery.recipe.types import RewindSpec
     from lottery.values import Component
 
 Subject = tuple[int, str]  # level, and the networks in words as tables have them
@@ -178,26 +179,26 @@ def _nothing(analysis: AnalysisSpec, trunks: Trunks) -> str:
     return f"no networks are there to look at{alone}: {'; '.join(levels)}; name other levels or networks"
 
 
-def about_measured_claims(
-    replicates: ReplicatesSpec, analyses: Sequence[AnalysisSpec], trunks: Trunks | None
+def about_measured_claim(
+    here: tuple[str | int, ...], claim: ClaimSpec, analyses: Sequence[AnalysisSpec], trunks: Trunks | None
 ) -> Iterator[Problem]:
-    """Yield the analyses, values and networks that claims of a paper name and the recipe does not have."""
+    """Yield the analysis, value and networks that a claim of a paper names and the recipe does not have."""
     labels = {analysis.label: analysis for analysis in analyses if analysis.name in registry.analyses}
-    for index, claim in enumerate(replicates.claims):
-        here = ("replicates", "claims", index)
-        if claim.analysis is None:
-            continue
-        if claim.analysis not in labels:
-            yield (*here, "analysis"), f"there is no analysis {claim.analysis!r}{suggest(claim.analysis, labels)}"
-            continue
-        analysis = labels[claim.analysis]
-        units = registry.analyses[analysis.name].traits.units
-        if claim.value not in units:
-            said = suggest(str(claim.value), units)
-            yield (*here, "value"), f"{claim.analysis} measures no {claim.value!r}{said}"
-        if trunks is None or (analysis.looks_at == "children" and any(rewind.auto for rewind in trunks.rewinds)):
-            continue  # a point that is looked for has no name yet
-        known = list(dict.fromkeys(names for _, names in subjects(analysis, trunks)))
-        if known and claim.networks not in known:
-            said = suggest(str(claim.networks), known)
-            yield (*here, "networks"), f"{claim.analysis} looks at no {claim.networks!r}{said}"
+    if claim.analysis is None:
+        return
+    if claim.analysis not in labels:
+        yield (*here, "analysis"), f"there is no analysis {claim.analysis!r}{suggest(claim.analysis, labels)}"
+        return
+    analysis = labels[claim.analysis]
+    units = registry.analyses[analysis.name].traits.units
+    if claim.value not in units:
+        said = suggest(str(claim.value), units)
+        yield (*here, "value"), f"{claim.analysis} measures no {claim.value!r}{said}"
+    elif claim.logarithmic and units[str(claim.value)] in ("points", "fraction"):
+        yield (*here, "compare"), f"{claim.value} is a share, compared as a difference in points; leave compare out"
+    if trunks is None or (analysis.looks_at == "children" and any(rewind.auto for rewind in trunks.rewinds)):
+        return  # a point that is looked for has no name yet
+    known = list(dict.fromkeys(names for _, names in subjects(analysis, trunks)))
+    if known and claim.networks not in known:
+        said = suggest(str(claim.networks), known)
+        yield (*here, "networks"), f"{claim.analysis} looks at no {claim.networks!r}{said}"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.recipe.analysis_rules import about_analyses
-from lottery.recipe.analysis_subjects import Trunks, about_measured_claims
 from lottery.recipe.audit_fields import FIELDS, FIXED
+from lottery.recipe.claim_rules import about_claims
 from lottery.recipe.conflicts import conflicts
 from lottery.recipe.criterion_rules import about_criterion
 from lottery.recipe.entry_rules import about_entries
@@ -23,7 +23,6 @@ from lottery.values import Duration, plain
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec, PruneSpec
-    from lottery.recipe.types import ReplicatesSpec, RewindSpec
 
 # the table's own columns: no branch may be called so
 COLUMNS = ("dense", "ticket", "optimizer", "lr", "density", "rewind", "note")
@@ -105,8 +104,7 @@ def contradictions(valid: Mapping[str, Any]) -> Iterator[Problem]:
     yield from about_analyses(valid)
     yield from about_rewind_search(valid)
     if valid.get("replicates") is not None:
-        yield from _about_claims(valid["replicates"], [branch.label for branch in branches], rewinds, len(optimizers))
-        yield from about_measured_claims(valid["replicates"], valid.get("analyses") or (), Trunks.of(valid))
+        yield from about_claims(valid)
 
 
 def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:
@@ -119,27 +117,6 @@ def _about_allowed(compare: CompareSpec | None) -> Iterator[Problem]:
         elif name not in FIELDS:
             yield path, f"there is no field {name!r}{suggest(name, FIELDS)} (docs/fairness.md lists them)"
     yield from _twice(("compare", "allow"), allowed)
-
-
-def _about_claims(
-    replicates: ReplicatesSpec, controls: Sequence[str], rewinds: Sequence[RewindSpec], optimizers: int
-) -> Iterator[Problem]:
-    """Yield the columns, rewind points and optimizers that claims of a paper name and the table does not have."""
-    columns = ["dense", "ticket", *controls]
-    points = [rewind.to for rewind in rewinds if rewind.auto is None]  # what is looked for may be any
-    for index, claim in enumerate(replicates.claims):
-        for key, column in (("column", claim.column), ("against", claim.against)):
-            if column is not None and column not in columns:
-                yield ("replicates", "claims", index, key), f"no column {column!r}; there are {', '.join(columns)}"
-        if claim.rewind is not None and points and claim.rewind not in points:
-            yield (
-                ("replicates", "claims", index, "rewind"),
-                f"no ticket is rewound to {claim.rewind}; there are {', '.join(map(str, points))}",
-            )
-        for side, path in ((claim, ()), (claim.minus, ("minus",))):
-            if side is not None and side.optimizer is not None and optimizers and side.optimizer >= optimizers:
-                there = f"the last of train.optimizer is {optimizers - 1}, counted from 0"
-                yield ("replicates", "claims", index, *path, "optimizer"), f"no optimizer {side.optimizer}; {there}"
 
 
 def _too_deep(path: Path, levels: Sequence[int] | None, prune: PruneSpec) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from lottery.recipe.analyses import AnalysisSpec, KeepSpec, kept
+from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.criterion_rules import own_rounds, own_scope
 from lottery.recipe.readings import Reading
 from lottery.recipe.types import (
@@ -24,7 +25,6 @@ from lottery.recipe.types import (
     Metrics,
     Natural,
     Number,
-    ReplicatesSpec,
     RewindSearchSpec,
     RewindSpec,
     Section,

@@ -159,89 +159,9 @@ class EntrySection(Section):
         return Component(self.name, dict(self.model_extra or {}))
 
 
-class MinusSpec(Section):
-    """What a claim takes off: the same value of another optimizer, of other networks of the analysis, or of both."""
-
-    optimizer: Natural | None = None
-    networks: Annotated[str, Field(min_length=1)] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> MinusSpec:
-        if self.optimizer is None and self.networks is None:
-            raise ValueError("takes nothing off; write optimizer, networks or both")
-        return self
-
-
-class ClaimSpec(Section):
-    """One published claim as a statement that can be checked, in words and in numbers.
-
-    What is compared is the accuracy of `column` minus that of `against`, in percentage points, paired by seed; without
-    `against` the accuracy itself. With `measure: early_stop_step` it is the ratio of the two steps. It is claimed to
-    be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
-    `rewind` where that is given, else of each of the recipe's.
-
-    With `analysis` it is about a `value` that an analysis of the recipe measures of some `networks`, such as `dense -
-    ticket`, as its table names them: in percentage points where it is of an error.
-
-    It is claimed of one `optimizer`, by its place in `train.optimizer` from 0, where that is given, else of each. With
-    `minus` it is about a difference, paired by seed: the same of another optimizer, or of other networks, is taken off.
-    """
-
-    text: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    column: Label = "ticket"
-    against: Label | None = "dense"
-    measure: Literal["accuracy", "early_stop_step"] = "accuracy"
-    analysis: Label | None = None
-    networks: Annotated[str, Field(min_length=1)] | None = None
-    value: Label | None = None
-    densities: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
-    rewind: Point | None = None
-    optimizer: Natural | None = None
-    minus: MinusSpec | None = None
-    where: Literal["all", "any"] = "all"
-    least: Annotated[float, Field(strict=True)] | None = None
-    most: Annotated[float, Field(strict=True)] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> ClaimSpec:
-        if self.least is None and self.most is None:
-            raise ValueError("claims nothing; write least, most or both")
-        if self.measure == "early_stop_step" and self.against is None:
-            raise ValueError("a ratio of steps needs `against`, a column of the table")
-        about = (self.analysis, self.networks, self.value)
-        if None in about and about != (None, None, None):
-            raise ValueError("a claim about an analysis needs `analysis`, `networks` and `value`")
-        return self
-
-    @model_validator(mode="after")
-    def _takes_off_what_there_is(self) -> ClaimSpec:
-        if self.minus is None:
-            return self
-        if self.analysis is None and self.minus.networks is not None:
-            raise ValueError("minus.networks are those of an analysis; write `analysis`, or `column` and `against`")
-        if self.analysis is None and self.against is not None:
-            raise ValueError(f"takes two off, minus and {self.against}; write `against: null`, or leave minus out")
-        if self.minus.optimizer is not None and self.optimizer is None:
-            raise ValueError("takes another optimizer's off; write `optimizer` for the one that it is claimed of")
-        ours = (self.optimizer, self.networks)
-        if (self.minus.optimizer in (None, ours[0])) and (self.minus.networks in (None, ours[1])):
-            raise ValueError("takes the value off itself; name another optimizer or other networks in minus")
-        return self
-
-
 class DuringSpec(Section):
     """Pruning in the course of training: at every so many steps from one step to another (Zhu & Gupta 2017)."""
 
     start: Point = Duration(0, "it")
     end: Length
     every: Length
-
-
-class ReplicatesSpec(Section):
-    """The claims of a paper that the recipe sets out to see again, for `lottery replicate`."""
-
-    source: Annotated[str, Field(min_length=1)]
-    needs_gpu: Flag = False
-    confidence: Annotated[float, Field(strict=True, ge=0.5, lt=1)] = 0.95
-    claims: Annotated[tuple[ClaimSpec, ...], Field(min_length=1, max_length=100)]

@@ -55,18 +55,42 @@ def with_other_readings(
         value: The column of the value.
         verdict: The column of the verdict.
     """
+    adaptive = study.recipe.prune.auto is not None
+    return with_readings(
+        table, others(study.recipe), lambda reading: make(read_at(study, reading)), adaptive, value, verdict
+    )
+
+
+def with_readings(
+    table: Sequence[Row],
+    readings: Sequence[Reading],
+    make: Callable[[Reading], Sequence[Row]],
+    adaptive: bool,
+    value: str,
+    verdict: str,
+) -> list[Row]:
+    """Return the rows with their values at other readings, as `with_other_readings`, whatever they are made of.
+
+    Args:
+        table: The rows.
+        readings: The other readings.
+        make: Makes the rows at a reading, in the same order.
+        adaptive: True if seeds were added by results, so that no verdict is given elsewhere.
+        value: The column of the value.
+        verdict: The column of the verdict.
+    """
     found = [Row(row, row.made_from) for row in table]
-    for reading in others(study.recipe):
-        for row, other in zip(found, make(read_at(study, reading)), strict=True):
+    for reading in readings:
+        for row, other in zip(found, make(reading), strict=True):
             assert all(row.get(name) == other.get(name) for name in _NAMES)
             value_there, verdict_there = _columns(row, value, verdict, reading)
             row[value_there] = other[value]
-            row[verdict_there] = there = None if study.recipe.prune.auto else other[verdict]
+            row[verdict_there] = there = None if adaptive else other[verdict]
             if there not in (None, row[verdict]):
                 row["depends"] = "verdict"
             elif _opposite(row, other, value):
                 row.setdefault("depends", "sign")
-    for row in found if others(study.recipe) else ():
+    for row in found if readings else ():
         depends = row.pop("depends", "")
         row[Column("depends", readers=_readers(row))] = depends  # the last of the columns
         if "reason" in row:

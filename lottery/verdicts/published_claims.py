@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from lottery.statistics import paired
+from lottery.statistics import paired, shares
 
 if TYPE_CHECKING:
-    from lottery.recipe.types import ClaimSpec
+    from lottery.recipe.claims import ClaimSpec
 
 ClaimVerdict = Literal["holds", "fails", "undecided"]
+MOST_COUNTED = 320  # seeds up to which it is tried what exact bounds of shares would decide
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,40 @@ class Observed:
     Attributes:
         level: The level.
         density: Its density; 0 where it is not trained.
-        values: The values, one per seed: percentage points, or logarithms of ratios of steps.
+        values: The values, one per seed: percentage points, other differences, or logarithms of ratios.
         unbounded: True if the values leave open how low, and how high, the true value is: where a censored step is
             later than it says, or where a side diverged and is not shown to be the better one by the seeds that are
             left.
         hindrances: Reasons, in words, that leave everything undecided.
         notes: Sentences that are told beside it.
         floor: The least spread that is believed of the values.
+        counted: True if each value is a yes or no, or the difference of two, in percentage points: `share`, `paired`.
     """
 
     level: int
     density: float
-    values: Sequence[float]  # percentage points, or logarithms of ratios of steps
+    values: Sequence[float]
     unbounded: tuple[bool, bool] = (False, False)
     hindrances: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     floor: float = 0.0
+    counted: Literal["", "share", "paired"] = ""
+
+    def low(self, confidence: float) -> float:
+        """Return the one-sided lower bound of the true mean; minus infinity where the values leave it open."""
+        if self.unbounded[0]:
+            return -math.inf
+        if self.counted:
+            return 100 * shares.lower_bound([each / 100 for each in self.values], confidence, self.counted == "paired")
+        return paired.lower_bound(self.values, confidence, self.floor)
+
+    def high(self, confidence: float) -> float:
+        """Return the one-sided upper bound of the true mean; infinity where the values leave it open."""
+        if self.unbounded[1]:
+            return math.inf
+        if self.counted:
+            return 100 * shares.upper_bound([each / 100 for each in self.values], confidence, self.counted == "paired")
+        return paired.upper_bound(self.values, confidence, self.floor)
 
 
 @dataclass(frozen=True)
@@ -69,17 +88,25 @@ def judge(claim: ClaimSpec, seen: Observed, confidence: float, power: float) -> 
     sure = confidences(claim, confidence)
     if seen.hindrances or not seen.values:
         return Judgement("undecided", -math.inf, math.inf, sure, None, None)
-    low = -math.inf if seen.unbounded[0] else paired.lower_bound(seen.values, sure[0], seen.floor)
-    high = math.inf if seen.unbounded[1] else paired.upper_bound(seen.values, sure[1], seen.floor)
+    low, high = seen.low(sure[0]), seen.high(sure[1])
     estimate = statistics.fmean(seen.values)
     kept = (least is None or estimate >= least) and (most is None or estimate <= most)
-    here: ClaimVerdict = "undecided"
-    if (least is None or low >= least) and (most is None or high <= most):
-        here = "holds"
-    elif (least is not None and high < least) or (most is not None and low > most):
-        here = "fails"
-    needed = _seeds_needed(seen, (least, most), sure, power) if here == "undecided" else None
+    here = _here(low, high, (least, most))
+    needed = None
+    if here == "undecided" and seen.counted:
+        needed = _shares_needed(seen, (least, most), sure)
+    elif here == "undecided":
+        needed = _seeds_needed(seen, (least, most), sure, power)
     return Judgement(here, low, high, sure, kept, needed)
+
+
+def _here(low: float, high: float, limits: tuple[float | None, float | None]) -> ClaimVerdict:
+    least, most = limits
+    if (least is None or low >= least) and (most is None or high <= most):
+        return "holds"
+    if (least is not None and high < least) or (most is not None and low > most):
+        return "fails"
+    return "undecided"
 
 
 def confidences(claim: ClaimSpec, confidence: float) -> tuple[float, float]:
@@ -126,7 +153,7 @@ def seeds_needed(claim: ClaimSpec, found: Sequence[Judgement]) -> int | None:
 
 def limits(claim: ClaimSpec) -> tuple[float | None, float | None]:
     """Return the least and the most that is claimed, on the scale that values are tested on."""
-    if claim.measure == "accuracy":
+    if not claim.logarithmic:
         return claim.least, claim.most
     least, most = (None if limit is None else math.log(limit) for limit in (claim.least, claim.most))
     return least, most
@@ -157,3 +184,21 @@ def _seeds_needed(
         wanted.append(paired.seeds_needed(spread, abs(gap), sure[bound], power, seen.floor))
     known = [n for n in wanted if n is not None]
     return max(known) if len(known) == len(wanted) else None
+
+
+def _shares_needed(seen: Observed, limits: tuple[float | None, float | None], sure: tuple[float, float]) -> int | None:
+    """Return the fewest seeds, a multiple of those there are, that decide with the same shares; None for too many."""
+
+    def decides(times: int) -> bool:
+        more = replace(seen, values=[*seen.values] * times)
+        return _here(more.low(sure[0]), more.high(sure[1]), limits) != "undecided"
+
+    low, high = 1, 2
+    while not decides(high):
+        low, high = high, 2 * high
+        if high * len(seen.values) > MOST_COUNTED:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if decides(middle) else (middle, high)
+    return high * len(seen.values)

@@ -22,7 +22,8 @@ from lottery.results.study import Study
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
-from lottery.verdicts.replication import claims_in_words, seeds_needed
+from lottery.verdicts.claims_in_words import claims_in_words
+from lottery.verdicts.replication import seeds_needed
 from tests.support.studies import HERE, TEXT, Sized, dense, hand, made, record, saying, ticket, view_of
 
 SOURCE = "Frankle & Carbin 2019"
