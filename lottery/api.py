@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from lottery.errors import UsageError
 from lottery.paths import data_root
@@ -16,15 +16,37 @@ if TYPE_CHECKING:
 
     from lottery.distributed.place import Place
     from lottery.plan.jobs import Plan
+    from lottery.plan.swept import SweptPlan
     from lottery.recipe.schema import Recipe
-    from lottery.runner.events import Event, Jobs, Outcome, Request
+    from lottery.recipe.sweep import Sweep
+    from lottery.runner.events import Event, Jobs, Outcome, Request, SweptOutcome
     from lottery.signals import Stop
     from lottery.store.store import Store
     from lottery.values import Component
 
 
+class Settings(TypedDict, total=False):
+    """The settings of `run` beside the recipe and `on_plan`, which depends on it."""
+
+    data: str | Path | None
+    store: str | Path | Store | None
+    device: str
+    jobs: Jobs
+    on: str | Mapping[str, Any] | None
+    deterministic: bool
+    checkpoint_seconds: float
+    plugins: Sequence[str]
+    on_event: Callable[[Event], None]
+
+
+@overload
+def run(recipe: Recipe, *, on_plan: Callable[[Plan], None] = ..., **settings: Unpack[Settings]) -> Outcome: ...
+@overload
+def run(recipe: Sweep, *, on_plan: Callable[[SweptPlan], None] = ..., **settings: Unpack[Settings]) -> SweptOutcome: ...
+@overload
+def run(recipe: str | Path, *, on_plan: Callable[[Any], None] = ..., **settings: Unpack[Settings]) -> Any: ...
 def run(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | Sweep | str | Path,
     *,
     data: str | Path | None = None,
     store: str | Path | Store | None = None,
@@ -34,10 +56,10 @@ def run(
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
-    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_plan: Callable[[Any], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
-) -> Outcome:
-    """Run what is missing of a recipe and return how each job ended.
+) -> Outcome | SweptOutcome:
+    """Run what is missing of a recipe, or of all points of a sweep, and return how each job ended.
 
     A failing or diverging job raises nothing: it is in the outcome. In the main thread, signals are handled: the run
     saves and leaves; run it again to go on.
@@ -46,7 +68,7 @@ def run(
     saves and says what happens (`on_plan`, `on_event`), and all return the same.
 
     Args:
-        recipe: A loaded recipe, the path of one, or the name of a shipped one.
+        recipe: A loaded recipe or sweep, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         device: `auto`, `cpu` or `cuda`.
@@ -57,11 +79,12 @@ def run(
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
         plugins: Modules that add entries to the catalogues.
-        on_plan: Called with the plan before training, and with `levels: auto` each time that there is more to do.
+        on_plan: Called with the plan, a `SweptPlan` for a sweep, before training, and each time that there is more to
+            do, as with `levels: auto`.
         on_event: Called with each event.
 
     Raises:
-        UsageError: The recipe cannot be run, or the executor cannot be had so; nothing was trained.
+        UsageError: The recipe, or a point, cannot be run, or the executor cannot be had so; nothing was trained.
         DataError: The data are missing or damaged; nothing was trained.
         MachineError: The results cannot fit on the disk, and nothing was trained; or workers die again and again.
         Interrupted: The run was told to stop, and has saved.
@@ -69,9 +92,9 @@ def run(
     from lottery import registry
     from lottery.distributed.place import place_of_environment
     from lottery.executors.profiles import executor_of
-    from lottery.results.planning import plan_with_walks
+    from lottery.recipe.sweep import Sweep
     from lottery.results.plugin_edits import other_sources
-    from lottery.runner.events import Request
+    from lottery.runner.events import Request, outcome_of
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
 
@@ -82,27 +105,43 @@ def run(
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
-    request = Request(recipe, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
+    swept = isinstance(recipe, Sweep)
+    if swept and on is not None:
+        raise UsageError(f"on: {on} runs one recipe, and this is a sweep; choose a point, or run it with jobs")
+    first = recipe.points[0].recipe if isinstance(recipe, Sweep) else recipe
+    request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
+    requests = request.of(recipe) if isinstance(recipe, Sweep) else [request]
     stop, place = Stop(), place_of_environment()
     executor = None if on is None else executor_of(on)
     if place is not None and (executor is not None or jobs != 1):
         raise UsageError(f"all {place.size} ranks train one network after the other; leave --on and --jobs out")
     if place is not None and place.rank:
         with handle_signals(stop):
-            return _followed(request, place, stop, opened)
-    with handle_signals(stop), _begun(request, executor, plugins, stop, opened, place) as (planned, outcome, events):
-        _warn(other_sources(planned, opened))
-        on_plan(planned)
-        for event in events:
+            return _followed(requests, place, stop, opened, swept=swept)
+    with handle_signals(stop), _begun(requests, executor, plugins, stop, opened, place) as (plans, events):
+        outcome = outcome_of(plans, swept=swept)
+        _warn(list(dict.fromkeys(said for plan in plans for said in other_sources(plan, opened))))
+        on_plan(outcome.plan)
+        for event in events(outcome):
             if event.kind != "planned":
                 outcome.add(event)
                 on_event(event)
-                continue
-            longer = plan_with_walks(recipe, planned.fingerprint, planned.others, opened)
-            if longer.jobs.keys() != planned.jobs.keys():  # each process says so
-                outcome.plan = planned = longer
-                on_plan(planned)
+            elif _lengthen(outcome, requests, opened):  # each process says so
+                on_plan(outcome.plan)
     return outcome
+
+
+def _lengthen(outcome: Outcome | SweptOutcome, requests: Sequence[Request], store: Store) -> bool:
+    """Take in the plans that the results ask for by now, and return True if one has changed."""
+    from lottery.results.planning import plan_with_walks
+
+    changed = False
+    for point, request in zip(outcome.points, requests, strict=True):
+        if request.recipe.grows:
+            longer = plan_with_walks(request.recipe, point.plan.fingerprint, point.plan.others, store)
+            if longer.jobs.keys() != point.plan.jobs.keys():
+                point.plan, changed = longer, True
+    return changed
 
 
 def _warn(sentences: Sequence[str]) -> None:
@@ -110,57 +149,67 @@ def _warn(sentences: Sequence[str]) -> None:
         logging.getLogger("lottery").warning("%s", sentence)
 
 
-def _loaded(recipe: Recipe | str | Path) -> Recipe:
-    from lottery.recipe.load import load_recipe
+def _loaded(recipe: Recipe | Sweep | str | Path) -> Recipe | Sweep:
+    """Return a recipe or sweep that is named as it is loaded: the only point of a file without a sweep as a recipe."""
+    from lottery.recipe.sweep import load_sweep
 
-    return load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    if not isinstance(recipe, (str, Path)):
+        return recipe
+    sweep = load_sweep(recipe)
+    return sweep if sweep.keys else sweep.only
 
 
 @contextmanager
 def _begun(
-    request: Request, executor: Component | None, plugins: Sequence[str], stop: Stop, store: Store, place: Place | None
-) -> Iterator[tuple[Plan, Outcome, Iterator[Event]]]:
-    """Yield the plan, the outcome that is to be filled, and the events."""
-    from lottery.runner.events import Outcome
-
+    requests: Sequence[Request],
+    executor: Component | None,
+    plugins: Sequence[str],
+    stop: Stop,
+    store: Store,
+    place: Place | None,
+) -> Iterator[tuple[Sequence[Plan], Callable[[Outcome | SweptOutcome], Iterator[Event]]]]:
+    """Yield the plans, and what gives the events of their run; it takes the outcome, which is filled meanwhile."""
     if executor is not None:
         from lottery.executors.drive import driven
 
-        with driven(request, executor, stop, plugins, store) as (planned, events):
-            yield planned, Outcome(planned), events
+        with driven(requests[0], executor, stop, plugins, store) as (planned, events):
+            yield [planned], lambda outcome: events
         return
-
-    if request.jobs != 1:
+    if requests[0].jobs != 1:
         from lottery.executors.processes import processes
 
-        with processes(request, stop, plugins) as (planned, mixed, events):
+        with processes(requests, stop, plugins) as (plans, mixed, events):
             _warn(mixed)
-            yield planned, Outcome(planned), events
+            yield plans, lambda outcome: events
         return
     from lottery.results.mixed_environments import foreseen
-    from lottery.runner.prepare import prepare
-    from lottery.runner.ranks import leading, opened
-    from lottery.runner.run import work
+    from lottery.runner.prepare import prepare_all
+    from lottery.runner.ranks import lead, opened
 
-    with opened(place, request.device) as group:
-        context = prepare(request, stop, store=store, group=group)
-        _warn(foreseen(context.plan, context.store, context.machine.environment()))
-        outcome = Outcome(context.plan)
-        with leading(group, outcome):
-            yield context.plan, outcome, work(context)
+    with opened(place, requests[0].device) as group:
+        contexts = prepare_all(requests, stop, store=store, group=group)
+        mixed = [said for each in contexts for said in foreseen(each.plan, store, each.machine.environment())]
+        _warn(list(dict.fromkeys(mixed)))
+        yield [context.plan for context in contexts], lambda outcome: lead(contexts, outcome)
 
 
-def _followed(request: Request, place: Place, stop: Stop, store: Store) -> Outcome:
+def _followed(
+    requests: Sequence[Request], place: Place, stop: Stop, store: Store, *, swept: bool
+) -> Outcome | SweptOutcome:
     """Take part in the run of rank 0, and return its outcome."""
-    from lottery.runner.prepare import follower
+    from lottery.runner.events import SweptOutcome
+    from lottery.runner.prepare import Loaded, follower
     from lottery.runner.ranks import follow, opened
 
-    with opened(place, request.device) as group:
-        return follow(follower(request, stop, store, group))
+    with opened(place, requests[0].device) as group:
+        loaded = Loaded()
+        contexts = [follower(request, stop, store, group, loaded) for request in requests]
+        outcomes = [follow(context) for context in contexts]
+        return SweptOutcome(outcomes, [said for each in outcomes for said in each.messages]) if swept else outcomes[0]
 
 
 def table(
-    recipe: Recipe | str | Path,
+    recipe: Recipe | Sweep | str | Path,
     *,
     data: str | Path | None = None,
     store: str | Path | None = None,
@@ -168,8 +217,10 @@ def table(
 ) -> pd.DataFrame:
     """Return one of a recipe's tables as a data frame, from what is finished so far.
 
+    That of a sweep has the rows of all points, with a column for each swept key in front.
+
     Args:
-        recipe: A loaded recipe, the path of one, or the name of a shipped one.
+        recipe: A loaded recipe or sweep, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         view: A name of `lottery.analysis.views.VIEWS`.
@@ -177,8 +228,14 @@ def table(
     Raises:
         UsageError: There is no such view, or the recipe has no such table.
     """
+    from lottery.analysis.sweep import swept_rows_of
     from lottery.analysis.views import rows_of
     from lottery.formats.render import frame
+    from lottery.recipe.sweep import Sweep
     from lottery.results.study import study
+    from lottery.results.sweep import swept_study
 
-    return frame(rows_of(study(_loaded(recipe), data=data, store=store), view))
+    loaded = _loaded(recipe)
+    if isinstance(loaded, Sweep):
+        return frame(swept_rows_of(swept_study(loaded, data=data, store=store), view))
+    return frame(rows_of(study(loaded, data=data, store=store), view))

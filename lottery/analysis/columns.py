@@ -31,6 +31,7 @@ Quantity = Literal[
     "low",  # this and the next two are read in the cell of an estimate; or the start of an interval
     "high",  # read in the cell of `low`, where that is one
     "verdict",
+    "swept",  # value of a key that a recipe sweeps: it says what a row is
 ]
 Readers = Literal["all", "terminal", "programs"]  # of pages and terminals, of terminals alone, of neither
 

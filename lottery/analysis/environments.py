@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lottery import _version
 from lottery.analysis.columns import Column
-from lottery.analysis.rows import Row, Values, keys_of
+from lottery.analysis.rows import Row, Values, in_plan_order
 from lottery.environment import Session, rounding, said
 
 if TYPE_CHECKING:
@@ -27,8 +27,14 @@ def environments(study: Study) -> list[Row]:
     It has their number, first and last date (UTC), their seconds in all, and what was recorded of versions and machine;
     `a and b` where trainings went on in another one, or had two engines.
     """
+    rows = environments_of(study.found.values())
+    return [Row(row, in_plan_order(study, row.made_from)) for row in rows]
+
+
+def environments_of(found: Iterable[Record]) -> list[Row]:
+    """Return the rows that `environments` has, of trainings of any studies; one that they share counts once."""
     rows, names = list[Row](), dict[str, None]()
-    for records in _by_environment(study):
+    for records in _by_environment({record.job.key: record for record in found}.values()):
         manifests = [record.manifest for record in records]
         dates = sorted(manifest.created for manifest in manifests)
         row: Values = {
@@ -40,7 +46,7 @@ def environments(study: Study) -> list[Row]:
             "engine": " and ".join(sorted(set[str]().union(*(manifest.engines for manifest in manifests)))),
         }
         names |= dict.fromkeys(row)
-        rows.append(Row(row, keys_of(study, records)))
+        rows.append(Row(row, [record.job.key for record in records]))
     return [Row({name: row.get(name) for name in names}, row.made_from) for row in rows]
 
 
@@ -56,10 +62,10 @@ def _recorded(sessions: Sequence[Session]) -> Values:
     }
 
 
-def _by_environment(study: Study) -> list[list[Record]]:
+def _by_environment(found: Iterable[Record]) -> list[list[Record]]:
     """Return the finished trainings of each environment, a set of machines, that of the most trainings first."""
     groups: dict[frozenset[str], list[Record]] = {}
-    for record in study.found.values():
+    for record in found:
         machines = frozenset(json.dumps(machine, sort_keys=True) for machine in record.manifest.machines)
         groups.setdefault(machines, []).append(record)
     return sorted(groups.values(), key=len, reverse=True)

@@ -8,8 +8,9 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,13 +26,14 @@ from lottery.cli.options import (
     Json,
     NumberOfJobs,
     Plugins,
+    Points,
     RecipeName,
     Sets,
     StoreDir,
-    load,
-    load_study,
+    load_points,
     number_of_jobs,
     plug_in,
+    tell_missing,
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
@@ -48,9 +50,11 @@ from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
 from lottery.recipe.readings import READINGS
+from lottery.words import counted
 
 if TYPE_CHECKING:
-    from lottery.runner.events import Outcome
+    from lottery.recipe.sweep import Sweep
+    from lottery.runner.events import Outcome, SweptOutcome
 
 app = typer.Typer(
     help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
@@ -137,13 +141,16 @@ def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new 
 
 
 @app.command()
-def check(recipe: RecipeName, sets: Sets = None, plugin: Plugins = None, as_json: Json = False) -> None:
+def check(
+    recipe: RecipeName, sets: Sets = None, point: Points = None, plugin: Plugins = None, as_json: Json = False
+) -> None:
     """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
-    loaded = load(recipe, sets, plugin)
+    sweep = load_points(recipe, sets, plugin, point)
     if as_json:
-        print_json(loaded.canonical())
+        points = [{"values": each.values, "recipe": each.recipe.canonical()} for each in sweep.points]
+        print_json({"keys": sweep.keys, "points": points} if sweep.keys else sweep.only.canonical())
     else:
-        print(f"{recipe}: fine")
+        print(f"{recipe}: fine" + (f", {counted(len(sweep.points), 'point')}" if sweep.keys else ""))
 
 
 app.command()(plan)
@@ -153,6 +160,7 @@ app.command()(plan)
 def run(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -177,10 +185,11 @@ def run(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    loaded = load(recipe, sets, plugin)  # what is wrong with it is said once, before others are started
+    sweep = load_points(recipe, sets, plugin, point)  # what is wrong is said once, before others are started
     shown, kept = run_on_ranks(ranks, jobs, on), Store(store_root(store))
-    outcome = (run_and_show if shown else api.run)(
-        loaded,
+    start: Callable[..., Outcome | SweptOutcome] = run_and_show if shown else _run_unseen
+    outcome = start(
+        sweep,
         data=data,
         store=kept,
         device=device,
@@ -194,18 +203,19 @@ def run(
         raise typer.Exit(outcome.exit_code)
     from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
     from lottery.analysis.rewind_search import sentences as rewound
-    from lottery.analysis.views import rows_of
+    from lottery.analysis.sweep import swept_rows_of
     from lottery.formats.render import render
-    from lottery.results.study import study_of
+    from lottery.results.sweep import swept_study_of
     from lottery.verdicts.connected import sentences as connected
     from lottery.verdicts.frontier import sentences as frontier
     from lottery.verdicts.sentences import sentences
 
-    found = study_of(outcome.plan, kept, data)
-    terminal.write(render(rows_of(found, "means"), "text", terminal.width()))
-    decided = frontier(found) or (sentences(found) if loaded.compare else ())
-    for sentence in (*rewound(found), *decided, *connected(found), *roundings(found)):
-        terminal.say(sentence)
+    found = swept_study_of(sweep, [each.plan for each in outcome.points], kept, data)
+    terminal.write(render(swept_rows_of(found, "means"), "text", terminal.width()))
+    for each, study in found:
+        decided = frontier(study) or (sentences(study) if each.recipe.compare else ())
+        for sentence in (*rewound(study), *decided, *connected(study), *roundings(study)):
+            terminal.say(f"{each.label}: {sentence}" if sweep.keys else sentence)
     _report(outcome)
     raise typer.Exit(outcome.exit_code)
 
@@ -265,6 +275,7 @@ def show(
 def table(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     form: Format = "text",
     output: Output = None,
     view: Annotated[
@@ -279,17 +290,19 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.analysis.environments import roundings
-    from lottery.analysis.views import rows_of
+    from lottery.analysis.sweep import swept_rows, swept_rows_of
+    from lottery.results.sweep import swept_study
 
     write = writer(form, output)
-    found = load_study(recipe, sets, plugin, store, data)
+    found = swept_study(load_points(recipe, sets, plugin, point), store=store, data=data)
+    tell_missing(found, recipe)
     if profile:
         from lottery.analysis.profiles import profile_rows
 
-        write(profile_rows(found, view))
+        write(swept_rows(found, lambda study: profile_rows(study, view)))
     else:
-        write(rows_of(found, view))
-    for sentence in roundings(found):
+        write(swept_rows_of(found, view))
+    for sentence in dict.fromkeys(said for each in found.studies for said in roundings(each)):
         print(sentence, file=sys.stderr)
 
 
@@ -327,7 +340,13 @@ def schema() -> None:
     print_json(json_schema())
 
 
-def _report(outcome: Outcome) -> None:
+def _run_unseen(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
+    """Run a sweep, or a recipe without one, on a rank that says nothing."""
+    ran: Outcome | SweptOutcome = api.run(sweep if sweep.keys else sweep.only, **settings)
+    return ran
+
+
+def _report(outcome: Outcome | SweptOutcome) -> None:
     for message in outcome.messages:
         print(message, file=sys.stderr)
     ends = [

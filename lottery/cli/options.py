@@ -15,12 +15,18 @@ from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
+    from lottery.recipe.sweep import Sweep
     from lottery.results.study import Study
+    from lottery.results.sweep import SweptStudy
     from lottery.runner.events import Jobs
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable.")
+]
+Points = Annotated[
+    list[str] | None,
+    typer.Option("--point", metavar="A.B=VALUE", help="Only the points of a sweep with this value; repeatable."),
 ]
 Plugins = Annotated[
     list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
@@ -57,29 +63,60 @@ Executor = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load(recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None) -> Recipe:
-    """Return the recipe of this name or path, with `--set` and `--plugin` applied."""
-    from lottery.recipe.load import load_recipe
+def load(
+    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, points: Sequence[str] | None = None
+) -> Recipe:
+    """Return the recipe of this name or path, with `--set`, `--plugin` and `--point` applied.
+
+    Raises:
+        UsageError: It is a sweep, and no one point of it is chosen.
+    """
+    return load_points(recipe, sets, plugins, points).only
+
+
+def load_points(
+    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, points: Sequence[str] | None
+) -> Sweep:
+    """Return the recipe of this name or path as a sweep, of which `--point` leaves some points; one has one point."""
+    from lottery.recipe.sweep import load_sweep
 
     plug_in(plugins)
-    return load_recipe(recipe, sets or ())
+    return load_sweep(recipe, sets or ()).at(points or ())
 
 
 def load_study(
-    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, store: str | None, data: Path | None
+    recipe: str,
+    sets: Sequence[str] | None,
+    plugins: Sequence[str] | None,
+    store: str | None,
+    data: Path | None,
+    points: Sequence[str] | None = None,
 ) -> Study:
-    """Return the study of a recipe, with all that is finished of it; missing trainings are told on stderr."""
-    from lottery.results.plugin_edits import other_sources
-    from lottery.results.study import study
+    """Return the study of a recipe, with all that is finished of it; missing trainings are told on stderr.
 
-    found = study(load(recipe, sets, plugins), store=store, data=data)
-    if found.missing:
-        are, them = ("is", "it") if found.missing == 1 else ("are", "them")
-        missing = f"{counted(found.missing, 'training')} {are} missing"
-        print(f"{missing}; lottery run {shlex.quote(recipe)} runs {them}", file=sys.stderr)
-        for sentence in other_sources(found.plan, found.store):
-            print(sentence, file=sys.stderr)
-    return found
+    Raises:
+        UsageError: It is a sweep, and no one point of it is chosen.
+    """
+    from lottery.results.sweep import swept_study
+
+    sweep = load_points(recipe, sets, plugins, points)
+    assert sweep.only is not None  # before anything is read
+    found = swept_study(sweep, store=store, data=data)
+    tell_missing(found, recipe)
+    return found.studies[0]
+
+
+def tell_missing(found: SweptStudy, recipe: str) -> None:
+    """Say on stderr what is missing of a recipe, and what runs it."""
+    from lottery.results.plugin_edits import other_sources
+
+    if not found.missing:
+        return
+    are, them = ("is", "it") if found.missing == 1 else ("are", "them")
+    missing = f"{counted(found.missing, 'training')} {are} missing"
+    print(f"{missing}; lottery run {shlex.quote(recipe)} runs {them}", file=sys.stderr)
+    for sentence in dict.fromkeys(said for each in found.studies for said in other_sources(each.plan, each.store)):
+        print(sentence, file=sys.stderr)
 
 
 def plug_in(plugins: Sequence[str] | None) -> None:

@@ -9,7 +9,8 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import DataDir, Json, Plugins, RecipeName, Sets, StoreDir, load
+from lottery.cli.options import DataDir, Json, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.plan_sweep import plan_sweep
 from lottery.paths import data_root, store_root
 from lottery.words import short
 
@@ -25,6 +26,7 @@ SHOWN = ("done", "missing")  # columns that are there at all times
 def plan(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -49,7 +51,12 @@ def plan(
     from lottery.runner.prepare import look
     from lottery.verdicts.frontier import sentences
 
-    context = look(Request(load(recipe, sets, plugin), data_root(data), store_root(store), device))
+    sweep = load_points(recipe, sets, plugin, point)
+    request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
+    if sweep.keys:
+        plan_sweep(request, sweep, every=every, as_json=as_json)
+        return
+    context = look(request)
     states = {job.key: context.store.state(job.key) for job in context.plan}
     told = estimate(context)
     found_so_far = Study(context.plan, records(context.plan, context.store), context.store)

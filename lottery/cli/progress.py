@@ -15,8 +15,9 @@ from lottery.words import duration
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
-    from lottery.recipe.schema import Recipe
-    from lottery.runner.events import Event, Outcome
+    from lottery.plan.swept import SweptPlan
+    from lottery.recipe.sweep import Sweep
+    from lottery.runner.events import Event, Outcome, SweptOutcome
 
 PLAIN_EVERY = 30.0  # seconds between lines about one training where there is no terminal
 
@@ -30,7 +31,7 @@ class RunDisplay:
         self.console = console or Console(stderr=True, highlight=False)
         self._running: dict[str, Event] = {}
         self._told: dict[str, float] = {}
-        self.planned: Plan | None = None
+        self.planned: Plan | SweptPlan | None = None
         self._done, self._total = 0, 0
         self._began = time.monotonic()
         self._seen: dict[str, str] = {}
@@ -43,7 +44,7 @@ class RunDisplay:
         if self._live.is_started:
             self._live.stop()
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: Plan | SweptPlan) -> None:
         """Take in the jobs that are going to be run, as far as they are known; show them where there is a terminal."""
         if self.planned is None:
             self._began = time.monotonic()
@@ -104,10 +105,13 @@ class RunDisplay:
         return Group(table, Text(whole))
 
 
-def run_and_show(recipe: Recipe, **settings: Any) -> Outcome:
-    """Call `lottery.api.run` with these settings, shown on stderr while it lasts."""
+def run_and_show(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
+    """Call `lottery.api.run` with these settings, shown on stderr while it lasts; without swept keys of one recipe."""
     with RunDisplay() as view:
-        return run(recipe, on_plan=view.plan, on_event=view.event, **settings)
+        ran: Outcome | SweptOutcome = run(
+            sweep if sweep.keys else sweep.only, on_plan=view.plan, on_event=view.event, **settings
+        )
+        return ran
 
 
 def _figures(event: Event) -> dict[str, str]:

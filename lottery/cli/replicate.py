@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, load, number_of_jobs, plug_in
+from lottery.cli.options import (
+    DataDir,
+    Json,
+    NumberOfJobs,
+    Plugins,
+    Sets,
+    StoreDir,
+    load_points,
+    number_of_jobs,
+    plug_in,
+)
 from lottery.errors import UsageError
 from lottery.words import counted
 
+if TYPE_CHECKING:
+    from lottery.analysis.rows import Row
+    from lottery.recipe.sweep import Sweep
+
+SURVEY = "survey"  # the name of all recipes of recipes/survey/
 MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
 
 
 def replicate(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe with claims; without one they are listed.")
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE|survey]",
+            help="A recipe with claims, or survey for all recipes of the survey; without one they are listed.",
+        ),
     ] = None,
     sets: Sets = None,
     data: DataDir = None,
@@ -28,45 +48,47 @@ def replicate(
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     judge_only: Annotated[bool, typer.Option("--judge-only", help="Train nothing; judge what is finished.")] = False,
     on_cpu: Annotated[bool, typer.Option("--on-cpu", help="Run without a GPU what is meant for one.")] = False,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="N,N", help="With survey: the statements of these numbers.")
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The claims as .csv, .md, .tex or .json.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The claims as .csv, .md, .tex or .json; with survey the folder that its page is written to.",
+        ),
     ] = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Run what is missing for the claims of a paper, then say which of them hold, with figures."""
+    settings = {"data": data, "store": store, "device": device, "deterministic": deterministic}
+    settings |= {"jobs": number_of_jobs(jobs), "plugins": plugin or ()}
+    if name == SURVEY:
+        from lottery.cli.replicate_survey import replicate_survey
+
+        plug_in(plugin)
+        raise typer.Exit(replicate_survey(sets or (), only, settings, judge_only, on_cpu, output, as_json))
+    if only is not None:
+        raise UsageError("--only: chooses among the statements of `lottery replicate survey`")
     if name is None:
         plug_in(plugin)
         _list()
         return
-    recipe = load(name, sets, plugin)
-    if recipe.replicates is None:
+    sweep = load_points(name, sets, plugin, ())
+    if sweep.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)
-    from lottery.cli.progress import run_and_show
     from lottery.formats.render import render
-    from lottery.results.study import study
-    from lottery.verdicts.claims_in_words import claims_in_words
-    from lottery.verdicts.replication import rows, seeds_needed
+    from lottery.results.sweep import swept_study
+    from lottery.verdicts.replication import seeds_needed
+    from lottery.verdicts.swept_claims import rows
 
-    told = ""
-    if not judge_only and recipe.replicates.needs_gpu and not on_cpu and not _cuda(device):
-        told = "these claims need a GPU, and there is none here: nothing was trained (--on-cpu does so all the same)"
-    exit_code = 0
-    if not (told or judge_only):
-        outcome = run_and_show(
-            recipe,
-            data=data,
-            store=store,
-            device=device,
-            jobs=number_of_jobs(jobs),
-            deterministic=deterministic,
-            plugins=plugin or (),
-        )
-        exit_code = outcome.exit_code
-        for message in outcome.messages:
-            print(message, file=sys.stderr)
-    found = study(recipe, store=store, data=data)
+    told = no_gpu(sweep, device, on_cpu) if not judge_only else ""
+    exit_code = 0 if told or judge_only else ran(sweep, settings)
+    found = swept_study(sweep, store=store, data=data)
     table = rows(found)
     if output is not None:
         from lottery.files.write import write_atomic
@@ -75,16 +97,43 @@ def replicate(
     if as_json:
         sys.stdout.buffer.write(render(table, "json"))
     else:
-        for claim in claims_in_words(table):
-            print(f"{MARKS[claim.verdict]}  {claim.text} [{claim.source}]{claim.where}")
-            for line in claim.figures:
-                print(f"           {line}")
+        tell(table)
     if told or found.missing:
         are = "is" if found.missing == 1 else "are"
         print(told or f"{counted(found.missing, 'training')} {are} missing", file=sys.stderr)
     elif (wanted := seeds_needed(table)) is not None:
         print(_more(name, sets, wanted), file=sys.stderr)
     raise typer.Exit(exit_code)
+
+
+def no_gpu(sweep: Sweep, device: str, on_cpu: bool) -> str:
+    """Return why nothing is trained for claims that need a GPU, in words; empty where they need none or have one."""
+    if sweep.replicates is None or not sweep.replicates.needs_gpu or on_cpu or _cuda(device):
+        return ""
+    return "these claims need a GPU, and there is none here: nothing was trained (--on-cpu does so all the same)"
+
+
+def ran(sweep: Sweep, settings: Mapping[str, Any]) -> int:
+    """Run what is missing of a recipe; return 1 if a job failed, or was not come to, else 0.
+
+    A training that diverged did not fail: claims count it.
+    """
+    from lottery.cli.progress import run_and_show
+
+    outcome = run_and_show(sweep, **settings)
+    for message in outcome.messages:
+        print(message, file=sys.stderr)
+    return 1 if outcome.count("failed") or len(outcome.ended) < outcome.total else 0
+
+
+def tell(table: Sequence[Row]) -> None:
+    """Print the claims of the rows of a replication, with their figures."""
+    from lottery.verdicts.claims_in_words import claims_in_words
+
+    for claim in claims_in_words(table):
+        print(f"{MARKS[claim.verdict]}  {claim.text} [{claim.source}]{claim.where}")
+        for line in claim.figures:
+            print(f"           {line}")
 
 
 def _more(name: str, sets: list[str] | None, seeds: int) -> str:
@@ -102,13 +151,18 @@ def _more(name: str, sets: list[str] | None, seeds: int) -> str:
 
 
 def _list() -> None:
-    from lottery.recipe.load import load_recipe, shipped
+    from lottery.recipe.load import shipped
+    from lottery.recipe.sweep import load_sweep
 
-    for name in shipped():
-        replicates = load_recipe(name).replicates
+    survey = 0
+    for name, path in shipped().items():
+        replicates = load_sweep(name).replicates
         if replicates is not None:
             gpu = ", needs a GPU" if replicates.needs_gpu else ""
-            print(f"{name}: {replicates.source}, {len(replicates.claims)} claims{gpu}")
+            print(f"{name}: {replicates.source}, {counted(len(replicates.claims), 'claim')}{gpu}")
+            survey += path.parent.name == SURVEY
+    if survey:
+        print(f"{SURVEY}: all {counted(survey, 'recipe')} of recipes/survey")
 
 
 def _format(output: Path | None) -> str:

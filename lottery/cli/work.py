@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
@@ -21,6 +21,7 @@ from lottery.words import seconds_of
 def work(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -49,13 +50,14 @@ def work(
     from lottery.signals import Stop, handle_signals
     from lottery.store.store import Store
 
-    loaded, kept, stop = load(recipe, sets, plugin), Store(store_root(store)), Stop()
+    sweep, kept, stop = load_points(recipe, sets, plugin, point), Store(store_root(store)), Stop()
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
     if tied:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
-    request = Request(loaded, data_root(data), kept.name, device, 1, deterministic, checkpoint_seconds)
+    about = Request(sweep.points[0].recipe, data_root(data), kept.name, device, 1, deterministic, checkpoint_seconds)
+    requests = about.of(sweep)
     with handle_signals(stop), RunDisplay() as view:
-        left = work_on(request, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event)
+        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event)
     print(f"lottery work: {left.sentence()}", file=sys.stderr)
 
 

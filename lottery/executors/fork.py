@@ -38,27 +38,28 @@ def release_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def prepare_fork(context: RunContext, *, fitting: bool) -> tuple[RunContext, bool]:
-    """Return the context and True if this process can fork the workers; then all that they would do alike is done.
+def prepare_fork(contexts: list[RunContext], *, fitting: bool) -> tuple[list[RunContext], bool]:
+    """Return the contexts and True if this process can fork the workers; then all that they would do alike is done.
 
-    With `fitting` the context has as few of them as fit into the memory.
+    With `fitting` the contexts have as few of them as fit into the memory.
     """
-    if sys.platform != "linux" or context.jobs == 1 or context.machine.device.type != "cpu":
-        return context, False
+    if sys.platform != "linux" or contexts[0].jobs == 1 or contexts[0].machine.device.type != "cpu":
+        return contexts, False
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
     if not _alone():
-        return context, False
-    _put_data(context)  # before it is measured what a worker needs for itself
+        return contexts, False
+    _put_data(contexts)  # before it is measured what a worker needs for itself
     if fitting:
-        context = fit_memory(context)
-        _put_data(context)
-    return context, context.jobs > 1
+        contexts = fit_memory(contexts)
+        _put_data(contexts)
+    return contexts, contexts[0].jobs > 1
 
 
-def _put_data(context: RunContext) -> None:
+def _put_data(contexts: list[RunContext]) -> None:
     """Put the data where they are trained on, in one copy that the workers share."""
-    for dataset in (None, *other_data(context.plan.recipe)):
-        context.data(context.plan.recipe.seeds[0], dataset)
+    for context in contexts:
+        for dataset in (None, *other_data(context.plan.recipe)):
+            context.data(context.plan.recipe.seeds[0], dataset)
 
 
 def _alone() -> bool:

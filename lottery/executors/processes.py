@@ -26,18 +26,18 @@ ENDED = None  # the last message of a reader thread
 
 @contextmanager
 def processes(
-    request: Request, stop: Stop, plugins: Sequence[str] = ()
-) -> Iterator[tuple[Plan, list[str], Iterator[Event]]]:
-    """Run a request in `request.jobs` processes.
+    requests: Sequence[Request], stop: Stop, plugins: Sequence[str] = ()
+) -> Iterator[tuple[list[Plan], list[str], Iterator[Event]]]:
+    """Run a request, or those of the points of a sweep, in `jobs` processes.
 
-    Yields the plan, what `results.mixed_environments` has to say before any training, and the events as they come.
+    Yields the plans, what `results.mixed_environments` has to say before any training, and the events as they come.
 
-    The first process reads the data, makes the plan and checks it. Then it forks the workers. Where it cannot fork (a
-    GPU, another system than Linux, threads that a plugin started), it takes part itself, beside others like it that are
-    handed its plan. A worker that dies is not replaced: the others take over its job.
+    The first process reads the data, makes the plans and checks them. Then it forks the workers. Where it cannot fork
+    (a GPU, another system than Linux, threads that a plugin started), it takes part itself, beside others like it that
+    are handed its plans. A worker that dies is not replaced: the others take over its job.
 
     Args:
-        request: what is to be run, and where.
+        requests: what is to be run, all in one place.
         stop: where a signal is noted, which is passed on.
         plugins: modules that each process imports.
 
@@ -46,11 +46,12 @@ def processes(
         MachineError: all workers died, or one met what the machine refuses.
         LotteryError: the first process met it, or a worker.
     """
-    crew = _Crew(request, plugins, stop)
+    crew = _Crew(requests, plugins, stop)
     try:
         prepared = crew.prepared()
-        planned = unpack_plan(prepared["plan"], request.recipe)
-        yield planned, prepared["mixed"], crew.run(prepared["jobs"], prepared["plan"], forks=prepared["forks"])
+        packed = prepared["plans"]
+        planned = [unpack_plan(plan, request.recipe) for plan, request in zip(packed, requests, strict=True)]
+        yield planned, prepared["mixed"], crew.run(prepared["jobs"], json.dumps(packed), forks=prepared["forks"])
     finally:
         crew.close()
 
@@ -58,8 +59,8 @@ def processes(
 class _Crew:
     """The processes of one run. Member 0 makes ready, and is a worker itself if it does not fork them."""
 
-    def __init__(self, request: Request, plugins: Sequence[str], stop: Stop):
-        self._request, self._plugins, self._stop = request, plugins, stop
+    def __init__(self, requests: Sequence[Request], plugins: Sequence[str], stop: Stop):
+        self._requests, self._plugins, self._stop = requests, plugins, stop
         self._news: queue.Queue[tuple[int, Any]] = queue.Queue()
         self._lines: list[socket.socket] = []
         self._readers: list[threading.Thread] = []
@@ -82,16 +83,16 @@ class _Crew:
                     return dict(message["prepared"])
                 _raise(message)
 
-    def run(self, jobs: int, plan: str, *, forks: bool) -> Iterator[Event]:
+    def run(self, jobs: int, plans: str, *, forks: bool) -> Iterator[Event]:
         """Yield the events of so many workers until all have ended.
 
-        They are forked by the first process, or started beside it and handed the plan that it made.
+        They are forked by the first process, or started beside it and handed the plans that it made.
         """
         for _ in range(jobs if forks else jobs - 1):
             if forks:
                 self._fork()
             else:
-                self._start(plan)
+                self._start(plans)
         self._begun = True
         workers = range(1 if forks else 0, len(self._lines))
         yield from self._collect(workers)
@@ -109,8 +110,8 @@ class _Crew:
         for process in self._started:
             process.wait()
 
-    def _start(self, plan: str) -> None:
-        """Start a process and send it the request; it is the first one where no plan is made yet."""
+    def _start(self, plans: str) -> None:
+        """Start a process and send it what is to be run; it is the first one where no plan is made yet."""
         with self._connect() as theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "lottery.executors.worker"],
@@ -119,20 +120,21 @@ class _Crew:
                 start_new_session=True,  # Ctrl-C in the terminal reaches this process only, which passes it on once
             )
         self._started.append(process)
+        first = self._requests[0]
         message = {
-            "recipe": self._request.recipe.canonical(),
-            "data": str(self._request.data),
-            "store": str(self._request.store),
-            "device": self._request.device,
-            "jobs": self._request.jobs,
-            "deterministic": self._request.deterministic,
-            "checkpoint_seconds": self._request.checkpoint_seconds,
+            "recipes": [[each.point, each.recipe.canonical()] for each in self._requests],
+            "data": str(first.data),
+            "store": str(first.store),
+            "device": first.device,
+            "jobs": first.jobs,
+            "deterministic": first.deterministic,
+            "checkpoint_seconds": first.checkpoint_seconds,
             "plugins": list(self._plugins),
             "number": len(self._started) - 1,
-            "plan_bytes": len(plan.encode()),
+            "plan_bytes": len(plans.encode()),
         }
         with suppress(ConnectionError):  # it died: its reader tells
-            self._lines[-1].sendall(json.dumps(message).encode() + b"\n" + plan.encode())
+            self._lines[-1].sendall(json.dumps(message).encode() + b"\n" + plans.encode())
 
     def _fork(self) -> None:
         with self._connect() as theirs, suppress(ConnectionError):

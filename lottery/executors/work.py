@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.errors import Interrupted
 from lottery.executors.time_limit import TimeLimit
 from lottery.results.planning import plan_with_walks
-from lottery.runner.events import ENDS, Event, Outcome, Request
-from lottery.runner.prepare import prepare
+from lottery.runner.events import ENDS, Event, Outcome, Request, SweptOutcome, outcome_of
+from lottery.runner.prepare import prepare_all
 from lottery.runner.run import work
 from lottery.words import counted
 
 if TYPE_CHECKING:
-    from lottery.plan.jobs import Plan
-    from lottery.runner.context import RunContext
     from lottery.signals import Stop
     from lottery.store.store import Store
 
@@ -48,7 +46,7 @@ class Left:
         why: Why it left although something was to do; empty where nothing was.
     """
 
-    outcome: Outcome
+    outcome: Outcome | SweptOutcome
     own: int
     why: str = ""
 
@@ -62,47 +60,49 @@ class Left:
 
 
 def work_on(
-    request: Request,
+    requests: Sequence[Request],
     limits: Limits,
     stop: Stop,
     *,
     store: Store,
     failures: Mapping[str, str] | None = None,
-    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_plan: Callable[[Any], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Left:
-    """Run the jobs of a request that nobody else runs; what happens is in the store's log too.
+    """Run the jobs of a request, or of those of a sweep, that nobody else runs; the store's log tells of it too.
 
     Args:
-        request: What is to be run, and where.
+        requests: What is to be run, all in one place.
         limits: Where to leave.
         stop: Where a signal is noted.
-        store: The store of the request.
+        store: The store of the requests.
         failures: Digests of the failures that are tried again; None for those that are noted now.
-        on_plan: Called with the plan, and again with each longer one.
+        on_plan: Called with the plan, as `lottery.run` does, and again with each longer one.
         on_event: Called with each event.
 
     Raises:
         Interrupted: A signal was noted, and the state is saved.
-        UsageError: The recipe cannot be run.
+        UsageError: A recipe cannot be run.
         MachineError: Memory runs out, or the disk is full.
     """
     limit = None if limits.seconds is None else TimeLimit(limits.seconds, stop)
-    context = prepare(request, stop, store=store)
+    contexts = prepare_all(requests, stop, store=store)
     if failures is not None:
-        context = replace(context, failures=failures)
-    on_plan(context.plan)
-    store.log("begun", jobs=len(context.plan))
-    outcome, worker = Outcome(context.plan), _Worker(context, limits, limit)
+        contexts = [replace(context, failures=failures) for context in contexts]
+    outcome = outcome_of([context.plan for context in contexts], swept=bool(requests[0].point))
+    on_plan(outcome.plan)
+    store.log("begun", jobs=outcome.total)
+    worker = _Worker(store, limits, limit)
     with ExitStack() as stack:
         if limit is not None:
             stack.enter_context(limit.watched())
-        events = stack.enter_context(closing(work(context)))
+        events = stack.enter_context(closing(work(*contexts)))
         try:
             for event in events:
                 if event.kind == "planned":
-                    plan = context.plan
-                    outcome.plan = plan_with_walks(plan.recipe, plan.fingerprint, plan.others, store)
+                    for point, request in zip(outcome.points, requests, strict=True):
+                        known = point.plan
+                        point.plan = plan_with_walks(request.recipe, known.fingerprint, known.others, store)
                     on_plan(outcome.plan)
                     continue
                 outcome.add(event)
@@ -119,8 +119,8 @@ def work_on(
 class _Worker:
     """The jobs that this process runs, as it tells of them."""
 
-    def __init__(self, context: RunContext, limits: Limits, limit: TimeLimit | None):
-        self._context, self._limits, self._limit = context, limits, limit
+    def __init__(self, store: Store, limits: Limits, limit: TimeLimit | None):
+        self._store, self._limits, self._limit = store, limits, limit
         self._running, self._told = "", 0.0
         self.own = 0
 
@@ -144,4 +144,4 @@ class _Worker:
     def _tell(self, event: Event) -> None:
         if event.kind == "progress" and time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
-            self._context.store.log("progress", key=event.key, label=event.label, about=event.about)
+            self._store.log("progress", key=event.key, label=event.label, about=event.about)

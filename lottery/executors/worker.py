@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -61,11 +61,11 @@ def main() -> int:
         signal.signal(number, lambda received, frame: setattr(stop, "signal", received))
     with open(0, "rb", buffering=0, closefd=False) as stdin:  # not a byte more than the line: fork takes the rest
         request = json.loads(stdin.readline())
-        plan = _read_exactly(stdin, request.pop("plan_bytes"))
+        plans = _read_exactly(stdin, request.pop("plan_bytes"))
     line = Line(socket.socket(fileno=os.dup(0)), stop)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what a model starts must not hold the line open
     os.dup2(2, 1)
-    line.say(_last_words(lambda: _serve(request, plan, stop, line)))
+    line.say(_last_words(lambda: _serve(request, plans, stop, line)))
     return 0
 
 
@@ -78,8 +78,8 @@ def _read_exactly(stdin: IO[bytes], count: int) -> bytes:
     return b"".join(parts)
 
 
-def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict[str, Any]:
-    """Take part in a run with the plan of its first process; be the first process where there is no plan yet.
+def _serve(request: dict[str, Any], plans: bytes, stop: Stop, line: Line) -> dict[str, Any]:
+    """Take part in a run with the plans of its first process; be the first process where there are none yet.
 
     Return what the last message says beside that it is the last: how each forked worker ended.
     """
@@ -88,26 +88,28 @@ def _serve(request: dict[str, Any], plan: bytes, stop: Stop, line: Line) -> dict
     for plugin in request.pop("plugins"):
         registry.plug_in(plugin)
     _take_gpu(request.pop("number"), request["device"])
-    if plan:
-        _take_part(_context(request, stop, plan), line)
+    if plans:
+        _take_part(_contexts(request, stop, json.loads(plans)), line)
         return {}
     from lottery.executors import fork
     from lottery.plan.handover import pack_plan
     from lottery.results.mixed_environments import foreseen
 
     threads = fork.hold_threads()
-    context, able = fork.prepare_fork(_context(request, stop), fitting=request["jobs"] == "auto")
+    contexts, able = fork.prepare_fork(_contexts(request, stop), fitting=request["jobs"] == "auto")
 
     def begin(own: Line) -> None:
         fork.release_threads(threads)
-        own.say(_last_words(lambda: _take_part(context, own)))
+        own.say(_last_words(lambda: _take_part(contexts, own)))
 
-    mixed = foreseen(context.plan, context.store, context.machine.environment())
-    line.say({"prepared": {"plan": pack_plan(context.plan), "jobs": context.jobs, "forks": able, "mixed": mixed}})
+    jobs = contexts[0].jobs
+    mixed = [said for each in contexts for said in foreseen(each.plan, each.store, each.machine.environment())]
+    made = [pack_plan(each.plan) for each in contexts]
+    line.say({"prepared": {"plans": made, "jobs": jobs, "forks": able, "mixed": list(dict.fromkeys(mixed))}})
     if able:
-        return {"exit_codes": fork.fork(context.jobs, line.channel, lambda own: begin(line.another(own)))}
+        return {"exit_codes": fork.fork(jobs, line.channel, lambda own: begin(line.another(own)))}
     fork.release_threads(threads)
-    _take_part(context, line)
+    _take_part(contexts, line)
     return {}
 
 
@@ -121,31 +123,32 @@ def _take_gpu(number: int, device: str) -> None:
         os.environ[GPUS] = own
 
 
-def _context(request: dict[str, Any], stop: Stop, packed: bytes = b"") -> RunContext:
-    """Load the data, and make the plan where none is handed over.
+def _contexts(request: dict[str, Any], stop: Stop, packed: Sequence[str] = ()) -> list[RunContext]:
+    """Load the data, and make the plans where none are handed over.
 
     Raises:
-        DataError: the data are not those that the plan was made for.
+        DataError: the data are not those that the plans were made for.
     """
     from lottery.plan.handover import unpack_plan
     from lottery.recipe.load import restore_recipe
     from lottery.runner.events import Request
-    from lottery.runner.prepare import prepare
+    from lottery.runner.prepare import prepare_all
 
-    about = {name: value for name, value in request.items() if name not in ("recipe", "data", "store")}
-    recipe = restore_recipe(request["recipe"])
-    plan = unpack_plan(packed, recipe) if packed else None
-    context = prepare(Request(recipe, Path(request["data"]), request["store"], **about), stop, known=plan)
-    if plan is not None and context.plan is not plan:
+    about = {name: value for name, value in request.items() if name not in ("recipes", "data", "store")}
+    recipes = [(point, restore_recipe(each)) for point, each in request["recipes"]]
+    requests = [Request(each, Path(request["data"]), request["store"], point=point, **about) for point, each in recipes]
+    plans = [unpack_plan(plan, recipe) for plan, (_, recipe) in zip(packed, recipes, strict=False)]
+    contexts = prepare_all(requests, stop, known=plans)
+    if plans and any(context.plan is not plan for context, plan in zip(contexts, plans, strict=True)):
         raise DataError(f"{request['data']}: the data were changed while this run was starting; start it again")
-    return context
+    return contexts
 
 
-def _take_part(context: RunContext, line: Line) -> None:
+def _take_part(contexts: Sequence[RunContext], line: Line) -> None:
     from lottery.runner.run import work
 
     threading.Thread(target=line.listen, daemon=True).start()
-    for event in work(context):
+    for event in work(*contexts):
         line.say(event.as_dict())
 
 

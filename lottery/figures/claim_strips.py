@@ -81,7 +81,13 @@ def _draw(axes: Axes, strip: Strip) -> None:
     axes.set_ylabel(strip.label, rotation=0, ha="right", va="center")
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
-    axes.axvspan(low if strip.least is None else strip.least, high if strip.most is None else strip.most, color=COLORS[5], alpha=0.25, lw=0)
+    axes.axvspan(
+        low if strip.least is None else strip.least,
+        high if strip.most is None else strip.most,
+        color=COLORS[5],
+        alpha=0.25,
+        lw=0,
+    )
     axes.axvline(neutral, color="#888888", linewidth=0.7)
     for limit in (strip.least, strip.most):
         if limit is not None:

@@ -189,7 +189,7 @@ def _header(header: str) -> list[str]:
 def _piece(rows: Sequence[Row], parts: Sequence[list[Shown]], notes: Sequence[Shown]) -> list[str]:
     """Return rows in parts, one below the other, with the sentences marked in the last, in lines."""
     said = [[note for column in notes if (note := line(column.text(row)))] for row in rows]
-    letters = {note: _letter(n) for n, note in enumerate(dict.fromkeys(note for each in said for note in each))}
+    letters = {note: letter(n) for n, note in enumerate(dict.fromkeys(note for each in said for note in each))}
     marks = ["$^{" + ",".join(letters[note] for note in each) + "}$" if each else "" for each in said]
     made = [_tabular(rows, part, marks if part is parts[-1] else [""] * len(rows)) for part in parts]
     below = [rf"$^{{{letter}}}$ {note}" for note, letter in letters.items()]
@@ -222,7 +222,7 @@ def _tabular(rows: Sequence[Row], part: Sequence[Shown], marks: Sequence[str]) -
     )
 
 
-def _letter(number: int) -> str:
+def letter(number: int) -> str:
     """Return a to z, then aa, ab and so on."""
     first, second = divmod(number, 26)
-    return (_letter(first - 1) if first else "") + string.ascii_lowercase[second]
+    return (letter(first - 1) if first else "") + string.ascii_lowercase[second]

@@ -61,7 +61,8 @@ def text(rows: Sequence[Values], width: int | None = None) -> str:
     cells, shared = _varying(rows, columns, cells)
     cells, below = _with_numbers(cells)
     networks = {shown.header: shown.column.network for shown in columns if shown.column.network}
-    parts = list(_parts(networks, cells, width))
+    swept = [shown.header for shown in columns if shown.column.quantity == "swept"]
+    parts = list(_parts(networks, cells, width, swept))
     bands = list(_bands(cells)) if len(parts) > 1 else [cells]
     heads = _heads(cells)
     blocks = [_fitting(_only(part, band), width, heads) for band in bands for part in parts]
@@ -114,7 +115,8 @@ def _varying(rows: Sequence[Values], columns: Sequence[Shown], cells: Cells) -> 
         if not any(told):
             continue
         word = isinstance(rows[0].get(shown.column), (str, bool))
-        if word and len(told) > 1 and len(set(told)) == 1 and name not in (*ALWAYS, *NOTES):
+        always = name in (*ALWAYS, *NOTES) or shown.column.quantity == "swept"
+        if word and len(told) > 1 and len(set(told)) == 1 and not always:
             shared.append(f"{name} {_in_short(shown.column, told[0])}")
         else:
             kept[name] = shown.column
@@ -126,14 +128,14 @@ def _in_short(column: Column, cell: str) -> str:
     return short(cell) if column.unit == "key" else cell
 
 
-def _parts(networks: Mapping[str, str], cells: Cells, width: int) -> Iterator[list[str]]:
+def _parts(networks: Mapping[str, str], cells: Cells, width: int, swept: Sequence[str]) -> Iterator[list[str]]:
     """Yield the names of the columns in parts that fit the width, each with those that say what a row is.
 
     What is said of one network stays together, where a part has room for it.
     """
     names = list(cells[0]) if cells else []
     widths = {name: len(GAP) + _width(name, [row[name] for row in cells]) for name in names}
-    lead = [name for name in REPEATED if name in names]
+    lead = [name for name in (*swept, *REPEATED) if name in names]
     while len(lead) > 1 and sum(widths[name] for name in lead) > MOST * width:
         lead.pop()
     first = sum(widths[name] for name in lead) - len(GAP)

@@ -14,6 +14,7 @@ from lottery.errors import RecipeError
 from lottery.recipe import components, consistency, finetuning, yaml
 from lottery.recipe.analyses import AnalysisSpec, KeepSpec
 from lottery.recipe.claims import ClaimSpec, MinusSpec, ReachesSpec, ReplicatesSpec
+from lottery.recipe.draft import Draft
 from lottery.recipe.schema import (
     BranchSpec,
     CompareSpec,
@@ -26,6 +27,7 @@ from lottery.recipe.schema import (
     TransferSpec,
     TuneSpec,
 )
+from lottery.recipe.swept import SweptRecipe
 from lottery.recipe.types import (
     AugmentSpec,
     DuringSpec,
@@ -40,14 +42,14 @@ from lottery.values import ONE_ENTRY
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe, for editors that complete and check YAML."""
-    return Recipe.model_json_schema()
+    return SweptRecipe.model_json_schema()
 
 
 def shipped() -> dict[str, Path]:
     """Return the files of the recipes that come with the package, by name."""
     package = Path(__file__).parents[1]
     folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
-    return {path.stem: path for path in sorted([*folder.glob("*.yaml"), *folder.glob("papers/*.yaml")])}
+    return {path.stem: path for each in ("", "papers/", "survey/") for path in sorted(folder.glob(f"{each}*.yaml"))}
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -71,15 +73,9 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
 
     Raises:
-        RecipeError: With all that is wrong, a line for each problem.
+        RecipeError: With all that is wrong, a line for each problem; also for one with a `sweep`, see `load_sweep`.
     """
-    path = find_recipe(source)
-    try:
-        with path.open("rb") as file:
-            text = file.read(yaml.MOST_BYTES + 1)
-    except OSError as error:
-        raise RecipeError([f"{source}: cannot be read: {error.strerror}"]) from None
-    return parse_recipe(text, str(path), overrides)
+    return _checked(_one_point(read_draft(source, overrides)))
 
 
 def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -93,10 +89,7 @@ def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) ->
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
-    draft = yaml.Draft(yaml.parse(text, name), name, _SHORT)
-    for override in overrides:
-        draft.set(override)
-    return _checked(draft)
+    return _checked(_one_point(parse_draft(text, name, overrides)))
 
 
 def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
@@ -106,23 +99,62 @@ def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
         RecipeError: It is no recipe, such as one of another version.
     """
     document = yaml.Document(deepcopy(dict(canonical)), {(): yaml.Place((1, 1), (1, 1))})
-    return _checked(yaml.Draft(document, "recipe", _SHORT))
+    return _checked(Draft(document, "recipe", _SHORT))
 
 
-def _checked(draft: yaml.Draft) -> Recipe:
-    """Return the recipe of a draft; all checks run before the first problem is raised."""
+def read_draft(source: str | Path, overrides: Sequence[str] = ()) -> Draft:
+    """Return what a recipe file, or the shipped recipe of that name, says under overrides, not checked yet.
+
+    Raises:
+        RecipeError: It cannot be read, or is no YAML.
+    """
+    path = find_recipe(source)
+    try:
+        with path.open("rb") as file:
+            text = file.read(yaml.MOST_BYTES + 1)
+    except OSError as error:
+        raise RecipeError([f"{source}: cannot be read: {error.strerror}"]) from None
+    return parse_draft(text, str(path), overrides)
+
+
+def parse_draft(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Draft:
+    """Return what a text says under overrides, not checked yet; the arguments are those of `parse_recipe`."""
+    draft = Draft(yaml.parse(text, name), name, _SHORT)
+    for override in overrides:
+        draft.set(override)
+    if draft.data.get("sweep") is None:
+        draft.data.pop("sweep", None)  # as `--set sweep=` leaves it
+    return draft
+
+
+def _one_point(draft: Draft) -> Draft:
+    """Return the draft of a recipe without a sweep. Raises RecipeError for another."""
+    if "sweep" in draft.data:
+        place = draft.place(("sweep",)).text
+        raise RecipeError([f"{place}: sweep: makes several recipes, and one is asked for; choose a point (--point)"])
+    return draft
+
+
+def check_draft(draft: Draft) -> Recipe | None:
+    """Return the recipe of a draft, which notes all that is wrong with it; None where it cannot be one."""
     draft.note(components.components(draft.data, _OWN_KEYS))
     draft.note(consistency.exclusions(draft.data))
     recipe, valid = None, dict[str, Any]()
     try:
         recipe = Recipe.model_validate(draft.data, context=valid)
     except ValidationError as error:
-        draft.note(_misfit(each) for each in error.errors() if not _consequence(each))
+        draft.note(misfit(each) for each in error.errors() if not _consequence(each))
     for section, empty in (("tune", None), ("branches", ())):  # left out is valid, and pydantic does not hand it on
         if section not in draft.data:
             valid[section] = empty
     draft.note(consistency.contradictions(valid))
     draft.note(finetuning.contradictions(draft.data, valid))
+    return recipe
+
+
+def _checked(draft: Draft) -> Recipe:
+    """Return the recipe of a draft; all checks run before the first problem is raised."""
+    recipe = check_draft(draft)
     if problems := draft.problems():
         raise RecipeError(problems)
     assert recipe is not None  # every misfit is among the problems
@@ -146,7 +178,7 @@ _SHORT: dict[yaml.Path, str] = {
     ("rewind",): "to",
 }
 _SECTIONS: dict[yaml.Path, type[BaseModel]] = {
-    (): Recipe,
+    (): SweptRecipe,
     ("data", "augment"): AugmentSpec,
     ("data", "augment", "random_resized_crop"): ResizedCropSpec,
     ("train",): TrainSpec,
@@ -178,7 +210,7 @@ def _consequence(error: Any) -> bool:
     return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
 
 
-def _misfit(error: Any) -> Problem:
+def misfit(error: Any) -> Problem:
     """Return pydantic's problem in the words of the catalogues, at the mapping in which a key is missing."""
     path, kind = error["loc"], error["type"]
     if kind == "missing":

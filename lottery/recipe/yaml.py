@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,7 +18,6 @@ from lottery.errors import RecipeError
 MOST_BYTES = 1_000_000
 MOST_NODES = 10_000
 MOST_DEPTH = 20
-MOST_PROBLEMS = 100
 LONGEST_KEY = 200
 TOO_DEEP = f"nested deeper than {MOST_DEPTH} levels; is this a recipe?"
 LONGEST_NUMBER = 18  # digits of an integer that every reader of JSON keeps; also more than a float has
@@ -74,10 +73,10 @@ def parse_value(text: str, name: str, path: Path = ()) -> Document:
 
 def dotted(path: Path) -> str:
     """Return a path as `--set` takes it, such as `train.optimizer.0.lr`; `recipe` for the root."""
-    return ".".join(_legible(str(key), quoted=r"[\s:'\"]|^$") for key in path) or "recipe"
+    return ".".join(legible(str(key), quoted=r"[\s:'\"]|^$") for key in path) or "recipe"
 
 
-def _legible(text: str, most: int = 40, quoted: str = r"^$") -> str:
+def legible(text: str, most: int = 40, quoted: str = r"^$") -> str:
     """Return the text as a terminal can show it, in quotes if it has to be or if `quoted` is found in it."""
     text = text if len(text) <= most else text[: most - 3] + "..."
     return text if text.isprintable() and not re.search(quoted, text) else ascii(text)
@@ -246,102 +245,3 @@ def _end_of(text: str) -> tuple[int, int]:
     """Return line and column, from 1, of the character that would follow the text."""
     lines = _LINE_BREAK.split(text)
     return len(lines), len(lines[-1]) + 1
-
-
-class _Written(NamedTuple):
-    order: tuple[int, int, int]  # for sorting
-    text: str  # `file:line:column` or `--set a.b=value`
-
-
-class Draft:
-    """A document that `--set` may still change; it knows where each value was written, and collects what is wrong."""
-
-    def __init__(self, document: Document, name: str, short: Mapping[Path, str]):
-        """Take a document over.
-
-        Args:
-            document: The document as it was read.
-            name: What messages call it.
-            short: For a path without indices at which a text may stand for a mapping, the key of that text.
-
-        Raises:
-            RecipeError: The document is no mapping.
-        """
-        if not isinstance(document.value, dict):
-            raise RecipeError([f"{name}:1:1: recipe: write keys and values, such as `name: my-recipe`"])
-        self.data: dict[str, Any] = document.value
-        self._short = short
-        self._written: dict[Path, _Written] = {
-            path: _Written((0, *place.key), f"{name}:{place.key[0]}:{place.key[1]}")
-            for path, place in document.places.items()
-        }
-        self._problems: list[tuple[_Written, str]] = []
-        self._overrides = 0
-
-    def set(self, override: str) -> None:
-        """Apply `a.b=value`: a list item by its index; a name becomes `{name: x}` if a key is given to it."""
-        self._overrides += 1
-        here = _Written((1, self._overrides, 0), f"--set {_legible(override, 60)}")
-        name, equals, value = override.partition("=")
-        path = tuple(name.split("."))
-        if not equals or not all(path) or len(path) > MOST_DEPTH:
-            self._problems.append((here, f"{here.text}: write it as a.b=value"))
-            return
-        try:
-            self._put(path, parse_value(value, here.text, path), here)
-        except RecipeError as error:
-            self._problems += [(here, line) for line in error.problems]
-        except ValueError as error:
-            self._problems.append((here, f"{here.text}: {error}"))
-
-    def _put(self, steps: tuple[str, ...], document: Document, here: _Written) -> None:
-        holder: Any = self.data
-        path: Path = ()
-        for step in steps[:-1]:
-            key = _key_in(holder, step, path)
-            path = (*path, key)
-            inner = {} if isinstance(holder, dict) and holder.get(key) is None else holder[key]
-            short = self._short.get(tuple(step for step in path if isinstance(step, str)))
-            if short and isinstance(inner, str):
-                inner = {short: inner}
-                self._written[*path, short] = self._written[path]
-            holder[key] = inner
-            self._written.setdefault(path, here)
-            holder = inner
-        key = _key_in(holder, steps[-1], path)
-        path = (*path, key)
-        holder[key] = document.value
-        self._written = {old: place for old, place in self._written.items() if old[: len(path)] != path}
-        self._written |= {(*path, *inside): here for inside in document.places}
-
-    def note(self, problems: Iterable[tuple[Path, str]]) -> None:
-        """Add problems, each at the innermost part of its path that somebody wrote."""
-        for path, message in problems:
-            known: Path = ()
-            for step in path:  # short forms leave out an index or a key
-                known = (*known, step) if (*known, step) in self._written else known
-            place = self._written[known]
-            message = message if len(message) <= 400 else message[:397] + "..."
-            self._problems.append((place, " ".join(f"{place.text}: {dotted(known)}: {message}".splitlines())))
-
-    def problems(self) -> list[str]:
-        """Return a line for each problem in the order of the file, then of the overrides; the first hundred."""
-        lines = list(dict.fromkeys(line for place, line in sorted(self._problems)))
-        rest = len(lines) - MOST_PROBLEMS
-        more = [f"{self._written[()].text}: recipe: {rest} more problems; mend these first"] if rest > 0 else []
-        return lines[:MOST_PROBLEMS] + more
-
-
-def _key_in(holder: Any, step: str, path: Path) -> str | int:
-    """Return the key or index that a step of a `--set` path means.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if isinstance(holder, dict):
-        return step
-    if not isinstance(holder, list):
-        raise ValueError(f"{dotted(path)} is {str(holder)[:40]!r}, which has no key {step!r}")
-    if not re.fullmatch("[0-9]{1,5}", step) or int(step) >= len(holder):
-        raise ValueError(f"{dotted(path)} is a list of {len(holder)}; write an index from 0, not {step!r}")
-    return int(step)

@@ -45,6 +45,7 @@ class RunContext:
         failures: Digests of the failures, by key, that were noted before the run began: these jobs are tried again.
             None for those that are noted when a process begins.
         on_device: The data sets that `data` has put on the device, by `name_of`.
+        point: The recipe in words among those of a sweep; empty where it is alone.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class RunContext:
     group: Group = ALONE
     failures: Mapping[str, str] | None = None
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
+    point: str = ""
 
     def told_to_stop(self) -> bool:
         """Return True if the run has been told to stop; all ranks ask together, and the signal of one is for all."""

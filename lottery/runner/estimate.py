@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, TypeVar
@@ -60,9 +60,12 @@ class Estimate:
     by_job: Mapping[str, float]
 
 
-def estimate(context: RunContext) -> Estimate:
-    """Return what is left to do and what it takes. Times a few training steps where no finished job tells."""
-    missing = missing_jobs(context)
+def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
+    """Return what is left to do and what it takes. Times a few training steps where no finished job tells.
+
+    Jobs whose keys are among those `counted` are left out, as another estimate has them.
+    """
+    missing = [job for job in missing_jobs(context) if job.key not in counted]
     at_level = _measured(context, _network)
     measured = _measured(context, lambda job: job.optimizer_index)
     per_step = dict(measured)
@@ -75,7 +78,7 @@ def estimate(context: RunContext) -> Estimate:
         job.key: at_level.get(_network(job), per_step[job.optimizer_index]) * _left(context, job) for job in trained
     }
     return Estimate(
-        done=len(context.plan) - len(missing),
+        done=sum(key not in counted for key in context.plan.jobs) - len(missing),
         missing=len(missing),
         seconds=sum(by_job.values()),
         measured=told and set(per_step) == set(measured),

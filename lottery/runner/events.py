@@ -5,13 +5,17 @@ No torch is imported here: a process that only looks on needs none.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from lottery.plan.swept import SweptPlan
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
     from lottery.recipe.schema import Recipe
+    from lottery.recipe.sweep import Sweep
 
 ENDS = ("found", "done", "diverged", "failed", "blocked")
 
@@ -30,6 +34,7 @@ class Request:
         jobs: Number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
         deterministic: Whether equal jobs have to give equal bytes.
         checkpoint_seconds: Time between two checkpoints of a training at least.
+        point: The recipe in words among those of a sweep; empty where it is alone.
     """
 
     recipe: Recipe
@@ -39,6 +44,11 @@ class Request:
     jobs: Jobs = 1
     deterministic: bool = False
     checkpoint_seconds: float = 60.0
+    point: str = ""
+
+    def of(self, sweep: Sweep) -> list[Request]:
+        """Return the requests of the points of a sweep, to be run where this one is."""
+        return [replace(self, recipe=point.recipe, point=point.label) for point in sweep.points]
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,8 @@ class Outcome:
     messages: list[str] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
-        # another process may find what this one has done: the first word stands
         """Take in an event of the run."""
+        # another process may find what this one has done: the first word stands
         open_still = self.ended.get(event.key) in (None, "blocked", "found", "failed")
         if event.kind in ENDS and open_still:
             self.ended[event.key] = event.kind
@@ -86,6 +96,11 @@ class Outcome:
             line = f"{event.label}: {event.about['message']}"
             if line not in self.messages:
                 self.messages.append(line)
+
+    @property
+    def points(self) -> list[Outcome]:
+        """This outcome, as those of a sweep are had from it."""
+        return [self]
 
     @property
     def total(self) -> int:
@@ -101,3 +116,55 @@ class Outcome:
         """Exit code of the command: 0 when every job is done, else 1."""
         fine = all(end in ("found", "done") for end in self.ended.values())
         return 0 if fine and self.plan.jobs.keys() <= self.ended.keys() else 1
+
+
+@dataclass
+class SweptOutcome:
+    """The ends of the jobs of a sweep; a job that several points share has one.
+
+    Attributes:
+        points: The outcome of each point, in order.
+        messages: Lines that say why jobs diverged or failed, each once.
+    """
+
+    points: list[Outcome]
+    messages: list[str] = field(default_factory=list)
+    _told: set[tuple[str, str]] = field(default_factory=set)
+
+    @property
+    def plan(self) -> SweptPlan:
+        """The plans of all points."""
+        return SweptPlan(tuple(each.plan for each in self.points))
+
+    def add(self, event: Event) -> None:
+        """Take in an event of the run, at every point that has its job."""
+        for each in self.points:
+            if event.key in each.plan.jobs:
+                each.add(event)
+        if event.about.get("message") and (event.key, event.kind) not in self._told:
+            self._told.add((event.key, event.kind))
+            self.messages.append(f"{event.label}: {event.about['message']}")
+
+    @property
+    def ended(self) -> dict[str, str]:
+        """By key found, done, diverged, failed or blocked."""
+        return {key: end for each in self.points for key, end in each.ended.items()}
+
+    @property
+    def total(self) -> int:
+        """Number of jobs of all plans, each once."""
+        return len(self.plan)
+
+    def count(self, kind: str) -> int:
+        """Return the number of jobs that ended like this."""
+        return sum(end == kind for end in self.ended.values())
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 0 when every job of every point is done, else 1."""
+        return max(each.exit_code for each in self.points)
+
+
+def outcome_of(plans: Sequence[Plan], *, swept: bool) -> Outcome | SweptOutcome:
+    """Return the outcome that is to be filled by a run of the plans: of one where nothing is swept."""
+    return SweptOutcome([Outcome(plan) for plan in plans]) if swept else Outcome(plans[0])

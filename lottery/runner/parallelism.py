@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -21,42 +22,47 @@ from lottery.pruning.masking import masked
 from lottery.runner.estimate import dense_training, missing_jobs, steps_of
 
 if TYPE_CHECKING:
+    from lottery.data.loader import Data
     from lottery.runner.context import RunContext
 
 MEMORY_SHARE = 0.8  # of what is free: a training may need more than what is tried of it
 TRIED_STEPS = 2
 
 
-def share_out(context: RunContext) -> RunContext:
-    """Return the context with its number of processes and the threads of each; one process where a GPU does the work.
+def share_out(contexts: Sequence[RunContext]) -> list[RunContext]:
+    """Return the contexts with the number of processes and the threads of each; one where a GPU does the work.
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
     before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
     is not where results may ask for more.
     """
-    if context.machine.device.type != "cpu":
-        return context
-    steps, grows = steps_of(context), context.plan.recipe.grows
-    where = context.machine
+    where = contexts[0].machine
+    if where.device.type != "cpu":
+        return list(contexts)
+    grows = any(context.plan.recipe.grows for context in contexts)
+    steps = {key: number for context in contexts for key, number in steps_of(context).items()}
+    needs = {key: above for context in contexts for key, above in context.plan.needs.items()}
     if not where.deterministic:
-        where = machine("cpu", jobs=cores() if grows else min(cores(), width(context.plan.needs, steps)))
+        where = machine("cpu", jobs=cores() if grows else min(cores(), width(needs, steps)))
     most = cores() // where.threads
-    missing = {job.key: job.needs for job in missing_jobs(context)}
-    return share_among(replace(context, machine=where), most if grows else max(1, min(most, width(missing, steps))))
+    missing = {job.key: job.needs for context in contexts for job in missing_jobs(context)}
+    jobs = most if grows else max(1, min(most, width(missing, steps)))
+    return share_among([replace(context, machine=where) for context in contexts], jobs)
 
 
-def share_among(context: RunContext, jobs: int) -> RunContext:
-    """Return the context for so many processes; those that decode images are shared out anew."""
-    return replace(context, jobs=jobs, on_device={})
+def share_among(contexts: Sequence[RunContext], jobs: int) -> list[RunContext]:
+    """Return the contexts for so many processes; those that decode images are shared out anew."""
+    lying: dict[int, dict[str, Data]] = {}  # points may share what lies on the device
+    return [replace(each, jobs=jobs, on_device=lying.setdefault(id(each.on_device), {})) for each in contexts]
 
 
-def fit_memory(context: RunContext) -> RunContext:
-    """Return the context with as many processes as fit into the free memory, as one that is forked here needs it."""
-    free = free_memory()
-    if context.jobs == 1 or free is None or not (need := _need(context)):
-        return context
-    fitting = max(1, min(context.jobs, int(MEMORY_SHARE * free / need)))
-    return context if fitting == context.jobs else share_among(context, fitting)
+def fit_memory(contexts: Sequence[RunContext]) -> list[RunContext]:
+    """Return the contexts with as many processes as fit into the free memory, as one that is forked here needs it."""
+    free, jobs = free_memory(), contexts[0].jobs
+    if jobs == 1 or free is None or not (need := max(_need(context) for context in contexts)):
+        return list(contexts)
+    fitting = max(1, min(jobs, int(MEMORY_SHARE * free / need)))
+    return list(contexts) if fitting == jobs else share_among(contexts, fitting)
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:

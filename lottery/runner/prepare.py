@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from lottery.data import duplicates
+from lottery.data.loader import Data
 from lottery.data.shared import load_once
 from lottery.data.splits import Splits, fingerprint
 from lottery.device import Machine, computes_bf16, machine
 from lottery.distributed.group import ALONE, Group
-from lottery.errors import MachineError, UsageError
+from lottery.errors import DataError, MachineError, RecipeError, UsageError
 from lottery.plan.expand import other_data
 from lottery.plan.jobs import Plan
 from lottery.plan.keys import data_identity, digest
+from lottery.recipe.schema import Recipe
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
 from lottery.runner.context import RunContext, name_of
@@ -24,6 +29,31 @@ from lottery.runner.rank_checks import check_number
 from lottery.signals import Stop
 from lottery.store.maintenance import known_failures
 from lottery.store.store import Store
+from lottery.values import Component
+
+
+class Loaded:
+    """The data of several recipes, each read once, and put on the device once for all that split them alike."""
+
+    def __init__(self) -> None:
+        self._splits: dict[str, Splits] = {}
+        self._on_device: dict[str, dict[str, Data]] = {}
+
+    def splits(self, dataset: Component, root: Path, group: Group) -> Splits:
+        """Return a data set, on all ranks with one copy of it in the memory of a machine.
+
+        Raises:
+            DataError: It is missing or damaged.
+        """
+        name = name_of(dataset)
+        if name not in self._splits:
+            read = load_once(dataset, root, group)
+            self._splits[name] = replace(read, known=fingerprint(read))
+        return self._splits[name]
+
+    def on_device(self, recipe: Recipe) -> dict[str, Data]:
+        """Return where the data of a recipe are kept on the device."""
+        return self._on_device.setdefault(json.dumps(recipe.canonical()["data"], sort_keys=True), {})
 
 
 def look(
@@ -33,6 +63,7 @@ def look(
     store: Store | None = None,
     known: Plan | None = None,
     group: Group = ALONE,
+    loaded: Loaded | None = None,
 ) -> RunContext:
     """Load the data, make the plan and check it; nothing is written.
 
@@ -42,16 +73,21 @@ def look(
         store: The store of the request, where it is open already: what was verified in it is not verified again.
         known: A plan of the same recipe, used if it was made for the data that are found now.
         group: The ranks that train each network, of which this is rank 0; the others call `follower`.
+        loaded: The data of other recipes, which this one may have too.
 
     Raises:
         UsageError: Where the recipe does not fit the data, the network or the machine.
         DataError: Where data are missing or damaged.
     """
+    context = _looked(request, stop or Stop(), store or Store(request.store), known, group, loaded or Loaded())
+    return share_out([context])[0] if request.jobs == "auto" else context
+
+
+def _looked(request: Request, stop: Stop, store: Store, known: Plan | None, group: Group, loaded: Loaded) -> RunContext:
     jobs = 1 if request.jobs == "auto" else request.jobs
     where = _machine(request, jobs, group)
-    splits, others = _data(request, group)
+    splits, others = _data(request, group, loaded)
     seen = fingerprint(splits), {name: fingerprint(other) for name, other in others.items()}
-    store = store or Store(request.store)
     if known is None or (known.fingerprint, known.others) != seen:
         known = plan_with_walks(request.recipe, *seen, store)
     context = RunContext(
@@ -62,24 +98,26 @@ def look(
         others,
         request.checkpoint_seconds,
         jobs,
-        stop or Stop(),
+        stop,
         group=group,
+        on_device=loaded.on_device(request.recipe),
+        point=request.point,
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
         logging.getLogger("lottery").warning(
             "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
         )
-    return share_out(context) if request.jobs == "auto" else context
+    return context
 
 
-def follower(request: Request, stop: Stop, store: Store, group: Group) -> RunContext:
+def follower(request: Request, stop: Stop, store: Store, group: Group, loaded: Loaded | None = None) -> RunContext:
     """Load the data on a rank above 0, which is told by rank 0 what is planned and checked.
 
     Raises:
         DataError: Where data are missing or damaged.
     """
-    splits, others = _data(request, group)
+    splits, others = _data(request, group, loaded or Loaded())
     prints = {name: fingerprint(other) for name, other in others.items()}
     return RunContext(
         Plan(request.recipe, fingerprint(splits), {}, prints),
@@ -104,17 +142,17 @@ def _machine(request: Request, jobs: int, group: Group) -> Machine:
     )
 
 
-def _data(request: Request, group: Group) -> tuple[Splits, dict[str, Splits]]:
+def _data(request: Request, group: Group, loaded: Loaded) -> tuple[Splits, dict[str, Splits]]:
     """Load the recipe's data and those that branches name, with one copy for all ranks on a machine.
 
     Raises:
         DataError: Where they are missing or damaged.
         UsageError: Where the shapes of a data set that a branch names are not those of the recipe's data.
     """
-    splits = load_once(request.recipe.data.component, request.data, group)
+    splits = loaded.splits(request.recipe.data.component, request.data, group)
     others = {}
     for dataset in other_data(request.recipe):
-        others[name_of(dataset)] = other = load_once(dataset, request.data, group)
+        others[name_of(dataset)] = other = loaded.splits(dataset, request.data, group)
         here, there = ((s.input_shape, s.train_x.dtype, s.classes, s.train_y.dtype) for s in (splits, other))
         if here != there:
             raise UsageError(
@@ -139,27 +177,90 @@ def prepare(
         DataError: Where data are missing or damaged.
         MachineError: Where the jobs do not fit on the disk.
     """
-    context = look(request, stop, store=store, known=known, group=group)
-    check_number(context)
-    check_disk(context)
-    context.store.remember_data(digest(data_identity(request.recipe.data)), context.plan.fingerprint)
+    return prepare_all([request], stop, store=store, known=[known], group=group)[0]
+
+
+def prepare_all(
+    requests: Sequence[Request],
+    stop: Stop | None = None,
+    *,
+    store: Store | None = None,
+    known: Sequence[Plan | None] = (),
+    group: Group = ALONE,
+) -> list[RunContext]:
+    """Do what `prepare` does for the points of a sweep, which are to be run in one place: all of them, or none.
+
+    Raises:
+        UsageError: Where recipes do not fit their data, the network or the machine: with a line for each.
+        DataError: Where data are missing or damaged.
+        MachineError: Where the jobs do not fit on the disk.
+    """
+    contexts = look_at_all(requests, stop, store=store, known=known, group=group, to_run=True)
+    check_disk(*contexts)
+    for context in contexts:
+        _remember(context)
+    failures = known_failures(contexts[0].store)
+    return [replace(context, failures=failures) for context in contexts]
+
+
+def look_at_all(
+    requests: Sequence[Request],
+    stop: Stop | None = None,
+    *,
+    store: Store | None = None,
+    known: Sequence[Plan | None] = (),
+    group: Group = ALONE,
+    to_run: bool = False,
+) -> list[RunContext]:
+    """Do what `look` does for the points of a sweep; with `to_run` the number of ranks is checked too.
+
+    Raises:
+        UsageError: Where recipes do not fit their data, the network or the machine: with a line for each.
+        DataError: Where data are missing or damaged.
+    """
+    stop, store, loaded = stop or Stop(), store or Store(requests[0].store), Loaded()
+    contexts, problems = list[RunContext](), list[str]()
+    for request, plan in zip(requests, known or [None] * len(requests), strict=True):
+        try:
+            context = _looked(request, stop, store, plan, group, loaded)
+            if to_run:
+                check_number(context)
+            contexts.append(context)
+        except UsageError as error:
+            if isinstance(error, DataError) or not request.point:
+                raise
+            problems.append(f"{request.recipe.name}: {request.point}: {error}")
+    if problems:
+        raise RecipeError(problems)
+    if requests[0].jobs == "auto":
+        contexts = share_out(contexts)
+    return contexts
+
+
+def _remember(context: RunContext) -> None:
+    """Note the data of a run in the store."""
+    context.store.remember_data(digest(data_identity(context.plan.recipe.data)), context.plan.fingerprint)
     for identity, seen in context.plan.others.items():
         context.store.remember_data(identity, seen)
     duplicates.look(context.store, context.plan.fingerprint, context.splits)
     for name, other in context.others.items():
         duplicates.look(context.store, context.plan.others[name], other)
-    return replace(context, failures=known_failures(context.store))
 
 
-def check_disk(context: RunContext) -> None:
-    """Check that the missing jobs fit on the disk.
+def check_disk(*contexts: RunContext) -> None:
+    """Check that the missing jobs fit on the disk; those that several points share are counted once.
 
     Raises:
         MachineError: Where they do not.
     """
-    need, free = disk_bytes(context, missing_jobs(context)), context.store.free_bytes()
+    need, store, counted = 0, contexts[0].store, set[str]()
+    for context in contexts:
+        missing = [job for job in missing_jobs(context) if job.key not in counted]
+        counted.update(job.key for job in missing)
+        need += disk_bytes(context, missing)
+    free = store.free_bytes()
     if free is not None and need > free:
         raise MachineError(
-            f"{context.store.name}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            f"{store.name}: the missing jobs need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
             "make room or name another place with --store"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,9 +15,10 @@ from lottery.errors import Interrupted, MachineError
 from lottery.plan.handover import pack_plan, unpack_plan
 from lottery.pruning.masking import HeldMask, masked
 from lottery.runner.assemble import assemble
-from lottery.runner.events import Outcome
+from lottery.runner.events import Event, Outcome, SweptOutcome
 from lottery.runner.messages import Order, unpack_mask, unpack_start, unpack_state
 from lottery.runner.resume import restore
+from lottery.runner.run import work
 from lottery.runner.timelines import timeline_of
 from lottery.runner.together import check_same_mask, check_same_weights, failing_together, told
 from lottery.training.trainer import Stopped, Training
@@ -55,6 +56,20 @@ def leading(group: Group, outcome: Outcome) -> Iterator[None]:
     if group.size > 1:
         words = {"ended": outcome.ended, "messages": outcome.messages}
         group.tell({_OUTCOME: json.dumps(words).encode(), "plan": pack_plan(outcome.plan).encode()})
+
+
+def lead(contexts: Sequence[RunContext], outcome: Outcome | SweptOutcome) -> Iterator[Event]:
+    """Yield the events of all plans, which this process runs; where it is rank 0 of several, one after the other.
+
+    The outcome is filled meanwhile by who takes the events.
+    """
+    group = contexts[0].group
+    if group.size == 1:
+        yield from work(*contexts)
+        return
+    for context, point in zip(contexts, outcome.points, strict=True):
+        with leading(group, point):
+            yield from work(context)
 
 
 def follow(context: RunContext) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 
@@ -23,20 +23,42 @@ from lottery.runner.events import ENDS, Event
 from lottery.runner.execute import execute
 from lottery.store.maintenance import known_failures
 
+IDLE = "idle"  # an event of one walk, which `work` keeps to itself
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
-def work(context: RunContext) -> Generator[Event]:
-    """Run what is missing of the plan and is not being run by another process, until all jobs have ended.
+def work(*contexts: RunContext) -> Generator[Event]:
+    """Run what is missing of a plan and is not being run by another process, until all jobs have ended.
 
-    What the longest chain of jobs waits for comes first. A failing or diverging job ends itself and what depends on it,
-    nothing else. Where results decide what is run, the plan then goes on with what they ask for, and an event `planned`
-    says so.
+    Of several plans, the points of a sweep, the next is begun where all that is left of one is in the hands of other
+    processes, or waits for it. What the longest chain of jobs waits for comes first in each. A failing or diverging job
+    ends itself and what depends on it, nothing else. Where results decide what is run, the plan then goes on with what
+    they ask for, and an event `planned` says so.
 
     Raises:
         Interrupted: Where the run is told to stop.
         MachineError: Where memory runs out, or a longer plan does not fit on the disk.
     """
+    back_off, looks, place = BackOff(contexts[0].stop), 0, 0
+    walks = [(context, _walk(context)) for context in contexts]
+    while walks:
+        context, walk = walks[place]
+        event = next(walk, None)
+        if event is None:
+            del walks[place]
+        elif event.kind == IDLE:
+            looks, place = looks + event.about["looks"], place + 1
+        else:
+            looks = 0
+            back_off.reset()
+            yield replace(event, label=f"{context.point}: {event.label}") if context.point and event.key else event
+        if place == len(walks) and walks:
+            back_off.pause(looks)  # the rest is in the hands of other processes
+            looks, place = 0, 0
+
+
+def _walk(context: RunContext) -> Generator[Event]:
+    """Run what is missing of one plan, as `work` does; an event IDLE says that there is nothing to do just now."""
     ended: dict[str, str] = {}
     damages: dict[str, int] = {}
     before = _failures(context)
@@ -99,7 +121,6 @@ def _found(context: RunContext, ended: dict[str, str]) -> Iterator[Event]:
 
 def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before: Mapping[str, str]) -> Iterator[Event]:
     """Attend to the best of what is ready, again and again, until all has ended or some input was damaged."""
-    back_off = BackOff(context.stop)
     while len(ended) < len(context.plan):
         ready = list(agenda)
         for key in ready:
@@ -114,10 +135,9 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before:
             if "damaged" in kinds:
                 return
             if kinds:
-                back_off.reset()
                 break  # something better may be ready now
         else:
-            back_off.pause(len(ready))  # the rest is in the hands of other processes
+            yield Event(IDLE, about={"looks": len(ready)})
             _check(context)
 
 

@@ -146,7 +146,7 @@ def test_no_more_processes_than_fit_into_the_memory(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(parallelism, "_need", lambda context: 300)
     for free, jobs in ((10_000, 4), (1_000, 2), (700, 1), (10, 1)):
         monkeypatch.setattr(parallelism, "free_memory", lambda free=free: free)
-        assert parallelism.fit_memory(context).jobs == jobs
+        assert parallelism.fit_memory([context])[0].jobs == jobs
 
 
 def test_free_memory_is_the_container_s_where_that_is_less(tmp_path: Path) -> None:

@@ -79,24 +79,24 @@ def request(folder: Path, *changes: str) -> tuple[Request, Store]:
 
 def test_a_worker_leaves_after_its_number_of_jobs_and_says_what_is_left(tmp_path: Path) -> None:
     asked, store = request(tmp_path)
-    left = work_on(asked, Limits(jobs=3), Stop(), store=store)
+    left = work_on([asked], Limits(jobs=3), Stop(), store=store)
     assert (left.own, left.outcome.count("done"), len(list(store.keys()))) == (3, 3, 3)
     total = left.outcome.total
     assert left.sentence() == (
         f"3 jobs run here; it has run as many as it was to, {total - 3} of {total} jobs left: start another worker"
     )
     assert store.leases.held() == {}
-    rest = work_on(asked, Limits(jobs=100), Stop(), store=store)
+    rest = work_on([asked], Limits(jobs=100), Stop(), store=store)
     assert (rest.own, rest.sentence()) == (total - 3, f"{total - 3} jobs run here; no job is left")
 
 
 def test_a_worker_whose_time_is_up_has_saved_and_its_lease_is_free(tmp_path: Path) -> None:
     asked, store = request(tmp_path, "train.length=200000it", "train.engine=dense", "seeds=1")
     began = time.monotonic()
-    left = work_on(asked, Limits(seconds=2.0), Stop(), store=store)
+    left = work_on([asked], Limits(seconds=2.0), Stop(), store=store)
     assert time.monotonic() - began < 60  # of a training of half an hour
     assert left.why == "its time is up"
-    (key,) = [job.key for job in left.outcome.plan if store.checkpoint_step(job.key)]
+    (key,) = [job.key for job in left.outcome.plan.jobs.values() if store.checkpoint_step(job.key)]
     assert store.holder(key) is None
     assert store.state(key) == "interrupted"
 

@@ -572,7 +572,7 @@ def test_a_canonical_form_of_another_version_is_refused() -> None:
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
         "recipe:1:1: recipe: there is no key 'colour' here; there are analyses, branches, compare, data, "
-        "finetune, init, keep, metrics, model, name, prune, question, replicates, report, rewind, seeds, train, "
+        "finetune, init, keep, metrics, model, name, prune, question, replicates, report, rewind, seeds, sweep, train, "
         "transfer, tune"
     ]
 
@@ -581,7 +581,7 @@ def test_the_json_schema_for_editors_knows_the_short_forms() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
         "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
-            "tune", "transfer", "compare", "replicates", "finetune", "metrics", "keep", "analyses",
+            "tune", "transfer", "compare", "replicates", "finetune", "metrics", "keep", "analyses", "sweep",
     }  # fmt: skip
     assert schema["additionalProperties"] is False
     assert {"type": "integer"} in schema["properties"]["seeds"]["anyOf"]

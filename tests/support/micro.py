@@ -13,6 +13,7 @@ import yaml as pyyaml
 
 from lottery.errors import RecipeError
 from lottery.recipe import yaml
+from lottery.recipe.draft import Draft
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe
 from lottery.runner.context import RunContext
@@ -39,7 +40,7 @@ def micro(*changes: str) -> Recipe:
 
 def micro_text(*changes: str) -> str:
     """Return the recipe as YAML text with these `a.b=value` changed, for tests of files and commands."""
-    draft = yaml.Draft(yaml.parse(MICRO, "micro.yaml"), "micro.yaml", {("init",): "name", ("model",): "name"})
+    draft = Draft(yaml.parse(MICRO, "micro.yaml"), "micro.yaml", {("init",): "name", ("model",): "name"})
     for change in changes:
         draft.set(change)
     assert not draft.problems()

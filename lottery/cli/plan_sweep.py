@@ -1,0 +1,109 @@
+"""`lottery plan` of a sweep: a row for each point, and the time and disk that all of them will take together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lottery.cli import terminal
+from lottery.cli.listing import print_json
+from lottery.words import duration, short
+
+if TYPE_CHECKING:
+    from lottery.analysis.rows import Row
+    from lottery.plan.jobs import Job
+    from lottery.recipe.sweep import Sweep
+    from lottery.runner.context import RunContext
+    from lottery.runner.estimate import Estimate
+    from lottery.runner.events import Request
+
+
+def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) -> None:
+    """Print the plan of the points; a job that several of them share counts at the first."""
+    from lottery.results.mixed_environments import foreseen
+    from lottery.results.plugin_edits import other_sources
+    from lottery.runner.needs import needs_of
+    from lottery.runner.prepare import look_at_all
+
+    contexts = look_at_all(request.of(sweep))
+    shares = _shares(contexts)
+    rows = [_row(values, share) for values, share in zip(_values(sweep), shares, strict=True)]
+    mixed = [said for each in contexts for said in foreseen(each.plan, each.store, each.machine.environment())]
+    warnings = list(dict.fromkeys([said for each in contexts for said in other_sources(each.plan, each.store)] + mixed))
+    needs = max((needs_of(context) for context in contexts), key=lambda each: each.least_bytes)
+    free_bytes, need_bytes = shares[0].told.free_bytes, sum(share.told.need_bytes for share in shares)
+    seconds = sum(share.told.seconds for share in shares)
+    whole = {
+        "done": sum(share.told.done for share in shares),
+        "missing": sum(share.told.missing for share in shares),
+        "seconds": seconds,
+        "measured": all(share.told.measured for share in shares),
+        "need_bytes": need_bytes,
+        "free_bytes": free_bytes,
+    }
+    if as_json:
+        points = [
+            {"values": point.values, **share.as_dict()} for point, share in zip(sweep.points, shares, strict=True)
+        ]
+        print_json({"points": points, "estimate": whole, "needs": vars(needs), "warnings": warnings})
+        return
+    from lottery.formats.text import text
+
+    if every:
+        for context, share in zip(contexts, shares, strict=True):
+            for job in share.jobs:
+                print(f"{short(job.key)}  {context.store.state(job.key):<12} {context.point}: {job.label}")
+    else:
+        terminal.write(text(rows, terminal.width()).encode())
+    print(f"{whole['done']} jobs done, {whole['missing']} missing")
+    if whole["missing"]:
+        how = "from finished jobs" if whole["measured"] else "from a few steps timed now"
+        print(f"time: about {duration(seconds)} in one process ({how})")
+        free = "" if free_bytes is None else f" of {free_bytes / 1e6:,.0f} MB free"
+        print(f"disk: about {need_bytes / 1e6:,.0f} MB{free}")
+        terminal.say(needs.sentence())
+    for sentence in warnings:
+        terminal.say(sentence)
+
+
+class _Share:
+    """The jobs of a point that no point before it has, and what they take."""
+
+    def __init__(self, context: RunContext, jobs: Sequence[Job], told: Estimate):
+        self.context, self.jobs, self.told = context, jobs, told
+        self.shared = len(context.plan) - len(jobs)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the point in plain values, for JSON."""
+        jobs = [
+            {"key": job.key, "kind": job.kind.value, "label": job.label, "state": self.context.store.state(job.key)}
+            | {"seconds": self.told.by_job.get(job.key)}
+            for job in self.jobs
+        ]
+        counted = {name: value for name, value in vars(self.told).items() if name not in ("by_job", "free_bytes")}
+        return {"jobs": jobs, "shared": self.shared, "estimate": counted}
+
+
+def _shares(contexts: Sequence[RunContext]) -> list[_Share]:
+    from lottery.runner.estimate import estimate
+
+    shares, seen = list[_Share](), set[str]()
+    for context in contexts:
+        jobs = [job for job in context.plan if job.key not in seen]
+        shares.append(_Share(context, jobs, estimate(context, counted=seen)))
+        seen.update(context.plan.jobs)
+    return shares
+
+
+def _values(sweep: Sweep) -> list[dict[str, Any]]:
+    from lottery.analysis.sweep import swept_values
+
+    return swept_values(sweep)
+
+
+def _row(values: dict[str, Any], share: _Share) -> Row:
+    from lottery.analysis.rows import Row
+
+    told = share.told
+    row = {"jobs": len(share.context.plan), "shared": share.shared, "done": told.done, "missing": told.missing}
+    return Row({**values, **row, "time": f"about {duration(told.seconds)}" if told.missing else ""}, ())
