@@ -105,21 +105,19 @@ def run(
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
-    swept = isinstance(recipe, Sweep)
-    if swept and on is not None:
-        raise UsageError(f"on: {on} runs one recipe, and this is a sweep; choose a point, or run it with jobs")
+    sweep = recipe if isinstance(recipe, Sweep) else None
     first = recipe.points[0].recipe if isinstance(recipe, Sweep) else recipe
     request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
-    requests = request.of(recipe) if isinstance(recipe, Sweep) else [request]
+    requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
     executor = None if on is None else executor_of(on)
     if place is not None and (executor is not None or jobs != 1):
         raise UsageError(f"all {place.size} ranks train one network after the other; leave --on and --jobs out")
     if place is not None and place.rank:
         with handle_signals(stop):
-            return _followed(requests, place, stop, opened, swept=swept)
-    with handle_signals(stop), _begun(requests, executor, plugins, stop, opened, place) as (plans, events):
-        outcome = outcome_of(plans, swept=swept)
+            return _followed(requests, place, stop, opened, swept=sweep is not None)
+    with handle_signals(stop), _begun(requests, sweep, executor, plugins, stop, opened, place) as (plans, events):
+        outcome = outcome_of(plans, swept=sweep is not None)
         _warn(list(dict.fromkeys(said for plan in plans for said in other_sources(plan, opened))))
         on_plan(outcome.plan)
         for event in events(outcome):
@@ -162,6 +160,7 @@ def _loaded(recipe: Recipe | Sweep | str | Path) -> Recipe | Sweep:
 @contextmanager
 def _begun(
     requests: Sequence[Request],
+    sweep: Sweep | None,
     executor: Component | None,
     plugins: Sequence[str],
     stop: Stop,
@@ -172,8 +171,8 @@ def _begun(
     if executor is not None:
         from lottery.executors.drive import driven
 
-        with driven(requests[0], executor, stop, plugins, store) as (planned, events):
-            yield [planned], lambda outcome: events
+        with driven(requests, executor, stop, plugins, store, sweep) as (plans, events):
+            yield plans, lambda outcome: events
         return
     if requests[0].jobs != 1:
         from lottery.executors.processes import processes

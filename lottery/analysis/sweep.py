@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.columns import Column
 from lottery.analysis.rows import Row
-from lottery.analysis.views import rows_of
+from lottery.analysis.views import VIEWS, imported, rows_of
 from lottery.errors import UsageError
 from lottery.values import in_flow
 
@@ -23,6 +23,9 @@ def swept_rows_of(found: SweptStudy, view: str) -> list[Row]:
     Raises:
         UsageError: There is no such view, or a point has no such table.
     """
+    if view in VIEWS and VIEWS[view].of_sweep:
+        rows: list[Row] = imported(VIEWS[view].of_sweep)(found)
+        return rows
     return swept_rows(found, lambda study: rows_of(study, view))
 
 

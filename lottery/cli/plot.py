@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load
 from lottery.figures import FIGURES
 from lottery.paths import data_root
 
@@ -30,6 +30,7 @@ Outputs = Annotated[
 def schedule(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     output: Outputs = None,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic scale for the learning rate.")] = False,
     data: DataDir = None,
@@ -42,7 +43,7 @@ def schedule(
     from lottery.figures.save import save_figure
     from lottery.figures.schedule import schedule_figure
 
-    loaded = load(recipe, sets, plugin)
+    loaded = load(recipe, sets, plugin, point)
     for path in output or [Path(f"{loaded.name}-schedule.png")]:
         save_figure(path, lambda: schedule_figure(loaded, data_root(data), log=log))
         print(path)
@@ -52,6 +53,7 @@ def schedule(
 def differences(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     output: Outputs = None,
     control: Annotated[
         list[str] | None,
@@ -62,7 +64,7 @@ def differences(
     plugin: Plugins = None,
 ) -> None:
     """Draw ticket less dense accuracy against density, with the bound and the verdicts, of what is finished so far."""
-    _draw("differences", load(recipe, sets, plugin), output, data, store, controls=control or ())
+    _draw("differences", load(recipe, sets, plugin, point), output, data, store, controls=control or ())
 
 
 @plot.command()
@@ -70,6 +72,7 @@ def analysis(
     recipe: RecipeName,
     view: Annotated[str, typer.Option("--view", metavar="LABEL", help="Which analysis, by the name of its table.")],
     sets: Sets = None,
+    point: Points = None,
     output: Outputs = None,
     measure: Annotated[
         list[str] | None,
@@ -87,7 +90,7 @@ def analysis(
     """
     from lottery.figures.analyses import analysis_figure
 
-    loaded = load(recipe, sets, plugin)
+    loaded = load(recipe, sets, plugin, point)
     options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid}
     _save(loaded, view, output, data, store, lambda found: analysis_figure(found, view, **options))
 
@@ -96,12 +99,13 @@ def _command(name: str, shows: str) -> Callable[..., None]:
     def command(
         recipe: RecipeName,
         sets: Sets = None,
+        point: Points = None,
         output: Outputs = None,
         data: DataDir = None,
         store: StoreDir = None,
         plugin: Plugins = None,
     ) -> None:
-        _draw(name, load(recipe, sets, plugin), output, data, store)
+        _draw(name, load(recipe, sets, plugin, point), output, data, store)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command

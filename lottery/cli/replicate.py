@@ -64,7 +64,7 @@ def replicate(
     as_json: Json = False,
 ) -> None:
     """Run what is missing for the claims of a paper, then say which of them hold, with figures."""
-    settings = {"data": data, "store": store, "device": device, "deterministic": deterministic}
+    settings: dict[str, Any] = {"data": data, "store": store, "device": device, "deterministic": deterministic}
     settings |= {"jobs": number_of_jobs(jobs), "plugins": plugin or ()}
     if name == SURVEY:
         from lottery.cli.replicate_survey import replicate_survey

@@ -1,4 +1,4 @@
-"""The command `lottery replicate survey`: run the recipes of all statements of the survey, and write one page of them."""
+"""The command `lottery replicate survey`: run the recipes of all statements, and write one page."""
 
 from __future__ import annotations
 

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, RecipeName, Sets, StoreDir, load_study
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_study
 
 
 def report(
     recipe: RecipeName,
     sets: Sets = None,
+    point: Points = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="The folder to write to [RECIPE-report].")
     ] = None,
@@ -28,6 +29,6 @@ def report(
     from lottery.report.export import export, formats
 
     wanted = formats(form)
-    found = load_study(recipe, sets, plugin, store, data)
+    found = load_study(recipe, sets, plugin, store, data, point)
     files = export(collect(found), output or Path(f"{found.recipe.name}-report"), wanted)
     print(files[-1])

@@ -10,7 +10,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Sets, StoreDir, load_study, number_of_jobs
+from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Points, Sets, StoreDir, load_study, number_of_jobs
 from lottery.errors import UsageError
 from lottery.paths import store_root
 
@@ -28,6 +28,7 @@ def verify(
         bool, typer.Option("--again", help="Draw initial states, choose masks and evaluate stored weights again.")
     ] = False,
     sets: Sets = None,
+    point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
     device: Annotated[str, typer.Option(help="With --again: auto, cpu or cuda.")] = "cpu",
@@ -45,13 +46,13 @@ def verify(
     against each other, check by check; with --again against its networks and data as well.
     """
     if recipe is None:
-        if again or sets or deterministic:
+        if again or sets or point or deterministic:
             raise UsageError("lottery verify --again: name the recipe whose networks are to be evaluated again")
         _store(store, as_json)
         return
     from lottery.verification.records import check_records, notes, unproven
 
-    found = load_study(recipe, sets, plugin, store, data)
+    found = load_study(recipe, sets, plugin, store, data, point)
     if not found.found:
         raise UsageError(f"{recipe}: none of its trainings is in {found.store.name}; lottery run runs them")
     made: list[Check] = []

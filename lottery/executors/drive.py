@@ -27,14 +27,15 @@ from lottery.executors.news import event_of
 from lottery.files.write import make_folder, write_atomic
 from lottery.registry import executors
 from lottery.runner.events import Event, Request
-from lottery.runner.prepare import prepare
-from lottery.runner.watch import Watch
+from lottery.runner.prepare import prepare_all
+from lottery.runner.watch import Watches
 from lottery.store.event_log import EventLog
 from lottery.store.folder import Folder
 
 if TYPE_CHECKING:
     from lottery.catalogue.executors._workers import Workers
     from lottery.plan.jobs import Plan
+    from lottery.recipe.sweep import Sweep
     from lottery.signals import Stop
     from lottery.store.store import Store
     from lottery.values import Component
@@ -49,18 +50,24 @@ RECIPE_FILE, FAILURES_FILE = "recipe.yaml", "failures.json"  # in the folder of 
 
 @contextmanager
 def driven(
-    request: Request, executor: Component, stop: Stop, plugins: Sequence[str], store: Store
-) -> Iterator[tuple[Plan, Iterator[Event]]]:
-    """Run a request with the workers of an executor.
+    requests: Sequence[Request],
+    executor: Component,
+    stop: Stop,
+    plugins: Sequence[str],
+    store: Store,
+    sweep: Sweep | None = None,
+) -> Iterator[tuple[list[Plan], Iterator[Event]]]:
+    """Run a request, or those of the points of a sweep, with the workers of an executor.
 
-    Yields the plan, and the events as they come.
+    Yields the plans, and the events as they come.
 
     Args:
-        request: What is to be run, and where.
+        requests: What is to be run, all in one place.
         executor: What starts the workers, with its checked arguments.
         stop: Where a signal is noted, at which workers that are not `detached` save and leave.
         plugins: Modules that each worker imports.
-        store: The store of the request.
+        store: The store of the requests.
+        sweep: The sweep whose points they are of.
 
     Raises:
         UsageError: The executor lacks its package, or refuses what it is asked for.
@@ -73,9 +80,10 @@ def driven(
             f"--on {executor.name}: needs {entry.traits.package}, not installed here: "
             f"pip install 'lottery[{executor.name}]'"
         )
-    context = prepare(replace(request, device=_device(request.device), jobs=1), stop, store=store)
-    watch, log = Watch(context), EventLog(store)
-    launch = _launch(request, plugins, context.failures or {}, store)
+    here = [replace(request, device=_device(request.device), jobs=1) for request in requests]
+    contexts = prepare_all(here, stop, store=store)
+    watch, log = Watches(contexts), EventLog(store)
+    launch = _launch(requests[0], sweep, plugins, contexts[0].failures or {}, store)
     wanted = executor.args.get("workers", entry.defaults["workers"])
 
     def events() -> Generator[Event]:
@@ -102,10 +110,10 @@ def driven(
                 launch.logs.parent.rmdir()
 
     with closing(events()) as happening:
-        yield context.plan, happening
+        yield [context.plan for context in contexts], happening
 
 
-def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Event]:
+def _follow(watch: Watches, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Event]:
     """Yield the events of a run until all jobs have ended. Raises Interrupted and MachineError."""
     crew.fill(watch.left)
     looked, pause = time.monotonic(), LOOK_SECONDS
@@ -132,10 +140,11 @@ def _follow(watch: Watch, log: EventLog, crew: Crew, stop: Stop) -> Iterator[Eve
         time.sleep(tick)
 
 
-def _told(watch: Watch, entry: dict[str, Any]) -> Iterator[Event]:
+def _told(watch: Watches, entry: dict[str, Any]) -> Iterator[Event]:
     """Yield what follows from a line of the log; that a job has ended is looked up in the store."""
-    event = event_of(entry)
-    if event is None or event.key not in watch.context.plan.jobs:
+    said = event_of(entry)
+    event = None if said is None else watch.known(said)
+    if event is None:
         return
     if event.kind in ("done", "diverged", "failed"):
         for found in watch.look_at(event.key):
@@ -157,17 +166,23 @@ def _device(wanted: str) -> str:
     return "auto" if wanted == "cuda" and not torch.cuda.is_available() else wanted
 
 
-def _launch(request: Request, plugins: Sequence[str], failures: Mapping[str, str], store: Store) -> Launch:
+def _launch(
+    request: Request, sweep: Sweep | None, plugins: Sequence[str], failures: Mapping[str, str], store: Store
+) -> Launch:
     """Return how a worker of this request is started; the recipe, as it is now, lies beside the logs.
 
     The command is the same each time that the same is run, so that an executor can find workers of an earlier run.
     """
-    recipe = json.dumps(request.recipe.canonical(), indent=1, sort_keys=True)
+    document = request.recipe.canonical() if sweep is None else dict(sweep.document)
+    recipe = json.dumps(
+        document, indent=1, sort_keys=sweep is None
+    )  # the order of a sweep's keys is that of its points
     options = [
         *("--store", store.name, "--data", str(Path(request.data).absolute()), "--device", request.device),
         *("--checkpoint-seconds", f"{request.checkpoint_seconds:g}"),
         *(["--deterministic"] if request.deterministic else []),
         *(word for plugin in plugins for word in ("--plugin", plugin)),
+        *(word for chosen in (sweep.chosen if sweep else ()) for word in ("--point", chosen)),
     ]
     same = hashlib.sha256("\n".join([recipe, *options]).encode()).hexdigest()[:12]
     logs = _folder(store) / same

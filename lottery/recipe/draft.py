@@ -89,6 +89,10 @@ class Draft:
         """Return where the innermost part of a path was written that somebody wrote."""
         return self._written[self._known(path)]
 
+    def places_in(self, path: Path) -> set[Written]:
+        """Return where a value and all in it were written."""
+        return {place for known, place in self._written.items() if known[: len(path)] == path}
+
     def _known(self, path: Path) -> Path:
         known: Path = ()
         for step in path:  # short forms leave out an index or a key

@@ -143,7 +143,7 @@ def check_draft(draft: Draft) -> Recipe | None:
     try:
         recipe = Recipe.model_validate(draft.data, context=valid)
     except ValidationError as error:
-        draft.note(misfit(each) for each in error.errors() if not _consequence(each))
+        draft.note(misfit(each) for each in error.errors() if not consequence(each))
     for section, empty in (("tune", None), ("branches", ())):  # left out is valid, and pydantic does not hand it on
         if section not in draft.data:
             valid[section] = empty
@@ -205,7 +205,7 @@ _WANTED = {  # where pydantic speaks of Python's types
 }
 
 
-def _consequence(error: Any) -> bool:
+def consequence(error: Any) -> bool:
     """Return True if pydantic reports this only because of another problem that it reports."""
     return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
 

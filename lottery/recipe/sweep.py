@@ -15,7 +15,7 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.claim_rules import about_claims_of_points
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
-from lottery.recipe.load import check_draft, misfit, parse_draft, read_draft
+from lottery.recipe.load import check_draft, consequence, misfit, parse_draft, read_draft
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
 from lottery.recipe.yaml import parse_value
@@ -55,6 +55,7 @@ class Sweep:
         points: The recipes, the last key fastest; the one recipe where there is no sweep.
         replicates: Claims about the points; those of the recipe where there is no sweep.
         document: What the file says under its overrides, in plain JSON values: reading it gives an equal sweep.
+        chosen: The settings of `--point` that these points are left by.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Sweep:
     points: tuple[Point, ...]
     replicates: ReplicatesSpec | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    chosen: tuple[str, ...] = ()
 
     @property
     def only(self) -> Recipe:
@@ -116,7 +118,7 @@ class Sweep:
         points = self.where(values)
         if not points:
             raise UsageError(f"--point {' --point '.join(settings)}: no point has these values together")
-        return replace(self, points=points)
+        return replace(self, points=points, chosen=(*self.chosen, *settings))
 
 
 def _same(value: Any, wanted: Any) -> bool:
@@ -207,7 +209,8 @@ def _replicates(draft: Draft) -> ReplicatesSpec | None:
     try:
         return ReplicatesSpec.model_validate(given)
     except ValidationError as error:
-        draft.note((("replicates", *path), message) for path, message in map(misfit, error.errors()))
+        every = [{**each, "loc": ("replicates", *each["loc"])} for each in error.errors()]
+        draft.note(misfit(each) for each in every if not consequence(each))
         return None
 
 
@@ -227,8 +230,9 @@ def _merged(
         first = next(iter(at))
         common = {key: where for key, where in places[first].items() if all(places[n][key] == where for n in at)}
         alike = [number for number, where in enumerate(places) if common.items() <= where.items()]
-        place, own = min(at.values()), [draft.place(where) for where in common.values()]
-        if len(at) < len(places) and not (len(alike) == len(at) and own == [place]):
+        place = min(at.values())
+        by_itself = len(common) == 1 and place in draft.places_in(*common.values())
+        if len(at) < len(places) and not (len(alike) == len(at) and by_itself):
             shown = common if len(alike) == len(at) else places[first]
             told = ", ".join(f"{key}={in_flow(values[first][key])}" for key in shown)
             others = f" and {counted(len(at) - 1, 'other point')}" if shown is not common and len(at) > 1 else ""

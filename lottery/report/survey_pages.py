@@ -68,7 +68,7 @@ def _in_markdown(survey: Survey) -> Iterator[str]:
     yield f"# {TITLE}"
     yield f"{line(survey.summary)} {line(survey.multiplicity)}"
     for statement in survey.statements:
-        yield f"## {line(_title(statement.number, statement.title))}"
+        yield f"## {_title(statement.number, line(statement.title))}"
         yield f"![{line(statement.picture.caption)}]({statement.name}.svg)"
         yield markdown.pipe_table(statement.rows)
         for recipe in statement.recipes:

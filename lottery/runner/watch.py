@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lottery.plan.agenda import BAD
@@ -78,3 +79,49 @@ class Watch:
                     found = True
                     self.ended[job.key] = "blocked"
                     yield Event("blocked", job.key, job.label)
+
+
+class Watches:
+    """The ends of the jobs of several plans, the points of a sweep; a job that they share ends once at each."""
+
+    def __init__(self, contexts: Sequence[RunContext]):
+        self._each = [Watch(context) for context in contexts]
+
+    @property
+    def ended(self) -> set[str]:
+        """The keys of the jobs that have ended."""
+        return {key for each in self._each for key in each.ended}
+
+    @property
+    def left(self) -> int:
+        """Number of jobs that have not ended."""
+        return len({key for each in self._each for key in each.context.plan.jobs} - self.ended)
+
+    def look(self) -> Iterator[Event]:
+        """Look at every job that has not ended, and yield the events of those that have now."""
+        for each in self._each:
+            yield from (_named(event, each) for event in each.look())
+
+    def look_at(self, key: str) -> Iterator[Event]:
+        """Look at one job of which somebody says that it has ended, and yield its events if it has."""
+        for each in self._each:
+            yield from (_named(event, each) for event in each.look_at(key))
+
+    def known(self, event: Event) -> Event | None:
+        """Return an event as the first plan that has its job names it; None where no plan has it."""
+        return next((_named(event, each) for each in self._each if event.key in each.context.plan.jobs), None)
+
+    def forget_damaged(self) -> None:
+        """Take in that files of some job were damaged: those in quarantine are missing again."""
+        for each in self._each:
+            each.forget_damaged()
+
+    def lengthen(self) -> bool:
+        """Return True if there is more to do, once all jobs have ended: plans may have grown by their results."""
+        longer = [each.lengthen() for each in self._each]
+        return any(longer)
+
+
+def _named(event: Event, watch: Watch) -> Event:
+    point = watch.context.point
+    return replace(event, label=f"{point}: {event.label}") if point else event

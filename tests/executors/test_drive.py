@@ -258,4 +258,4 @@ def test_an_executor_whose_package_is_missing_says_how_to_get_it(
     monkeypatch.setitem(executors._entries, "far", entry)
     request = Request(micro(), tmp_path, tmp_path, "cpu")
     with pytest.raises(Exception, match=r"pip install 'lottery\[far\]'"):
-        drive.driven(request, Component("far"), Stop(), (), Store(tmp_path)).__enter__()
+        drive.driven([request], Component("far"), Stop(), (), Store(tmp_path)).__enter__()

@@ -37,11 +37,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _cases() -> list[Any]:
-    """The recipes; those of papers, on the same data and models, are left to the slow tests."""
+    """The recipes; those of papers, on the same data and models, are left to the slow tests.
+
+    Those of the survey are not among them: each is small enough to be run whole, by `lottery replicate survey`.
+    """
     papers = {name for name, path in shipped().items() if path.parent.name == "papers"} | {"resnet20-large-batch"}
     mnist = {name for name, path in shipped().items() if re.search(r"^data: .*name: mnist\b", path.read_text(), re.M)}
+    names = sorted(name for name, path in shipped().items() if path.parent.name != "survey")
     marks = [(pytest.mark.slow, papers), (pytest.mark.data, mnist)]
-    return [pytest.param(n, marks=[mark for mark, names in marks if n in names]) for n in sorted(shipped())]
+    return [pytest.param(n, marks=[mark for mark, marked in marks if n in marked]) for n in names]
 
 
 def _section(branch: Any) -> dict[str, Any]:

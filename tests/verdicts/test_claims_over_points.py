@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 
 from lottery.analysis.measurements import Measured, measured
 from lottery.analysis.rows import Row
-from lottery.plan.jobs import Job
+from lottery.plan.jobs import Job, Plan
 from lottery.plan.kinds import Kind
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.results.record import Record
@@ -27,9 +28,14 @@ LEFT, RIGHT = ("train.optimizer.lr=1e-3", "train.optimizer.lr=1e-2")
 Make = Callable[[Job], Record]
 
 
+@cache
+def planned_as(*changes: str) -> Plan:
+    return hand(f"seeds={SEEDS}", *changes)
+
+
 def point(make: Make, *changes: str) -> Study:
     """A study in which each training is what `make` says."""
-    planned = hand(f"seeds={SEEDS}", *changes)
+    planned = planned_as(*changes)
     return Study(planned, {job.key: make(job) for job in planned if job.kind.measured}, Recorded(planned))
 
 

@@ -19,6 +19,7 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.load import parse_recipe, shipped
 from lottery.results.record import Record, records
 from lottery.results.study import Study
+from lottery.results.sweep import SweptStudy
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
@@ -468,7 +469,7 @@ def test_an_undecided_replication_ends_with_the_command_that_would_decide_it(
     table = view_of("replication", planned, differing(planned, (0.5, -0.7, 0.9, -0.1)))
     recipe.write_text(TEXT + f"replicates: {json.dumps({'source': SOURCE, 'claims': [FIRST_CLAIM]})}\n")
     monkeypatch.setattr("lottery.verdicts.replication.rows", lambda study: table)
-    monkeypatch.setattr(Study, "missing", 0)
+    monkeypatch.setattr(SweptStudy, "missing", 0)
     words = ["replicate", str(recipe), "--judge-only", "--store", str(tmp_path / "s"), "--set", "train.batch_size=20"]
     assert called(monkeypatch, *words) == 0
     told, wanted = capsys.readouterr(), table[0]["claim_seeds_needed"]

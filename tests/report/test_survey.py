@@ -1,0 +1,149 @@
+"""The page of the survey: statements in order, verdicts with what would change them, in every format."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lottery.plan.expand import plan
+from lottery.plan.kinds import Kind
+from lottery.recipe.sweep import parse_sweep
+from lottery.report.survey import Survey, collect
+from lottery.report.survey_pages import in_html, in_latex, in_markdown, write
+from lottery.results.study import Study
+from lottery.results.sweep import SweptStudy
+from lottery.verdicts.swept_claims import rows
+from tests.support.studies import TEXT, Recorded, record
+
+POINTS = "sweep: {train.optimizer.lr: [0.001, 0.01, 0.1]}\n"
+LEFT, RIGHT = {"train.optimizer.lr": 0.01}, {"train.optimizer.lr": 0.001}
+HOLDS = {
+    "text": "A <b>holds</b>",
+    "source": "section 1",
+    "left": LEFT,
+    "right": RIGHT,
+    "densities": [1.0],
+    "least": 1.0,
+}
+FAILS = HOLDS | {"text": "B fails & more", "most": 1.0, "least": None}
+OPEN = HOLDS | {"text": "C is open", "least": 3.0}
+GAINS = (0.02, 0.035, 0.03, 0.04, 0.03)
+
+
+def swept(name: str, *claims: dict[str, Any], **about: Any) -> SweptStudy:
+    """A recipe whose middle learning rate is some points more accurate than the others."""
+    given = [{key: value for key, value in claim.items() if value is not None} for claim in claims]
+    replicates = {"source": "Sun 2019", "claims": given, **about}
+    text = TEXT + POINTS + f"replicates: {json.dumps(replicates)}\n"
+    sweep = parse_sweep(text, "hand.yaml", [f"name={name}", "seeds=5", "question=A question"])
+    studies = []
+    for point in sweep.points:
+        planned = plan(point.recipe, "f" * 64)
+        better = point.values == LEFT
+        made = {
+            job.key: record(job, 0.5 + 0.01 * job.seed + better * GAINS[job.seed])
+            for job in planned
+            if job.kind.measured
+        }
+        studies.append(Study(planned, made, Recorded(planned)))
+    return SweptStudy(sweep, tuple(studies))
+
+
+def survey(*found: SweptStudy) -> Survey:
+    made = collect([(each, rows(each)) for each in found])
+    return replace(made, software="lottery 0")
+
+
+@pytest.fixture(scope="module")
+def three() -> Survey:
+    other = swept("07-more", HOLDS, statement="Of the second recipe")
+    return survey(
+        swept("10-ten", OPEN), swept("07-floor", HOLDS, FAILS, statement="Seven", finding="We looked."), other
+    )
+
+
+def test_statements_stand_in_the_order_of_their_numbers_with_the_claims_of_all_their_recipes(three: Survey) -> None:
+    assert [(each.number, each.title, len(each.recipes)) for each in three.statements] == [
+        (7, "Seven", 2),
+        (10, "A question", 1),
+    ]
+    seven = three.statements[0]
+    assert [(claim.letter, claim.recipe, claim.verdict) for claim in seven.claims] == [
+        ("a", "07-floor", "holds"),
+        ("b", "07-floor", "fails"),
+        ("c", "07-more", "holds"),
+    ]
+    assert three.summary == "4 claims about 2 statements: 2 hold, 1 fails, 1 is undecided."
+    assert "95 %" in three.multiplicity and "nothing is corrected" in three.multiplicity
+
+
+def test_the_limits_that_would_change_a_verdict_are_the_bounds(three: Survey) -> None:
+    holds, fails, _ = three.statements[0].claims
+    low, high = (f"{holds.rows[0][name]:.3g}" for name in ("low", "high"))
+    assert holds.change.startswith(f"a limit of {low} or less would hold, one above {high} would fail")
+    assert fails.change.startswith(f"a limit of {high} or more would hold, one below {low} would fail")
+    (undecided,) = three.statements[1].claims
+    wanted = undecided.rows[0]["claim_seeds_needed"]
+    assert wanted > 5 and undecided.change.startswith(f"{wanted} seeds would decide it")
+
+
+def test_the_page_says_each_claim_verdict_and_finding_and_is_well_formed(three: Survey) -> None:
+    page = in_html(three).decode()
+    opened: list[str] = []
+
+    class Tags(html.parser.HTMLParser):
+        def handle_starttag(self, tag: str, attributes: Any) -> None:
+            if tag not in ("meta", "br", "path", "use"):
+                opened.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            if tag not in ("path", "use"):
+                assert opened.pop() == tag
+
+    Tags().feed(page)
+    assert not opened
+    assert "A &lt;b&gt;holds&lt;/b&gt;" in page and "B fails &amp; more" in page and "We looked." in page
+    assert page.count("<svg") == 2 and page.count('class="claim"') == 4
+    assert "http-equiv" in page and "<script" not in page
+
+
+def test_markdown_and_latex_have_a_row_for_each_claim(three: Survey) -> None:
+    text = in_markdown(three).decode()
+    assert text.count("\n| a ") == 2 and "## 7. Seven" in text and "![" in text
+    assert "> **What was looked at:** We looked." in text
+    tex = in_latex(three).decode()
+    assert tex.count(r"\begin{table}") == 2 and r"B fails \& more" in tex and r"\includegraphics" in tex
+
+
+def test_a_folder_has_the_page_its_figures_the_table_and_the_environment(three: Survey, tmp_path: Path) -> None:
+    names = [path.name for path in write(three, tmp_path / "page")]
+    assert names[-1] == "survey.html" and {"survey.md", "survey.tex", "statement-07.svg", "statement-10.pdf"} < {*names}
+    with (tmp_path / "page" / "table.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["statement"], row["letter"], row["verdict"]) for row in table] == [
+        ("7", "a", "holds"),
+        ("7", "b", "fails"),
+        ("7", "c", "holds"),
+        ("10", "a", "undecided"),
+    ]
+    assert float(table[0]["estimate"]) == pytest.approx(100 * sum(GAINS) / 5)
+    assert table[0]["left"] == "train.optimizer.lr=0.01" and table[0]["recipe"] == "07-floor"
+    assert [each["torch"] for each in json.loads((tmp_path / "page" / "environment.json").read_bytes())] == ["2.11.0"]
+    first = {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()}
+    write(three, tmp_path / "page")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "page").iterdir()} == first
+
+
+def test_claims_of_a_sweep_are_about_the_points_that_they_select() -> None:
+    study = swept("07-floor", HOLDS, HOLDS | {"text": "D", "right": {"train.optimizer.lr": 0.1}})
+    first, second = rows(study)
+    assert (first["left"], first["right"]) == ("train.optimizer.lr=0.01", "train.optimizer.lr=0.001")
+    dense = [{job.key for job in each.plan if job.kind is Kind.DENSE} for each in study.studies]
+    assert set(first.made_from) == dense[0] | dense[1] and set(second.made_from) == dense[1] | dense[2]
+    assert first["estimate_end"] == pytest.approx(0)  # at the end all are alike
