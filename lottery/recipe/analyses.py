@@ -14,7 +14,7 @@ from lottery.recipe.types import EntrySection, Label, Point, Section, listed
 from lottery.values import Duration
 
 DENSE, TICKET, PRUNED = "dense", "ticket", "pruned"  # networks that every recipe has; `pruned` is dense under the mask
-THREE_ERRORS = {  # what the table of an analysis that adds up tells apart, with units: claims may be about these as well
+THREE_ERRORS = {  # that the table of an analysis with the trait `adds_up` tells apart, with their units
     f"{measure}_{part}": "points" if measure == "error" else ""
     for measure in ("loss", "error")
     for part in ("representation", "optimization", "generalization")
