@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
-from lottery.analysis.labels import rewind_label
+from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.errors import UsageError
 from lottery.recipe.families import acting
 from lottery.results.resolution import floor_of
@@ -114,6 +114,18 @@ def records_by_cell(study: Study) -> dict[CellKey, dict[str, list[tuple[Job, Rec
             for point in points(study.recipe, job):
                 named = cells.setdefault((job.optimizer_index, point, job.level), {})
                 named.setdefault(column_of(job), []).append((job, study.found.get(job.key)))
+    return cells
+
+
+@once
+def transfers_by_cell(study: Study) -> dict[CellKey, dict[str, list[tuple[Job, Record | None]]]]:
+    """Return the trainings of tickets with other optimizers by the cell of the ticket, in columns `with adam`."""
+    cells: dict[CellKey, dict[str, list[tuple[Job, Record | None]]]] = {}
+    labels = optimizer_labels(study.recipe.train.optimizer)
+    for job in study.plan:
+        if job.transfer is not None and job.rewind is not None:
+            named = cells.setdefault((job.optimizer_index, rewind_label(job.rewind), job.level), {})
+            named.setdefault(f"with {labels[job.transfer]}", []).append((job, study.found.get(job.key)))
     return cells
 
 

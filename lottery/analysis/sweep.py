@@ -63,7 +63,7 @@ def _number(value: Any) -> bool:
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return of each key as many of its last parts as tell it from the others: "optimizer.lr".
+    """Return of each key as many of its last parts as tell it from the others, such as optimizer.lr.
 
     They are two at least, as a view may have a column `lr` of its own.
     """

@@ -69,9 +69,10 @@ def _name_layers(axes: Axes, cell: Profiles) -> None:
 
 
 def training_figure(request: Request) -> Drawn:
-    """Draw gradient norm and smallest eigenvalue along a training, a curve for each seed.
+    """Draw gradient norm and smallest eigenvalue, or loss, along a training, a curve for each seed.
 
-    Marks are filled where the curvature is not positive; dotted is the norm below which a gradient is small.
+    Where eigenvalues are known, marks are filled where the curvature is not positive; dotted is the norm below which a
+    gradient is small.
     """
     figure, panels = grid([title(cell) for cell in request.cells], request.measures)
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
@@ -85,7 +86,9 @@ def training_figure(request: Request) -> Drawn:
                 label = f"seed {each.job.seed}"
                 hollow = thin(style) | {"markerfacecolor": "white", "markersize": 5}
                 axes.plot(at, values, label=label, **hollow)
-                flat = [(x, y) for x, y, row in zip(at, values, each.profile, strict=True) if row["smallest"] <= 0]
+                flat = [
+                    (x, y) for x, y, row in zip(at, values, each.profile, strict=True) if row.get("smallest", 1) <= 0
+                ]
                 if flat:
                     mark = {"marker": style["marker"], "markersize": 5, "color": style["color"], "linestyle": "none"}
                     axes.plot(*zip(*flat, strict=True), **mark)
@@ -101,6 +104,8 @@ def training_figure(request: Request) -> Drawn:
         labels_of_axis(every, words.get(measure, request.axis(measure)))
     legend(figure, panels)
     small = "" if share is None else f", dotted {share:g} times the largest gradient norm of the run"
+    if not any("smallest" in row for cell in request.cells for each in cell.found for row in each.profile):
+        return Drawn(figure, "loss and gradient of the states along each training.", "logarithmic")
     shows = f"states along each training; marks are filled where an eigenvalue of at most 0 was found{small}."
     return Drawn(figure, shows, "gradient norm and loss logarithmic, eigenvalues linear")
 

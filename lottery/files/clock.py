@@ -7,16 +7,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from lottery.files import write
-
 FOLLOWED_SECONDS = 60.0  # for which a time that was asked for is followed by this process's own clock
 
 
 class FileClock:
     """The clock that stamps the files in a folder: their ages are differences between two of its times.
 
-    It is asked by a file without a name that is made there. Where none can be, as in a folder that may only be read,
-    this machine's own clock has to do.
+    It is asked by a file without a name that is made there and gone at once. Where none can be, as in a folder that may
+    only be read, this machine's own clock has to do.
     """
 
     def __init__(self, folder: Path):
@@ -34,7 +32,7 @@ class FileClock:
 
 def _ask(folder: Path) -> float:
     try:
-        with write.perform("probe", folder, lambda: tempfile.TemporaryFile(dir=folder)) as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             os.utime(file.fileno())  # as a heartbeat does: the file system puts in its own time
             return os.fstat(file.fileno()).st_mtime
     except OSError:

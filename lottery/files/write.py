@@ -32,8 +32,8 @@ _OCCUPIED = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 def perform(operation: str, path: Path | str, action: Callable[[], T]) -> T:
     """Do one primitive operation.
 
-    The operations are mkdir, write, fsync, fsync folder, rename, replace, append, remove, link, lease and probe; those
-    of an object store, whose paths are URLs, are put, copy and delete.
+    The operations are mkdir, write, fsync, fsync folder, rename, replace, append, remove, link and lease; those of an
+    object store, whose paths are URLs, are put, copy and delete.
     """
     return action()
 
@@ -314,11 +314,11 @@ def alive(pid: int) -> bool:
     return True
 
 
-def abandoned(draft: Path, now: float) -> bool:
+def abandoned(draft: Path, now: Callable[[], float]) -> bool:
     """Return True if a draft's process is gone.
 
-    Where that cannot be told (another machine), return True if the draft is an hour old. `now` is a time of the clock
-    that stamps the files there, see `clock.FileClock`.
+    Where that cannot be told (another machine), return True if the draft is an hour old. `now` returns the time by the
+    clock that stamps the files there, see `clock.FileClock`.
     """
     match = DRAFT.search(draft.name)
     if match is None:
@@ -329,7 +329,7 @@ def abandoned(draft: Path, now: float) -> bool:
         times = [draft.lstat().st_mtime, *(entry.lstat().st_mtime for entry in draft.rglob("*"))]
     except OSError:
         return False  # being removed or renamed at this moment
-    return now - max(times) > ABANDONED_SECONDS
+    return now() - max(times) > ABANDONED_SECONDS
 
 
 def safe_name(name: str) -> str:

@@ -43,7 +43,8 @@ class Signals:
             surviving weights; shares of the units that are 0 for all examples (dead), and where the activation's slope
             is below a thousandth of its steepest for all examples (saturated; a dead ReLU is).
         totals: `forward_rate` and `backward_rate`: growth a layer of the logarithm of the mean square, and of that of
-            the squared gradient toward the input, fitted to the hidden layers; `expected_backward_rate`; `dead`,
+            the squared gradient toward the input, fitted to the hidden layers; `backward_unit_rate`, the same of
+            its mean over the units of a layer; `expected_backward_rate`; `dead`,
             `saturated` over all units; `jacobian_largest`, `jacobian_smallest`, `jacobian_mean_square` of the singular
             values of each example's Jacobian, the largest and mean over examples; `propagation` 1 where a signal
             explodes, -1 where it vanishes, 0 where it holds (`verdict`).
@@ -93,7 +94,7 @@ def measure(surface: Surface, jacobian: int = 10) -> Signals:
         own = weights.get(call.name, math.nan) if call.kind == "layer" else math.nan
         numbers = (*entry.spread(), mean_square, entry.gradient(), own, *entry.shares())
         layers.append({"layer": call.label, "kind": call.kind, **dict(zip(COLUMNS, numbers, strict=True))})
-    totals = {**_rates(layers, chi), **_units(sums), **_singular_values(surface, jacobian)}
+    totals = {**_rates(layers, sums, chi), **_units(sums), **_singular_values(surface, jacobian)}
     return Signals(layers, {**totals, "propagation": _propagation(layers, totals)})
 
 
@@ -244,7 +245,9 @@ def _variances(layer: nn.Module) -> tuple[float, float] | None:
     return float(weight.square().mean()) * weight[0].numel(), bias
 
 
-def _rates(layers: Sequence[Mapping[str, float | str]], chi: Mapping[int, float]) -> dict[str, float]:
+def _rates(
+    layers: Sequence[Mapping[str, float | str]], sums: Sequence[_Sums], chi: Mapping[int, float]
+) -> dict[str, float]:
     numbers = _hidden(layers)
     forward = [float(layers[i]["mean_square"]) for i in numbers]
     backward = [float(layers[i]["gradient"]) ** 2 for i in numbers]
@@ -253,6 +256,7 @@ def _rates(layers: Sequence[Mapping[str, float | str]], chi: Mapping[int, float]
     return {
         "forward_rate": _growth(forward),
         "backward_rate": _growth(backward[::-1]),
+        "backward_unit_rate": _growth([sums[i].gradients / sums[i].count for i in reversed(numbers)]),
         "expected_backward_rate": math.fsum(logs) / len(logs) if logs else math.nan,
     }
 

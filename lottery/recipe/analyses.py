@@ -14,6 +14,11 @@ from lottery.recipe.types import EntrySection, Label, Point, Section, listed
 from lottery.values import Duration
 
 DENSE, TICKET, PRUNED = "dense", "ticket", "pruned"  # networks that every recipe has; `pruned` is dense under the mask
+THREE_ERRORS = {  # that the table of an analysis with the trait `adds_up` tells apart, with their units
+    f"{measure}_{part}": "points" if measure == "error" else ""
+    for measure in ("loss", "error")
+    for part in ("representation", "optimization", "generalization")
+}
 CONNECTED_WITHIN = 2.0  # percentage points of error, Frankle et al. 2020
 MOST_POINTS = 1000  # along one training
 TABLES = (  # of every study: no analysis is called so
@@ -21,6 +26,13 @@ TABLES = (  # of every study: no analysis is called so
     *("decomposition", "audit", "examples", "layers", "overlaps", "connected", "rewind", "replication"),
 )
 _POINTS = re.compile(r"(\d{1,4}) points")
+
+
+def units_of(name: str) -> dict[str, str]:
+    """Return the unit of each value that a claim about the analysis of this name may speak of."""
+    traits = registry.analyses[name].traits
+    return {**traits.units, **(THREE_ERRORS if traits.adds_up else {})}
+
 
 Pairing = Literal["dense-ticket", "level-level", "seed-seed", "optimizer-optimizer"]
 PAIRINGS: tuple[Pairing, ...] = ("dense-ticket", "level-level", "seed-seed")  # where a recipe names none

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.recipe.analyses import DENSE, PRUNED, TICKET, AnalysisSpec
+from lottery.recipe.analyses import DENSE, PRUNED, TICKET, AnalysisSpec, units_of
 from lottery.recipe.pruned_once import is_the_ticket
 from lottery.registry import Problem, suggest
 from lottery.values import point_label
@@ -190,7 +190,7 @@ def about_measured_claim(
         yield (*here, "analysis"), f"there is no analysis {claim.analysis!r}{suggest(claim.analysis, labels)}"
         return
     analysis = labels[claim.analysis]
-    units = registry.analyses[analysis.name].traits.units
+    units = units_of(analysis.name)
     if claim.value not in units:
         said = suggest(str(claim.value), units)
         yield (*here, "value"), f"{claim.analysis} measures no {claim.value!r}{said}"

@@ -139,6 +139,8 @@ def _about_claim(here: Path, claim: ClaimSpec, valid: Mapping[str, Any]) -> Iter
     branches, rewinds = valid.get("branches", ()), valid.get("rewind", ())
     optimizers = len(train.optimizer) if train else 0
     yield from _about_names(here, claim, [branch.label for branch in branches], rewinds, optimizers)
+    if claim.retrained_with is not None:
+        yield from _about_retrained(here, claim.retrained_with, valid.get("transfer"), optimizers)
     yield from about_measured_claim(here, claim, valid.get("analyses") or (), Trunks.of(valid))
     if claim.reaches is not None and claim.reaches.train_loss is None and data is not None and not data.validation:
         yield (*here, "reaches"), "is measured on a validation split; add data.validation, or write train_loss"
@@ -147,6 +149,15 @@ def _about_claim(here: Path, claim: ClaimSpec, valid: Mapping[str, Any]) -> Iter
             yield (*here, "measure"), f"epochs_to needs train.length in epochs, such as 20ep, not {train.length}"
         if not {claim.column, claim.against} <= {"dense", "ticket", None}:
             yield (*here, "measure"), "epochs_to is of dense networks and tickets; write steps_to for controls"
+
+
+def _about_retrained(here: Path, place: int, transfer: object, optimizers: int) -> Iterator[Problem]:
+    """Yield why a recipe retrains no ticket with the optimizer that a claim names by its place."""
+    if transfer is None:
+        yield (*here, "retrained_with"), "the recipe retrains no ticket with another optimizer; add `transfer: all`"
+    if optimizers and place >= optimizers:
+        there = f"the last of train.optimizer is {optimizers - 1}, counted from 0"
+        yield (*here, "retrained_with"), f"no optimizer {place}; {there}"
 
 
 def _about_names(

@@ -74,7 +74,7 @@ class ClaimSpec(Section):
     """One published claim as a statement that can be checked, in words and in numbers.
 
     What is compared is what `measure` says of `column` and of `against`, paired by seed: accuracies as differences in
-    percentage points, steps as ratios, see docs/papers.md; without `against` the value itself. It is claimed to
+    percentage points, steps as ratios, see docs/survey.md; without `against` the value itself. It is claimed to
     be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
     `rewind` where that is given, else of each of the recipe's.
 
@@ -87,6 +87,8 @@ class ClaimSpec(Section):
     ticket`, as its table names them: in percentage points where it is of an error.
 
     It is claimed of one `optimizer`, by its place in `train.optimizer` from 0, where that is given, else of each. With
+    `retrained_with`, another place, it is claimed of the ticket that the one found and the other trained again, against
+    what that other one has by itself: its dense network, or with `against: ticket` its own ticket. With
     `minus` it is about a difference, paired by seed: the same of another optimizer, or of other networks, is taken off.
     """
 
@@ -107,6 +109,7 @@ class ClaimSpec(Section):
     densities: Annotated[tuple[Annotated[float, Field(strict=True, gt=0, le=1)], ...], Field(min_length=1)]
     rewind: Point | None = None
     optimizer: Natural | None = None
+    retrained_with: Natural | None = None
     minus: MinusSpec | None = None
     where: Literal["all", "any"] = "all"
     least: _Limit | None = None
@@ -154,6 +157,26 @@ class ClaimSpec(Section):
         limits = [limit for limit in (self.least, self.most) if limit is not None]
         if self.logarithmic and min(limits) <= 0:
             raise ValueError(f"claims a ratio, or a number of steps or seconds, of {min(limits):g}; those are above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _retrains_a_ticket(self) -> ClaimSpec:
+        if self.retrained_with is None:
+            return self
+        if (self.column, self.measure, self.analysis, self.minus, self.left) != (
+            "ticket",
+            "accuracy",
+            None,
+            None,
+            None,
+        ):
+            raise ValueError(
+                "`retrained_with` is about the accuracy of tickets; leave the other keys out but `against`"
+            )
+        if self.against not in ("dense", "ticket"):
+            raise ValueError("a ticket that is retrained is compared with `dense` or `ticket` of the other optimizer")
+        if self.optimizer == self.retrained_with:
+            raise ValueError("is retrained with the optimizer that found it; leave `retrained_with` out")
         return self
 
     @model_validator(mode="after")

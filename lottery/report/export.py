@@ -47,7 +47,7 @@ def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> li
         write_atomic(folder / name, content)
     clock = FileClock(folder)
     for path in _listed(folder):
-        if (_ours(path.name, formats) and path.name not in files) or abandoned(path, clock.now()):
+        if (_ours(path.name, formats) and path.name not in files) or abandoned(path, clock.now):
             remove(path)
     return [folder / name for name in files]
 

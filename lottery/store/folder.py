@@ -164,7 +164,7 @@ class Folder:
     def leftovers(self) -> Garbage:
         """Return the drafts of processes that are gone, and the leases that have expired."""
         clock = FileClock(self.root)
-        drafts = [path for path in self._drafts() if write.abandoned(path, clock.now())]
+        drafts = [path for path in self._drafts() if write.abandoned(path, clock.now)]
         found: Garbage = [(path, _size(path), "left by a process that is gone") for path in drafts]
         return found + [(path, _size(path), "lease that has expired") for path in self.leases.expired()]
 

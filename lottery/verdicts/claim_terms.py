@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery.analysis.cells import densities, records_by_cell
+from lottery.analysis.cells import densities, records_by_cell, transfers_by_cell
 from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.audit.audit import audit
 from lottery.environment import Session, differing, mixed
@@ -52,7 +52,8 @@ class Term:
     @property
     def trainings(self) -> Sequence[tuple[Job, Record | None]]:
         """The trainings of the column at this cell, None for those that are not finished."""
-        return records_by_cell(self.study).get(self.cell[:3], {}).get(self.name, [])
+        both = [by_cell(self.study).get(self.cell[:3], {}) for by_cell in (records_by_cell, transfers_by_cell)]
+        return next((named[self.name] for named in both if self.name in named), [])
 
     @property
     def records(self) -> list[Record]:
@@ -76,6 +77,10 @@ def terms_of(claim: ClaimSpec, studies: Sequence[Study], cells: Sequence[CellKey
     found = []
     for study, at, point, sign in zip(studies, cells, points[: len(studies)], (1, -1), strict=False):
         name = claim.column if claim.analysis is None else str(claim.networks)
+        if claim.retrained_with is not None:
+            found.append(Term(study, at, f"with {labels_of(study)[claim.retrained_with]}", sign))
+            found.append(Term(study, (claim.retrained_with, *at[1:]), str(claim.against), -sign))
+            continue
         found.append(Term(study, at, name, sign, point))
         if claim.minus is not None:
             optimizer = at[0] if claim.minus.optimizer is None else claim.minus.optimizer
@@ -91,7 +96,7 @@ def places_of(claim: ClaimSpec, study: Study) -> list[tuple[int, str]]:
     return [
         (index, rewind_label(rewind))
         for index in range(len(recipe.train.optimizer))
-        if claim.optimizer in (None, index)
+        if claim.optimizer in (None, index) and index != claim.retrained_with
         for rewind in recipe.rewind
         if claim.rewind in (None, rewind.to)
     ]

@@ -110,6 +110,8 @@ def _floor(claim: ClaimSpec, terms: Sequence[Term]) -> float:
 
 def accuracy(term: Term) -> Mapping[int, float]:
     """Return test accuracies (or r2) at the recipe's `report` by seed, fractions."""
+    if term.cell[:3] in (known := cells.transfers_by_cell(term.study)) and term.name in known[term.cell[:3]]:
+        return cells.by_seed([record for _, record in term.trainings], term.study.recipe.report, cells.SCORE)
     return _column(cells.accuracies(term.study), term)
 
 

@@ -34,6 +34,9 @@ def compared(claim: ClaimSpec, labels: Sequence[str]) -> str:
     sides = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     if claim.analysis is not None:
         sides = str(claim.networks)
+    if claim.retrained_with is not None:
+        other = labels[claim.retrained_with]
+        sides = f"ticket retrained with {other} against {claim.against} of {other}"
     if claim.minus is not None:
         sides += f" minus {claim.minus.networks or sides}"
         sides += "" if claim.minus.optimizer is None else f" of {labels[claim.minus.optimizer]}"

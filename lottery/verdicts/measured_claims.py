@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lottery import registry
-from lottery.analysis.measurements import analysis_named, cells_of, measured
+from lottery.analysis.measurements import analysis_named, cells_of, errors_of, measured
+from lottery.recipe.analyses import THREE_ERRORS, units_of
 from lottery.statistics.independent import independent_means
 from lottery.verdicts.claim_terms import Term, apart
 from lottery.verdicts.connected import least_spread, seeds_of, unproven
@@ -16,8 +16,11 @@ from lottery.words import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lottery.analysis.measurements import Measured
     from lottery.plan.jobs import Job
+    from lottery.recipe.analyses import AnalysisSpec
     from lottery.recipe.claims import ClaimSpec
+    from lottery.results.study import Study
 
 
 def jobs_of(term: Term, claim: ClaimSpec) -> Sequence[Job]:
@@ -34,7 +37,7 @@ def observe(claim: ClaimSpec, terms: Sequence[Term]) -> Observed:
     """
     assert claim.analysis is not None and claim.value is not None
     analysis = analysis_named(terms[0].study, claim.analysis)
-    points = registry.analyses[analysis.name].traits.units.get(claim.value, "") in ("points", "fraction")
+    points = units_of(analysis.name)[claim.value] in ("points", "fraction")
     scale = 100 if points else 1
     found = [_side(claim, term) for term in terms]
     hindrances = list(dict.fromkeys(why for _, whys in found for why in whys))
@@ -55,10 +58,11 @@ def observe(claim: ClaimSpec, terms: Sequence[Term]) -> Observed:
 def _side(claim: ClaimSpec, term: Term) -> tuple[dict[frozenset[int], float], list[str]]:
     """Return a value of one term by independent unit, none where one cannot be used, and what stands in the way."""
     assert claim.analysis is not None and claim.value is not None
-    cells = cells_of(term.study, analysis_named(term.study, claim.analysis))
+    analysis = analysis_named(term.study, claim.analysis)
+    cells = cells_of(term.study, analysis)
     jobs, known = jobs_of(term, claim), measured(term.study)
     done = [known[job.key] for job in jobs if job.key in known]
-    values = [(seeds_of(term.study, each.job), each.values.get(claim.value, math.nan)) for each in done]
+    values = [(seeds_of(term.study, each.job), _value(term.study, analysis, each, claim.value)) for each in done]
     bad = sum(not math.isfinite(value) for _, value in values)
     there = sorted({cell[3] for cell in cells if cell[:3] == term.at})
     hindrances = [] if jobs else [f"no {term.name!r} there, but {', '.join(there) or 'nothing'}"]
@@ -73,6 +77,15 @@ def _side(claim: ClaimSpec, term: Term) -> tuple[dict[frozenset[int], float], li
             hindrances.append(f"{claim.value} is not above 0 in {none} of {len(units)}, which have no ratio")
         units = {seeds: math.log(value) for seeds, value in units.items() if value > 0}
     return units, [f"{term.point}: {why}" if term.point else why for why in hindrances]
+
+
+def _value(study: Study, analysis: AnalysisSpec, found: Measured, name: str) -> float:
+    """Return a value that was measured, or one of the three errors that the table makes of such; NaN for none."""
+    if name not in THREE_ERRORS or name in found.values:
+        return found.values.get(name, math.nan)
+    measure, _, part = name.partition("_")
+    errors = {str(each): apart for each, apart in errors_of(study, analysis).items()}
+    return float(getattr(errors[measure][found.job.key].errors, part))
 
 
 def _environments(claim: ClaimSpec, terms: Sequence[Term]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,9 +114,20 @@ def test_the_three_errors_of_hand_made_losses_add_up_to_the_test_loss(call: Call
         "longer_dense": "itself",
     }
     assert "an estimate, no bound" in rows["dense"]["note"]
+    assert claimed_in(call, recipe, "error_optimization", *where) == pytest.approx(100 * 0.125)  # in points
+    assert claimed_in(call, recipe, "loss_generalization", *where) == pytest.approx(0.125)
     for row in rows.values():
         assert sum(errors_in(row, "loss")) == float(row["test_loss"])
         assert sum(errors_in(row, "error")) == float(row["test_error"])
+
+
+def claimed_in(call: Call, recipe: Path, value: str, *where: str | Path) -> float:
+    """Return the mean of one of the three errors of tickets as a claim about it has it."""
+    claim = {"analysis": "made", "networks": "ticket", "value": value, "densities": [0.5], "least": 0}
+    claims = json.dumps({"source": "by hand", "claims": [{"text": "a claim", "source": "here", **claim}]})
+    words = ("--view", "replication", "--format", "csv", "--set", f"replicates={claims}")
+    (row,) = csv.DictReader(call("table", recipe, *words, *where).out.splitlines())
+    return float(row["estimate"])
 
 
 def errors_in(row: Mapping[str, Any], measure: str) -> tuple[float, ...]:

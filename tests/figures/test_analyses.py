@@ -31,7 +31,7 @@ from tests.support.drawn import changed, jobs_of, seen, stored
 from tests.support.plugs import Plugs
 
 PICTURES = ("barrier", "slice", "surface", "plane", "trajectory", "hessian", "sharpness", "signals", "plateaus")
-ALL = (*PICTURES, "smoothness", "errors")
+ALL = (*PICTURES, "smoothness", "descent", "errors")
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +199,15 @@ def test_a_seed_whose_ascent_fell_short_is_hollow_and_the_row_has_a_note(study: 
     assert [line.get_ydata()[0] for line in lines(worst, "seed 0")] == [
         stored(held, job)[0]["rise"] for job in jobs_of(held, "sharpness", seed=0)
     ]
+
+
+def test_loss_and_gradient_are_drawn_along_a_training_without_marks_of_curvature(study: Study) -> None:
+    loss, gradient = panels(study, "descent", seed=0).values()
+    rows = stored(study, jobs_of(study, "descent", seed=0)[0])
+    for axes, measure in ((loss, "loss"), (gradient, "gradient_norm")):
+        (whole,) = lines(axes, "seed 0")
+        assert list(whole.get_xdata()) == [0, 6, 12] and list(whole.get_ydata()) == [row[measure] for row in rows]
+        assert axes.get_yscale() == "log" and all(line.get_linestyle() != "None" for line in axes.lines)
 
 
 def test_measures_are_chosen_by_name(study: Study) -> None:

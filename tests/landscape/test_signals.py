@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,22 @@ def test_numbers_of_a_layer_are_those_of_plain_arithmetic() -> None:
     assert first["weight_gradient"] == pytest.approx(weights[0].norm().item(), rel=1e-5)
     assert third["weight_gradient"] == pytest.approx(weights[1].norm().item(), rel=1e-5)
     assert math.isnan(second["weight_gradient"])  # type: ignore[arg-type]
+
+
+def test_the_backward_rate_of_a_unit_is_that_of_the_norm_less_the_growth_of_the_width() -> None:
+    torch.manual_seed(0)
+    widths = (48, 24, 12, 6)
+    layers = [nn.Linear(n, m) for n, m in zip((6, *widths), (*widths, 3), strict=True)]
+    found = measure(surface_of(nn.Sequential(*layers)), jacobian=0).totals
+    assert found["backward_unit_rate"] == pytest.approx(found["backward_rate"] - math.log(2), abs=1e-9)
+    x, y = all_of()
+    hidden = [layers[0](x)]
+    for layer in layers[1:]:
+        hidden.append(layer(hidden[-1]))
+    loss = nn.functional.cross_entropy(hidden[-1], y, reduction="sum")
+    squares = [g.square().mean().item() for g in torch.autograd.grad(loss, hidden[:4])]
+    slope = np.polyfit(range(4), np.log(squares[::-1]), 1)[0]
+    assert found["backward_unit_rate"] == pytest.approx(slope, rel=1e-4)
 
 
 @pytest.mark.parametrize("density", [1.0, 0.3])

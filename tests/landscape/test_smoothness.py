@@ -136,6 +136,20 @@ def test_a_stopped_measurement_goes_on_to_the_same_bytes() -> None:
         assert repr(run(subject(), Memo(parts))) == repr(whole)
 
 
+def test_the_gradient_norm_is_that_of_the_whole_loss_at_each_state() -> None:
+    found, norms = run(subject(), statistics="running").values, []
+    for state in subject().states:
+        model = network().eval()
+        model.load_state_dict(state.weights)
+        parts = list(subject().examples("train", None))
+        x, y = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
+        gradient = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), list(model.parameters()))
+        norms.append(math.sqrt(sum(float(part.square().sum()) for part in gradient)))
+    assert found["gradient_norm_first"] == pytest.approx(norms[0], rel=1e-5)
+    assert found["gradient_norm_last"] == pytest.approx(norms[1], rel=1e-5)
+    assert found["gradient_norm_largest"] == pytest.approx(max(norms), rel=1e-5)
+
+
 def test_values_that_are_not_finite_are_kept() -> None:
     given = subject()
     given.states[1].weights["0.weight"][0, 0] = float("nan")

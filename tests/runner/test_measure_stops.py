@@ -34,6 +34,7 @@ ASKED = {
     "sharpness": "of: ticket, steps: 2, draws: 2",
     "signals": "of: ticket, along: 2",
     "smoothness": "of: ticket, along: 2, points: 2",
+    "descent": "of: ticket, along: 3",
     "errors": "of: ticket",
     "critical_points": "of: ticket, starts: 2, steps: 8",
 }

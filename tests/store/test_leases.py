@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,13 +231,14 @@ def test_ages_are_told_by_the_clock_of_the_file_system_however_wrong_the_own_one
 def test_where_no_file_can_be_made_the_own_clock_tells_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = Disk(monkeypatch)
-    disk.arm(None, refuses(errno.EROFS))
+    def refused(dir: Path) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
     monkeypatch.setattr(time, "time", lambda: 1000.0)
-    assert FileClock(tmp_path).now() == 1000
-    assert FileClock(tmp_path / "nowhere").now() == 1000
-    disk.heal()
     assert FileClock(tmp_path).now() > 1000
+    assert FileClock(tmp_path / "nowhere").now() == 1000
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    assert FileClock(tmp_path).now() == 1000
 
 
 def test_a_lease_that_cannot_be_written_is_a_machine_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_processes_on_one_object_store_commit_each_job_once(whole: Undisturbed, 
 LENET = (  # ten trainings of about two seconds on one core, and what each seed begins with
     "data={name: mnist, validation: 5000, limit: 20000}",
     "model=lenet",
-    "train={optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 3000it, evaluate_every: 3000it}",
+    "train={optimizer: {name: sgd, lr: 0.1}, batch_size: 128, length: 1000it, evaluate_every: 1000it}",
     "prune.levels=1",
     "seeds=5",
 )

@@ -35,6 +35,7 @@ RECIPE = (
         "{name: signals, of: dense, along: 2, examples: 64, jacobian: 0}",
         "{name: plateaus, of: dense, along: 3, steps: 4, examples: 64}",
         "{name: smoothness, of: dense, along: 2, points: 3, examples: 64}",
+        "{name: descent, of: dense, along: 3, examples: 64}",
         "{name: errors, of: [dense, ticket, reinit], examples: 64}",
         "{name: gap, between: dense-ticket}",
         "{name: walk, of: dense, along: 2}",

@@ -44,8 +44,9 @@ def judged(left: Study | Sequence[Study], right: Study | Sequence[Study] | None,
     written = {"text": "t", "source": "s", "left": {"a": 1}, "densities": [1.0], **claim}
     written |= {"right": {"a": 2}} if right is not None else {}
     values = [1e-4 * 10**place for place in range(len(sides[0]))]
-    about = About(*sides, (values, values), {"left": "a=1", "right": "a=2"})
-    (row,) = rows_of_points(ReplicatesSpec(source="Who 2020", claims=(written,)), lambda claim: about)
+    about = About(sides[0], sides[1], (values, values), {"left": "a=1", "right": "a=2"})
+    replicates = ReplicatesSpec.model_validate({"source": "Who 2020", "claims": [written]})
+    (row,) = rows_of_points(replicates, lambda claim: about)
     return row
 
 
@@ -258,13 +259,12 @@ def test_early_stop_steps_of_two_points_are_a_ratio() -> None:
 
 def ranged(*accuracies: float | None) -> list[Study]:
     """A study for each value of the swept key; None where all diverge. Seed 0 is half a point less accurate."""
-    return [
-        point(
-            lambda job, each=each: record(job, (each or 0.5) - 0.005 * (job.seed == 0), diverged=None if each else 30),
-            f"train.optimizer.lr={10.0**-place}",
-        )
-        for place, each in enumerate(accuracies, 1)
-    ]
+
+    def make(accuracy: float | None) -> Make:
+        lost = None if accuracy else 30
+        return lambda job: record(job, (accuracy or 0.5) - 0.005 * (job.seed == 0), diverged=lost)
+
+    return [point(make(each), f"train.optimizer.lr={10.0**-place}") for place, each in enumerate(accuracies, 1)]
 
 
 def test_good_values_are_counted_seed_by_seed() -> None:

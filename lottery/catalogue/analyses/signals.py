@@ -16,6 +16,7 @@ _TOTALS = {  # at the first state and at the last one
     "propagation": "",
     "forward_rate": "",
     "backward_rate": "",
+    "backward_unit_rate": "",
     "dead": "fraction",
     "saturated": "fraction",
     "jacobian_largest": "",
@@ -28,6 +29,7 @@ _UNITS = {f"{name}_{when}": unit for when in ("first", "last") for name, unit in
 @analyses.register(
     "signals",
     source="Glorot & Bengio 2010; Schoenholz et al. 2017; Pennington et al. 2017",
+    version=2,
     looks_at="trajectory",
     units={**_UNITS, "depth_scale_measured": "", "depth_scale_expected": ""},
     passes=lambda arguments: 2.5,
@@ -45,10 +47,11 @@ def signals(
     Over `examples` training examples; singular values of the input-output Jacobian over `jacobian` of them. Batch
     normalization divides by statistics that are measured anew over the examples (`reset`), which at initialization are
     not yet there, or by those of the state (`running`). Rates are the growth a layer of the logarithm of mean squares
-    forward and of squared gradients backward; `propagation` is 1 where one of them grows by more than e^6 over the
-    hidden layers (explodes), -1 where one shrinks so (vanishes), else 0 (holds). Depth scales, in layers, are those of
-    the squared gradient at the first state: measured, and expected by the mean-field recursion from the variances of
-    the surviving weights; there is none behind a normalization, a shortcut or a pooling.
+    forward and of squared gradients backward, of their norms and, in `backward_unit_rate`, of their means over units,
+    as Glorot & Bengio have them: the two differ where widths do. `propagation` is 1 where one of them grows by more
+    than e^6 over the hidden layers (explodes), -1 where one shrinks so (vanishes), else 0 (holds). Depth scales, in
+    layers, are those of the squared gradient at the first state: measured, and expected by the mean-field recursion
+    from the variances of the surviving weights; there is none behind a normalization, a shortcut or a pooling.
     """
     from lottery.landscape.signals import along
     from lottery.landscape.subject import Measurement

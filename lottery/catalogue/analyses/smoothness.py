@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from lottery.landscape.subject import Measurement, Subject
 
 Size = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_SHOWN = ("loss_range", "gradient_change", "beta")
+_SHOWN = ("loss_range", "gradient_norm", "gradient_change", "beta")
 
 
 @analyses.register(
     "smoothness",
     source="Santurkar et al. 2018",
+    version=2,
     looks_at="trajectory",
     units={f"{name}_{when}": "" for name in _SHOWN for when in ("first", "last", "largest")},
     passes=lambda arguments: float(1 + arguments["points"]),
@@ -36,10 +37,11 @@ def smoothness(
     """Loss change, gradient change and effective beta along the gradient, over step sizes in equal ratios.
 
     At each state a step of size s goes to the weights minus s times the gradient, for `points` sizes from `smallest` to
-    `largest`, over `examples` training examples. `loss_range` is the highest minus the lowest loss, `gradient_change`
-    the largest distance of the gradients there from that here (gradient predictiveness: the smaller, the better it
-    predicts), `beta` the largest of that over the length of the step: at the first state, the last one, and the largest
-    over all. Batch normalization divides by the statistics of each `batch`, as in training, or by the `running` ones.
+    `largest`, over `examples` training examples. `loss_range` is the highest minus the lowest loss, `gradient_norm` the
+    norm of the gradient at the state, `gradient_change` the largest distance of the gradients there from that here
+    (gradient predictiveness: the smaller, the better it predicts), `beta` the largest of that over the length of the
+    step: at the first state, the last one, and the largest over all. Batch normalization divides by the statistics of
+    each `batch`, as in training, or by the `running` ones.
 
     Raises:
         UsageError: `smallest` is not below `largest`.

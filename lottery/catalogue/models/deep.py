@@ -27,14 +27,14 @@ def deep_linear(
     classes: int,
     *,
     width: Width = 100,
-    depth: Annotated[int, Field(ge=2)] = 2,
+    depth: Annotated[int, Field(ge=1)] = 2,
     norm: NormName = "none",
 ) -> nn.Module:
     """A product of `depth` matrices without activations and biases: fc1, fc2, ... of `width` units, output.
 
     Of depth 2 and fed with identity, as by the data set matrix_factorization, it is matrix factorization: the outputs
-    are (output.weight fc1.weight)^T, of rank `width` at most. With a normalization of activations, which acts on the
-    hidden layers, it is no longer linear.
+    are (output.weight fc1.weight)^T, of rank `width` at most. Of depth 1 it is linear
+    regression. With a normalization of activations, which acts on the hidden layers, it is no longer linear.
     """
     from lottery.catalogue.models._deep import DeepLinear
 
