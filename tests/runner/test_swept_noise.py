@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.distributed.group import ALONE
 from lottery.runner.prepare import Loaded
 from lottery.values import Component, LabelNoise
