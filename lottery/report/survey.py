@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lottery.store.manifest import Manifest
 
 VERDICTS = ("holds", "fails", "undecided")
-_NUMBER = re.compile(r"(\d+)-")
+_NUMBER = re.compile(r"(\d+)[a-z]*-")
 
 
 @dataclass(frozen=True)

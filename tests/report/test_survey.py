@@ -14,7 +14,7 @@ import pytest
 from lottery.plan.expand import plan
 from lottery.plan.kinds import Kind
 from lottery.recipe.sweep import parse_sweep
-from lottery.report.survey import Survey, collect
+from lottery.report.survey import Survey, collect, number_of
 from lottery.report.survey_pages import in_html, in_latex, in_markdown, write
 from lottery.results.study import Study
 from lottery.results.sweep import SweptStudy
@@ -147,3 +147,7 @@ def test_claims_of_a_sweep_are_about_the_points_that_they_select() -> None:
     dense = [{job.key for job in each.plan if job.kind is Kind.DENSE} for each in study.studies]
     assert set(first.made_from) == dense[0] | dense[1] and set(second.made_from) == dense[1] | dense[2]
     assert first["estimate_end"] == pytest.approx(0)  # at the end all are alike
+
+
+def test_recipes_of_one_statement_may_have_a_letter_after_its_number() -> None:
+    assert [number_of(name) for name in ("07-floor", "13b-deep", "resnet20-short", "1-a")] == [7, 13, 0, 1]
