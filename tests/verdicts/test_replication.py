@@ -426,7 +426,7 @@ def test_every_paper_names_its_source_and_its_claims() -> None:
     papers = [name for name, path in shipped().items() if path.parent.name == "papers"]
     assert len(papers) >= 7
     for name in papers:
-        replicates = lottery.load_recipe(name).replicates
+        replicates = lottery.load_sweep(name).replicates
         assert replicates is not None and "arXiv:" in replicates.source
         assert all(claim.source for claim in replicates.claims)
 
