@@ -311,7 +311,7 @@ class AnalysisTraits(Traits):
     units: Mapping[str, Literal["", "fraction", "points", "steps"]] = Field(
         default={},
         description="Unit of each value that it measures, by the value's name; tables show the values in this order, "
-        "and no others. Read by `lottery/analysis`, `lottery/recipe`, `lottery/report`, `lottery/verdicts`.",
+        "and no others. Read by `lottery/analysis`, `lottery/recipe`, `lottery/report`.",
     )
     passes: Callable[[Arguments], Work | float] | None = Field(
         default=None,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.data.splits import Splits, fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import UsageError
 from lottery.landscape.memo import Memo
 from lottery.landscape.subject import Measurement, State, Subject

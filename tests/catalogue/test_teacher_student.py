@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from lottery.data.splits import fingerprint, load
+from lottery.data.load import load
+from lottery.data.splits import fingerprint
 from lottery.network.build import build_model
 from lottery.values import Component
 

@@ -14,7 +14,7 @@ import lottery.catalogue.datasets._torchvision as reader
 from lottery.catalogue.datasets.vision import MNIST
 from lottery.data import kept
 from lottery.data.load import load
-from lottery.data.splits import fingerprint
+from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DataError
 from lottery.values import Component
 from tests.support.micro import micro
@@ -33,6 +33,12 @@ def write_digits(root: Path, seed: int = 0, training: int = 60, test: int = 20) 
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             head = struct.pack(f">{1 + values.ndim}i", 0x800 + values.ndim, *values.shape)
             (root / name).write_bytes(head + values.astype(np.uint8).tobytes())
+
+
+def images(splits: Splits) -> torch.Tensor:
+    """The training images, which lie in memory."""
+    assert isinstance(splits.train_x, torch.Tensor)
+    return splits.train_x
 
 
 @pytest.fixture
@@ -72,9 +78,8 @@ def test_a_second_start_decodes_nothing_and_has_the_same_tensors_in_the_same_lay
 
 def test_what_a_process_writes_to_its_tensors_stays_its_own(root: Path) -> None:
     load(DATA, root)
-    mine = load(DATA, root)
-    mine.train_x.fill_(7)
-    assert not bool((load(DATA, root).train_x == 7).all())
+    images(load(DATA, root)).fill_(7)
+    assert not bool((images(load(DATA, root)) == 7).all())
 
 
 def test_other_bytes_in_a_file_are_other_data(root: Path) -> None:
@@ -82,7 +87,7 @@ def test_other_bytes_in_a_file_are_other_data(root: Path) -> None:
     write_digits(root, seed=1)
     assert kept.fingerprint_of(DATA, root) is None
     after = load(DATA, root)
-    assert not torch.equal(before.train_x, after.train_x)
+    assert not torch.equal(images(before), images(after))
     assert fingerprint(before) != fingerprint(after)
 
 
@@ -91,18 +96,18 @@ def test_what_is_kept_and_damaged_is_decoded_anew(root: Path, decoded: list[str]
     whole = load(DATA, root)
     folder = kept.folder_of(DATA, root)
     assert folder is not None
-    images = folder / "train_x"
+    kept_images = folder / "train_x"
     if harm == "flip":
-        images.write_bytes(bytes([images.read_bytes()[0] ^ 1]) + images.read_bytes()[1:])
+        kept_images.write_bytes(bytes([kept_images.read_bytes()[0] ^ 1]) + kept_images.read_bytes()[1:])
     elif harm == "cut":
-        images.write_bytes(images.read_bytes()[:-1])
+        kept_images.write_bytes(kept_images.read_bytes()[:-1])
     elif harm == "remove":
-        images.unlink()
+        kept_images.unlink()
     else:
         (folder / kept.ABOUT).write_text("{")
     again = load(DATA, root)
     assert len(decoded) == 4
-    assert torch.equal(again.train_x, whole.train_x)
+    assert torch.equal(images(again), images(whole))
     assert fingerprint(load(DATA, root)) == fingerprint(whole)
     assert len(decoded) == 4  # and kept again
 
@@ -117,7 +122,7 @@ def test_damaged_files_are_refused_whatever_was_kept_of_them(root: Path) -> None
 def test_a_cache_that_cannot_be_written_is_done_without(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "file").write_text("")
     monkeypatch.setenv("LOTTERY_CACHE", str(root / "file"))
-    assert torch.equal(load(DATA, root).train_x, load(DATA, root).train_x)
+    assert torch.equal(images(load(DATA, root)), images(load(DATA, root)))
 
 
 def test_a_data_set_without_files_is_not_kept(root: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_worker_without_the_device_that_jobs_need_takes_none_and_leaves_nothin
     asked, store = request(tmp_path, "train.engine=graph")
     for where in ("cpu", "auto"):
         with pytest.raises(UsageError, match="graph works on a CUDA device only"):
-            work_on(replace(asked, device=where), Limits(), Stop(), store=store)
+            work_on([replace(asked, device=where)], Limits(), Stop(), store=store)
     assert list(tmp_path.iterdir()) == []
 
 
