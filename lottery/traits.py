@@ -341,7 +341,7 @@ class AnalysisTraits(Traits):
     adds_up: bool = Field(
         default=False,
         description="True if it measures `train_loss`, `test_loss`, `train_error` and `test_error` of a state, which "
-        "its table tells apart into three errors. Read by `lottery/analysis`, `lottery/figures`.",
+        "its table tells apart into three errors. Read by `lottery/analysis`, `lottery/figures`, `lottery/recipe`.",
     )
     test: tuple[str, ...] = Field(
         default=(),
