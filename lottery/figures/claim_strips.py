@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, STRIP = 5.2, 0.52  # inches
 LINE = 0.11  # inches that each further effect of a strip adds to its height
+TICKS = 4  # intervals between labels of an axis: pages have many strips
 ROOM = 0.12  # of the values' range, on each side of them
 MARKS: dict[str, dict[str, Any]] = {  # of an effect by its verdict
     "holds": {"marker": "o", "color": COLORS[2], "markerfacecolor": COLORS[2]},
@@ -98,7 +99,7 @@ def _draw(axes: Axes, strip: Strip) -> None:
     low, high = _range(strip.values, strip.ratio)
     if strip.ratio:
         axes.set_xscale("log")
-        _label(axes, low, high)
+    _label(axes, low, high, strip.ratio)
     axes.set_xlim(low, high)
     axes.set_ylim(-len(strip.effects), 1)
     axes.set_yticks([])
@@ -135,14 +136,17 @@ def _draw_effect(axes: Axes, effect: Effect, y: float, ends: tuple[float, float]
     axes.plot([effect.estimate], [y], markersize=6, linestyle="none", **mark)
 
 
-def _label(axes: Axes, low: float, high: float) -> None:
-    """Label a logarithmic axis, of less than a decade as well, with a few plain numbers."""
-    from matplotlib.ticker import MaxNLocator, NullLocator
+def _label(axes: Axes, low: float, high: float, ratio: bool) -> None:
+    """Label an axis with a few plain numbers: a logarithmic one of less than a decade as well."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    plain_labels(axes.xaxis)
-    if high < 10 * low:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    if ratio:
+        plain_labels(axes.xaxis)
         axes.xaxis.set_minor_locator(NullLocator())
+    if not ratio or high < 10 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS, steps=[1, 2, 5, 10]))
+    elif high > 1000 * low:
+        axes.xaxis.set_major_locator(LogLocator(numticks=TICKS))
 
 
 def _range(values: Sequence[float], ratio: bool) -> tuple[float, float]:

@@ -66,11 +66,6 @@ class RecipeResult:
         took = f"{counted(self.seeds, 'seed')}, {duration(self.seconds)} of work"
         return took + (f", {counted(self.missing, 'training')} missing" if self.missing else "")
 
-    @property
-    def untrained(self) -> list[Claim]:
-        """The claims of which nothing was trained yet."""
-        return [claim for claim in self.claims if claim.untrained]
-
 
 @dataclass(frozen=True)
 class Statement:
@@ -120,7 +115,7 @@ class Statement:
 
     @property
     def rows(self) -> list[list[str]]:
-        """A row of words for each claim of which something was trained, with the `HEADERS` of the columns."""
+        """A row of words for each claim of which something was trained, as Markdown and LaTeX have it."""
         return [
             [
                 claim.letter,
@@ -167,8 +162,8 @@ class Survey:
         """A sentence on how a claim about several cases counts; empty where there is none."""
         several = any(len(claim.cases) > 1 for claim in self.claims)
         return (
-            "A claim about several optimizers, or pairs of them, counts once: it holds where it holds for all, fails where "
-            "it fails for at least one, and is undecided else."
+            "A claim about several optimizers, or pairs of them, counts once: it holds where it holds for all, fails "
+            "where it fails for at least one, and is undecided else."
             if several
             else ""
         )
@@ -180,8 +175,8 @@ class Survey:
         cases = sum(len(claim.cases) for claim in self.claims)
         judged = "claim" if cases == len(self.claims) else "optimizer or pair of each claim"
         return (
-            f"Each {judged} is judged by itself with a confidence of {sure}, as its recipe says; nothing is corrected for "
-            f"their number. Of {cases} that are all exactly at their limits, "
+            f"Each {judged} is judged by itself with a confidence of {sure}, as its recipe says; nothing is corrected "
+            f"for their number. Of {cases} that are all exactly at their limits, "
             f"{cases * (1 - min(self.confidences)):.2g} or fewer would be expected to be decided wrongly."
         )
 

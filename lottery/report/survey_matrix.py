@@ -20,7 +20,7 @@ _OWN = "ticket"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Differences of accuracy of tickets by the optimizer that finds them (rows) and the one that trains them (columns).
+    """Differences of accuracy of tickets, by the optimizer that finds them and, along a row, the one that trains them.
 
     Attributes:
         against: `ticket` or `dense` of the optimizer that trains, which is taken off.
@@ -73,21 +73,19 @@ class Matrix:
 
 
 def matrices(claims: Sequence[Claim], optimizers: Sequence[str]) -> list[Matrix]:
-    """Return the matrices of a recipe's claims: one for each reference, rewind point and density with several trainers.
+    """Return a matrix for each reference, rewind point and density that a recipe has claims about several trainers of.
 
     Args:
         claims: The claims.
         optimizers: The labels of the recipe's optimizers, in their order.
     """
     grouped: dict[tuple[str, str, float, str], dict[tuple[str, str], Row]] = {}
-    trainers: dict[tuple[str, str, float, str], set[str]] = {}
     for claim in claims:
         if claim.spec.retrained_with is not None:
             trainer = optimizers[claim.spec.retrained_with]
             for row in claim.rows:
                 key = (str(claim.spec.against), row["rewind"], row["density"], claimed(claim.spec))
                 grouped.setdefault(key, {})[row["optimizer"], trainer] = row
-                trainers.setdefault(key, set()).add(trainer)
     rewinds = {rewind for _, rewind, _, _ in grouped}
     return [
         Matrix(
@@ -98,13 +96,12 @@ def matrices(claims: Sequence[Claim], optimizers: Sequence[str]) -> list[Matrix]
             (_diagonal(claims, rewind, density, limits) if against != _OWN else {}) | found,
         )
         for (against, rewind, density, limits), found in grouped.items()
-        if len(trainers[against, rewind, density, limits]) > 1
-        and any(row["estimate"] is not None for row in found.values())
+        if len({trainer for _, trainer in found}) > 1 and any(row["estimate"] is not None for row in found.values())
     ]
 
 
 def _diagonal(claims: Sequence[Claim], rewind: str, density: float, limits: str) -> dict[tuple[str, str], Row]:
-    """Return the rows of claims that an optimizer's own tickets reach its own dense network, by that optimizer twice."""
+    """Return the rows of claims about an optimizer's own tickets against its dense network, by that optimizer twice."""
     return {
         (row["optimizer"], row["optimizer"]): row
         for claim in claims

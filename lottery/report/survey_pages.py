@@ -16,6 +16,7 @@ from lottery.formats.render import render
 from lottery.report.survey_claims import SHAPES
 from lottery.report.svg import inline_svg, pixels
 from lottery.verdicts.claims_in_words import claimed
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.report.survey import RecipeResult, Statement, Survey
@@ -66,7 +67,14 @@ def in_html(survey: Survey) -> bytes:
     )
     page = environment.get_template("survey.html.jinja")
     told = page.render(
-        survey=survey, shapes=SHAPES, drawing=inline_svg, pixels=pixels, moment=moment, limits=claimed, letters=_letters
+        survey=survey,
+        shapes=SHAPES,
+        drawing=inline_svg,
+        pixels=pixels,
+        moment=moment,
+        limits=claimed,
+        counted=counted,
+        not_trained=_untrained,
     )
     return told.encode()
 
@@ -159,31 +167,21 @@ def _title(statement: Statement) -> str:
     return f"{statement.number}. {statement.title}" if statement.number else statement.title
 
 
-def _letters(recipe: RecipeResult) -> str:
+def _untrained(recipe: RecipeResult) -> str:
     """Return in a sentence of which claims of a recipe nothing was trained; empty for none."""
-    letters = [claim.letter for claim in recipe.untrained]
+    letters = [claim.letter for claim in recipe.claims if claim.untrained]
     if not letters:
         return ""
-    told = (
-        letters[0]
-        if len(letters) == 1
-        else f"{letters[0]} to {letters[-1]}"
-        if _adjacent(recipe)
-        else ", ".join(letters)
-    )
-    return f"Not trained yet, and undecided: {told} of {recipe.name}."
-
-
-def _adjacent(recipe: RecipeResult) -> bool:
-    """Return True if the claims of which nothing was trained stand next to one another, three at least."""
-    places = [place for place, claim in enumerate(recipe.claims) if claim.untrained]
-    return len(places) > 2 and places[-1] - places[0] == len(places) - 1
+    adjacent = len(letters) > 2 and letters == [claim.letter for claim in recipe.claims][-len(letters) :]
+    if adjacent or len(letters) == len(recipe.claims) > 2:
+        letters = [f"{letters[0]} to {letters[-1]}"]
+    return f"Not trained, and so undecided: {', '.join(letters)} of {recipe.name}."
 
 
 def _remarks(statement: Statement) -> Sequence[str]:
     """Return sentences that belong beside the table: what was counted, what stands in the way, what is not trained."""
     told = [f"{claim.letter}: {claim.notes}" for claim in statement.claims if claim.notes and not claim.untrained]
-    return [*told, *filter(None, map(_letters, statement.recipes))]
+    return [*told, *filter(None, map(_untrained, statement.recipes))]
 
 
 def _bounds(survey: Survey) -> str:
