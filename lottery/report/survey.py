@@ -111,7 +111,7 @@ class Statement:
         """The effects of its claims; None where nothing was trained yet."""
         strips = [strip for claim in self.claims for strip in claim.strips]
         caption = "Effects with the bounds that decide; shaded is what is claimed. ● holds, ▼ fails, ○ undecided."
-        return Picture(self.name, caption, claim_strips(strips)) if strips else None
+        return Picture(self.name, caption, claim_strips(strips), letters=True) if strips else None
 
     @property
     def rows(self) -> list[list[str]]:

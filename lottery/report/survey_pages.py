@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 TITLE = "The survey, statement by statement"
 SUMMARY = ("Statement", "Claims", "Leading effect", "Seeds", "Cost")
 CLAIMS = ("claim", "verdict", "effect", "claimed", "seeds", "text")
-SUMMARY_WIDTHS = (0.28, 0.15, 0.36, 0.05, 0.07)  # of the text of a paper
-CLAIMS_WIDTHS = (0.0, 0.13, 0.23, 0.12, 0.05, 0.36)
+SUMMARY_WIDTHS = (0.27, 0.15, 0.34, 0.06, 0.08)  # of the text of a paper
+CLAIMS_WIDTHS = (0.0, 0.12, 0.22, 0.11, 0.05, 0.3)
 ELSEWHERE = (
     "What each claim compares, where it stands in the literature and what would change its verdict is in table.csv and "
     "in the details of survey.html."

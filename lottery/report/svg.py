@@ -22,8 +22,8 @@ def pixels(picture: Picture) -> int:
 def inline_svg(picture: Picture) -> str:
     """Return the figure as an `svg` element for HTML: with a title for those who do not see it, as wide as it has room.
 
-    Names inside it begin with the figure's, since those of all drawings in a page are one set; those that nothing refers
-    to, comments and white space are left out, which are almost a third of it.
+    Names inside it begin with the figure's, since those of all drawings in a page are one set; those that nothing
+    refers to, comments and white space are left out, which are almost a third of it.
     """
     root = ElementTree.fromstring(picture.svg)
     for parent in list(root.iter()):
