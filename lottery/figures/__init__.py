@@ -92,8 +92,10 @@ def draw(study: Study, name: str, **options: Any) -> Figure:
     return figure
 
 
-def figure_bytes(figure: Figure, form: str) -> bytes:
+def figure_bytes(figure: Figure, form: str, letters: bool = False) -> bytes:
     """Return the figure as svg, pdf or png, with its caption inside the file; the same bytes for the same figure.
+
+    With `letters` an svg has its text as text, in a font of the reader's, and not as curves: a third of the size.
 
     The caption is the figure's label; a figure without one has none in the file. The figure's layout is settled by the
     first call, and stays as it is.
@@ -110,6 +112,9 @@ def figure_bytes(figure: Figure, form: str) -> bytes:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     content = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "lottery"}):
+    style: dict[str, Any] = {"svg.hashsalt": "lottery"}
+    if letters:
+        style |= {"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
+    with matplotlib.rc_context(style):
         figure.savefig(content, format=form, dpi=150, metadata=about or None)
     return content.getvalue()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, STRIP = 5.2, 0.52  # inches
+LINE = 0.11  # inches that each further effect of a strip adds to its height
+TICKS = 4  # intervals between labels of an axis: pages have many strips
 ROOM = 0.12  # of the values' range, on each side of them
 MARKS: dict[str, dict[str, Any]] = {  # of an effect by its verdict
     "holds": {"marker": "o", "color": COLORS[2], "markerfacecolor": COLORS[2]},
@@ -24,28 +26,51 @@ MARKS: dict[str, dict[str, Any]] = {  # of an effect by its verdict
 
 
 @dataclass(frozen=True)
-class Strip:
-    """One effect.
+class Effect:
+    """An effect with its verdict.
 
     Attributes:
-        label: What it is called in the figure.
         verdict: `holds`, `fails` or `undecided`.
         estimate: The effect; None where nothing may be said.
         low: The lower bound; None where it is open.
         high: The upper bound; None where it is open.
+    """
+
+    verdict: str
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The effects that one claim is about.
+
+    Attributes:
+        label: What it is called in the figure.
+        effects: The effects, one below the other: several where a claim is judged for several optimizers.
         least: The least that is claimed.
         most: The most that is claimed.
         ratio: True if it is drawn on a logarithmic axis, on which 1 is no effect, and not 0.
     """
 
     label: str
-    verdict: str
-    estimate: float | None
-    low: float | None
-    high: float | None
+    effects: Sequence[Effect]
     least: float | None
     most: float | None
     ratio: bool
+
+    @property
+    def height(self) -> float:
+        """Its height in inches."""
+        return STRIP + LINE * (len(self.effects) - 1)
+
+    @property
+    def values(self) -> list[float]:
+        """All values that the axis has to show."""
+        effects = [value for each in self.effects for value in (each.estimate, each.low, each.high)]
+        named = (*effects, self.least, self.most, 1.0 if self.ratio else 0.0)
+        return [value for value in named if value is not None and (value > 0 or not self.ratio)]
 
 
 def claim_strips(strips: Sequence[Strip]) -> Figure:
@@ -62,21 +87,21 @@ def claim_strips(strips: Sequence[Strip]) -> Figure:
     if not strips:
         raise UsageError("there is no claim to draw")
     with matplotlib.rc_context(FONT):
-        figure = Figure(figsize=(WIDTH, STRIP * len(strips)), layout="constrained")
-        for number, strip in enumerate(strips, start=1):
-            _draw(figure.add_subplot(len(strips), 1, number), strip)
+        heights = [strip.height for strip in strips]
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+        places = figure.add_gridspec(len(strips), 1, height_ratios=heights)
+        for number, strip in enumerate(strips):
+            _draw(figure.add_subplot(places[number]), strip)
     return figure
 
 
 def _draw(axes: Axes, strip: Strip) -> None:
-    neutral = 1.0 if strip.ratio else 0.0
-    named = (strip.estimate, strip.low, strip.high, strip.least, strip.most, neutral)
-    low, high = _range([value for value in named if value is not None and (value > 0 or not strip.ratio)], strip.ratio)
+    low, high = _range(strip.values, strip.ratio)
     if strip.ratio:
         axes.set_xscale("log")
-        _label(axes, low, high)
+    _label(axes, low, high, strip.ratio)
     axes.set_xlim(low, high)
-    axes.set_ylim(-1, 1)
+    axes.set_ylim(-len(strip.effects), 1)
     axes.set_yticks([])
     axes.set_ylabel(strip.label, rotation=0, ha="right", va="center")
     for side in ("left", "right", "top"):
@@ -88,30 +113,40 @@ def _draw(axes: Axes, strip: Strip) -> None:
         alpha=0.25,
         lw=0,
     )
-    axes.axvline(neutral, color="#888888", linewidth=0.7)
+    axes.axvline(1.0 if strip.ratio else 0.0, color="#888888", linewidth=0.7)
     for limit in (strip.least, strip.most):
         if limit is not None:
             axes.axvline(limit, color=COLORS[0], linewidth=1, linestyle="--")
-    mark = MARKS[strip.verdict]
-    if strip.estimate is None:
-        axes.text(0.5, 0.5, "nothing may be said", transform=axes.transAxes, ha="center", va="center", color="#57606a")
+    for place, effect in enumerate(strip.effects):
+        _draw_effect(axes, effect, -place, (low, high))
+    if all(effect.estimate is None for effect in strip.effects):
+        said = {"transform": axes.transAxes, "ha": "center", "va": "center", "color": "#57606a"}
+        axes.text(0.5, 0.5, "nothing may be said", **said)
+
+
+def _draw_effect(axes: Axes, effect: Effect, y: float, ends: tuple[float, float]) -> None:
+    if effect.estimate is None:
         return
-    ends = low if strip.low is None else strip.low, high if strip.high is None else strip.high
-    axes.plot(ends, (0, 0), color=mark["color"], linewidth=1.6)
-    for end, value, arrow in ((low, strip.low, "<"), (high, strip.high, ">")):
-        if value is None:
-            axes.plot([end], [0], marker=arrow, color=mark["color"], markersize=5, clip_on=False)
-    axes.plot([strip.estimate], [0], markersize=6, linestyle="none", **mark)
+    mark = MARKS[effect.verdict]
+    low, high = (end if bound is None else bound for end, bound in zip(ends, (effect.low, effect.high), strict=True))
+    axes.plot((low, high), (y, y), color=mark["color"], linewidth=1.6)
+    for end, bound, arrow in zip(ends, (effect.low, effect.high), "<>", strict=True):
+        if bound is None:
+            axes.plot([end], [y], marker=arrow, color=mark["color"], markersize=5, clip_on=False)
+    axes.plot([effect.estimate], [y], markersize=6, linestyle="none", **mark)
 
 
-def _label(axes: Axes, low: float, high: float) -> None:
-    """Label a logarithmic axis, of less than a decade as well, with a few plain numbers."""
-    from matplotlib.ticker import MaxNLocator, NullLocator
+def _label(axes: Axes, low: float, high: float, ratio: bool) -> None:
+    """Label an axis with a few plain numbers: a logarithmic one of less than a decade as well."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    plain_labels(axes.xaxis)
-    if high < 10 * low:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    if ratio:
+        plain_labels(axes.xaxis)
         axes.xaxis.set_minor_locator(NullLocator())
+    if not ratio or high < 10 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS, steps=[1, 2, 5, 10]))
+    elif high > 1000 * low:
+        axes.xaxis.set_major_locator(LogLocator(numticks=TICKS))
 
 
 def _range(values: Sequence[float], ratio: bool) -> tuple[float, float]:

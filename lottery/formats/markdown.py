@@ -46,3 +46,10 @@ def pipe_table(rows: Sequence[Row], *, keys: bool = False) -> str:
         headers, sides = [*headers, "made from"], [*sides, "left"]
     made = tabulate(cells, headers, tablefmt="pipe", disable_numparse=True, colalign=sides)
     return "\n\n".join(filter(None, [line(in_common(rows)), made]))
+
+
+def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a pipe table of words, which are escaped here; its columns are not padded, as cells may be long."""
+    told = [[line(cell) for cell in cells] for cells in (headers, *rows)]
+    lines = [f"| {' | '.join(cells)} |" for cells in told]
+    return "\n".join([lines[0], "|" + "---|" * len(headers), *lines[1:]])

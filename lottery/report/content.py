@@ -62,16 +62,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its name, one of `lottery.figures`, and its caption."""
+    """A figure with its name, one of `lottery.figures`, and its caption; with `letters`, drawn with text as text."""
 
     name: str
     caption: str
     figure: Figure
+    letters: bool = False
 
     @cached_property
     def svg(self) -> bytes:
         """Return the drawing that HTML and Markdown show."""
-        return figure_bytes(self.figure, "svg")
+        return figure_bytes(self.figure, "svg", self.letters)
 
     @property
     def pdf(self) -> bytes:

@@ -3,119 +3,68 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.environments import environments_of, software
-from lottery.analysis.labels import density_label
+from lottery.analysis.labels import optimizer_labels
 from lottery.analysis.rows import Row
-from lottery.figures.claim_strips import Strip, claim_strips
+from lottery.figures.claim_strips import claim_strips
 from lottery.formats.latex import letter
-from lottery.recipe.claims import ClaimSpec
+from lottery.recipe.claim_rules import selected
 from lottery.report.content import Picture
-from lottery.verdicts.claims_in_words import claimed, claims_in_words, effect, points_in_words, would_change
+from lottery.report.survey_claims import Claim, cases_of, claims_in_short, tally
+from lottery.report.survey_matrix import Matrix, matrices
+from lottery.verdicts.claim_terms import places_of
+from lottery.verdicts.claim_units import unit_of
+from lottery.verdicts.claims_in_words import claimed
 from lottery.words import counted, duration
 
 if TYPE_CHECKING:
+    from lottery.recipe.claims import ClaimSpec
     from lottery.results.sweep import SweptStudy
     from lottery.store.manifest import Manifest
 
-VERDICTS = ("holds", "fails", "undecided")
 _NUMBER = re.compile(r"(\d+)[a-z]*-")
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A claim of a recipe with its verdict.
+class RecipeResult:
+    """A recipe with its claims, and what it took.
 
     Attributes:
-        letter: What it is called in its statement's figure and table.
-        recipe: The recipe.
-        text: The claim.
-        source: Where in the literature it stands.
-        verdict: `holds`, `fails` or `undecided`.
-        rows: Its rows, one for each density.
-        spec: The claim as the recipe has it.
+        name: The recipe.
+        question: What it asks.
+        finding: What was looked at after the run, where something came out against the survey; empty for nothing.
+        claims: Its claims with their verdicts.
+        matrices: Those of its claims about tickets that other optimizers train again.
+        seeds: Number of its seeds.
+        took: Seconds of work of each finished job, by its key; recipes may share jobs.
+        missing: Number of trainings that are not finished.
     """
-
-    letter: str
-    recipe: str
-    text: str
-    source: str
-    verdict: str
-    rows: Sequence[Row]
-    spec: ClaimSpec
-
-    @property
-    def effects(self) -> list[str]:
-        """The effect with its interval, at each density."""
-        effects = [effect(row) or "none" for row in self.rows]
-        return [f"{label}: {told}" if label else told for label, told in zip(self._densities, effects, strict=True)]
-
-    @property
-    def points(self) -> str:
-        """The points of the sweep that are compared."""
-        return points_in_words(self.rows[0])
-
-    @property
-    def seeds(self) -> int:
-        """The fewest seeds of any density."""
-        return min(int(row["n"]) for row in self.rows)
-
-    @property
-    def notes(self) -> str:
-        """What stands in the way of a verdict, or was counted beside it."""
-        found = dict.fromkeys(part for row in self.rows for part in row["note"].split("; "))
-        return "; ".join(part for part in found if part and not part.startswith("level "))
-
-    @property
-    def change(self) -> str:
-        """What would change the verdict."""
-        return would_change(self.spec, self.rows)
-
-    @property
-    def strips(self) -> list[Strip]:
-        """What is drawn of it."""
-        return [
-            Strip(
-                f"{self.letter} ({label})" if label else self.letter,
-                row["here"],
-                row["estimate"],
-                row["low"],
-                row["high"],
-                self.spec.least,
-                self.spec.most,
-                self.spec.logarithmic,
-            )
-            for label, row in zip(self._densities, self.rows, strict=True)
-        ]
-
-    @property
-    def _densities(self) -> list[str]:
-        """The densities in words; empty ones where there is one only."""
-        return [density_label(row["density"]) if len(self.rows) > 1 else "" for row in self.rows]
-
-
-@dataclass(frozen=True)
-class RecipeResult:
-    """A recipe with its claims, and what it took."""
 
     name: str
     question: str
     finding: str
     claims: Sequence[Claim]
+    matrices: Sequence[Matrix]
     seeds: int
-    seconds: float
+    took: Mapping[str, float]
     missing: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work."""
+        return sum(self.took.values())
 
     @property
     def cost(self) -> str:
         """What it took in words."""
         took = f"{counted(self.seeds, 'seed')}, {duration(self.seconds)} of work"
-        return took + (f", {self.missing} trainings missing" if self.missing else "")
+        return took + (f", {counted(self.missing, 'training')} missing" if self.missing else "")
 
 
 @dataclass(frozen=True)
@@ -134,7 +83,23 @@ class Statement:
     @property
     def tally(self) -> str:
         """How many of its claims hold, fail and are undecided."""
-        return tally(self.claims)
+        return claims_in_short(self.claims)
+
+    @property
+    def leading(self) -> Claim:
+        """The claim whose effect stands for the statement where there is room for one: the first of its recipes'."""
+        return self.claims[0]
+
+    @property
+    def seeds(self) -> str:
+        """The number of seeds of its recipes, the fewest and the most."""
+        numbers = sorted({recipe.seeds for recipe in self.recipes})
+        return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+
+    @property
+    def cost(self) -> str:
+        """The time of its work in words; what its recipes share counts once."""
+        return duration(sum({key: took for recipe in self.recipes for key, took in recipe.took.items()}.values()))
 
     @property
     def name(self) -> str:
@@ -142,32 +107,26 @@ class Statement:
         return f"statement-{self.number:02}"
 
     @cached_property
-    def picture(self) -> Picture:
-        """The effects of its claims."""
+    def picture(self) -> Picture | None:
+        """The effects of its claims; None where nothing was trained yet."""
+        strips = [strip for claim in self.claims for strip in claim.strips]
         caption = "Effects with the bounds that decide; shaded is what is claimed. ● holds, ▼ fails, ○ undecided."
-        return Picture(self.name, caption, claim_strips([strip for claim in self.claims for strip in claim.strips]))
+        return Picture(self.name, caption, claim_strips(strips), letters=True) if strips else None
 
     @property
-    def rows(self) -> list[Row]:
-        """A row for each claim, as pages have it."""
+    def rows(self) -> list[list[str]]:
+        """A row of words for each claim of which something was trained, as Markdown and LaTeX have it."""
         return [
-            Row(
-                {
-                    "claim": claim.letter,
-                    "verdict": claim.verdict,
-                    "effect": ", ".join(claim.effects),
-                    "claimed": claimed(claim.spec),
-                    "seeds": claim.seeds,
-                    "text": claim.text,
-                    "source": claim.source,
-                    "compared": "; ".join(filter(None, (claim.rows[0]["compared"], claim.points))),
-                    "bounds": claim.rows[0]["bounds"],
-                    "change": claim.change,
-                    "note": claim.notes,
-                },
-                [key for row in claim.rows for key in row.made_from],
-            )
+            [
+                claim.letter,
+                f"{claim.verdict} ({claim.cases_in_words})" if claim.cases_in_words else claim.verdict,
+                claim.effect,
+                claimed(claim.spec),
+                str(claim.seeds),
+                claim.text,
+            ]
             for claim in self.claims
+            if not claim.untrained
         ]
 
 
@@ -187,43 +146,56 @@ class Survey:
         return [claim for statement in self.statements for claim in statement.claims]
 
     @property
+    def cost(self) -> str:
+        """The time of all work in words; what recipes share counts once."""
+        recipes = [recipe for statement in self.statements for recipe in statement.recipes]
+        return duration(sum({key: took for recipe in recipes for key, took in recipe.took.items()}.values()))
+
+    @property
     def summary(self) -> str:
         """A sentence on how many claims hold, fail and are undecided."""
         number = counted(len(self.statements), "statement")
         return f"{counted(len(self.claims), 'claim')} about {number}: {tally(self.claims)}."
 
     @property
+    def counting(self) -> str:
+        """A sentence on how a claim about several cases counts; empty where there is none."""
+        several = any(len(claim.cases) > 1 for claim in self.claims)
+        return (
+            "A claim about several optimizers, or pairs of them, counts once: it holds where it holds for all, fails "
+            "where it fails for at least one, and is undecided else."
+            if several
+            else ""
+        )
+
+    @property
     def multiplicity(self) -> str:
         """A sentence on how sure each verdict is."""
         sure = " or ".join(f"{100 * confidence:g} %" for confidence in self.confidences)
+        cases = sum(len(claim.cases) for claim in self.claims)
+        judged = "claim" if cases == len(self.claims) else "optimizer or pair of each claim"
         return (
-            f"Each claim is judged by itself with a confidence of {sure}, as its recipe says; nothing is corrected for "
-            f"the number of claims. Of {len(self.claims)} claims that are all exactly at their limits, "
-            f"{len(self.claims) * (1 - min(self.confidences)):.2g} or fewer would be expected to be decided wrongly."
+            f"Each {judged} is judged by itself with a confidence of {sure}, as its recipe says; nothing is corrected "
+            f"for their number. Of {cases} that are all exactly at their limits, "
+            f"{cases * (1 - min(self.confidences)):.2g} or fewer would be expected to be decided wrongly."
         )
 
     @property
     def rows(self) -> list[Row]:
         """A row for each claim and density, for programs."""
         return [
-            Row({**_place(statement, recipe, claim), **row}, row.made_from)
+            Row({**_place(statement, recipe, claim), "change": case.change, **row}, row.made_from)
             for statement in self.statements
             for recipe in statement.recipes
             for claim in recipe.claims
-            for row in claim.rows
+            for case in claim.cases
+            for row in case.rows
         ]
 
 
 def _place(statement: Statement, recipe: RecipeResult, claim: Claim) -> dict[str, Any]:
     about = {"statement": statement.number, "title": statement.title, "letter": claim.letter, "recipe": recipe.name}
-    return about | {"seconds": round(recipe.seconds, 1), "change": claim.change}
-
-
-def tally(claims: Sequence[Claim]) -> str:
-    """Return how many claims hold, fail and are undecided, in words."""
-    found = Counter(claim.verdict for claim in claims)
-    words = {"holds": ("holds", "hold"), "fails": ("fails", "fail"), "undecided": ("is undecided", "are undecided")}
-    return ", ".join(f"{found[name]} {words[name][found[name] != 1]}" for name in VERDICTS if found[name])
+    return about | {"seconds": round(recipe.seconds, 1), "claim_verdict": claim.verdict, "unit": claim.unit}
 
 
 def collect(found: Sequence[tuple[SweptStudy, Sequence[Row]]]) -> Survey:
@@ -266,16 +238,34 @@ def _statement(number: int, group: Sequence[tuple[SweptStudy, Sequence[Row]]]) -
 def _recipe(swept: SweptStudy, rows: Sequence[Row], first: int) -> RecipeResult:
     sweep, replicates = swept.sweep, swept.sweep.replicates
     assert replicates is not None
-    specs = {(spec.text, claimed(spec)): spec for spec in replicates.claims}
+    labels = optimizer_labels(sweep.points[0].recipe.train.optimizer)
     claims = [
-        Claim(letter(first + place), sweep.name, told.text, told.source, told.verdict, told.rows, spec)
-        for place, told in enumerate(claims_in_words(rows))
-        for spec in [specs[told.text, told.rows[0]["claimed"]]]
+        Claim(
+            letter(first + place),
+            sweep.name,
+            spec.text,
+            mine[0]["source"],
+            unit_of(spec, swept.studies[0]),
+            cases_of(spec, mine),
+            spec,
+        )
+        for place, (spec, mine) in enumerate(_rows_by_claim(swept, rows))
     ]
-    manifests = _manifests(swept)
-    seconds = sum(manifest.seconds for manifest in manifests.values())
-    seeds = len(sweep.points[0].recipe.seeds)
-    return RecipeResult(sweep.name, sweep.question, replicates.finding, claims, seeds, seconds, swept.missing)
+    took = {key: manifest.seconds for key, manifest in _manifests(swept).items()}
+    seeds, missing = len(sweep.points[0].recipe.seeds), swept.missing
+    found = matrices(claims, labels)
+    return RecipeResult(sweep.name, sweep.question, replicates.finding, claims, found, seeds, took, missing)
+
+
+def _rows_by_claim(swept: SweptStudy, rows: Sequence[Row]) -> Iterator[tuple[ClaimSpec, list[Row]]]:
+    """Yield each claim with its rows, which stand in the order of the claims: one for each place and density."""
+    sweep, remaining = swept.sweep, iter(rows)
+    studies = {point.label: study for point, study in swept}
+    assert sweep.replicates is not None
+    for spec in sweep.replicates.claims:
+        left = selected(spec, sweep.where)[0]
+        study = studies[left[0].label] if left else swept.studies[0]
+        yield spec, list(islice(remaining, len(places_of(spec, study)) * len(spec.densities)))
 
 
 def _manifests(swept: SweptStudy) -> Mapping[str, Manifest]:
