@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from lottery.pruning.mask import Mask
     from lottery.pruning.masking import masked
     from lottery.recipe.load import load_recipe
+    from lottery.recipe.sweep import load_sweep
 
-__all__ = ["Mask", "__version__", "load_compact", "load_recipe", "load_ticket", "masked", "run", "table"]
+__all__ = ["Mask", "__version__", "load_compact", "load_recipe", "load_sweep", "load_ticket", "masked", "run", "table"]
 
 _HOMES = {
     "Mask": "pruning.mask",
     "masked": "pruning.masking",
     "load_recipe": "recipe.load",
+    "load_sweep": "recipe.sweep",
     "run": "api",
     "table": "api",
     "load_ticket": "tickets.file",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.columns import Column
 from lottery.analysis.rows import Row
-from lottery.analysis.views import rows_of
+from lottery.analysis.views import VIEWS, imported, rows_of
 from lottery.errors import UsageError
 from lottery.values import in_flow
 
@@ -23,6 +23,9 @@ def swept_rows_of(found: SweptStudy, view: str) -> list[Row]:
     Raises:
         UsageError: There is no such view, or a point has no such table.
     """
+    if view in VIEWS and VIEWS[view].of_sweep:
+        rows: list[Row] = imported(VIEWS[view].of_sweep)(found)
+        return rows
     return swept_rows(found, lambda study: rows_of(study, view))
 
 
@@ -46,7 +49,8 @@ def swept_values(sweep: Sweep) -> list[dict[str, Any]]:
 
     A key all of whose values are numbers has numbers, every other one text as a recipe writes it.
     """
-    columns = {key: Column(key, quantity="swept", words=short, label=short) for key, short in _shortened(sweep.keys)}
+    shorter = short_keys(sweep.keys).items()
+    columns = {key: Column(key, quantity="swept", words=short, label=short) for key, short in shorter}
     numbers = {key for key in sweep.keys if all(_number(point.values[key]) for point in sweep.points)}
     return [
         {column: point.values[key] if key in numbers else in_flow(point.values[key]) for key, column in columns.items()}
@@ -58,15 +62,15 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _shortened(keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Return each key with as many of its last parts as tell it from the others: `optimizer.lr`.
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Return of each key as many of its last parts as tell it from the others, such as optimizer.lr.
 
     They are two at least, as a view may have a column `lr` of its own.
     """
-    found = []
+    found = {}
     for key in keys:
         parts = key.split(".")
         tails = (".".join(parts[-count:]) for count in range(2, len(parts) + 1))
         alone = (tail for tail in tails if sum(f".{other}".endswith(f".{tail}") for other in keys) == 1)
-        found.append((key, next(alone, key)))
+        found[key] = next(alone, key)
     return found

@@ -11,7 +11,8 @@ docs/contributing.md is an example, and a section of `report.content` shows it i
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lottery.errors import UsageError
 
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
 
 
 class View(NamedTuple):
-    """A table: the function that makes its rows, imported when it is asked for, and its caption in papers."""
+    """A table: the function that makes its rows, imported when it is asked for, and its caption in papers.
+
+    A sweep has the rows of its points, or those that the function `of_sweep` makes of all of them.
+    """
 
     rows: str
     caption: str
+    of_sweep: str = ""
 
 
 VIEWS = {
@@ -57,7 +62,9 @@ VIEWS = {
     ),
     "layers": View("lottery.analysis.layers:layers", "Layers of the tickets"),
     "overlaps": View("lottery.analysis.mask_overlap:overlaps", "Overlaps of masks"),
-    "replication": View("lottery.verdicts.replication:rows", "Published claims"),
+    "replication": View(
+        "lottery.verdicts.replication:rows", "Published claims", of_sweep="lottery.verdicts.swept_claims:rows"
+    ),
 }
 
 
@@ -75,6 +82,12 @@ def rows_of(study: Study, view: str) -> list[Row]:
             return measurements(study, view)
         more = f", and of this recipe's analyses {', '.join(labels)}" if labels else ""
         raise UsageError(f"view {view!r}: there are {', '.join(VIEWS)}{more}")
-    module, _, function = VIEWS[view].rows.partition(":")
-    rows: list[Row] = getattr(importlib.import_module(module), function)(study)
+    rows: list[Row] = imported(VIEWS[view].rows)(study)
     return rows
+
+
+def imported(name: str) -> Callable[..., Any]:
+    """Return the function that a view names as `module:function`."""
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found

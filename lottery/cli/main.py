@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lottery import api
-from lottery.analysis.views import VIEWS
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
@@ -33,7 +32,6 @@ from lottery.cli.options import (
     load_points,
     number_of_jobs,
     plug_in,
-    tell_missing,
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
@@ -41,7 +39,7 @@ from lottery.cli.ranks import said_by_rank_0
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
 from lottery.cli.store import store as store_commands
-from lottery.cli.tables import Format, Output, writer
+from lottery.cli.table import table
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
@@ -271,39 +269,7 @@ def show(
     print(json.dumps(about["identity"], indent=2))
 
 
-@app.command()
-def table(
-    recipe: RecipeName,
-    sets: Sets = None,
-    point: Points = None,
-    form: Format = "text",
-    output: Output = None,
-    view: Annotated[
-        str, typer.Option(help=f"Which table: {', '.join(VIEWS)}, or an analysis of the recipe.")
-    ] = "means",
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Of an analysis: each point that was measured, network by network.")
-    ] = False,
-    data: DataDir = None,
-    store: StoreDir = None,
-    plugin: Plugins = None,
-) -> None:
-    """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
-    from lottery.analysis.environments import roundings
-    from lottery.analysis.sweep import swept_rows, swept_rows_of
-    from lottery.results.sweep import swept_study
-
-    write = writer(form, output)
-    found = swept_study(load_points(recipe, sets, plugin, point), store=store, data=data)
-    tell_missing(found, recipe)
-    if profile:
-        from lottery.analysis.profiles import profile_rows
-
-        write(swept_rows(found, lambda study: profile_rows(study, view)))
-    else:
-        write(swept_rows_of(found, view))
-    for sentence in dict.fromkeys(said for each in found.studies for said in roundings(each)):
-        print(sentence, file=sys.stderr)
+app.command()(table)
 
 
 app.command()(verify)

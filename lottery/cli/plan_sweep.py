@@ -12,7 +12,7 @@ from lottery.words import duration, short
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
     from lottery.plan.jobs import Job
-    from lottery.recipe.sweep import Sweep
+    from lottery.recipe.sweep import Point, Sweep
     from lottery.runner.context import RunContext
     from lottery.runner.estimate import Estimate
     from lottery.runner.events import Request
@@ -30,6 +30,7 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
     rows = [_row(values, share) for values, share in zip(_values(sweep), shares, strict=True)]
     mixed = [said for each in contexts for said in foreseen(each.plan, each.store, each.machine.environment())]
     warnings = list(dict.fromkeys([said for each in contexts for said in other_sources(each.plan, each.store)] + mixed))
+    decided = [said for point, context in zip(sweep.points, contexts, strict=True) for said in _decided(point, context)]
     needs = max((needs_of(context) for context in contexts), key=lambda each: each.least_bytes)
     free_bytes, need_bytes = shares[0].told.free_bytes, sum(share.told.need_bytes for share in shares)
     seconds = sum(share.told.seconds for share in shares)
@@ -45,7 +46,9 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         points = [
             {"values": point.values, **share.as_dict()} for point, share in zip(sweep.points, shares, strict=True)
         ]
-        print_json({"points": points, "estimate": whole, "needs": vars(needs), "warnings": warnings})
+        print_json(
+            {"points": points, "estimate": whole, "needs": vars(needs), "decided": decided, "warnings": warnings}
+        )
         return
     from lottery.formats.text import text
 
@@ -62,8 +65,21 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         free = "" if free_bytes is None else f" of {free_bytes / 1e6:,.0f} MB free"
         print(f"disk: about {need_bytes / 1e6:,.0f} MB{free}")
         terminal.say(needs.sentence())
-    for sentence in warnings:
+    for sentence in (*decided, *warnings):
         terminal.say(sentence)
+
+
+def _decided(point: Point, context: RunContext) -> list[str]:
+    """Return what results have decided so far of what a point runs, where they do."""
+    from lottery.analysis.rewind_search import sentences as rewound
+    from lottery.results.record import records
+    from lottery.results.study import Study
+    from lottery.verdicts.frontier import sentences
+
+    if not point.recipe.grows:
+        return []
+    found = Study(context.plan, records(context.plan, context.store), context.store)
+    return [f"{point.label}: {sentence}" for sentence in (*rewound(found), *sentences(found))]
 
 
 class _Share:

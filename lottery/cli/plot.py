@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load, load_points
 from lottery.figures import FIGURES
 from lottery.paths import data_root
 
@@ -65,6 +65,42 @@ def differences(
 ) -> None:
     """Draw ticket less dense accuracy against density, with the bound and the verdicts, of what is finished so far."""
     _draw("differences", load(recipe, sets, plugin, point), output, data, store, controls=control or ())
+
+
+@plot.command()
+def sweep(
+    recipe: RecipeName,
+    against: Annotated[
+        str, typer.Option("--against", metavar="KEY", help="The swept key along the axis [the one with most values].")
+    ] = "",
+    measure: Annotated[
+        str,
+        typer.Option(
+            "--measure", metavar="NAME", help="accuracy, loss, train_loss, ..., or LABEL.VALUE of an analysis."
+        ),
+    ] = "accuracy",
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="NAME", help="dense, ticket or a control; repeatable [dense and ticket]."),
+    ] = None,
+    sets: Sets = None,
+    point: Points = None,
+    output: Outputs = None,
+    data: DataDir = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+) -> None:
+    """Draw what was measured at the points of a sweep against one of its keys, a line for the values of the others."""
+    from lottery.figures.save import check_suffix, save_figure
+    from lottery.figures.sweep import sweep_figure
+    from lottery.results.sweep import swept_study
+
+    points = load_points(recipe, sets, plugin, point)
+    paths = [check_suffix(path) for path in output or [Path(f"{points.name}-sweep.png")]]
+    figure = sweep_figure(swept_study(points, data=data, store=store), against, measure, network or ())
+    for path in paths:
+        save_figure(path, lambda: figure)
+        print(path)
 
 
 @plot.command()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from lottery.cli.claims import SURVEY, no_gpu, ran, tell
 from lottery.cli.options import (
     DataDir,
     Json,
@@ -23,13 +23,6 @@ from lottery.cli.options import (
 )
 from lottery.errors import UsageError
 from lottery.words import counted
-
-if TYPE_CHECKING:
-    from lottery.analysis.rows import Row
-    from lottery.recipe.sweep import Sweep
-
-SURVEY = "survey"  # the name of all recipes of recipes/survey/
-MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
 
 
 def replicate(
@@ -106,36 +99,6 @@ def replicate(
     raise typer.Exit(exit_code)
 
 
-def no_gpu(sweep: Sweep, device: str, on_cpu: bool) -> str:
-    """Return why nothing is trained for claims that need a GPU, in words; empty where they need none or have one."""
-    if sweep.replicates is None or not sweep.replicates.needs_gpu or on_cpu or _cuda(device):
-        return ""
-    return "these claims need a GPU, and there is none here: nothing was trained (--on-cpu does so all the same)"
-
-
-def ran(sweep: Sweep, settings: Mapping[str, Any]) -> int:
-    """Run what is missing of a recipe; return 1 if a job failed, or was not come to, else 0.
-
-    A training that diverged did not fail: claims count it.
-    """
-    from lottery.cli.progress import run_and_show
-
-    outcome = run_and_show(sweep, **settings)
-    for message in outcome.messages:
-        print(message, file=sys.stderr)
-    return 1 if outcome.count("failed") or len(outcome.ended) < outcome.total else 0
-
-
-def tell(table: Sequence[Row]) -> None:
-    """Print the claims of the rows of a replication, with their figures."""
-    from lottery.verdicts.claims_in_words import claims_in_words
-
-    for claim in claims_in_words(table):
-        print(f"{MARKS[claim.verdict]}  {claim.text} [{claim.source}]{claim.where}")
-        for line in claim.figures:
-            print(f"           {line}")
-
-
 def _more(name: str, sets: list[str] | None, seeds: int) -> str:
     """Return in words what would decide the claims that are left."""
     from lottery.recipe.schema import MOST_SEEDS
@@ -172,9 +135,3 @@ def _format(output: Path | None) -> str:
     if output.suffix not in forms:
         raise UsageError(f"{output}: no table is called so; end the name in {', '.join(forms)}")
     return forms[output.suffix]
-
-
-def _cuda(device: str) -> bool:
-    import torch
-
-    return device != "cpu" and torch.cuda.is_available()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery.cli.replicate import SURVEY, no_gpu, ran, tell
+from lottery.cli.claims import SURVEY, no_gpu, ran, tell
 from lottery.errors import DataError, UsageError
 from lottery.words import counted
 

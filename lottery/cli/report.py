@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_study
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points, tell_missing
 
 
 def report(
@@ -27,8 +27,12 @@ def report(
     """Write the report on what is done so far: question, verdicts, tables, figures, where each number comes from."""
     from lottery.report.content import collect
     from lottery.report.export import export, formats
+    from lottery.report.sweep import collect_sweep
+    from lottery.results.sweep import swept_study
 
     wanted = formats(form)
-    found = load_study(recipe, sets, plugin, store, data, point)
-    files = export(collect(found), output or Path(f"{found.recipe.name}-report"), wanted)
+    found = swept_study(load_points(recipe, sets, plugin, point), store=store, data=data)
+    tell_missing(found, recipe)
+    made = collect(found.studies[0]) if len(found.studies) == 1 else collect_sweep(found)
+    files = export(made, output or Path(f"{made.name}-report"), wanted)
     print(files[-1])

@@ -74,7 +74,7 @@ def _draw(axes: Axes, strip: Strip) -> None:
     low, high = _range([value for value in named if value is not None and (value > 0 or not strip.ratio)], strip.ratio)
     if strip.ratio:
         axes.set_xscale("log")
-        plain_labels(axes.xaxis)
+        _label(axes, low, high)
     axes.set_xlim(low, high)
     axes.set_ylim(-1, 1)
     axes.set_yticks([])
@@ -102,6 +102,16 @@ def _draw(axes: Axes, strip: Strip) -> None:
         if value is None:
             axes.plot([end], [0], marker=arrow, color=mark["color"], markersize=5, clip_on=False)
     axes.plot([strip.estimate], [0], markersize=6, linestyle="none", **mark)
+
+
+def _label(axes: Axes, low: float, high: float) -> None:
+    """Label a logarithmic axis, of less than a decade as well, with a few plain numbers."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    plain_labels(axes.xaxis)
+    if high < 10 * low:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _range(values: Sequence[float], ratio: bool) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lottery.formats.pages import PLACE, columns, in_common, is_sentence
+from lottery.formats.pages import columns, in_common, is_place, is_sentence
 from lottery.words import short
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _chunks(rows: Sequence[Row], parts: int, notes: Sequence[Shown]) -> Iterator
 
 def _parts(rows: Sequence[Row], shown: Sequence[Shown]) -> Iterator[list[Shown]]:
     """Yield the columns in parts that fit the width of a page, each with those that say what a row is."""
-    lead = [column for column in shown if column.column in PLACE]
+    lead = [column for column in shown if is_place(column)]
     widths = {
         column.column: 2 + max(*map(len, _header(column.header)), *(len(column.text(row)) for row in rows))
         for column in shown

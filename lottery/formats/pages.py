@@ -24,9 +24,14 @@ def in_common(rows: Sequence[Values]) -> str:
     return f"In every row {'; '.join(said)}." if said else ""
 
 
+def is_place(shown: Shown) -> bool:
+    """Return True for a column that says what a row is; those of swept keys do."""
+    return shown.column in PLACE or shown.column.quantity == "swept"
+
+
 def is_sentence(shown: Shown, rows: Sequence[Values]) -> bool:
     """Return True if the cells of a column are too long for a column of a page, and do not say what a row is."""
-    return not shown.number and shown.column not in PLACE and any(len(shown.text(row)) > SENTENCE for row in rows)
+    return not shown.number and not is_place(shown) and any(len(shown.text(row)) > SENTENCE for row in rows)
 
 
 def _shared(rows: Sequence[Values]) -> list[Shown]:
@@ -37,7 +42,8 @@ def _shared(rows: Sequence[Values]) -> list[Shown]:
         shown
         for shown in _told(rows)[1:]
         if not shown.number
-        and shown.column not in (*PLACE, *VERDICTS, "also")
+        and not is_place(shown)
+        and shown.column not in (*VERDICTS, "also")
         and len({shown.text(row) for row in rows}) == 1
     ]
 

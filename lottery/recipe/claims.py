@@ -74,7 +74,7 @@ class ClaimSpec(Section):
     """One published claim as a statement that can be checked, in words and in numbers.
 
     What is compared is what `measure` says of `column` and of `against`, paired by seed: accuracies as differences in
-    percentage points, steps as ratios, see docs/papers.md; without `against` the value itself. It is claimed to
+    percentage points, steps as ratios, see docs/survey.md; without `against` the value itself. It is claimed to
     be at least `least` and at most `most`, at `all` of the `densities` or at `any` of them, of tickets rewound to
     `rewind` where that is given, else of each of the recipe's.
 

@@ -89,9 +89,9 @@ class Draft:
         """Return where the innermost part of a path was written that somebody wrote."""
         return self._written[self._known(path)]
 
-    def places_in(self, path: Path) -> set[Written]:
+    def places_in(self, path: Path) -> frozenset[Written]:
         """Return where a value and all in it were written."""
-        return {place for known, place in self._written.items() if known[: len(path)] == path}
+        return frozenset(place for known, place in self._written.items() if known[: len(path)] == path)
 
     def _known(self, path: Path) -> Path:
         known: Path = ()

@@ -261,12 +261,12 @@ def _section(study: Study, part: _Part) -> Section:
     if part.analysis is not None:
         section = _measured(study, part.name, part.title, part.analysis)
     if part.sentences is not None:
-        section.sentences.extend(_attempt(section, partial(part.sentences, study)))
+        section.sentences.extend(attempt(section, partial(part.sentences, study)))
     for name in part.tables:
-        made = _attempt(section, partial(_table, study, name))
+        made = attempt(section, partial(_table, study, name))
         section.tables.extend(table for table in made if table.rows)
     for name in part.figures:
-        for figure in _attempt(section, partial(_figures, study, name)):
+        for figure in attempt(section, partial(_figures, study, name)):
             section.pictures.append(Picture(name, FIGURES[name].caption, figure))
     if not (section.sentences or section.tables or section.pictures or section.absent):
         section.absent.append("Nothing yet: the recipe asks for no training that this needs, or none is finished.")
@@ -276,11 +276,11 @@ def _section(study: Study, part: _Part) -> Section:
 def _measured(study: Study, name: str, title: str, analysis: AnalysisSpec) -> Section:
     """Return the section of an analysis; a table with too many columns for a page is an appendix."""
     section = Section(name, title, analysis_explained(study, analysis), diverged_said(study, analysis.label))
-    rows = _attempt(section, partial(rows_of_analysis, study, analysis.label))
+    rows = attempt(section, partial(rows_of_analysis, study, analysis.label))
     if rows:
         caption = f"{analysis.label}: what was measured, network by network"
         section.tables.append(Table(name, caption, rows, len(columns(rows)) > MOST_COLUMNS))
-    for figure in _attempt(section, lambda: [analysis_figure(study, analysis.label, captioned=False)]):
+    for figure in attempt(section, lambda: [analysis_figure(study, analysis.label, captioned=False)]):
         section.pictures.append(Picture(name, str(figure.get_label()), figure))
     return section
 
@@ -295,7 +295,7 @@ def _figures(study: Study, name: str) -> list[Figure]:
     return [draw(study, name)]
 
 
-def _attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
+def attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
     """Return what is made, or nothing and in the section the reason why it cannot be made of this study."""
     try:
         return make()
@@ -328,15 +328,15 @@ def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iter
 
 def written(recipe: Recipe) -> str:
     """Return the full recipe as YAML, defaults written out; reading it gives an equal recipe."""
-    return yaml.dump(recipe.canonical(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(recipe.canonical(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """YAML in which every text is quoted that our strict reader could take for a number."""
 
 
-def _text(dumper: _Dumper, value: str) -> yaml.Node:
+def _text(dumper: Dumper, value: str) -> yaml.Node:
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if value[:1].isalpha() else '"')
 
 
-_Dumper.add_representer(str, _text)
+Dumper.add_representer(str, _text)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("html", "md", "tex", "json", "csv", "parquet")
 IMAGES = (("tex", "pdf"), ("md", "svg"))  # files of figures beside the report
-OWN = ("environments", "missing", "sources")  # tables of a report that are no views
+OWN = ("environments", "missing", "points", "sources")  # tables of a report that are no views
 
 
 def formats(named: str | None) -> list[str]:

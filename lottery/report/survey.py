@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lottery.store.manifest import Manifest
 
 VERDICTS = ("holds", "fails", "undecided")
-_NUMBER = re.compile(r"(\d+)-")
+_NUMBER = re.compile(r"(\d+)[a-z]*-")
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class Survey:
         return (
             f"Each claim is judged by itself with a confidence of {sure}, as its recipe says; nothing is corrected for "
             f"the number of claims. Of {len(self.claims)} claims that are all exactly at their limits, "
-            f"{len(self.claims) * (1 - min(self.confidences)):.1g} or fewer would be expected to be decided wrongly."
+            f"{len(self.claims) * (1 - min(self.confidences)):.2g} or fewer would be expected to be decided wrongly."
         )
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,6 +204,24 @@ def prepare_all(
     return [replace(context, failures=failures) for context in contexts]
 
 
+@contextmanager
+def _each_warning_once() -> Iterator[None]:
+    """Leave out warnings that were given in the `with` block already: points are alike in most things."""
+    logger, given = logging.getLogger("lottery"), set[str]()
+
+    def new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        repeated = message in given
+        given.add(message)
+        return not repeated
+
+    logger.addFilter(new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(new)
+
+
 def look_at_all(
     requests: Sequence[Request],
     stop: Stop | None = None,
@@ -220,16 +239,17 @@ def look_at_all(
     """
     stop, store, loaded = stop or Stop(), store or Store(requests[0].store), Loaded()
     contexts, problems = list[RunContext](), list[str]()
-    for request, plan in zip(requests, known or [None] * len(requests), strict=True):
-        try:
-            context = _looked(request, stop, store, plan, group, loaded)
-            if to_run:
-                check_number(context)
-            contexts.append(context)
-        except UsageError as error:
-            if isinstance(error, DataError) or not request.point:
-                raise
-            problems.append(f"{request.recipe.name}: {request.point}: {error}")
+    with _each_warning_once():
+        for request, plan in zip(requests, known or [None] * len(requests), strict=True):
+            try:
+                context = _looked(request, stop, store, plan, group, loaded)
+                if to_run:
+                    check_number(context)
+                contexts.append(context)
+            except UsageError as error:
+                if isinstance(error, DataError) or not request.point:
+                    raise
+                problems.append(f"{request.recipe.name}: {request.point}: {error}")
     if problems:
         raise RecipeError(problems)
     if requests[0].jobs == "auto":

@@ -163,8 +163,8 @@ def limits_that_decide(claim: ClaimSpec, rows: Sequence[Row]) -> str:
     every = claim.where == "all"
     if claim.least is not None:
         holds, fails = (min(low), min(high)) if every else (max(low), max(high))
-        words = (f"with at least {holds:.3g} or less it holds", f"with more than {fails:.3g} it fails")
+        words = (f"a limit of {holds:.3g} or less would hold", f"one above {fails:.3g} would fail")
     else:
         holds, fails = (max(high), max(low)) if every else (min(high), min(low))
-        words = (f"with at most {holds:.3g} or more it holds", f"with less than {fails:.3g} it fails")
+        words = (f"a limit of {holds:.3g} or more would hold", f"one below {fails:.3g} would fail")
     return ", ".join(said for said, value in zip(words, (holds, fails), strict=True) if math.isfinite(value))

@@ -56,7 +56,7 @@ class About:
 def rows(study: Study) -> list[Row]:
     """Return a row for each claim, optimizer, rewind point and density, with the verdict on the claim as a whole.
 
-    `estimate` and its bounds `low` and `high` are in percentage points of accuracy, or ratios, see docs/papers.md. The
+    `estimate` and its bounds `low` and `high` are in percentage points of accuracy, or ratios, see docs/survey.md. The
     bounds are those that decide, one-sided, each at the confidence that `bounds` names; `here` is the verdict at this
     density. A claim on all of its densities holds where it holds at each, and fails where it fails at one of them; a
     claim on any of them the other way round, see `lottery.verdicts.published_claims.confidences`. Where the audit

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lottery.results.sweep import SweptStudy
 
 
+MOST_EQUAL = 3  # items of a list that are told one by one
+
+
 def rows(swept: SweptStudy) -> list[Row]:
     """Return the rows of a recipe's claims, see `lottery.verdicts.replication.rows`; of a sweep, with its points.
 
@@ -41,4 +44,13 @@ def rows(swept: SweptStudy) -> list[Row]:
 
 
 def _words(selector: Mapping[str, Any] | None) -> str:
-    return ", ".join(f"{key}={in_flow(value)}" for key, value in (selector or {}).items())
+    """Return values of keys in words; many equal items of a list are told once, `[64 (20 times)]`."""
+    return ", ".join(f"{key}={in_flow(_folded(value))}" for key, value in (selector or {}).items())
+
+
+def _folded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _folded(item) for key, item in value.items()}
+    if isinstance(value, list) and len(value) > MOST_EQUAL and all(item == value[0] for item in value):
+        return [f"{in_flow(value[0])} ({len(value)} times)"]
+    return value

@@ -18,6 +18,7 @@ import yaml as pyyaml
 from lottery.errors import RecipeError
 from lottery.recipe.load import find_recipe, json_schema, load_recipe, parse_recipe, restore_recipe, shipped
 from lottery.recipe.schema import Recipe
+from lottery.recipe.sweep import load_sweep
 from lottery.values import Component, Duration
 from tests.support import ROOT
 
@@ -620,11 +621,11 @@ def test_a_recipe_that_cannot_be_read_is_named_with_the_way_out(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_each_shipped_recipe_is_valid_and_says_first_what_it_shows(name: str) -> None:
-    assert load_recipe(name).name == name
+    assert load_sweep(name).name == name
     text = shipped()[name].read_text("utf-8")
     head = text[: text.index("name:")]
     assert all(line.startswith("# ") for line in head.splitlines())
-    command = "replicate" if shipped()[name].parent.name == "papers" else "run"
+    command = "replicate" if shipped()[name].parent.name in ("papers", "survey") else "run"
     assert f"lottery {command} {name}" in head
 
 

@@ -178,7 +178,8 @@ def test_a_point_that_there_is_not_is_refused(settings: list[str], words: str) -
 
 
 def test_claims_of_a_sweep_are_about_its_points_and_no_point_has_them() -> None:
-    claim = "{text: t, source: s, densities: [0.5], least: 0}"
+    left, right = (f"{{model.norm: {norm}, train.optimizer.lr: 0.1}}" for norm in ("batch", "none"))
+    claim = f"{{text: t, source: s, left: {left}, right: {right}, densities: [0.5], least: 0}}"
     found = swept(f"replicates={{source: here, claims: [{claim}]}}")
     assert found.replicates is not None
     assert found.replicates.source == "here"

@@ -14,7 +14,7 @@ import pytest
 from lottery.plan.expand import plan
 from lottery.plan.kinds import Kind
 from lottery.recipe.sweep import parse_sweep
-from lottery.report.survey import Survey, collect
+from lottery.report.survey import Survey, collect, number_of
 from lottery.report.survey_pages import in_html, in_latex, in_markdown, write
 from lottery.results.study import Study
 from lottery.results.sweep import SweptStudy
@@ -86,8 +86,8 @@ def test_statements_stand_in_the_order_of_their_numbers_with_the_claims_of_all_t
 def test_the_limits_that_would_change_a_verdict_are_the_bounds(three: Survey) -> None:
     holds, fails, _ = three.statements[0].claims
     low, high = (f"{holds.rows[0][name]:.3g}" for name in ("low", "high"))
-    assert holds.change.startswith(f"with at least {low} or less it holds, with more than {high} it fails")
-    assert fails.change.startswith(f"with at most {high} or more it holds, with less than {low} it fails")
+    assert holds.change.startswith(f"a limit of {low} or less would hold, one above {high} would fail")
+    assert fails.change.startswith(f"a limit of {high} or more would hold, one below {low} would fail")
     (undecided,) = three.statements[1].claims
     wanted = undecided.rows[0]["claim_seeds_needed"]
     assert wanted > 5 and undecided.change.startswith(f"{wanted} seeds would decide it")
@@ -115,7 +115,7 @@ def test_the_page_says_each_claim_verdict_and_finding_and_is_well_formed(three: 
 
 def test_markdown_and_latex_have_a_row_for_each_claim(three: Survey) -> None:
     text = in_markdown(three).decode()
-    assert text.count("| a ") == 2 and "## 7. Seven" in text and "![" in text
+    assert text.count("\n| a ") == 2 and "## 7. Seven" in text and "![" in text
     assert "> **What was looked at:** We looked." in text
     tex = in_latex(three).decode()
     assert tex.count(r"\begin{table}") == 2 and r"B fails \& more" in tex and r"\includegraphics" in tex
@@ -147,3 +147,7 @@ def test_claims_of_a_sweep_are_about_the_points_that_they_select() -> None:
     dense = [{job.key for job in each.plan if job.kind is Kind.DENSE} for each in study.studies]
     assert set(first.made_from) == dense[0] | dense[1] and set(second.made_from) == dense[1] | dense[2]
     assert first["estimate_end"] == pytest.approx(0)  # at the end all are alike
+
+
+def test_recipes_of_one_statement_may_have_a_letter_after_its_number() -> None:
+    assert [number_of(name) for name in ("07-floor", "13b-deep", "resnet20-short", "1-a")] == [7, 13, 0, 1]

@@ -14,6 +14,8 @@ from PIL import Image
 
 import lottery
 from lottery.recipe.load import shipped
+from lottery.recipe.sweep import load_sweep
+from lottery.values import in_flow
 
 SHORT = [
     "seeds=1",
@@ -37,11 +39,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _cases() -> list[Any]:
-    """The recipes; those of papers, on the same data and models, are left to the slow tests."""
+    """The recipes; those of papers, on the same data and models, are left to the slow tests.
+
+    Those of the survey are not among them: each is small enough to be run whole, by `lottery replicate survey`.
+    """
     papers = {name for name, path in shipped().items() if path.parent.name == "papers"} | {"resnet20-large-batch"}
     mnist = {name for name, path in shipped().items() if re.search(r"^data: .*name: mnist\b", path.read_text(), re.M)}
+    names = sorted(name for name, path in shipped().items() if path.parent.name != "survey")
     marks = [(pytest.mark.slow, papers), (pytest.mark.data, mnist)]
-    return [pytest.param(n, marks=[mark for mark, names in marks if n in names]) for n in sorted(shipped())]
+    return [pytest.param(n, marks=[mark for mark, marked in marks if n in marked]) for n in names]
 
 
 def _section(branch: Any) -> dict[str, Any]:
@@ -53,8 +59,10 @@ def _section(branch: Any) -> dict[str, Any]:
 def test_a_shipped_recipe_trains(
     name: str, tmp_path: Path, images: Path, real_data: Path, request: pytest.FixtureRequest
 ) -> None:
-    recipe = lottery.load_recipe(name)
+    first = load_sweep(name).points[0]  # of a sweep one point is trained
+    recipe = first.recipe
     written, overrides, data = yaml.safe_load(shipped()[name].read_text()), list(SHORT), tmp_path
+    overrides += ["sweep=", *(f"{key}={in_flow(value)}" for key, value in first.values.items())]
     if recipe.data.name in ("cifar10", "image_folder"):
         data = images
         overrides += ["data.name=image_folder", "data.folder=cifar10-images", "data.limit=40"]
@@ -70,7 +78,7 @@ def test_a_shipped_recipe_trains(
         overrides += ["tune.trials=2", f"train.optimizer={few}", "train.schedule=constant"]
     if recipe.transfer is not None:
         overrides += ["transfer=all"]
-    elif recipe.name == "survey-parts":  # its warm-up and its branch reach beyond three steps and one level
+    elif recipe.name.startswith("survey-parts"):  # its warm-up and its branch reach beyond three steps and one level
         overrides += ["train.schedule=constant", "branches=[reinit]"]
     if recipe.replicates is not None:  # claims are of densities and rewind points that the short run has not
         overrides += ["replicates=null"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def test_a_sweep_that_is_stopped_in_the_middle_goes_on_and_ends_with_the_same_by
     assert (outcome.count("done"), outcome.count("found")) == (3, 5)
 
 
-@pytest.mark.parametrize("way", ["two processes", "workers of an executor"])
+@pytest.mark.parametrize("way", [pytest.param("two processes", marks=pytest.mark.slow), "workers of an executor"])
 def test_a_sweep_gives_the_same_bytes_wherever_it_is_run(
     way: str, tmp_path: Path, quiet: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +109,7 @@ def test_data_may_be_swept_each_with_its_fingerprint(tmp_path: Path) -> None:
     assert (found.missing, [study.plan.fingerprint for study in found.studies]) == (0, prints)
 
 
+@pytest.mark.slow
 def test_tuned_rates_analyses_and_growing_levels_work_inside_points(tmp_path: Path) -> None:
     text = MICRO + "sweep: {model.norm: [none, batch]}\n"
     tuned = ["tune={trials: 2}", "train.optimizer=[{name: adam}]", "analyses=[{name: slice, of: dense, points: 5}]"]
@@ -124,6 +127,28 @@ def test_tuned_rates_analyses_and_growing_levels_work_inside_points(tmp_path: Pa
     assert plans == sorted(plans) and plans[-1] == grown.total > plans[0]
 
 
+@pytest.mark.slow
+def test_two_ranks_train_the_points_one_after_the_other(tmp_path: Path) -> None:
+    (recipe := tmp_path / "swept.yaml").write_text(NORMS)
+    command = [
+        sys.executable,
+        "-m",
+        "lottery",
+        "run",
+        str(recipe),
+        "--store",
+        str(tmp_path / "store"),
+        "--device",
+        "cpu",
+    ]
+    ran = subprocess.run([*command, "--ranks", "2"], capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.splitlines()[-1] == "8 done"
+    found = swept_study(sweep(), store=tmp_path / "store")
+    assert not found.missing
+    assert {record.manifest.environment.get("ranks") for each in found.studies for record in each.found.values()} == {2}
+
+
 def test_a_job_that_diverges_is_told_of_once_with_the_first_point_that_has_it(tmp_path: Path) -> None:
     text = MICRO + "sweep: {prune.levels: [1, 2]}\n"
     outcome = run(sweep(text, "train.optimizer={name: sgd, lr: 1e30}"), tmp_path)
@@ -132,7 +157,8 @@ def test_a_job_that_diverges_is_told_of_once_with_the_first_point_that_has_it(tm
     assert all(point.count("diverged") == 1 for point in outcome.points)
 
 
-def test_a_sweep_of_one_store_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_points_are_warned_of_alike_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="lottery"):
-        run(sweep(MICRO + "sweep: {prune.levels: [0, 1]}\n"), tmp_path)
-    assert len({record.getMessage() for record in caplog.records}) == len(caplog.records)
+        run(sweep(MICRO + "sweep: {prune.levels: [0, 1]}\n", "data.limit=8", "train.batch_size=4"), tmp_path)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "leaves no training example of class" in warning

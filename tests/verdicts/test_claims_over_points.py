@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 
 from lottery.analysis.measurements import Measured, measured
 from lottery.analysis.rows import Row
-from lottery.plan.jobs import Job
+from lottery.plan.jobs import Job, Plan
 from lottery.plan.kinds import Kind
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.results.record import Record
@@ -27,9 +28,14 @@ LEFT, RIGHT = ("train.optimizer.lr=1e-3", "train.optimizer.lr=1e-2")
 Make = Callable[[Job], Record]
 
 
+@cache
+def planned_as(*changes: str) -> Plan:
+    return hand(f"seeds={SEEDS}", *changes)
+
+
 def point(make: Make, *changes: str) -> Study:
     """A study in which each training is what `make` says."""
-    planned = hand(f"seeds={SEEDS}", *changes)
+    planned = planned_as(*changes)
     return Study(planned, {job.key: make(job) for job in planned if job.kind.measured}, Recorded(planned))
 
 
@@ -38,8 +44,9 @@ def judged(left: Study | Sequence[Study], right: Study | Sequence[Study] | None,
     written = {"text": "t", "source": "s", "left": {"a": 1}, "densities": [1.0], **claim}
     written |= {"right": {"a": 2}} if right is not None else {}
     values = [1e-4 * 10**place for place in range(len(sides[0]))]
-    about = About(*sides, (values, values), {"left": "a=1", "right": "a=2"})
-    (row,) = rows_of_points(ReplicatesSpec(source="Who 2020", claims=(written,)), lambda claim: about)
+    about = About(sides[0], sides[1], (values, values), {"left": "a=1", "right": "a=2"})
+    replicates = ReplicatesSpec.model_validate({"source": "Who 2020", "claims": [written]})
+    (row,) = rows_of_points(replicates, lambda claim: about)
     return row
 
 
@@ -197,7 +204,20 @@ def test_a_diverged_side_is_not_shown_to_be_more_accurate() -> None:
     assert (row["verdict"], row["low"], row["n"]) == ("undecided", None, 4)
     assert "left dense diverged: 1" in row["note"]
     assert judged(point(accurate(OTHER), RIGHT), point(make, LEFT), most=-1)["verdict"] == "undecided"
-    assert judged(point(make, LEFT), point(accurate(OTHER), RIGHT), measure="loss", most=1)["verdict"] == "undecided"
+
+
+def test_a_diverged_side_is_not_shown_to_be_of_lower_loss() -> None:
+    lower, higher = (
+        reading("test_loss", (0.30, 0.33, 0.29, 0.31, 0.30)),
+        reading("test_loss", (0.5, 0.6, 0.5, 0.5, 0.6)),
+    )
+
+    def lost(job: Job) -> Record:
+        return record(job, diverged=30) if job.seed == 4 else lower(job)
+
+    assert judged(point(lower, LEFT), point(higher, RIGHT), measure="loss", most=-0.1)["verdict"] == "holds"
+    row = judged(point(lost, LEFT), point(higher, RIGHT), measure="loss", most=-0.1)
+    assert (row["verdict"], row["high"]) == ("undecided", None) and row["low"] is not None
 
 
 def taking(seconds: Sequence[float], environment: dict[str, Any] = HERE) -> Make:
@@ -239,13 +259,12 @@ def test_early_stop_steps_of_two_points_are_a_ratio() -> None:
 
 def ranged(*accuracies: float | None) -> list[Study]:
     """A study for each value of the swept key; None where all diverge. Seed 0 is half a point less accurate."""
-    return [
-        point(
-            lambda job, each=each: record(job, (each or 0.5) - 0.005 * (job.seed == 0), diverged=None if each else 30),
-            f"train.optimizer.lr={10.0**-place}",
-        )
-        for place, each in enumerate(accuracies, 1)
-    ]
+
+    def make(accuracy: float | None) -> Make:
+        lost = None if accuracy else 30
+        return lambda job: record(job, (accuracy or 0.5) - 0.005 * (job.seed == 0), diverged=lost)
+
+    return [point(make(each), f"train.optimizer.lr={10.0**-place}") for place, each in enumerate(accuracies, 1)]
 
 
 def test_good_values_are_counted_seed_by_seed() -> None:
@@ -297,13 +316,14 @@ def test_what_analyses_measure_is_compared_between_points() -> None:
 
 
 def test_a_difference_of_differences_is_taken_within_each_seed() -> None:
-    def make(gain: float) -> Make:
-        return lambda job: record(job, OTHER[job.seed] + (gain + 0.001 * job.seed if job.level else 0.0))
+    def make(gain: float, dense: Sequence[float]) -> Make:
+        return lambda job: record(job, dense[job.seed] + (gain + 0.001 * job.seed if job.level else 0.0))
 
     claim = {"column": "ticket", "against": "dense", "densities": [0.5]}
-    row = judged(point(make(0.03), LEFT), point(make(0.01), RIGHT), **claim, least=1)
+    left, right = point(make(0.03, ONE), LEFT), point(make(0.01, OTHER), RIGHT)
+    row = judged(left, right, **claim, least=1)
     assert row["estimate"] == pytest.approx(2) and row["verdict"] == "holds" and len(row.made_from) == 4 * SEEDS
-    assert judged(point(make(0.03), LEFT), point(make(0.01), RIGHT), **claim, most=1)["verdict"] == "fails"
+    assert judged(left, right, **claim, most=1)["verdict"] == "fails"
     assert row["compared"] == "ticket against dense: accuracy, points, left minus right"
 
 
