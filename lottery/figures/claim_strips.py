@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH, STRIP = 5.2, 0.52  # inches
 LINE = 0.11  # inches that each further effect of a strip adds to its height
-TICKS = 4  # intervals between labels of an axis: pages have many strips
+TICKS = 5  # intervals between labels of an axis: pages have many strips
 ROOM = 0.12  # of the values' range, on each side of them
 MARKS: dict[str, dict[str, Any]] = {  # of an effect by its verdict
     "holds": {"marker": "o", "color": COLORS[2], "markerfacecolor": COLORS[2]},

@@ -37,7 +37,7 @@ def paragraph_table(
             r"\toprule",
             _row(headers, widths),
             r"\midrule",
-            *(_row(row, widths) for row in chunk),
+            "\n\\addlinespace[2pt]\n".join(_row(row, widths) for row in chunk),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",

@@ -85,8 +85,8 @@ class Claim:
 
     @property
     def untrained(self) -> bool:
-        """True if nothing of it was trained yet."""
-        return all(row["estimate"] is None and row["note"] == NOT_TRAINED for row in self.rows)
+        """True if it has no value yet because trainings or analyses are not finished."""
+        return all(int(row["n"]) == 0 and any(map(_is_missing, row["note"].split("; "))) for row in self.rows)
 
     @property
     def effect(self) -> str:
@@ -155,6 +155,11 @@ class Claim:
         parts = [case.label] * (len(self.cases) > 1)
         parts += [density_label(row["density"])] * (len(case.rows) > 1)
         return f" ({', '.join(parts)})" if parts else ""
+
+
+def _is_missing(note: str) -> bool:
+    """Return True for a note which says that something is not finished."""
+    return note == NOT_TRAINED or note.endswith(" finished")
 
 
 def cases_of(spec: ClaimSpec, table: Sequence[Row]) -> list[Case]:

@@ -39,16 +39,16 @@ class Matrix:
     @property
     def caption(self) -> str:
         """What the numbers are."""
+        taken_off = "own ticket" if self.against == _OWN else "dense network"
         return (
-            f"Tickets at {self.place}: accuracy when trained with the optimizer of the column, less that of its "
-            f"{'own ticket' if self.against == _OWN else 'dense network'}, in points; claimed {self.limits}. "
-            "● holds, ▼ fails, ○ undecided."
+            f"Tickets at {self.place} found with the optimizer of the row: accuracy when trained with that of the "
+            f"column, less that of its {taken_off}, in points; claimed {self.limits}. ● holds, ▼ fails, ○ undecided."
         )
 
     @property
     def headers(self) -> list[str]:
         """The header of each column."""
-        return ["found with", *(f"trained with {name}" for name in self.optimizers)]
+        return ["found with", *self.optimizers]
 
     @property
     def cells(self) -> list[list[str]]:

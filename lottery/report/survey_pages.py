@@ -92,13 +92,13 @@ def _summary_row(statement: Statement) -> list[str]:
 
 def in_markdown(survey: Survey) -> bytes:
     """Return the page in Markdown; figures are SVG files beside it."""
-    return ("\n\n".join(_in_markdown(survey)) + "\n").encode()
+    return ("\n\n".join(filter(None, _in_markdown(survey))) + "\n").encode()
 
 
 def _in_markdown(survey: Survey) -> Iterator[str]:
     line = markdown.line
     yield f"# {TITLE}"
-    yield f"{line(survey.summary)} {line(survey.counting)} {line(survey.multiplicity)}"
+    yield line(_preface(survey))
     rows = [
         [*_summary_row(statement), ", ".join(recipe.name for recipe in statement.recipes)]
         for statement in survey.statements
@@ -106,7 +106,7 @@ def _in_markdown(survey: Survey) -> Iterator[str]:
     yield markdown.plain_table([*SUMMARY, "Recipes"], rows)
     yield line(f"{_bounds(survey)} {ELSEWHERE}")
     for statement in survey.statements:
-        yield f"## {line(_title(statement))}"
+        yield f"## {statement.number}. {line(statement.title)}" if statement.number else f"## {line(statement.title)}"
         yield f"{line(statement.tally)}, {line(statement.cost)} of work."
         for recipe in statement.recipes:
             if recipe.finding:
@@ -135,7 +135,7 @@ def _in_latex(survey: Survey) -> Iterator[str]:
     line = latex.line
     yield "% \\usepackage{booktabs}\n% \\usepackage{graphicx} for the figures"
     yield rf"\section*{{{TITLE}}}"
-    yield f"{line(survey.summary)} {line(survey.counting)} {line(survey.multiplicity)}"
+    yield line(_preface(survey))
     rows = [_summary_row(statement) for statement in survey.statements]
     yield from paragraph_table(SUMMARY, rows, SUMMARY_WIDTHS, f"{TITLE}. {_bounds(survey)}", "tab:survey")
     yield line(ELSEWHERE)
@@ -147,18 +147,17 @@ def _in_latex(survey: Survey) -> Iterator[str]:
             yield rf"\texttt{{lottery replicate {line(recipe.name)}}}: {line(recipe.question)} ({line(recipe.cost)})"
             if recipe.finding:
                 yield rf"\textbf{{What was looked at:}} {line(recipe.finding)}"
+        yield from map(line, _remarks(statement))
         if statement.picture is not None:
-            image = (
-                rf"\includegraphics[width=.8\linewidth,height=.9\textheight,keepaspectratio]{{{statement.name}.pdf}}"
-            )
+            size = r"width=.8\linewidth,height=.9\textheight,keepaspectratio"
+            image = rf"\includegraphics[{size}]{{{statement.name}.pdf}}"
             yield f"\\ifdefined\\includegraphics\n\\begin{{center}}\n{image}\n\\end{{center}}\n\\fi"
         label = f"tab:survey-{statement.number:02}"
         if statement.rows:
             yield from paragraph_table(CLAIMS, statement.rows, CLAIMS_WIDTHS, _title(statement), label)
         for number, matrix in enumerate((each for recipe in statement.recipes for each in recipe.matrices), start=1):
-            widths = [0.0] + [0.7 / len(matrix.optimizers)] * len(matrix.optimizers)
+            widths = [0.0] * len(matrix.headers)
             yield from paragraph_table(matrix.headers, matrix.cells, widths, matrix.caption, f"{label}-matrix-{number}")
-        yield from map(line, _remarks(statement))
         yield r"\clearpage"  # floats of many statements are more than LaTeX can hold
     yield line(_colophon(survey))
 
@@ -182,6 +181,10 @@ def _remarks(statement: Statement) -> Sequence[str]:
     """Return sentences that belong beside the table: what was counted, what stands in the way, what is not trained."""
     told = [f"{claim.letter}: {claim.notes}" for claim in statement.claims if claim.notes and not claim.untrained]
     return [*told, *filter(None, map(_untrained, statement.recipes))]
+
+
+def _preface(survey: Survey) -> str:
+    return f"{survey.summary} {survey.counting} {survey.multiplicity}"
 
 
 def _bounds(survey: Survey) -> str:
