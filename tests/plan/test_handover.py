@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothin
     ours, theirs = socket.socketpair()
     packed = pack_plan(plan(RECIPE, "1" * 64))
     request = {
-        "recipe": RECIPE.canonical(),
+        "recipes": [["", RECIPE.canonical()]],
         "data": str(tmp_path),
         "store": str(tmp_path / "store"),
         "device": "cpu",
@@ -77,7 +78,7 @@ def test_a_worker_that_finds_other_data_than_the_plan_was_made_for_trains_nothin
     }
     with ours, theirs:
         line = Line(theirs, Stop())
-        said = worker._last_words(lambda: worker._serve(request, packed.encode(), Stop(), line))
+        said = worker._last_words(lambda: worker._serve(request, json.dumps([packed]).encode(), Stop(), line))
     assert said == {
         "end": "error",
         "kind": "DataError",
