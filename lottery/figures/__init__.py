@@ -112,7 +112,7 @@ def figure_bytes(figure: Figure, form: str, letters: bool = False) -> bytes:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     content = io.BytesIO()
-    style: dict[str, Any] = {"svg.hashsalt": "lottery"}
+    style: Any = {"svg.hashsalt": "lottery"}
     if letters:
         style |= {"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
     with matplotlib.rc_context(style):
