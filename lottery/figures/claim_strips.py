@@ -120,8 +120,8 @@ def _draw(axes: Axes, strip: Strip) -> None:
     for place, effect in enumerate(strip.effects):
         _draw_effect(axes, effect, -place, (low, high))
     if all(effect.estimate is None for effect in strip.effects):
-        said = "nothing may be said"
-        axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color="#57606a")
+        said: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center", "color": "#57606a"}
+        axes.text(0.5, 0.5, "nothing may be said", **said)
 
 
 def _draw_effect(axes: Axes, effect: Effect, y: float, ends: tuple[float, float]) -> None:
