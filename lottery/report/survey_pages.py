@@ -13,7 +13,7 @@ from lottery.formats import latex, markdown
 from lottery.formats.latex_paragraphs import paragraph_table
 from lottery.formats.numbers import moment
 from lottery.formats.render import render
-from lottery.report.survey_claims import SHAPES
+from lottery.report.survey_claims import NOT_TRAINED, SHAPES
 from lottery.report.svg import inline_svg, pixels
 from lottery.verdicts.claims_in_words import claimed
 from lottery.words import counted
@@ -82,11 +82,13 @@ def in_html(survey: Survey) -> bytes:
 def summary_in_markdown(survey: Survey) -> bytes:
     """Return the table with a row for each statement in Markdown, for a page of its own."""
     rows = [_summary_row(statement) for statement in survey.statements]
-    return f"{markdown.line(survey.summary)}\n\n{markdown.plain_table(SUMMARY, rows)}\n".encode()
+    told = markdown.line(f"{survey.summary} {_legend(survey)}")
+    return f"{told}\n\n{markdown.plain_table(SUMMARY, rows)}\n".encode()
 
 
 def _summary_row(statement: Statement) -> list[str]:
-    leading = f"{statement.leading.text}: {statement.leading.effect}"
+    claim = statement.leading
+    leading = f"{claim.text}: {NOT_TRAINED if claim.untrained else f'{SHAPES[claim.verdict]} {claim.effect}'}"
     return [_title(statement), statement.tally, leading, statement.seeds, statement.cost]
 
 
@@ -104,7 +106,7 @@ def _in_markdown(survey: Survey) -> Iterator[str]:
         for statement in survey.statements
     ]
     yield markdown.plain_table([*SUMMARY, "Recipes"], rows)
-    yield line(f"{_bounds(survey)} {ELSEWHERE}")
+    yield line(f"{_legend(survey)} {ELSEWHERE}")
     for statement in survey.statements:
         yield f"## {statement.number}. {line(statement.title)}" if statement.number else f"## {line(statement.title)}"
         yield f"{line(statement.tally)}, {line(statement.cost)} of work."
@@ -137,7 +139,7 @@ def _in_latex(survey: Survey) -> Iterator[str]:
     yield rf"\section*{{{TITLE}}}"
     yield line(_preface(survey))
     rows = [_summary_row(statement) for statement in survey.statements]
-    yield from paragraph_table(SUMMARY, rows, SUMMARY_WIDTHS, f"{TITLE}. {_bounds(survey)}", "tab:survey")
+    yield from paragraph_table(SUMMARY, rows, SUMMARY_WIDTHS, f"{TITLE}. {_legend(survey)}", "tab:survey")
     yield line(ELSEWHERE)
     yield r"\clearpage"
     for statement in survey.statements:
@@ -187,10 +189,13 @@ def _preface(survey: Survey) -> str:
     return f"{survey.summary} {survey.counting} {survey.multiplicity}"
 
 
-def _bounds(survey: Survey) -> str:
-    """Return in a sentence what stands in brackets after an effect."""
+def _legend(survey: Survey) -> str:
+    """Return in a sentence what marks stand for and what is in brackets."""
     sure = " or ".join(f"{100 * confidence:g} %" for confidence in survey.confidences)
-    return f"In brackets the one-sided bounds that decide ({sure}); ? is an open one."
+    return (
+        "The leading effect is that of the first claim, which ● holds, ▼ fails or ○ is undecided; in brackets the "
+        f"one-sided bounds that decide ({sure}), ? where one is open."
+    )
 
 
 def _colophon(survey: Survey) -> str:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from lottery.report.content import Picture
 
 LARGER = 1.4  # pixels a point: letters of figures then are as high as those of the page
+_COORDINATES = ("d", "x", "y", "width", "height")
+_LONG = re.compile(r"-?\d+\.\d{3,}")  # a coordinate more exact than a hundredth of a point
 _USED = re.compile(r"(?:^|url\()#([^)]+)")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
@@ -23,7 +25,8 @@ def inline_svg(picture: Picture) -> str:
     """Return the figure as an `svg` element for HTML: with a title for those who do not see it, as wide as it has room.
 
     Names inside it begin with the figure's, since those of all drawings in a page are one set; those that nothing
-    refers to, comments and white space are left out, which are almost a third of it.
+    refers to, comments and white space are left out, which are almost a third of it. Coordinates are told to a
+    hundredth of a point.
     """
     root = ElementTree.fromstring(picture.svg)
     for parent in list(root.iter()):
@@ -52,8 +55,8 @@ def inline_svg(picture: Picture) -> str:
 
 
 def _own(prefix: str, attribute: str, value: str) -> str:
-    if attribute == "d":
-        return " ".join(value.split())
+    if attribute in _COORDINATES:
+        return _LONG.sub(lambda found: f"{float(found[0]):.2f}", " ".join(value.split()))
     if attribute == "id":
         return f"{prefix}-{value}"
     if attribute == "href" and value.startswith("#"):

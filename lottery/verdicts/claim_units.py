@@ -34,6 +34,6 @@ def unit_of(claim: ClaimSpec, study: Study) -> str:
         return "times"
     if claim.analysis is not None:
         value = str(claim.value)
-        points = units_of(analysis_named(study, claim.analysis).name)[value] in ("points", "fraction")
-        return "points" if points else f"of {value}"
+        unit = units_of(analysis_named(study, claim.analysis).name)[value]
+        return {"fraction": "points", "": f"of {value}"}.get(unit, unit)
     return f"values of {claim.over}" if claim.measure == "good_values" else _UNITS[claim.measure]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html.parser
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,11 @@ def test_the_page_says_each_claim_verdict_and_finding_and_is_well_formed(three: 
     assert "A &lt;b&gt;holds&lt;/b&gt;" in page and "B fails &amp; more" in page and "We looked." in page
     assert page.count("<svg") == 2 and page.count('class="claim"') == 4
     assert "http-equiv" in page and "<script" not in page
+    named = re.findall(r' id="([^"]+)"', page)
+    assert len(named) == len({*named})
+    assert {*re.findall(r'(?:href="|url\()#([^")]+)', page)} <= {
+        *named
+    }  # marks lead to claims, drawings to their parts
 
 
 def test_markdown_and_latex_have_a_row_for_each_claim(three: Survey) -> None:
@@ -125,12 +131,12 @@ def test_markdown_and_latex_have_a_row_for_each_claim(three: Survey) -> None:
 
 def test_the_summary_has_a_row_for_each_statement_with_the_effect_of_its_first_claim(three: Survey) -> None:
     lines = summary_in_markdown(three).decode().splitlines()
-    assert lines[0] == "4 claims about 2 statements: 2 hold, 1 fails, 1 is undecided."
+    assert lines[0].startswith("4 claims about 2 statements: 2 hold, 1 fails, 1 is undecided. The leading effect is")
     header, _, seven, ten = (line.strip("| ").split(" | ") for line in lines[2:])
     assert header == ["Statement", "Claims", "Leading effect", "Seeds", "Cost"]
     row = three.statements[0].claims[0].rows[0]
     estimate, low, high = (f"{row[name]:.4g}" for name in ("estimate", "low", "high"))
-    leading = rf"A \<b\>holds\</b\>: {estimate} \[{low}, {high}\] points"
+    leading = rf"A \<b\>holds\</b\>: ● {estimate} \[{low}, {high}\] points"
     assert seven[:4] == [r"7\. Seven", "2 of 3 hold, 1 fails", leading, "5"]
     assert ten[:2] == [r"10\. A question", "undecided"]
     assert "2 of 3 hold, 1 fails" in in_latex(three).decode()
