@@ -117,6 +117,10 @@ def test_the_readmes_gains_are_those_of_the_quickstarts_results() -> None:
     assert not {row["also"] for row in _verdicts("adam(lr=0.005)")} - {""}  # "not shown to gain anything"
 
 
+def test_the_readmes_table_of_statements_is_that_of_the_surveys_results() -> None:
+    assert read("results/survey/summary.md").strip() in read("README.md")
+
+
 def test_the_readmes_count_of_what_the_audit_compares_is_the_quickstarts() -> None:
     trainings = sum(1 for _ in csv.DictReader(read("results/quickstart/long.csv").splitlines()))
     assert f"{trainings} trainings in {len({*FIELDS, *FIXED})} fields" in " ".join(read("README.md").split())
