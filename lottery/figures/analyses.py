@@ -52,10 +52,10 @@ KINDS = (
     PictureKind(("block", "rank", "eigenvalue"), "lottery.figures.spectra:spectrum_figure"),
     PictureKind(("layer", "depth"), "lottery.figures.along_trainings:layers_figure", ("variance", "gradient")),
     PictureKind(("step", "smallest"), "lottery.figures.along_trainings:training_figure", ("gradient_norm", "smallest")),
+    PictureKind(("training_step", "step"), "lottery.figures.along_trainings:step_sizes_figure", ("loss", "beta")),
     PictureKind(
         ("step", "loss", "gradient_norm"), "lottery.figures.along_trainings:training_figure", ("loss", "gradient_norm")
     ),
-    PictureKind(("training_step", "step"), "lottery.figures.along_trainings:step_sizes_figure", ("loss", "beta")),
     PictureKind(("kind", "rise", "quadratic"), "lottery.figures.minima:rises_figure"),
     PictureKind(("index", "loss", "count"), "lottery.figures.minima:critical_points_figure"),
 )

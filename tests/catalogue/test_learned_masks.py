@@ -207,7 +207,7 @@ def test_inits_that_leave_weights_at_zero_say_so() -> None:
     """Fixup and delta-orthogonal are the only ones of the catalogue."""
     assert {entry.name for entry in registry.inits if entry.traits.zeros} == {"fixup", "delta_orthogonal"}
     for entry in registry.inits:
-        if entry.traits.batch or entry.traits.zeros:
+        if entry.traits.batch or entry.traits.zeros or entry.name == "planted":  # whose network is that of its data
             continue
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 5))
         entry.make(model, torch.Generator().manual_seed(0))

@@ -138,6 +138,7 @@ def leaves_after_three_steps(number: int) -> None:
     RunContext.told_to_stop = hasty  # type: ignore[method-assign, assignment]
 
 
+@pytest.mark.slow
 def test_workers_whose_time_is_up_long_before_a_job_ends_get_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

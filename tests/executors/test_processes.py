@@ -264,6 +264,7 @@ def test_the_others_take_over_where_a_worker_dies(tmp_path: Path) -> None:
     assert contents(tmp_path / "store") == contents(tmp_path / "alone")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_a_run_all_of_whose_workers_die_says_so(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"every worker process died \(exit codes -9, -9\).*Run again to go on"):

@@ -115,6 +115,7 @@ def test_a_density_that_does_not_match_is_called_matching_in_five_percent_of_exp
     assert least * EXPERIMENTS < errors <= ALLOWED * EXPERIMENTS  # nor is what may be spent left unused
 
 
+@pytest.mark.slow
 def test_strong_skew_breaks_the_guarantee_as_it_breaks_the_fixed_t_test() -> None:
     x = simulated([4.0, -1.0], 16, "skewed")  # docs/frontier.md says so, and that more first seeds help
     early, late = (

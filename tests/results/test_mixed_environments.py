@@ -181,7 +181,7 @@ def test_without_a_margin_there_is_no_verdict_to_withhold_and_nothing_to_allow()
     assert "the tables will say so" in told and "compare" not in told.partition("compared with them")[2]
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_another_torch_is_said_before_any_training_and_withheld_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, jobs: int
 ) -> None:

@@ -237,6 +237,7 @@ def digest_of(seed: int) -> str:
     return hashed.hexdigest()
 
 
+@pytest.mark.slow
 def test_scores_of_networks_with_stochastic_depth_are_the_same_bytes_in_any_process() -> None:
     program = f"import torch; from {__name__} import digest_of; torch.set_num_threads(1); print(digest_of(7))"
     command = [sys.executable, "-c", program]

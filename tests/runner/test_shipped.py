@@ -44,7 +44,7 @@ def _cases() -> list[Any]:
     Those of the survey are not among them: each is small enough to be run whole, by `lottery replicate survey`.
     """
     papers = {name for name, path in shipped().items() if path.parent.name == "papers"}
-    papers |= {"resnet20-large-batch", "resnet20-cifar10-fast"}
+    papers |= {"resnet20-large-batch", "resnet20-cifar10-fast", "resnet20-cifar10"}
     mnist = {name for name, path in shipped().items() if re.search(r"^data: .*name: mnist\b", path.read_text(), re.M)}
     names = sorted(name for name, path in shipped().items() if path.parent.name != "survey")
     marks = [(pytest.mark.slow, papers), (pytest.mark.data, mnist)]
