@@ -12,6 +12,8 @@ from lottery.report.svg import inline_svg, pixels
 from lottery.words import short
 
 if TYPE_CHECKING:
+    import jinja2
+
     from lottery.analysis.rows import Row
     from lottery.formats.cells import Shown
     from lottery.report.content import Report, Section
@@ -30,8 +32,8 @@ RESULT = "accuracy"  # the figure beside them
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def html(report: Report) -> bytes:
-    """Return the whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
+def template(name: str) -> jinja2.Template:
+    """Return one of the page templates of this room."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -41,8 +43,12 @@ def html(report: Report) -> bytes:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    template = environment.get_template("report.html.jinja")
-    text = template.render(
+    return environment.get_template(name)
+
+
+def html(report: Report) -> bytes:
+    """Return the whole report; the rows of long tables, the recipe and the keys behind each row fold out."""
+    text = template("report.html.jinja").render(
         report=report,
         answer=_answer(report),
         result=next((picture for picture in report.pictures if picture.name == RESULT), None),

@@ -13,6 +13,7 @@ from lottery.formats import latex, markdown
 from lottery.formats.latex_paragraphs import paragraph_table
 from lottery.formats.numbers import moment
 from lottery.formats.render import render
+from lottery.report.html import template
 from lottery.report.survey_claims import NOT_TRAINED, SHAPES
 from lottery.report.svg import inline_svg, pixels
 from lottery.verdicts.claims_in_words import claimed
@@ -56,17 +57,7 @@ def _files(survey: Survey) -> Iterator[tuple[str, bytes]]:
 
 def in_html(survey: Survey) -> bytes:
     """Return the page as one HTML file: no network, no script; style and figures are inside it."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lottery.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("survey.html.jinja")
-    told = page.render(
+    told = template("survey.html.jinja").render(
         survey=survey,
         shapes=SHAPES,
         drawing=inline_svg,
