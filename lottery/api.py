@@ -94,7 +94,7 @@ def run(
     from lottery.executors.profiles import executor_of
     from lottery.recipe.sweep import Sweep
     from lottery.results.plugin_edits import other_sources
-    from lottery.runner.events import Request, outcome_of
+    from lottery.runner.events import Request, lengthen, outcome_of
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
 
@@ -124,22 +124,9 @@ def run(
             if event.kind != "planned":
                 outcome.add(event)
                 on_event(event)
-            elif _lengthen(outcome, requests, opened):  # each process says so
+            elif lengthen(outcome, requests, opened):  # each process says so
                 on_plan(outcome.plan)
     return outcome
-
-
-def _lengthen(outcome: Outcome | SweptOutcome, requests: Sequence[Request], store: Store) -> bool:
-    """Take in the plans that the results ask for by now, and return True if one has changed."""
-    from lottery.results.planning import plan_with_walks
-
-    changed = False
-    for point, request in zip(outcome.points, requests, strict=True):
-        if request.recipe.grows:
-            longer = plan_with_walks(request.recipe, point.plan.fingerprint, point.plan.others, store)
-            if longer.jobs.keys() != point.plan.jobs.keys():
-                point.plan, changed = longer, True
-    return changed
 
 
 def _warn(sentences: Sequence[str]) -> None:

@@ -6,14 +6,13 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery import registry
 from lottery.analysis.cells import by_seed, records_by_cell
 from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.audit import repeated
 from lottery.audit.left_out import left_out
 from lottery.data.duplicates import remembered, sentence
 from lottery.plan.expand import other_data
-from lottery.plan.keys import digest
+from lottery.plan.keys import name_of
 from lottery.results.rewind_search import search_in
 from lottery.results.study import once
 
@@ -93,7 +92,7 @@ def wide_margins(study: Study) -> dict[int, str]:
 
 def fingerprints(study: Study) -> list[tuple[str, str]]:
     """Return name and fingerprint of each data set of a study, the recipe's own first."""
-    others = ((each.name, digest(registry.datasets.identity(each))) for each in other_data(study.recipe))
+    others = ((each.name, name_of(each)) for each in other_data(study.recipe))
     own = (study.recipe.data.component.name, study.plan.fingerprint)
     return [own, *((name, study.plan.others[identity]) for name, identity in others)]
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.errors import Interrupted
 from lottery.executors.time_limit import TimeLimit
-from lottery.results.planning import plan_with_walks
-from lottery.runner.events import ENDS, Event, Outcome, Request, SweptOutcome, outcome_of
+from lottery.runner.events import ENDS, Event, Outcome, Request, SweptOutcome, lengthen, outcome_of
 from lottery.runner.prepare import prepare_all
 from lottery.runner.run import work
 from lottery.words import counted
@@ -100,9 +99,7 @@ def work_on(
         try:
             for event in events:
                 if event.kind == "planned":
-                    for point, request in zip(outcome.points, requests, strict=True):
-                        known = point.plan
-                        point.plan = plan_with_walks(request.recipe, known.fingerprint, known.others, store)
+                    lengthen(outcome, requests, store)
                     on_plan(outcome.plan)
                     continue
                 outcome.add(event)

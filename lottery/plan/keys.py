@@ -40,6 +40,11 @@ def data_identity(data: DataSpec) -> dict[str, Any]:
     return dataset_identity(data.component, data.label_noise)
 
 
+def name_of(dataset: Component) -> str:
+    """Return the name of a data set beside the recipe's in a plan and a run: the digest of its identity."""
+    return digest(registry.datasets.identity(dataset))
+
+
 def dataset_identity(dataset: Component, noise: LabelNoise | None) -> dict[str, Any]:
     """Return a data set with the noise in its training labels."""
     return registry.datasets.identity(dataset) | ({} if noise is None else {"label_noise": noise.model_dump()})
@@ -132,7 +137,7 @@ def branch_identity(
     if traits.criterion and not by_magnitude:
         identity["criterion"] = registry.criteria.identity(prune.criterion)
     if (dataset := branch.args.get("dataset")) is not None:
-        identity["fingerprint"] = others[digest(registry.datasets.identity(dataset))]
+        identity["fingerprint"] = others[name_of(dataset)]
         if rewind is not None and rewind.to.unit == "ep" and rewind.to.value:
             identity["rewind"] = str(rewind.to)  # in passes over the other data
     if traits.learned and registry.inits[recipe.init.name].traits.zeros:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lottery import registry
 from lottery.errors import DataError
 from lottery.plan.expand import Asked, other_data, plan
 from lottery.plan.frontier import Pair, Step, rule, walk
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
 
 def plan_from_store(recipe: Recipe, store: Store, data: Path | None) -> Plan:
     """Return the plan of a recipe on the data that it and its branches name, see `find_fingerprint`."""
-    from lottery.plan.keys import digest
+    from lottery.plan.keys import name_of
 
     def known(dataset: Component, noise: LabelNoise | None = None) -> str:
         return find_fingerprint(recipe.name, dataset, store, data, noise)
 
-    others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
+    others = {name_of(other): known(other) for other in other_data(recipe)}
     return plan_with_walks(recipe, known(recipe.data.component, recipe.data.label_noise), others, store)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from lottery import registry
 from lottery.data.holdout import Sizes, sizes, split
 from lottery.data.loader import Augment, Data, fitting
 from lottery.data.random_crop import ResizedCrop
@@ -15,7 +14,7 @@ from lottery.data.splits import Splits
 from lottery.device import Machine, cores
 from lottery.distributed.group import ALONE, Group
 from lottery.network.factory import NetworkFactory
-from lottery.plan.keys import digest
+from lottery.plan.keys import name_of
 from lottery.signals import Stop
 from lottery.values import Component
 
@@ -120,11 +119,6 @@ class RunContext:
             channels_last=splits.train_x.dim() == 4,
             workers=max(1, cores() // (self.jobs * self.machine.ranks_here)),
         )
-
-
-def name_of(dataset: Component) -> str:
-    """Return the name of a data set beside the recipe's in a plan and a run: the digest of its identity."""
-    return digest(registry.datasets.identity(dataset))
 
 
 def _augmentation(spec: AugmentSpec | None) -> Augment | None:

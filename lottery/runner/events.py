@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
     from lottery.recipe.schema import Recipe
     from lottery.recipe.sweep import Sweep
+    from lottery.store.store import Store
 
 ENDS = ("found", "done", "diverged", "failed", "blocked")
 
@@ -168,3 +169,16 @@ class SweptOutcome:
 def outcome_of(plans: Sequence[Plan], *, swept: bool) -> Outcome | SweptOutcome:
     """Return the outcome that is to be filled by a run of the plans: of one where nothing is swept."""
     return SweptOutcome([Outcome(plan) for plan in plans]) if swept else Outcome(plans[0])
+
+
+def lengthen(outcome: Outcome | SweptOutcome, requests: Sequence[Request], store: Store) -> bool:
+    """Take in the plans that the results ask for by now, and return True if one has changed."""
+    from lottery.results.planning import plan_with_walks
+
+    changed = False
+    for point, request in zip(outcome.points, requests, strict=True):
+        if request.recipe.grows:
+            longer = plan_with_walks(request.recipe, point.plan.fingerprint, point.plan.others, store)
+            if longer.jobs.keys() != point.plan.jobs.keys():
+                point.plan, changed = longer, True
+    return changed

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from lottery import registry
 from lottery.data import kept
 from lottery.errors import DamagedFile
 from lottery.plan.expand import other_data
-from lottery.plan.keys import digest
+from lottery.plan.keys import name_of
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.results.planning import plan_with_walks
 from lottery.runner.events import Event
@@ -53,6 +52,8 @@ def all_finished(requests: Sequence[Request], store: Store) -> tuple[list[Plan],
             return None
         plans.append(planned)
         store.expect(planned.jobs.keys())
+        if any(store.find(key) is None for key in planned.jobs):
+            return None  # before metrics are read, which the run that follows reads again
         for job in planned:
             event = events.get(job.key) or finished(store, job)
             if event is None:
@@ -68,12 +69,12 @@ def _planned(request: Request, store: Store, seen: dict[str, str | None]) -> Pla
         return None
 
     def known(dataset: Component) -> str | None:
-        name = digest(registry.datasets.identity(dataset))
+        name = name_of(dataset)
         if name not in seen:
             seen[name] = kept.fingerprint_of(dataset, request.data)
         return seen[name]
 
     own = known(recipe.data.component)
-    others = {digest(registry.datasets.identity(other)): known(other) for other in other_data(recipe)}
+    others = {name_of(other): known(other) for other in other_data(recipe)}
     prints = {name: each for name, each in others.items() if each is not None}
     return plan_with_walks(recipe, own, prints, store) if own is not None and prints == others else None

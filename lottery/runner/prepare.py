@@ -18,11 +18,11 @@ from lottery.distributed.group import ALONE, Group
 from lottery.errors import DataError, MachineError, RecipeError, UsageError
 from lottery.plan.expand import other_data
 from lottery.plan.jobs import Plan
-from lottery.plan.keys import data_identity, dataset_identity, digest
+from lottery.plan.keys import data_identity, dataset_identity, digest, name_of
 from lottery.recipe.schema import Recipe
 from lottery.results.planning import plan_with_walks
 from lottery.runner.checks import check
-from lottery.runner.context import RunContext, name_of
+from lottery.runner.context import RunContext
 from lottery.runner.estimate import disk_bytes, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.parallelism import share_out
