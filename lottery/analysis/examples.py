@@ -105,7 +105,7 @@ def _read(study: Study, column: Trainings) -> _Read:
         if record is not None and record.diverged is None:
             bits = read_correct(study.store, job.key).get(study.recipe.report)
             if bits is not None:
-                found.setdefault(job.seed, []).append((record, bits.numpy()))
+                found.setdefault(job.seed, []).append((record, bits))
     whole = {seed: samples for seed, samples in found.items() if len(samples) == wanted}
     return _Read(
         {seed: np.stack([each for _, each in s]).mean(axis=0, dtype=np.float32) for seed, s in whole.items()},

@@ -18,7 +18,7 @@ from lottery.analysis.rows import Row, in_plan_order
 from lottery.errors import DataError
 from lottery.files.tensors import part
 from lottery.network.layout import state_of
-from lottery.network.weights import layer_name
+from lottery.network.names import layer_name
 from lottery.plan.kinds import WEIGHTS_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask, read_state, unpack

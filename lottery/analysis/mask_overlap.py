@@ -14,7 +14,7 @@ from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.layers import ALL, trunks
 from lottery.analysis.rows import Row, Values, in_plan_order
-from lottery.network.weights import layer_name
+from lottery.network.names import layer_name
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask
 from lottery.results.study import once

@@ -12,18 +12,19 @@ from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import read_correct
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
     from lottery.audit.stored_jobs import StoredJobs
     from lottery.results.record import Record
 
 
-def wrong_accuracies(metrics: Mapping[str, Any], correct: Mapping[Any, Tensor]) -> Iterator[str]:
+def wrong_accuracies(metrics: Mapping[str, Any], correct: Mapping[Any, NDArray[np.bool_]]) -> Iterator[str]:
     """Compare the test accuracy of each reading with its bits, one for each test example: exactly their share.
 
     Args:
         metrics: The metrics of a training.
-        correct: The bits by reading, each a bool tensor of shape (test examples,).
+        correct: The bits by reading, each an array of bools of shape (test examples,).
 
     Yields:
         What is wrong, in words.

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from lottery.errors import UsageError
+from lottery.network.names import layer_name
 from lottery.network.tracing import Traced, trace
-from lottery.network.weights import Value, WeightPosition, layer_name, places
+from lottery.network.weights import Value, WeightPosition, places
 
 EXAMPLES = 2  # of a pass that is followed
 _CHOICE = "_lottery_choice"

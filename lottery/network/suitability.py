@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.layout import Layout
-from lottery.network.weights import PRUNABLE, layer_name, places
+from lottery.network.names import layer_name
+from lottery.network.weights import PRUNABLE, places
 
 if TYPE_CHECKING:
     from torch import nn

@@ -50,15 +50,6 @@ class WeightPosition:
         return value if self.rows is None else value[slice(*self.rows)]  # type: ignore[return-value]
 
 
-def layer_name(name: str) -> str:
-    """Return the layer of a weight: `fc1` for `fc1.weight` and for `fc1.parametrizations.weight.original1`.
-
-    Where a module has several weights each is a layer of its own, `rnn.weight_hh_l0`.
-    """
-    layer, parametrized, _ = name.partition(".parametrizations.weight.original")
-    return layer if parametrized else name.removesuffix(".weight")
-
-
 def weight_parameter(layer: nn.Module) -> tuple[str, nn.Parameter]:
     """Return the parameter of a linear or convolutional layer that is pruned, and its name inside the layer."""
     if not is_parametrized(layer, "weight"):

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 
 from lottery.errors import UsageError
-from lottery.network.weights import layer_name
+from lottery.network.names import layer_name
 from lottery.pruning.layer_densities import counts, erk
 from lottery.pruning.mask import Mask, pruned_count
 

@@ -7,17 +7,21 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.network.layout import Layout
-from lottery.pruning.top_k import Bits, finite, highest
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from lottery.pruning.top_k import Bits
 
 
-class Mask(Mapping[str, Tensor]):
+class Mask(Mapping[str, "Tensor"]):
     """The surviving weights of a network: a bool tensor for each prunable weight, True where it is alive.
 
     Names are those of `lottery.network.layout` (`fc1.weight`). A mask never changes: the tensors handed out are made
@@ -35,7 +39,7 @@ class Mask(Mapping[str, Tensor]):
         self._packed: dict[str, Bits] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         for name, bits in alive.items():
-            if bits.dtype != torch.bool:
+            if str(bits.dtype) != "torch.bool":
                 raise UsageError(f"mask of {name}: {bits.dtype} is no bool")
             self._packed[name] = np.packbits(bits.detach().cpu().numpy())
             self._shapes[name] = tuple(bits.shape)
@@ -58,6 +62,8 @@ class Mask(Mapping[str, Tensor]):
         return cls._of({name: np.packbits(np.ones(math.prod(shape), bool)) for name, shape in shapes.items()}, shapes)
 
     def __getitem__(self, name: str) -> Tensor:
+        import torch  # at a first use: what a mask counts is known without it
+
         shape = self._shapes[name]
         bits = np.unpackbits(self._packed[name], count=math.prod(shape)).view(np.bool_)
         return torch.from_numpy(bits).reshape(shape)
@@ -110,6 +116,8 @@ class Mask(Mapping[str, Tensor]):
 
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
+        import torch
+
         return {
             name: torch.where(self[name].to(weight.device), weight, torch.zeros_like(weight))
             if name in self
@@ -119,12 +127,14 @@ class Mask(Mapping[str, Tensor]):
 
     def pack(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return eight weights in a byte (uint8 tensors by name), and the shapes as safetensors metadata."""
+        import torch
+
         packed = {name: torch.from_numpy(bits.copy()) for name, bits in self._packed.items()}
         return packed, {"shapes": json.dumps([[name, list(shape)] for name, shape in self._shapes.items()])}
 
     @classmethod
-    def unpack(cls, packed: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Mask:
-        """Return the mask that `pack` took apart.
+    def unpack(cls, packed: Mapping[str, Tensor] | Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Mask:
+        """Return the mask that `pack` took apart, its bytes as tensors or arrays.
 
         Raises:
             DamagedFile: Bytes and shapes disagree.
@@ -134,7 +144,7 @@ class Mask(Mapping[str, Tensor]):
         try:
             for name, shape in json.loads(metadata["shapes"]):
                 shapes[name], count = tuple(shape), int(np.prod(shape, dtype=np.int64))
-                found[name] = packed[name].numpy().copy()
+                found[name] = np.asarray(packed[name]).copy()
                 if found[name].dtype != np.uint8 or found[name].shape != ((count + 7) // 8,):
                     raise DamagedFile(f"mask of {name}: {found[name].shape} bytes cannot be {count} bits")
                 if count % 8 and found[name][-1] & (0xFF >> count % 8):
@@ -164,6 +174,10 @@ def keep_top(scores: Mapping[str, Tensor], mask: Mask, keep: Mapping[str, int] |
     Raises:
         UsageError: Scores are not finite or of another shape, or more is to be kept than survives.
     """
+    import torch
+
+    from lottery.pruning.top_k import highest
+
     alive, kinds = mask.alive(), {name: _checked(name, scores[name], mask) for name in scores}
     if isinstance(keep, int):
         groups = [([name for name in mask if name in scores], keep)]
@@ -186,6 +200,8 @@ def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
     Raises:
         UsageError: `keep_top` cannot take them.
     """
+    from lottery.pruning.top_k import finite
+
     if score.shape != mask.shapes().get(name):
         raise UsageError(f"scores of {name}: no such layer of shape {tuple(score.shape)} in the mask")
     if not finite(score, mask._packed[name]):
@@ -199,6 +215,10 @@ def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:
     Raises:
         UsageError: The mask names a weight that the model lacks or has in another shape.
     """
+    import torch
+
+    from lottery.network.layout import Layout
+
     layout, parameters = Layout.of(model), dict(model.named_parameters(remove_duplicate=False))
     found: dict[str, list[str]] = {}
     for name, shape in mask.shapes().items():

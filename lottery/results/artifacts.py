@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from lottery.errors import DamagedFile, UsageError
-from lottery.files.tensors import decode, part
-from lottery.network.layout import Layout, state_of
+from lottery.files.arrays import decode_arrays
 from lottery.plan.kinds import CORRECT_FILE, MASK_FILE, METRICS_FILE, STATE_FILE, STATE_VALUES_FILE, WEIGHTS_FILES
 from lottery.pruning.mask import Mask
-from lottery.pruning.scoring import Weights
 from lottery.recipe.readings import CHOSEN, READINGS, Reading
 from lottery.words import short
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from lottery.pruning.scoring import Weights
     from lottery.store.store import Store
     from lottery.training.trainer import Training
 
@@ -30,11 +30,17 @@ def read_state(store: Store, key: str) -> tuple[dict[str, Tensor], dict[str, Any
 
 def stored_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a `Training.state()` as a rewind job commits them: weights in the layout of the method."""
+    from lottery.files.tensors import part
+    from lottery.network.layout import Layout
+
     return _with_weights(tensors, Layout.of(model).split(part(tensors, "model/")))
 
 
 def network_state(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors as a training of this model restores them: the inverse of `stored_state`."""
+    from lottery.files.tensors import part
+    from lottery.network.layout import Layout
+
     return _with_weights(tensors, Layout.of(model).join(part(tensors, "model/")))
 
 
@@ -49,6 +55,8 @@ def kept_states(training: Training) -> dict[str, dict[str, Tensor]]:
 
     Each step is kept once: `read_trained` knows whose file a reading shares.
     """
+    from lottery.network.layout import Layout, state_of
+
     kept, seen = {WEIGHTS_FILES["end"]: state_of(training.model)}, {training.step}
     for reading in CHOSEN:
         row = training.chosen.rows.get(reading)
@@ -76,11 +84,13 @@ def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "
 
 def pack_correct(correct: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return one bit for each test example, eight in a byte, by reading, and the number of examples as header."""
+    import torch
+
     packed = {name: torch.from_numpy(np.packbits(each.numpy())) for name, each in correct.items()}
     return packed, {"examples": str(len(next(iter(correct.values()))))}
 
 
-def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
+def read_correct(store: Store, key: str) -> dict[Reading, NDArray[np.bool_]]:
     """Return which test examples a finished training recognized at each reading, bools in the order of the test split.
 
     Empty for regression, for a diverged training, and for a control that is measured as the mean of several networks.
@@ -91,17 +101,17 @@ def read_correct(store: Store, key: str) -> dict[Reading, Tensor]:
     manifest = store.find(key)
     if manifest is None or CORRECT_FILE not in manifest.files:
         return {}
-    packed, head = decode(store.read(key, CORRECT_FILE))
+    packed, head = decode_arrays(store.read(key, CORRECT_FILE))
     examples = int(head.get("examples", -1))
-    if any(bits.dtype != torch.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):
+    if any(bits.dtype != np.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):
         raise DamagedFile(f"{short(key)}: {CORRECT_FILE} has not a bit for each of {examples} examples")
-    found = {name: np.unpackbits(bits.numpy(), count=examples).astype(bool) for name, bits in packed.items()}
-    return {name: torch.from_numpy(found[name]) for name in READINGS if name in found}
+    found = {name: np.unpackbits(bits, count=examples).astype(bool) for name, bits in packed.items()}
+    return {name: found[name] for name in READINGS if name in found}
 
 
 def read_mask(store: Store, key: str) -> Mask:
     """Return the mask that a ticket, or a control with a trunk of its own, committed."""
-    return Mask.unpack(*decode(store.read(key, MASK_FILE)))
+    return Mask.unpack(*decode_arrays(store.read(key, MASK_FILE)))
 
 
 def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
@@ -115,6 +125,8 @@ def unpack(packed: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     Raises:
         DamagedFile: the counts disagree.
     """
+    import torch
+
     weights: dict[str, Tensor] = {}
     for name, value in packed.items():
         weights[name] = value

@@ -193,7 +193,7 @@ class Store:
 
     def shapes(self, key: str, name: str) -> dict[str, tuple[int, ...]]:
         """Return the shape of each tensor in a safetensors file, from its header, unverified. Raises DamagedFile."""
-        from lottery.files.tensors import header_bytes, shapes
+        from lottery.files.arrays import header_bytes, shapes
 
         return shapes(self.read_start(key, name, header_bytes(self.read_start(key, name, 8))))
 

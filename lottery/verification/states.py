@@ -33,6 +33,8 @@ from lottery.tickets.measures import FEW_EXAMPLES, FEW_OF_ALL, LOSS_ROUNDING
 from lottery.verification.measurements import depending_on_test, reads_test
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from lottery.plan.jobs import Job
@@ -214,10 +216,12 @@ def _differing_measures(
             yield f"{name} at {reading} is recorded as {recorded:.6g}, its weights have {value:.6g}"
 
 
-def _differing_bits(kept: Tensor | None, found: Tensor | None, reading: str, *, exact: bool) -> Iterator[str]:
+def _differing_bits(
+    kept: NDArray[np.bool_] | None, found: Tensor | None, reading: str, *, exact: bool
+) -> Iterator[str]:
     if kept is None or found is None:
         return
-    differing = int((kept != found).sum()) if kept.shape == found.shape else len(found)
+    differing = int((kept != found.numpy()).sum()) if kept.shape == found.shape else len(found)
     if differing > _allowed_differences(len(found), exact):
         yield f"{differing:,} of {len(found):,} test examples are recognized otherwise than recorded at {reading}"
 

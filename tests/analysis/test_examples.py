@@ -51,7 +51,7 @@ def right(study: Study, kind: str, level: int, seed: int) -> np.ndarray:
         for job in study.plan
         if (job.branch.label if job.branch else job.kind, job.level, job.seed) == (kind, level, seed)
     ]
-    return np.mean([read_correct(study.store, job.key)["best_accuracy"].numpy() for job in jobs], axis=0)
+    return np.mean([read_correct(study.store, job.key)["best_accuracy"] for job in jobs], axis=0)
 
 
 def test_rows_are_those_of_loops_over_the_bits(trained: Study) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from lottery.analysis.views import rows_of
@@ -225,7 +226,7 @@ def accuracies_of_tickets_5_points_higher(forger: Forger) -> None:
 
 
 def _raised(forger: Forger, job: Job) -> None:
-    correct: dict[str, Tensor] = dict[str, Tensor](read_correct(forger.store, job.key).items())
+    correct: dict[str, Tensor] = {n: torch.from_numpy(bits) for n, bits in read_correct(forger.store, job.key).items()}
     raised = dict[str, Tensor]()
     for reading, bits in correct.items():
         raised[reading] = bits.clone()
@@ -434,7 +435,7 @@ def _chosen_at_the_end(forger: Forger) -> None:
         metrics["best_accuracy"] = {**metrics["end"], "censored": True}
 
     forger.metrics(job, last_is_best)
-    correct: dict[str, Tensor] = dict[str, Tensor](read_correct(forger.store, job.key).items())
+    correct: dict[str, Tensor] = {n: torch.from_numpy(bits) for n, bits in read_correct(forger.store, job.key).items()}
     forger.write(job, correct__safetensors=encode(*pack_correct({**correct, "best_accuracy": correct["end"]})))
     manifest = forger.manifest(job)
     files = {name: file for name, file in manifest.files.items() if name != "best_accuracy.safetensors"}

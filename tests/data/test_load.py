@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -149,8 +151,19 @@ def test_a_run_of_which_nothing_is_missing_reads_no_data(
     assert (other.count("found"), other.count("done")) == (0, first.total)
 
 
-def test_what_is_known_of_data_takes_no_torch() -> None:
-    import subprocess
+def test_a_finished_recipe_is_shown_without_torch(root: Path, tmp_path: Path) -> None:
+    import lottery
 
-    code = "import sys, lottery.data.kept, lottery.runner.finished; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    recipe = tmp_path / "recipe.json"
+    settings = ("data=mnist", "seeds=[0]", "model={name: lenet, widths: [4]}", "train.batch_size=20")
+    recipe.write_text(json.dumps(micro(*settings).canonical()))
+    places = ["--data", str(root), "--store", str(tmp_path / "store"), "--device", "cpu"]
+    lottery.run(recipe, data=root, store=tmp_path / "store", device="cpu")
+    code = (
+        "import sys\nfrom lottery.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "run", str(recipe), *places], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("done before") and "density" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"

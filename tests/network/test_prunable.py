@@ -16,8 +16,8 @@ from lottery.engines.support import unsupported
 from lottery.errors import UsageError
 from lottery.network.build import build_model, effective, lent, on_device, own_parameters, prunable
 from lottery.network.layout import Layout, choose, load, state_of
+from lottery.network.names import layer_name
 from lottery.network.tracing import trace
-from lottery.network.weights import layer_name
 from lottery.plan.jobs import Plan
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked

@@ -31,7 +31,7 @@ def signs(subject: Subject, memo: Memo) -> Measurement:
     from lottery.landscape.evaluate import check_alike, check_distinct
     from lottery.landscape.subject import Measurement
     from lottery.network.build import prunable
-    from lottery.network.weights import layer_name
+    from lottery.network.names import layer_name
 
     check_alike(subject.states)
     check_distinct(subject.states)
