@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lottery.catalogue.executors._workers import Launch, Workers
 
 OBJECT_STORE_BYTES = 80 << 20  # the least that Ray takes, else a third of the memory; nothing of ours is there
+KEEP_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}  # an actor's worker, which saves and leaves by itself
 PATIENCE = 10.0  # seconds for actors that are told to stop to say that they have heard it
 FAREWELL = 60.0  # seconds for workers to save
 
@@ -59,8 +60,8 @@ class _Actors:
             num_cpus=cpus,
             num_gpus=gpus,
             max_concurrency=2,  # `run` and `stop`
-            # an actor that ends would kill its worker, which saves and leaves when its stdin ends
-            runtime_env={"env_vars": {"RAY_kill_child_processes_on_worker_exit": "0"}},
+            # processes with an environment of their own are started anew, beside those that a new cluster has ready
+            runtime_env=None if address == "local" else {"env_vars": KEEP_CHILDREN},
         )(Child)
         self._living: dict[Any, tuple[Any, str]] = {}  # what `run` will return -> the actor, its log
         self._gone: list[Ended] = []
@@ -135,9 +136,10 @@ def _connect(address: str, cpus: int) -> Any:
         import ray as library
 
         try:
-            library.init(
-                address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {})
-            )
+            with _variables(KEEP_CHILDREN if address == "local" else {}):
+                library.init(
+                    address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == "local" else {})
+                )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             said = str(error).partition("\n")[0]
             if "AuthToken" in f"{error} {error.__cause__}":  # Ray asks for one by itself for `auto` only
@@ -173,6 +175,18 @@ def _check_room(library: Any, address: str, workers: int, cpus: int, gpus: float
     if not any(room.get("CPU", 0) >= cpus and room.get("GPU", 0) >= gpus for room in rooms):
         said = "executor ray: no machine of the cluster has cpus: %d and gpus: %g; workers wait until one joins"
         logging.getLogger("lottery").warning(said, cpus, gpus)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Have these in the environment of processes that are started in the `with` block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @contextmanager
