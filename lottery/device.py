@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -18,6 +18,15 @@ from lottery.environment import PLUGIN, variables, versions
 from lottery.errors import UsageError
 
 GPUS = "CUDA_VISIBLE_DEVICES"
+ON_CPU = ("mkldnn.conv", "mkldnn.rnn")  # computed in float32 whatever the precision
+PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", *ON_CPU)
+
+# cuBLAS reads it once a process, at the first product, and a deterministic run may follow others: eight buffers of
+# 4 MiB, as much as it takes by itself on a recent GPU
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -93,40 +102,77 @@ def machine(
 def prepared(machine: Machine, precision: str) -> Iterator[None]:
     """Set torch's process-wide switches for one job while the `with` block runs, and put them back after it."""
     _hand_back()
-    if machine.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first use
-    matmul = torch.get_float32_matmul_precision()
     threads = torch.get_num_threads()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    cudnn = torch.backends.cudnn
+    cudnn, memory = (
+        torch.backends.cudnn,
+        cast(Any, torch.utils.deterministic),
+    )  # of a module in disguise
+    deterministic, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     dtype = torch.get_default_dtype()
-    flags = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+    flags = (cudnn.benchmark, cudnn.deterministic)
     rng = torch.get_rng_state()
     cuda_rng = torch.cuda.get_rng_state_all() if machine.device.type == "cuda" else []
     try:
         torch.set_default_dtype(torch.float32)  # whatever a plugin has made of it
         torch.set_num_threads(machine.threads)
-        torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
         torch.use_deterministic_algorithms(machine.deterministic)
+        memory.fill_uninitialized_memory = False  # else each new tensor is filled with NaN: 3.5 times the operations
         cudnn.benchmark = not machine.deterministic
         cudnn.deterministic = machine.deterministic
-        cudnn.allow_tf32 = precision != "fp32"
-        yield
+        with _precision(precision):
+            yield
     finally:
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(matmul)
         torch.use_deterministic_algorithms(deterministic)
-        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = flags
+        memory.fill_uninitialized_memory = filled
+        cudnn.benchmark, cudnn.deterministic = flags
         torch.set_rng_state(rng)
         if cuda_rng:
             torch.cuda.set_rng_state_all(cuda_rng)
 
 
+@contextmanager
+def _precision(precision: str) -> Iterator[None]:
+    """Have torch compute products of float32 as a training of this precision does, while the `with` block runs.
+
+    torch has a switch for each library and operation, and two older ones that do not reach all of them; they raise on
+    reading where they disagree, as when a program sets the newer ones only. Both are set, and put back.
+    """
+    cudnn, exact = torch.backends.cudnn, precision == "fp32"
+    before = {place: _operation(place).fp32_precision for place in PRODUCTS}
+    matmul, tf32 = _readable(torch.get_float32_matmul_precision), _readable(lambda: cudnn.allow_tf32)
+    inside = {place: "ieee" if exact or place in ON_CPU else "tf32" for place in PRODUCTS}
+    try:
+        _set_precisions("highest" if exact else "high", not exact, inside)
+        yield
+    finally:
+        _set_precisions("highest" if matmul is None else matmul, True if tf32 is None else tf32, before)
+
+
+def _set_precisions(matmul: str, tf32: bool, products: Mapping[str, str]) -> None:
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = tf32
+    for place, precision in products.items():
+        _operation(place).fp32_precision = precision
+
+
+def _operation(place: str) -> Any:
+    library, _, operation = place.partition(".")
+    return getattr(getattr(torch.backends, library), operation)
+
+
+def _readable(switch: Callable[[], Value]) -> Value | None:
+    try:
+        return switch()
+    except RuntimeError:
+        return None
+
+
 def computes_bf16(device: torch.device) -> bool:
     """Return True if the device has instructions for bfloat16, or makes them up at about the speed of float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return platform.machine() not in ("x86_64", "AMD64") or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import torch
 
-from lottery.device import cores
+from lottery.device import PRODUCTS, Machine, computes_bf16, cores, prepared
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to processors")
@@ -26,3 +29,101 @@ def test_the_environment_can_lower_the_number_of_processors_and_never_raise_it(m
     assert cores() == 1
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", str(here + 7))
     assert cores() == here
+
+
+BACKENDS: Any = torch.backends
+MEMORY: Any = torch.utils.deterministic
+
+
+def products() -> dict[str, str]:
+    """How torch computes products of float32, by library and operation."""
+    places = {place: place.split(".") for place in PRODUCTS}
+    return {
+        place: getattr(getattr(torch.backends, library), operation).fp32_precision
+        for place, (library, operation) in places.items()
+    }
+
+
+def older_switches() -> list[object]:
+    """What the two older switches say; `raises` where they do not agree with the newer ones."""
+    found: list[object] = []
+    for switch in (torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32):
+        try:
+            found.append(switch())
+        except RuntimeError:
+            found.append("raises")
+    return found
+
+
+@pytest.fixture
+def own_switches() -> Iterator[None]:
+    """Whatever a test sets, torch computes as it did before it."""
+    yield
+    BACKENDS.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    for place in PRODUCTS:
+        library, operation = place.split(".")
+        getattr(getattr(torch.backends, library), operation).fp32_precision = "none"
+    cudnn: Any = torch.backends.cudnn
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32"
+
+
+SWITCHES: dict[str, Callable[[], None]] = {
+    "none": lambda: None,
+    "the older one of products": lambda: torch.set_float32_matmul_precision("high"),
+    "the older one of cuDNN": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "the newer one of all": lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    "the newer one of products": lambda: setattr(BACKENDS.cuda.matmul, "fp32_precision", "tf32"),
+    "the newer one of convolutions": lambda: setattr(BACKENDS.cudnn.conv, "fp32_precision", "ieee"),
+}
+
+
+@pytest.mark.usefixtures("own_switches")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_the_precision_is_that_of_the_recipe_whatever_switch_a_program_has_set_and_its_own_after_it(
+    switch: str, precision: str
+) -> None:
+    SWITCHES[switch]()
+    before = products(), older_switches()
+    with prepared(Machine(torch.device("cpu"), 1, deterministic=False), precision):
+        inside = products()
+        assert {inside[place] for place in ("cuda.matmul", "cudnn.conv", "cudnn.rnn")} == {
+            "ieee" if precision == "fp32" else "tf32"
+        }
+        assert precision != "fp32" or set(inside.values()) == {"ieee"}
+        assert "raises" not in older_switches()  # torch itself reads them
+        with torch.backends.cudnn.flags(enabled=False):
+            pass
+    if "raises" in before[1]:
+        assert products() == before[0]
+    else:
+        assert (products(), older_switches()) == before
+
+
+def test_new_memory_is_not_filled_in_a_deterministic_run(own_filling: bool) -> None:
+    with prepared(Machine(torch.device("cpu"), 1, deterministic=True), "fp32"):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not MEMORY.fill_uninitialized_memory
+    assert MEMORY.fill_uninitialized_memory is own_filling
+
+
+@pytest.fixture(params=[True, False])
+def own_filling(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """What the program around a run has said of new memory."""
+    before = MEMORY.fill_uninitialized_memory
+    MEMORY.fill_uninitialized_memory = request.param
+    yield request.param
+    MEMORY.fill_uninitialized_memory = before
+
+
+def test_a_gpu_that_only_makes_bfloat16_up_does_not_count_as_one_that_computes_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not computes_bf16(torch.device("cuda"))
+
+
+def test_the_work_space_of_cublas_is_fixed_before_the_first_product_of_a_process() -> None:
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"]  # a deterministic run may come second

@@ -89,7 +89,7 @@ def _product(data: Path) -> Turn:
 
 def _product_of_images(data: Path) -> Turn:
     """Measure the same for ResNet-20 over random images: the time does not depend on what is on them."""
-    torch.set_num_threads(machine().threads)
+    torch.set_num_threads(machine("cpu").threads)
     model = build_model(Component("resnet20", {}), (3, 32, 32), 10, init=Component("kaiming_normal", {}), seed=0)
     draws = generator(0, "bench images")
     x, y = torch.randn(IMAGES, 3, 32, 32, generator=draws), torch.randint(10, (IMAGES,), generator=draws)
@@ -133,7 +133,7 @@ def _eigenvalue(data: Path) -> Turn:
 def _planned(recipe: Recipe, data: Path) -> Turn:
     """Return the seconds that a plan states for analyses of ResNet-20 once trainings are done, and those they take."""
     with tempfile.TemporaryDirectory() as store:
-        context: RunContext = prepare(Request(recipe, data, Path(store)))
+        context: RunContext = prepare(Request(recipe, data, Path(store), "cpu"))
         analyses = {job.key for job in context.plan if job.analysis is not None}
         told = estimate(context).by_job
         began, taken = 0.0, 0.0
@@ -165,7 +165,7 @@ def _bare_gradient(model: nn.Module, batches: list[baseline.Split]) -> None:
 
 def _surface(data: Path, density: float = 1.0) -> tuple[Surface, list[baseline.Split]]:
     """Return the surface of a trained LeNet over 10,000 examples, and its batches."""
-    torch.set_num_threads(machine().threads)
+    torch.set_num_threads(machine("cpu").threads)
     batches, state = _trained(data)
     model = baseline.lenet()
     model.load_state_dict(state)

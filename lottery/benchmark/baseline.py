@@ -45,7 +45,7 @@ def train(
         evaluate(model, held_out)
     done = 0
     while done < steps:
-        for indices in torch.split(torch.randperm(len(x)), batch_size):
+        for indices in torch.split(torch.randperm(len(x), device=x.device), batch_size):
             step(model, optimizer, x[indices], y[indices])
             done += 1
             if held_out is not None and done % evaluate_every == 0:

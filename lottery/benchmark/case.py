@@ -23,6 +23,7 @@ class Case:
         most: The ratio that it is held to from above.
         named_only: True if it takes so long that it is measured where it is named, and not among all.
         unit: Unit of what is compared; seconds, unless it is said.
+        on_gpu: True if it can be measured on a GPU too.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Case:
     most: float = math.inf
     named_only: bool = False
     unit: str = "s"
+    on_gpu: bool = False

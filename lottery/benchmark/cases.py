@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,27 +96,32 @@ class Result:
         return "below" if self.ratio < self.case.least else "above" if self.ratio > self.case.most else ""
 
 
-def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
+def cases(only: Sequence[str] = (), images: str = "cifar10", device: str = "cpu") -> list[Case]:
     """Return the cases that are named; all where none is.
 
     Those of bf16 are left out of all where the processor has no instructions for it, and so are those that take long.
-    ResNet-20 trains on `images`, a data set as a recipe names it.
+
+    Args:
+        only: Names of cases.
+        images: What ResNet-20 trains on, a data set as a recipe names it.
+        device: `cpu`, or `cuda`, on which dense trainings are measured and nothing else.
 
     Raises:
-        UsageError: For a case that is not there.
+        UsageError: For a case that is not there, or not on this device.
     """
     adam = ("train.optimizer={name: adam, lr: 1.2e-3}", "train.batch_size=60")
     fp32 = (f"data={images}", "data.validation=1000")
     bf16 = (*fp32, "train.precision=bf16")
     mnist, pictures = _reads(LENET), _reads(RESNET, *fp32)
+    trained = partial(Case, on_gpu=True)
     found = [
-        Case("lenet", "LeNet, dense, SGD 128", 1.6, lambda data: _one(LENET, data), mnist),
-        Case("lenet-adam", "LeNet, dense, Adam 60", 1.4, lambda data: _one(LENET, data, *adam), mnist),
+        trained("lenet", "LeNet, dense, SGD 128", 1.6, partial(_one, LENET, device, ()), mnist),
+        trained("lenet-adam", "LeNet, dense, Adam 60", 1.4, partial(_one, LENET, device, adam), mnist),
         *(_ticket(density, least, mnist) for density, least in zip(DENSITIES, (1.9, 3.5, 4.5), strict=True)),
-        Case("lenet-levels", f"LeNet, {1 + LEVELS} levels, one run", 2.5, _levels, mnist),
+        trained("lenet-levels", f"LeNet, {1 + LEVELS} levels, one run", 2.5, partial(_levels, device), mnist),
         Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),
-        Case("resnet20", "ResNet-20, fp32", 1.35, lambda data: _one(RESNET, data, *fp32), pictures),
-        Case("resnet20-bf16", "ResNet-20, bf16 against fp32", 2.0, lambda data: _one(RESNET, data, *bf16), pictures),
+        trained("resnet20", "ResNet-20, fp32", 1.35, partial(_one, RESNET, device, fp32), pictures),
+        trained("resnet20-bf16", "ResNet-20, bf16 against fp32", 2.0, partial(_one, RESNET, device, bf16), pictures),
         Case(
             "ranks", "ResNet-20, a step on two ranks", 1 / 1.15, lambda data: ranks_turn(RESNET, data, *fp32), pictures
         ),
@@ -127,12 +133,19 @@ def cases(only: Sequence[str] = (), images: str = "cifar10") -> list[Case]:
     for name in only:
         if name not in names:
             raise UsageError(f"bench has no case {name}; there are {', '.join(names)}")
-    able = computes_bf16(machine().device)
+    if device == "cuda":
+        found = [case for case in found if case.on_gpu]
+        if missing := set(only) - {case.name for case in found}:
+            there = ", ".join(case.name for case in found)
+            raise UsageError(f"bench --device cuda has no case {min(missing)}, which is of a CPU; there are {there}")
+    able = computes_bf16(machine(device).device)
     every = [case for case in found if not case.named_only and (able or not case.name.endswith("bf16"))]
     return [case for case in found if case.name in only] if only else every
 
 
-def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None]) -> list[Result]:
+def measure(
+    chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str], None], device: str = "cpu"
+) -> list[Result]:
     """Measure each case in turns, and return a result for each.
 
     Args:
@@ -140,6 +153,7 @@ def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str]
         data: Folder of the data sets.
         turns: Number of times that each case is measured.
         told: Called with a line of text after every turn.
+        device: `cpu` or `cuda`: what is compiled for a CPU is made ready there only.
 
     Raises:
         DataError: Where MNIST or CIFAR-10 are not there.
@@ -147,7 +161,7 @@ def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str]
     taken: dict[str, list[Turn]] = {case.name: [] for case in chosen}
     for ready in dict.fromkeys(case.ready for case in chosen):  # before anything is measured: it may not be there
         ready(data)
-    if any(case.name.startswith(("lenet", "on-", "between-")) for case in chosen):
+    if device == "cpu" and any(case.name.startswith(("lenet", "on-", "between-")) for case in chosen):
         for engine in ("sparse", "background"):  # compiled once on a machine, and loaded once in a process
             _trained(parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data)
     for turn in range(turns):
@@ -159,22 +173,22 @@ def measure(chosen: Sequence[Case], data: Path, turns: int, told: Callable[[str]
     return [_result(case, taken[case.name]) for case in chosen]
 
 
-def last(log: Path) -> Mapping[str, float]:
-    """Return the ratio of the last run of each case on this processor that the log has, by the case's name."""
-    device = machine("auto").environment()["device"]
+def last(log: Path, device: str = "cpu") -> Mapping[str, float]:
+    """Return the ratio of the last run of each case on this device that the log has, by the case's name."""
+    here = machine(device).environment()["device"]
     found: dict[str, float] = {}
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         entry = json.loads(line)
-        if entry["environment"]["device"] == device:
+        if entry["environment"]["device"] == here:
             found |= {row["case"]: row["ratio"] for row in entry["results"]}
     return found
 
 
-def keep(log: Path, results: Sequence[Result]) -> None:
+def keep(log: Path, results: Sequence[Result], device: str = "cpu") -> None:
     """Add a line to the log: when, where, and what came out."""
     line = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": machine("auto").environment(),
+        "environment": machine(device).environment(),
         "results": [result.row() for result in results],
     }
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -210,10 +224,10 @@ def _result(case: Case, turns: Sequence[Turn]) -> Result:
     return Result(case, statistics.median(ratios), min(ratios), max(ratios), base, ours, max(peaks, default=None))
 
 
-def _one(text: str, data: Path, *overrides: str) -> Turn:
+def _one(text: str, device: str, overrides: Sequence[str], data: Path) -> Turn:
     """Measure the dense network of a recipe; the bare loop computes in fp32, whatever the recipe says."""
     recipe = parse_recipe(text, "bench", overrides)
-    return _bare(recipe, data), sum(_trained(recipe, data).values()), None
+    return _bare(recipe, data, device), sum(_trained(recipe, data, device).values()), None
 
 
 def _reads(text: str, *overrides: str) -> Callable[[Path], object]:
@@ -232,10 +246,10 @@ def _ticket(density: float, least: float, ready: Callable[[Path], object]) -> Ca
     return Case(f"lenet-{density:g}", f"LeNet, ticket of {100 * density:g} %", least, turn, ready)
 
 
-def _levels(data: Path) -> Turn:
+def _levels(device: str, data: Path) -> Turn:
     """Measure a run of all levels in one process."""
     recipe = parse_recipe(LENET, "bench", [f"prune.levels={LEVELS}"])
-    return (1 + LEVELS) * _bare(recipe, data), sum(_trained(recipe, data).values()), None
+    return (1 + LEVELS) * _bare(recipe, data, device), sum(_trained(recipe, data, device).values()), None
 
 
 def _seeds(data: Path) -> Turn:
@@ -247,23 +261,24 @@ def _seeds(data: Path) -> Turn:
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "bench.yaml"
         written.write_text(json.dumps(recipe.canonical()), encoding="utf-8")
-        run = [sys.executable, "-m", "lottery", "run", str(written), "--jobs", "auto", "--data", str(data)]
+        options = ("--jobs", "auto", "--device", "cpu", "--data", str(data), "--store", folder)
+        run = [sys.executable, "-m", "lottery", "run", str(written), *options]
         # through a small process: a child inherits the peak memory of the one that starts it
         small = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=2); "
         small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", small, *run, "--store", folder], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", small, *run], capture_output=True, text=True)
         seconds = time.perf_counter() - began
     if done.returncode:
         raise MachineError(f"lottery run: {done.stderr.strip().splitlines()[-1]}")
     return SEEDS * (1 + LEVELS) * _bare(recipe, data), seconds, int(done.stdout) * 1024
 
 
-def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
+def _trained(recipe: Recipe, data: Path, device: str = "cpu") -> dict[tuple[str, int], float]:
     """Return the seconds of each job by kind and level, commits included, in this process with all its threads."""
     seconds: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as store:
-        context = prepare(Request(recipe, data, Path(store)))
+        context = prepare(Request(recipe, data, Path(store), device))
         for event in work(context):
             if event.kind == "start":
                 began = time.perf_counter()
@@ -273,9 +288,9 @@ def _trained(recipe: Recipe, data: Path) -> dict[tuple[str, int], float]:
     return seconds
 
 
-def _bare(recipe: Recipe, data: Path) -> float:
+def _bare(recipe: Recipe, data: Path, device: str = "cpu") -> float:
     """Return the seconds of the bare loop for the dense network: the same steps, the same evaluation."""
-    where = machine()
+    where = machine(device)
     splits = load(recipe.data.component, data)
     training, test = (_normalized(splits, part, where.device) for part in ("train", "test"))
     held_out = tuple(part[: recipe.data.validation] for part in training)

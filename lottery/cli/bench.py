@@ -10,6 +10,7 @@ import typer
 
 from lottery.cli.listing import print_json
 from lottery.cli.options import DataDir, Json
+from lottery.errors import UsageError
 
 
 def bench(
@@ -24,6 +25,7 @@ def bench(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="A picture: .png, .svg or .pdf.")
     ] = None,
     images: Annotated[str, typer.Option(metavar="DATA", help="What ResNet-20 trains on, as in a recipe.")] = "cifar10",
+    device: Annotated[str, typer.Option(help="cpu, or cuda, which measures dense trainings only.")] = "cpu",
     data: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -34,9 +36,11 @@ def bench(
 
     if output is not None:
         check_suffix(output)
-    chosen, before = cases.cases(only or (), images), cases.last(log)
-    results = cases.measure(chosen, data_root(data), turns, lambda line: print(line, file=sys.stderr))
-    cases.keep(log, results)
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device}: bench measures on cpu or on cuda")
+    chosen, before = cases.cases(only or (), images, device), cases.last(log, device)
+    results = cases.measure(chosen, data_root(data), turns, lambda line: print(line, file=sys.stderr), device)
+    cases.keep(log, results, device)
     if output is not None:
         save_figure(output, lambda: cases.figure(results, before))
     if as_json:

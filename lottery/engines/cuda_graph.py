@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Protocol
 
 import torch
@@ -41,14 +41,23 @@ class Recorder(Protocol):
         """
 
 
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of a device on which steps are recorded in this process.
+
+    Libraries keep work space for each stream, and never free it: a stream for each training would add up.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 class CudaGraphs:
     """Records CUDA graphs that share one pool of memory: none leaves anything there that a later one reads."""
 
     def __init__(self, device: torch.device):
         self._device = device
-        # libraries keep work space, and autograd a place to add up gradients, for each stream: what runs before a
-        # recording runs on the stream of the recording
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # autograd keeps a place to add up gradients for each stream as well: what runs before a recording runs on the
+        # stream of the recording
+        self._stream = _stream_of(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def run(self, call: Callable[[], None]) -> None:
@@ -69,9 +78,23 @@ class CudaGraphs:
             # thread_local: a thread that pins batches of a streamed data set must not break the recording
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 call()
+        except BaseException:
+            _release_generator(self._device)
+            raise
         finally:
             torch.cuda.set_stream(current)  # some versions stay on the other stream where a recording fails
         return graph.replay
+
+
+def _release_generator(device: torch.device) -> None:
+    """Take the device's generator out of a recording that failed: torch before 2.13 leaves it there.
+
+    Each later draw would raise `Offset increment outside graph capture`. The generator gets a copy of its state, with
+    the same seed and offset, which takes part in no recording.
+    """
+    number = torch.cuda.current_device() if device.index is None else device.index
+    generator = torch.cuda.default_generators[number]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 @dataclass
@@ -92,15 +115,19 @@ class GraphEngine:
 
     The first steps on batches of a shape are ordinary steps; then one is recorded. The smaller last batch of an epoch
     has a recording of its own: with few batches in an epoch, launching its kernels one by one would cost as much as all
-    replays together. Where recording fails, a warning says why, and the same operations are launched one by one: the
-    results are the same bits, so that a training may be stopped and go on either way.
+    replays together. Where recording fails, a warning says why, all recordings are dropped, since the generator that
+    they draw from is another one then, and the same operations are launched one by one: the results are the same bits,
+    so that a training may be stopped and go on either way. `name` says which of both was done.
 
     The optimizer must be one that `unsupported` accepts.
+
+    Attributes:
+        recorded: Number of recordings.
+        replayed: Number of steps that were replayed.
     """
 
-    name = "graph"
-
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, recorder: Recorder):
+        self.recorded, self.replayed = 0, 0
         self._dense, self._optimizer, self._recorder = DenseEngine(objective, optimizer), optimizer, recorder
         weight = objective.parameters[0]
         self._loss = torch.zeros((), dtype=weight.dtype, device=weight.device)
@@ -113,6 +140,11 @@ class GraphEngine:
                 group["capturable"] = True
         self.load()
 
+    @property
+    def name(self) -> str:
+        """The engine that did the steps: `graph`, or `graph, launched` where a step could not be recorded."""
+        return "graph" if self._recording else "graph, launched"
+
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Do one training step on a batch; see `Engine`."""
         self._fill_rates()
@@ -123,6 +155,7 @@ class GraphEngine:
             self._record(batch)
         if batch.replay is not None:
             batch.replay()
+            self.replayed += 1
         elif self._recording:
             self._recorder.run(partial(self._train, batch))
             batch.steps += 1
@@ -161,8 +194,11 @@ class GraphEngine:
     def _record(self, batch: _Batch) -> None:
         try:
             batch.replay = self._recorder.record(partial(self._train, batch))
+            self.recorded += 1
         except RuntimeError as error:
             self._recording = False
+            for each in self._batches.values():
+                each.replay = None
             reason = str(error.__context__ or error).strip().partition("\n")[0]  # ending a broken recording raises too
             warnings.warn(
                 f"train.engine: this training's steps cannot be recorded as a graph ({reason}); "

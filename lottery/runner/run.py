@@ -5,6 +5,7 @@ Any number of processes may do so on one store.
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
@@ -25,6 +26,7 @@ from lottery.runner.finished import finished
 from lottery.store.maintenance import known_failures
 
 IDLE = "idle"  # an event of one walk, which `work` keeps to itself
+NO_MEMORY = re.compile(r"can't allocate memory|CU[A-Z]+_STATUS_\w*ALLOC\w*_FAILED")
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
@@ -189,7 +191,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
         yield Event("damaged", job.key, job.label, {"message": str(error)})
         return
     except Exception as error:
-        if "can't allocate memory" in str(error):  # torch's own word for it on a CPU
+        if NO_MEMORY.search(str(error)):  # a plain RuntimeError: of torch on a CPU, of the libraries on a GPU
             raise MachineError(f"{job.label}: out of memory: {str(error).partition(chr(10))[0]}") from error
         message = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
         context.store.record_failure(job.key, label=job.label, message=f"{message}\n{traceback.format_exc()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ class Engine(Protocol):
     optimizer mean nothing.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name of the engine in what is recorded of a training."""
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Train one step on this batch, and return the mean loss before it, a 0-d tensor on the device.
@@ -72,7 +74,7 @@ class DenseEngine:
 class OneDnnEngine(DenseEngine):
     """The dense engine on a CPU, its float32 matrix products by oneDNN where torch has it for this processor.
 
-    That is what torch's precision `medium` asks for, which may also round them to bfloat16: see `onednn_is_exact`.
+    That is what torch's precision `bf16` asks for, which may also round them to bfloat16: see `onednn_is_exact`.
     """
 
     name = "onednn"
@@ -107,9 +109,10 @@ def onednn_is_exact() -> bool:
 @contextmanager
 def _by_onednn() -> Iterator[None]:
     """Have torch compute float32 matrix products by oneDNN while the `with` block runs."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+    products = cast(Any, torch.backends.mkldnn).matmul
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        products.fp32_precision = before

@@ -11,6 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     pass
 
+HOST_COUNTERS = {"mu_product"}  # of NAdam
 OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
 
 
@@ -31,8 +32,22 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
         for given, group in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
     optimizer.load_state_dict({**state, "param_groups": groups})
+    _put_back_counters(optimizer, state)
     for weight, values in optimizer.state.items():
         _lay_out(values, weight)
+
+
+def _put_back_counters(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Put those counters back on the host that torch moves to the device, as it does not with `step`.
+
+    A step that is not captured reads them there, and would wait for the device once for each parameter.
+    """
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    parameters = [(group, p) for group in optimizer.param_groups for p in group["params"]]
+    for number, (group, parameter) in zip(numbers, parameters, strict=True):
+        for name in HOST_COUNTERS & state["state"].get(number, {}).keys():
+            if not group.get("capturable"):
+                optimizer.state[parameter][name] = state["state"][number][name].clone().cpu()
 
 
 def _lay_out(values: dict[Any, Any], weight: Tensor) -> None:

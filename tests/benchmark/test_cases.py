@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from lottery.benchmark import baseline
 from lottery.benchmark import cases as benchmark
 from lottery.benchmark.case import Case
 from lottery.benchmark.cases import cases, keep, last, measure, table
 from lottery.cli.main import app
+from lottery.device import Machine
 from lottery.errors import DataError, UsageError
 
 
@@ -67,6 +70,31 @@ def test_a_case_that_is_not_there_is_told() -> None:
     assert [case.name for case in cases(["lenet-0.05"])] == ["lenet-0.05"]
     with pytest.raises(UsageError, match="bench has no case vgg; there are lenet, "):
         cases(["vgg"])
+
+
+def test_on_a_gpu_dense_trainings_are_measured_and_what_is_of_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "machine", lambda device: Machine(torch.device(device), 1, deterministic=False))
+    monkeypatch.setattr(benchmark, "computes_bf16", lambda device: device.type == "cuda")
+    names = [case.name for case in cases(device="cuda")]
+    assert names == ["lenet", "lenet-adam", "lenet-levels", "resnet20", "resnet20-bf16"]
+    with pytest.raises(UsageError, match=r"bench --device cuda has no case lenet-0.05, which is of a CPU; there are"):
+        cases(["lenet", "lenet-0.05"], device="cuda")
+
+
+def test_the_bare_loop_orders_its_examples_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order on the host would make each step wait for the device, and our ratio look better."""
+    asked: list[object] = []
+    order = torch.randperm
+
+    def asked_for(n: int, device: torch.device) -> torch.Tensor:
+        asked.append(device)
+        return order(n)
+
+    monkeypatch.setattr(torch, "randperm", asked_for)
+    x, y = torch.randn(8, 784), torch.randint(10, (8,))
+    model = baseline.lenet()
+    baseline.train(model, torch.optim.SGD(model.parameters(), lr=0.1), (x, y), steps=3, batch_size=4)
+    assert asked == [x.device, x.device]
 
 
 def test_data_that_are_not_there_are_told_before_anything_is_measured(tmp_path: Path) -> None:

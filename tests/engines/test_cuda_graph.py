@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
 from lottery.engines import cuda_graph
 from lottery.engines.choose import LEAST_STEPS, engine_for
-from lottery.engines.cuda_graph import WARM_UP, GraphEngine, capturable, unsupported
+from lottery.engines.cuda_graph import WARM_UP, CudaGraphs, GraphEngine, capturable, unsupported
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
@@ -180,10 +181,63 @@ def test_a_step_that_cannot_be_recorded_is_launched_with_a_warning_that_says_why
     with pytest.warns(
         UserWarning, match=r"cannot be recorded.*not permitted when stream is capturing.*launched"
     ) as told:
-        assert train(graph, GraphEngine(graph[2], graph[1], recordings), 2**-9, range(20)) == wanted
+        engine = GraphEngine(graph[2], graph[1], recordings)
+        assert train(graph, engine, 2**-9, range(20)) == wanted
     assert len(told) == 1 and "\n" not in str(told[0].message)
     assert same(dense, graph)
-    assert recordings.recorded == recordings.replayed == 0
+    assert recordings.recorded == recordings.replayed == 0 == engine.recorded == engine.replayed
+    assert engine.name == "graph, launched"  # and not what was asked for, in what is recorded of the training
+
+
+def test_a_recording_that_fails_drops_those_that_drew_from_the_same_generator() -> None:
+    """A step on another shape of batch that cannot be recorded: the first shape's recording is not replayed either."""
+
+    class Fails(Recordings):
+        def record(self, call: Callable[[], None]) -> Callable[[], None]:
+            if self.recorded:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return super().record(call)
+
+    dense, graph = network("adam", 2**-9), network("adam", 2**-9)
+    recordings = Fails()
+    wanted = train(dense, DenseEngine(dense[2], dense[1]), 2**-9, range(30))
+    engine = GraphEngine(graph[2], graph[1], recordings)
+    with pytest.warns(UserWarning, match="cannot be recorded"):
+        assert train(graph, engine, 2**-9, range(30)) == wanted
+    replayed = recordings.replayed
+    assert engine.recorded == 1 and replayed > 0
+    train(graph, engine, 2**-9, range(30, 40))
+    assert recordings.replayed == replayed == engine.replayed
+
+
+def test_a_generator_is_taken_out_of_a_recording_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch before 2.13 leaves it there. Without a device, generators of the CPU stand in for those of CUDA."""
+    done: list[object] = []
+
+    class Poisoned:
+        def clone_state(self) -> str:
+            return "a state of its own"
+
+        def graphsafe_set_state(self, state: object) -> None:
+            done.append(state)
+
+    class Broken:
+        def __enter__(self) -> None:
+            raise RuntimeError("no capture here")
+
+        def __exit__(self, *error: object) -> None:
+            raise AssertionError
+
+    monkeypatch.setattr(torch.cuda, "default_generators", (None, Poisoned()))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: done.append("the stream is back"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda *args, **kwargs: Broken())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(cuda_graph, "_stream_of", lambda device: None)
+    with pytest.raises(RuntimeError, match="no capture here"):
+        CudaGraphs(torch.device("cuda", 1)).record(lambda: None)
+    assert done == ["a state of its own", "the stream is back"]
 
 
 def test_a_counter_on_the_host_cannot_be_recorded_unseen() -> None:
@@ -241,6 +295,7 @@ def test_the_graph_is_taken_where_it_is_asked_for_and_can_be() -> None:
     assert taken("graph") == taken("graph", density=0.9) == "graph"
     assert taken("auto") == taken("dense") == "dense"
     assert taken("graph", density=None) == "dense"  # a mask that changes on the way
+    assert taken("graph", "yogi", density=None) == "dense"  # nor does it matter then what can be recorded
     with pytest.raises(UsageError, match=r"train.engine: graph knows others only; write auto"):
         taken("graph", "yogi")
 

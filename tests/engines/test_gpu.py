@@ -115,8 +115,10 @@ def test_replayed_steps_agree_with_dense_ones(kind: tuple[str, dict[str, object]
         dense, graph = (network(name, args, precision, optimizer) for _ in range(2))
         assert unsupported(*graph) is None
         wanted = losses(*dense, DenseEngine(*dense))
-        found = losses(*graph, GraphEngine(*graph, CudaGraphs(CUDA)))
+        engine = GraphEngine(*graph, CudaGraphs(CUDA))
+        found = losses(*graph, engine)
     assert found == pytest.approx(wanted, rel=tolerance)
+    assert (engine.name, engine.recorded, engine.replayed) == ("graph", 2, 30 - 2 * WARM_UP)
     assert wanted[-1] != wanted[-6]
 
 
@@ -135,7 +137,9 @@ def test_a_step_that_reads_a_value_is_launched_with_a_warning() -> None:
             found = losses(*graph, GraphEngine(*graph, CudaGraphs(CUDA)))
         assert found == pytest.approx(wanted, rel=tolerance)
         again = network(name, args, precision, "adam")  # the device is as it was: another graph can be recorded
-        losses(*again, GraphEngine(*again, CudaGraphs(CUDA)))
+        engine = GraphEngine(*again, CudaGraphs(CUDA))
+        losses(*again, engine)
+        assert (engine.name, engine.recorded) == ("graph", 2)
 
 
 def test_a_replay_waits_for_nothing() -> None:

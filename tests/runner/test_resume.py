@@ -225,11 +225,22 @@ def test_half_a_line_of_a_killed_worker_ends_its_events_and_nothing_else() -> No
     assert [events.get_nowait() for _ in range(2)] == [(3, {"kind": "start"}), (3, ENDED)]
 
 
-def test_out_of_memory_ends_the_run_as_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    ],
+)
+def test_out_of_memory_ends_the_run_as_the_machines_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     from lottery.errors import MachineError
 
     def full(self: Training) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+        raise error
 
     context = context_of(tmp_path)
     monkeypatch.setattr(Training, "steps", full)
