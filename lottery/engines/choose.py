@@ -9,31 +9,64 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable
-from functools import cache, partial
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
 from lottery.engines import cuda_graph
 from lottery.engines.support import no_background, no_other_library, unsupported
 from lottery.errors import MachineError, UsageError
-from lottery.network.build import prunable
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.training.engine import DenseEngine, Engine, OneDnnEngine
 from lottery.training.objective import Batch, Objective
 
+if TYPE_CHECKING:
+    from lottery.engines.compiled.ahead import Ahead
+
 Wanted = Literal["auto", "dense", "onednn", "sparse", "background", "graph"]
 Candidate = Literal["onednn", "sparse", "background"]
-LEAST_STEPS = 1000  # of a training, for a choice by measurement to be worth its time
+LEAST_STEPS = 1000  # left to a run, for a choice by measurement to be worth its time
+COMPILED_FOR = 20_000  # steps of one training for which it waits until what it needs is compiled
 TIMED_STEPS = 6  # of each engine
 WORTH_IT = 1.1  # times as fast, for another matrix library: sums have another order for it
 SPARSE_ENOUGH = 0.5  # density, where nothing may be decided by the clock
+
+
+class Choices:
+    """The engines that `auto` has taken in one run: trainings of one kind, at about one density, share one.
+
+    Attributes:
+        steps: Number of steps that the run has to train in this process; None where nobody has counted them yet.
+    """
+
+    def __init__(self, steps: int | None = None):
+        self.steps = steps
+        self.taken: dict[Hashable, Candidate | None] = {}
+        self._ahead: Ahead | None = None
+
+    def compiled(self, name: Candidate, steps: int) -> bool:
+        """Return True if an engine need not be waited for: its kernels are kept, or a training is long enough for it.
+
+        Where they are not kept, they are compiled beside the trainings from now on.
+
+        Raises:
+            MachineError: It cannot be compiled here.
+        """
+        if name == "onednn" or steps >= COMPILED_FOR:
+            return True
+        if self._ahead is None:
+            try:
+                from lottery.engines.compiled.ahead import Ahead
+            except (ImportError, RuntimeError, OSError) as error:
+                raise _not_compiled(error) from error
+            self._ahead = Ahead()
+        return self._ahead.has(name)
 
 
 def engine_for(
@@ -45,14 +78,16 @@ def engine_for(
     batches: Callable[[], Iterable[Batch]],
     *,
     steps: int,
+    choices: Choices | None = None,
     background: Tensor | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Engine:
     """Return the engine that computes the steps of a training; where its arithmetic is compiled, it is ready.
 
     A graph is taken only where it is asked for, and not for a mask that changes: it is recorded with the step. The
-    sparse engine trains no dense network. `auto` takes the engine that is the fastest in a few steps, on copies; with
-    `deterministic`, the sparse engine at densities of 0.5 or less, and the dense engine else.
+    sparse engine trains no dense network. `auto` takes the engine that is the fastest in a few steps, on copies, where
+    training or run have steps enough; with `deterministic`, where the training has, the sparse engine at densities of
+    0.5 or less, and the dense engine else.
 
     Args:
         objective: Network and loss.
@@ -62,6 +97,7 @@ def engine_for(
         machine: Device, threads, and whether equal jobs give equal bytes.
         batches: Yields training batches to time the engines on.
         steps: Number of steps of the training.
+        choices: What the run has taken so far.
         background: The inputs of a black image; None where examples are no images.
         stopped: True when the run has been told to stop.
 
@@ -71,9 +107,9 @@ def engine_for(
         Stopped: The run is told to stop while something is compiled.
     """
     dense = DenseEngine(objective, optimizer)
-    refuse(objective, optimizer, wanted, background)
     if wanted == "dense" or mask is None:
         return dense
+    refuse(objective, optimizer, wanted, background)
     if wanted == "graph":
         return cuda_graph.GraphEngine(objective, optimizer, cuda_graph.CudaGraphs(machine.device))
     if wanted == "sparse" and mask.density == 1:
@@ -81,7 +117,8 @@ def engine_for(
     make = partial(_made, mask=mask, machine=machine, background=background, stopped=stopped)
     if wanted == "auto":
         try:
-            chosen = _chosen(objective, optimizer, mask, machine, batches, steps, background, make)
+            about = (objective, optimizer, mask, machine, batches, steps, choices or Choices(), background, make)
+            chosen = _chosen(*about)
             return dense if chosen is None else make(chosen, objective, optimizer)
         except MachineError as error:
             warnings.warn(f"{error}; dense steps in its place", stacklevel=2)
@@ -114,20 +151,43 @@ def _chosen(
     machine: Machine,
     batches: Callable[[], Iterable[Batch]],
     steps: int,
+    choices: Choices,
     background: Tensor | None,
     make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
 ) -> Candidate | None:
     """Return the fastest engine; None where it is the dense one."""
-    if steps < LEAST_STEPS:
+    if machine.deterministic:  # by the training alone: in other company it must come out the same
+        able = steps >= LEAST_STEPS and unsupported(objective, optimizer) is None
+        return "sparse" if able and mask.density <= SPARSE_ENOUGH else None
+    if max(steps, choices.steps or 0) < LEAST_STEPS:
         return None
     able = unsupported(objective, optimizer) is None
-    if machine.deterministic:
-        return "sparse" if able and mask.density <= SPARSE_ENOUGH else None
     names: list[Candidate] = ["sparse"] if able and mask.density < 1 else []
     names += ["background"] if able and no_background(objective, background) is None else []
     names += ["onednn"] if no_other_library(objective, optimizer) is None else []
-    if not names:
-        return None
+    names = [name for name in names if choices.compiled(name, steps)]
+    kind = _kind(objective, optimizer, mask, names)
+    if names and kind not in choices.taken:
+        choices.taken[kind] = _fastest(objective, optimizer, mask, batches, names, make)
+    return choices.taken.get(kind)
+
+
+def _kind(objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, names: Sequence[Candidate]) -> Hashable:
+    """Return what trainings have in common that one measurement is for: a step of them takes about as long."""
+    shapes = tuple(parameter.shape for parameter in objective.parameters)
+    half_octave = round(-2 * math.log2(mask.density)) if mask.density else math.inf
+    return shapes, type(optimizer), half_octave, mask.density == 1, tuple(names)
+
+
+def _fastest(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask,
+    batches: Callable[[], Iterable[Batch]],
+    names: Sequence[Candidate],
+    make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
+) -> Candidate | None:
+    """Return the engine whose steps take the least time, on copies; None where it is the dense one."""
     (copied, its_optimizer), *others = (copy.deepcopy((objective, optimizer)) for _ in (None, *names))
     with masked(copied.model, mask, its_optimizer):
         engines: dict[Candidate | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
@@ -155,31 +215,21 @@ def _made(
     if name == "onednn":
         return OneDnnEngine(objective, optimizer)
     try:
+        from lottery.engines.compiled.ahead import make_ready
         from lottery.engines.compiled.background import BackgroundEngine
         from lottery.engines.compiled.base import stoppable
         from lottery.engines.compiled.sparse import SparseEngine
     except (ImportError, RuntimeError, OSError) as error:  # or it may keep nothing that it compiled
-        raise MachineError(
-            f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
-        ) from error
+        raise _not_compiled(error) from error
     with stoppable(stopped):
-        _ready(name)
+        make_ready(name)
     if name == "sparse":
         return SparseEngine(objective, optimizer, mask, machine.threads)
     assert background is not None
     return BackgroundEngine(objective, optimizer, mask, machine.threads, background)
 
 
-@cache
-def _ready(name: Candidate) -> None:
-    """Compile all that an engine runs, or load it, by having it train a network of two inputs."""
-    from lottery.engines.compiled.background import BackgroundEngine
-    from lottery.engines.compiled.sparse import SparseEngine
-
-    with torch.random.fork_rng(devices=[]):
-        model = Perceptron((2,), 2, (2,), "none", "relu", 0.0, False)
-    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
-    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), 1
-    engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
-    engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
-    engine.outputs(torch.ones(2, 2))
+def _not_compiled(error: Exception) -> MachineError:
+    return MachineError(
+        f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
+    )

@@ -24,7 +24,7 @@ from lottery.pruning.start import Spec, Start
 from lottery.recipe.learning_rate import multiplier, peak
 from lottery.runner.batch_sizes import check_other_model
 from lottery.runner.starting_point import resolve_rate, starting_point
-from lottery.runner.timelines import timeline_of
+from lottery.runner.timelines import steps_left, timeline_of
 from lottery.seed import noisy, seed_torch, stream
 from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Batch, Objective, loss_of
@@ -111,6 +111,8 @@ def _engine(
         return (
             LocalStatisticsEngine(objective, optimizer, context.group) if local else DenseEngine(objective, optimizer)
         )
+    if context.choices.steps is None:
+        context.choices.steps = steps_left(context) // context.jobs
     try:
         return engine_for(
             objective,
@@ -120,6 +122,7 @@ def _engine(
             context.machine,
             lambda: data.epoch(0, timeline.batch_size),
             steps=timeline.stop - timeline.first,
+            choices=context.choices,
             background=data.background,
             stopped=context.told_to_stop,
         )

@@ -13,6 +13,7 @@ from lottery.data.random_crop import ResizedCrop
 from lottery.data.splits import Splits
 from lottery.device import Machine, cores
 from lottery.distributed.group import ALONE, Group
+from lottery.engines.choose import Choices
 from lottery.network.factory import NetworkFactory
 from lottery.plan.keys import name_of
 from lottery.signals import Stop
@@ -45,6 +46,7 @@ class RunContext:
             None for those that are noted when a process begins.
         on_device: The data sets that `data` has put on the device, by `name_of`.
         point: The recipe in words among those of a sweep; empty where it is alone.
+        choices: The engines that the run has taken in this process.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class RunContext:
     failures: Mapping[str, str] | None = None
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
     point: str = ""
+    choices: Choices = field(default_factory=Choices, repr=False)
 
     def told_to_stop(self) -> bool:
         """Return True if the run has been told to stop; all ranks ask together, and the signal of one is for all."""

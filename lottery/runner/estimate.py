@@ -20,7 +20,7 @@ from lottery.recipe.tuning import default_range
 from lottery.runner.analysis_costs import TYPICAL, examples_of, seconds_of
 from lottery.runner.assemble import training_of
 from lottery.runner.states import missing_steps, step_of
-from lottery.runner.timelines import planned_timeline, whole_timeline
+from lottery.runner.timelines import planned_timeline, trained_steps, whole_timeline
 from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
@@ -128,17 +128,10 @@ def _left(context: RunContext, job: Job) -> int:
 
 def _steps(context: RunContext, job: Job) -> int:
     """Return the number of steps that a job trains itself; of an analysis, as many as take about its time."""
-    if job.kind in (Kind.CHOICE, Kind.STATES):
-        return 0
     if job.kind is Kind.ANALYSIS:
         batch = whole_timeline(context, job.optimizer).batch_size
         return max(1, round(examples_of(context, job).times(TYPICAL) / batch))
-    planned = planned_timeline(context, job)
-    if job.kind.on_dense_trajectory:  # goes on from the furthest point before it
-        points = (context.plan.jobs[key] for key in job.needs if context.plan.jobs[key].kind is Kind.REWIND)
-        reached = (planned.steps(point.rewind.to) for point in points if point.rewind is not None)
-        return planned.stop - max((step for step in reached if step <= planned.stop), default=0)
-    return planned.stop - planned.first
+    return trained_steps(context, job)
 
 
 def _again(context: RunContext, job: Job) -> int:

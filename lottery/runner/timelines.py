@@ -36,6 +36,23 @@ def timeline_of(context: RunContext, job: Job, start: Start) -> Timeline:
     )
 
 
+def steps_left(context: RunContext) -> int:
+    """Return the number of steps that the missing jobs of the plan train."""
+    return sum(trained_steps(context, job) for job in context.plan if context.store.find(job.key) is None)
+
+
+def trained_steps(context: RunContext, job: Job) -> int:
+    """Return the number of steps that a job trains for the first time, by its planned timeline; 0 where it has none."""
+    if job.kind in (Kind.CHOICE, Kind.STATES, Kind.ANALYSIS):
+        return 0
+    planned = planned_timeline(context, job)
+    if job.kind.on_dense_trajectory:  # goes on from the furthest point before it
+        points = (context.plan.jobs[key] for key in job.needs if context.plan.jobs[key].kind is Kind.REWIND)
+        reached = (planned.steps(point.rewind.to) for point in points if point.rewind is not None)
+        return planned.stop - max((step for step in reached if step <= planned.stop), default=0)
+    return planned.stop - planned.first
+
+
 def planned_timeline(context: RunContext, job: Job) -> Timeline:
     """Return the timeline that the plan foresees for a job, by what its control declares in `plan.origins`.
 

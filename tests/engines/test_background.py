@@ -14,7 +14,7 @@ from lottery.catalogue.models._perceptron import Perceptron
 from lottery.data.loader import Data
 from lottery.data.splits import Splits
 from lottery.device import Machine
-from lottery.engines.choose import LEAST_STEPS, engine_for
+from lottery.engines.choose import COMPILED_FOR, LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
@@ -128,7 +128,7 @@ def test_the_background_is_what_a_black_image_is_in_a_batch(channels_last: bool)
     assert Data(features, seed=0, device=CPU).background is None
 
 
-def taken(share: float, *, deterministic: bool = False, wanted: Any = "auto", steps: int = LEAST_STEPS) -> str:
+def taken(share: float, *, deterministic: bool = False, wanted: Any = "auto", steps: int = COMPILED_FOR) -> str:
     """The engine taken for a dense network on examples of which this share is not black."""
     model = Perceptron((1600,), 10, (600,), "none", "relu", 0.0, False)
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +14,8 @@ from torch import Tensor, nn
 
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines.choose import LEAST_STEPS, engine_for
+from lottery.engines.choose import LEAST_STEPS, Choices, engine_for
+from lottery.engines.compiled import ahead
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
@@ -24,6 +29,8 @@ from tests.support.micro import micro
 from tests.support.perceptrons import OPTIMIZERS, STUDY, batch, mask_of, network, values
 from tests.support.restarts import contents, run_until_stopped
 
+MKLDNN: Any = torch.backends.mkldnn
+AHEAD = [sys.executable, "-m", "lottery.engines.compiled.ahead"]
 exact = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN rounds to bfloat16 on this processor")
 
 
@@ -43,23 +50,24 @@ def test_steps_with_onednn_are_the_dense_ones_within_rounding(optimizer: str) ->
 
 
 def test_torch_has_its_precision_back_whatever_happens() -> None:
-    before = torch.get_float32_matmul_precision()
+    products = MKLDNN.matmul
+    before = products.fp32_precision
     model, optimizer, objective = network("sgd", False)
     seen = []
-    model.register_forward_pre_hook(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    model.register_forward_pre_hook(lambda *_: seen.append(products.fp32_precision))
     engine = OneDnnEngine(objective, optimizer)
     engine.step(*batch(1))
     engine.outputs(batch(1)[0])
     with pytest.raises(RuntimeError):
         engine.outputs(torch.zeros(1, 3))
-    assert seen == ["medium"] * 3 and torch.get_float32_matmul_precision() == before
+    assert seen == ["bf16"] * 3 and products.fp32_precision == before
 
 
 def test_products_that_are_rounded_to_bfloat16_are_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     product = Tensor.__matmul__
 
     def rounded(a: Tensor, b: Tensor) -> Tensor:
-        if a.dtype == torch.float32 and torch.get_float32_matmul_precision() == "medium":
+        if a.dtype == torch.float32 and MKLDNN.matmul.fp32_precision == "bf16":
             a, b = a.bfloat16().float(), b.bfloat16().float()
         return product(a, b)
 
@@ -88,6 +96,103 @@ def test_auto_takes_the_other_library_where_it_is_faster_by_a_tenth(
     assert name(True) == "dense"  # where bytes must come out equal no clock decides
 
 
+def taken(choices: Choices, *, density: float = 0.25, steps: int = 10, deterministic: bool = False) -> str:
+    """The engine of a short training of a run that has chosen some before."""
+    model = Perceptron((20,), 5, (16,), "none", "relu", 0.0, False)
+    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
+    draws = torch.Generator().manual_seed(0)
+    weights = {name: p for name, p in model.named_parameters() if p.dim() == 2}
+    mask = Mask({name: torch.rand(p.shape, generator=draws) < density for name, p in weights.items()})
+    batches = [(torch.randn(16, 20), torch.randint(5, (16,))) for _ in range(8)]
+    machine = Machine(torch.device("cpu"), 1, deterministic)
+    return engine_for(objective, optimizer, mask, "auto", machine, lambda: batches, steps=steps, choices=choices).name
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Engines whose kernels are said to be kept on disk; nothing is compiled beside trainings."""
+    found = {"sparse", "background"}
+    monkeypatch.setattr(ahead, "is_kept", lambda name: name in found)
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    started.clear()
+    return found
+
+
+started: list[object] = []
+
+
+class Process:
+    """A process that compiles without end."""
+
+    def __init__(self, *arguments: object, **options: object):
+        started.append(arguments)
+
+    def kill(self) -> None:
+        """Nothing is there."""
+
+
+@pytest.mark.usefixtures("kept")
+def test_short_trainings_of_a_run_that_has_many_of_them_are_not_left_to_the_dense_engine(
+    step_seconds: dict[str, float],
+) -> None:
+    step_seconds |= {"dense": 1.0, "onednn": 2.0, "sparse": 0.5}
+    assert taken(Choices(LEAST_STEPS)) == "sparse"
+    assert taken(Choices(LEAST_STEPS - 1)) == "dense"
+    assert taken(Choices(LEAST_STEPS), deterministic=True) == "dense"  # alone or among others it must be the same
+
+
+@pytest.mark.usefixtures("kept")
+def test_trainings_alike_are_measured_once_in_a_run(step_seconds: dict[str, float]) -> None:
+    choices = Choices(LEAST_STEPS)
+    step_seconds |= {"dense": 1.0, "onednn": 2.0, "sparse": 0.5}
+    assert taken(choices) == "sparse"
+    step_seconds["sparse"] = 1.5
+    assert taken(choices) == "sparse"  # the clock is not asked again
+    assert taken(choices, density=0.9) == "dense"  # another density is another question
+    step_seconds["sparse"] = 0.5
+    assert taken(choices, density=0.9) == "dense" and taken(Choices(LEAST_STEPS), density=0.9) == "sparse"
+
+
+def test_what_is_not_compiled_yet_is_not_waited_for_but_compiled_meanwhile_once(
+    step_seconds: dict[str, float], kept: set[str]
+) -> None:
+    choices = Choices(LEAST_STEPS)
+    step_seconds |= {"dense": 1.0, "onednn": 2.0, "sparse": 0.5}
+    kept.clear()
+    assert [taken(choices) for _ in range(3)] == ["dense"] * 3
+    assert len(started) == 1
+    kept.add("sparse")
+    assert taken(choices) == "sparse" and len(started) == 1
+
+
+@pytest.mark.slow
+def test_kernels_compiled_beside_a_run_are_kept_for_the_next_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def python(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], env=environment, stdin=subprocess.PIPE, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    about = "from lottery.engines.compiled.ahead import NAMES, is_kept; print(*(is_kept(name) for name in NAMES))"
+    assert python("-c", about) == "False False"
+    process = subprocess.Popen(AHEAD, env=environment, stdin=subprocess.PIPE)
+    assert process.wait(300) == 0
+    assert python("-c", about) == "True True"
+    hits = "from lottery.engines.compiled import ahead, kernels; ahead.make_ready('sparse'); "
+    assert python("-c", hits + "print(kernels.step.stats.cache_misses.total())") == "0"
+
+
+def test_who_compiles_leaves_with_the_run_that_started_it(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    process = subprocess.Popen(AHEAD, env=environment, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(60) == 1
+
+
 @exact
 def test_a_study_with_onednn_stopped_anywhere_continues_to_the_same_bytes_and_names_the_engine(tmp_path: Path) -> None:
     recipe = micro(*STUDY, "train.engine=onednn", "model.norm=batch")
@@ -107,8 +212,9 @@ def test_a_study_with_onednn_stopped_anywhere_continues_to_the_same_bytes_and_na
 def test_another_library_is_refused_where_it_is_of_no_use() -> None:
     def refused(objective: Objective, optimizer: torch.optim.Optimizer) -> str:
         machine = Machine(torch.device("cpu"), 1, True)
+        mask = Mask.dense({name: p for name, p in objective.model.named_parameters() if p.dim() > 1})
         with pytest.raises(UsageError) as told:
-            engine_for(objective, optimizer, None, "onednn", machine, list, steps=1)
+            engine_for(objective, optimizer, mask, "onednn", machine, list, steps=1)
         return str(told.value)
 
     convolution = nn.Conv2d(1, 1, 3)

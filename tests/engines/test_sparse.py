@@ -20,7 +20,7 @@ from lottery.analysis.environments import roundings
 from lottery.audit.audit import audit
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines.choose import LEAST_STEPS, engine_for
+from lottery.engines.choose import COMPILED_FOR, LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.engines.compiled.base import stoppable
 from lottery.engines.compiled.sparse import STRETCH, SparseEngine, by_source, compressed
@@ -201,7 +201,7 @@ def test_what_the_engine_cannot_train_is_told() -> None:
     assert "fully connected" in str(unsupported(convolution, optimizer))
 
 
-def wide(density: float, deterministic: bool, wanted: Any, steps: int = LEAST_STEPS) -> str:
+def wide(density: float, deterministic: bool, wanted: Any, steps: int = COMPILED_FOR) -> str:
     """The engine taken for a network on which the sparse one is faster by far where the density is low."""
     model = Perceptron((800,), 10, (800,), "none", "relu", 0.0, False)
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)

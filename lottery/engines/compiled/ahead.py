@@ -1,0 +1,106 @@
+"""Compilation of the engines' kernels before a training needs them, in a process of its own that keeps them on disk.
+
+`python -m lottery.engines.compiled.ahead` compiles what is missing; it ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import numba
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from lottery.catalogue.models._perceptron import Perceptron
+from lottery.engines.compiled.background import BackgroundEngine
+from lottery.engines.compiled.jit import STAMP
+from lottery.engines.compiled.kernels import transpose
+from lottery.engines.compiled.sparse import SparseEngine
+from lottery.network.build import prunable
+from lottery.pruning.mask import Mask
+from lottery.training.objective import Objective
+
+Name = Literal["sparse", "background"]
+NAMES: tuple[Name, ...] = ("sparse", "background")
+
+
+@cache
+def make_ready(name: Name) -> None:
+    """Compile all that an engine runs, or load it, by having it train a network of two inputs; note that it is kept."""
+    with torch.random.fork_rng(devices=[]):
+        model = Perceptron((2,), 2, (2,), "none", "relu", 0.0, False)
+    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
+    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), 1
+    engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
+    engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
+    engine.outputs(torch.ones(2, 2))
+    _mark(name).touch()
+
+
+def is_kept(name: Name) -> bool:
+    """Return True if an engine's kernels have been compiled on this machine, from these sources and by this numba."""
+    return _mark(name).exists()
+
+
+def _mark(name: Name) -> Path:
+    """Return the file beside what numba keeps that says so, named by all that numba compiles for."""
+    target = transpose.targetctx.codegen().magic_tuple()  # triple, processor and its features
+    about = repr((numba.__version__, sys.version_info[:3], target)).encode()
+    return Path(transpose._cache.cache_path) / f"{name}-{sha256(STAMP + about).hexdigest()[:16]}.kept"
+
+
+class Ahead:
+    """The compilation that one run has started beside its trainings."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def has(self, name: Name) -> bool:
+        """Return True if an engine's kernels are kept; where they are not, have them compiled meanwhile, once."""
+        if is_kept(name):
+            return True
+        if self._process is None and not _is_compiling():
+            command = [sys.executable, "-m", "lottery.engines.compiled.ahead"]
+            silent = subprocess.DEVNULL
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=silent, stderr=silent)
+            atexit.register(self._process.kill)  # what is compiled by then is kept
+        return False
+
+
+def _lock() -> FileLock:
+    """Return the lock of the one process that compiles."""
+    return FileLock(_mark(NAMES[0]).with_suffix(".lock"))
+
+
+def _is_compiling() -> bool:
+    try:
+        _lock().acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    return False
+
+
+def _main() -> None:
+    threading.Thread(target=_leave_with_stdin, daemon=True).start()
+    with suppress(Timeout), _lock().acquire(timeout=0):  # where another process has it, that one compiles
+        for name in NAMES:
+            make_ready(name)
+
+
+def _leave_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main()
