@@ -9,7 +9,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import Json, StoreDir
+from lottery.cli.options import Json, StoreDir, no_store
 from lottery.errors import UsageError
 from lottery.paths import store_root
 from lottery.words import counted, duration
@@ -47,8 +47,8 @@ def listing(context: typer.Context, store: StoreDir = None, as_json: Json = Fals
 
         print_json({"studies": [each.as_dict() for each in found], "differences": versions_told_apart(_studies(found))})
         return
-    if not kept.place.is_there():
-        print(f"{kept.name}: there is no store here; lottery run makes one, --store or LOTTERY_STORE names another")
+    if absent := no_store(kept):
+        print(absent)
     elif not found:
         print(f"{kept.name}: no study was run here since stores remember them; lottery status counts the jobs")
     else:
