@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -130,7 +131,7 @@ def _row(each: StudyProgress, now: datetime) -> dict[str, Any]:
     row: dict[str, Any] = {"study": study.full_name, "jobs": f"{each.finished:,} of {each.planned:,}"}
     row |= {"running": len(each.running), "failed": len(each.failed), "diverged": each.diverged}
     row |= {"size": f"{each.size / 1e6:,.1f} MB", "last run": f"{duration((now - study.last_run).total_seconds())} ago"}
-    return row | {"recipe": " ".join(filter(None, (study.source or "made by a program", study.how)))}
+    return row | {"recipe": " ".join(filter(None, (Path(study.source).name or "made by a program", study.how)))}
 
 
 def _in_few_words(value: Any) -> str:

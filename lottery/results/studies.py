@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,7 +47,7 @@ class RememberedStudy:
         name: Name of the recipe.
         version: 12 digits of the hash of the recipe under its overrides, and of its plugins: tells two of a name apart.
         recipe: Text of the recipe file as it was run.
-        source: Path that it was read from, for people; empty where a program made it.
+        source: Absolute path that it was read from, for people; empty where a program made it.
         overrides: The values of `--set`.
         plugins: Names of the modules that added entries.
         first_run: Begin of the first run (UTC).
@@ -232,7 +233,7 @@ def _study_of(asked: Sweep | Recipe, plugins: Sequence[str]) -> RememberedStudy:
         asked.name,
         short(digest([_without_empty({**document, "name": None}), sorted(modules)])),
         json.dumps(document, indent=1) if origin is None else origin.text,
-        origin.source if origin else "",
+        str(Path(origin.source).absolute()) if origin and origin.source else "",
         origin.overrides if origin else (),
         modules,
         now,

@@ -54,7 +54,7 @@ def test_a_study_is_remembered_in_every_kind_of_place(place: Ground) -> None:
     assert remembered(place.open()) == []
     remember(place.open(), sweep(MICRO, "seeds=3"), ["a", "b"], ["mynet"])
     (found,) = remembered(place.open())
-    assert (found.name, found.recipe, found.source) == ("micro", MICRO, "somewhere/micro.yaml")
+    assert (found.name, found.recipe, found.source) == ("micro", MICRO, str(Path("somewhere/micro.yaml").absolute()))
     assert (found.overrides, found.plugins, found.jobs) == (("seeds=3",), ("mynet",), ("a", "b"))
     assert find_study(place.open(), "micro") == find_study(place.open(), f"micro@{found.version[:5]}") == found
 
