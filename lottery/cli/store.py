@@ -65,7 +65,7 @@ def _transfer(place: str, given: str | None, *, pushes: bool) -> Transfer:
             if pushes:
                 return remote.push(here, tell)
             found = remote.pull(here, tell)
-            bring(remote.mirror(here), here, place)
+            bring(remote.mirror(here), here)
             return found
         there = Store(place)
         if os.path.realpath(there.name) == os.path.realpath(here.name):
@@ -75,7 +75,7 @@ def _transfer(place: str, given: str | None, *, pushes: bool) -> Transfer:
             raise UsageError(f"{source.name}: has no finished jobs; name a store that has some")
         target = there if pushes else here
         found = transfer(source, target, tell)
-        bring(source, target, "" if pushes else source.name)
+        bring(source, target)
         return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.errors import RecipeError, UsageError
+from lottery.errors import RecipeError
 from lottery.recipe.load import find_recipe, shipped
 from lottery.recipe.sweep import Sweep, load_sweep, parse_sweep
 from lottery.results.studies import find_study, studies_named
@@ -53,7 +53,6 @@ def load_named(
     if study is None:
         sweep = load_sweep(_shipped_name(recipe), overrides)
         return _with_plugins(sweep, tuple(plugins))
-    _refuse_strange_plugins(study, plugins)
     for plugin in study.plugins:
         registry.plug_in(plugin)
     sweep = parse_sweep(study.recipe, study.source or study.name, (*study.overrides, *overrides))
@@ -90,16 +89,6 @@ def _remembered(name: str, where: Store | str | Path | None, *, given: bool) -> 
             more = f"; no study of this name was run in {store.name} either (lottery studies)"
             raise RecipeError([f"{line}{more}" for line in error.problems]) from None
     return find_study(store, name)
-
-
-def _refuse_strange_plugins(study: RememberedStudy, given: Sequence[str]) -> None:
-    """Raise UsageError where a study of another store would have code imported that nobody has named here."""
-    if study.brought_from and (lacking := [plugin for plugin in study.plugins if plugin not in given]):
-        options = " ".join(f"--plugin {plugin}" for plugin in lacking)
-        raise UsageError(
-            f"{study.full_name}: was brought from {study.brought_from} and imports {', '.join(lacking)}; write "
-            f"{options} beside the name if that is code which you trust"
-        )
 
 
 def _shipped_name(recipe: str | Path) -> str | Path:

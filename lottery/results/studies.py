@@ -55,7 +55,6 @@ class RememberedStudy:
         document: What the recipe says under its overrides: what differs between versions is read from it.
         jobs: Keys of the jobs of the last plan.
         former: Keys of jobs that earlier plans had, such as those with a plugin that was edited since.
-        brought_from: The store that it was pulled from, if it was never run in this one.
     """
 
     name: str
@@ -69,7 +68,6 @@ class RememberedStudy:
     document: Mapping[str, Any]
     jobs: tuple[str, ...] = ()
     former: tuple[str, ...] = ()
-    brought_from: str = ""
 
     @property
     def full_name(self) -> str:
@@ -130,13 +128,8 @@ def remembered(store: Store) -> list[RememberedStudy]:
     return _all(store, store.place.names(FOLDER))
 
 
-def bring(source: Store, target: Store, brought_from: str = "") -> None:
+def bring(source: Store, target: Store) -> None:
     """Have a store remember the studies of another one, too; of a study that both know, the last run is believed.
-
-    Args:
-        source: The store that is read.
-        target: The store that is written to.
-        brought_from: How the source is called where it is somebody else's.
 
     Raises:
         MachineError: The machine refuses to read or write.
@@ -144,13 +137,13 @@ def bring(source: Store, target: Store, brought_from: str = "") -> None:
     for study in remembered(source):
         known = _read(target, study.path)
         if known is None:
-            save(target, replace(study, brought_from=brought_from))
+            save(target, study)
             continue
         newer = max(known, study, key=lambda each: each.last_run)
         jobs = dict.fromkeys(key for each in (known, study) for key in (*each.jobs, *each.former))
         first = min(known.first_run, study.first_run)
         former = tuple(key for key in jobs if key not in set(newer.jobs))
-        merged = replace(newer, first_run=first, former=former, brought_from=known.brought_from)
+        merged = replace(newer, first_run=first, former=former)
         if merged != known:
             save(target, merged)
 
@@ -228,7 +221,7 @@ def _study_of(asked: Sweep | Recipe, plugins: Sequence[str]) -> RememberedStudy:
     else:
         document = asked.document if asked.keys else asked.only.canonical()
     modules = tuple(dict.fromkeys((*(origin.plugins if origin else ()), *plugins)))
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC)
     return RememberedStudy(
         asked.name,
         short(digest([_without_empty({**document, "name": None}), sorted(modules)])),

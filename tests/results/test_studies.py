@@ -203,21 +203,15 @@ def test_a_program_finds_by_name_what_a_program_has_run(here: Path) -> None:
     assert load_named("made", here / "s").only == recipe
 
 
-def test_studies_come_with_what_is_pulled_and_their_plugins_only_if_they_are_named(tmp_path: Path, call: Call) -> None:
-    there, here = Store(tmp_path / "there"), Store(tmp_path / "here")
+def test_studies_come_with_what_is_pulled_and_pushed(tmp_path: Path, call: Call) -> None:
+    there, here, far = (Store(tmp_path / name) for name in ("there", "here", "far"))
     there.commit("a" * 64, {"job.json": b"{}"}, kind="dense")
     remember(there, sweep(MICRO, "seeds=2"), ["a" * 64])
-    remember(there, sweep(MICRO, "name=other"), ["a" * 64], ["their_module"])
     for _ in range(2):
         assert call("store", "pull", there.name, "--store", here.name).code == 0
-        assert sorted(each.full_name for each in remembered(here)) == sorted(e.full_name for e in remembered(there))
-    assert load_named("micro", here).only.seeds == (0, 1)
-    with pytest.raises(UsageError, match=r"other@.*: was brought from .* and imports their_module; write --plugin"):
-        load_named("other", here)
-    with pytest.raises(UsageError, match=r"plugin their_module: cannot be imported"):
-        load_named("other", there)  # which has run it, and so imports it
-    remember(here, sweep(MICRO, "name=other"), ["a" * 64], ["their_module"])
-    assert find_study(here, "other").brought_from == ""
+        assert remembered(here) == remembered(there)
+    assert call("store", "push", far.name, "--store", here.name).code == 0
+    assert load_named("micro", far).only.seeds == (0, 1)
 
 
 def test_of_a_study_that_two_stores_know_the_last_run_is_believed_and_no_key_forgotten(tmp_path: Path) -> None:
@@ -231,7 +225,7 @@ def test_of_a_study_that_two_stores_know_the_last_run_is_believed_and_no_key_for
         )
     )
     for source, target in ((there, here), (here, there)):
-        bring(source, target, "elsewhere")
+        bring(source, target)
         (merged,) = remembered(target)
         assert (merged.jobs, merged.former, merged.first_run.year) == (("a", "b"), ("c",), 2024)
-        assert merged.last_run.year > 2024 and merged.brought_from == ""
+        assert merged.last_run.year > 2024
