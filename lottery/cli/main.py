@@ -238,13 +238,25 @@ app.command()(work)
 
 
 @app.command()
-def status(store: StoreDir = None, as_json: Json = False) -> None:
+def status(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="Only the jobs of this study (lottery studies)."),
+    ] = None,
+    store: StoreDir = None,
+    as_json: Json = False,
+) -> None:
     """Count the jobs in the store by kind and state."""
     from lottery.store.maintenance import summarize
     from lottery.store.store import Store
 
     kept = Store(store_root(store))
-    summary = summarize(kept)
+    jobs = None
+    if study is not None:
+        from lottery.results.studies import find_study
+
+        jobs = frozenset(find_study(kept, study).jobs)
+    summary = summarize(kept, jobs)
     if as_json:
         print_json(summary.as_dict())
     else:

@@ -13,6 +13,7 @@ from lottery.recipe.sweep import parse_sweep
 from lottery.results.studies import find_study, remember, remembered
 from lottery.results.study_progress import progress
 from lottery.results.study_removal import removal_of, remove, rename
+from lottery.store.maintenance import summarize
 from lottery.store.store import Store
 from tests.support.calls import Call, call
 from tests.support.faults import Crash, crash_before
@@ -174,6 +175,10 @@ def test_progress_counts_the_jobs_of_the_last_plan_by_state(place: Ground) -> No
     assert (found.planned, found.finished, found.diverged) == (6, 3, 1)
     assert (found.running, found.failed) == (("9" * 64,), ("8" * 64,))
     assert found.size == 2 * (100 + 2) + 1
+    store.record_failure("0" * 64, label="another study's", message="no")
+    counts = summarize(place.open(), frozenset(jobs))
+    assert (counts.finished, list(counts.failed), counts.interrupted) == (3, ["8" * 64], [])
+    assert len(summarize(place.open()).failed) == 2
 
 
 @pytest.fixture
@@ -209,7 +214,8 @@ def test_studies_are_listed_told_apart_renamed_and_removed_on_the_command_line(r
     assert call("studies", "rename", "mine", "paper").out == f"paper@{short.partition('@')[2]}\n"
     assert call("run", "paper", "--device", "cpu").err.splitlines()[-1] == "3 done before"
     assert [each["name"] for each in json.loads(call("studies", "--json").out)["studies"]] == ["paper"]
-    assert call("studies", "remove", "mine").code == 2
+    assert json.loads(call("status", "paper", "--json").out)["finished"] == 3
+    assert call("studies", "remove", "mine").code == call("status", "mine").code == 2
 
 
 def test_a_store_that_is_not_there_or_holds_nothing_is_said_to_be_so(
