@@ -17,6 +17,7 @@ from lottery.results.named_recipe import load_named
 from lottery.results.studies import RememberedStudy, bring, differences, find_study, remember, remembered
 from lottery.store.store import Store
 from tests.support.calls import Call, call
+from tests.support.faults import Crash, Disk, crash_within
 from tests.support.micro import MICRO, micro, micro_text
 from tests.support.places import KINDS, Ground, ground, look_always
 
@@ -138,6 +139,26 @@ def test_a_damaged_document_is_left_out_with_a_warning_and_the_next_run_writes_i
     (tmp_path / found.path).write_bytes(damage)
     assert remembered(store) == [] and "is not as it was written" in caplog.text
     assert run_before(store, sweep(), "a").jobs == ("a",)
+
+
+def test_a_memory_that_is_cut_off_anywhere_is_the_old_one_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, crashed = 0, True
+    while crashed:
+        store = Store(tmp_path / str(number))
+        remember(store, sweep(), ["a"])
+        disk = Disk(monkeypatch)
+        disk.arm(number, crash_within)
+        try:
+            remember(store, sweep(), ["b"])
+            crashed = False
+        except Crash:
+            pass
+        disk.heal()
+        assert [each.jobs for each in remembered(Store(tmp_path / str(number)))] in ([("a",)], [("b",)])
+        number += 1
+    assert number > 2
 
 
 def test_many_processes_that_remember_one_study_leave_one_whole_document(place: Ground) -> None:
