@@ -11,7 +11,7 @@ from lottery import registry
 from lottery.errors import RecipeError
 from lottery.recipe.load import find_recipe, shipped
 from lottery.recipe.sweep import Sweep, load_sweep, parse_sweep
-from lottery.results.studies import find_study, studies_named
+from lottery.results.studies import find_study, none_named, studies_named
 from lottery.store.open import open_store
 from lottery.words import short
 
@@ -86,8 +86,7 @@ def _remembered(name: str, where: Store | str | Path | None, *, given: bool) -> 
         try:
             find_recipe(name)
         except RecipeError as error:
-            more = f"; no study of this name was run in {store.name} either (lottery studies)"
-            raise RecipeError([f"{line}{more}" for line in error.problems]) from None
+            raise RecipeError([f"{line}; {none_named(store, name)}" for line in error.problems]) from None
     return find_study(store, name)
 
 
