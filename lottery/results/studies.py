@@ -81,8 +81,9 @@ class RememberedStudy:
 
     @property
     def how(self) -> str:
-        """The words that the command had beside the recipe: `--set seeds=3 --plugin mynet`; empty for none."""
-        given = [f"--set {each}" for each in self.overrides] + [f"--plugin {each}" for each in self.plugins]
+        """What stands beside the recipe: `--set seeds=3 --plugin mynet`, of each key the last value; empty for none."""
+        last = {each.partition("=")[0]: each for each in self.overrides}
+        given = [f"--set {each}" for each in last.values()] + [f"--plugin {each}" for each in self.plugins]
         return " ".join(given)
 
     @property

@@ -181,6 +181,16 @@ def test_a_name_goes_on_with_the_overrides_that_were_run(here: Path, call: Call)
     assert f"2 trainings are missing in {here}/runs; lottery run mine --set seeds=3 runs them" in more
 
 
+def test_a_worker_remembers_what_it_was_told_to_run_and_not_what_a_run_told_it(here: Path, call: Call) -> None:
+    (here / "failures.json").write_text("{}")
+    told = ("--device", "cpu", "--set", "seeds=1")
+    assert call("work", "mine.yaml", *told, "--known-failures", here / "failures.json").code == 0
+    assert remembered(Store(here / "runs")) == []
+    assert call("work", "mine.yaml", *told).code == 0
+    assert call("studies").out.splitlines()[-1].endswith("mine.yaml --set seeds=1")
+    assert call("table", "mine", "--set", "seeds=3", "--set", "seeds=1").code == 0
+
+
 def test_a_changed_file_is_told_where_the_name_means_the_old_one(here: Path, call: Call) -> None:
     assert call("run", "mine.yaml", "--device", "cpu").code == 0
     assert call("table", "mine").err == ""
