@@ -71,7 +71,7 @@ def run(
         recipe: A loaded recipe or sweep, the path of one, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, or `cuda:1` for the GPU of that number, which all processes then share.
         jobs: Number of processes; `auto` for as many as there are cores with work. With other numbers than 1 jobs are
             trained in other processes, and this one need not even import torch.
         on: Executor that starts workers to train the jobs, by name or as `{"name": ..., key: value}`, in place of
@@ -102,6 +102,11 @@ def run(
         registry.plug_in(plugin)
     if on is not None and jobs != 1:
         raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
+    if on is not None and ":" in device:
+        raise UsageError(
+            f"--device {device}: the executor gives GPUs to its workers, and each counts its own from 0; write "
+            "--device cuda, with CUDA_VISIBLE_DEVICES in the environment for some of them"
+        )
     recipe = _loaded(recipe)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)

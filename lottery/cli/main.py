@@ -21,6 +21,7 @@ from lottery.cli.bench import bench
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
+    Device,
     Executor,
     Json,
     NumberOfJobs,
@@ -161,7 +162,7 @@ def run(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     jobs: NumberOfJobs = "1",
     on: Executor = None,
     deterministic: Annotated[

@@ -50,6 +50,7 @@ NumberOfJobs = Annotated[
         help="Processes; the threads are shared out among them. auto: one for each core that has work.",
     ),
 ]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, or cuda:1 for the GPU of that number.")]
 Executor = Annotated[
     str | None,
     typer.Option(

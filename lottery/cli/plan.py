@@ -9,7 +9,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import DataDir, Json, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.options import DataDir, Device, Json, Plugins, Points, RecipeName, Sets, StoreDir, load_points
 from lottery.cli.plan_sweep import plan_sweep
 from lottery.paths import data_root, store_root
 from lottery.words import short
@@ -29,7 +29,7 @@ def plan(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     every: Annotated[bool, typer.Option("--list", help="List each job, with its key.")] = False,
     plugin: Plugins = None,
     as_json: Json = False,

@@ -12,6 +12,7 @@ import typer
 from lottery.cli.claims import SURVEY, no_gpu, ran, tell
 from lottery.cli.options import (
     DataDir,
+    Device,
     Json,
     NumberOfJobs,
     Plugins,
@@ -36,7 +37,7 @@ def replicate(
     sets: Sets = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     jobs: NumberOfJobs = "1",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     judge_only: Annotated[bool, typer.Option("--judge-only", help="Train nothing; judge what is finished.")] = False,

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, StoreDir, plug_in
+from lottery.cli.options import DataDir, Device, Plugins, StoreDir, plug_in
 from lottery.errors import LotteryError, UsageError
 from lottery.paths import data_root, store_root
 from lottery.recipe.readings import READINGS
 from lottery.words import short
 
 if TYPE_CHECKING:
+    from lottery.pruning.mask import Mask
     from lottery.runner.execute import Progress
     from lottery.tickets.file import Ticket
+    from lottery.tickets.own import OwnTicket
 
 ticket = typer.Typer(help="Tickets as files: export, show, verify, retrain.", no_args_is_help=True)
 
@@ -74,15 +76,33 @@ def export(
 @ticket.command()
 def show(file: File, plugin: Plugins = None) -> None:
     """Say what is in a ticket file: the network, the mask, where it starts, what was measured, where it was trained."""
-    from lottery.tickets.file import printable, read
+    from lottery.tickets.container import printable
+    from lottery.tickets.file import read
+    from lottery.tickets.own import read_own
 
     plug_in(plugin)
-    for name, value in _about(read(file)):
+    own = read_own(file)
+    for name, value in _about(read(file)) if own is None else _about_own(own):
         print(f"{name:<12} {printable(value)}")
 
 
+def _about_own(found: OwnTicket) -> list[tuple[str, str]]:
+    rows = [("origin", "no study"), ("network", found.network), ("note", found.note)]
+    rows += [*_layers(found.mask), ("weights", "start and trained" if found.trained else "start")]
+    rows += [("made", found.created), *(("", f"{name:<24} {value}") for name, value in found.versions.items())]
+    return [(name, value) for name, value in rows if value]
+
+
+def _layers(mask: Mask) -> list[tuple[str, str]]:
+    from lottery.analysis.labels import density_label
+
+    sizes = mask.sizes()
+    rows = [("density", f"{density_label(mask.density)}, {sum(mask.alive().values()):,} weights")]
+    return rows + [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in mask.alive().items()]
+
+
 def _about(found: Ticket) -> list[tuple[str, str]]:
-    from lottery.analysis.labels import density_label, said
+    from lottery.analysis.labels import said
 
     recipe, evidence = found.recipe, found.evidence
     train = recipe.train
@@ -92,10 +112,8 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
         ("optimizer", f"{said(train.optimizer[0])}, {train.length}, batches of {train.batch_size}"),
         ("seed", str(found.training["seed"])),
         ("start", f"step {found.step}" + (f" ({found.mode})" if found.mode != "weights" else "")),
-        ("density", f"{density_label(found.mask.density)}, {sum(found.mask.alive().values()):,} weights"),
+        *_layers(found.mask),
     ]
-    sizes = found.mask.sizes()
-    rows += [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in found.mask.alive().items()]
     for name in ("ticket", "dense"):
         for reading in READINGS:
             row = evidence[name].get(reading)
@@ -117,7 +135,9 @@ def verify(
     again: Annotated[
         bool, typer.Option("--again", help="Measure the trained weights of the file again, on the test split.")
     ] = False,
-    device: Annotated[str, typer.Option(help="For --again: auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="For --again: auto, cpu, cuda, or cuda:1 for the GPU of that number.")
+    ] = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Check a ticket file without training: say of each part whether it is ok, WRONG, or only said.
@@ -127,12 +147,20 @@ def verify(
     from lottery.data.load import load
     from lottery.device import machine
     from lottery.tickets.checks import findings
-    from lottery.tickets.file import printable, read
+    from lottery.tickets.container import printable
+    from lottery.tickets.file import read
+    from lottery.tickets.own import PROVES_NOTHING, read_own
     from lottery.tickets.retrain import context_of_ticket
 
     plug_in(plugin)
-    found, context = read(file), None
+    own = read_own(file)
     print(f"ok     bytes: {file.stat().st_size:,}, as they were written")
+    if own is not None:
+        print(
+            f"said   mask: {repr(own.mask).partition(': ')[2]}, {printable(own.note) or 'no word on where it is from'}"
+        )
+        raise LotteryError(f"{file}: {PROVES_NOTHING}, so that there is nothing to verify")
+    found, context = read(file), None
     if data is not None or again:
         splits = load(found.recipe.data.component, data_root(data), found.recipe.data.label_noise)
         context = context_of_ticket(found, splits, machine(device), Path(os.devnull))
@@ -153,7 +181,7 @@ def retrain(
         str | None,
         typer.Option("--store", metavar="PLACE", help="Keep it there, to continue it [temporary]."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     plugin: Plugins = None,
 ) -> None:

@@ -31,7 +31,7 @@ def verify(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="With --again: auto, cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="With --again: auto, cpu, cuda, or cuda:1.")] = "cpu",
     jobs: NumberOfJobs = "1",
     deterministic: Annotated[
         bool,

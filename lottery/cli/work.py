@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.options import DataDir, Device, Plugins, Points, RecipeName, Sets, StoreDir, load_points
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
@@ -24,7 +24,7 @@ def work(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Save and leave before so long, such as 90min, 2h or 1d12h.")
     ] = None,

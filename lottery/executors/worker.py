@@ -114,8 +114,11 @@ def _serve(request: dict[str, Any], plans: bytes, stop: Stop, line: Line) -> dic
 
 
 def _take_gpu(number: int, device: str) -> None:
-    """Leave this process one GPU of its machine, another one than those of the other processes as far as there are."""
-    if device == "cpu":
+    """Leave this process one GPU of its machine, another one than those of the other processes as far as there are.
+
+    Where the run has named one, all of them have that.
+    """
+    if device == "cpu" or ":" in device:
         return
     from lottery.device import GPUS, share_of_gpus
 

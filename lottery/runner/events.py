@@ -31,7 +31,7 @@ class Request:
         recipe: The recipe.
         data: Folder of the data sets.
         store: Place of the results.
-        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:1` for the GPU of that number, or `auto` for a GPU where there is one.
         jobs: Number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
         deterministic: Whether equal jobs have to give equal bytes.
         checkpoint_seconds: Time between two checkpoints of a training at least.

@@ -32,6 +32,7 @@ from lottery.runner.run import work
 from lottery.store.store import Store
 from lottery.tickets import file as ticketfile
 from lottery.tickets.checks import checks, findings
+from lottery.tickets.container import sealed
 from lottery.tickets.export import export
 from lottery.tickets.file import Ticket, read
 from lottery.tickets.forms import export_network
@@ -94,7 +95,7 @@ class File:
     def seal(self, folder: Path) -> Ticket:
         head = {**self.head, "about": json.dumps(self.about, sort_keys=True)}
         path = folder / "forged.ticket"
-        path.write_bytes(encode(self.tensors, {**head, "sha256": ticketfile._hash(self.tensors, head)}))
+        path.write_bytes(sealed(self.tensors, head))
         return read(path)
 
 

@@ -22,8 +22,10 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.store.store import Store
+from lottery.tickets.container import sealed
 from lottery.tickets.export import export, open_ticket
-from lottery.tickets.file import Ticket, load_ticket, read
+from lottery.tickets.file import Ticket, read
+from lottery.tickets.load import load_ticket
 from lottery.tickets.retrain import retrain
 from tests.support.micro import micro_text
 
@@ -153,12 +155,10 @@ def test_every_changed_byte_and_every_cut_is_found_out(finished: Finished, tmp_p
 
 def resealed(path: Path, change: dict[str, object]) -> Ticket:
     """A file whose JSON somebody changed, hash and all."""
-    from lottery.tickets.file import _hash
-
     tensors, head = decode(path.read_bytes())
     head.pop("sha256")
     head["about"] = json.dumps({**json.loads(head["about"]), **change}, sort_keys=True)
-    path.write_bytes(encode(tensors, {**head, "sha256": _hash(tensors, head)}))
+    path.write_bytes(sealed(tensors, head))
     return read(path)
 
 
@@ -180,7 +180,9 @@ def test_what_is_no_ticket_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such file"):
         load_ticket(tmp_path / "a.ticket")
     (tmp_path / "a.ticket").write_bytes(encode({"x": torch.zeros(1)}))
-    with pytest.raises(UsageError, match="is no ticket file; lottery ticket export makes them"):
+    with pytest.raises(
+        UsageError, match=r"is no ticket file; lottery ticket export and lottery\\.save_ticket make them"
+    ):
         load_ticket(tmp_path / "a.ticket")
     (tmp_path / "a.ticket").write_bytes(encode({}, {"format": "lottery ticket", "version": "99"}))
     with pytest.raises(UsageError, match="has format version 99, this lottery reads 2; update lottery"):
