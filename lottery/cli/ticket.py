@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Device, Plugins, StoreDir, plug_in
-from lottery.errors import LotteryError, UsageError
-from lottery.paths import data_root, store_root
+from lottery.cli.options import DataDir, Device, Plugins, plug_in
+from lottery.cli.ticket_export import export
+from lottery.errors import LotteryError
+from lottery.paths import data_root
 from lottery.recipe.readings import READINGS
 from lottery.words import short
 
@@ -24,53 +25,10 @@ if TYPE_CHECKING:
 ticket = typer.Typer(help="Tickets as files: export, show, verify, retrain.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A ticket file.")]
-FORMS = ("ticket", "dense", "prune", "compact")
 PROGRESS_EVERY = 30.0  # seconds between lines
 
 
-@ticket.command()
-def export(
-    key: Annotated[str, typer.Argument(help="The key of a finished ticket, or its first digits.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to.")],
-    form: Annotated[
-        str, typer.Option("--form", help="ticket; or a network: dense (zeros), prune (torch.nn.utils.prune), compact.")
-    ] = "ticket",
-    weights: Annotated[str, typer.Option(help="Of a network: trained, or start (where training starts).")] = "trained",
-    at: Annotated[
-        str | None,
-        typer.Option("--at", help="Trained weights at best_accuracy [where there is one], early_stop or end."),
-    ] = None,
-    data: DataDir = None,
-    store: StoreDir = None,
-    plugin: Plugins = None,
-) -> None:
-    """Write a ticket into a file: all that retraining it needs, or its network in another form."""
-    from lottery.files.write import write_atomic
-    from lottery.store.store import Store
-
-    plug_in(plugin)
-    if form not in FORMS:
-        raise UsageError(f"--form {form}: there are {', '.join(FORMS)}")
-    if weights not in ("trained", "start"):
-        raise UsageError(f"--weights {weights}: there are trained and start")
-    reading = next((name for name in READINGS if name == at), None)
-    if at is not None and reading is None:
-        raise UsageError(f"--at {at}: there are {', '.join(READINGS)}")
-    if at is not None and (form == "ticket" or weights == "start"):
-        raise UsageError("--at: says which trained weights a network gets; leave it out, or write --form")
-    kept, root = Store(store_root(store)), data_root(data)
-    if form == "ticket":
-        from lottery.tickets.export import export as content_of
-
-        write_atomic(output, content_of(kept, key, root))
-    else:
-        from lottery.tickets.forms import export_network as network_of
-
-        content, told = network_of(kept, key, root, form, at=reading, trained_weights=weights == "trained")
-        write_atomic(output, content)
-        for line in told:
-            print(line)
-    print(output)
+ticket.command()(export)
 
 
 @ticket.command()
@@ -102,7 +60,7 @@ def _layers(mask: Mask) -> list[tuple[str, str]]:
 
 
 def _about(found: Ticket) -> list[tuple[str, str]]:
-    from lottery.analysis.labels import said
+    from lottery.values import said
 
     recipe, evidence = found.recipe, found.evidence
     train = recipe.train
