@@ -70,8 +70,8 @@ def _exported(network: nn.Module, shape: Sequence[int]) -> bytes:
     except Exception as error:  # whatever torch meets in the code of a model
         why = str(error).strip().partition("\n")[0][:300]
         raise UsageError(
-            f"{type(network).__name__}: torch cannot export it to ONNX ({type(error).__name__}: {why}); export the form "
-            "dense"
+            f"{type(network).__name__}: torch cannot export it to ONNX ({type(error).__name__}: {why}); "
+            "export the form dense"
         ) from error
     finally:
         logger.setLevel(before)
@@ -108,8 +108,8 @@ def _furthest(network: nn.Module, content: bytes, shape: Sequence[int]) -> float
         ) from error
     if not furthest <= TOLERANCE:
         raise UsageError(
-            f"{type(network).__name__}: as ONNX its outputs differ from torch's by {furthest:.1g}, more than {TOLERANCE:g}; "
-            "nothing was written; export the form dense"
+            f"{type(network).__name__}: as ONNX its outputs differ from torch's by {furthest:.1g}, more than "
+            f"{TOLERANCE:g}; nothing was written; export the form dense"
         )
     return furthest
 
