@@ -1,7 +1,7 @@
 """Hold a mask on a network in an Accelerate loop, with bf16, accumulation, clipping, AdamW and a one-cycle schedule.
 
-Run it with `python examples/masked/in_accelerate.py` (needs `pip install accelerate`). Enter `lottery.masked` after `prepare`,
-which moves the network to its device; it takes the wrappers that `prepare` returns, or what is inside them.
+Run it with `python examples/masked/in_accelerate.py` (needs `pip install accelerate`). Enter `lottery.masked` after
+`prepare`, which moves the network to its device; it takes the wrappers that `prepare` returns, or what is inside them.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class HoldMask(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         """Hold the mask from now on."""
-        # not earlier: only now is the network on its device, its optimizer made, and both are as the checkpoint has them
+        # not earlier: only now is the network on its device, its optimizer made, and both as a checkpoint has them
         assert self.mask is not None, "a mask, or a checkpoint to resume that has one"
         (optimizer,) = trainer.optimizers
         self._held.enter_context(lottery.masked(module.network, self.mask, optimizer))

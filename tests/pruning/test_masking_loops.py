@@ -1,4 +1,4 @@
-"""What training loops have beside the mask: pruned weights stay exactly zero, and survivors train as without pruning."""
+"""Masks beside what training loops have: pruned weights stay exactly zero, and survivors are trained."""
 
 from __future__ import annotations
 
