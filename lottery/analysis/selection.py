@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lottery.analysis.columns import Column
@@ -15,14 +15,17 @@ PLACES = ("study", "optimizer", "found_with", "rewind", "level", "density", "net
 SAID = ("test", "note", "reason")  # and so do the words on what stands in the row
 
 
-def select(rows: Sequence[Row], settings: Sequence[str] = (), columns: Sequence[str] = ()) -> list[Row]:
+Wanted = Iterable[tuple[str, Sequence[str]]]  # names of columns, each with the values that rows may have
+
+
+def select(rows: Sequence[Row], wanted: Wanted = (), columns: Sequence[str] = ()) -> list[Row]:
     """Return a part of a table.
 
     Args:
         rows: The table.
-        settings: `column=value` or `column=value,value`: the rows with one of these values, of all settings. Densities
-            and other shares are written in percent, as people read them, and as far as digits are given: 20.97 and 21
-            both name 20.972 %.
+        wanted: Columns with values: the rows that have one of the values in each of the columns. Densities and other
+            shares are written in percent, as people read them, and as far as digits are given: 20.97 and 21 both name
+            20.972 %.
         columns: Names of columns in the order in which they are to stand. With one come those that are read in its
             cell, such as the standard deviation; what says what a row is, and its note, always stay.
 
@@ -30,36 +33,45 @@ def select(rows: Sequence[Row], settings: Sequence[str] = (), columns: Sequence[
         UsageError: There is no such column, or no row with such a value.
     """
     known = {str(name): name for row in rows for name in row}
-    for setting in settings:
-        rows = _with(rows, known, setting)
+    for name, values in wanted:
+        rows = _with(rows, known, name, values)
     return _only(rows, known, columns) if columns else list(rows)
 
 
-def _with(rows: Sequence[Row], known: dict[str, Any], setting: str) -> list[Row]:
-    name, equals, text = setting.partition("=")
-    if not equals or not text:
-        raise UsageError(f"--rows {setting}: write it as column=value, such as density=20.97,5.5")
+def setting(text: str) -> tuple[str, list[str]]:
+    """Return what `column=value,value` names; a value with brackets, such as adam(lr=0.1, eps=1e-8), is one.
+
+    Raises:
+        UsageError: It is written otherwise.
+    """
+    name, equals, values = text.partition("=")
+    if not equals or not values:
+        raise UsageError(f"--rows {text}: write it as column=value, such as density=20.97,5.5")
+    return name, [values] if "(" in values else [value.strip() for value in values.split(",")]
+
+
+def _with(rows: Sequence[Row], known: Mapping[str, str], name: str, values: Sequence[str]) -> list[Row]:
     if rows and name not in known:
-        raise UsageError(f"--rows {setting}: there is no column {name!r}{suggest(name, known)}")
+        raise UsageError(f"rows: there is no column {name!r}{suggest(name, known)}")
     kept: dict[int, Row] = {}
-    for value in text.split(",") if "(" not in text else [text]:  # adam(lr=0.1, betas=...) is one value
-        found = {place: row for place, row in enumerate(rows) if _reads(known[name], row.get(name), value.strip())}
+    for value in values:
+        found = {place: row for place, row in enumerate(rows) if _reads(known[name], row.get(name), value)}
         if rows and not found:
             there = ", ".join(dict.fromkeys(_said(known[name], row.get(name)) for row in rows))
-            raise UsageError(f"--rows {setting}: no row has {value.strip()!r}; there are {there}")
+            raise UsageError(f"rows {name}={value}: no row has that; there are {there}")
         kept |= found
     return [kept[place] for place in sorted(kept)]
 
 
-def _only(rows: Sequence[Row], known: dict[str, Any], names: Sequence[str]) -> list[Row]:
+def _only(rows: Sequence[Row], known: Mapping[str, str], names: Sequence[str]) -> list[Row]:
     for name in names:
         if rows and name not in known:
             shown = [each for each in known if not getattr(known[each], "whole", "")]
-            raise UsageError(f"--columns {name}: there is no column {name!r}{suggest(name, shown)}; {', '.join(shown)}")
+            raise UsageError(
+                f"columns: there is no column {name!r}{suggest(name, shown)}; there are {', '.join(shown)}"
+            )
     first = [name for name, column in known.items() if name in PLACES or getattr(column, "quantity", "") == "swept"]
-    parts = [
-        part for name in names for part in known if part == name or getattr(known[part], "whole", "") == name
-    ]
+    parts = [part for name in names for part in known if part == name or getattr(known[part], "whole", "") == name]
     order = dict.fromkeys([*first, *parts, *(name for name in known if name in SAID)])
     return [Row({known[name]: row.get(name) for name in order}, row.made_from) for row in rows]
 

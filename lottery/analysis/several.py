@@ -7,12 +7,27 @@ from typing import TYPE_CHECKING
 
 from lottery.analysis.columns import STUDY
 from lottery.analysis.rows import Row
+from lottery.analysis.sweep import swept_rows_of
 from lottery.analysis.views import VIEWS, imported, rows_of
 from lottery.errors import UsageError
 from lottery.results.several import several
+from lottery.results.sweep import SweptStudy
 
 if TYPE_CHECKING:
     from lottery.results.study import Study
+
+
+def rows_of_all(found: Sequence[Study | SweptStudy], view: str, network: str | None = None) -> list[Row]:
+    """Return the rows of a view of one study or sweep, or of several: the points of a sweep are studies there.
+
+    Raises:
+        UsageError: As `rows_of_several`, and as `lottery.analysis.views.rows_of`.
+    """
+    studies = [each for one in found for each in (one.studies if isinstance(one, SweptStudy) else [one])]
+    if len(found) > 1 or network is not None or (len(studies) > 1 and view == "matrix"):
+        return rows_of_several(studies, view, network)
+    (only,) = found
+    return swept_rows_of(only, view) if isinstance(only, SweptStudy) else rows_of(only, view)
 
 
 def rows_of_several(studies: Sequence[Study], view: str, network: str | None = None) -> list[Row]:

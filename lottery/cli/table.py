@@ -23,7 +23,8 @@ def table(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            metavar="RECIPE...", help="Recipes, by path or name; of several, one table of all, tested against the first."
+            metavar="RECIPE...",
+            help="Recipes, by path or name; of several, one table of all, tested against the first.",
         ),
     ],
     sets: Sets = None,
@@ -35,7 +36,9 @@ def table(
     ] = "means",
     columns: Annotated[
         str | None,
-        typer.Option("--columns", metavar="NAME,NAME", help="Only these, in this order, beside what says what rows are."),
+        typer.Option(
+            "--columns", metavar="NAME,NAME", help="Only these, in this order, beside what says what rows are."
+        ),
     ] = None,
     rows: Annotated[
         list[str] | None,
@@ -61,7 +64,8 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.analysis.environments import roundings
-    from lottery.analysis.selection import select
+    from lottery.analysis.selection import select, setting
+    from lottery.analysis.several import rows_of_all
     from lottery.results.sweep import swept_study
 
     caption = VIEWS[view].caption if view in VIEWS else view
@@ -69,19 +73,11 @@ def table(
     swept = [swept_study(load_points(each, sets, plugin, point), store=store, data=data) for each in recipes]
     for found, recipe in zip(swept, recipes, strict=True):
         tell_missing(found, recipe)
-    made = _profiles(swept, view) if profile else _rows(swept, view, network)
-    write(select(made, rows or (), [name.strip() for name in columns.split(",")] if columns else ()))
+    made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
+    names = [name.strip() for name in columns.split(",")] if columns else ()
+    write(select(made, [setting(each) for each in rows or ()], names))
     for sentence in dict.fromkeys(said for found in swept for each in found.studies for said in roundings(each)):
         print(sentence, file=sys.stderr)
-
-
-def _rows(swept: Sequence[SweptStudy], view: str, network: str | None) -> list[Row]:
-    from lottery.analysis.several import rows_of_several
-    from lottery.analysis.sweep import swept_rows_of
-
-    if len(swept) == 1 and network is None and view != "matrix":
-        return swept_rows_of(swept[0], view)
-    return rows_of_several([study for found in swept for study in found.studies], view, network)
 
 
 def _profiles(swept: Sequence[SweptStudy], view: str) -> list[Row]:

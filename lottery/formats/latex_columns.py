@@ -66,7 +66,8 @@ def set_column(shown: Shown, rows: Sequence[Row], marks: Seeds, *, place: bool) 
     texts = [shown.text(row) for row in rows]
     numbers = [_NUMBER.fullmatch(text) for text in texts]
     means = shown.column.quantity == "mean"
-    if not shown.number or not any(numbers) or not all(found or not text or means for found, text in zip(numbers, texts)):
+    fit = [bool(found or not text or means) for found, text in zip(numbers, texts, strict=True)]
+    if not shown.number or not any(numbers) or not all(fit):
         return _words(shown, texts, place)
     known = [found for found in numbers if found]
     best = [shown.best(row) for row in rows]
@@ -79,10 +80,12 @@ def set_column(shown: Shown, rows: Sequence[Row], marks: Seeds, *, place: bool) 
     needed = max(needed, *(0.0 if found else width(text) for text, found in zip(texts, numbers, strict=True)))
     head, widest = _folded(shown.header, needed)
     kind = f"S[table-format={_format(known)}{',' + _BOLD if any(best) else ''}]"
-    return SetColumn([f"{{{line(each)}}}" if each else "" for each in head], kind, cells, max(needed, widest), place, True)
+    return SetColumn(
+        [f"{{{line(each)}}}" if each else "" for each in head], kind, cells, max(needed, widest), place, True
+    )
 
 
-_BOLD = "detect-weight,mode=text"
+_BOLD = "text-series-to-math,propagate-math-font"
 
 
 def _words(shown: Shown, texts: Sequence[str], place: bool) -> SetColumn:
@@ -92,7 +95,9 @@ def _words(shown: Shown, texts: Sequence[str], place: bool) -> SetColumn:
         needed = WORDS
         kind = rf">{{\raggedright\arraybackslash}}p{{{WORDS:g}pt}}"
     head, widest = _folded(shown.header, needed)
-    return SetColumn([line(each) for each in head], kind, [line(text) for text in texts], max(needed, widest), place, False)
+    return SetColumn(
+        [line(each) for each in head], kind, [line(text) for text in texts], max(needed, widest), place, False
+    )
 
 
 def _number(found: re.Match[str], marks: Seeds, bold: bool) -> str:

@@ -16,7 +16,7 @@ from lottery.analysis.cells import (
     floor,
     records_by_cell,
 )
-from lottery.analysis.columns import DENSITY, DIFFERENCE, SEEDS, STUDY, interval, p_values
+from lottery.analysis.columns import DIFFERENCE, SEEDS, STUDY, interval, p_values
 from lottery.analysis.labels import density_label, finite, optimizer_labels
 from lottery.analysis.rows import Row, Values
 from lottery.audit.audit import audit
@@ -168,7 +168,9 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
     for side, other in (pair for group in groups for pair in group):
         row = means[side.label][side.cell]
         values = {name: value for name, value in row.items() if name not in ("optimizer", "rewind", "note")}
-        head = {STUDY: side.label, "optimizer": row["optimizer"]} | ({"rewind": side.cell[1]} if len(rewinds) > 1 else {})
+        head = {STUDY: side.label, "optimizer": row["optimizer"]} | (
+            {"rewind": side.cell[1]} if len(rewinds) > 1 else {}
+        )
         found = compared.get(side)
         tested = _tested(found, adjusted.get(side), confidence, least)
         said = [row["note"], *(_told(found) if found else _unmet(side, named[0][0]))]

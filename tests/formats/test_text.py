@@ -10,7 +10,7 @@ import pytest
 
 from lottery.analysis.columns import DENSITY, KEY, Column, p_values
 from lottery.analysis.rows import Row
-from lottery.formats.latex import floats
+from lottery.formats.latex_tables import Paper, floats
 from lottery.formats.render import render
 from lottery.formats.text import text
 from tests.support.studies import dense, everything, hand, made, record, ticket, view_of
@@ -263,7 +263,7 @@ def test_the_parts_of_a_wide_table_of_few_rows_share_floats_in_latex(rows: int, 
     """40 lines of a float are six parts of 2 rows, with 4 lines for the header of each."""
     names = [f"value_with_a_long_name_of_number_{number:02}" for number in range(30)]
     table = [Row({"optimizer": "adam", **dict.fromkeys(names, 0.5 + row)}, ()) for row in range(rows)]
-    made = floats(table, "wide", "tab:wide")
+    made = floats(table, Paper("wide", "wide"))
     assert made[0].count(r"\begin{tabular}") == in_first
     for number in range(30):
         assert "\n".join(made).count(f"{number:02} ") >= 1
