@@ -133,7 +133,7 @@ def _folded(header: str, widest: float) -> tuple[list[str], float]:
 
     Lines are as wide as the cells or the longest word.
     """
-    name, bracket, unit = header.partition(" (")
+    name, bracket, unit = header.replace(" − ", " −\u00a0").partition(" (")
     words = name.split(" ")
     most = max(widest, *map(width, words))
     lines = [words[0]]

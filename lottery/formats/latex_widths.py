@@ -5,7 +5,7 @@ from __future__ import annotations
 _GROUPS = {  # characters by their width in thousandths of the size, of Computer Modern at 8 points (cmr8.tfm)
     295: "!',.:;[]`il|",
     325: "fj",
-    354: "- ",
+    354: "- \u00a0",
     383: "I",
     419: "()rst",
     472: "cez",

@@ -16,7 +16,7 @@ from lottery.analysis.cells import (
     floor,
     records_by_cell,
 )
-from lottery.analysis.columns import DIFFERENCE, SEEDS, STUDY, interval, p_values
+from lottery.analysis.columns import DIFFERENCE, SEEDS, STUDY, Column, interval, p_values
 from lottery.analysis.labels import density_label, finite, optimizer_labels
 from lottery.analysis.rows import Row, Values
 from lottery.audit.audit import audit
@@ -147,8 +147,8 @@ def meeting(first: Sequence[Side], others: Sequence[Side]) -> dict[Side, Side]:
 def rows(named: Named, network: str = "ticket") -> list[Row]:
     """Return a row for each study, optimizer, rewind point and density; those of one density stand side by side.
 
-    The columns are those of `means` with `study` in front. At the end, for each study but the first, stands the
-    comparison of its `network` with the first study's of the same density: `difference` is the mean over the `n` seeds
+    The columns are those of `means` of the dense network and of `network`, with `study` in front. At the end, for each
+    study but the first, stands the comparison of its `network` with the first study's of the same density: `difference` is the mean over the `n` seeds
     that both have of its accuracy less the first one's, a fraction, with its two-sided t interval (`low`, `high`); `p`
     that of the two-sided paired t test that they do not differ, `p_adjusted` by Holm's procedure over all comparisons
     of the table; `verdict` superior, inferior, inconclusive, or withheld where an audit found something or environments
@@ -167,7 +167,7 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
     table = []
     for side, other in (pair for group in groups for pair in group):
         row = means[side.label][side.cell]
-        values = {name: value for name, value in row.items() if name not in ("optimizer", "rewind", "note")}
+        values = {name: value for name, value in row.items() if _belongs(name, network)}
         head = {STUDY: side.label, "optimizer": row["optimizer"]} | (
             {"rewind": side.cell[1]} if len(rewinds) > 1 else {}
         )
@@ -178,6 +178,12 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
         keys = dict.fromkeys([*row.made_from, *(record.job.key for record in (other.records if other else ()))])
         table.append(Row(finite(head | values), keys))
     return table
+
+
+def _belongs(name: str, network: str) -> bool:
+    """Return True for a column of means that stays: that of a network only where it is the dense or the compared one."""
+    of = name.network if isinstance(name, Column) else ""
+    return of in ("", "dense", network) and name not in ("optimizer", "rewind", "note")
 
 
 def describe(what: str, family: int, confidence: float) -> str:
