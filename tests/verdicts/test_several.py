@@ -153,7 +153,7 @@ def test_where_one_side_diverged_nothing_is_claimed() -> None:
     bad = next(each.job for each in other.found.values() if each.job.kind == "ticket" and each.job.seed == 2)
     found = {**other.found, bad.key: record(bad, diverged=7)}
     (row,) = [r for r in rows_of_several([one, Study(other.plan, found, other.store)], "means") if r["study"] == "b"]
-    assert (row["p"], row["verdict"], row["n"]) == (1.0, "inconclusive", 5)
+    assert (row["p"], row["p_adjusted"], row["n"]) == (1.0, 1.0, 5) and row["verdict"] == "withheld"  # by the audit too
     assert "1 seed diverged in this study alone: nothing is claimed" in row["note"]
 
 
