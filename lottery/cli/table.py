@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.analysis.views import VIEWS
-from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, load_points, tell_missing
+from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, command_line, load_points, tell_missing
 from lottery.cli.tables import Format, Output, Width, writer
 from lottery.errors import UsageError
 
@@ -24,7 +24,9 @@ def table(
         list[str],
         typer.Argument(
             metavar="RECIPE...",
-            help="Recipes, by path or name; of several, one table of all, tested against the first.",
+            help="Paths of recipes, or names of studies in the store (lottery studies) or of shipped recipes; of several, "
+            "one table of all, each tested against the first.",
+,
         ),
     ],
     sets: Sets = None,
@@ -70,9 +72,9 @@ def table(
 
     caption = VIEWS[view].caption if view in VIEWS else view
     write = writer(form, output, caption, "-".join([*(Path(each).stem for each in recipes), view]), width)
-    swept = [swept_study(load_points(each, sets, plugin, point), store=store, data=data) for each in recipes]
+    swept = [swept_study(load_points(each, sets, plugin, point, store), store=store, data=data) for each in recipes]
     for found, recipe in zip(swept, recipes, strict=True):
-        tell_missing(found, recipe)
+        tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
     names = [name.strip() for name in columns.split(",")] if columns else ()
     write(select(made, [setting(each) for each in rows or ()], names))
