@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lottery.plan.swept import SweptPlan
     from lottery.recipe.schema import Recipe
     from lottery.recipe.sweep import Sweep
+    from lottery.results.study import Study
+    from lottery.results.sweep import SweptStudy
     from lottery.runner.events import Event, Jobs, Outcome, Request, SweptOutcome
     from lottery.signals import Stop
     from lottery.store.store import Store
@@ -142,6 +144,10 @@ def run(
     return outcome
 
 
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, (list, tuple)) else [values]
+
+
 def _warn(sentences: Sequence[str]) -> None:
     for sentence in sentences:
         logging.getLogger("lottery").warning("%s", sentence)
@@ -208,35 +214,48 @@ def _followed(
 
 
 def table(
-    recipe: Recipe | Sweep | str | Path,
+    recipe: Recipe | Sweep | str | Path | Sequence[Recipe | Sweep | str | Path],
     *,
     data: str | Path | None = None,
     store: str | Path | None = None,
     view: str = "means",
+    network: str | None = None,
+    rows: Mapping[str, Any] | None = None,
+    columns: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one of a recipe's tables as a data frame, from what is finished so far.
 
-    That of a sweep has the rows of all points, with a column for each swept key in front.
+    That of a sweep has the rows of all points, with a column for each swept key in front. Of several recipes it is one
+    table with a column `study`, see `lottery.verdicts.several`.
 
     Args:
         recipe: A loaded recipe or sweep, the path of one, the name of a study that was run in the store, which is shown
-            as it was run, or the name of a shipped one.
+            as it was run, or the name of a shipped one; several as a list.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         view: A name of `lottery.analysis.views.VIEWS`.
+        network: Of several recipes, and of the view `matrix`: the network that is compared, `dense`, `ticket` or a
+            control's label; the ticket where it is None.
+        rows: Only the rows with these values, one or several of each column; densities in percent, as people read them.
+        columns: Only these columns, beside those that say what a row is.
 
     Raises:
-        UsageError: There is no such view, or the recipe has no such table.
+        UsageError: There is no such view, the recipe has no such table, or studies cannot be compared.
     """
-    from lottery.analysis.sweep import swept_rows_of
-    from lottery.analysis.views import rows_of
+    from lottery.analysis.selection import select
+    from lottery.analysis.several import rows_of_all
     from lottery.formats.render import frame
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.study import study
     from lottery.results.sweep import swept_study
 
-    loaded = load_named(recipe, store, tell=_say) if isinstance(recipe, (str, Path)) else recipe
-    if isinstance(loaded, Sweep):
-        return frame(swept_rows_of(swept_study(loaded, data=data, store=store), view))
-    return frame(rows_of(study(loaded, data=data, store=store), view))
+    found: list[Study | SweptStudy] = []
+    for each in [recipe] if isinstance(recipe, (str, Path)) or not isinstance(recipe, Sequence) else recipe:
+        loaded = load_named(each, store, tell=_say) if isinstance(each, (str, Path)) else each
+        if isinstance(loaded, Sweep):
+            found.append(swept_study(loaded, data=data, store=store))
+        else:
+            found.append(study(loaded, data=data, store=store))
+    wanted = [(name, [str(value) for value in _listed(values)]) for name, values in (rows or {}).items()]
+    return frame(select(rows_of_all(found, view, network), wanted, columns))

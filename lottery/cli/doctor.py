@@ -1,4 +1,4 @@
-"""The command `lottery doctor`: what this machine has for the work, and what is wrong with it, a line for each thing."""
+"""The command `lottery doctor`: what this machine has for the work, and what is wrong, a line for each thing."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _show(found: list[StudyProgress]) -> None:
 
 def _row(each: StudyProgress, now: datetime) -> dict[str, Any]:
     study = each.study
-    row = {"study": study.full_name, "jobs": f"{each.finished:,} of {each.planned:,}"}
+    row: dict[str, Any] = {"study": study.full_name, "jobs": f"{each.finished:,} of {each.planned:,}"}
     row |= {"running": len(each.running), "failed": len(each.failed), "diverged": each.diverged}
     row |= {"size": f"{each.size / 1e6:,.1f} MB", "last run": f"{duration((now - study.last_run).total_seconds())} ago"}
     return row | {"recipe": " ".join(filter(None, (study.source or "made by a program", study.how)))}

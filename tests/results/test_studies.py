@@ -11,6 +11,7 @@ import pytest
 
 import lottery
 from lottery.errors import LotteryError, UsageError
+from lottery.recipe.schema import Recipe
 from lottery.recipe.sweep import Sweep, load_sweep, parse_sweep
 from lottery.results.named_recipe import load_named
 from lottery.results.studies import RememberedStudy, differences, find_study, remember, remembered
@@ -81,13 +82,14 @@ def test_a_sweep_is_one_study_whichever_of_its_points_are_run(tmp_path: Path) ->
 def test_the_version_tells_recipes_apart_and_not_how_they_are_written(tmp_path: Path) -> None:
     store = Store(tmp_path)
     versions = {}
-    for name, asked in {
+    written: dict[str, Sweep | Recipe] = {
         "file": sweep(),
         "comment": sweep(f"# mine\n{MICRO}"),
         "set to what it is": sweep(MICRO, "seeds=1"),
         "program": micro(),
         "three seeds": sweep(MICRO, "seeds=3"),
-    }.items():
+    }
+    for name, asked in written.items():
         remember(store, asked, ["a"])
         versions[name] = remembered(store)[0].version if len(remembered(store)) == 1 else "another"
     assert len(set(list(versions.values())[:4])) == 1 and versions["three seeds"] == "another"
