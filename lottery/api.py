@@ -36,6 +36,7 @@ class Settings(TypedDict, total=False):
     deterministic: bool
     checkpoint_seconds: float
     plugins: Sequence[str]
+    trust: bool
     on_event: Callable[[Event], None]
 
 
@@ -56,6 +57,7 @@ def run(
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
+    trust: bool = False,
     on_plan: Callable[[Any], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome | SweptOutcome:
@@ -78,7 +80,8 @@ def run(
             processes of this run; `lottery list executors` has them.
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
-        plugins: Modules that add entries to the catalogues.
+        plugins: Modules or files that add entries to the catalogues, beside those that the recipe names.
+        trust: True to run the code of the plugins that the file of the recipe names, and to remember it as trusted.
         on_plan: Called with the plan, a `SweptPlan` for a sweep, before training, and each time that there is more to
             do, as with `levels: auto`.
         on_event: Called with each event.
@@ -92,6 +95,7 @@ def run(
     from lottery import registry
     from lottery.distributed.place import place_of_environment
     from lottery.executors.profiles import executor_of
+    from lottery.recipe.plugins import references
     from lottery.recipe.sweep import Sweep
     from lottery.results.plugin_edits import other_sources
     from lottery.runner.events import Request, lengthen, outcome_of
@@ -102,11 +106,12 @@ def run(
         registry.plug_in(plugin)
     if on is not None and jobs != 1:
         raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
-    recipe = _loaded(recipe)
+    recipe = _loaded(recipe, trust)
     jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
     sweep = recipe if isinstance(recipe, Sweep) else None
     first = recipe.points[0].recipe if isinstance(recipe, Sweep) else recipe
+    plugins = references(first.plugins, plugins)  # for other processes
     request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
@@ -134,13 +139,13 @@ def _warn(sentences: Sequence[str]) -> None:
         logging.getLogger("lottery").warning("%s", sentence)
 
 
-def _loaded(recipe: Recipe | Sweep | str | Path) -> Recipe | Sweep:
+def _loaded(recipe: Recipe | Sweep | str | Path, trust: bool = False) -> Recipe | Sweep:
     """Return a recipe or sweep that is named as it is loaded: the only point of a file without a sweep as a recipe."""
     from lottery.recipe.sweep import load_sweep
 
     if not isinstance(recipe, (str, Path)):
         return recipe
-    sweep = load_sweep(recipe)
+    sweep = load_sweep(recipe, trust=trust)
     return sweep if sweep.keys else sweep.only
 
 

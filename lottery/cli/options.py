@@ -29,7 +29,15 @@ Points = Annotated[
     typer.Option("--point", metavar="A.B=VALUE", help="Only the points of a sweep with this value; repeatable."),
 ]
 Plugins = Annotated[
-    list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Import a module or file that adds entries; repeatable."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the code of the plugins that the recipe names, and remember it as trusted as it is.",
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
@@ -75,13 +83,20 @@ def load(
 
 
 def load_points(
-    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, points: Sequence[str] | None
+    recipe: str,
+    sets: Sequence[str] | None,
+    plugins: Sequence[str] | None,
+    points: Sequence[str] | None,
+    trust: bool = False,
 ) -> Sweep:
-    """Return the recipe of this name or path as a sweep, of which `--point` leaves some points; one has one point."""
+    """Return the recipe of this name or path as a sweep, of which `--point` leaves some points; one has one point.
+
+    The plugins that it names are imported as far as they are trusted, with `trust` all of them.
+    """
     from lottery.recipe.sweep import load_sweep
 
     plug_in(plugins)
-    return load_sweep(recipe, sets or ()).at(points or ())
+    return load_sweep(recipe, sets or (), trust=trust).at(points or ())
 
 
 def load_study(

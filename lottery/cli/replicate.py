@@ -17,6 +17,7 @@ from lottery.cli.options import (
     Plugins,
     Sets,
     StoreDir,
+    Trust,
     load_points,
     number_of_jobs,
     plug_in,
@@ -54,6 +55,7 @@ def replicate(
         ),
     ] = None,
     plugin: Plugins = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Run what is missing for the claims of a paper, then say which of them hold, with figures."""
@@ -70,7 +72,7 @@ def replicate(
         plug_in(plugin)
         _list()
         return
-    sweep = load_points(name, sets, plugin, ())
+    sweep = load_points(name, sets, plugin, (), trust)
     if sweep.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, Trust, load_points
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
@@ -34,6 +34,7 @@ def work(
     ] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
     plugin: Plugins = None,
+    trust: Trust = False,
     tied: Annotated[
         bool, typer.Option("--tied", help="Save and leave when standard input ends: who started this is gone.")
     ] = False,
@@ -50,7 +51,7 @@ def work(
     from lottery.signals import Stop, handle_signals
     from lottery.store.store import Store
 
-    sweep, kept, stop = load_points(recipe, sets, plugin, point), Store(store_root(store)), Stop()
+    sweep, kept, stop = load_points(recipe, sets, plugin, point, trust), Store(store_root(store)), Stop()
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
     if tied:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()

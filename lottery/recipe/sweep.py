@@ -67,6 +67,11 @@ class Sweep:
     chosen: tuple[str, ...] = ()
 
     @property
+    def plugins(self) -> tuple[str, ...]:
+        """The plugins that the file names, which are those of all points."""
+        return self.points[0].recipe.plugins
+
+    @property
     def only(self) -> Recipe:
         """The recipe of the only point.
 
@@ -130,20 +135,27 @@ def _same(value: Any, wanted: Any) -> bool:
     return json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
-def load_sweep(source: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Sweep:
     """Read a recipe file, or the shipped recipe of that name, as the recipes that it makes.
 
-    A recipe without `sweep` is one point without values.
+    A recipe without `sweep` is one point without values. The plugins that it names are imported where they are trusted;
+    with `trust` they are, and it is remembered.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
-    return _checked(read_draft(source, overrides))
+    return _checked(read_draft(source, overrides, trust=trust))
 
 
-def parse_sweep(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read the recipes that a text makes; arguments and errors are those of `lottery.recipe.load.parse_recipe`."""
-    return _checked(parse_draft(text, name, overrides))
+def parse_sweep(
+    text: str | bytes, name: str, overrides: Sequence[str] = (), *, folder: Path | None = None, trust: bool = False
+) -> Sweep:
+    """Read the recipes that a text makes; the arguments are those of `lottery.recipe.load.parse_draft`.
+
+    Raises:
+        RecipeError: With all that is wrong, a line for each problem.
+    """
+    return _checked(parse_draft(text, name, overrides, folder=folder, trust=trust))
 
 
 def _checked(draft: Draft) -> Sweep:

@@ -243,7 +243,8 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
     about = parse_json(head["about"].encode(), path)
     chain, stated = list(about["chain"]), dict(about["recipe"])
     training, train = chain[-1]["training"], stated["train"]
-    check_sources(training, path)
+    evidence = _evidence(about["evidence"])
+    check_sources(training, {printable(str(k)): v for k, v in evidence["environment"].items()}, path)
     recipe = recipe_of(training, chain[0]["rewind"], train["optimizer"][0].get("lr"), train["engine"])
     return Ticket(
         chain,
@@ -254,7 +255,7 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
         int(about["classes"]),
         int(about["step"]),
         about["optimizer"],
-        _evidence(about["evidence"]),
+        evidence,
         {name: value for name, value in tensors.items() if not name.startswith("mask/")},
         Mask.unpack(part(tensors, "mask/"), head),
     )
