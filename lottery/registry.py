@@ -123,12 +123,12 @@ def explain(error: Any) -> str:
 
 
 def suggest(name: str, known: Any) -> str:
-    """Return `; did you mean 'adam'?` for a near miss, else the list of known names where there are at most 20."""
+    """Return `; did you mean 'adam'?` for a near miss, else the list of known names where there are at most 22."""
     close = difflib.get_close_matches(name, list(known), n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     names = sorted(known)
-    return f"; there are {', '.join(names)}" if 0 < len(names) <= 20 else ""
+    return f"; there are {', '.join(names)}" if 0 < len(names) <= 22 else ""
 
 
 class Registry(Generic[T]):
@@ -259,7 +259,8 @@ class Registry(Generic[T]):
         """Return what to tell a user who asked for an entry that is not there."""
         if lost := not_imported():
             return f"no {self.singular} {name!r}; {lost}"
-        return f"no {self.singular} {name!r}{suggest(name, self._entries)} (lottery list {self.plural}); {other_ways()}"
+        near = suggest(name, self._entries)
+        return f"no {self.singular} {name!r}{near} (lottery list {self.plural}){other_ways(misspelt='?' in near)}"
 
     def check(self, component: Component) -> tuple[Component, list[Problem]]:
         """Return the component with its arguments brought to the declared types, and all that is wrong with it."""

@@ -74,9 +74,9 @@ def not_imported() -> str:
     return f"it may be of the plugin {plugins}, which was not imported" if plugins else ""
 
 
-def other_ways() -> str:
-    """Return how an entry that is not there may come in, as the end of a message."""
-    return "; ".join([YOURS, *LEFT_OUT.values()])
+def other_ways(misspelt: bool) -> str:
+    """Return how an entry that is not there may come in, as the end of a message; of one that is misspelt less."""
+    return "".join(f"; {way}" for way in [*([] if misspelt else [YOURS]), *LEFT_OUT.values()])
 
 
 def import_plugin(found: Found) -> None:
