@@ -338,8 +338,7 @@ def plug_in(plugin: str | Found) -> None:
         import_plugin(find(plugin) if isinstance(plugin, str) else plugin)
     except UsageError:
         for plural, registry in catalogues.items():
-            added = [name for name, entry in registry._entries.items() if entry.code and name not in before[plural]]
-            for name in added:
+            for name in [n for n, entry in registry._entries.items() if entry.code and n not in before[plural]]:
                 del registry._entries[name]
         raise
 

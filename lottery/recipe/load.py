@@ -115,16 +115,30 @@ def read_draft(source: str | Path, overrides: Sequence[str] = (), *, trust: bool
         RecipeError: It cannot be read, or is no YAML.
     """
     path = find_recipe(source)
+    return parse_draft(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a recipe file; of one that is too long, one more than `parse_draft` takes.
+
+    Raises:
+        RecipeError: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            text = file.read(yaml.MOST_BYTES + 1)
+            return file.read(yaml.MOST_BYTES + 1)
     except OSError as error:
-        raise RecipeError([f"{source}: cannot be read: {error.strerror}"]) from None
-    return parse_draft(text, str(path), overrides, folder=path.parent, trust=trust)
+        raise RecipeError([f"{path}: cannot be read: {error.strerror}"]) from None
 
 
 def parse_draft(
-    text: str | bytes, name: str, overrides: Sequence[str] = (), *, folder: Path | None = None, trust: bool = False
+    text: str | bytes,
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    folder: Path | None = None,
+    plugins: Sequence[str] = (),
+    trust: bool = False,
 ) -> Draft:
     """Return what a text says under overrides, not checked yet, with its plugins imported as far as they are trusted.
 
@@ -133,7 +147,8 @@ def parse_draft(
         name: What messages call it.
         overrides: `a.b=value`, as `--set` takes them.
         folder: Folder in which the plugins that it names are looked for first.
-        trust: True to trust these plugins, and to remember it.
+        plugins: Further plugins, trusted no more than those that it names itself.
+        trust: True to trust all of them, and to remember it.
 
     Raises:
         RecipeError: It is no YAML.
@@ -144,7 +159,7 @@ def parse_draft(
     for section in ("sweep", "plugins"):
         if draft.data.get(section) is None:
             draft.data.pop(section, None)  # as `--set sweep=` leaves it
-    import_plugins(draft, folder, trust)
+    import_plugins(draft, folder, plugins, trust)
     return draft
 
 

@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.errors import MachineError, UsageError
@@ -15,7 +16,6 @@ from lottery.plugins.find import Found, find, reference_of
 from lottery.plugins.load import installed
 from lottery.plugins.source import Source, source_of
 from lottery.recipe import trust
-from lottery.registry import Problem
 
 if TYPE_CHECKING:
     from lottery.recipe.draft import Draft
@@ -23,21 +23,36 @@ if TYPE_CHECKING:
 MOST_SHOWN = 3  # files of a plugin in a message
 
 
-def import_plugins(draft: Draft, folder: Path | None, trusted: bool) -> None:
+def import_plugins(draft: Draft, folder: Path | None, others: Sequence[str], trusted: bool) -> None:
     """Import the plugins that a draft names, as far as they are trusted; those that are not are noted as problems.
 
     Args:
         draft: The recipe; `lacks` becomes the names of the plugins that were not imported.
         folder: Folder of the recipe, in which plugins are looked for first; None for a recipe in no file.
+        others: Plugins that are named beside it, by a store that may be a stranger's too.
         trusted: True to trust them, and to remember it.
     """
     given = draft.data.get("plugins")
     names = given if isinstance(given, list) else [given]
-    for index, name in enumerate(names):
+    every: list[tuple[tuple[str | int, ...], Any]] = [(("plugins", index), name) for index, name in enumerate(names)]
+    for path, name in [*every, *((("plugins",), name) for name in others)]:
         if isinstance(name, str) and (problem := _imported(name, folder, trusted)) is not None:
             draft.lacks = (*draft.lacks, name)
-            place: Problem = (("plugins", index), problem)
-            draft.note([place])
+            draft.note([(path, problem)])
+
+
+def import_named(names: Sequence[str]) -> None:
+    """Import plugins that the user has named beside a recipe, and trust them from now on.
+
+    Raises:
+        UsageError: One cannot be imported.
+    """
+    for name in names:
+        found = find(name)
+        registry.plug_in(found)
+        with suppress(ValueError):  # a module without a file, which no store could name as one of a stranger's
+            source = source_of(found.module, folder=found.folder)
+            _remember(source, _file(source))
 
 
 def references(recipe: Sequence[str], others: Sequence[str] = ()) -> list[str]:
@@ -111,8 +126,9 @@ def _untrusted(found: Found, source: Source) -> str:
     edited = trust.was_trusted(_file(source))
     why = "was edited since it was trusted" if edited else "is code, and not trusted yet"
     return (
-        f"{found.written} {why}, so it was not imported: {_shown(list(source.units.values()))}; read it, then add "
-        f"--trust once (in Python trust=True); or {trust.FOLDERS}={_file(source).parent} trusts all in that folder"
+        f"{found.written} {why}, so it was not imported: {_shown(list(source.units.values()))}; read it, then "
+        f"`lottery check RECIPE --trust` (in Python trust=True); {trust.FOLDERS}={_file(source).parent} trusts all in "
+        "that folder"
     )
 
 

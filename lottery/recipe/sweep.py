@@ -15,7 +15,7 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.claim_rules import about_claims_of_points
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
-from lottery.recipe.load import check_draft, consequence, misfit, parse_draft, read_draft
+from lottery.recipe.load import check_draft, consequence, find_recipe, misfit, parse_draft, read_file
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
 from lottery.recipe.yaml import parse_value
@@ -45,6 +45,23 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a sweep was made of, so that it can be made again.
+
+    Attributes:
+        source: Path of the file, for people; empty where it was made by a program.
+        text: The YAML document.
+        overrides: The values of `--set`.
+        plugins: The modules of `--plugin`.
+    """
+
+    source: str
+    text: str
+    overrides: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The recipes of one file.
 
@@ -56,6 +73,7 @@ class Sweep:
         replicates: Claims about the points; those of the recipe where there is no sweep.
         document: What the file says under its overrides, in plain JSON values: reading it gives an equal sweep.
         chosen: The settings of `--point` that these points are left by.
+        origin: What it was read from; None where it was made by hand.
     """
 
     name: str
@@ -65,6 +83,7 @@ class Sweep:
     replicates: ReplicatesSpec | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     chosen: tuple[str, ...] = ()
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
     def plugins(self) -> tuple[str, ...]:
@@ -144,18 +163,27 @@ def load_sweep(source: str | Path, overrides: Sequence[str] = (), *, trust: bool
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
-    return _checked(read_draft(source, overrides, trust=trust))
+    path = find_recipe(source)
+    return parse_sweep(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
 
 
 def parse_sweep(
-    text: str | bytes, name: str, overrides: Sequence[str] = (), *, folder: Path | None = None, trust: bool = False
+    text: str | bytes,
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    folder: Path | None = None,
+    plugins: Sequence[str] = (),
+    trust: bool = False,
 ) -> Sweep:
     """Read the recipes that a text makes; the arguments are those of `lottery.recipe.load.parse_draft`.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
-    return _checked(parse_draft(text, name, overrides, folder=folder, trust=trust))
+    sweep = _checked(parse_draft(text, name, overrides, folder=folder, plugins=plugins, trust=trust))
+    said = text if isinstance(text, str) else text.decode()  # it is valid YAML, and so UTF-8
+    return replace(sweep, origin=Origin(name, said, tuple(overrides)))
 
 
 def _checked(draft: Draft) -> Sweep:

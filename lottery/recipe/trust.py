@@ -42,8 +42,10 @@ def trust(source: Source, file: Path) -> None:
         MachineError: The folder of settings cannot be written to.
         UsageError: A file is where it should be.
     """
-    about = {"file": str(file), "time": datetime.now(UTC).isoformat(timespec="seconds")}
     note = _note(source.digest)
+    if note.is_file():
+        return
+    about = {"file": str(file), "time": datetime.now(UTC).isoformat(timespec="seconds")}
     make_folder(note.parent)
     write_atomic(note, json.dumps(about).encode(), durable=False)
 

@@ -16,6 +16,8 @@ from lottery.errors import RecipeError, UsageError
 from lottery.executors.drive import RECIPE_FILE, _launch
 from lottery.plan.expand import plan
 from lottery.recipe.load import restore_recipe
+from lottery.results.named_recipe import load_named
+from lottery.results.studies import remember
 from lottery.runner.events import Request
 from lottery.store.store import Store
 from tests.support.calls import Call, call
@@ -69,8 +71,8 @@ def test_no_command_imports_a_plugin_that_nobody_has_trusted(study: Path, call: 
     folder = study.parent
     assert first == (
         f"{study}:1:11: plugins.0: mynet is code, and not trusted yet, so it was not imported: {folder}/mynet.py, "
-        f"{folder}/helper.py; read it, then add --trust once (in Python trust=True); or LOTTERY_TRUST={folder} trusts "
-        "all in that folder"
+        f"{folder}/helper.py; read it, then `lottery check RECIPE --trust` (in Python trust=True); "
+        f"LOTTERY_TRUST={folder} trusts all in that folder"
     )
     assert second == f"{study}:4:1: model: no model 'mynet'; it may be of the plugin mynet, which was not imported"
 
@@ -262,3 +264,18 @@ def test_an_unknown_entry_is_told_with_how_plugins_come_in() -> None:
         "no model 'mycnn' (lottery list models); one of your own comes in by `plugins: [FILE]` in the recipe, or "
         "--plugin FILE (docs/own.md)"
     )
+
+
+def test_a_plugin_that_a_store_names_is_trusted_no_more_than_one_of_a_recipe(
+    study: Path, plugs: Plugs, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = study.with_name("mynet.py")
+    sweep = load_named(plugs.write("plain.yaml", micro_text(*STUDY)), None, plugins=[str(file)])
+    remember(Store("runs"), sweep, [])
+    assert call("check", "micro").out == "micro: fine\n"  # what the user has named is trusted
+    monkeypatch.setenv("LOTTERY_CONFIG", str(plugs.folder / "of another user"))
+    plugs.forget()
+    file.with_name("ran").unlink()
+    told = call("check", "micro")
+    assert told.code == 2 and f"{file} is code, and not trusted yet" in told.err and not ran(study)
+    assert call("check", "micro", "--trust").code == 0
