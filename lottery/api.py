@@ -38,6 +38,7 @@ class Settings(TypedDict, total=False):
     deterministic: bool
     checkpoint_seconds: float
     plugins: Sequence[str]
+    trust: bool
     on_event: Callable[[Event], None]
 
 
@@ -58,6 +59,7 @@ def run(
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
+    trust: bool = False,
     on_plan: Callable[[Any], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome | SweptOutcome:
@@ -81,7 +83,8 @@ def run(
             processes of this run; `lottery list executors` has them.
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
-        plugins: Modules that add entries to the catalogues.
+        plugins: Modules or files that add entries to the catalogues, beside those that the recipe names.
+        trust: True to run the code of the plugins that the file of the recipe names, and to remember it as trusted.
         on_plan: Called with the plan, a `SweptPlan` for a sweep, before training, and each time that there is more to
             do, as with `levels: auto`.
         on_event: Called with each event.
@@ -92,9 +95,9 @@ def run(
         MachineError: The results cannot fit on the disk, and nothing was trained; or workers die again and again.
         Interrupted: The run was told to stop, and has saved.
     """
-    from lottery import registry
     from lottery.distributed.place import place_of_environment
     from lottery.executors.profiles import executor_of
+    from lottery.recipe.plugins import import_named, references
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.plugin_edits import other_sources
@@ -103,8 +106,7 @@ def run(
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
 
-    for plugin in plugins:
-        registry.plug_in(plugin)
+    import_named(plugins)
     if on is not None and jobs != 1:
         raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
     if on is not None and ":" in device:
@@ -113,13 +115,15 @@ def run(
             "--device cuda, with CUDA_VISIBLE_DEVICES in the environment for some of them"
         )
     opened = open_store(store)
-    asked = load_named(recipe, opened, tell=_say) if isinstance(recipe, (str, Path)) else recipe
+    asked = load_named(recipe, opened, tell=_say, trust=trust) if isinstance(recipe, (str, Path)) else recipe
+    plugins = references((), plugins)
     if isinstance(asked, Sweep) and asked.origin is not None:
-        plugins = tuple(dict.fromkeys((*asked.origin.plugins, *plugins)))
+        plugins = list(dict.fromkeys((*asked.origin.plugins, *plugins)))
     jobs = jobs if jobs == "auto" else max(1, jobs)
     swept = isinstance(recipe, Sweep) or (isinstance(asked, Sweep) and bool(asked.keys))
     sweep = asked if isinstance(asked, Sweep) and asked.keys else None
     first = asked.points[0].recipe if isinstance(asked, Sweep) else asked
+    imported = references(first.plugins, plugins)  # by other processes
     request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
@@ -129,7 +133,7 @@ def run(
     if place is not None and place.rank:
         with handle_signals(stop):
             return _followed(requests, place, stop, opened, swept=swept)
-    with handle_signals(stop), _begun(requests, sweep, executor, plugins, stop, opened, place) as (plans, events):
+    with handle_signals(stop), _begun(requests, sweep, executor, imported, stop, opened, place) as (plans, events):
         outcome = outcome_of(plans, swept=swept)
         remember(opened, asked, outcome.plan.jobs, plugins)
         _warn(list(dict.fromkeys(said for plan in plans for said in other_sources(plan, opened))))

@@ -18,6 +18,7 @@ from lottery.cli.options import (
     Plugins,
     Sets,
     StoreDir,
+    Trust,
     command_line,
     load_points,
     number_of_jobs,
@@ -56,6 +57,7 @@ def replicate(
         ),
     ] = None,
     plugin: Plugins = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Run what is missing for the claims of a paper, then say which of them hold, with figures."""
@@ -75,7 +77,7 @@ def replicate(
         plug_in(plugin)
         _list()
         return
-    sweep = load_points(f"{name}{SHIPPED}" if name in shipped() else name, sets, plugin, (), store)
+    sweep = load_points(f"{name}{SHIPPED}" if name in shipped() else name, sets, plugin, (), store, trust)
     if sweep.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)

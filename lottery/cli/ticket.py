@@ -68,6 +68,7 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
         ("key", found.key),
         ("model", f"{said(recipe.model)} on {said(recipe.data.component)}"),
         ("optimizer", f"{said(train.optimizer[0])}, {train.length}, batches of {train.batch_size}"),
+        *[("plugin", f"{module or 'not recorded'} (source {code})") for code, module in _plugins(found).items()],
         ("seed", str(found.training["seed"])),
         ("start", f"step {found.step}" + (f" ({found.mode})" if found.mode != "weights" else "")),
         *_layers(found.mask),
@@ -82,6 +83,12 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
     rows += [("made", evidence["created"])]
     rows += [("", f"{name:<24} {value}") for name, value in evidence["environment"].items() if name != "earlier"]
     return rows
+
+
+def _plugins(found: Ticket) -> dict[str, str]:
+    from lottery.results.stored_recipe import plugins_of
+
+    return plugins_of(found.training, found.evidence["environment"])
 
 
 @ticket.command()

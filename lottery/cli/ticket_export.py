@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, load_points, plug_in
+from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, Trust, load_points, plug_in
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.recipe.readings import READINGS
@@ -16,6 +16,7 @@ from lottery.recipe.readings import READINGS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lottery.recipe.sweep import Sweep
     from lottery.store.store import Store
 
 FORMS = ("ticket", "dense", "prune", "compact", "onnx")
@@ -56,6 +57,7 @@ def export(
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
     """Write a ticket into a file: all that retraining it needs, or its network in another form.
 
@@ -79,7 +81,8 @@ def export(
     options = any(value is not None for value in wanted.values()) or sets or point
     key = named
     if options or not _is_key(named, kept):
-        key = _find(named, wanted, sets, point, plugin, kept, data)
+        sweep = load_points(named, sets, plugin, point, kept, trust)
+        key = _find(sweep, wanted, kept, data)
     if form == "ticket":
         from lottery.tickets.export import export as content_of
 
@@ -103,15 +106,7 @@ def _is_key(named: str, store: Store) -> bool:
     return digits and not is_file(named) and not studies_named(store, named)
 
 
-def _find(
-    named: str,
-    wanted: Mapping[str, str | int | None],
-    sets: list[str] | None,
-    points: list[str] | None,
-    plugins: list[str] | None,
-    store: Store,
-    data: Path | None,
-) -> str:
+def _find(sweep: Sweep, wanted: Mapping[str, str | int | None], store: Store, data: Path | None) -> str:
     """Return the key of the ticket of a study that is meant, and say what it is."""
     import sys
 
@@ -119,7 +114,6 @@ def _find(
     from lottery.tickets.choose import find_ticket
     from lottery.words import short
 
-    sweep = load_points(named, sets, plugins, points, store)
     assert sweep.only is not None  # before anything is read
     (study,) = swept_study(sweep, store=store, data=data).studies
     key = find_ticket(study, wanted)

@@ -165,10 +165,11 @@ def _last_words(serve: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         return {"end": "error", "kind": kind, "message": str(error), "exit_code": error.exit_code}
     except Exception as error:
         from lottery import registry
-        from lottery.plugins.load import plugin_failure
+        from lottery.plugins.faults import plugin_failure, write_traceback
 
         if (theirs := plugin_failure(error, registry.plugins())) is not None:
-            return {"end": "error", "kind": "UsageError", "message": theirs, "exit_code": 2}
+            message = f"{theirs}; its traceback is in {write_traceback(error)}"
+            return {"end": "error", "kind": "UsageError", "message": message, "exit_code": 2}
         return {"end": "bug", "message": traceback.format_exc(), "exit_code": 70}
 
 

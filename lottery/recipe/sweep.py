@@ -86,6 +86,11 @@ class Sweep:
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
+    def plugins(self) -> tuple[str, ...]:
+        """The plugins that the file names, which are those of all points."""
+        return self.points[0].recipe.plugins
+
+    @property
     def only(self) -> Recipe:
         """The recipe of the only point.
 
@@ -149,21 +154,34 @@ def _same(value: Any, wanted: Any) -> bool:
     return json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
-def load_sweep(source: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Sweep:
     """Read a recipe file, or the shipped recipe of that name, as the recipes that it makes.
 
-    A recipe without `sweep` is one point without values.
+    A recipe without `sweep` is one point without values. The plugins that it names are imported where they are trusted;
+    with `trust` they are, and it is remembered.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
     path = find_recipe(source)
-    return parse_sweep(read_file(path), str(path), overrides)
+    return parse_sweep(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
 
 
-def parse_sweep(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read the recipes that a text makes; arguments and errors are those of `lottery.recipe.load.parse_recipe`."""
-    sweep = _checked(parse_draft(text, name, overrides))
+def parse_sweep(
+    text: str | bytes,
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    folder: Path | None = None,
+    plugins: Sequence[str] = (),
+    trust: bool = False,
+) -> Sweep:
+    """Read the recipes that a text makes; the arguments are those of `lottery.recipe.load.parse_draft`.
+
+    Raises:
+        RecipeError: With all that is wrong, a line for each problem.
+    """
+    sweep = _checked(parse_draft(text, name, overrides, folder=folder, plugins=plugins, trust=trust))
     said = text if isinstance(text, str) else text.decode()  # it is valid YAML, and so UTF-8
     return replace(sweep, origin=Origin(name, said, tuple(overrides)))
 

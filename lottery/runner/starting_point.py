@@ -18,6 +18,7 @@ from lottery.pruning.iterative import next_start, prune
 from lottery.pruning.mask import Mask
 from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights, scoring
 from lottery.pruning.start import Start
+from lottery.runner.entry_checks import check_scores
 from lottery.runner.stored_level import StoredLevel
 from lottery.runner.timelines import whole_timeline
 from lottery.seed import generator, stream
@@ -97,9 +98,8 @@ def _branched(job: Job, depth: int, level: StoredLevel) -> Start:
     assert job.branch is not None
     component = job.branch.component
     draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
-    start = registry.branches[component.name].make(level, draws, **component.args)
-    assert isinstance(start, Start)
-    return start
+    entry = registry.branches[component.name]
+    return entry.checked(entry.make(level, draws, **component.args), Start)
 
 
 def _own_mask(context: RunContext, trunk: Sequence[Job]) -> Mask:
@@ -168,6 +168,8 @@ def _criterion(
         )
         with scoring(context.networks.blank(), device, stream(draws.initial_seed(), "score")):
             scores: Scores = entry.make({name: weights[name] for name in mask}, seen, **prune.criterion.args)
+        if entry.code:
+            check_scores(entry, scores, mask)
         return scores
 
     return criterion

@@ -31,7 +31,7 @@ from lottery.pruning.start import Spec, Start
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import unpack
 from lottery.results.stored_recipe import check_sources, recipe_of
-from lottery.tickets.container import FORMAT, VERSION, sealed, unsealed
+from lottery.tickets.container import FORMAT, VERSION, printable, sealed, unsealed
 from lottery.training.state import unflatten
 from lottery.values import Component
 from lottery.words import short
@@ -213,7 +213,8 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
     about = parse_json(head["about"].encode(), path)
     chain, stated = list(about["chain"]), dict(about["recipe"])
     training, train = chain[-1]["training"], stated["train"]
-    check_sources(training, path)
+    evidence = _evidence(about["evidence"])
+    check_sources(training, {printable(str(k)): v for k, v in evidence["environment"].items()}, path)
     recipe = recipe_of(training, chain[0]["rewind"], train["optimizer"][0].get("lr"), train["engine"])
     return Ticket(
         chain,
@@ -224,7 +225,7 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
         int(about["classes"]),
         int(about["step"]),
         about["optimizer"],
-        _evidence(about["evidence"]),
+        evidence,
         {name: value for name, value in tensors.items() if not name.startswith("mask/")},
         Mask.unpack(part(tensors, "mask/"), head),
     )

@@ -541,7 +541,7 @@ def test_show_of_an_unknown_key_is_wrong_usage(study: tuple[Path, Path, Result],
 def test_status_counts_jobs_by_kind_and_state(study: tuple[Path, Path, Result], call: Call, tmp_path: Path) -> None:
     told = json.loads(call("status", "--store", study[1], "--json").out)
     assert told["jobs"] == {"branch": {"done": 4}, "dense": {"done": 2}, "rewind": {"done": 2}, "ticket": {"done": 4}}
-    assert (told["finished"], told["running"], told["interrupted"], told["failed"]) == (JOBS, {}, [], [])
+    assert (told["finished"], told["running"], told["interrupted"], told["failed"]) == (JOBS, {}, [], {})
     assert f"{JOBS} jobs finished" in call("status", "--store", study[1]).out
     assert json.loads(call("status", "--store", tmp_path / "empty", "--json").out)["finished"] == 0
     assert not (tmp_path / "empty").exists()

@@ -40,8 +40,8 @@ def test_each_option_narrows_the_choice_to_one() -> None:
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ({}, "hand: 12 tickets are meant; name one by --optimizer: adam(lr=0.001), adam(lr=0.01), momentum; --level: 1, "
-         "2; --seed: 4, 7"),
+        ({}, "hand: 12 tickets are meant; name one by --optimizer: adam(lr=0.001), adam(lr=0.01), momentum; --level: "
+         "1, 2; --seed: 4, 7"),
         ({"optimizer": "adam", "level": 2, "seed": 4}, "hand: 2 tickets are meant; name one by --optimizer: "
          "adam(lr=0.001), adam(lr=0.01)"),
         ({"level": 3}, "--level 3: hand has 1, 2"),
