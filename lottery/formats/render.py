@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from lottery.analysis.columns import Column, Unit
 from lottery.analysis.labels import finite
 from lottery.errors import UsageError
+from lottery.formats.cells import named
 from lottery.formats.text import text
 
 if TYPE_CHECKING:
@@ -52,19 +54,42 @@ def render(rows: Sequence[Row], form: str, width: int | None = None, paper: Pape
     raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
 
 
-def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the rows as a data frame.
+def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the rows as a data frame whose columns have the types of their values, also where none is known.
 
-    A column of integers stays one where a row has none: pandas would make it one of fractions, 130.0 for 130.
+    Seeds, levels and other whole numbers are integers, also where a row has none (pandas would make them fractions,
+    130.0 for 130); densities, accuracies, p-values and the like are floats; what is true or false is boolean.
+
+    Args:
+        rows: The rows.
+        columns: The columns of a table without rows.
     """
     import pandas as pd
 
-    made = pd.DataFrame([{str(name): value for name, value in row.items()} for row in rows])
-    for name in made.columns:
-        known = [row[name] for row in rows if row.get(name) is not None]
-        if len(known) < len(rows) and known and all(type(value) is int for value in known):
-            made[name] = made[name].astype("Int64")
+    names = named(rows) or [name if isinstance(name, Column) else Column(name) for name in columns]
+    made = pd.DataFrame([{str(name): value for name, value in row.items()} for row in rows], columns=list(map(str, names)))
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if (kind := _kind(name, [value for value in values if value is not None])) is not None:
+            missing = any(value is None for value in values)
+            made[str(name)] = made[str(name)].astype(_WITH_GAPS.get(kind, kind) if missing else kind)
     return made
+
+
+_FLOATS = frozenset(get_args(Unit)) - {"", "ordinal", "key", "date"}
+_WITH_GAPS = {"int64": "Int64", "bool": "boolean"}
+
+
+def _kind(column: Column, known: Sequence[Any]) -> str | None:
+    """Return the type of a column by its values, by its unit where none is known; None for one that pandas finds."""
+    types = {type(value) for value in known}
+    if types in ({int}, {bool}):
+        return "int64" if types == {int} else "bool"
+    if types <= {int, float} and (types or column.unit in _FLOATS):
+        return "float64"
+    if not types and (column.unit == "ordinal" or column.quantity in ("n", "diverged")):
+        return "int64"
+    return None
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

@@ -37,6 +37,7 @@ from lottery.recipe.types import (
 )
 from lottery.traits import Scope
 from lottery.values import Component, Duration, plain
+from lottery.words import counted
 
 LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said
 MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_NODES
@@ -297,6 +298,10 @@ class Recipe(Section):
         Field(max_length=100),
     ] = ()
     report: Reading = Field(default_factory=lambda fields: _report_of(fields["data"], fields["rewind"]))
+
+    def __repr__(self) -> str:
+        what = f"{self.model.name} on {self.data.name}, {', '.join(each.name for each in self.train.optimizer)}"
+        return f"Recipe {self.name}: {what}, levels {self.prune.levels}, {counted(len(self.seeds), 'seed')}"
 
     @property
     def search(self) -> RewindSearchSpec | None:

@@ -85,6 +85,11 @@ class Sweep:
     chosen: tuple[str, ...] = ()
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        if not self.keys:
+            return repr(self.points[0].recipe)
+        return f"Sweep {self.name}: {counted(len(self.points), 'point')} of {', '.join(self.keys)}"
+
     @property
     def plugins(self) -> tuple[str, ...]:
         """The plugins that the file names, which are those of all points."""
