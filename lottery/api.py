@@ -226,6 +226,7 @@ def table(
     network: str | None = None,
     rows: Mapping[str, Any] | None = None,
     columns: Sequence[str] = (),
+    plugins: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one of a recipe's tables as a data frame, from what is finished so far.
 
@@ -242,19 +243,27 @@ def table(
             control's label; the ticket where it is None.
         rows: Only the rows with these values, one or several of each column; densities in percent, as people read them.
         columns: Only these columns, beside those that say what a row is.
+        plugins: Modules that add entries to the catalogues.
+
+    Returns:
+        Seeds, levels and counts as integers, densities and measures as floats (fractions of 1), what is true or false
+        as booleans; a table in which nothing is known yet has the columns that any table of its view has.
 
     Raises:
         UsageError: There is no such view, the recipe has no such table, or studies cannot be compared.
     """
+    from lottery.analysis.column_types import column_types
     from lottery.analysis.selection import select
     from lottery.analysis.several import rows_of_all
     from lottery.formats.render import frame
+    from lottery.recipe.plugins import import_named
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.study import study
     from lottery.results.sweep import swept_study
 
     found: list[Study | SweptStudy] = []
+    import_named(plugins)
     for each in [recipe] if isinstance(recipe, (str, Path)) or not isinstance(recipe, Sequence) else recipe:
         loaded = load_named(each, store, tell=_say) if isinstance(each, (str, Path)) else each
         if isinstance(loaded, Sweep):
@@ -262,4 +271,8 @@ def table(
         else:
             found.append(study(loaded, data=data, store=store))
     wanted = [(name, [str(value) for value in _listed(values)]) for name, values in (rows or {}).items()]
-    return frame(select(rows_of_all(found, view, network), wanted, columns))
+    shown = select(rows_of_all(found, view, network), wanted, columns)
+    types = column_types(view)
+    if not shown and columns:
+        types = {name: kind for name, kind in types.items() if name in columns}
+    return frame(shown, {"study": "text", **types} if len(found) > 1 else types)

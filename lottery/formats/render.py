@@ -16,6 +16,7 @@ from lottery.formats.text import text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lottery.analysis.column_types import Type
     from lottery.analysis.rows import Row
     from lottery.formats.latex_tables import Paper
 
@@ -54,7 +55,7 @@ def render(rows: Sequence[Row], form: str, width: int | None = None, paper: Pape
     raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
 
 
-def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> pd.DataFrame:
+def frame(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Type] | None = None) -> pd.DataFrame:
     """Return the rows as a data frame whose columns have the types of their values, also where none is known.
 
     Seeds, levels and other whole numbers are integers, also where a row has none (pandas would make them fractions,
@@ -62,34 +63,43 @@ def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> pd.
 
     Args:
         rows: The rows.
-        columns: The columns of a table without rows.
+        types: Types of columns in which nothing is known; they are the columns of a table without rows.
     """
     import pandas as pd
 
-    names = named(rows) or [name if isinstance(name, Column) else Column(name) for name in columns]
-    made = pd.DataFrame([{str(name): value for name, value in row.items()} for row in rows], columns=list(map(str, names)))
+    types = types or {}
+    names = named(rows) if rows else [Column(name) for name in types]
+    plain = [{str(name): value for name, value in row.items()} for row in rows]
+    made = pd.DataFrame(plain, columns=[str(name) for name in names])
     for name in names:
         values = [row.get(name) for row in rows]
-        if (kind := _kind(name, [value for value in values if value is not None])) is not None:
+        declared, found = types.get(name), _type(name, [value for value in values if value is not None])
+        kind = declared if found is None or (declared, found) == ("float", "int") else found
+        if kind is not None and not (kind == "text" and any(value is not None for value in values)):
             missing = any(value is None for value in values)
-            made[str(name)] = made[str(name)].astype(_WITH_GAPS.get(kind, kind) if missing else kind)
+            made[str(name)] = made[str(name)].astype(_DTYPES[kind][missing])  # type: ignore[call-overload]
     return made
 
 
-_FLOATS = frozenset(get_args(Unit)) - {"", "ordinal", "key", "date"}
-_WITH_GAPS = {"int64": "Int64", "bool": "boolean"}
+_FLOATS = frozenset(get_args(Unit)) - {"", "steps", "ordinal", "key", "date"}
+_DTYPES = {  # without and with values that are missing
+    "text": ("str", "object"),
+    "int": ("int64", "Int64"),
+    "float": ("float64", "float64"),
+    "bool": ("bool", "boolean"),
+}
 
 
-def _kind(column: Column, known: Sequence[Any]) -> str | None:
-    """Return the type of a column by its values, by its unit where none is known; None for one that pandas finds."""
-    types = {type(value) for value in known}
-    if types in ({int}, {bool}):
-        return "int64" if types == {int} else "bool"
-    if types <= {int, float} and (types or column.unit in _FLOATS):
-        return "float64"
-    if not types and (column.unit == "ordinal" or column.quantity in ("n", "diverged")):
-        return "int64"
-    return None
+def _type(column: Column, known: Sequence[Any]) -> Type | None:
+    """Return the type of a column by its values, by its unit where none is known; None where neither tells."""
+    kinds = {type(value) for value in known}
+    if kinds in ({int}, {bool}):
+        return "int" if kinds == {int} else "bool"
+    if kinds and kinds <= {int, float}:
+        return "float"
+    if not kinds and column.unit in _FLOATS:
+        return "float"
+    return "int" if not kinds and column.unit == "ordinal" else None
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

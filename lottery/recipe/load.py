@@ -16,7 +16,7 @@ from lottery.recipe import components, consistency, finetuning, yaml
 from lottery.recipe.analyses import AnalysisSpec, KeepSpec
 from lottery.recipe.claims import ClaimSpec, MinusSpec, ReachesSpec, ReplicatesSpec
 from lottery.recipe.draft import Draft
-from lottery.recipe.plugins import import_plugins
+from lottery.recipe.plugins import import_named, import_plugins
 from lottery.recipe.schema import (
     BranchSpec,
     CompareSpec,
@@ -71,14 +71,18 @@ def find_recipe(source: str | Path) -> Path:
     raise RecipeError([f"{source}: neither a file nor a shipped recipe{hint} (lottery list recipes)"])
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Recipe:
+def load_recipe(
+    source: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str] = (), trust: bool = False
+) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
 
     The plugins that it names are imported where they are trusted; with `trust` they are, and it is remembered.
+    `plugins` are further ones, which are imported.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem; also for one with a `sweep`, see `load_sweep`.
     """
+    import_named(plugins)
     return _checked(_one_point(read_draft(source, overrides, trust=trust)))
 
 

@@ -16,6 +16,7 @@ from lottery.recipe.claim_rules import about_claims_of_points
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
 from lottery.recipe.load import check_draft, consequence, find_recipe, misfit, parse_draft, read_file
+from lottery.recipe.plugins import import_named
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
 from lottery.recipe.yaml import parse_value
@@ -159,15 +160,18 @@ def _same(value: Any, wanted: Any) -> bool:
     return json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
-def load_sweep(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Sweep:
+def load_sweep(
+    source: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str] = (), trust: bool = False
+) -> Sweep:
     """Read a recipe file, or the shipped recipe of that name, as the recipes that it makes.
 
     A recipe without `sweep` is one point without values. The plugins that it names are imported where they are trusted;
-    with `trust` they are, and it is remembered.
+    with `trust` they are, and it is remembered. `plugins` are further ones, which are imported.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
+    import_named(plugins)
     path = find_recipe(source)
     return parse_sweep(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
 

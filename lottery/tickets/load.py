@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.layout import Layout, load
 from lottery.network.wrappers import explained, matched, plain_name, unwrapped
+from lottery.recipe.plugins import import_named
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import unpack
 from lottery.tickets.file import read
@@ -47,8 +47,7 @@ def load_ticket(
     """
     if weights not in ("start", "trained"):
         raise UsageError(f"weights {weights!r}: there are start and trained")
-    for plugin in plugins:
-        registry.plug_in(plugin)
+    import_named(plugins)
     found: Ticket | OwnTicket = read_own(path) or read(path)
     state = _state(found, weights, path)
     if model is None and isinstance(found, OwnTicket):
