@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,11 +186,11 @@ class Mask(Mapping[str, Tensor]):
         return cls._of(found, shapes)
 
 
-def _memory(tensor: Tensor) -> tuple[int, int, torch.Size] | int:
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
     """Return what tensors that are one and the same under several names have in common."""
     if not tensor.numel() or tensor.is_meta:
-        return id(tensor)
-    return tensor.data_ptr(), tensor.storage_offset(), tensor.shape
+        return (id(tensor),)
+    return tensor.data_ptr(), tensor.device, tensor.shape, tensor.stride()
 
 
 def _by_tensor(mask: Mask, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,11 +24,11 @@ IS: dict[str, Any] = {
 
 
 def dtypes(rows: list[dict[str, Any]], **types: Any) -> dict[str, str]:
-    return {name: str(kind) for name, kind in frame(rows, types).dtypes.items()}
+    return {str(name): str(kind) for name, kind in frame(rows, types).dtypes.items()}
 
 
 def test_columns_have_the_types_of_their_values_with_and_without_gaps() -> None:
-    rows = [{"n": 1, "x": 0.5, "ok": True, "a": 1}, {"n": 2, "x": 1, "ok": False, "a": 0.5}]
+    rows: list[dict[str, Any]] = [{"n": 1, "x": 0.5, "ok": True, "a": 1}, {"n": 2, "x": 1, "ok": False, "a": 0.5}]
     assert dtypes(rows) == {"n": "int64", "x": "float64", "ok": "bool", "a": "float64"}
     gaps = [*rows, {"n": None, "x": None, "ok": None}]
     assert dtypes(gaps) == {"n": "Int64", "x": "float64", "ok": "boolean", "a": "float64"}
@@ -37,7 +37,7 @@ def test_columns_have_the_types_of_their_values_with_and_without_gaps() -> None:
 
 def test_a_column_in_which_nothing_is_known_has_the_type_of_its_unit_or_of_its_view() -> None:
     rows = [{Column("density", "density"): None, Column("seed", "ordinal"): None, "loss": None, "word": None}]
-    assert dtypes(rows, loss="float", word="text") == {  # type: ignore[arg-type]
+    assert dtypes(rows, loss="float", word="text") == {
         "density": "float64",
         "seed": "Int64",
         "loss": "float64",

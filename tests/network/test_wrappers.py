@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -15,7 +16,7 @@ from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 
 
-def network() -> nn.Sequential:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
 
@@ -40,9 +41,9 @@ def compiled_inside(model: nn.Sequential) -> nn.Sequential:
 @pytest.fixture
 def group() -> Iterator[None]:
     """A process group of this process alone."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     yield
-    torch.distributed.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def distributed(model: nn.Module) -> nn.Module:
@@ -99,7 +100,7 @@ def test_a_wrapped_network_is_pruned_held_and_rewound_as_the_network_itself(wrap
     assert all(torch.equal(w, expected[n]) for w, n in zip(dict(_weights(wrapped)).values(), mask, strict=True))
     lottery.save_ticket(tmp_path / "b.ticket", own, wrapped.state_dict(), wrapped)
     model, found = lottery.load_ticket(tmp_path / "b.ticket", network(), weights="trained")
-    assert found == mask and torch.equal(model[0].weight, expected["0.weight"])  # type: ignore[index]
+    assert found == mask and torch.equal(model[0].weight, expected["0.weight"])
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -223,3 +224,35 @@ def test_what_torch_compiles_is_understood() -> None:
     assert (
         sum(int(value.count_nonzero()) for value in mask.apply(compiled.state_dict()).values() if value.dim() > 1) == 40
     )
+
+
+def _rank(rank: int, store: str, out: str) -> None:
+    """Train the wrapped network on this rank's half of each batch, under the mask, and leave its weights in a file."""
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    model = distributed(network())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    draws = torch.Generator().manual_seed(1)
+    with lottery.masked(model, lottery.prune(model, 0.5, "global"), optimizer):
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(torch.randn(16, 6, generator=draws)[8 * rank : 8 * rank + 8]).square().mean().backward()
+            optimizer.step()
+    torch.save(model.module.state_dict(), f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow  # two processes that import torch
+def test_two_distributed_ranks_train_the_masked_network_as_one_does(tmp_path: Any) -> None:
+    from torch.multiprocessing import spawn
+
+    spawn(_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    model = network()
+    mask = lottery.prune(model, 0.5, "global")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    with lottery.masked(model, mask, optimizer):
+        steps(model, optimizer)
+    for name, expected in model.state_dict().items():
+        assert torch.equal(one[name], other[name])
+        torch.testing.assert_close(one[name], expected, rtol=1e-4, atol=1e-5)
+        assert name not in mask or not one[name][~mask[name]].any()

@@ -27,7 +27,7 @@ from lottery.runner.stored_level import StoredLevel
 from tests.support.micro import micro_text
 
 
-def network(seed: int = 0) -> nn.Sequential:
+def network(seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 10), nn.ReLU(), nn.Linear(10, 4)
@@ -65,7 +65,8 @@ def test_by_layer_each_loses_its_share_and_rates_multiply_it() -> None:
 
 
 def test_a_mask_is_pruned_further_and_never_revives_a_weight() -> None:
-    model, mask = network(), None
+    model = network()
+    mask: Mask | None = None
     counts = []
     for level in range(4):
         before = mask
@@ -191,7 +192,7 @@ def test_sums_over_paths_are_refused_where_a_network_multiplies_what_it_computes
         lottery.prune(Gated(), 0.2, criterion="synflow", data=(torch.ones(2, 6), torch.zeros(2)))
 
 
-NEEDS = {"initial": network(5), "data": batches()}
+NEEDS: dict[str, Any] = {"initial": network(5), "data": batches()}
 
 
 @pytest.mark.parametrize("name", sorted(entry.name for entry in registry.criteria if not entry.code))
@@ -287,10 +288,10 @@ def test_the_mask_is_the_one_that_a_study_finds_from_the_same_weights(
 
 
 def test_a_weight_normalization_is_pruned_by_what_the_layer_computes_with() -> None:
-    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    model: Any = nn.Sequential(nn.Linear(2, 2, bias=False))
     nn.utils.parametrizations.weight_norm(model[0])
     with torch.no_grad():
-        parametrized: Any = model[0].parametrizations.weight
+        parametrized = model[0].parametrizations.weight
         parametrized.original0.copy_(torch.tensor([[10.0], [1.0]]))  # rows of norms 10 and 1
         parametrized.original1.copy_(torch.tensor([[3.0, 4.0], [30.0, 40.0]]))
     mask = lottery.prune(model, 0.5, "global")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import lottery
 from lottery.pruning.mask import Mask
 
 
-def network() -> nn.Sequential:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
 
@@ -111,8 +112,8 @@ def test_an_average_that_begins_under_the_mask_has_zeros_and_one_from_before_doe
     assert zero(early.module, mask)
 
 
-def test_a_training_goes_on_from_its_checkpoint_under_the_mask_bit_for_bit(tmp_path: object) -> None:
-    def begun() -> tuple[nn.Sequential, torch.optim.Optimizer]:
+def test_a_training_goes_on_from_its_checkpoint_under_the_mask_bit_for_bit() -> None:
+    def begun() -> tuple[nn.Module, torch.optim.Optimizer]:
         model = network()
         return model, torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
 
