@@ -121,9 +121,7 @@ def verify(
     own = read_own(file)
     print(f"ok     bytes: {file.stat().st_size:,}, as they were written")
     if own is not None:
-        print(
-            f"said   mask: {repr(own.mask).partition(': ')[2]}, {printable(own.note) or 'no word on where it is from'}"
-        )
+        print(f"said   mask: {own.mask.in_words()}, {printable(own.note) or 'no word on where it is from'}")
         raise LotteryError(f"{file}: {PROVES_NOTHING}, so that there is nothing to verify")
     found, context = read(file), None
     if data is not None or again:

@@ -87,7 +87,15 @@ class Mask(Mapping[str, Tensor]):
         return list(self._shapes.items()) == list(other._shapes.items())
 
     def __repr__(self) -> str:
-        return f"Mask: {100 * self.density:.1f} % of {sum(self.sizes().values()):,} weights"
+        return f"Mask: {self.in_words()}"
+
+    def in_words(self) -> str:
+        """Return the density and the number of weights: `5.0 % of 266,200 weights`."""
+        percent = 100 * self.density
+        rounded = f"{percent:.1f}"
+        if rounded in ("0.0", "100.0") and percent not in (0, 100):
+            rounded = f"{percent:.5g}"
+        return f"{rounded} % of {sum(self.sizes().values()):,} weights"
 
     def of(self, names: Iterable[str]) -> Mask:
         """Return the mask of these layers only."""

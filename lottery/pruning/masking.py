@@ -42,7 +42,7 @@ class HeldMask:
         self.tighten(mask)
 
     def __repr__(self) -> str:
-        return f"HeldMask: {repr(self.mask).partition(': ')[2]} of {type(self._model).__name__}"
+        return f"HeldMask: {self.mask.in_words()} of {type(self._model).__name__}"
 
     def tighten(self, mask: Mask) -> None:
         """Hold this mask, which lies within the one before: newly pruned weights are 0 from now on.

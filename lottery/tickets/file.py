@@ -80,8 +80,8 @@ class Ticket:
 
     def __repr__(self) -> str:
         where = f"{self.recipe.model.name} on {self.recipe.data.name}, {self.recipe.train.optimizer[0].name}"
-        what = repr(self.mask).partition(": ")[2]
-        return f"Ticket {short(self.key)}: {where}, seed {self.seed}, level {len(self.chain) - 1}, {what}"
+        level = len(self.chain) - 1
+        return f"Ticket {short(self.key)}: {where}, seed {self.seed}, level {level}, {self.mask.in_words()}"
 
     @property
     def key(self) -> str:

@@ -53,7 +53,7 @@ class OwnTicket:
     versions: dict[str, str]
 
     def __repr__(self) -> str:
-        return f"Ticket of no study: {repr(self.mask).partition(': ')[2]}" + (f", {self.note}" if self.note else "")
+        return f"Ticket of no study: {self.mask.in_words()}" + (f", {self.note}" if self.note else "")
 
 
 def save_ticket(
