@@ -62,7 +62,7 @@ def plain_state(state: Mapping[str, T]) -> dict[str, T]:
 def matched(wanted: Iterable[str], there: Iterable[str]) -> dict[str, str | None]:
     """Return for each name of a weight the name that it has among others; None where it has none, or several.
 
-    Both may be of a wrapped network: `_orig_mod.fc1.weight` and `module.fc1.weight` are `fc1.weight`.
+    Both may be of a wrapped network: _orig_mod.fc1.weight and module.fc1.weight are fc1.weight.
     """
     names = list(there)
     by_plain: dict[str, list[str]] = {}
