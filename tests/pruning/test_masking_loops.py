@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import lottery
 from lottery.pruning.mask import Mask
+from tests.support import ROOT
 
 
 def network() -> Any:
@@ -144,6 +149,37 @@ def test_the_loop_of_the_docstring_of_prune_is_iterative_pruning_with_rewinding(
         model.load_state_dict(start)
     assert mask is not None and sum(mask.alive().values()) == 82  # 160, 128, 102 (102.4), 82 (81.6)
     assert torch.equal(model[0].weight, start["0.weight"])
+
+
+def test_the_code_of_the_page_on_own_loops_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "own_loop.md").read_text(), re.M | re.S)
+    blocks = [block for block in blocks if "Callback" not in block and "accelerator" not in block]
+    assert len(blocks) == 4
+    model = network()
+
+    def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.1)
+
+    known: dict[str, Any] = {
+        "copy": copy,
+        "model": model,
+        "optimizer": make_optimizer(model),
+        "make_optimizer": make_optimizer,
+        "train": lambda model, optimizer: loop(model, optimizer, range(2)),
+        "sparse_weights": {"0.weight": torch.tensor([[0.0, 2.0]])},
+    }
+    exec(blocks[0], known)
+    assert repr(known["mask"]) == "Mask: 20.0 % of 160 weights" and zero(model, known["mask"])
+    exec(blocks[1], known)
+    assert sum(known["mask"].alive().values()) == 18  # of 128, 102, 82, 66, 53, 42, 34, 27, 22
+    whole = known["mask"]
+    exec(blocks[3], known)
+    assert known["mask"] == whole
+    known["model"] = held = network()
+    prune.custom_from_mask(held[0], "weight", whole["0.weight"])
+    exec(blocks[2], known)
+    assert known["mask"] == whole.of(["0.weight"])
 
 
 def test_weights_that_are_not_trained_are_pruned_and_stay_so() -> None:
