@@ -50,7 +50,8 @@ class HeldMask:
         Raises:
             UsageError: It revives weights, or is of another network.
         """
-        _, mask = fitted(mask, self._model)
+        if list(mask) != list(self.mask):
+            _, mask = fitted(mask, self._model)
         if not mask <= self.mask:
             raise UsageError("tighten: this mask revives weights that are pruned, or names other layers")
         self.release()
