@@ -108,6 +108,8 @@ def _names(network: nn.Module, state: dict[str, Tensor], mask: Mask, path: str |
                 names[first], spare = other, names[first]
             if spare not in names.values():
                 state.pop(spare, None)
+    if twice := sorted(mask.keys() - set(names.values()) - state.keys()):
+        raise UsageError(f"{path}: its mask names {twice[0]}, a weight that layers share, by another name too")
     for name, other in names.items():
         if (there := tuple(state[other].shape)) != (here := tuple(own[name].shape)):
             raise UsageError(f"{path}: {other} is of shape {there}, in {what} of {here}")

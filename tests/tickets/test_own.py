@@ -102,6 +102,20 @@ def test_another_network_is_refused_by_the_first_difference(tmp_path: Path) -> N
         assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
+def test_a_shared_weight_may_go_by_any_of_its_names_but_not_by_two(tmp_path: Path) -> None:
+    path, state = tmp_path / "a.ticket", {name: value.clone() for name, value in Net().state_dict().items()}
+    bits = torch.rand(4, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    lottery.save_ticket(path, Mask({"second.weight": bits}), state)
+    model: Any = Net(1)
+    _, mask = lottery.load_ticket(path, model)
+    assert list(mask) == ["first.weight"] and torch.equal(model.second.weight, state["second.weight"] * bits)
+    lottery.save_ticket(path, Mask({"first.weight": bits, "second.weight": bits}), state)
+    with pytest.raises(
+        UsageError, match=r"its mask names \w+\.weight, a weight that layers share, by another name too"
+    ):
+        lottery.load_ticket(path, Net(1))
+
+
 @pytest.mark.parametrize(
     ("start", "after", "says"),
     [
