@@ -244,7 +244,7 @@ def _rank(rank: int, store: str, out: str) -> None:
 
 @pytest.mark.slow  # two processes that import torch
 def test_two_distributed_ranks_train_the_masked_network_as_one_does(tmp_path: Any) -> None:
-    torch.multiprocessing.spawn(_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(_rank, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)  # type: ignore[attr-defined]
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     model = network()
     mask = lottery.prune(model, 0.5, "global")
