@@ -14,23 +14,45 @@ from lottery._version import __version__
 
 if TYPE_CHECKING:
     from lottery.api import run, table
+    from lottery.pruning.by_hand import prune
     from lottery.pruning.mask import Mask
     from lottery.pruning.masking import masked
     from lottery.recipe.load import load_recipe
     from lottery.recipe.sweep import load_sweep
+    from lottery.structure.compact_file import load_compact
+    from lottery.tickets.load import load_ticket
+    from lottery.tickets.own import save_ticket
 
-__all__ = ["Mask", "__version__", "load_compact", "load_recipe", "load_sweep", "load_ticket", "masked", "run", "table"]
+__all__ = [
+    "Mask",
+    "__version__",
+    "load_compact",
+    "load_recipe",
+    "load_sweep",
+    "load_ticket",
+    "masked",
+    "prune",
+    "run",
+    "save_ticket",
+    "table",
+]
 
 _HOMES = {
     "Mask": "pruning.mask",
     "masked": "pruning.masking",
+    "prune": "pruning.by_hand",
     "load_recipe": "recipe.load",
     "load_sweep": "recipe.sweep",
     "run": "api",
     "table": "api",
-    "load_ticket": "tickets.file",
+    "load_ticket": "tickets.load",
+    "save_ticket": "tickets.own",
     "load_compact": "structure.compact_file",
 }
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lottery.plan.swept import SweptPlan
     from lottery.recipe.schema import Recipe
     from lottery.recipe.sweep import Sweep
+    from lottery.results.study import Study
+    from lottery.results.sweep import SweptStudy
     from lottery.runner.events import Event, Jobs, Outcome, Request, SweptOutcome
     from lottery.signals import Stop
     from lottery.store.store import Store
@@ -36,6 +38,7 @@ class Settings(TypedDict, total=False):
     deterministic: bool
     checkpoint_seconds: float
     plugins: Sequence[str]
+    trust: bool
     on_event: Callable[[Event], None]
 
 
@@ -56,6 +59,7 @@ def run(
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
+    trust: bool = False,
     on_plan: Callable[[Any], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome | SweptOutcome:
@@ -72,14 +76,15 @@ def run(
             goes on as it was run, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda`, or `cuda:1` for the GPU of that number, which all processes then share.
         jobs: Number of processes; `auto` for as many as there are cores with work. With other numbers than 1 jobs are
             trained in other processes, and this one need not even import torch.
         on: Executor that starts workers to train the jobs, by name or as `{"name": ..., key: value}`, in place of
             processes of this run; `lottery list executors` has them.
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
-        plugins: Modules that add entries to the catalogues.
+        plugins: Modules or files that add entries to the catalogues, beside those that the recipe names.
+        trust: True to run the code of the plugins that the file of the recipe names, and to remember it as trusted.
         on_plan: Called with the plan, a `SweptPlan` for a sweep, before training, and each time that there is more to
             do, as with `levels: auto`.
         on_event: Called with each event.
@@ -90,9 +95,9 @@ def run(
         MachineError: The results cannot fit on the disk, and nothing was trained; or workers die again and again.
         Interrupted: The run was told to stop, and has saved.
     """
-    from lottery import registry
     from lottery.distributed.place import place_of_environment
     from lottery.executors.profiles import executor_of
+    from lottery.recipe.plugins import import_named, references
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.plugin_edits import other_sources
@@ -101,18 +106,24 @@ def run(
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
 
-    for plugin in plugins:
-        registry.plug_in(plugin)
+    import_named(plugins)
     if on is not None and jobs != 1:
         raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
+    if on is not None and ":" in device:
+        raise UsageError(
+            f"--device {device}: the executor gives GPUs to its workers, and each counts its own from 0; write "
+            "--device cuda, with CUDA_VISIBLE_DEVICES in the environment for some of them"
+        )
     opened = open_store(store)
-    asked = load_named(recipe, opened, tell=_say) if isinstance(recipe, (str, Path)) else recipe
+    asked = load_named(recipe, opened, tell=_say, trust=trust) if isinstance(recipe, (str, Path)) else recipe
+    plugins = references((), plugins)
     if isinstance(asked, Sweep) and asked.origin is not None:
-        plugins = tuple(dict.fromkeys((*asked.origin.plugins, *plugins)))
+        plugins = list(dict.fromkeys((*asked.origin.plugins, *plugins)))
     jobs = jobs if jobs == "auto" else max(1, jobs)
     swept = isinstance(recipe, Sweep) or (isinstance(asked, Sweep) and bool(asked.keys))
     sweep = asked if isinstance(asked, Sweep) and asked.keys else None
     first = asked.points[0].recipe if isinstance(asked, Sweep) else asked
+    imported = references(first.plugins, plugins)  # by other processes
     request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
@@ -122,7 +133,7 @@ def run(
     if place is not None and place.rank:
         with handle_signals(stop):
             return _followed(requests, place, stop, opened, swept=swept)
-    with handle_signals(stop), _begun(requests, sweep, executor, plugins, stop, opened, place) as (plans, events):
+    with handle_signals(stop), _begun(requests, sweep, executor, imported, stop, opened, place) as (plans, events):
         outcome = outcome_of(plans, swept=swept)
         remember(opened, asked, outcome.plan.jobs, plugins)
         _warn(list(dict.fromkeys(said for plan in plans for said in other_sources(plan, opened))))
@@ -135,6 +146,10 @@ def run(
                 remember(opened, asked, outcome.plan.jobs, plugins)
                 on_plan(outcome.plan)
     return outcome
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, (list, tuple)) else [values]
 
 
 def _warn(sentences: Sequence[str]) -> None:
@@ -203,35 +218,61 @@ def _followed(
 
 
 def table(
-    recipe: Recipe | Sweep | str | Path,
+    recipe: Recipe | Sweep | str | Path | Sequence[Recipe | Sweep | str | Path],
     *,
     data: str | Path | None = None,
     store: str | Path | None = None,
     view: str = "means",
+    network: str | None = None,
+    rows: Mapping[str, Any] | None = None,
+    columns: Sequence[str] = (),
+    plugins: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one of a recipe's tables as a data frame, from what is finished so far.
 
-    That of a sweep has the rows of all points, with a column for each swept key in front.
+    That of a sweep has the rows of all points, with a column for each swept key in front. Of several recipes it is one
+    table with a column `study`, see `lottery.verdicts.several`.
 
     Args:
         recipe: A loaded recipe or sweep, the path of one, the name of a study that was run in the store, which is shown
-            as it was run, or the name of a shipped one.
+            as it was run, or the name of a shipped one; several as a list.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         view: A name of `lottery.analysis.views.VIEWS`.
+        network: Of several recipes, and of the view `matrix`: the network that is compared, `dense`, `ticket` or a
+            control's label; the ticket where it is None.
+        rows: Only the rows with these values, one or several of each column; densities in percent, as people read them.
+        columns: Only these columns, beside those that say what a row is.
+        plugins: Modules that add entries to the catalogues.
+
+    Returns:
+        Seeds, levels and counts as integers, densities and measures as floats (fractions of 1), what is true or false
+        as booleans; a table in which nothing is known yet has the columns that any table of its view has.
 
     Raises:
-        UsageError: There is no such view, or the recipe has no such table.
+        UsageError: There is no such view, the recipe has no such table, or studies cannot be compared.
     """
-    from lottery.analysis.sweep import swept_rows_of
-    from lottery.analysis.views import rows_of
+    from lottery.analysis.column_types import column_types
+    from lottery.analysis.selection import select
+    from lottery.analysis.several import rows_of_all
     from lottery.formats.render import frame
+    from lottery.recipe.plugins import import_named
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.study import study
     from lottery.results.sweep import swept_study
 
-    loaded = load_named(recipe, store, tell=_say) if isinstance(recipe, (str, Path)) else recipe
-    if isinstance(loaded, Sweep):
-        return frame(swept_rows_of(swept_study(loaded, data=data, store=store), view))
-    return frame(rows_of(study(loaded, data=data, store=store), view))
+    found: list[Study | SweptStudy] = []
+    import_named(plugins)
+    for each in [recipe] if isinstance(recipe, (str, Path)) or not isinstance(recipe, Sequence) else recipe:
+        loaded = load_named(each, store, tell=_say) if isinstance(each, (str, Path)) else each
+        if isinstance(loaded, Sweep):
+            found.append(swept_study(loaded, data=data, store=store))
+        else:
+            found.append(study(loaded, data=data, store=store))
+    wanted = [(name, [str(value) for value in _listed(values)]) for name, values in (rows or {}).items()]
+    shown = select(rows_of_all(found, view, network), wanted, columns)
+    types = column_types(view)
+    if not shown and columns:
+        types = {name: kind for name, kind in types.items() if name in columns}
+    return frame(shown, {"study": "text", **types} if len(found) > 1 else types)

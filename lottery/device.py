@@ -78,14 +78,21 @@ def machine(
     Threads are shared out among those on this machine; each has one when deterministic. A rank has the GPU of its
     number there.
 
+    Args:
+        device: `auto` for a GPU where there is one, `cpu`, `cuda`, or `cuda:1` for the GPU of that number among those
+            that CUDA_VISIBLE_DEVICES leaves.
+        jobs: Number of processes that this machine is shared with; all of them have a GPU that is numbered.
+        deterministic: Equal jobs give equal bytes.
+        ranks: Number of processes that train each network together.
+        ranks_here: Those of them on this machine.
+        local_rank: Number of this one among them; None where it trains alone.
+
     Raises:
         UsageError: For a device that is not there.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {device}: there are auto, cpu and cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    kind = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    kind, number = _asked(device)
+    if local_rank is not None and number is not None:
+        raise UsageError(f"--device {device}: each of the ranks has a GPU of its own; write --device cuda")
     # one thread when deterministic: how a sum is split over threads shows in its last bit
     threads = 1 if deterministic else max(1, cores() // (jobs * ranks_here))
     if kind == "cuda" and local_rank is not None:
@@ -95,7 +102,28 @@ def machine(
             )
         torch.cuda.set_device(local_rank)
         return Machine(torch.device(kind, local_rank), threads, deterministic, ranks, ranks_here)
-    return Machine(torch.device(kind), threads, deterministic, ranks, ranks_here)
+    where = torch.device(kind) if number is None else torch.device(kind, number)
+    return Machine(where, threads, deterministic, ranks, ranks_here)
+
+
+def _asked(device: str) -> tuple[str, int | None]:
+    """Return the kind of device that is meant, `cpu` or `cuda`, and its number where one is named.
+
+    Raises:
+        UsageError: For a device that is not there.
+    """
+    kind, numbered, digits = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (numbered and not (kind == "cuda" and digits.isdecimal())):
+        raise UsageError(f"--device {device}: there are auto, cpu, cuda, and cuda:1 for the GPU of that number")
+    number = int(digits) if numbered else None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: torch sees no CUDA device here; use --device cpu")
+    if number is not None and number >= (count := torch.cuda.device_count()):
+        names = ", ".join(f"cuda:{each} ({torch.cuda.get_device_name(each)})" for each in range(count))
+        raise UsageError(f"--device {device}: there {'are' if count > 1 else 'is'} {names}")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return kind, number
 
 
 @contextmanager
@@ -103,16 +131,17 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
     """Set torch's process-wide switches for one job while the `with` block runs, and put them back after it."""
     _hand_back()
     threads = torch.get_num_threads()
-    cudnn, memory = (
-        torch.backends.cudnn,
-        cast(Any, torch.utils.deterministic),
-    )  # of a module in disguise
+    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)  # of a module in disguise
     deterministic, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     dtype = torch.get_default_dtype()
     flags = (cudnn.benchmark, cudnn.deterministic)
     rng = torch.get_rng_state()
+    gpu = machine.device.index  # None where the first one, or none, is meant
+    current = None if gpu is None else torch.cuda.current_device()
     cuda_rng = torch.cuda.get_rng_state_all() if machine.device.type == "cuda" else []
     try:
+        if gpu is not None:
+            torch.cuda.set_device(gpu)  # streams and graphs are made on the current one
         torch.set_default_dtype(torch.float32)  # whatever a plugin has made of it
         torch.set_num_threads(machine.threads)
         torch.use_deterministic_algorithms(machine.deterministic)
@@ -122,6 +151,8 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
         with _precision(precision):
             yield
     finally:
+        if current is not None:
+            torch.cuda.set_device(current)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
@@ -172,7 +203,8 @@ def _readable(switch: Callable[[], Value]) -> Value | None:
 def computes_bf16(device: torch.device) -> bool:
     """Return True if the device has instructions for bfloat16, or makes them up at about the speed of float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return platform.machine() not in ("x86_64", "AMD64") or "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 

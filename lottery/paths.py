@@ -1,4 +1,4 @@
-"""Default places of data sets, of the store and of the cache."""
+"""Default places of data sets, of the store, of the cache and of a user's settings."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def store_root(given: str | Path | None = None) -> str:
 def cache_root() -> Path:
     """Return the folder of what can be made anew at any time: $LOTTERY_CACHE, else `~/.cache/lottery`."""
     return Path(os.environ.get("LOTTERY_CACHE") or Path.home() / ".cache" / "lottery").absolute()
+
+
+def config_root() -> Path:
+    """Return the folder of a user's own settings: $LOTTERY_CONFIG, else `lottery` in $XDG_CONFIG_HOME or ~/.config."""
+    if given := os.environ.get("LOTTERY_CONFIG"):
+        return Path(given).absolute()
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config").absolute() / "lottery"

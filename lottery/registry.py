@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import logging
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,12 +22,15 @@ from lottery import traits
 from lottery.errors import UsageError
 from lottery.executor_traits import ExecutorTraits
 from lottery.plugins import signature
-from lottery.plugins.load import GROUP, import_plugin, installed
+from lottery.plugins.faults import place_of
+from lottery.plugins.find import Found, find
+from lottery.plugins.load import GROUP, import_installed, import_plugin, not_imported, other_ways
 from lottery.plugins.source import code_of, is_ours
 from lottery.values import Component, as_given, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T", bound=traits.Traits)
+V = TypeVar("V")
 Problem = tuple[tuple[str | int, ...], str]  # the keys and indices that lead to a value, and what is wrong with it
 
 
@@ -59,6 +61,16 @@ class Entry(Generic[T]):
     def plugin(self) -> str:
         """Module, catalogue and name, as the beginning of a message about a fault of the entry."""
         return f"plugin {self.module}: {self.singular} {self.name!r}"
+
+    def fault(self, what: str) -> UsageError:
+        """Return the error for what the function has returned, with its place."""
+        return UsageError(f"{self.plugin}: {place_of(self.make)}: {what}")
+
+    def checked(self, value: Any, kind: type[V]) -> V:
+        """Return what the function has returned. Raises UsageError where that is not of this kind."""
+        if not isinstance(value, kind):
+            raise self.fault(f"returns {type(value).__name__}; it has to return a {kind.__name__}")
+        return value
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
@@ -111,12 +123,12 @@ def explain(error: Any) -> str:
 
 
 def suggest(name: str, known: Any) -> str:
-    """Return `; did you mean 'adam'?` for a near miss, else the list of known names where there are at most 20."""
+    """Return `; did you mean 'adam'?` for a near miss, else the list of known names where there are at most 22."""
     close = difflib.get_close_matches(name, list(known), n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     names = sorted(known)
-    return f"; there are {', '.join(names)}" if 0 < len(names) <= 20 else ""
+    return f"; there are {', '.join(names)}" if 0 < len(names) <= 22 else ""
 
 
 class Registry(Generic[T]):
@@ -245,8 +257,10 @@ class Registry(Generic[T]):
 
     def unknown(self, name: str) -> str:
         """Return what to tell a user who asked for an entry that is not there."""
-        lost = "".join(f"; {failure}" for failure in _failures.values())
-        return f"no {self.singular} {name!r}{suggest(name, self._entries)} (lottery list {self.plural}){lost}"
+        if lost := not_imported():
+            return f"no {self.singular} {name!r}; {lost}"
+        near = suggest(name, self._entries)
+        return f"no {self.singular} {name!r}{near} (lottery list {self.plural}){other_ways(misspelt='?' in near)}"
 
     def check(self, component: Component) -> tuple[Component, list[Problem]]:
         """Return the component with its arguments brought to the declared types, and all that is wrong with it."""
@@ -303,7 +317,6 @@ catalogues: dict[str, Registry[Any]] = {
     )
 }
 
-_failures: dict[str, str] = {}  # why an installed plugin could not be loaded, by its module
 _seen: set[str] = set()  # entry-point groups whose plugins were loaded, or tried
 
 
@@ -314,36 +327,24 @@ def plugins() -> dict[str, str]:
     return {entry.module: entry.code for entry in every if entry.code}
 
 
-def plug_in(module: str) -> None:
-    """Import a module that adds entries; whether an entry can be used is checked when a recipe names it.
+def plug_in(plugin: str | Found) -> None:
+    """Import a module that adds entries, by its name or file; if one can be used is checked when a recipe names it.
 
     Raises:
         UsageError: The import failed; the entries that it had added until then are removed again.
     """
     before = {plural: set(registry._entries) for plural, registry in catalogues.items()}
     try:
-        import_plugin(module)
+        import_plugin(find(plugin) if isinstance(plugin, str) else plugin)
     except UsageError:
         for plural, registry in catalogues.items():
-            added = [name for name, entry in registry._entries.items() if entry.code and name not in before[plural]]
-            for name in added:
+            for name in [n for n, entry in registry._entries.items() if entry.code and n not in before[plural]]:
                 del registry._entries[name]
         raise
 
 
 def _plug_in_installed() -> None:
-    """Load the plugins of installed packages, once.
-
-    A plugin that fails is left out with a warning, and breaks only recipes that name its entries.
-    """
-    if GROUP in _seen:
-        return
-    _seen.add(GROUP)
-    for plugin in installed():
-        try:
-            plug_in(plugin.module)
-        except UsageError as error:
-            said = str(error).partition("\n")[0]
-            way = f"update or uninstall {plugin.distribution}, which brings it"
-            _failures[plugin.module] = f"{said}; this plugin is left out: {way}"
-            logging.getLogger("lottery").warning("%s", _failures[plugin.module])
+    """Load the plugins of installed packages, once; one that fails breaks only recipes that name its entries."""
+    if GROUP not in _seen:
+        _seen.add(GROUP)
+        import_installed(plug_in)

@@ -193,17 +193,17 @@ class CriterionTraits(Traits):
     )
     scope: Scope = Field(
         default="layer",
-        description="Over what its scores are ranked where a recipe names no `prune.scope`. Read by `lottery/recipe`.",
+        description="Over what its scores are ranked by default. Read by `lottery/recipe`, `lottery/pruning`.",
     )
     rounds: Annotated[int, Field(ge=1)] = Field(
         default=1,
-        description="How often its scores are computed on the way to a level where a recipe names no `prune.rounds`. "
-        "Read by `lottery/recipe`.",
+        description="How often its scores are computed on the way to a level where no rounds are named. Read by "
+        "`lottery/recipe`, `lottery/pruning`.",
     )
     paths: bool = Field(
         default=False,
         description="True if its scores are sums over paths (`lottery/pruning/path_sums.py`): networks that have none "
-        "are refused. Read by `lottery/recipe`, `lottery/runner`.",
+        "are refused. Read by `lottery/recipe`, `lottery/runner`, `lottery/pruning`.",
     )
 
 

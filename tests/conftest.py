@@ -19,8 +19,9 @@ NO_DATA = "no real data"  # how the reason of such a skip begins
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache of this session's own, here and in the processes that tests start."""
+    """A cache and settings of this session's own, here and in the processes that tests start."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOTTERY_CONFIG", str(tmp_path_factory.mktemp("config")))
         patch.setenv("LOTTERY_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

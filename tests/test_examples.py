@@ -82,16 +82,21 @@ def masked_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("digits", None)
 
 
-SCRIPTS = {"plain_loop": "torch", "in_lightning": "lightning", "in_accelerate": "accelerate"}  # what each needs
+SCRIPTS = {  # what each needs
+    "plain_loop": "torch",
+    "in_lightning": "lightning",
+    "in_accelerate": "accelerate",
+    "in_transformers": "transformers",
+}
+SLOW = {script: () if package == "torch" else pytest.mark.slow for script, package in SCRIPTS.items()}  # to import
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [pytest.param(script, marks=SLOW[script]) for script in SCRIPTS])
 @pytest.mark.filterwarnings("ignore")  # of other people's packages
 def test_a_mask_holds_with_bf16_accumulation_clipping_and_a_schedule_and_without_it_weights_come_back(
     script: str, masked_scripts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if (package := SCRIPTS[script]) is not None:
-        pytest.importorskip(package, reason="needs the extra `examples`")
+    pytest.importorskip(SCRIPTS[script], reason="needs the extra `examples`")
     runpy.run_path(str(masked_scripts / f"{script}.py"))["main"](2)
     told = re.findall(
         r"^(held|not held): density ([\d.]+), .* ([\d,]+) of ([\d,]+) pruned", capsys.readouterr().out, re.M
@@ -102,12 +107,13 @@ def test_a_mask_holds_with_bf16_accumulation_clipping_and_a_schedule_and_without
     assert of_loose[::2] == ["0.1000", "45,180"] and int(of_loose[1].replace(",", "")) > 30_000
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_plain_loop_and_lightning_train_the_same_weights(masked_scripts: Path) -> None:
     pytest.importorskip("lightning", reason="needs the extra `examples`")
     plain = runpy.run_path(str(masked_scripts / "plain_loop.py"))
     theirs = runpy.run_path(str(masked_scripts / "in_lightning.py"))
-    mask = plain["mask_of_largest"](plain["network"](), 0.1)
+    mask = lottery.prune(plain["network"](), 0.9)
     model = plain["network"]()
     optimizer = plain["adamw"](model)
     with lottery.masked(model, mask, optimizer):
@@ -117,6 +123,7 @@ def test_the_plain_loop_and_lightning_train_the_same_weights(masked_scripts: Pat
         assert torch.equal(weight, fitted.state_dict()[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_callback_lets_go_of_the_mask_where_a_fit_fails(masked_scripts: Path) -> None:
     pytest.importorskip("lightning", reason="needs the extra `examples`")
@@ -131,10 +138,126 @@ def test_the_callback_lets_go_of_the_mask_where_a_fit_fails(masked_scripts: Path
             return super().training_step(batch, index)
 
     module = Failing()
-    mask = theirs["mask_of_largest"](module.network, 0.1)
+    mask = lottery.prune(module.network, 0.9)
     with pytest.raises(ZeroDivisionError):
         theirs["fit"](module, 1, theirs["HoldMask"](mask))
     weight = module.network[0].weight
+    weight.sum().backward()
+    assert int(weight.grad.count_nonzero()) == weight.numel()  # the hook on the gradient is gone
+
+
+def pruned_are_zero(model: Any, mask: lottery.Mask) -> bool:
+    """Whether each pruned weight is exactly +0.0."""
+    state = model.state_dict()
+    return all(not state[name][~alive].view(torch.int32).any() for name, alive in mask.items())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_of_lightning_goes_on_from_a_checkpoint_under_the_mask_that_stands_there(
+    masked_scripts: Path, tmp_path: Path
+) -> None:
+    lightning = pytest.importorskip("lightning", reason="needs the extra `examples`")
+    theirs = runpy.run_path(str(masked_scripts / "in_lightning.py"))
+    fit, hold = theirs["fit"], theirs["HoldMask"]
+    mask = lottery.prune(theirs["Classifier"]().network, 0.9, "global")
+
+    def once(*more: Any, resume: Path | None = None, **settings: Any) -> Any:
+        torch.manual_seed(0)
+        return fit(theirs["Classifier"](), 4, *more, resume=resume, **settings)
+
+    keep = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, every_n_epochs=2, save_top_k=-1, filename="{epoch}")
+    once(hold(mask), keep, enable_checkpointing=True)
+    at = tmp_path / "epoch=1.ckpt"
+    state = torch.load(at, weights_only=True)["state_dict"]
+    saved = {name.removeprefix("network."): value for name, value in state.items()}
+    assert all(not saved[name][~alive].any() for name, alive in mask.items())
+    resumed_hold, found = hold(), theirs["Remember"](44)
+    resumed = once(resumed_hold, found, resume=at)
+    assert resumed_hold.mask == mask and pruned_are_zero(resumed, mask)
+    assert all(torch.equal(value, saved[name]) for name, value in found.state.items()) and found.state
+    assert not torch.equal(resumed[0].weight, saved["0.weight"])
+    with pytest.raises(ValueError, match="the checkpoint was trained under another mask"):
+        once(hold(lottery.prune(theirs["Classifier"]().network, 0.5)), resume=at)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("script", ["in_lightning", "in_transformers"])
+def test_iterative_pruning_in_other_loops_comes_to_a_ticket_that_is_rewound(script: str, masked_scripts: Path) -> None:
+    pytest.importorskip(SCRIPTS[script], reason="needs the extra `examples`")
+    theirs = runpy.run_path(str(masked_scripts / f"{script}.py"))
+    mask, start = theirs["find_ticket"](1, 3, 0.5)
+    assert sum(mask.alive().values()) == 6275  # of 50,200
+    first = theirs["Classifier"]()
+    first = first.network if script == "in_lightning" else first
+    assert all(torch.equal(value, start[name]) for name, value in first.state_dict().items())
+    once = lottery.prune(first, 0.875, "global")
+    assert once != mask  # it was trained in between
+    if script == "in_lightning":
+        _, later = theirs["find_ticket"](1, 2, 0.5, 5)
+        assert not any(torch.equal(later[name], start[name]) for name in mask)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_average_of_weights_that_lightning_keeps_has_zeros_where_the_mask_has(masked_scripts: Path) -> None:
+    pytest.importorskip("lightning", reason="needs the extra `examples`")
+    from lightning.pytorch.callbacks import WeightAveraging
+    from torch.optim.swa_utils import get_ema_avg_fn
+
+    theirs = runpy.run_path(str(masked_scripts / "in_lightning.py"))
+    module = theirs["Classifier"]()
+    mask = lottery.prune(module.network, 0.9)
+    module.network.load_state_dict(mask.apply(module.network.state_dict()))  # so that the average begins with zeros
+    network = theirs["fit"](module, 2, theirs["HoldMask"](mask), WeightAveraging(avg_fn=get_ema_avg_fn(0.9)))
+    assert pruned_are_zero(network, mask)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_of_hugging_face_goes_on_from_a_checkpoint_under_the_mask_beside_it(
+    masked_scripts: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers", reason="needs the extra `examples`")
+    theirs = runpy.run_path(str(masked_scripts / "in_transformers.py"))
+    train, classifier = theirs["train"], theirs["Classifier"]
+    mask = lottery.prune(classifier(), 0.9, "global")
+    train(classifier(), 4, mask, folder=tmp_path, save_strategy="epoch")
+    whole = train(classifier(), 4, mask, folder=tmp_path / "nothing", save_strategy="no")
+    names = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    assert len(names) == 4
+    for later in ("checkpoint-88", "checkpoint-66"):
+        shutil.rmtree(tmp_path / later)
+    start, found = lottery.load_ticket(tmp_path / "checkpoint-44" / "mask.ticket", classifier())
+    assert found == mask and pruned_are_zero(start, mask)
+    resumed = train(classifier(), 4, found, folder=tmp_path, save_strategy="no")
+    assert pruned_are_zero(resumed, mask)
+    for (name, weight), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(weight, other, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_callback_of_hugging_faces_trainer_lets_go_where_a_training_fails(masked_scripts: Path) -> None:
+    pytest.importorskip("transformers", reason="needs the extra `examples`")
+    theirs = runpy.run_path(str(masked_scripts / "in_transformers.py"))
+    classifier: Any = theirs["Classifier"]
+
+    class Failing(classifier):  # type: ignore[misc]
+        steps = 0
+
+        def forward(self, x: Any, labels: Any = None) -> Any:
+            self.steps += 1
+            if self.steps == 5:
+                raise ZeroDivisionError
+            return super().forward(x, labels)
+
+    model = Failing()
+    with pytest.raises(ZeroDivisionError):
+        theirs["train"](model, 1, lottery.prune(model, 0.9))
+    weight = model.network[0].weight
+    weight.grad = None
     weight.sum().backward()
     assert int(weight.grad.count_nonzero()) == weight.numel()  # the hook on the gradient is gone
 

@@ -20,12 +20,12 @@ PACKAGE = Path(lottery.__file__).parent
 
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
     "": "api environment errors executor_traits paths registry seed signals traits values",
-    "analysis": "views",
-    "cli": "bench listing main plan replicate report tables terminal theory ticket verify work",
+    "analysis": "column_types views",
+    "cli": "bench listing main plan replicate report show tables terminal theory ticket ticket_export verify work",
     "executors": "crew news profiles worker",
     "plan": "agenda jobs keys",
-    "plugins": "load signature source",
-    "recipe": "components conflicts consistency entry_rules load schema tuning yaml",
+    "plugins": "faults find load signature source",
+    "recipe": "components conflicts consistency entry_rules load plugins schema trust tuning yaml",
     "results": "mixed_environments plugin_edits study",
     "runner": "events",
 }

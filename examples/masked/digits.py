@@ -1,4 +1,4 @@
-"""Share what the three scripts beside this one have in common: images of digits, a small network, a mask."""
+"""Share what the scripts beside this one have in common: images of digits, a small network, what came of a mask."""
 
 from __future__ import annotations
 
@@ -36,12 +36,6 @@ def accuracy(model: nn.Module) -> float:
     """Return the share of the test images that are recognized."""
     x, y = images()
     return float((model(x[TRAINED_ON:]).argmax(1) == y[TRAINED_ON:]).float().mean())
-
-
-def mask_of_largest(model: nn.Sequential, share: float) -> lottery.Mask:
-    """Return the mask in which this share of each layer's weights is alive, those of the largest magnitude."""
-    weights = {name: value for name, value in model.state_dict().items() if name.endswith("weight")}
-    return lottery.Mask({name: w.abs() > w.abs().flatten().quantile(1 - share) for name, w in weights.items()})
 
 
 def revived(model: nn.Module, mask: lottery.Mask) -> int:

@@ -1,7 +1,7 @@
 """Hold a mask on a network in an Accelerate loop, with bf16, accumulation, clipping, AdamW and a one-cycle schedule.
 
-Run it with `python examples/masked/in_accelerate.py` (needs `pip install accelerate`). Hand `lottery.masked` the
-network and the optimizer that were given to `prepare`, after it: what `prepare` returns are wrappers around them.
+Run it with `python examples/masked/in_accelerate.py` (needs `pip install accelerate`). Enter `lottery.masked` after
+`prepare`, which moves the network to its device; it takes the wrappers that `prepare` returns, or what is inside them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 import torch
 from accelerate import Accelerator
-from digits import accuracy, batches, mask_of_largest, network, report
+from digits import accuracy, batches, network, report
 from torch import nn
 
 import lottery
@@ -25,7 +25,7 @@ def train(model: nn.Module, epochs: int, mask: lottery.Mask | None = None) -> No
     wrapped, stepper, data, schedule = accelerator.prepare(model, optimizer, data, schedule)
 
     held = lottery.Mask.dense(dict(model.named_parameters())) if mask is None else mask
-    with lottery.masked(model, held, optimizer):  # not `wrapped`, not `stepper`
+    with lottery.masked(wrapped, held, stepper):
         for _ in range(epochs):
             for x, y in data:
                 with accelerator.accumulate(wrapped):
@@ -41,7 +41,7 @@ def main(epochs: int = 20) -> None:
     """Train the dense network, then its ticket without and with the mask held."""
     dense = network()
     train(dense, epochs)
-    mask = mask_of_largest(dense, share=0.1)
+    mask = lottery.prune(dense, 0.9)
     print(f"dense: test accuracy {accuracy(dense):.4f}")
 
     loose = network()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from digits import accuracy, batches, mask_of_largest, network, report
+from digits import accuracy, batches, network, report
 from torch import nn
 
 import lottery
@@ -44,7 +44,7 @@ def main(epochs: int = 20) -> None:
     """Train the dense network, then its ticket without and with the mask held."""
     dense = network()
     train(dense, adamw(dense), epochs)
-    mask = mask_of_largest(dense, share=0.1)
+    mask = lottery.prune(dense, 0.9)
     print(f"dense: test accuracy {accuracy(dense):.4f}")
 
     loose = network()  # the same initial values as the dense network had

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.cli import terminal
-from lottery.cli.options import DataDir, Plugins, StoreDir, plug_in
+from lottery.cli.options import DataDir, Device, Plugins, StoreDir, plug_in
 from lottery.errors import LotteryError, UsageError
 from lottery.paths import data_root, store_root
 
@@ -36,7 +36,7 @@ def analyze(
     ] = "text",
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     plugin: Plugins = None,
 ) -> None:

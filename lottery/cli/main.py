@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,9 +18,10 @@ from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.doctor import doctor
 from lottery.cli.gc import gc
-from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
+from lottery.cli.listing import catalogue_names, entries, print_json, print_table
 from lottery.cli.options import (
     DataDir,
+    Device,
     Executor,
     Json,
     NumberOfJobs,
@@ -31,6 +30,7 @@ from lottery.cli.options import (
     RecipeName,
     Sets,
     StoreDir,
+    Trust,
     load_points,
     no_store,
     number_of_jobs,
@@ -41,6 +41,7 @@ from lottery.cli.plot import plot
 from lottery.cli.ranks import said_by_another
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
+from lottery.cli.show import show
 from lottery.cli.store import store as store_commands
 from lottery.cli.studies import studies
 from lottery.cli.table import table
@@ -51,13 +52,12 @@ from lottery.cli.version import before_commands
 from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
-from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
-from lottery.recipe.readings import READINGS
-from lottery.words import counted
+from lottery.words import counted, short
 
 if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
     from lottery.runner.events import Outcome, SweptOutcome
+    from lottery.store.store import Store
 
 app = typer.Typer(
     help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
@@ -103,15 +103,10 @@ def main() -> None:
         print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
         sys.exit(3)
     except Exception as error:
-        import tempfile
-
         from lottery import registry
-        from lottery.plugins.load import plugin_failure
+        from lottery.plugins.faults import plugin_failure, write_traceback
 
-        handle, path = tempfile.mkstemp(prefix="lottery-", suffix=".log")
-        with open(handle, "w", encoding="utf-8") as log:
-            log.write(traceback.format_exc())
-        theirs = plugin_failure(error, registry.plugins())
+        theirs, path = plugin_failure(error, registry.plugins()), write_traceback(error)
         print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
         sys.exit(2 if theirs else 70)
 
@@ -155,10 +150,14 @@ def check(
     point: Points = None,
     store: StoreDir = None,
     plugin: Plugins = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Say all that is wrong with a recipe, or that it is fine. Reads no data, and a store for a study's name only."""
-    sweep = load_points(recipe, sets, plugin, point, store)
+    """Say all that is wrong with a recipe, or that it is fine. Reads no data, and a store for a study's name only.
+
+    Plugins that it names and that are not trusted are named with their files, and not imported.
+    """
+    sweep = load_points(recipe, sets, plugin, point, store, trust)
     if as_json:
         points = [{"values": each.values, "recipe": each.recipe.canonical()} for each in sweep.points]
         print_json({"keys": sweep.keys, "points": points} if sweep.keys else sweep.only.canonical())
@@ -176,7 +175,7 @@ def run(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     jobs: NumberOfJobs = "1",
     on: Executor = None,
     deterministic: Annotated[
@@ -187,6 +186,7 @@ def run(
         int, typer.Option("--ranks", min=1, metavar="N", help="Processes that train each network together.")
     ] = 1,
     plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.cli.progress import run_and_show
@@ -199,7 +199,7 @@ def run(
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
     kept = Store(store_root(store))
-    sweep = load_points(recipe, sets, plugin, point, kept)  # what is wrong is said once, before others are started
+    sweep = load_points(recipe, sets, plugin, point, kept, trust)  # what is wrong is said once, before others start
     shown = run_on_ranks(ranks, jobs, on)
     start: Callable[..., Outcome | SweptOutcome] = run_and_show if shown else _run_unseen
     outcome = start(
@@ -230,7 +230,7 @@ def run(
         decided = frontier(study) or (sentences(study) if each.recipe.compare else ())
         for sentence in (*rewound(study), *decided, *connected(study), *roundings(study)):
             terminal.say(f"{each.label}: {sentence}" if sweep.keys else sentence)
-    _report(outcome)
+    _report(outcome, kept)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -263,41 +263,7 @@ def status(
         print(no_store(kept) or summary.text())
 
 
-@app.command()
-def show(
-    key: Annotated[str, typer.Argument(help="A job's key, or its first digits.")],
-    store: StoreDir = None,
-    as_json: Json = False,
-) -> None:
-    """Show one finished job: what it is, how it ended, what was measured, where it ran."""
-    from lottery.store.store import Store
-
-    kept = Store(store_root(store))
-    if absent := no_store(kept):
-        raise UsageError(absent)
-    full = kept.resolve(key)
-    manifest = kept.find(full)
-    if manifest is None:
-        raise UsageError(f"{full}: this job was damaged and has been put aside; run its recipe again")
-    metrics = kept.read_json(full, METRICS_FILE) if METRICS_FILE in manifest.files else {}
-    about = {**manifest.as_dict(), "identity": kept.read_json(full, IDENTITY_FILE), "metrics": metrics}
-    if as_json:
-        print_json(about)
-        return
-    for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
-        if about[name] is not None:
-            print(f"{name:<12} {about[name]}")
-    for name in ("environment", "files"):
-        print(name)
-        for item, value in about[name].items():
-            print(f"  {item:<22} {value['size']} bytes" if name == "files" else f"  {item:<22} {value}")
-    for name in ("density", *READINGS, "diverged", "lr", "edge"):
-        if metrics.get(name) is not None:
-            terminal.say(f"{name:<12} {in_words(metrics[name])}", indent=13)
-    for trial in metrics.get("trials", []):
-        terminal.say(f"{'trial':<12} {in_words(trial)}", indent=13)
-    print("identity")
-    print(json.dumps(about["identity"], indent=2))
+app.command()(show)
 
 
 app.command()(table)
@@ -323,9 +289,12 @@ def _run_unseen(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
     return ran
 
 
-def _report(outcome: Outcome | SweptOutcome) -> None:
+def _report(outcome: Outcome | SweptOutcome, store: Store) -> None:
     for message in outcome.messages:
         print(message, file=sys.stderr)
+    if failed := [key for key, end in outcome.ended.items() if end == "failed"]:
+        place = [] if store.name == store_root() else ["--store", store.name]
+        print(f"{shlex.join(['lottery', 'show', short(failed[0]), *place])} has the traceback", file=sys.stderr)
     ends = [
         f"{outcome.count(kind)} {kind}" for kind in ("done", "diverged", "failed", "blocked") if outcome.count(kind)
     ]

@@ -35,7 +35,15 @@ Points = Annotated[
     typer.Option("--point", metavar="A.B=VALUE", help="Only the points of a sweep with this value; repeatable."),
 ]
 Plugins = Annotated[
-    list[str] | None, typer.Option("--plugin", metavar="MODULE", help="Import a module that adds entries; repeatable.")
+    list[str] | None,
+    typer.Option("--plugin", metavar="MODULE", help="Import a module or file that adds entries; repeatable."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the code of the plugins that the recipe names, and remember it as trusted as it is.",
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where data sets lie [$LOTTERY_DATA, else data].")
@@ -56,6 +64,7 @@ NumberOfJobs = Annotated[
         help="Processes; the threads are shared out among them. auto: one for each core that has work.",
     ),
 ]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, or cuda:1 for the GPU of that number.")]
 Executor = Annotated[
     str | None,
     typer.Option(
@@ -90,14 +99,16 @@ def load_points(
     plugins: Sequence[str] | None,
     points: Sequence[str] | None,
     store: Store | str | None,
+    trust: bool = False,
 ) -> Sweep:
     """Return the recipe of this name or path as a sweep, of which `--point` leaves some points; one has one point.
 
-    A name is that of a study in the store, which goes on with its `--set` and `--plugin`, or of a shipped recipe.
+    A name is that of a study in the store, which goes on with its `--set` and `--plugin`, or of a shipped recipe. The
+    plugins that recipe and store name are imported as far as they are trusted, with `trust` all of them.
     """
     from lottery.results.named_recipe import load_named
 
-    return load_named(recipe, store, sets or (), plugins or (), _tell).at(points or ())
+    return load_named(recipe, store, sets or (), plugins or (), _tell, trust=trust).at(points or ())
 
 
 def _tell(words: str) -> None:

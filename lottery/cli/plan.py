@@ -9,7 +9,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import DataDir, Json, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.options import DataDir, Device, Json, Plugins, Points, RecipeName, Sets, StoreDir, Trust, load_points
 from lottery.cli.plan_sweep import plan_sweep
 from lottery.paths import data_root, store_root
 from lottery.words import short
@@ -29,9 +29,10 @@ def plan(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     every: Annotated[bool, typer.Option("--list", help="List each job, with its key.")] = False,
     plugin: Plugins = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Count the jobs that are done and missing, by seed or level, and say the time and disk they will take."""
@@ -40,6 +41,7 @@ def plan(
     from lottery.data.duplicates import sentence as sentence_of
     from lottery.network.build import prunable
     from lottery.network.layout import Layout
+    from lottery.recipe.plugins import plugin_lines
     from lottery.results.coverage import in_words
     from lottery.results.mixed_environments import foreseen
     from lottery.results.plugin_edits import other_sources
@@ -51,7 +53,7 @@ def plan(
     from lottery.runner.prepare import look
     from lottery.verdicts.frontier import sentences
 
-    sweep = load_points(recipe, sets, plugin, point, store)
+    sweep = load_points(recipe, sets, plugin, point, store, trust)
     request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
     if sweep.keys:
         plan_sweep(request, sweep, every=every, as_json=as_json)
@@ -72,7 +74,11 @@ def plan(
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
         about: dict[str, Any] = {"needs": vars(needs_of(context))}
-        about |= {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
+        about |= {
+            "plugins": list(plugin_lines(sweep.plugins)),
+            "mixed_environments": mixed,
+            "duplicates": None if found is None else found.as_dict(),
+        }
         print_json(
             {
                 "jobs": jobs,
@@ -93,6 +99,8 @@ def plan(
     else:
         terminal.write(text(grouped(context.plan, states, told.by_job)).encode())
     how = "from finished jobs" if told.measured else "from a few steps timed now"
+    for line in plugin_lines(sweep.plugins):
+        print(f"plugin: {line}")
     print(f"{told.done} jobs done, {told.missing} missing")
     if told.missing:
         print(f"time: about {duration(told.seconds)} in one process ({how})")

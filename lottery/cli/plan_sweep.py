@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) -> None:
     """Print the plan of the points; a job that several of them share counts at the first."""
+    from lottery.recipe.plugins import plugin_lines
     from lottery.results.mixed_environments import foreseen
     from lottery.results.plugin_edits import other_sources
     from lottery.runner.needs import needs_of
@@ -46,9 +47,8 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         points = [
             {"values": point.values, **share.as_dict()} for point, share in zip(sweep.points, shares, strict=True)
         ]
-        print_json(
-            {"points": points, "estimate": whole, "needs": vars(needs), "decided": decided, "warnings": warnings}
-        )
+        told = {"decided": decided, "warnings": warnings, "plugins": list(plugin_lines(sweep.plugins))}
+        print_json({"points": points, "estimate": whole, "needs": vars(needs)} | told)
         return
     from lottery.formats.text import text
 
@@ -58,6 +58,8 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
                 print(f"{short(job.key)}  {context.store.state(job.key):<12} {context.label(job)}")
     else:
         terminal.write(text(rows, terminal.width()).encode())
+    for line in plugin_lines(sweep.plugins):
+        print(f"plugin: {line}")
     print(f"{whole['done']} jobs done, {whole['missing']} missing")
     if whole["missing"]:
         how = "from finished jobs" if whole["measured"] else "from a few steps timed now"

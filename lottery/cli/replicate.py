@@ -12,11 +12,13 @@ import typer
 from lottery.cli.claims import SURVEY, no_gpu, ran, tell
 from lottery.cli.options import (
     DataDir,
+    Device,
     Json,
     NumberOfJobs,
     Plugins,
     Sets,
     StoreDir,
+    Trust,
     command_line,
     load_points,
     number_of_jobs,
@@ -37,7 +39,7 @@ def replicate(
     sets: Sets = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     jobs: NumberOfJobs = "1",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     judge_only: Annotated[bool, typer.Option("--judge-only", help="Train nothing; judge what is finished.")] = False,
@@ -55,6 +57,7 @@ def replicate(
         ),
     ] = None,
     plugin: Plugins = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Run what is missing for the claims of a paper, then say which of them hold, with figures."""
@@ -74,7 +77,7 @@ def replicate(
         plug_in(plugin)
         _list()
         return
-    sweep = load_points(f"{name}{SHIPPED}" if name in shipped() else name, sets, plugin, (), store)
+    sweep = load_points(f"{name}{SHIPPED}" if name in shipped() else name, sets, plugin, (), store, trust)
     if sweep.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)

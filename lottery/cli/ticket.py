@@ -9,80 +9,57 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, StoreDir, plug_in
-from lottery.errors import LotteryError, UsageError
-from lottery.paths import data_root, store_root
+from lottery.cli.options import DataDir, Device, Plugins, plug_in
+from lottery.cli.ticket_export import export
+from lottery.errors import LotteryError
+from lottery.paths import data_root
 from lottery.recipe.readings import READINGS
-from lottery.words import short
+from lottery.words import in_unit, short
 
 if TYPE_CHECKING:
+    from lottery.pruning.mask import Mask
     from lottery.runner.execute import Progress
     from lottery.tickets.file import Ticket
+    from lottery.tickets.own import OwnTicket
 
 ticket = typer.Typer(help="Tickets as files: export, show, verify, retrain.", no_args_is_help=True)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A ticket file.")]
-FORMS = ("ticket", "dense", "prune", "compact")
 PROGRESS_EVERY = 30.0  # seconds between lines
 
 
-@ticket.command()
-def export(
-    key: Annotated[str, typer.Argument(help="The key of a finished ticket, or its first digits.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Where to.")],
-    form: Annotated[
-        str, typer.Option("--form", help="ticket; or a network: dense (zeros), prune (torch.nn.utils.prune), compact.")
-    ] = "ticket",
-    weights: Annotated[str, typer.Option(help="Of a network: trained, or start (where training starts).")] = "trained",
-    at: Annotated[
-        str | None,
-        typer.Option("--at", help="Trained weights at best_accuracy [where there is one], early_stop or end."),
-    ] = None,
-    data: DataDir = None,
-    store: StoreDir = None,
-    plugin: Plugins = None,
-) -> None:
-    """Write a ticket into a file: all that retraining it needs, or its network in another form."""
-    from lottery.files.write import write_atomic
-    from lottery.store.store import Store
-
-    plug_in(plugin)
-    if form not in FORMS:
-        raise UsageError(f"--form {form}: there are {', '.join(FORMS)}")
-    if weights not in ("trained", "start"):
-        raise UsageError(f"--weights {weights}: there are trained and start")
-    reading = next((name for name in READINGS if name == at), None)
-    if at is not None and reading is None:
-        raise UsageError(f"--at {at}: there are {', '.join(READINGS)}")
-    if at is not None and (form == "ticket" or weights == "start"):
-        raise UsageError("--at: says which trained weights a network gets; leave it out, or write --form")
-    kept, root = Store(store_root(store)), data_root(data)
-    if form == "ticket":
-        from lottery.tickets.export import export as content_of
-
-        write_atomic(output, content_of(kept, key, root))
-    else:
-        from lottery.tickets.forms import export_network as network_of
-
-        content, told = network_of(kept, key, root, form, at=reading, trained_weights=weights == "trained")
-        write_atomic(output, content)
-        for line in told:
-            print(line)
-    print(output)
+ticket.command()(export)
 
 
 @ticket.command()
 def show(file: File, plugin: Plugins = None) -> None:
     """Say what is in a ticket file: the network, the mask, where it starts, what was measured, where it was trained."""
-    from lottery.tickets.file import printable, read
+    from lottery.tickets.container import printable
+    from lottery.tickets.file import read
+    from lottery.tickets.own import read_own
 
     plug_in(plugin)
-    for name, value in _about(read(file)):
+    own = read_own(file)
+    for name, value in _about(read(file)) if own is None else _about_own(own):
         print(f"{name:<12} {printable(value)}")
 
 
-def _about(found: Ticket) -> list[tuple[str, str]]:
+def _about_own(found: OwnTicket) -> list[tuple[str, str]]:
+    rows = [("origin", "no study"), ("network", found.network), ("note", found.note)]
+    rows += [*_layers(found.mask), ("weights", "start and trained" if found.trained else "start")]
+    rows += [("made", found.created), *(("", f"{name:<24} {value}") for name, value in found.versions.items())]
+    return [(name, value) for name, value in rows if value]
+
+
+def _layers(mask: Mask) -> list[tuple[str, str]]:
     from lottery.analysis.labels import density_label
+
+    sizes = mask.sizes()
+    rows = [("density", f"{density_label(mask.density)}, {sum(mask.alive().values()):,} weights")]
+    return rows + [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in mask.alive().items()]
+
+
+def _about(found: Ticket) -> list[tuple[str, str]]:
     from lottery.values import said
 
     recipe, evidence = found.recipe, found.evidence
@@ -91,22 +68,27 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
         ("key", found.key),
         ("model", f"{said(recipe.model)} on {said(recipe.data.component)}"),
         ("optimizer", f"{said(train.optimizer[0])}, {train.length}, batches of {train.batch_size}"),
+        *[("plugin", f"{module or 'not recorded'} (source {code})") for code, module in _plugins(found).items()],
         ("seed", str(found.training["seed"])),
         ("start", f"step {found.step}" + (f" ({found.mode})" if found.mode != "weights" else "")),
-        ("density", f"{density_label(found.mask.density)}, {sum(found.mask.alive().values()):,} weights"),
+        *_layers(found.mask),
     ]
-    sizes = found.mask.sizes()
-    rows += [("", f"{name:<24} {count:>10,} of {sizes[name]:,}") for name, count in found.mask.alive().items()]
     for name in ("ticket", "dense"):
         for reading in READINGS:
             row = evidence[name].get(reading)
             if row:
                 measured = [k for k in ("test_accuracy", "test_r2") if k in row]
-                scores = ", ".join(f"{k.replace('_', ' ')} {row[k]:.4f}" for k in measured)
+                scores = ", ".join(f"{k.replace('_', ' ')} {in_unit(k, row[k])}" for k in measured)
                 rows.append((name, f"{reading.replace('_', ' ')}: step {row['step']}, {scores}"))
     rows += [("made", evidence["created"])]
     rows += [("", f"{name:<24} {value}") for name, value in evidence["environment"].items() if name != "earlier"]
     return rows
+
+
+def _plugins(found: Ticket) -> dict[str, str]:
+    from lottery.results.stored_recipe import plugins_of
+
+    return plugins_of(found.training, found.evidence["environment"])
 
 
 @ticket.command()
@@ -118,7 +100,9 @@ def verify(
     again: Annotated[
         bool, typer.Option("--again", help="Measure the trained weights of the file again, on the test split.")
     ] = False,
-    device: Annotated[str, typer.Option(help="For --again: auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="For --again: auto, cpu, cuda, or cuda:1 for the GPU of that number.")
+    ] = "auto",
     plugin: Plugins = None,
 ) -> None:
     """Check a ticket file without training: say of each part whether it is ok, WRONG, or only said.
@@ -128,12 +112,18 @@ def verify(
     from lottery.data.load import load
     from lottery.device import machine
     from lottery.tickets.checks import findings
-    from lottery.tickets.file import printable, read
+    from lottery.tickets.container import printable
+    from lottery.tickets.file import read
+    from lottery.tickets.own import PROVES_NOTHING, read_own
     from lottery.tickets.retrain import context_of_ticket
 
     plug_in(plugin)
-    found, context = read(file), None
+    own = read_own(file)
     print(f"ok     bytes: {file.stat().st_size:,}, as they were written")
+    if own is not None:
+        print(f"said   mask: {own.mask.in_words()}, {printable(own.note) or 'no word on where it is from'}")
+        raise LotteryError(f"{file}: {PROVES_NOTHING}, so that there is nothing to verify")
+    found, context = read(file), None
     if data is not None or again:
         splits = load(found.recipe.data.component, data_root(data), found.recipe.data.label_noise)
         context = context_of_ticket(found, splits, machine(device), Path(os.devnull))
@@ -154,7 +144,7 @@ def retrain(
         str | None,
         typer.Option("--store", metavar="PLACE", help="Keep it there, to continue it [temporary]."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,
     plugin: Plugins = None,
 ) -> None:

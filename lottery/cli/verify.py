@@ -44,7 +44,7 @@ def verify(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="With --again: auto, cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="With --again: auto, cpu, cuda, or cuda:1.")] = "cpu",
     jobs: NumberOfJobs = "1",
     deterministic: Annotated[
         bool,
@@ -80,11 +80,13 @@ def verify(
         _print(check, as_json)
     if again:
         from lottery.paths import data_root
+        from lottery.recipe.plugins import references
         from lottery.runner.events import Request
         from lottery.verification.run import check_again
 
         request = Request(found.recipe, data_root(data), found.store.name, device, number_of_jobs(jobs), deterministic)
-        for check in check_again(request, found.plan, sweep.origin.plugins if sweep.origin else ()):
+        plugins = references(found.recipe.plugins, sweep.origin.plugins if sweep.origin else ())
+        for check in check_again(request, found.plan, plugins):
             made.append(check)
             _print(check, as_json)
     open_ends, told = unproven(found, again=again), notes(found)

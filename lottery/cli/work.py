@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.options import DataDir, Device, Plugins, Points, RecipeName, Sets, StoreDir, Trust, load_points
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
@@ -28,7 +28,7 @@ def work(
     point: Points = None,
     data: DataDir = None,
     store: StoreDir = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     time: Annotated[
         str | None, typer.Option(metavar="TIME", help="Save and leave before so long, such as 90min, 2h or 1d12h.")
     ] = None,
@@ -38,6 +38,7 @@ def work(
     ] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
     plugin: Plugins = None,
+    trust: Trust = False,
     tied: Annotated[
         bool, typer.Option("--tied", help="Save and leave when standard input ends: who started this is gone.")
     ] = False,
@@ -56,7 +57,7 @@ def work(
     from lottery.store.store import Store
 
     kept, stop = Store(store_root(store)), Stop()
-    sweep = load_points(recipe, sets, plugin, point, kept)
+    sweep = load_points(recipe, sets, plugin, point, kept, trust)
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
     if tied:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()

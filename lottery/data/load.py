@@ -41,9 +41,10 @@ def _clean(component: Component, root: Path) -> Splits:
     folder = kept.folder_of(component, root)
     if folder is not None and (found := _read(folder)) is not None:
         return found
-    splits: Splits = registry.datasets[component.name].make(root, **component.args)
+    entry = registry.datasets[component.name]
+    splits = entry.checked(entry.make(root, **component.args), Splits)
     for problem in problems(splits):
-        raise DataError(f"data set {component.name}: {problem}")
+        raise DataError(str(entry.fault(problem)) if entry.code else f"data set {component.name}: {problem}")
     folder = folder or kept.folder_of(component, root)  # it may have been downloaded
     if folder is not None:
         splits = replace(splits, known=fingerprint(splits))

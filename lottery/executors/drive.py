@@ -178,6 +178,7 @@ def _launch(
     The command is the same each time that the same is run, so that an executor can find workers of an earlier run.
     """
     document = request.recipe.canonical() if sweep is None else dict(sweep.document)
+    document.pop("plugins", None)  # they are options, since this file is elsewhere
     recipe = json.dumps(
         document, indent=1, sort_keys=sweep is None
     )  # the order of a sweep's keys is that of its points

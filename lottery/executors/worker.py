@@ -114,8 +114,11 @@ def _serve(request: dict[str, Any], plans: bytes, stop: Stop, line: Line) -> dic
 
 
 def _take_gpu(number: int, device: str) -> None:
-    """Leave this process one GPU of its machine, another one than those of the other processes as far as there are."""
-    if device == "cpu":
+    """Leave this process one GPU of its machine, another one than those of the other processes as far as there are.
+
+    Where the run has named one, all of them have that.
+    """
+    if device == "cpu" or ":" in device:
         return
     from lottery.device import GPUS, share_of_gpus
 
@@ -162,10 +165,11 @@ def _last_words(serve: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         return {"end": "error", "kind": kind, "message": str(error), "exit_code": error.exit_code}
     except Exception as error:
         from lottery import registry
-        from lottery.plugins.load import plugin_failure
+        from lottery.plugins.faults import plugin_failure, write_traceback
 
         if (theirs := plugin_failure(error, registry.plugins())) is not None:
-            return {"end": "error", "kind": "UsageError", "message": theirs, "exit_code": 2}
+            message = f"{theirs}; its traceback is in {write_traceback(error)}"
+            return {"end": "error", "kind": "UsageError", "message": message, "exit_code": 2}
         return {"end": "bug", "message": traceback.format_exc(), "exit_code": 70}
 
 

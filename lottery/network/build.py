@@ -68,8 +68,8 @@ def initialized(
         raise UsageError(f"init {init.name}: it looks at training examples, and none are given here")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(construct)
-        model = registry.models[component.name].make(input_shape, classes, **component.args)
-    assert isinstance(model, nn.Module)
+        made = registry.models[component.name].make(input_shape, classes, **component.args)
+    model = registry.models[component.name].checked(made, nn.Module)
     entry.make(model, draws, *([batch] if entry.traits.batch else []), **init.args)
     settle(model)
     for name, parameter in model.named_parameters():

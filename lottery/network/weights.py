@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+
+from lottery.network.wrappers import matched
 
 PRUNABLE = (  # layers whose one weight is called `weight`
     nn.Linear,
@@ -116,6 +118,22 @@ def _has_one_weight(module: nn.Module) -> bool:
     if not named and not isinstance(module, (*PRUNABLE, nn.Bilinear, *_EMBEDDINGS)):
         return False
     return isinstance(module._parameters.get("weight"), nn.Parameter) or is_parametrized(module, "weight")
+
+
+def packed_projection(name: str, state: Mapping[str, Tensor]) -> WeightPosition | None:
+    """Return where the weight of attention's queries, keys or values is in a state that has all three in one tensor.
+
+    None for a weight of another kind, or one that the state has by its own name.
+    """
+    path, _, letter = name.removesuffix(".weight").rpartition(".")
+    if name in state or not name.endswith(".weight") or letter not in tuple(_PROJECTIONS):
+        return None
+    wanted = _joined(path, "in_proj_weight")
+    parameter = matched([wanted], state)[wanted]
+    if parameter is None:
+        return None
+    place, size = _PROJECTIONS.index(letter), len(state[parameter]) // len(_PROJECTIONS)
+    return WeightPosition(name, parameter, path, "in_proj_weight", "layer", (place * size, (place + 1) * size))
 
 
 def _of_attention(path: str, module: nn.MultiheadAttention) -> Iterator[WeightPosition]:

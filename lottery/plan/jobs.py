@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.plan.keys import digest
 from lottery.plan.kinds import Kind
 from lottery.values import point_label
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec
@@ -197,6 +198,9 @@ class Plan:
     fingerprint: str
     jobs: dict[str, Job]
     others: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Plan of {self.recipe.name}: {counted(len(self), 'job')}"
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self.jobs.values())

@@ -13,8 +13,9 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -47,26 +48,54 @@ def code_of(module: str, *others: str) -> str:
     Raises:
         ValueError: The module's source is in no file.
     """
-    find = cache(_unit)  # for this call: the many files of a package import the same modules
+    return source_of(module, *others).digest[:DIGITS]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that count for the entries of a module.
+
+    Attributes:
+        digest: Hash of all of them, 64 digits.
+        units: Places of the outermost packages and files, by their names, those of the module first.
+    """
+
+    digest: str
+    units: Mapping[str, Path]
+
+
+def source_of(module: str, *others: str, folder: Path | None = None) -> Source:
+    """Return the source that counts for the entries of a module, imported or not; nothing is imported.
+
+    Args:
+        module: Dotted name of the module that registers.
+        others: Dotted names of modules whose source counts as well.
+        folder: Folder in which modules are looked for first.
+
+    Raises:
+        ValueError: The module's source is in no file.
+    """
+    find = cache(partial(_unit, folder=folder))  # for this call: the files of a package import the same modules
     first = find(module)
     if first is None:
         raise ValueError("its source is in no file, so that an edit of it could not be seen; put it into a module")
     beside = [unit for other in others if (unit := find(other)) is not None and _counts(*unit)]
-    units, pending = dict[str, dict[str, bytes]](), [*beside, first]
+    units, places, pending = dict[str, dict[str, bytes]](), dict[str, Path](), [*beside, first]
     while pending:
         name, place = pending.pop()
         if name not in units:
-            units[name] = _contents(place)
+            units[name], places[name] = _contents(place), place
             pending += _used(name, place, units[name], find)
     digest = hashlib.sha256()
-    for name, files in sorted(units.items(), key=lambda unit: (unit[0] != first[0], unit[0])):
-        for relative, content in files.items():
+    order = sorted(units, key=lambda name: (name != first[0], name))
+    for name in order:
+        for relative, content in units[name].items():
             said = "" if name == first[0] else name
             digest.update(f"{said}/{relative} {hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()[:DIGITS]
+    return Source(digest.hexdigest(), {name: places[name] for name in order})
 
 
-def _unit(module: str) -> Unit | None:
+def _unit(module: str, folder: Path | None = None) -> Unit | None:
     """Return the outermost package that a module is in, or its file, without importing anything."""
     if module == "__main__":
         main = sys.modules["__main__"]
@@ -75,7 +104,7 @@ def _unit(module: str) -> Unit | None:
             return (module, Path(file)) if file and Path(file).is_file() else None
         module = spec.name
     head, *rest = module.split(".")
-    spec, name = _top(head), head
+    spec, name = _top(head, folder), head
     while spec is not None and not spec.has_location and spec.submodule_search_locations is not None and rest:
         name = f"{name}.{rest.pop(0)}"  # a folder without __init__.py is a place where packages lie, and no package
         spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
@@ -85,9 +114,12 @@ def _unit(module: str) -> Unit | None:
     return name, origin.parent if spec.submodule_search_locations is not None else origin
 
 
-def _top(name: str) -> ModuleSpec | None:
+def _top(name: str, folder: Path | None) -> ModuleSpec | None:
     try:
-        return importlib.util.find_spec(name)
+        own = None if folder is None else PathFinder.find_spec(name, [str(folder)])
+        if own is not None and own.has_location:
+            return own
+        return importlib.util.find_spec(name) or own  # a mere folder comes after what is a package, as in Python
     except (ImportError, ValueError):  # ValueError: a module that was made up at run time
         return None
 

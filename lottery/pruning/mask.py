@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,17 @@ class Mask(Mapping[str, "Tensor"]):
         """Return True if both have the same layers in the same order."""
         return list(self._shapes.items()) == list(other._shapes.items())
 
+    def __repr__(self) -> str:
+        return f"Mask: {self.in_words()}"
+
+    def in_words(self) -> str:
+        """Return the density and the number of weights: `5.0 % of 266,200 weights`."""
+        percent = 100 * self.density
+        rounded = f"{percent:.1f}"
+        if rounded in ("0.0", "100.0") and percent not in (0, 100):
+            rounded = f"{percent:.5g}"
+        return f"{rounded} % of {sum(self.sizes().values()):,} weights"
+
     def of(self, names: Iterable[str]) -> Mask:
         """Return the mask of these layers only."""
         return Mask._of({name: self._packed[name] for name in names}, self._shapes)
@@ -114,13 +125,51 @@ class Mask(Mapping[str, "Tensor"]):
         """Return the names of the layers with no weight left: nothing passes them any more."""
         return [name for name, count in self.alive().items() if count == 0]
 
+    def named_as(self, there: Collection[str]) -> Mask:
+        """Return the mask with the names that its weights have among others, see `lottery.network.wrappers.matched`.
+
+        Raises:
+            UsageError: A weight is not there.
+        """
+        from lottery.network.wrappers import explained, matched
+
+        if all(name in there for name in self):
+            return self
+        names = dict[str, str]()
+        for name, found in matched(self, there).items():
+            if found is None:
+                near = explained(name, there)
+                told = f"the mask has {name} of shape {self._shapes[name]}, the model has not"
+                raise UsageError(f"{told}; {near}" if near else told)
+            names[name] = found
+        return self.named(names)
+
+    def named(self, names: Mapping[str, str]) -> Mask:
+        """Return the mask with other names, by its own ones.
+
+        Raises:
+            UsageError: Two weights get the same name.
+        """
+        if len(set(names.values())) < len(names):
+            raise UsageError("two names of the mask are of one weight; name it once")
+        packed = {names[name]: bits for name, bits in self._packed.items()}
+        return Mask._of(packed, {names[name]: shape for name, shape in self._shapes.items()})
+
     def apply(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a copy of `weights` (a whole state dict will do) with each pruned weight exactly +0.0."""
+        """Return a copy of `weights` with each pruned weight exactly +0.0, also where a tensor has several names.
+
+        Args:
+            weights: A state dict, which may be that of a wrapped network (torch.compile, DataParallel, an average).
+
+        Raises:
+            UsageError: A weight that the mask names is not there, or has another shape.
+        """
         import torch
 
+        alive = {_memory(weights[name]): bits for name, bits in _by_tensor(self, weights).items()}
         return {
-            name: torch.where(self[name].to(weight.device), weight, torch.zeros_like(weight))
-            if name in self
+            name: torch.where(alive[_memory(weight)].to(weight.device), weight, torch.zeros_like(weight))
+            if _memory(weight) in alive
             else weight.clone()
             for name, weight in weights.items()
         }
@@ -152,6 +201,40 @@ class Mask(Mapping[str, "Tensor"]):
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedFile(f"no mask can be read: {error!r}") from error
         return cls._of(found, shapes)
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what tensors that are one and the same under several names have in common."""
+    if not tensor.numel() or tensor.is_meta:
+        return (id(tensor),)
+    return tensor.data_ptr(), tensor.device, tensor.shape, tensor.stride()
+
+
+def _by_tensor(mask: Mask, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the surviving weights of each tensor that the mask names, or of which it names parts.
+
+    Attention's packed projections are three weights of a mask, and one tensor of a state dict.
+
+    Raises:
+        UsageError: A weight is not there, or has another shape.
+    """
+    import torch
+
+    from lottery.network.weights import packed_projection
+
+    packed = {name: found for name in mask if (found := packed_projection(name, weights)) is not None}
+    rest = mask.of(name for name in mask if name not in packed)
+    alive = dict(rest.named_as(weights).items())
+    for name, place in packed.items():
+        whole_of = alive.setdefault(place.parameter, torch.ones(weights[place.parameter].shape, dtype=torch.bool))
+        if place.rows_of(whole_of).shape == mask.shapes()[name]:
+            place.rows_of(whole_of).logical_and_(mask[name])
+        else:
+            raise UsageError(f"the mask has {name} of shape {mask.shapes()[name]}, the model has not")
+    for name, bits in alive.items():
+        if weights[name].shape != bits.shape:
+            raise UsageError(f"the mask has {name} of shape {tuple(bits.shape)}, the model has not")
+    return alive
 
 
 def pruned_count(alive: int, fraction: Fraction) -> int:
@@ -207,6 +290,27 @@ def _checked(name: str, score: Tensor, mask: Mask) -> torch.dtype:
     if not finite(score, mask._packed[name]):
         raise UsageError(f"scores of {name}: not all of them are finite")
     return score.dtype
+
+
+def fitted(mask: Mask, model: nn.Module) -> tuple[nn.Module, Mask]:
+    """Return the network inside the wrappers of a model, and the mask with the names that its weights have there.
+
+    A weight that layers share gets its first name, unless the mask has both.
+
+    Raises:
+        UsageError: The mask names a weight that the network lacks, or the network's weights lie in shards.
+    """
+    from lottery.network.layout import Layout
+    from lottery.network.wrappers import unwrapped
+
+    network = unwrapped(model)
+    names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
+    layout = Layout.of(network)
+    mask = mask.named_as(dict.fromkeys((*layout.weights, *names)))
+    if not any(name in layout.same for name in mask):
+        return network, mask
+    first = {name: layout.same.get(name, name) for name in mask}
+    return network, mask.named({name: name if other in mask else other for name, other in first.items()})
 
 
 def whole(model: nn.Module, mask: Mask) -> Iterator[tuple[str, Tensor]]:

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lottery.errors import BrokenMask
+from lottery.errors import BrokenMask, UsageError
 from lottery.network.build import settle
-from lottery.pruning.mask import Mask, whole
+from lottery.network.wrappers import unwrapped
+from lottery.pruning.mask import Mask, fitted, whole
 
 
 class HeldMask:
     """A mask that hooks hold on a model while it trains; `tighten` prunes more in the course of the training.
 
     Args:
-        model: The network that trains; its parameters stay the same objects.
+        model: The network that trains, or a wrapper around it; its parameters stay the same objects.
         mask: The mask to hold from now on.
-        optimizer: The optimizer that steps over the model's parameters.
+        optimizer: The optimizer that steps over the model's parameters, or a wrapper around it.
         restrict: Called with the factors, 0 and 1, of each weight that is pruned from now on; with none at the end.
     """
 
@@ -31,18 +32,28 @@ class HeldMask:
         optimizer: torch.optim.Optimizer,
         restrict: Callable[[dict[Any, Tensor]], None] = lambda factors: None,
     ):
-        self.mask, self._restrict = mask, restrict
-        self._model = model
-        self._parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._optimizer = optimizer
+        self._model, self.mask = fitted(mask, model)
+        self._restrict = restrict
+        self._parameters = dict(self._model.named_parameters(remove_duplicate=False))
+        self._optimizer = _stepping(optimizer)
         self._weights: list[Tensor] = []
         self._factors: list[Tensor] = []
         self._handles: list[Any] = []
         self.tighten(mask)
 
+    def __repr__(self) -> str:
+        return f"HeldMask: {self.mask.in_words()} of {type(self._model).__name__}"
+
     def tighten(self, mask: Mask) -> None:
-        """Hold this mask, which lies within the one before: newly pruned weights are 0 from now on."""
-        assert mask <= self.mask
+        """Hold this mask, which lies within the one before: newly pruned weights are 0 from now on.
+
+        Raises:
+            UsageError: It revives weights, or is of another network.
+        """
+        if list(mask) != list(self.mask):
+            _, mask = fitted(mask, self._model)
+        if not mask <= self.mask:
+            raise UsageError("tighten: this mask revives weights that are pruned, or names other layers")
         self.release()
         self.mask = mask
         self._weights, self._factors = [], []
@@ -56,6 +67,7 @@ class HeldMask:
         self._handles = [
             weight.register_post_accumulate_grad_hook(_gradient_hook(factor))  # type: ignore[no-untyped-call]
             for weight, factor in zip(self._weights, self._factors, strict=True)
+            if weight.requires_grad
         ]
         if self._weights:
             self._handles.append(self._optimizer.register_step_post_hook(lambda *_: self._mask_weights()))
@@ -121,21 +133,23 @@ def masked(
     leaving, each pruned weight is exactly +0.0.
 
     Args:
-        model: The network to train, on any device.
+        model: The network to train, on any device, also inside torch.compile, DataParallel or DistributedDataParallel.
         mask: Bool tensors by name, True where a weight survives.
-        optimizer: The optimizer that steps over the model's parameters.
+        optimizer: The optimizer that steps over the model's parameters, also inside the wrappers of Accelerate and
+            Lightning.
         restrict: Called with the factors, 0 and 1, of each pruned weight whenever they change.
 
     Yields:
         The mask as it is held; its `tighten` prunes more.
 
     Raises:
-        UsageError: The mask names a weight that the model lacks or has in another shape.
+        UsageError: The mask names a weight that the model lacks or has in another shape, the model's parameters lie in
+            shards, or the optimizer has no hooks.
         BrokenMask: A pruned weight is not 0 on leaving.
     """
     held = HeldMask(model, mask, optimizer, restrict)
     if mask.density < 1:
-        settle(model)  # a spectral norm is that of the masked weight from the start
+        settle(unwrapped(model))  # a spectral norm is that of the masked weight from the start
     try:
         yield held
     finally:
@@ -149,3 +163,22 @@ def _gradient_hook(factor: Tensor) -> Callable[[Tensor], None]:
             weight.grad.mul_(factor)
 
     return hook
+
+
+def _stepping(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer inside wrappers, which alone has hooks.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found: Any = optimizer
+    while not isinstance(found, torch.optim.Optimizer) or "_optimizer_step_post_hooks" not in vars(found):
+        inner = getattr(found, "optimizer", None)  # Accelerate's wrapper, DeepSpeed's
+        if inner is None or inner is found:
+            raise UsageError(
+                f"{type(optimizer).__name__}: is no torch.optim.Optimizer, whose steps could be followed by the mask; "
+                "hand over the optimizer that steps over the network's parameters"
+            )
+        found = inner
+    assert isinstance(found, torch.optim.Optimizer)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -64,3 +65,19 @@ class Context:
     examples: Callable[[int | None], Iterator[tuple[Tensor, Tensor]]] | None = None
     balanced: Callable[[int], Iterator[tuple[Tensor, Tensor]]] | None = None
     alive: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@contextmanager
+def scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Give this seed's draws to what asks torch's global generators in the `with` block, without fused recurrence."""
+    import torch
+
+    from lottery.network.build import without_fused_recurrence
+    from lottery.seed import seed_torch
+
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        without_fused_recurrence(network),
+    ):
+        seed_torch(seed, device)
+        yield

@@ -22,13 +22,12 @@ if TYPE_CHECKING:
         BranchSpec,
         CompareSpec,
         DataSpec,
-        FrontierSpec,
         PruneSpec,
         TrainSpec,
         TransferSpec,
         TuneSpec,
     )
-    from lottery.recipe.types import DuringSpec
+    from lottery.recipe.types import DuringSpec, FrontierSpec
 
 MOST_POOL = 200  # seeds of a recipe with `levels: auto`; the bounds of its tests are computed look after look
 

@@ -44,6 +44,7 @@ class Draft:
         }
         self.found: list[tuple[Written, str]] = []  # what is wrong, and where
         self.overridden: dict[str, Written] = {}  # by the key that was set
+        self.lacks: tuple[str, ...] = ()  # plugins that were not imported
         self._overrides = 0
 
     def set(self, override: str) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lottery.errors import RecipeError
+from lottery.plugins.load import lacking
 from lottery.recipe import components, consistency, finetuning, yaml
 from lottery.recipe.analyses import AnalysisSpec, KeepSpec
 from lottery.recipe.claims import ClaimSpec, MinusSpec, ReachesSpec, ReplicatesSpec
 from lottery.recipe.draft import Draft
+from lottery.recipe.plugins import import_named, import_plugins
 from lottery.recipe.schema import (
     BranchSpec,
     CompareSpec,
     DataSpec,
-    FrontierSpec,
     PruneSpec,
     Recipe,
     ScheduleSpec,
@@ -32,6 +33,7 @@ from lottery.recipe.types import (
     AugmentSpec,
     DuringSpec,
     FinetuneSpec,
+    FrontierSpec,
     ResizedCropSpec,
     RewindSearchSpec,
     RewindSpec,
@@ -69,13 +71,19 @@ def find_recipe(source: str | Path) -> Path:
     raise RecipeError([f"{source}: neither a file nor a shipped recipe{hint} (lottery list recipes)"])
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    source: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str] = (), trust: bool = False
+) -> Recipe:
     """Read a recipe file, or the shipped recipe of that name, with `a.b=value` overrides.
+
+    The plugins that it names are imported where they are trusted; with `trust` they are, and it is remembered.
+    `plugins` are further ones, which are imported.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem; also for one with a `sweep`, see `load_sweep`.
     """
-    return _checked(_one_point(read_draft(source, overrides)))
+    import_named(plugins)
+    return _checked(_one_point(read_draft(source, overrides, trust=trust)))
 
 
 def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -93,7 +101,7 @@ def parse_recipe(text: str | bytes, name: str, overrides: Sequence[str] = ()) ->
 
 
 def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a canonical form.
+    """Return the recipe of a canonical form; the plugins that it names must be there already.
 
     Raises:
         RecipeError: It is no recipe, such as one of another version.
@@ -102,14 +110,16 @@ def restore_recipe(canonical: Mapping[str, Any]) -> Recipe:
     return _checked(Draft(document, "recipe", _SHORT))
 
 
-def read_draft(source: str | Path, overrides: Sequence[str] = ()) -> Draft:
+def read_draft(source: str | Path, overrides: Sequence[str] = (), *, trust: bool = False) -> Draft:
     """Return what a recipe file, or the shipped recipe of that name, says under overrides, not checked yet.
+
+    With `trust` the plugins that it names are trusted, and it is remembered.
 
     Raises:
         RecipeError: It cannot be read, or is no YAML.
     """
     path = find_recipe(source)
-    return parse_draft(read_file(path), str(path), overrides)
+    return parse_draft(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
 
 
 def read_file(path: Path) -> bytes:
@@ -125,13 +135,35 @@ def read_file(path: Path) -> bytes:
         raise RecipeError([f"{path}: cannot be read: {error.strerror}"]) from None
 
 
-def parse_draft(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Draft:
-    """Return what a text says under overrides, not checked yet; the arguments are those of `parse_recipe`."""
+def parse_draft(
+    text: str | bytes,
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    folder: Path | None = None,
+    plugins: Sequence[str] = (),
+    trust: bool = False,
+) -> Draft:
+    """Return what a text says under overrides, not checked yet, with its plugins imported as far as they are trusted.
+
+    Args:
+        text: The YAML document.
+        name: What messages call it.
+        overrides: `a.b=value`, as `--set` takes them.
+        folder: Folder in which the plugins that it names are looked for first.
+        plugins: Further plugins, trusted no more than those that it names itself.
+        trust: True to trust all of them, and to remember it.
+
+    Raises:
+        RecipeError: It is no YAML.
+    """
     draft = Draft(yaml.parse(text, name), name, _SHORT)
     for override in overrides:
         draft.set(override)
-    if draft.data.get("sweep") is None:
-        draft.data.pop("sweep", None)  # as `--set sweep=` leaves it
+    for section in ("sweep", "plugins"):
+        if draft.data.get(section) is None:
+            draft.data.pop(section, None)  # as `--set sweep=` leaves it
+    import_plugins(draft, folder, plugins, trust)
     return draft
 
 
@@ -145,6 +177,11 @@ def _one_point(draft: Draft) -> Draft:
 
 def check_draft(draft: Draft) -> Recipe | None:
     """Return the recipe of a draft, which notes all that is wrong with it; None where it cannot be one."""
+    with lacking(draft.lacks):
+        return _check_draft(draft)
+
+
+def _check_draft(draft: Draft) -> Recipe | None:
     draft.note(components.components(draft.data, _OWN_KEYS))
     draft.note(consistency.exclusions(draft.data))
     recipe, valid = None, dict[str, Any]()

@@ -20,12 +20,14 @@ from lottery.recipe.types import (
     EntrySection,
     FinetuneSpec,
     Flag,
+    FrontierSpec,
     Label,
     Length,
     Metrics,
     Natural,
     Noise,
     Number,
+    Plugins,
     RewindSearchSpec,
     RewindSpec,
     Section,
@@ -35,6 +37,7 @@ from lottery.recipe.types import (
 )
 from lottery.traits import Scope
 from lottery.values import Component, Duration, plain
+from lottery.words import counted
 
 LEAST_DENSITY = 0.005  # to which `levels: auto` walks where nothing else is said
 MOST_SEEDS = 5_000  # so that a recipe which lists them stays within yaml.MOST_NODES
@@ -138,18 +141,6 @@ class TransferSpec(Section):
     """Each optimizer's ticket is retrained with each other optimizer: at these levels, all where none are given."""
 
     levels: Levels | None = None
-
-
-class FrontierSpec(Section):
-    """The search of `levels: auto` for the sparsest matching density, with the recipe's seeds as the pool, in order.
-
-    Each level is looked at with `first_seeds` of them, then with `add_seeds` more at a time. The walk ends at
-    `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density.
-    """
-
-    first_seeds: Annotated[int, Field(strict=True, ge=3, le=100)] = 4
-    add_seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
-    most_levels: Annotated[int, Field(strict=True, ge=1, le=200)] | None = None
 
 
 class PruneSpec(Section):
@@ -273,6 +264,7 @@ class Recipe(Section):
 
     name: Label
     question: str = ""
+    plugins: Plugins = ()
     data: Annotated[DataSpec, BeforeValidator(_named, json_schema_input_type=str | DataSpec)]
     model: Component
     init: Component
@@ -306,6 +298,10 @@ class Recipe(Section):
         Field(max_length=100),
     ] = ()
     report: Reading = Field(default_factory=lambda fields: _report_of(fields["data"], fields["rewind"]))
+
+    def __repr__(self) -> str:
+        what = f"{self.model.name} on {self.data.name}, {', '.join(each.name for each in self.train.optimizer)}"
+        return f"Recipe {self.name}: {what}, levels {self.prune.levels}, {counted(len(self.seeds), 'seed')}"
 
     @property
     def search(self) -> RewindSearchSpec | None:
@@ -341,6 +337,8 @@ def _written(value: Any) -> Any:
             del keys["fraction"], keys["rates"], keys["scope"]
         if isinstance(value, DataSpec) and value.label_noise is None:
             del keys["label_noise"]  # ticket files from before it state their recipes without
+        if isinstance(value, Recipe) and not value.plugins:
+            del keys["plugins"]  # as above
         if isinstance(value, RewindSpec):
             del keys["auto" if value.auto is None else "to"]
         return {key: _written(item) for key, item in {**keys, **(value.model_extra or {})}.items()}

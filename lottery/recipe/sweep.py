@@ -16,6 +16,7 @@ from lottery.recipe.claim_rules import about_claims_of_points
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
 from lottery.recipe.load import check_draft, consequence, find_recipe, misfit, parse_draft, read_file
+from lottery.recipe.plugins import import_named
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
 from lottery.recipe.yaml import parse_value
@@ -85,6 +86,16 @@ class Sweep:
     chosen: tuple[str, ...] = ()
     origin: Origin | None = field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        if not self.keys:
+            return repr(self.points[0].recipe)
+        return f"Sweep {self.name}: {counted(len(self.points), 'point')} of {', '.join(self.keys)}"
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The plugins that the file names, which are those of all points."""
+        return self.points[0].recipe.plugins
+
     @property
     def only(self) -> Recipe:
         """The recipe of the only point.
@@ -149,21 +160,37 @@ def _same(value: Any, wanted: Any) -> bool:
     return json.dumps(value, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
-def load_sweep(source: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+def load_sweep(
+    source: str | Path, overrides: Sequence[str] = (), *, plugins: Sequence[str] = (), trust: bool = False
+) -> Sweep:
     """Read a recipe file, or the shipped recipe of that name, as the recipes that it makes.
 
-    A recipe without `sweep` is one point without values.
+    A recipe without `sweep` is one point without values. The plugins that it names are imported where they are trusted;
+    with `trust` they are, and it is remembered. `plugins` are further ones, which are imported.
 
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
+    import_named(plugins)
     path = find_recipe(source)
-    return parse_sweep(read_file(path), str(path), overrides)
+    return parse_sweep(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
 
 
-def parse_sweep(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Sweep:
-    """Read the recipes that a text makes; arguments and errors are those of `lottery.recipe.load.parse_recipe`."""
-    sweep = _checked(parse_draft(text, name, overrides))
+def parse_sweep(
+    text: str | bytes,
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    folder: Path | None = None,
+    plugins: Sequence[str] = (),
+    trust: bool = False,
+) -> Sweep:
+    """Read the recipes that a text makes; the arguments are those of `lottery.recipe.load.parse_draft`.
+
+    Raises:
+        RecipeError: With all that is wrong, a line for each problem.
+    """
+    sweep = _checked(parse_draft(text, name, overrides, folder=folder, plugins=plugins, trust=trust))
     said = text if isinstance(text, str) else text.decode()  # it is valid YAML, and so UTF-8
     return replace(sweep, origin=Origin(name, said, tuple(overrides)))
 

@@ -18,6 +18,7 @@ MOST_POINTS = 1_000
 FIXED = {  # keys that every point shares
     "name": "all points are of one study",
     "question": "all points are of one study",
+    "plugins": "they are imported once, for all points",
     "seeds": "they pair the points, each of which has them all",
     "replicates": "its claims are about the points",
     "sweep": "the section itself",

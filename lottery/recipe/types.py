@@ -33,6 +33,12 @@ BatchSize = Count | Literal["all"]  # all: the whole training set
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Length = Annotated[Duration, AfterValidator(_not_empty)]
 Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
+PluginName = Annotated[str, Field(strict=True, min_length=1, max_length=200)]
+Plugins = Annotated[
+    tuple[PluginName, ...],
+    Field(max_length=100),
+    BeforeValidator(listed, json_schema_input_type=str | list[str]),
+]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -181,3 +187,15 @@ class DuringSpec(Section):
     start: Point = Duration(0, "it")
     end: Length
     every: Length
+
+
+class FrontierSpec(Section):
+    """The search of `levels: auto` for the sparsest matching density, with the recipe's seeds as the pool, in order.
+
+    Each level is looked at with `first_seeds` of them, then with `add_seeds` more at a time. The walk ends at
+    `most_levels` at the latest; where that is not given, at the last level of at least 0.5 % density.
+    """
+
+    first_seeds: Annotated[int, Field(strict=True, ge=3, le=100)] = 4
+    add_seeds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    most_levels: Annotated[int, Field(strict=True, ge=1, le=200)] | None = None

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lottery import registry
 from lottery.errors import RecipeError
 from lottery.recipe.load import find_recipe, read_file, shipped
+from lottery.recipe.plugins import import_named, references
 from lottery.recipe.sweep import Sweep, load_sweep, parse_sweep
 from lottery.results.studies import find_study, none_named, studies_named
 from lottery.store.open import open_store
@@ -29,8 +29,11 @@ def load_named(
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
     tell: Callable[[str], None] = lambda words: None,
+    trust: bool = False,
 ) -> Sweep:
     """Return the recipe that is meant, as a sweep, with its plugins imported; its `origin` has the plugins of both.
+
+    Plugins that the recipe or the store names, which may be a stranger's, are imported as far as they are trusted.
 
     A path is a file. Another word is a study that was run in the store, with its overrides and plugins, to which those
     given here are added, or else a shipped recipe. The name of a shipped recipe means that recipe where overrides or
@@ -40,25 +43,30 @@ def load_named(
         recipe: A path, `name`, `name@version` or `name@shipped`.
         store: The store that remembers studies, looked at for a name only; its usual place where it is None.
         overrides: Further values of `--set`.
-        plugins: Further modules of `--plugin`.
+        plugins: Further modules or files of `--plugin`, which are imported.
         tell: Is told which study a name was taken for, where that needs words.
+        trust: True to trust all plugins that are named, and to remember it.
 
     Raises:
         RecipeError: There is no such recipe, or something is wrong with it.
         UsageError: Several versions of a study have the name, or a plugin cannot be imported.
     """
-    for plugin in plugins:
-        registry.plug_in(plugin)
+    import_named(plugins)
     study = None if is_file(recipe) else _remembered(str(recipe), store, given=bool(overrides or plugins))
     if study is None:
-        sweep = load_sweep(_shipped_name(recipe), overrides)
-        return _with_plugins(sweep, tuple(plugins))
-    for plugin in study.plugins:
-        registry.plug_in(plugin)
-    sweep = parse_sweep(study.recipe, study.source or study.name, (*study.overrides, *overrides))
+        sweep = load_sweep(_shipped_name(recipe), overrides, trust=trust)
+        return _with_plugins(sweep, references((), plugins))
+    sweep = parse_sweep(
+        study.recipe,
+        study.source or study.name,
+        (*study.overrides, *overrides),
+        folder=Path(study.source).parent if study.source else None,
+        plugins=study.plugins,
+        trust=trust,
+    )
     if words := _about(study):
         tell(words)
-    return _with_plugins(sweep, tuple(dict.fromkeys((*study.plugins, *plugins))))
+    return _with_plugins(sweep, references(study.plugins, plugins))
 
 
 def is_file(recipe: str | Path) -> bool:
@@ -94,9 +102,9 @@ def _shipped_name(recipe: str | Path) -> str | Path:
     return recipe.removesuffix(SHIPPED) if isinstance(recipe, str) else recipe
 
 
-def _with_plugins(sweep: Sweep, plugins: tuple[str, ...]) -> Sweep:
+def _with_plugins(sweep: Sweep, plugins: Sequence[str]) -> Sweep:
     assert sweep.origin is not None  # it was read
-    return replace(sweep, origin=replace(sweep.origin, plugins=plugins))
+    return replace(sweep, origin=replace(sweep.origin, plugins=tuple(plugins)))
 
 
 def _is_changed(file: Path, text: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
+from lottery.environment import PLUGIN
 from lottery.errors import UsageError
 from lottery.plan.keys import sources_in
 from lottery.recipe.load import parse_recipe
@@ -55,18 +56,33 @@ def recipe_of(training: Identity, rewind: Mapping[str, Any], rate: float | None,
     return parse_recipe(json.dumps(said), "ticket")
 
 
-def check_sources(training: Identity, name: str) -> None:
+def plugins_of(training: Identity, environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plugins that a training needs: names of modules, where they were recorded, by hashes of their source.
+
+    Args:
+        training: The section `training` of its identity.
+        environment: Environment that was recorded with it.
+    """
+    names = {code: field.removeprefix(PLUGIN) for field, code in environment.items() if field.startswith(PLUGIN)}
+    return {code: names.get(code, "") for code in sorted(set(sources_in(training)))}
+
+
+def check_sources(training: Identity, environment: Mapping[str, Any], name: str) -> None:
     """Check that the plugins that a training needs are loaded, with the source that they had; `name` says whose it is.
 
     Raises:
         UsageError: One is not loaded, or was edited since.
     """
-    loaded = registry.plugins()
-    if lost := sorted(set(sources_in(training)) - set(loaded.values())):
+    loaded, needed = registry.plugins(), plugins_of(training, environment)
+    if lost := {code: module for code, module in needed.items() if code not in loaded.values()}:
+        which = ", ".join(
+            f"{module or 'of a name that was not recorded'} (source {code})" for code, module in lost.items()
+        )
+        way = " ".join(f"--plugin {module or 'MODULE'}" for module in lost.values())
         now = ", ".join(f"{module} {code}" for module, code in loaded.items()) or "none"
         raise UsageError(
-            f"{name}: was trained with a plugin whose source has the hash {', '.join(lost)}; name it as --plugin, its "
-            f"files as they were then (loaded: {now})"
+            f"{name}: needs the plugin{'s'[: len(lost) > 1]} {which}; add {way}, with the files as they were then "
+            f"(loaded: {now})"
         )
 
 

@@ -144,7 +144,7 @@ def find_training(store: Store, prefix: str) -> StoredTraining:
     while chain[-1].get("parent") is not None:
         chain.append(store.read_json(chain[-1]["parent"], IDENTITY_FILE))
     training = chain[-1]["training"]
-    check_sources(training, short(key))
+    check_sources(training, manifest.environment, short(key))
     branch = dict(chain[0].get("branch", {}))
     if branch and (why := out_of_reach(Component(branch.pop("name"), branch))):
         raise UsageError(f"{short(key)}: {manifest.label} {why}, so that it has no state of the recipe's network")

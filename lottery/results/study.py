@@ -12,6 +12,7 @@ from lottery.results.planning import plan_from_store, plan_with_walks
 from lottery.results.record import records
 from lottery.store.open import open_store
 from lottery.store.store import Store
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -33,6 +34,10 @@ class Study:
     store: Store
     data: Path | None = None
     made: dict[Callable[[Study], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        trainings = sum(job.kind.measured for job in self.plan)
+        return f"Study {self.recipe.name}: {len(self.found):,} of {counted(trainings, 'training')} in {self.store.name}"
 
     @property
     def recipe(self) -> Recipe:

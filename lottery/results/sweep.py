@@ -11,6 +11,7 @@ from lottery.recipe.sweep import Point, Sweep
 from lottery.results.study import Study, study, study_of
 from lottery.store.open import open_store
 from lottery.store.store import Store
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -22,6 +23,10 @@ class SweptStudy:
 
     sweep: Sweep
     studies: tuple[Study, ...]
+
+    def __repr__(self) -> str:
+        done, points = sum(len(each.found) for each in self.studies), counted(len(self.studies), "point")
+        return f"Study {self.sweep.name}: {points}, {counted(done, 'training')} found, {self.missing:,} missing"
 
     def __iter__(self) -> Iterator[tuple[Point, Study]]:
         return zip(self.sweep.points, self.studies, strict=True)

@@ -217,9 +217,8 @@ def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: in
 def optimizer_of(component: Component, model: nn.Module) -> torch.optim.Optimizer:
     """Return a fresh optimizer of the model's parameters."""
     args = {name: value for name, value in component.args.items() if name != "batch_size"}
-    optimizer = registry.optimizers[component.name].make(model, **args)
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    return optimizer
+    entry = registry.optimizers[component.name]
+    return entry.checked(entry.make(model, **args), torch.optim.Optimizer)
 
 
 def _multiplier(spec: Spec, timeline: Timeline, total: int) -> Callable[[int], float]:

@@ -18,6 +18,7 @@ from lottery.runner.assemble import check_engine
 from lottery.runner.batch_sizes import check_batches
 from lottery.runner.context import RunContext
 from lottery.runner.criterion_check import check_criterion
+from lottery.runner.entry_checks import check_outputs
 from lottery.runner.rank_checks import check_ranks
 from lottery.runner.stored_level import StoredLevel
 from lottery.runner.timelines import whole_timeline
@@ -34,6 +35,7 @@ def check(context: RunContext) -> None:
     context.check_data(seed)
     network = context.networks.blank()
     mask = Mask.dense(prunable(network))
+    check_outputs(context, seed)
     check_weights(recipe, network)
     _check_controls(context)
     for job in context.plan:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lottery.plan.swept import SweptPlan
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
@@ -31,7 +32,7 @@ class Request:
         recipe: The recipe.
         data: Folder of the data sets.
         store: Place of the results.
-        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        device: `cpu`, `cuda`, `cuda:1` for the GPU of that number, or `auto` for a GPU where there is one.
         jobs: Number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
         deterministic: Whether equal jobs have to give equal bytes.
         checkpoint_seconds: Time between two checkpoints of a training at least.
@@ -87,6 +88,9 @@ class Outcome:
     ended: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"Outcome of {self.plan.recipe.name}: {_ends(self)}"
+
     def add(self, event: Event) -> None:
         """Take in an event of the run."""
         # another process may find what this one has done: the first word stands
@@ -132,6 +136,10 @@ class SweptOutcome:
     messages: list[str] = field(default_factory=list)
     _told: set[tuple[str, str]] = field(default_factory=set)
 
+    def __repr__(self) -> str:
+        name = self.points[0].plan.recipe.name
+        return f"Outcome of {name}, {counted(len(self.points), 'point')}: {_ends(self)}"
+
     @property
     def plan(self) -> SweptPlan:
         """The plans of all points."""
@@ -164,6 +172,12 @@ class SweptOutcome:
     def exit_code(self) -> int:
         """Exit code of the command: 0 when every job of every point is done, else 1."""
         return max(each.exit_code for each in self.points)
+
+
+def _ends(outcome: Outcome | SweptOutcome) -> str:
+    """Return in words how many jobs ended how, and of how many."""
+    ends = [f"{number:,} {kind}" for kind in ENDS if (number := outcome.count(kind))]
+    return f"{', '.join(ends) or 'none ended'} of {counted(outcome.total, 'job')}"
 
 
 def outcome_of(plans: Sequence[Plan], *, swept: bool) -> Outcome | SweptOutcome:

@@ -13,9 +13,11 @@ from dataclasses import asdict, replace
 
 import torch
 
+from lottery import registry
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError
 from lottery.plan.agenda import BAD, Agenda, ranks
 from lottery.plan.jobs import Job
+from lottery.plugins.faults import plugin_failure
 from lottery.runner.back_off import BackOff
 from lottery.runner.context import RunContext
 from lottery.runner.ends import failed_since, forget_damaged, longer, waits_for
@@ -175,6 +177,13 @@ def _attend(context: RunContext, job: Job, ended: dict[str, str], before: Mappin
         yield from _run_one(context, job)
 
 
+def _why(error: Exception) -> str:
+    """Return why a job failed: of an error in the code of a plugin the file and line there."""
+    if isinstance(error, LotteryError):
+        return str(error)
+    return plugin_failure(error, registry.plugins()) or f"{type(error).__name__}: {error}"
+
+
 def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     """Run a job that this process has claimed, and yield its events."""
     label = context.label(job)
@@ -195,7 +204,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     except Exception as error:
         if NO_MEMORY.search(str(error)):  # a plain RuntimeError: of torch on a CPU, of the libraries on a GPU
             raise MachineError(f"{label}: out of memory: {str(error).partition(chr(10))[0]}") from error
-        message = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
+        message = _why(error)
         context.store.record_failure(job.key, label=label, message=f"{message}\n{traceback.format_exc()}")
         context.store.log("failed", key=job.key, label=label, message=message)
         yield Event("failed", job.key, job.label, {"message": message.partition("\n")[0]})

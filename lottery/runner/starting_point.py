@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from lottery import registry
-from lottery.network.build import without_fused_recurrence
 from lottery.network.layout import load
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.pruning.gradual import Gradual
 from lottery.pruning.iterative import next_start, prune
 from lottery.pruning.mask import Mask
-from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights
+from lottery.pruning.scoring import Context, Criterion, Lazy, Scores, Weights, scoring
 from lottery.pruning.start import Start
+from lottery.runner.entry_checks import check_scores
 from lottery.runner.stored_level import StoredLevel
 from lottery.runner.timelines import whole_timeline
-from lottery.seed import generator, seed_torch, stream
+from lottery.seed import generator, stream
 from lottery.training.objective import loss_of, without_a_last_one_alone
 from lottery.values import Chosen, Component
 
@@ -99,9 +98,8 @@ def _branched(job: Job, depth: int, level: StoredLevel) -> Start:
     assert job.branch is not None
     component = job.branch.component
     draws = generator(job.seed, f"branch/{component.name}/{depth}", job.sample)
-    start = registry.branches[component.name].make(level, draws, **component.args)
-    assert isinstance(start, Start)
-    return start
+    entry = registry.branches[component.name]
+    return entry.checked(entry.make(level, draws, **component.args), Start)
 
 
 def _own_mask(context: RunContext, trunk: Sequence[Job]) -> Mask:
@@ -168,19 +166,10 @@ def _criterion(
             examples=examples,
             balanced=balanced,
         )
-        with _scoring(context.networks.blank(), device, stream(draws.initial_seed(), "score")):
+        with scoring(context.networks.blank(), device, stream(draws.initial_seed(), "score")):
             scores: Scores = entry.make({name: weights[name] for name in mask}, seen, **prune.criterion.args)
+        if entry.code:
+            check_scores(entry, scores, mask)
         return scores
 
     return criterion
-
-
-@contextmanager
-def _scoring(network: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Give this seed's draws to what asks torch's global generators in the `with` block, without fused recurrence."""
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        without_fused_recurrence(network),
-    ):
-        seed_torch(seed, device)
-        yield

@@ -27,7 +27,7 @@ class Summary:
         size: bytes that finished jobs committed.
         running: who works on unfinished jobs, by key.
         interrupted: keys of jobs with a checkpoint that nobody works on.
-        failed: keys of jobs that failed the last time and that nobody works on.
+        failed: label and reason of jobs that failed the last time and that nobody works on, by key.
         quarantined: number of folders put aside as damaged.
     """
 
@@ -36,7 +36,7 @@ class Summary:
     size: int
     running: dict[str, str]
     interrupted: list[str]
-    failed: list[str]
+    failed: dict[str, dict[str, str]]
     quarantined: int
 
     @property
@@ -49,7 +49,7 @@ class Summary:
         return {"finished": self.finished, **asdict(self)}
 
     def text(self) -> str:
-        """Return one line for each kind, one for the other counts, and one for each running job."""
+        """Return one line for each kind, one for the other counts, and one for each running or failed job."""
         lines = [f"{self.root}: {self.finished:,} jobs finished, {self.size / 1e6:,.1f} MB"]
         for kind, counts in self.jobs.items():
             lines.append(f"  {kind:<10} " + ", ".join(f"{count:,} {status}" for status, count in counts.items()))
@@ -57,6 +57,10 @@ class Summary:
         counts["quarantined"] = self.quarantined
         lines.append(", ".join(f"{count:,} {name}" for name, count in counts.items()))
         lines += [f"  {short(key)}  {holder}" for key, holder in self.running.items()]
+        lines += [f"  {short(key)}  {why['label']} failed: {why['message']}" for key, why in self.failed.items()]
+        if self.failed:
+            first = short(next(iter(self.failed)))
+            lines.append(f"lottery show {first} has the traceback of the first; a run tries them again")
         return "\n".join(lines)
 
 
@@ -83,7 +87,11 @@ def summarize(store: Store, only: Set[str] | None = None) -> Summary:
         size=size,
         running=running,
         interrupted=[key for key in store.checkpoints.jobs() if key not in finished and key not in running],
-        failed=[key for key in failed_jobs(store) if key not in finished and key not in running],
+        failed={
+            key: {"label": str(note["label"]), "message": str(note["message"]).partition("\n")[0]}
+            for key in failed_jobs(store)
+            if key not in finished and key not in running and (note := store.failure(key)) is not None
+        },
         quarantined=len(store.place.names("quarantine")),
     )
 

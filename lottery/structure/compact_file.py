@@ -15,6 +15,7 @@ from lottery.files.tensors import decode, encode
 from lottery.network.build import build_model, own_parameters
 from lottery.network.channel_groups import BatchNorm
 from lottery.network.weights import PRUNABLE
+from lottery.recipe.plugins import import_named
 from lottery.structure.compact import prunable_layers, resize
 from lottery.values import Component
 
@@ -33,13 +34,18 @@ def compact_bytes(small: nn.Module, component: Component, shape: Sequence[int], 
     return encode(small.state_dict(), head)
 
 
-def load_compact(path: str | Path) -> nn.Module:
+def load_compact(path: str | Path, *, plugins: Sequence[str] = ()) -> nn.Module:
     """Load a compact network in evaluation mode: the model of the catalogue, its layers as wide as they were saved.
+
+    Args:
+        path: A file that `lottery ticket export --form compact` has written.
+        plugins: Modules that add entries to the catalogues, such as the model.
 
     Raises:
         UsageError: The file is of another kind.
         DamagedFile: The file is not whole.
     """
+    import_named(plugins)
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     tensors, head = decode(read_bytes(path, most=MOST_BYTES))

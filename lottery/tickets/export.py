@@ -52,7 +52,7 @@ def open_ticket(store: Store, key: str, data: Path) -> Ticket:
         raise UsageError(
             f"{short(full)}: this ticket's training diverged at step {metrics['diverged']}; there is nothing to export"
         )
-    check_sources(training, short(full))
+    check_sources(training, manifest.environment, short(full))
     rate = metrics.get("lr")
     recipe = recipe_of(training, identity["rewind"], rate, manifest.sessions[0].get("engine", "dense"))
     splits = load(recipe.data.component, data, recipe.data.label_noise)

@@ -20,8 +20,8 @@ from torch import Tensor
 from lottery.data.load import load
 from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DamagedFile, DataError, RecipeError, UsageError
-from lottery.files.read import parse_json, read_bytes
-from lottery.files.tensors import decode, encode, part
+from lottery.files.read import parse_json
+from lottery.files.tensors import part
 from lottery.network.build import build_model
 from lottery.network.layout import load as load_state
 from lottery.plan.keys import SCHEMA, digest
@@ -31,6 +31,7 @@ from lottery.pruning.start import Spec, Start
 from lottery.recipe.readings import READINGS
 from lottery.results.artifacts import unpack
 from lottery.results.stored_recipe import check_sources, recipe_of
+from lottery.tickets.container import FORMAT, VERSION, printable, sealed, unsealed
 from lottery.training.state import unflatten
 from lottery.values import Component
 from lottery.words import short
@@ -41,12 +42,10 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.recipe.schema import Recipe
 
-FORMAT, VERSION = "lottery ticket", 2
-MOST_BYTES = 1 << 34
 Identity = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ticket:
     """The content of a ticket file.
 
@@ -78,6 +77,11 @@ class Ticket:
     evidence: dict[str, Any]
     tensors: dict[str, Tensor]
     mask: Mask
+
+    def __repr__(self) -> str:
+        where = f"{self.recipe.model.name} on {self.recipe.data.name}, {self.recipe.train.optimizer[0].name}"
+        level = len(self.chain) - 1
+        return f"Ticket {short(self.key)}: {where}, seed {self.seed}, level {level}, {self.mask.in_words()}"
 
     @property
     def key(self) -> str:
@@ -168,19 +172,6 @@ class Ticket:
         return splits
 
 
-def load_ticket(path: str | Path) -> tuple[nn.Module, Mask]:
-    """Return the network of a ticket file where its training starts, pruned weights 0, and its mask.
-
-    Hold the mask in your own training with `lottery.masked`.
-
-    Raises:
-        UsageError: The file is not there, or is no ticket file.
-        DamagedFile: The file is not whole.
-    """
-    ticket = read(path)
-    return ticket.model(), ticket.mask
-
-
 def ticket_bytes(ticket: Ticket) -> bytes:
     """Return the bytes of a ticket's file: the same bytes for the same ticket."""
     packed, shapes = ticket.mask.pack()
@@ -196,12 +187,7 @@ def ticket_bytes(ticket: Ticket) -> bytes:
         "evidence": ticket.evidence,
     }
     text = json.dumps(about, sort_keys=True)
-    head = {"format": FORMAT, "version": str(VERSION), "about": text, **shapes}
-    return encode(every, {**head, "sha256": _hash(every, head)})
-
-
-def _hash(tensors: Mapping[str, Tensor], head: Mapping[str, str]) -> str:
-    return hashlib.sha256(encode(tensors, head)).hexdigest()
+    return sealed(every, {"format": FORMAT, "version": str(VERSION), "about": text, **shapes})
 
 
 def read(path: str | Path) -> Ticket:
@@ -211,22 +197,11 @@ def read(path: str | Path) -> Ticket:
         UsageError: The file is not there, is no ticket file, or has another version.
         DamagedFile: The file is not whole.
     """
-    if not Path(path).is_file():
-        raise UsageError(f"{path}: there is no such file")
-    content = read_bytes(path, most=MOST_BYTES)
-    try:
-        tensors, head = decode(content)
-    except DamagedFile as error:
-        raise DamagedFile(f"{path}: no whole ticket file: {error}; copy it again") from error
-    if head.get("format") != FORMAT:
-        raise UsageError(f"{path}: is no ticket file; lottery ticket export makes them")
-    if (version := head.get("version")) != str(VERSION):
-        older = version is not None and version.isdecimal() and int(version) < VERSION
-        way = "export the ticket again, from results of this version" if older else "update lottery"
-        raise UsageError(f"{path}: has format version {version}, this lottery reads {VERSION}; {way}")
-    said = head.pop("sha256", "")
-    if _hash(tensors, head) != said:
-        raise DamagedFile(f"{path}: its bytes are not those that were written; copy it again")
+    tensors, head = unsealed(path)
+    if head["format"] != FORMAT:
+        raise UsageError(
+            f"{path}: is a ticket file of no study, which proves nothing about training; lottery.load_ticket loads it"
+        )
     try:
         return _ticket(tensors, head, str(path))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecipeError) as error:
@@ -234,16 +209,12 @@ def read(path: str | Path) -> Ticket:
         raise DamagedFile(f"{path}: is no ticket that lottery ticket export has written ({what})") from error
 
 
-def printable(text: str) -> str:
-    """Return text of a file that anybody may have written as one line without control characters."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
 def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -> Ticket:
     about = parse_json(head["about"].encode(), path)
     chain, stated = list(about["chain"]), dict(about["recipe"])
     training, train = chain[-1]["training"], stated["train"]
-    check_sources(training, path)
+    evidence = _evidence(about["evidence"])
+    check_sources(training, {printable(str(k)): v for k, v in evidence["environment"].items()}, path)
     recipe = recipe_of(training, chain[0]["rewind"], train["optimizer"][0].get("lr"), train["engine"])
     return Ticket(
         chain,
@@ -254,7 +225,7 @@ def _ticket(tensors: Mapping[str, Tensor], head: Mapping[str, str], path: str) -
         int(about["classes"]),
         int(about["step"]),
         about["optimizer"],
-        _evidence(about["evidence"]),
+        evidence,
         {name: value for name, value in tensors.items() if not name.startswith("mask/")},
         Mask.unpack(part(tensors, "mask/"), head),
     )

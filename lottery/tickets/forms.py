@@ -22,7 +22,8 @@ from lottery.structure.compact import Compacted, compact, pruned
 from lottery.structure.compact_file import compact_bytes
 from lottery.structure.speed import speed_up
 from lottery.tickets.export import open_ticket
-from lottery.words import counted
+from lottery.tickets.onnx_form import onnx_bytes
+from lottery.words import counted, in_unit
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
@@ -84,13 +85,13 @@ def _refuse_outside(model: nn.Module, masked: set[int], shape: Sequence[int]) ->
 def export_network(
     store: Store, key: str, data: Path, form: str, *, at: Reading | None = None, trained_weights: bool = True
 ) -> tuple[bytes, list[str]]:
-    """Return a ticket's network as a safetensors file in one form, and lines about it.
+    """Return a ticket's network as a file in one form, safetensors or ONNX, and lines about it.
 
     Args:
         store: The store that has the ticket.
         key: The first digits of its key.
         data: The data root.
-        form: `dense`, `prune` or `compact`.
+        form: `dense`, `prune`, `compact` or `onnx`.
         at: The reading whose weights it gets; None for that of the best validation accuracy, or the end without a
             validation split.
         trained_weights: False for the weights where training starts; then `at` plays no part.
@@ -109,6 +110,9 @@ def export_network(
         return encode(plain_state(model, mask)), lines
     if form == "prune":
         return encode(prune_form(model, mask, ticket.shape).state_dict()), lines
+    if form == "onnx":
+        content, told = onnx_bytes(model, mask, ticket.shape)
+        return content, [*lines, told]
     made = compact(model, mask, ticket.shape)
     lines += [*_units_in_words(made), _speed_in_words(model, made, ticket.shape)]
     return compact_bytes(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines
@@ -116,7 +120,7 @@ def export_network(
 
 def _measured_in_words(reading: Reading, row: Mapping[str, Any]) -> str:
     name = "test_accuracy" if "test_accuracy" in row else "test_r2"
-    return f"weights of step {row['step']}, {IN_WORDS[reading]}: {name.replace('_', ' ')} {row[name]:.4f}"
+    return f"weights of step {row['step']}, {IN_WORDS[reading]}: {name.replace('_', ' ')} {in_unit(name, row[name])}"
 
 
 def _units_in_words(made: Compacted) -> Iterator[str]:

@@ -68,7 +68,7 @@ def retrain(
         ticket: The ticket file.
         data: The data root.
         store: The place of the store that keeps the training.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `cuda:1`.
         deterministic: True for the same bytes again.
         on_progress: Called with the progress of the training.
 

@@ -407,4 +407,4 @@ def test_a_network_of_a_plugin_needs_it_as_it_was(call: Call, plugs: Plugs, tmp_
     plugs.load("mine", MODELS.replace("fused attention", "attention"))
     done = call(*words, "--plugin", "mine")
     assert done.code == 2
-    assert "was trained with a plugin whose source has the hash" in done.err
+    assert ": needs the plugin mine (source " in done.err

@@ -518,7 +518,7 @@ def test_show_finds_a_job_by_the_start_of_its_key(study: tuple[Path, Path, Resul
     assert text.code == 0 and row["key"] in text.out and "environment" in text.out
     told, _, identity = text.out.partition("identity\n")
     assert "None" not in told and "{" not in told and json.loads(identity)["kind"] == "dense"
-    assert f"test_accuracy {row['early_stop_test_accuracy']}" in told
+    assert f"test_accuracy {100 * row['early_stop_test_accuracy']:.2f} %" in told
     about = json.loads(call("show", row["key"][:12], "--store", store, "--json").out)
     assert (about["key"], about["kind"], about["status"]) == (row["key"], "dense", "done")
     assert about["metrics"]["early_stop"]["test_accuracy"] == row["early_stop_test_accuracy"]
@@ -541,7 +541,7 @@ def test_show_of_an_unknown_key_is_wrong_usage(study: tuple[Path, Path, Result],
 def test_status_counts_jobs_by_kind_and_state(study: tuple[Path, Path, Result], call: Call, tmp_path: Path) -> None:
     told = json.loads(call("status", "--store", study[1], "--json").out)
     assert told["jobs"] == {"branch": {"done": 4}, "dense": {"done": 2}, "rewind": {"done": 2}, "ticket": {"done": 4}}
-    assert (told["finished"], told["running"], told["interrupted"], told["failed"]) == (JOBS, {}, [], [])
+    assert (told["finished"], told["running"], told["interrupted"], told["failed"]) == (JOBS, {}, [], {})
     assert f"{JOBS} jobs finished" in call("status", "--store", study[1]).out
     assert json.loads(call("status", "--store", tmp_path / "empty", "--json").out)["finished"] == 0
     assert not (tmp_path / "empty").exists()

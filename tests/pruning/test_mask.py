@@ -48,6 +48,11 @@ def test_density_counts_weights_over_all_layers() -> None:
     assert mask_of([True, False, False, False], [True, True]).density == 0.5
 
 
+@pytest.mark.parametrize(("alive", "words"), [(0, "0.0"), (1, "0.01"), (500, "5.0"), (9999, "99.99"), (10000, "100.0")])
+def test_a_mask_is_printed_as_its_density_and_never_as_dense_or_empty_where_it_is_not(alive: int, words: str) -> None:
+    assert repr(Mask({"a": torch.arange(10_000) < alive})) == f"Mask: {words} % of 10,000 weights"
+
+
 def test_one_mask_lies_within_another_when_it_only_lacks_weights() -> None:
     assert mask_of([True, False]) <= mask_of([True, True])
     assert not mask_of([True, False]) <= mask_of([False, True])

@@ -573,15 +573,16 @@ def test_a_canonical_form_of_another_version_is_refused() -> None:
         restore_recipe({**read().canonical(), "colour": 1})
     assert caught.value.problems == [
         "recipe:1:1: recipe: there is no key 'colour' here; there are analyses, branches, compare, data, "
-        "finetune, init, keep, metrics, model, name, prune, question, replicates, report, rewind, seeds, sweep, train, "
-        "transfer, tune"
+        "finetune, init, keep, metrics, model, name, plugins, prune, question, replicates, report, rewind, seeds, "
+        "sweep, train, transfer, tune"
     ]
 
 
 def test_the_json_schema_for_editors_knows_the_short_forms() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
-        "name", "question", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches", "report",
+        "name", "question", "plugins", "data", "model", "init", "train", "prune", "rewind", "seeds", "branches",
+            "report",
             "tune", "transfer", "compare", "replicates", "finetune", "metrics", "keep", "analyses", "sweep",
     }  # fmt: skip
     assert schema["additionalProperties"] is False

@@ -38,8 +38,9 @@ from lottery.runner.starting_point import starting_point
 from lottery.runner.stored_level import StoredLevel
 from lottery.tickets.checks import checks
 from lottery.tickets.export import export
-from lottery.tickets.file import load_ticket, read
+from lottery.tickets.file import read
 from lottery.tickets.forms import export_network as export_form
+from lottery.tickets.load import load_ticket
 from lottery.tickets.retrain import retrain
 from tests.support.brought import MODELS, SHAPE, brought
 from tests.support.micro import micro, micro_text

@@ -120,7 +120,7 @@ def test_checkpoints_failures_notes_and_data_are_found_again(place: Ground) -> N
     store.record_failure(KEY, label="dense", message="boom")
     failure = place.open().failure(KEY)
     assert failure is not None and failure["message"] == "boom" and place.open().state(KEY) == "failed"
-    assert summarize(place.open()).failed == [KEY]
+    assert list(summarize(place.open()).failed) == [KEY]
     store.clear_failure(KEY)
     assert store.failure(KEY) is None
     for fingerprint in ("f2", "f1", "f2"):

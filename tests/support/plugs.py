@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from lottery import registry
+from lottery.plugins import load
+from lottery.plugins.find import BESIDE
 from lottery.plugins.load import GROUP
 
 HEAD = "from lottery.registry import (activations, analyses, branches, criteria, datasets, inits, models,\n"
@@ -26,7 +28,10 @@ class Plugs:
         self._shipped = {name: dict(r._entries) for name, r in registry.catalogues.items()}
         for name, catalogue in registry.catalogues.items():
             monkeypatch.setattr(catalogue, "_entries", dict(self._shipped[name]))
-        monkeypatch.setattr(registry, "_failures", {})
+        monkeypatch.setattr(load, "LEFT_OUT", {})
+        monkeypatch.setattr(BESIDE, "folders", {})
+        monkeypatch.setattr(BESIDE, "imported", {})
+        monkeypatch.setenv("LOTTERY_CONFIG", str(folder / "config"))
         monkeypatch.setattr(registry, "_seen", {GROUP})
         monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two edits within a second are one to Python's cache
         monkeypatch.syspath_prepend(str(folder))

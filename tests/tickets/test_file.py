@@ -22,8 +22,10 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.store.store import Store
+from lottery.tickets.container import sealed
 from lottery.tickets.export import export, open_ticket
-from lottery.tickets.file import Ticket, load_ticket, read
+from lottery.tickets.file import Ticket, read
+from lottery.tickets.load import load_ticket
 from lottery.tickets.retrain import retrain
 from tests.support.micro import micro_text
 
@@ -153,12 +155,10 @@ def test_every_changed_byte_and_every_cut_is_found_out(finished: Finished, tmp_p
 
 def resealed(path: Path, change: dict[str, object]) -> Ticket:
     """A file whose JSON somebody changed, hash and all."""
-    from lottery.tickets.file import _hash
-
     tensors, head = decode(path.read_bytes())
     head.pop("sha256")
     head["about"] = json.dumps({**json.loads(head["about"]), **change}, sort_keys=True)
-    path.write_bytes(encode(tensors, {**head, "sha256": _hash(tensors, head)}))
+    path.write_bytes(sealed(tensors, head))
     return read(path)
 
 
@@ -180,7 +180,9 @@ def test_what_is_no_ticket_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such file"):
         load_ticket(tmp_path / "a.ticket")
     (tmp_path / "a.ticket").write_bytes(encode({"x": torch.zeros(1)}))
-    with pytest.raises(UsageError, match="is no ticket file; lottery ticket export makes them"):
+    with pytest.raises(
+        UsageError, match=r"is no ticket file; lottery ticket export and lottery\.save_ticket make them"
+    ):
         load_ticket(tmp_path / "a.ticket")
     (tmp_path / "a.ticket").write_bytes(encode({}, {"format": "lottery ticket", "version": "99"}))
     with pytest.raises(UsageError, match="has format version 99, this lottery reads 2; update lottery"):
@@ -234,7 +236,7 @@ def test_the_commands_export_show_verify_and_retrain(
         assert decode((tmp_path / form).read_bytes())[0]
         said = capsys.readouterr().out
         assert said.startswith(f"weights of step {best['step']}, at the step where the validation accuracy was first ")
-        assert said.splitlines()[0].endswith(f"highest: test accuracy {best['test_accuracy']:.4f}")
+        assert said.splitlines()[0].endswith(f"highest: test accuracy {100 * best['test_accuracy']:.2f} %")
         assert (" as fast" in said) == (form == "compact")
     for wrong in (
         ("--at", "middle", "--form", "dense"),
@@ -247,6 +249,33 @@ def test_the_commands_export_show_verify_and_retrain(
     capsys.readouterr()
     assert run(monkeypatch, "verify", file) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_ticket_is_exported_by_its_place_in_a_study(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lottery.recipe.sweep import load_sweep
+    from lottery.results.studies import remember
+
+    recipe, file = tmp_path / "fade.yaml", tmp_path / "a.ticket"
+    recipe.write_text(TEXT.replace("name: micro", "name: fade"))
+    where = ("-o", file, "--data", finished[2], "--store", finished[1].root)
+    chosen = ("--optimizer", "momentum", "--rewind", "4it (lr)", "--level", 2)
+    assert run(monkeypatch, "export", recipe, *chosen, *where) == 0
+    key = read(file).key
+    job = finished[0].jobs[key]
+    assert (job.optimizer_index, job.level, job.seed) == (1, 2, 0)
+    assert job.rewind is not None and (str(job.rewind.to), job.rewind.mode) == ("4it", "lr")
+    assert capsys.readouterr().err.startswith(f"{key[:12]}: momentum seed 0 level 2")
+    file.unlink()
+    assert run(monkeypatch, "export", recipe, "--level", 2, *where) == 2
+    told = capsys.readouterr().err
+    assert "8 tickets are meant; name one by --optimizer: adam, momentum; --rewind: init, 4it, 4it (lr), 4it (" in told
+    remember(finished[1], load_sweep(recipe), finished[0].jobs)
+    assert run(monkeypatch, "export", "fade", *chosen, *where) == 0  # a name that could be the digits of a key
+    assert read(file).key == key
+    assert run(monkeypatch, "export", key[:8], *where) == 0
+    assert read(file).key == key
 
 
 def test_an_export_that_fails_leaves_the_old_file(

@@ -12,14 +12,14 @@ def norm(name: str, channels: int, spatial: bool) -> nn.Module:
     """Return the normalization of `channels` feature maps (`spatial`) or features; nothing if it is one of weights."""
     if is_weight_norm(name):
         return nn.Identity()
-    module: nn.Module = registry.normalizations[name].make(channels, spatial)
-    return module
+    entry = registry.normalizations[name]
+    return entry.checked(entry.make(channels, spatial), nn.Module)
 
 
 def activation(name: str) -> nn.Module:
     """Return the activation function as a module."""
-    module: nn.Module = registry.activations[name].make()
-    return module
+    entry = registry.activations[name]
+    return entry.checked(entry.make(), nn.Module)
 
 
 def conv(n_in: int, n_out: int, size: int, stride: int, norm: str, padding: int | None = None) -> nn.Conv2d:
