@@ -90,10 +90,9 @@ def test_the_sentences_of_rows_are_table_notes_that_the_same_words_share() -> No
 
 
 def table(columns: int, rows: int = 3) -> list[Row]:
-    made = [
+    return [
         Row({"optimizer": "adam", **{f"value {n}": 0.125 * at + n for n in range(columns)}}, []) for at in range(rows)
     ]
-    return made
 
 
 @pytest.mark.parametrize(
