@@ -12,7 +12,7 @@ import pytest
 
 from lottery.analysis.columns import DENSITY, Column, mean
 from lottery.analysis.profiles import profile_rows
-from lottery.analysis.rows import Row
+from lottery.analysis.rows import Row, Values
 from lottery.analysis.several import rows_of_several
 from lottery.analysis.views import VIEWS, rows_of
 from lottery.errors import UsageError
@@ -48,7 +48,7 @@ def ran(folder: Path, *changes: str) -> Study:
 
 
 def row(optimizer: str, accuracy: float, n: int = 5, note: str = "") -> Row:
-    cells = dict(zip(mean("ticket"), (accuracy, 0.0123, n, None), strict=True))
+    cells: Values = dict(zip(mean("ticket"), (accuracy, 0.0123, n, None), strict=True))
     return Row({"optimizer": optimizer, DENSITY: 0.2097, **cells, Column("p", "p"): 0.0004, "note": note}, ["a" * 64])
 
 
