@@ -11,7 +11,7 @@ from lottery.errors import UsageError
 from lottery.registry import suggest
 
 PERCENT = ("density", "fraction")  # units that people read, and write here, in percent
-SAID = ("test", "note", "reason")  # and so do the words on what stands in the row
+SAID = ("cells", "test", "note", "reason")  # and so do the words on what stands in the row
 
 
 Wanted = Iterable[tuple[str, Sequence[str]]]  # names of columns, each with the values that rows may have

@@ -222,6 +222,16 @@ def test_the_best_of_a_density_is_marked_only_where_it_is_shown_to_beat_each_oth
     assert "Holm's correction over 9 comparisons" in clear[0]["test"]
 
 
+def test_studies_that_share_their_dense_networks_share_the_mark_of_the_best() -> None:
+    """The dense networks of sgd are better than adam's; the two studies have the same ones, which are no rivals."""
+    pair = [study("a", TWO, gains={"sgd": 0.05}), study("b", TWO, "prune.criterion=random", gains={"sgd": 0.05})]
+    table = rows_of_several(pair, "matrix")
+    assert [(row["study"], row["optimizer"], row["dense_best"]) for row in table] == [
+        *(("a", "adam", False), ("a", "sgd", True), ("b", "adam", False), ("b", "sgd", True))
+    ]
+    assert "over 10 comparisons" in table[0]["test"]  # 4 of dense networks, 6 of tickets
+
+
 def test_the_best_is_shown_in_each_format_as_its_readers_take_it() -> None:
     table = rows_of_several([study("a", TWO, gains={"sgd": 0.05})], "matrix")
     cell = f"{100 * table[1]['50%']:.2f} ± {100 * table[1]['50%_std']:.2f}"
