@@ -41,8 +41,9 @@ def of_several(named: Named, network: str = "ticket") -> list[Row]:
     """
     lines = _lines(named, network)
     confidence = confidence_of(named)
-    best, family = _best(lines, confidence)
+    best, family, withheld = _best(lines, confidence)
     test = describe("bold or * is what is shown to be better than each other cell of its column", family, confidence)
+    test += f"; {withheld} of them withheld, see --view audit" if withheld else ""
     heads = dict.fromkeys(head for mine in lines.values() for head in mine)
     ordered = sorted(heads, key=lambda head: -head)
     rewinds, studies = {line[2] for line in lines}, dict(named)
@@ -86,8 +87,8 @@ def _lines(named: Named, network: str) -> dict[Line, dict[float, Side]]:
     return dict(sorted(lines.items(), key=lambda item: order[item[0]]))
 
 
-def _best(lines: Mapping[Line, Mapping[float, Side]], confidence: float) -> tuple[set[tuple[Line, float]], int]:
-    """Return the best cell of each column that has one, and the number of comparisons."""
+def _best(lines: Mapping[Line, Mapping[float, Side]], confidence: float) -> tuple[set[tuple[Line, float]], int, int]:
+    """Return the best cell of each column that has one, and the numbers of comparisons and of those withheld."""
     pairs = {
         (one, other, head): found
         for one, other in combinations(lines, 2)
@@ -101,7 +102,8 @@ def _best(lines: Mapping[Line, Mapping[float, Side]], confidence: float) -> tupl
             winner = one if math.fsum(found.differences.values()) > 0 else other
             wins[winner, head] = wins.get((winner, head), 0) + 1
     others = Counter((line, head) for *both, head in pairs for line in both)
-    return {place for place, count in wins.items() if count == others[place]}, len(pairs)
+    withheld = sum(bool(found.withheld) for found in pairs.values())
+    return {place for place, count in wins.items() if count == others[place]}, len(pairs), withheld
 
 
 def _cell(head: float, side: Side | None, best: bool) -> Values:

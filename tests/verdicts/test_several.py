@@ -232,6 +232,13 @@ def test_studies_that_share_their_dense_networks_share_the_mark_of_the_best() ->
     assert "over 10 comparisons" in table[0]["test"]  # 4 of dense networks, 6 of tickets
 
 
+def test_a_matrix_says_how_many_of_its_tests_are_withheld() -> None:
+    there = {"torch": "2.9.0", "device": "cpu", "threads": 1, "deterministic": True, "lottery": "0.1.0"}
+    pair = [study("a"), study("b", "prune.criterion=random", shift=-0.1, environment=there)]
+    table = rows_of_several(pair, "matrix")
+    assert table[0]["test"].endswith("; 95 %; 1 of them withheld, see --view audit") and not table[0]["50%_best"]
+
+
 def test_the_best_is_shown_in_each_format_as_its_readers_take_it() -> None:
     table = rows_of_several([study("a", TWO, gains={"sgd": 0.05})], "matrix")
     cell = f"{100 * table[1]['50%']:.2f} ± {100 * table[1]['50%_std']:.2f}"
