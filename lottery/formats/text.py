@@ -15,7 +15,7 @@ Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the 
 Heads = Mapping[str, tuple[list[str], int]]  # by column: its header in lines, and its width
 
 GAP = "  "
-NOTES = ("note", "reason")  # columns of sentences, which stand below the table
+NOTES = ("note", "reason", "cells", "test")  # columns of sentences, which stand below the table
 ALWAYS = (
     "study",
     "optimizer",

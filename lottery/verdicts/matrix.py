@@ -33,15 +33,17 @@ def of_several(named: Named, network: str = "ticket") -> list[Row]:
     the dense networks, the others of `network` at the density that names them, in percent; densities within 1 % of each
     other share one. `_best` is true in the cell that is shown to be better than each other cell of its column: by
     two-sided paired t tests of all pairs of cells of a column, under Holm's correction over those of all columns. None
-    is best where a test of it is withheld or its column has no other cell.
+    is best where a test of it is withheld or its column has no other cell; studies that share trainings, as of dense
+    networks, share the mark.
 
     Raises:
         UsageError: No study has such a network.
     """
     lines = _lines(named, network)
     confidence = confidence_of(named)
-    best, family = _best(lines, confidence)
+    best, family, withheld = _best(lines, confidence)
     test = describe("bold or * is what is shown to be better than each other cell of its column", family, confidence)
+    test += f"; {withheld} of them withheld, see --view audit" if withheld else ""
     heads = dict.fromkeys(head for mine in lines.values() for head in mine)
     ordered = sorted(heads, key=lambda head: -head)
     rewinds, studies = {line[2] for line in lines}, dict(named)
@@ -52,7 +54,7 @@ def of_several(named: Named, network: str = "ticket") -> list[Row]:
         row |= {"rewind": line[2]} if len(rewinds) > 1 else {}
         for head in ordered:
             row |= _cell(head, mine.get(head), (line, head) in best)
-        row["shown"] = f"test accuracy in percent, mean ± standard deviation over seeds, of {_whose(network)}"
+        row["cells"] = f"test accuracy in percent, mean ± standard deviation over seeds, of {_whose(network)}"
         row["test"] = test
         keys = (record.job.key for side in mine.values() for record in side.records)
         table.append(Row(row, dict.fromkeys(keys)))
@@ -85,13 +87,13 @@ def _lines(named: Named, network: str) -> dict[Line, dict[float, Side]]:
     return dict(sorted(lines.items(), key=lambda item: order[item[0]]))
 
 
-def _best(lines: Mapping[Line, Mapping[float, Side]], confidence: float) -> tuple[set[tuple[Line, float]], int]:
-    """Return the best cell of each column that has one, and the number of comparisons."""
+def _best(lines: Mapping[Line, Mapping[float, Side]], confidence: float) -> tuple[set[tuple[Line, float]], int, int]:
+    """Return the best cell of each column that has one, and the numbers of comparisons and of those withheld."""
     pairs = {
-        (one, other, head): compare(lines[one][head], lines[other][head])
+        (one, other, head): found
         for one, other in combinations(lines, 2)
         for head in lines[one]
-        if head in lines[other]
+        if head in lines[other] and not (found := compare(lines[one][head], lines[other][head])).same
     }
     adjusted = dict(zip(pairs, paired.holm([each.p for each in pairs.values()]), strict=True))
     wins: dict[tuple[Line, float], int] = {}
@@ -99,8 +101,9 @@ def _best(lines: Mapping[Line, Mapping[float, Side]], confidence: float) -> tupl
         if adjusted[one, other, head] <= round(1 - confidence, 12) and not found.withheld:
             winner = one if math.fsum(found.differences.values()) > 0 else other
             wins[winner, head] = wins.get((winner, head), 0) + 1
-    cells = Counter(head for mine in lines.values() for head in mine)
-    return {place for place, count in wins.items() if count == cells[place[1]] - 1}, len(pairs)
+    others = Counter((line, head) for *both, head in pairs for line in both)
+    withheld = sum(bool(found.withheld) for found in pairs.values())
+    return {place for place, count in wins.items() if count == others[place]}, len(pairs), withheld
 
 
 def _cell(head: float, side: Side | None, best: bool) -> Values:
