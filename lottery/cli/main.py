@@ -18,6 +18,7 @@ from lottery import api
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
+from lottery.cli.board import board
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
@@ -67,6 +68,7 @@ app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
 app.command()(bench)
+app.command()(board)
 app.command()(replicate)
 app.command()(report)
 

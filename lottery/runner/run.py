@@ -20,11 +20,13 @@ from lottery.runner.context import RunContext
 from lottery.runner.ends import failed_since, forget_damaged, longer, waits_for
 from lottery.runner.estimate import steps_of
 from lottery.runner.events import ENDS, Event
-from lottery.runner.execute import execute
+from lottery.runner.execute import Progress, execute
 from lottery.runner.finished import finished
 from lottery.store.maintenance import known_failures
 
 IDLE = "idle"  # an event of one walk, which `work` keeps to itself
+TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of processes write there
+FIRST_SECONDS = 1.0  # until the first one, so that short trainings are seen too; the next ones come ever later
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
@@ -178,7 +180,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     context.store.log("start", key=job.key, label=job.label)
     began = time.monotonic()
     try:
-        for progress in execute(context, job):
+        for progress in _logged(context, job, execute(context, job)):
             yield Event("progress", job.key, job.label, asdict(progress))
     except (Interrupted, MachineError):
         raise
@@ -203,3 +205,14 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     kind = "done" if ended.kind == "found" else ended.kind
     context.store.log(kind, key=job.key, label=job.label, seconds=about["session_seconds"])
     yield Event(kind, job.key, job.label, about)
+
+
+def _logged(context: RunContext, job: Job, every: Iterator[Progress]) -> Iterator[Progress]:
+    """Yield the progress of a job, and log some of it for those who watch the store from elsewhere."""
+    began = told = time.monotonic()
+    for progress in every:
+        now = time.monotonic()
+        if now - told >= min(TELL_SECONDS, max(FIRST_SECONDS, told - began)):
+            told = now
+            context.store.log("progress", key=job.key, label=job.label, about=asdict(progress))
+        yield progress
