@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lottery.board.board import Board
 
 PING_SECONDS = 15
+SEND_SECONDS = 60  # for a browser that reads no more, as on a computer that sleeps
 FRONT = ("head", "running", "failures", "studies", "finished")
 SVG_HEADERS = {
     # a figure opened by itself: its own style, and nothing that acts
@@ -39,7 +40,6 @@ class Changes:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Event] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.over = False
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -54,11 +54,6 @@ class Changes:
         if loop is not None:
             with suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(self._wake)
-
-    def end_soon(self) -> None:
-        """Have all who wait leave. Called from anywhere."""
-        self.over = True
-        self.announce()
 
     def _wake(self) -> None:
         for each in self._waiting:
@@ -104,11 +99,11 @@ def application(board: Board, changes: Changes, *, token: str, cookie: str, host
         return Response(content, media_type=media)
 
     async def events(request: Request) -> Response:
-        return EventSourceResponse(_versions(board, changes), ping=PING_SECONDS)
+        return EventSourceResponse(_versions(board, changes), ping=PING_SECONDS, send_timeout=SEND_SECONDS)
 
     routes = [
         Route("/", front),
-        Route("/study/{name}", study),
+        Route("/study/{name:path}", study),
         Route("/part/{name:path}", part),
         Route("/figure/{name}.svg", figure),
         Route("/events", events),
@@ -127,7 +122,7 @@ async def _versions(board: Board, changes: Changes) -> AsyncIterator[dict[str, s
     """Yield the version of each part, then, as they come, those that are new."""
     sent: dict[str, str] = {}
     with changes.waiting() as changed:
-        while not changes.over:
+        while True:
             changed.clear()
             new = {name: version for name, version in board.versions().items() if sent.get(name) != version}
             if new:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("starlette", reason="the extra `board` is not installed")
@@ -24,11 +22,11 @@ def client(host: str = "127.0.0.1", name: str = "127.0.0.1:8340") -> TestClient:
 
 
 @pytest.fixture
-def visitor() -> Iterator[TestClient]:
+def visitor() -> TestClient:
     """One who has come with the address that the command has printed."""
-    with client() as visitor:
-        assert visitor.get(f"/?token={TOKEN}").status_code == 303
-        yield visitor
+    visitor = client()
+    assert visitor.get(f"/?token={TOKEN}").status_code == 303
+    return visitor
 
 
 def test_without_the_token_nothing_is_shown() -> None:
