@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PING_SECONDS = 15
 SEND_SECONDS = 60  # for a browser that reads no more, as on a computer that sleeps
-FRONT = ("head", "running", "failures", "studies", "finished")
+FRONT = ("notice", "numbers", "running", "failures", "studies", "finished")
 SVG_HEADERS = {
     # a figure opened by itself: its own style, and nothing that acts
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
@@ -40,6 +40,7 @@ class Changes:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Event] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.over = False
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
@@ -54,6 +55,11 @@ class Changes:
         if loop is not None:
             with suppress(RuntimeError):  # it was closed just now
                 loop.call_soon_threadsafe(self._wake)
+
+    def end(self) -> None:
+        """Have all who wait leave, whose answers are complete then. Called from anywhere."""
+        self.over = True
+        self.announce()
 
     def _wake(self) -> None:
         for each in self._waiting:
@@ -80,7 +86,7 @@ def application(board: Board, changes: Changes, *, token: str, cookie: str, host
         about = board.study(name := request.path_params["name"])
         if about is None:
             raise HTTPException(404, "The store remembers no such study.")
-        return _page(board, ("head", f"study/{name}", f"answer/{name}"), study=about)
+        return _page(board, ("notice", f"study/{name}", f"answer/{name}"), study=about)
 
     async def part(request: Request) -> Response:
         found = board.part(request.path_params["name"])
@@ -122,7 +128,7 @@ async def _versions(board: Board, changes: Changes) -> AsyncIterator[dict[str, s
     """Yield the version of each part, then, as they come, those that are new."""
     sent: dict[str, str] = {}
     with changes.waiting() as changed:
-        while True:
+        while not changes.over:
             changed.clear()
             new = {name: version for name, version in board.versions().items() if sent.get(name) != version}
             if new:

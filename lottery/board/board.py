@@ -17,7 +17,7 @@ from lottery.board.maker import Maker, MakerLost
 from lottery.board.overview import Overview, answer_html
 from lottery.board.parts import Answer, Part
 from lottery.board.reading import Reader, Snapshot
-from lottery.board.results import Figure, Opening, Piece
+from lottery.board.results import Figure, Piece
 from lottery.errors import LotteryError
 from lottery.results.studies import RememberedStudy, remembered
 
@@ -46,9 +46,9 @@ class Board:
         self._reader, self._maker = Reader(store), Maker(store.name, plugins)
         self._snapshot, self._problem = Snapshot(), ""
         self._read = False  # at least once
-        self._overview = Overview(store.name)
+        self._overview = Overview()
         self._studies: dict[str, RememberedStudy] = {}
-        self._remembered_at = -1e9
+        self._remembered_at, self._strange = -1e9, set[str]()  # jobs for whose study was looked already
         self._answers: dict[str, Answer] = {}
         self._figures: dict[str, Figure] = {}
         self._parts: dict[str, Part] = {}
@@ -111,12 +111,7 @@ class Board:
         """Look at the store once, and bring the parts up to date."""
         try:
             snapshot = self._reader.look()
-            if time.monotonic() - self._remembered_at >= STUDIES_SECONDS:
-                studies = {each.full_name: each for each in remembered(self.store)}
-                self._remembered_at = time.monotonic()
-            else:
-                studies = self._studies
-            problem = ""
+            studies, problem = self._remembered(snapshot), ""
         except (LotteryError, OSError) as error:  # a disk that is away comes back
             snapshot, studies, problem = self._snapshot, self._studies, str(error)
         known = (snapshot, studies, problem)
@@ -132,6 +127,15 @@ class Board:
             self._parts |= parts
         self._wanted.set()
         self.announce()
+
+    def _remembered(self, snapshot: Snapshot) -> dict[str, RememberedStudy]:
+        """Return the studies of the store by full name, read again after a while, or where a job is of none of them."""
+        running = {job.key for job in snapshot.running}
+        strange = running - self._strange and not running <= {key for each in self._studies.values() for key in each.jobs}
+        if strange or time.monotonic() - self._remembered_at >= STUDIES_SECONDS:
+            self._remembered_at, self._strange = time.monotonic(), running
+            return {each.full_name: each for each in remembered(self.store)}
+        return self._studies
 
     # The thread that has answers made
 
@@ -170,17 +174,14 @@ class Board:
         self._show(study)
         made: list[Piece] = []
         try:
-            opening: Opening = self._maker.ask("begin", about)
-            answer.opening = opening
-            if opening.problem:
-                answer.pieces = []
+            answer.problem = self._maker.ask("begin", about)
             while (piece := self._maker.ask("go_on")) is not None and not self._stop.is_set():
                 made.append(piece)
                 self._add(answer, made)
                 self._show(study)
             answer.pieces = made
         except MakerLost as lost:
-            answer.opening = Opening(problem=str(lost).strip())
+            answer.problem = str(lost).strip()
         answer.digest, answer.making = digest, False
         answer.due = time.monotonic() + MAKE_SHARE * (time.monotonic() - began)
         self._show(study)

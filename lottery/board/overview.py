@@ -6,7 +6,6 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lottery.board.pages import render
@@ -67,8 +66,7 @@ class StudyState:
 class Overview:
     """Makes the parts of the pages of one store; what has not changed is not made again."""
 
-    def __init__(self, store: str):
-        self._store = store
+    def __init__(self) -> None:
         self._known: dict[str, tuple[StudyState, str]] = {}
 
     def parts(
@@ -80,12 +78,13 @@ class Overview:
         for state in states:
             for job in state.running:
                 names.setdefault(job.key, []).append(state.study)
-        yield "head", render("head", store=self._store, snapshot=snapshot, problem=problem)
+        yield "notice", render("notice", snapshot=snapshot, problem=problem)
+        yield "numbers", render("numbers", snapshot=snapshot)
         cards, more = snapshot.running[:MOST_CARDS], snapshot.running[MOST_CARDS:]
         yield "running", render("running", cards=cards, more=more, studies=names)
         failures = snapshot.failures
         yield "failures", render("failures", failures=failures[:MOST_FAILURES], more=len(failures[MOST_FAILURES:]))
-        yield "studies", render("studies", states=states, ages=_shared_names(states), moment=_moment)
+        yield "studies", render("studies", states=states, shared=_shared_names(states))
         last = heapq.nlargest(MOST_FINISHED, snapshot.finished.values(), key=_when)
         yield "finished", render("finished", jobs=last)
         for state in states:
@@ -144,7 +143,3 @@ def _shared_names(states: list[StudyState]) -> set[str]:
 def _when(job: FinishedJob) -> tuple[str, str]:
     return job.created, job.key
 
-
-def _moment(seconds: float) -> str:
-    """Return a time of the clock as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from lottery.board.results import Opening, Piece
+from lottery.board.results import Piece
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Answer:
     """What is known of the answer of a study.
 
     Attributes:
-        opening: Its words; None before anything was made.
+        problem: Why there is none.
         pieces: Its sections, in order.
         digest: Tells of which finished jobs these are the answer; empty where it is being made for the first time.
         asked: When a page asked for it last, by the monotonic clock.
@@ -35,7 +35,7 @@ class Answer:
         done: Number of finished jobs that it is the answer of.
     """
 
-    opening: Opening | None = None
+    problem: str = ""
     pieces: list[Piece] = field(default_factory=list)
     digest: str = ""
     asked: float = -1e9

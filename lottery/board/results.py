@@ -53,14 +53,6 @@ class Piece:
         return hashlib.sha256(self.html.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Opening:
-    """The words of a study before its sections; `problem` says why there is nothing else."""
-
-    question: str = ""
-    problem: str = ""
-
-
 class Answers:
     """Answers of the studies of one store, a section at a time.
 
@@ -73,17 +65,17 @@ class Answers:
         self._store, self._plugins = store, tuple(plugins)
         self._pieces: Iterator[Piece] = iter(())
 
-    def begin(self, remembered: RememberedStudy) -> Opening:
-        """Read what is finished of a study; `go_on` then makes its sections."""
+    def begin(self, remembered: RememberedStudy) -> str:
+        """Read what is finished of a study, whose sections `go_on` then makes; return why there are none, or nothing."""
         self._pieces = iter(())
         try:
             sweep = _loaded(remembered, self._plugins)
             self._check_data(sweep)
             studies = self._studies(sweep)
         except LotteryError as error:
-            return Opening(problem=self._explained(remembered, error))
+            return self._explained(remembered, error)
         self._pieces = _of_sweep(sweep, studies) if sweep.keys else _of_study(studies[0])
-        return Opening(sweep.question)
+        return ""
 
     def go_on(self) -> Piece | None:
         """Return the next section; None where there are no more."""

@@ -15,8 +15,11 @@ from urllib.parse import quote
 from lottery.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from starlette.types import ASGIApp
 
+    from lottery.board.app import Changes
     from lottery.store.store import Store
 
 PORT = 8340
@@ -93,13 +96,13 @@ def serve(
     tell(url)
     board.start()
     try:
-        _run(app, listener, lambda: opens and webbrowser.open(url))
+        _run(app, changes, listener, lambda: opens and webbrowser.open(url))
     finally:
         board.close()
         listener.close()
 
 
-def _run(app: ASGIApp, listener: socket.socket, begun: Callable[[], object]) -> None:
+def _run(app: ASGIApp, changes: Changes, listener: socket.socket, begun: Callable[[], object]) -> None:
     """Answer requests until a signal to leave comes."""
     import uvicorn
 
@@ -107,6 +110,10 @@ def _run(app: ASGIApp, listener: socket.socket, begun: Callable[[], object]) -> 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
             begun()
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            changes.end()
+            super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=LEAVE_SECONDS

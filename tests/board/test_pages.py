@@ -6,7 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from lottery.board import board as state
 from lottery.board.app import Changes, application
 from lottery.board.board import Board
 from lottery.board.maker import MakerLost
-from lottery.board.results import Figure, Opening, Piece
+from lottery.board.results import Figure, Piece
 from lottery.errors import MachineError
 from lottery.results.studies import RememberedStudy
 from lottery.store.read_only import read_only_store
@@ -62,13 +63,13 @@ def visitor(board: Board) -> Iterator[TestClient]:
 class Told:
     """In place of the process that makes answers: it says what it is told to."""
 
-    def __init__(self, opening: Opening, pieces: Sequence[Piece]):
-        self.opening, self.pieces, self.left = opening, pieces, list(pieces)
+    def __init__(self, *pieces: Piece, problem: str = ""):
+        self.problem, self.pieces, self.left = problem, pieces, list(pieces)
 
     def ask(self, method: str, *arguments: object) -> object:
         if method == "begin":
             self.left = list(self.pieces)
-            return self.opening
+            return self.problem
         return self.left.pop(0) if self.left else None
 
     def close(self) -> None:
@@ -121,11 +122,12 @@ def test_all_text_of_recipes_and_tracebacks_is_shown_as_text(
     done = finish(store, 1, f"{EVIL} dense", kind=EVIL)
     store.record_failure(key_of(3), label=f"{EVIL} ticket", message=f"{EVIL}\n</pre>{EVIL}\x00\ud800")
     study = remembered_study(EVIL, [done, key_of(2), key_of(3)], recipe=f"name: {EVIL}", source=EVIL, overrides=(EVIL,))
+    study = replace(study, document={"question": EVIL})
     studies.append(study)
     with store.lease(key_of(2)):
         progress(store, key_of(2), 1, f"{EVIL} running", train_loss=1.0)
         board.look()
-    board._maker = Told(Opening(EVIL, ""), [Piece(EVIL, EVIL, "<p>made</p>")])  # type: ignore[assignment]
+    board._maker = Told(Piece(EVIL, EVIL, "<p>made</p>"), problem=EVIL)  # type: ignore[assignment]
     board.part(f"answer/{study.full_name}")
     board.make(study.full_name)
     front = visitor.get("/").text
@@ -171,7 +173,7 @@ def test_no_page_waits_for_a_disk_that_does_not_answer(
     try:
         assert asked.wait(timeout=60)
         assert visitor.get("/").status_code == 200
-        assert visitor.get("/part/head").status_code == 404  # nothing was read yet
+        assert visitor.get("/part/notice").status_code == 404  # nothing was read yet
     finally:
         board.close()
         answers.set()
@@ -186,7 +188,7 @@ def test_sections_come_one_by_one_and_those_of_the_last_time_stay_until_theirs_c
     shown: list[str] = []
     board.announce = lambda: shown.append(part.html if (part := board._parts.get(name)) else "")
     figure = Figure("ab" * 12, b"<svg/>", "a figure", 100, 50)
-    board._maker = Told(Opening("Why?"), [Piece("a", "A", "a1", (figure,)), Piece("b", "B", "b1")])  # type: ignore[assignment]
+    board._maker = Told(Piece("a", "A", "a1", (figure,)), Piece("b", "B", "b1"))  # type: ignore[assignment]
     board.look()
     visitor.get(f"/study/{study.full_name}")
     assert board._due() == study.full_name
@@ -201,7 +203,7 @@ def test_sections_come_one_by_one_and_those_of_the_last_time_stay_until_theirs_c
     board.look()
     board._answers[study.full_name].due = 0.0
     assert board._due() == study.full_name
-    board._maker = Told(Opening("Why?"), [Piece("a", "A", "a2"), Piece("b", "B", "b2")])  # type: ignore[assignment]
+    board._maker = Told(Piece("a", "A", "a2"), Piece("b", "B", "b2"))  # type: ignore[assignment]
     del shown[:]
     board.make(study.full_name)
     assert [("a2" in html, "b1" in html, "b2" in html) for html in shown] == [
@@ -233,7 +235,7 @@ def test_a_process_that_dies_is_told_of(board: Board, store: Store, studies: lis
     study = remembered_study("mnist", [finish(store, 1)])
     studies.append(study)
     board.look()
-    board._maker = Dead(Opening(), [])  # type: ignore[assignment]
+    board._maker = Dead()  # type: ignore[assignment]
     board.part(f"answer/{study.full_name}")
     board.make(study.full_name)
     part = board.part(f"answer/{study.full_name}")
@@ -255,12 +257,13 @@ def test_the_stream_tells_all_versions_and_then_those_that_are_new(store: Store,
             store.log("done", key=key, label="job 1")
             await asyncio.to_thread(board.look)
             second = json.loads((await waiting)["data"])
-            await stream.aclose()
+            changes.end()
+            assert [each async for each in stream] == []
             return first, second
 
     first, second = asyncio.run(follow())
     assert first.keys() == set(pages.FRONT)
-    assert second.keys() == {"head", "finished"}
+    assert second.keys() == {"numbers", "finished"}
     assert all(first[name] != version for name, version in second.items())
 
 
