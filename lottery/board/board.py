@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STUDIES_SECONDS = 10.0  # between two looks at which studies were run
 TICK_SECONDS = 1.0  # between two looks at the store
 TICK_SHARE = 10  # a look may take one part in this many of the time between two
-MAKE_SHARE = 5  # the answers of one study may take one part in this many of the time
+MAKE_SHARE = 5  # the answer of a study may take the time of a processor once in this many times as long
 WATCHED_SECONDS = 900.0  # since a page of a study was asked for last, in which its answers are made anew
 MOST_FIGURES = 500  # that are kept, the last ones
 
@@ -131,7 +131,8 @@ class Board:
     def _remembered(self, snapshot: Snapshot) -> dict[str, RememberedStudy]:
         """Return the studies of the store by full name, read again after a while, or where a job is of none of them."""
         running = {job.key for job in snapshot.running}
-        strange = running - self._strange and not running <= {key for each in self._studies.values() for key in each.jobs}
+        known = {key for each in self._studies.values() for key in each.jobs}
+        strange = running - self._strange - known
         if strange or time.monotonic() - self._remembered_at >= STUDIES_SECONDS:
             self._remembered_at, self._strange = time.monotonic(), running
             return {each.full_name: each for each in remembered(self.store)}
@@ -167,23 +168,25 @@ class Board:
 
     def make(self, study: str) -> None:
         """Have the answer of a study made as far as its jobs are finished, and show each section as it comes."""
-        began = time.monotonic()
         with self._lock:
             answer, digest, about = self._answers[study], self._digest(study), self._studies[study]
             answer.making, answer.done = True, len(self._snapshot.keys.intersection(about.jobs))
         self._show(study)
         made: list[Piece] = []
+        took = 0.0
         try:
+            began = self._maker.ask("spent")
             answer.problem = self._maker.ask("begin", about)
             while (piece := self._maker.ask("go_on")) is not None and not self._stop.is_set():
                 made.append(piece)
                 self._add(answer, made)
                 self._show(study)
             answer.pieces = made
+            took = self._maker.ask("spent") - began
         except MakerLost as lost:
             answer.problem = str(lost).strip()
         answer.digest, answer.making = digest, False
-        answer.due = time.monotonic() + MAKE_SHARE * (time.monotonic() - began)
+        answer.due = time.monotonic() + max(TICK_SECONDS, MAKE_SHARE * took)
         self._show(study)
 
     def _add(self, answer: Answer, made: Sequence[Piece]) -> None:

@@ -43,7 +43,9 @@ class Curve:
 def drawn(progress: Progress) -> list[Curve]:
     """Return at most two curves: of the validation split's first measure, and of the training loss."""
     measured = [name for name in DRAWN if any(name in values for _, values in progress.curve)]
-    names = [name for name in measured if name != "train_loss"][:1] + [name for name in measured if name == "train_loss"]
+    names = [name for name in measured if name != "train_loss"][:1] + [
+        name for name in measured if name == "train_loss"
+    ]
     return [_curve(name, progress.curve, progress.total) for name in names]
 
 

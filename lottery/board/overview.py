@@ -110,7 +110,7 @@ def _state(study: RememberedStudy, snapshot: Snapshot) -> StudyState:
     jobs = set(study.jobs)
     running = tuple(job for job in snapshot.running if job.key in jobs)
     failures = tuple(each for each in snapshot.failures if each.key in jobs)
-    words = {key: ("interrupted", "interrupted") for key in snapshot.interrupted}
+    words = dict.fromkeys(snapshot.interrupted, ("interrupted", "interrupted"))
     words |= {each.key: ("failed", each.label) for each in failures}
     words |= {job.key: ("running", job.label) for job in running}
     cells: list[tuple[str, str]] = []
@@ -142,4 +142,3 @@ def _shared_names(states: list[StudyState]) -> set[str]:
 
 def _when(job: FinishedJob) -> tuple[str, str]:
     return job.created, job.key
-

@@ -146,7 +146,7 @@ class Reader:
         keys = set(self._store.keys())
         for known in (self._finished, self._damaged):
             for key in known.keys() - keys:
-                known.pop(key)  # type: ignore[attr-defined]
+                known.pop(key)
         self._damaged.clear()
         self._keys = keys
         self._unread = sorted(keys - self._finished.keys())

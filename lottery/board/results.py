@@ -6,6 +6,7 @@ This is done in a process beside that of the board, see `lottery.board.maker`.
 from __future__ import annotations
 
 import hashlib
+import time
 import traceback
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ class Answers:
         self._pieces: Iterator[Piece] = iter(())
 
     def begin(self, remembered: RememberedStudy) -> str:
-        """Read what is finished of a study, whose sections `go_on` then makes; return why there are none, or nothing."""
+        """Begin with a study, whose sections `go_on` then makes; return why there are none, or nothing."""
         self._pieces = iter(())
         try:
             sweep = _loaded(remembered, self._plugins)
@@ -80,6 +81,12 @@ class Answers:
     def go_on(self) -> Piece | None:
         """Return the next section; None where there are no more."""
         return next(self._pieces, None)
+
+    def spent(self) -> float:
+        """Return the seconds of a processor that this process has used, once it has all that it works with."""
+        import lottery.report.content  # noqa: F401
+
+        return time.process_time()
 
     def _studies(self, sweep: Sweep) -> tuple[Study, ...]:
         from lottery.results.sweep import swept_study

@@ -15,11 +15,11 @@ from lottery.store.place import Leases as AnyLeases
 from lottery.store.place import Place, open_place
 from lottery.store.store import Store
 
-READS = frozenset(
-    "name spell keys expect identity finished manifest manifest_bytes verified verify start names read exists sizes "
-    "tail free_bytes leftovers measure".split()
-)
-REFUSED = frozenset("draft retire write append remove discard".split())
+READS = {
+    *("name", "spell", "keys", "expect", "identity", "finished", "manifest", "manifest_bytes", "verified", "verify"),
+    *("start", "names", "read", "exists", "sizes", "tail", "free_bytes", "leftovers", "measure"),
+}
+REFUSED = {"draft", "retire", "write", "append", "remove", "discard"}
 
 
 def read_only_store(where: Place | str | Path) -> Store:

@@ -19,7 +19,15 @@ from lottery.store.store import Store
 from tests.support.boards import contents, remembered_study
 from tests.support.micro import finished, micro, micro_text, prepared
 
-CHANGES = ("name=small", "train.length=4it", "train.evaluate_every=2it", "question='Is <b>this</b> a question?'", "seeds=2", "prune.levels=1")
+CHANGES = (
+    "name=small",
+    "train.engine=dense",
+    "train.length=4it",
+    "train.evaluate_every=2it",
+    "question='Is <b>this</b> a question?'",
+    "seeds=2",
+    "prune.levels=1",
+)
 
 
 @pytest.fixture(scope="module")

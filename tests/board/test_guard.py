@@ -55,7 +55,9 @@ def test_a_cookie_of_somebody_else_that_cannot_be_read_does_not_hide_ours() -> N
     assert client().get("/", headers={"cookie": cookie}).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["evil.example:8340", "evil.example", "127.0.0.1.evil.example", "[::1", "10.0.0.7", ""])
+@pytest.mark.parametrize(
+    "name", ["evil.example:8340", "evil.example", "127.0.0.1.evil.example", "[::1", "10.0.0.7", ""]
+)
 def test_a_name_that_is_made_to_mean_this_machine_is_refused(visitor: TestClient, name: str) -> None:
     assert visitor.get("/", headers={"host": name}).status_code == 403
 

@@ -23,6 +23,7 @@ from lottery.board import board as state
 from lottery.board.app import Changes, application
 from lottery.board.board import Board
 from lottery.board.maker import MakerLost
+from lottery.board.pages import FILES
 from lottery.board.results import Figure, Piece
 from lottery.errors import MachineError
 from lottery.results.studies import RememberedStudy
@@ -67,6 +68,8 @@ class Told:
         self.problem, self.pieces, self.left = problem, pieces, list(pieces)
 
     def ask(self, method: str, *arguments: object) -> object:
+        if method == "spent":
+            return 0.0
         if method == "begin":
             self.left = list(self.pieces)
             return self.problem
@@ -193,7 +196,11 @@ def test_sections_come_one_by_one_and_those_of_the_last_time_stay_until_theirs_c
     visitor.get(f"/study/{study.full_name}")
     assert board._due() == study.full_name
     board.make(study.full_name)
-    assert [("a1" in html, "b1" in html) for html in shown if "being made" in html] == [(False, False), (True, False), (True, True)]
+    assert [("a1" in html, "b1" in html) for html in shown if "being made" in html] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
     assert "Made from 1 finished job" in shown[-1]
     assert visitor.get(f"/figure/{figure.name}.svg").content == b"<svg/>"
     assert board._due() is None  # nothing new is finished
@@ -242,7 +249,9 @@ def test_a_process_that_dies_is_told_of(board: Board, store: Store, studies: lis
     assert part is not None and "the process died" in part.html
 
 
-def test_the_stream_tells_all_versions_and_then_those_that_are_new(store: Store, studies: list[RememberedStudy]) -> None:
+def test_the_stream_tells_all_versions_and_then_those_that_are_new(
+    store: Store, studies: list[RememberedStudy]
+) -> None:
     changes = Changes()
     board = Board(read_only_store(store.root), announce=changes.announce)
     board.look()
@@ -268,7 +277,7 @@ def test_the_stream_tells_all_versions_and_then_those_that_are_new(store: Store,
 
 
 def test_static_files_are_there(visitor: TestClient) -> None:
-    for name, (media, _) in pages.FILES.items():
+    for name, (media, _) in FILES.items():
         answer = visitor.get(f"/{name}")
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith(media)
@@ -281,7 +290,7 @@ def test_the_first_page_of_ten_thousand_jobs_is_there_within_a_second(
     keys = finish_many(store, 10_000)
     studies += [remembered_study(f"study-{number}", keys[number::20]) for number in range(20)]
     board.start()
-    took = []
+    took: list[float] = []
     try:
         while not took or board._snapshot.unread or not board._snapshot.keys:
             began = time.monotonic()
