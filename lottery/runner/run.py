@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
@@ -27,6 +28,7 @@ from lottery.store.maintenance import known_failures
 IDLE = "idle"  # an event of one walk, which `work` keeps to itself
 TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of processes write there
 FIRST_SECONDS = 1.0  # until the first one, so that short trainings are seen too; the next ones come ever later
+MOST_ROWS = 1000  # of a curve in one line
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
@@ -182,8 +184,8 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     context.store.log("start", key=job.key, label=label)
     began = time.monotonic()
     try:
-        for progress in _logged(context, job, execute(context, job)):
-            yield Event("progress", job.key, job.label, asdict(progress))
+        for about in _logged(context, job, execute(context, job)):
+            yield Event("progress", job.key, job.label, about)
     except (Interrupted, MachineError):
         raise
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
@@ -209,12 +211,19 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     yield Event(kind, job.key, job.label, about)
 
 
-def _logged(context: RunContext, job: Job, every: Iterator[Progress]) -> Iterator[Progress]:
-    """Yield the progress of a job, and log some of it for those who watch the store from elsewhere."""
+def _logged(context: RunContext, job: Job, every: Iterator[Progress]) -> Iterator[dict[str, Any]]:
+    """Yield the progress of a job as plain values, and log some of it for those who watch the store from elsewhere.
+
+    Of its curve each row is logged, as far as progress has them, but no more than MOST_ROWS in a line.
+    """
     began = told = time.monotonic()
+    rows: list[Any] = []  # that are not told yet
     for progress in every:
-        now = time.monotonic()
+        about, now = asdict(progress), time.monotonic()
+        rows += about.get("rows", ())
         if now - told >= min(TELL_SECONDS, max(FIRST_SECONDS, told - began)):
             told = now
-            context.store.log("progress", key=job.key, label=job.label, about=asdict(progress))
-        yield progress
+            line = {**about, "rows": rows[-MOST_ROWS:]}
+            context.store.log("progress", key=job.key, label=context.label(job), about=line)
+            rows = []
+        yield about
