@@ -112,8 +112,10 @@ class Board:
         try:
             snapshot = self._reader.look()
             studies, problem = self._remembered(snapshot), ""
-        except (LotteryError, OSError) as error:  # a disk that is away comes back
+        except LotteryError as error:  # a disk that is away comes back
             snapshot, studies, problem = self._snapshot, self._studies, str(error)
+        except Exception as error:  # the page must not stand still without a word
+            snapshot, studies, problem = self._snapshot, self._studies, f"{type(error).__name__}: {error}"
         known = (snapshot, studies, problem)
         if self._read and known == (self._snapshot, self._studies, self._problem):
             return
@@ -158,18 +160,16 @@ class Board:
                 if name in self._studies
                 and now - answer.asked < WATCHED_SECONDS
                 and now >= answer.due
-                and answer.digest != self._digest(name)
+                and answer.digest != done_digest(self._studies[name], self._snapshot)
             ]
         return max(wanted)[1] if wanted else None
-
-    def _digest(self, study: str) -> str:
-        """Return what tells the finished jobs of a study from others."""
-        return done_digest(self._studies[study], self._snapshot)
 
     def make(self, study: str) -> None:
         """Have the answer of a study made as far as its jobs are finished, and show each section as it comes."""
         with self._lock:
-            answer, digest, about = self._answers[study], self._digest(study), self._studies[study]
+            if (about := self._studies.get(study)) is None:
+                return  # it was removed just now
+            answer, digest = self._answers[study], done_digest(about, self._snapshot)
             answer.making, answer.done = True, len(self._snapshot.keys.intersection(about.jobs))
         self._show(study)
         made: list[Piece] = []

@@ -11,7 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-NICENESS = 10  # it gives way to trainings
+NICENESS = 5  # it gives way to trainings, but is not starved by as many of them as there are cores
 
 
 class MakerLost(Exception):
@@ -37,16 +37,12 @@ class Maker:
         Raises:
             MakerLost: The process died or could not answer; the next question starts another one.
         """
-        line = self._line or self._start()
         try:
+            line = self._line or self._start()
             line.send((method, arguments))
             fine, answer = line.recv()
         except (EOFError, OSError) as error:
-            self._process.join(timeout=2)
-            code = self._process.exitcode
-            self._forget()
-            memory = " (memory may have run out)" if code == -signal.SIGKILL else ""
-            raise MakerLost(f"the process that makes tables and figures died{memory}") from error
+            raise MakerLost(f"the process that makes tables and figures died{self._forget()}") from error
         if not fine:
             raise MakerLost(answer)
         return answer
@@ -56,11 +52,18 @@ class Maker:
         if (process := self._process) is not None:
             process.terminate()
 
-    def _forget(self) -> None:
-        self.close()
-        if self._line is not None:
-            self._line.close()
+    def _forget(self) -> str:
+        """Let go of a process that answers no more; return what its end may mean."""
+        process, line = self._process, self._line
         self._process = self._line = None
+        if line is not None:
+            line.close()
+        if process is None:
+            return ""
+        process.join(timeout=2)
+        killed = process.exitcode == -signal.SIGKILL
+        process.kill()
+        return " (memory may have run out)" if killed else ""
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lottery.board.app import Changes
     from lottery.store.store import Store
 
-PORT = 8340
 LEAVE_SECONDS = 2  # for requests that are being answered when the board ends
 
 

@@ -49,7 +49,7 @@ def board(
     if host not in (HOST, "localhost", "::1"):
         print(
             f"--host {host}: whoever can read this network can read the address with the token; over ssh it needs no "
-            f"--host: ssh -L {port or 8340}:127.0.0.1:{port or 8340} THIS-MACHINE",
+            f"--host: ssh -L {port or PORT}:127.0.0.1:{port or PORT} THIS-MACHINE",
             file=sys.stderr,
         )
     serve(

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = (390, 1280)
 ERRORS: list[str] = []  # that pages have met
-PATIENCE = 120_000  # ms, on a machine that has other work
+PATIENCE = 400_000  # ms, on a machine that has other work
 EVIL = "<script>document.title = 'evil'</script>"
 LONG = (  # a training of which several evaluations are logged, and one that is done within seconds
     "name=watched",
