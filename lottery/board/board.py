@@ -51,7 +51,7 @@ class Board:
         self._remembered_at, self._strange = -1e9, set[str]()  # jobs for whose study was looked already
         self._answers: dict[str, Answer] = {}
         self._figures: dict[str, Figure] = {}
-        self._parts: dict[str, Part] = {}
+        self._parts = {"notice": Part.of('<p class="about">The store is being read.</p>')}
         self._lock = threading.Lock()  # of what both threads and requests use
         self._stop, self._wanted = threading.Event(), threading.Event()
 

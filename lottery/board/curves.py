@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lottery.board.live import DRAWN, Point, Progress
 
 WIDTH, HEIGHT = 100.0, 30.0
-SHARES = ("validation_accuracy",)  # told in percent
+SHARES, PERCENT = ("validation_accuracy",), " %"
 WORDS = {
     "validation_accuracy": "validation accuracy",
     "validation_r2": "validation r²",
@@ -27,8 +27,7 @@ class Curve:
         count: Number of points.
         end: Where the last one is.
         last: The last value in words.
-        low: The least value in words.
-        high: The largest one in words.
+        between: The least and the largest value in words; empty where they are one.
     """
 
     words: str
@@ -36,8 +35,7 @@ class Curve:
     count: int
     end: tuple[float, float]
     last: str
-    low: str
-    high: str
+    between: str
 
 
 def drawn(progress: Progress) -> list[Curve]:
@@ -65,9 +63,10 @@ def _curve(name: str, points: Sequence[Point], total: int) -> Curve:
         " ".join(f"{x:g},{y:g}" for x, y in placed),
         len(placed),
         placed[-1],
-        *(_told(name, value) for value in (at[-1][1], low, high)),
+        _told(name, at[-1][1]),
+        f"{_told(name, low).removesuffix(PERCENT)} to {_told(name, high)}" if span > 0 else "",
     )
 
 
 def _told(name: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if name in SHARES else f"{value:.4g}"
+    return f"{100 * value:.2f}{PERCENT}" if name in SHARES else f"{value:.3g}"

@@ -39,12 +39,11 @@ def board(
     if where is not None and store is not None:
         raise UsageError(f"lottery board {where} --store {store}: two stores; name one")
     from lottery.board.serve import has_screen, serve
-    from lottery.store.folder import Folder
     from lottery.store.place import open_place
     from lottery.store.read_only import read_only_store
 
     place = open_place(store_root(where or store))
-    if isinstance(place, Folder) and not place.root.is_dir():
+    if not place.is_there():
         print(f"{place.name}: there is no store yet; the board shows it when a run makes it", file=sys.stderr)
     if host not in (HOST, "localhost", "::1"):
         print(

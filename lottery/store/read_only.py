@@ -17,7 +17,7 @@ from lottery.store.store import Store
 
 READS = {
     *("name", "spell", "keys", "expect", "identity", "finished", "manifest", "manifest_bytes", "verified", "verify"),
-    *("start", "names", "read", "exists", "sizes", "tail", "free_bytes", "leftovers", "measure"),
+    *("is_there", "start", "names", "read", "exists", "sizes", "tail", "free_bytes", "leftovers", "measure"),
 }
 REFUSED = {"draft", "retire", "write", "append", "remove", "discard"}
 

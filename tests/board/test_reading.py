@@ -185,7 +185,8 @@ def test_two_curves_are_drawn_of_what_was_measured() -> None:
     accuracy, loss = drawn(Progress(total=100, curve=points))
     assert (accuracy.words, accuracy.last, accuracy.points) == ("validation accuracy", "50.00 %", "50,15")
     assert (loss.words, loss.points) == ("training loss", "0,1 50,29")
-    assert (loss.low, loss.high, loss.count) == ("1", "2", 2)
+    assert (loss.between, loss.count) == ("1 to 2", 2)
+    assert accuracy.between == ""
 
 
 def test_nothing_is_drawn_of_a_training_that_has_just_begun() -> None:
