@@ -32,10 +32,10 @@ def test_a_training_of_any_run_is_told_soon_and_then_every_few_seconds(
     monkeypatch.setattr(run, "execute", half_a_minute)
     seen = []
     with pytest.raises(KeyboardInterrupt):
-        for event in run._run_one(context, job):
-            seen.append(event)
+        for each in run._run_one(context, job):
+            seen.append(each)
     told = [event for entry in log.read() if (event := event_of(entry)) is not None and event.kind == "progress"]
-    assert sum(event.kind == "progress" for event in seen) == 60
+    assert sum(each.kind == "progress" for each in seen) == 60
     steps = [event.about["step"] for event in told]  # two a second
     apart = [later - earlier for earlier, later in zip([0, *steps], [*steps, 60], strict=True)]
     assert apart[0] in (2, 3)
