@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STUDIES_SECONDS = 10.0  # between two looks at which studies were run
 TICK_SECONDS = 1.0  # between two looks at the store
 TICK_SHARE = 10  # a look may take one part in this many of the time between two
-MAKE_SHARE = 5  # the answer of a study may take the time of a processor once in this many times as long
+MAKE_SHARE = 5  # times as long as a processor was at an answer, none is made anew
 WATCHED_SECONDS = 900.0  # since a page of a study was asked for last, in which its answers are made anew
 MOST_FIGURES = 500  # that are kept, the last ones
 
@@ -50,6 +50,7 @@ class Board:
         self._studies: dict[str, RememberedStudy] = {}
         self._remembered_at, self._strange = -1e9, set[str]()  # jobs for whose study was looked already
         self._answers: dict[str, Answer] = {}
+        self._rested = 0.0  # when answers may be made anew, by the monotonic clock
         self._figures: dict[str, Figure] = {}
         self._parts = {"notice": Part.of('<p class="about">The store is being read.</p>')}
         self._lock = threading.Lock()  # of what both threads and requests use
@@ -76,7 +77,7 @@ class Board:
     def part(self, name: str) -> Part | None:
         """Return a part by its name; None where there is none. Asking for a study's has its answer made."""
         kind, _, study = name.partition("/")
-        if kind == "answer":
+        if kind in ("answer", "study"):
             self._want(study)
         with self._lock:
             return self._parts.get(name)
@@ -159,7 +160,7 @@ class Board:
                 for name, answer in self._answers.items()
                 if name in self._studies
                 and now - answer.asked < WATCHED_SECONDS
-                and now >= answer.due
+                and (now >= self._rested or not answer.digest)
                 and answer.digest != done_digest(self._studies[name], self._snapshot)
             ]
         return max(wanted)[1] if wanted else None
@@ -186,7 +187,7 @@ class Board:
         except MakerLost as lost:
             answer.problem = str(lost).strip()
         answer.digest, answer.making = digest, False
-        answer.due = time.monotonic() + max(TICK_SECONDS, MAKE_SHARE * took)
+        self._rested = time.monotonic() + max(TICK_SECONDS, MAKE_SHARE * took)
         self._show(study)
 
     def _add(self, answer: Answer, made: Sequence[Piece]) -> None:

@@ -30,7 +30,6 @@ class Answer:
         pieces: Its sections, in order.
         digest: Tells of which finished jobs these are the answer; empty where it is being made for the first time.
         asked: When a page asked for it last, by the monotonic clock.
-        due: When it may be made again.
         making: True while it is made.
         done: Number of finished jobs that it is the answer of.
     """
@@ -39,6 +38,5 @@ class Answer:
     pieces: list[Piece] = field(default_factory=list)
     digest: str = ""
     asked: float = -1e9
-    due: float = 0.0
     making: bool = False
     done: int = 0

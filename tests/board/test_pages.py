@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 
 from lottery.board import app as pages
 from lottery.board import board as state
+from lottery.board import overview
 from lottery.board.app import Changes, application
 from lottery.board.board import Board
 from lottery.board.maker import MakerLost
@@ -183,7 +184,7 @@ def test_no_page_waits_for_a_disk_that_does_not_answer(
 
 
 def test_sections_come_one_by_one_and_those_of_the_last_time_stay_until_theirs_comes(
-    store: Store, board: Board, visitor: TestClient, studies: list[RememberedStudy]
+    store: Store, board: Board, visitor: TestClient, studies: list[RememberedStudy], clock: Clock
 ) -> None:
     study = remembered_study("mnist", [finish(store, 1), key_of(2)])
     studies.append(study)
@@ -208,7 +209,8 @@ def test_sections_come_one_by_one_and_those_of_the_last_time_stay_until_theirs_c
     finish(store, 2)
     store.log("done", key=key_of(2), label="job 2")
     board.look()
-    board._answers[study.full_name].due = 0.0
+    assert board._due() is None  # not at once
+    clock.advance(60)
     assert board._due() == study.full_name
     board._maker = Told(Piece("a", "A", "a2"), Piece("b", "B", "b2"))  # type: ignore[assignment]
     del shown[:]
@@ -219,6 +221,24 @@ def test_sections_come_one_by_one_and_those_of_the_last_time_stay_until_theirs_c
         (True, False, True),
         (True, False, True),
     ]
+
+
+def test_more_jobs_than_fit_are_listed_and_counted(
+    store: Store, board: Board, visitor: TestClient, studies: list[RememberedStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MOST_CARDS", "MOST_FAILURES", "MOST_CELLS"):
+        monkeypatch.setattr(overview, name, 1)
+    studies.append(remembered_study("mnist", [key_of(number) for number in range(4)]))
+    for number in (2, 3):
+        store.record_failure(key_of(number), label=f"failed {number}", message="no")
+    with store.lease(key_of(0)), store.lease(key_of(1)):
+        board.look()
+        for path in ("/", f"/study/{studies[0].full_name}"):
+            page = visitor.get(path).text
+            assert page.count('class="card"') == page.count('class="failure"') == 1
+            assert "1 job more is running" in page
+            assert "1 failure more" in page
+            assert 'class="cells"' not in page
 
 
 def test_an_answer_that_nobody_looks_at_is_not_made(

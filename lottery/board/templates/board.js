@@ -13,6 +13,7 @@ function show(state) {
 function take(message) {
   if (message.state) show(message.state);
   if (message.versions) Object.assign(versions, message.versions);
+  if (document.hidden) return; // nobody looks: what is new is fetched when somebody does
   for (const part of document.querySelectorAll("[data-part]")) {
     const version = versions[part.dataset.part];
     if (version && version !== part.dataset.version) renew(part);
@@ -98,6 +99,7 @@ function connectAlone() {
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload(); // brought back from the history, without its connection
 });
+document.addEventListener("visibilitychange", () => take({}));
 tellTimes(document);
 setInterval(() => tellTimes(document), 30000);
 show("connecting");
