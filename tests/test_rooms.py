@@ -21,7 +21,8 @@ PACKAGE = Path(lottery.__file__).parent
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
     "": "api environment errors executor_traits paths registry seed signals traits values",
     "analysis": "column_types views",
-    "cli": "bench listing main plan replicate report show tables terminal theory ticket ticket_export verify work",
+    "board": "app board curves guard live maker overview pages parts reading results serve",
+    "cli": "bench board listing main plan replicate report show tables terminal theory ticket ticket_export verify work",
     "executors": "crew news profiles worker",
     "plan": "agenda jobs keys",
     "plugins": "faults find load signature source",

@@ -16,6 +16,7 @@ from lottery import api
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
+from lottery.cli.board import board
 from lottery.cli.doctor import doctor
 from lottery.cli.gc import gc
 from lottery.cli.listing import catalogue_names, entries, print_json, print_table
@@ -73,6 +74,7 @@ app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
 app.command()(bench)
+app.command()(board)
 app.command()(doctor)
 app.command()(replicate)
 app.command()(report)

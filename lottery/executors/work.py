@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -18,8 +17,6 @@ from lottery.words import counted
 if TYPE_CHECKING:
     from lottery.signals import Stop
     from lottery.store.store import Store
-
-TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of workers write there
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def work_on(
     outcome = outcome_of([context.plan for context in contexts], swept=bool(requests[0].point))
     on_plan(outcome.plan)
     store.log("begun", jobs=outcome.total)
-    worker = _Worker(store, limits, limit)
+    worker = _Worker(limits, limit)
     with ExitStack() as stack:
         if limit is not None:
             stack.enter_context(limit.watched())
@@ -116,19 +113,18 @@ def work_on(
 class _Worker:
     """The jobs that this process runs, as it tells of them."""
 
-    def __init__(self, store: Store, limits: Limits, limit: TimeLimit | None):
-        self._store, self._limits, self._limit = store, limits, limit
-        self._running, self._told = "", 0.0
+    def __init__(self, limits: Limits, limit: TimeLimit | None):
+        self._limits, self._limit = limits, limit
+        self._running = ""
         self.own = 0
 
     def has_enough(self, event: Event) -> bool:
         """Take in an event, and return True where this worker has ended as many jobs as it was to."""
         if event.kind == "start":
-            self._running, self._told = event.key, time.monotonic()
+            self._running = event.key
             self._pace()
         elif event.key == self._running:
             self._pace(reported=True)
-            self._tell(event)
             if event.kind in ENDS:
                 self.own, self._running = self.own + 1, ""
                 return self.own == self._limits.jobs
@@ -137,8 +133,3 @@ class _Worker:
     def _pace(self, reported: bool = False) -> None:
         if self._limit is not None:
             (self._limit.note if reported else self._limit.pause)()
-
-    def _tell(self, event: Event) -> None:
-        if event.kind == "progress" and time.monotonic() - self._told >= TELL_SECONDS:
-            self._told = time.monotonic()
-            self._store.log("progress", key=event.key, label=event.label, about=event.about)

@@ -132,25 +132,26 @@ class Report:
 def collect(study: Study) -> Report:
     """Return the report on what is finished of a study; what it cannot say is said to be absent, with the reason."""
     recipe = study.recipe
-    sections = [_section(study, part) for part in _parts(recipe)]
+    sections = list(sections_of(study))
     missing = lacking(study)
     return Report(
         recipe.name,
         recipe.question,
-        list(_warnings(study, sections, missing)),
+        list(warnings(study, sections, missing)),
         sections,
-        Table(
-            "missing",
-            "Trainings that are missing, diverged or blocked",
-            missing,
-            appendix=True,
-        ),
+        Table("missing", "Trainings that are missing, diverged or blocked", missing, appendix=True),
         written(recipe),
         dict(disclosures.fingerprints(study)),
         software(),
         newest(study),
         compare.confidence if (compare := acting(recipe)) else 0.95,
     )
+
+
+def sections_of(study: Study) -> Iterator[Section]:
+    """Yield the sections of the report on a study in order, each made when it is asked for."""
+    for part in _parts(study.recipe):
+        yield _section(study, part)
 
 
 @dataclass(frozen=True)
@@ -306,7 +307,8 @@ def attempt(section: Section, make: Callable[[], list[T]]) -> list[T]:
         return []
 
 
-def _warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iterator[str]:
+def warnings(study: Study, sections: list[Section], missing: list[Row]) -> Iterator[str]:
+    """Yield what stands on top of a report with these sections: what is missing, diverged, mixed or unfair."""
     total = sum(job.kind.measured for job in study.plan)
     blocked = "cannot be, as one before them diverged"
     for state, said in (("missing", "are missing"), ("diverged", "diverged"), ("blocked", blocked)):

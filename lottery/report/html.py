@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lottery.formats.numbers import moment
 from lottery.formats.pages import NOTES, VERDICTS, columns, in_common, is_sentence
@@ -32,6 +32,20 @@ RESULT = "accuracy"  # the figure beside them
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
+def words() -> dict[str, Any]:
+    """Return what the templates of tables and sentences know beside what they show."""
+    return {
+        "is_long": is_sentence,
+        "notes": NOTES,
+        "layout": _layout,
+        "in_common": in_common,
+        "moment": moment,
+        "short": short,
+        "shapes": SHAPES,
+        "verdicts": VERDICTS,
+    }
+
+
 def template(name: str) -> jinja2.Template:
     """Return one of the page templates of this room."""
     import jinja2
@@ -52,18 +66,16 @@ def html(report: Report) -> bytes:
         report=report,
         answer=_answer(report),
         result=next((picture for picture in report.pictures if picture.name == RESULT), None),
-        is_long=is_sentence,
-        notes=NOTES,
-        layout=_layout,
-        in_common=in_common,
-        moment=moment,
         drawing=inline_svg,
         pixels=pixels,
-        short=short,
-        shapes=SHAPES,
-        verdicts=VERDICTS,
+        **words(),
     )
-    return _CONTROL.sub("\ufffd", text).encode()
+    return printable(text).encode()
+
+
+def printable(text: str) -> str:
+    """Return a page without characters that no page may have, as names and tracebacks can."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def _answer(report: Report) -> Section | None:

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 
@@ -23,12 +24,15 @@ from lottery.runner.context import RunContext
 from lottery.runner.ends import failed_since, forget_damaged, longer, waits_for
 from lottery.runner.estimate import steps_of
 from lottery.runner.events import ENDS, Event
-from lottery.runner.execute import execute
+from lottery.runner.execute import Progress, execute
 from lottery.runner.finished import finished
 from lottery.store.maintenance import known_failures
 
 IDLE = "idle"  # an event of one walk, which `work` keeps to itself
 NO_MEMORY = re.compile(r"can't allocate memory|CU[A-Z]+_STATUS_\w*ALLOC\w*_FAILED")
+TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of processes write there
+FIRST_SECONDS = 1.0  # until the first one, so that short trainings are seen too; the next ones come ever later
+MOST_ROWS = 1000  # of a curve in one line
 DAMAGES = 10  # times a job's input may turn out damaged before the job counts as failed
 
 
@@ -191,8 +195,8 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     context.store.log("start", key=job.key, label=label)
     began = time.monotonic()
     try:
-        for progress in execute(context, job):
-            yield Event("progress", job.key, job.label, asdict(progress))
+        for about in _logged(context, job, execute(context, job)):
+            yield Event("progress", job.key, job.label, about)
     except (Interrupted, MachineError):
         raise
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
@@ -216,3 +220,21 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     kind = "done" if ended.kind == "found" else ended.kind
     context.store.log(kind, key=job.key, label=label, seconds=about["session_seconds"])
     yield Event(kind, job.key, job.label, about)
+
+
+def _logged(context: RunContext, job: Job, every: Iterator[Progress]) -> Iterator[dict[str, Any]]:
+    """Yield the progress of a job as plain values, and log some of it for those who watch the store from elsewhere.
+
+    Of its curve each row is logged, as far as progress has them, but no more than MOST_ROWS in a line.
+    """
+    began = told = time.monotonic()
+    rows: list[Any] = []  # that are not told yet
+    for progress in every:
+        about, now = asdict(progress), time.monotonic()
+        rows += about.get("rows", ())
+        if now - told >= min(TELL_SECONDS, max(FIRST_SECONDS, told - began)):
+            told = now
+            line = {**about, "rows": rows[-MOST_ROWS:]}
+            context.store.log("progress", key=job.key, label=context.label(job), about=line)
+            rows = []
+        yield about

@@ -31,6 +31,16 @@ class EventLog:
                     if (entry := _entry(line)) is not None:
                         yield entry
 
+    def earlier(self, start: str) -> Iterator[dict[str, Any]]:
+        """Yield the last entries that logs whose names start so had when they were read last, a megabyte of each."""
+        for name, read in list(self._read.items()):
+            if name.startswith(start):
+                begin = max(0, read - MOST_BYTES)
+                lines = self._place.tail(f"{FOLDER}/{name}", begin, read - begin).split(b"\n")
+                for line in lines[bool(begin) :]:  # the first is cut off
+                    if (entry := _entry(line)) is not None:
+                        yield entry
+
     def _new(self, name: str) -> list[bytes]:
         """Return the whole lines that one log has more than at the last look."""
         offset = self._read.get(name, 0)
