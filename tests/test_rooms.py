@@ -22,7 +22,8 @@ LIGHT = {  # room -> its modules that import nothing heavy when they are loaded;
     "": "api environment errors executor_traits paths registry seed signals traits values",
     "analysis": "column_types views",
     "board": "app board curves guard live maker overview pages parts reading results serve",
-    "cli": "bench board listing main plan replicate report show tables terminal theory ticket ticket_export verify work",
+    "cli": "bench board listing main plan replicate report show tables terminal theory ticket ticket_export verify "
+    "work",
     "executors": "crew news profiles worker",
     "plan": "agenda jobs keys",
     "plugins": "faults find load signature source",
