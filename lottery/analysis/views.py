@@ -35,6 +35,7 @@ class View(NamedTuple):
 VIEWS = {
     "means": View("lottery.analysis.accuracy:means", "Test accuracy by density"),
     "long": View("lottery.analysis.accuracy:long", "Trainings"),
+    "curves": View("lottery.analysis.curves:rows", "Learning curves"),
     "transfer": View(
         "lottery.analysis.transfer:transfer", "Tickets found with one optimizer and retrained with another"
     ),
