@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 from lottery.analysis.columns import Column, Quantity
-from lottery.analysis.labels import density_label
 from lottery.formats import numbers
 from lottery.words import short
 
 Values = Mapping[str, Any]
 Parts = Mapping[Quantity, Column]  # the columns that are read in the cell of another
+UNITS = {"density": " (%)", "fraction": " (%)", "points": " (points)"}  # after the name in a header
 
 
 @dataclass(frozen=True)
@@ -131,33 +131,33 @@ def _numeric(column: Column, rows: Sequence[Values]) -> bool:
 
 
 class Terminal(Style):
-    """Names and fractions as files for programs have them, in fewer digits and in ASCII."""
+    """Names as files for programs have them, and their fractions in percent and points; minus signs are hyphens."""
 
     joins_intervals = False
 
     def header(self, column: Column) -> str:
-        """Return the name of a column, with spaces where its cell takes in several or tells a step."""
-        return column.label
+        """Return the name of a column, with spaces where its cell takes in several or tells a step, and its unit."""
+        return column.label + UNITS.get(column.unit, "")
 
     def value(self, column: Column, value: Any) -> str:
-        """Return a value: steps in whole ones, densities in percent, other numbers to four digits."""
-        if column.quantity == "diff":
+        """Return a value: fractions in percent, steps in whole ones, other numbers to four digits."""
+        if column.unit == "points":
             return self.difference(value)
         if column.unit == "steps":
             return numbers.step(value)
-        if column.unit == "density":
-            return density_label(value)
+        if column.unit in ("density", "fraction"):
+            return f"{100 * value:.4g}"
         if isinstance(value, float):
             return f"{value:.4g}" if abs(value) < 1000 else f"{value:.6g}"
         return str(value)
 
     def share(self, value: float) -> str:
-        """Return a fraction to four places."""
-        return f"{value:.4f}"
+        """Return a fraction in percent, to two places."""
+        return f"{100 * value:.2f}"
 
     def difference(self, value: float) -> str:
-        """Return a difference of fractions to four places."""
-        return f"{value:+.4f}"
+        """Return a difference of fractions in percentage points, to two places."""
+        return f"{100 * value:+.2f}"
 
 
 class Page(Style):
@@ -167,7 +167,7 @@ class Page(Style):
 
     def header(self, column: Column) -> str:
         """Return the words for a column with its unit."""
-        unit = {"density": " (%)", "fraction": " (%)", "points": " (points)"}.get(column.unit, "")
+        unit = UNITS.get(column.unit, "")
         sure = f"{100 * column.confidence:g} %"
         if column.quantity == "estimate":
             return f"{column.words}{unit} [{sure}]"

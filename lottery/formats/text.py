@@ -11,12 +11,13 @@ from lottery.analysis.columns import Column
 from lottery.formats.cells import TERMINAL, Shown, Values, for_programs
 from lottery.words import short
 
-Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same headers
-Heads = Mapping[str, tuple[list[str], int]]  # by column: its name in lines, and its width
+Cells = Sequence[Mapping[str, str]]  # the rows as they are read, each with the same columns
+Heads = Mapping[str, tuple[list[str], int]]  # by column: its header in lines, and its width
 
 GAP = "  "
 NOTES = ("note", "reason")  # columns of sentences, which stand below the table
 ALWAYS = (
+    "study",
     "optimizer",
     "found_with",
     "rewind",
@@ -27,6 +28,7 @@ ALWAYS = (
 FIRST = ("verdict", *NOTES)  # columns that the first block has, wherever they stand in the table
 REPEATED = (  # columns that say what a row is, which each block repeats; those named last make room first
     *(
+        "study",
         "optimizer",
         "found_with",
         "density",
@@ -54,17 +56,18 @@ def text(rows: Sequence[Values], width: int | None = None) -> str:
     row is, and many rows into bands, so that the blocks of a row are not far from one another.
     """
     columns = TERMINAL.columns(rows)
-    cells: Cells = [{shown.header: shown.text(row) for shown in columns} for row in rows]
+    headers = {str(shown.column): shown.header for shown in columns}
+    cells: Cells = [{str(shown.column): shown.text(row) for shown in columns} for row in rows]
     if width is None:
         cells, below = _with_numbers(cells)
-        return "".join(f"{line}\n" for line in [*_aligned(cells, _heads(cells)), *below])
+        return "".join(f"{line}\n" for line in [*_aligned(cells, _heads(cells, headers)), *below])
     cells, shared = _varying(rows, columns, cells)
     cells, below = _with_numbers(cells)
-    networks = {shown.header: shown.column.network for shown in columns if shown.column.network}
-    swept = [shown.header for shown in columns if shown.column.quantity == "swept"]
-    parts = list(_parts(networks, cells, width, swept))
+    heads = _heads(cells, headers)
+    networks = {str(shown.column): shown.column.network for shown in columns if shown.column.network}
+    swept = [str(shown.column) for shown in columns if shown.column.quantity == "swept"]
+    parts = list(_parts(networks, heads, width, swept))
     bands = list(_bands(cells)) if len(parts) > 1 else [cells]
-    heads = _heads(cells)
     blocks = [_fitting(_only(part, band), width, heads) for band in bands for part in parts]
     under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
     return "\n\n".join("\n".join(lines) for lines in [*blocks, under] if lines) + "\n"
@@ -111,13 +114,13 @@ def _varying(rows: Sequence[Values], columns: Sequence[Shown], cells: Cells) -> 
     for shown in columns:
         if shown.column in left_out:
             continue
-        name, told = shown.header, [row[shown.header] for row in cells]
+        name, told = str(shown.column), [row[shown.column] for row in cells]
         if not any(told):
             continue
         word = isinstance(rows[0].get(shown.column), (str, bool))
         always = name in (*ALWAYS, *NOTES) or shown.column.quantity == "swept"
         if word and len(told) > 1 and len(set(told)) == 1 and not always:
-            shared.append(f"{name} {_in_short(shown.column, told[0])}")
+            shared.append(f"{shown.header} {_in_short(shown.column, told[0])}")
         else:
             kept[name] = shown.column
     lines = [f"all rows: {', '.join(shared)}"] if shared else []
@@ -128,13 +131,13 @@ def _in_short(column: Column, cell: str) -> str:
     return short(cell) if column.unit == "key" else cell
 
 
-def _parts(networks: Mapping[str, str], cells: Cells, width: int, swept: Sequence[str]) -> Iterator[list[str]]:
+def _parts(networks: Mapping[str, str], heads: Heads, width: int, swept: Sequence[str]) -> Iterator[list[str]]:
     """Yield the names of the columns in parts that fit the width, each with those that say what a row is.
 
     What is said of one network stays together, where a part has room for it.
     """
-    names = list(cells[0]) if cells else []
-    widths = {name: len(GAP) + _width(name, [row[name] for row in cells]) for name in names}
+    names = list(heads)
+    widths = {name: len(GAP) + heads[name][1] for name in names}
     lead = [name for name in (*swept, *REPEATED) if name in names]
     while len(lead) > 1 and sum(widths[name] for name in lead) > MOST * width:
         lead.pop()
@@ -181,12 +184,13 @@ def _only(names: Sequence[str], cells: Cells) -> Cells:
     return [{name: row[name] for name in names} for row in cells]
 
 
-def _heads(cells: Cells) -> Heads:
+def _heads(cells: Cells, headers: Mapping[str, str]) -> Heads:
     """Return how each column of the whole table is headed, which all of its blocks share."""
     heads = {}
     for name in cells[0] if cells else ():
         told = [row[name] for row in cells]
-        heads[name] = (_folded(name, told), _width(name, told))
+        folded = _folded(headers[name], told)
+        heads[name] = (folded, max(map(len, (*folded, *told))))
     return heads
 
 
@@ -223,16 +227,12 @@ def _fitting(cells: Cells, width: int, heads: Heads) -> list[str]:
     return [line.rstrip() for line in drawn.get().splitlines()]
 
 
-def _width(name: str, cells: Sequence[str]) -> int:
-    return max(map(len, (*_folded(name, cells), *cells)))
-
-
-def _folded(name: str, cells: Sequence[str]) -> list[str]:
-    """Return a column's name in lines that are no wider than its cells or its longest word.
+def _folded(header: str, cells: Sequence[str]) -> list[str]:
+    """Return a column's header in lines that are no wider than its cells or its longest word.
 
     It is broken at spaces and after underscores.
     """
-    first, *words = re.split("(?<=[_ ])(?=.)", name)
+    first, *words = re.split("(?<=[_ ])(?=.)", header)
     width = max(len(text.rstrip()) for text in (first, *words, *cells))
     lines = [first]
     for word in words:
