@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.cells import CellKey, Cells, accuracies, censored, dense, densities, steps
-from lottery.analysis.labels import optimizer_labels, whose
+from lottery.analysis.labels import whose
 from lottery.errors import UsageError
 from lottery.figures.selection import ALL as EVERYTHING
 from lottery.figures.selection import Selection

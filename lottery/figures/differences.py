@@ -131,7 +131,9 @@ def _panels(studies: Labelled, shown: Selection) -> dict[str, list[Source]]:
     return by_panel(sources(studies, shown))
 
 
-def _of_panel(mine: Sequence[Source], columns: Sequence[str], against: Sequence[str], scale: float) -> Iterator[Differences]:
+def _of_panel(
+    mine: Sequence[Source], columns: Sequence[str], against: Sequence[str], scale: float
+) -> Iterator[Differences]:
     """Yield what is drawn in the panels of one title, where there is a pair of networks."""
     for source in mine:
         for other in against:

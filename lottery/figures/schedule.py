@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.figures.style import DASHES
+from lottery.analysis.labels import optimizer_labels
+from lottery.figures.colors import optimizer_styles
+from lottery.figures.selection import chosen_optimizers
+from lottery.figures.sizes import LEAST
+from lottery.figures.style import label_along, label_up, legend_below, panels
 from lottery.plan.timeline import make_timeline
 from lottery.recipe.learning_rate import multiplier
 from lottery.values import Component, Duration
@@ -61,38 +65,54 @@ def rate_curves(recipe: Recipe, data: Path) -> list[RateCurve]:
     return [_curve(recipe, optimizer, examples) for optimizer in recipe.train.optimizer]
 
 
-def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
-    """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points."""
-    from matplotlib.figure import Figure
+def schedule_figure(
+    recipe: Recipe, data: Path, *, log: bool = False, optimizers: Sequence[str] = (), width: float | None = None
+) -> Figure:
+    """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points.
 
-    drawn = rate_curves(recipe, data)
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    groups: dict[tuple[float, ...], list[RateCurve]] = {}
-    for curve in drawn:
-        groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(curve)
-    for index, group in enumerate(groups.values()):
-        names = list(dict.fromkeys(curve.optimizer for curve in group))
-        label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
-        label += "" if group[0].relative else f" (lr {group[0].rate:g})"
-        style = {"color": f"C{index % 10}", "linestyle": DASHES[index // 10 % len(DASHES)]}
-        axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.8, **style)  # type: ignore[arg-type]
-    _mark(axes, drawn)
+    Args:
+        recipe: The recipe.
+        data: Folder of data sets, which is read only where a length is in epochs.
+        log: Logarithmic scale for the learning rate.
+        optimizers: Names or labels of the optimizers that are drawn; all where there are none.
+        width: The figure's width in inches, that of a column where it is None, see `sizes.width_of`.
+
+    Raises:
+        UsageError: The recipe has no such optimizer.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    chosen, labels = chosen_optimizers([recipe], optimizers), optimizer_labels(recipe.train.optimizer)
+    by_label = dict(zip(labels, rate_curves(recipe, data), strict=True))
+    looks, drawn = optimizer_styles(recipe), [by_label[label] for label in chosen]
     schedule = recipe.train.schedule
     title = ", ".join([schedule.name, *(f"{key} {_in_words(value)}" for key, value in schedule.component.args.items())])
     warm = f", after a warm-up of {schedule.warmup}" if schedule.warmup else ""
-    axes.set_title(f"{recipe.name}: {title}{warm}", fontsize="medium")
-    axes.set_xlabel("training step")
-    axes.set_ylabel("learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
+    figure, (axes,) = panels([f"{recipe.name}: {title}{warm}"], width=width)
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for label in chosen:
+        curve = by_label[label]
+        groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(label)
+    for mine in groups.values():
+        group = [by_label[label] for label in mine]
+        names = list(dict.fromkeys(curve.optimizer for curve in group))
+        label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        label += "" if group[0].relative else f" (lr {group[0].rate:g})"
+        style = {name: looks[mine[0]][name] for name in ("color", "linestyle")}
+        axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.6, **style)
+    _mark(axes, drawn)
+    label_along(axes, "training step")
+    label_up(axes, "learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
     _scale(axes, [rate for curve in drawn for rate in curve.rates], log)
     axes.set_xlim(0, max(curve.steps[-1] for curve in drawn) + 1)
-    axes.grid(alpha=0.25)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     if len({curve.per_epoch for curve in drawn}) == 1 and drawn[0].per_epoch:
         scale: Any = drawn[0].per_epoch
         above = axes.secondary_xaxis("top", functions=(lambda step: step / scale, lambda epoch: epoch * scale))
-        above.set_xlabel("epoch")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+        above.set_xlabel("epoch", fontsize=LEAST)
+        above.tick_params(labelsize=LEAST)
+    legend_below(figure, [axes])
     return figure
 
 
@@ -126,7 +146,7 @@ def _mark(axes: Axes, drawn: list[RateCurve]) -> None:
             xytext=(3, 0),
             textcoords="offset points",
             rotation=90,
-            fontsize="x-small",
+            fontsize=LEAST,
             va="top",
         )
 

@@ -12,9 +12,8 @@ from lottery.errors import UsageError
 from lottery.figures.colors import column_names
 
 if TYPE_CHECKING:
+    from lottery.recipe.schema import Recipe
     from lottery.results.study import Study
-
-DIGITS = 3  # of a density, as the axes tell it
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,13 @@ class Selection:
         optimizers: Names or labels of optimizers; a name stands for all that have it.
         columns: The ticket and controls.
         levels: Levels; 0 is the dense network.
-        densities: Densities in percent, to as many digits as the axes have.
+        densities: Densities in percent, as far as digits are given: 20.97 and 21 both name 20.972 %.
     """
 
     optimizers: Sequence[str] = ()
     columns: Sequence[str] = ()
     levels: Sequence[int] = ()
-    densities: Sequence[float] = ()
+    densities: Sequence[str] = ()
 
     def optimizers_of(self, studies: Iterable[Study]) -> list[str]:
         """Return the labels of the optimizers that are shown, in the order of the recipes.
@@ -39,18 +38,7 @@ class Selection:
         Raises:
             UsageError: There is no such optimizer.
         """
-        known = {
-            label: optimizer.name
-            for study in studies
-            for label, optimizer in zip(
-                optimizer_labels(study.recipe.train.optimizer), study.recipe.train.optimizer, strict=True
-            )
-        }
-        for name in self.optimizers:
-            if name not in known and name not in known.values():
-                raise _unknown("optimizers", name, list(dict.fromkeys([*known.values(), *known])))
-        wanted = self.optimizers or list(known)
-        return [label for label, name in known.items() if label in wanted or name in wanted]
+        return chosen_optimizers([study.recipe for study in studies], self.optimizers)
 
     def columns_of(self, studies: Iterable[Study], default: Sequence[str] = ()) -> list[str]:
         """Return the columns that are shown, in the order of the recipes.
@@ -75,36 +63,57 @@ class Selection:
         Raises:
             UsageError: None of the studies has such a level or density.
         """
-        known: list[dict[int, set[str]]] = []
+        known: list[dict[int, set[float]]] = []
         for study in studies:
-            told: dict[int, set[str]] = {}
-            for cell, density in densities(study).items():
-                told.setdefault(cell[2], set()).add(_told(100 * density))
-            known.append(dict(sorted(told.items())))
-        levels = sorted({level for told in known for level in told})
-        shares = sorted({each for told in known for named in told.values() for each in named}, key=float, reverse=True)
-        asked = [_told(percent) for percent in self.densities]
+            named: dict[int, set[float]] = {}
+            for cell, density in sorted(densities(study).items(), key=lambda item: item[0][2]):
+                named.setdefault(cell[2], set()).add(density)
+            known.append(named)
+        levels = sorted({level for named in known for level in named})
+        shares = sorted({each for named in known for several in named.values() for each in several}, reverse=True)
         if not levels:  # nothing is finished, which the figure says better
             return [set() for _ in studies]
         for level in self.levels:
             if level not in levels:
                 raise _unknown("levels", str(level), list(map(str, levels)))
-        for share in asked:
-            if share not in shares:
-                raise _unknown("densities", share, shares)
-        if not self.levels and not asked:
-            return [set(told) for told in known]
-        return [
-            {level for level, named in told.items() if level in self.levels or not named.isdisjoint(asked)}
-            for told in known
-        ]
+        for text in self.densities:
+            if not any(_reads(text, share) for share in shares):
+                raise _unknown("densities", text, list(dict.fromkeys(f"{100 * share:.4g}" for share in shares)))
+        if not self.levels and not self.densities:
+            return [set(named) for named in known]
+        return [{level for level, mine in named.items() if self._wants(level, mine)} for named in known]
+
+    def _wants(self, level: int, shares: Iterable[float]) -> bool:
+        return level in self.levels or any(_reads(text, share) for share in shares for text in self.densities)
 
 
 ALL = Selection()
 
 
-def _told(percent: float) -> str:
-    return f"{percent:.{DIGITS}g}"
+def chosen_optimizers(recipes: Iterable[Recipe], names: Sequence[str]) -> list[str]:
+    """Return the labels of the optimizers with these names or labels, all where there are none, in the recipes' order.
+
+    Raises:
+        UsageError: There is no such optimizer.
+    """
+    known: dict[str, str] = {}
+    for recipe in recipes:
+        optimizers = recipe.train.optimizer
+        known |= {label: each.name for label, each in zip(optimizer_labels(optimizers), optimizers, strict=True)}
+    for name in names:
+        if name not in known and name not in known.values():
+            raise _unknown("optimizers", name, list(dict.fromkeys([*known.values(), *known])))
+    wanted = names or list(known)
+    return [label for label, name in known.items() if label in wanted or name in wanted]
+
+
+def _reads(text: str, density: float) -> bool:
+    """Return True if a density, a fraction, is the one that a text in percent names."""
+    try:
+        wanted = float(text)
+    except ValueError:
+        return False
+    return float(f"{100 * density:.{len(text.partition('.')[2])}f}") == wanted
 
 
 def _unknown(option: str, name: str, known: Sequence[str]) -> UsageError:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from lottery.errors import UsageError
 
 WIDTHS = {"column": 3.25, "page": 6.75}  # inches: the column and the page of two columns of the ICML's style
-UNITS = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72.27, "": 1.0}  # inches; TeX's point, as \the\columnwidth
+UNITS = {
+    "in": 1.0,
+    "cm": 1 / 2.54,
+    "mm": 1 / 25.4,
+    "pt": 1 / 72.27,
+    "": 1.0,
+}  # inches; TeX's point, as \the\columnwidth
 NARROWEST, WIDEST = 1.5, 40.0  # inches
 LEAST = 7  # points of the smallest letters
 MOST_COLUMNS = 4
@@ -24,7 +30,7 @@ _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(in|cm|mm|pt|)")
 
 
 def width_of(written: str | None) -> float | None:
-    """Return a width in inches: that of `column` or `page`, or a number with `in`, `cm`, `mm` or `pt`, else inches.
+    """Return a printed width in inches: that of `column` or `page`, or a number with `in`, `cm`, `mm` or `pt`, else inches.
 
     None stays None: the figure is then as wide as a column if it has one panel, else as a page.
 
@@ -37,10 +43,10 @@ def width_of(written: str | None) -> float | None:
         return WIDTHS[written]
     found = _WRITTEN.fullmatch(written.strip())
     if found is None:
-        raise UsageError(f"--width {written}: is column, page, or a number of inches, such as 3.5in, 89mm or 8.9cm")
+        raise UsageError(f"width {written}: is column, page, or a number of inches, such as 3.5in, 89mm or 8.9cm")
     width = float(found[1]) * UNITS[found[2]]
     if not NARROWEST <= width <= WIDEST:
-        raise UsageError(f"--width {written}: a figure is {NARROWEST:g} to {WIDEST:g} inches wide")
+        raise UsageError(f"width {written}: a figure is {NARROWEST:g} to {WIDEST:g} inches wide")
     return width
 
 

@@ -107,9 +107,25 @@ def grid(
 
 def inches_wide(axes: Axes) -> float:
     """Return about how wide a panel's axis is, before its labels are laid out."""
+    return INSIDE * _spot(axes)[0]
+
+
+def label_along(axes: Axes, text: str) -> None:
+    """Label the x axis of a panel, in as many lines as it takes."""
+    axes.set_xlabel(wrapped(text, 0.9 * _spot(axes)[0], LEAST), fontsize=LEAST)
+
+
+def label_up(axes: Axes, text: str) -> None:
+    """Label the y axis of a panel, in as many lines as it takes."""
+    axes.set_ylabel(wrapped(text, 0.85 * _spot(axes)[1]), fontsize=8)
+
+
+def _spot(axes: Axes) -> tuple[float, float]:
+    """Return width and height in inches of a panel with its labels."""
     spot, figure = axes.get_subplotspec(), axes.get_figure(root=True)
-    columns = spot.get_gridspec().ncols if spot is not None else 1
-    return INSIDE * (figure.get_figwidth() if figure is not None else 1.0) / columns
+    assert spot is not None and figure is not None  # panels are made by `grid`
+    places = spot.get_gridspec()
+    return figure.get_figwidth() / places.ncols, figure.get_figheight() / places.nrows
 
 
 def follow(every: Sequence[Axes], seen: Iterable[float], *, percent: bool = False) -> None:

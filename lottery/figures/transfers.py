@@ -13,7 +13,6 @@ from lottery.figures.style import grid, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
     from matplotlib.figure import Figure
 
     from lottery.analysis.rows import Row
@@ -49,7 +48,9 @@ def transfer(study: Study, shown: Selection = ALL, width: float | None = None) -
     names = max(map(text_inches, (*labels, DENSE)))
     titles = [", ".join(filter(None, (f"{100 * d:.3g} % of the weights", rewind))) for rewind, d in groups]
     figure, named = grid(titles, [""], share_y=False, width=width, narrowest=names + CELL * len(labels) + 0.3 + BAR)
-    rows_of_panels = -(-len(titles) // named[""][0].get_subplotspec().get_gridspec().ncols)  # type: ignore[union-attr]
+    spot = named[""][0].get_subplotspec()
+    assert spot is not None
+    rows_of_panels = spot.get_gridspec().nrows
     figure.set_figheight(rows_of_panels * (HIGH * (len(labels) + 1) + names + AROUND))
     drawn_rows = [*top, *(row for mine in groups.values() for row in mine)]
     values = [100 * row[label] for row in drawn_rows for label in labels if row[label] is not None]
