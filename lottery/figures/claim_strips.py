@@ -76,7 +76,8 @@ class Strip:
 def claim_strips(strips: Sequence[Strip], width: float = WIDTH) -> Figure:
     """Draw one strip below the other, each on an axis of its own, as units differ.
 
-    It is `width` inches wide. What is claimed is shaded; the interval goes to the edge where a bound is open; the mark says the verdict.
+    It is `width` inches wide. What is claimed is shaded; the interval goes to the edge where a bound is open; the mark
+    says the verdict.
 
     Raises:
         UsageError: There is none.

@@ -1,7 +1,7 @@
 """What stands for what: the colour, mark and dashes of optimizers, controls and studies.
 
-They come from the whole recipe and not from what a figure shows of it, so that one thing looks the same in all panels of
-a figure, in all figures of a study, and where only some are selected.
+They come from the whole recipe and not from what a figure shows of it, so that one thing looks the same in all panels
+of a figure, in all figures of a study, and where only some are selected.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)\s*(in|cm|mm|pt|)")
 
 
 def width_of(written: str | None) -> float | None:
-    """Return a printed width in inches: that of `column` or `page`, or a number with `in`, `cm`, `mm` or `pt`, else inches.
+    """Return a printed width in inches: that of `column` or `page`, or a number with `in`, `cm`, `mm`, `pt` or none.
 
     None stays None: the figure is then as wide as a column if it has one panel, else as a page.
 

@@ -1,4 +1,4 @@
-"""What the curves of a figure against density are of: an optimizer and rewind point of one study, or of each of several."""
+"""The sources of the curves of a figure against density: an optimizer and rewind point of a study, or of several."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ def curves(study: Study, shown: Selection = ALL, width: float | None = None) -> 
     """Draw validation accuracy over the steps, mean over the seeds that got to each step.
 
     Without a validation split it is the training loss. The dense network is black, levels go from dark to light. The
-    values are those of the view `curves`. A panel for each optimizer and rewind point, and for each column where others
-    than the ticket are selected.
+    values are those of the view `curves`. A panel for each optimizer and rewind point, and for each column where
+    others than the ticket are selected.
 
     Raises:
         UsageError: Nothing is finished, or there is nothing that is selected.
@@ -90,9 +90,10 @@ def _panels_of(recipe: Recipe, row: Row, columns: Sequence[str]) -> Iterator[tup
 def weights(study: Study, shown: Selection = ALL, width: float | None = None) -> Figure:
     """Draw a histogram of each layer's weights where a ticket of the first seed starts and where it ends.
 
-    The ticket is the sparsest of the first optimizer among what is selected. Surviving weights are drawn at start and end, and those
-    pruned as they were at the start. A ticket that goes on from trained weights (modes lr and finetune) starts from
-    those of the level above; pruned are then the weights that this level pruned, as the others were 0 there.
+    The ticket is the sparsest of the first optimizer among what is selected. Surviving weights are drawn at start and
+    end, and those pruned as they were at the start. A ticket that goes on from trained weights (modes lr and finetune)
+    starts from those of the level above; pruned are then the weights that this level pruned, as the others were 0
+    there.
 
     Raises:
         UsageError: No ticket that is selected is finished.

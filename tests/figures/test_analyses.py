@@ -52,8 +52,8 @@ def panels(held: Study, label: str, **options: Any) -> dict[str, Any]:
     figure: Any = analysis_figure(held, label, **options)
     found: dict[str, Any] = {}
     for axes in figure.axes:
-        if axes.get_title():
-            found[axes.get_title() + (f" {axes.get_ylabel()}" if axes.get_title() in found else "")] = axes
+        if title := axes.get_title().replace("\n", " "):  # long ones are broken into lines
+            found[title + (f" {axes.get_ylabel()}" if title in found else "")] = axes
     return found
 
 

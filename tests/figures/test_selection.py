@@ -38,7 +38,7 @@ def test_a_name_stands_for_all_optimizers_that_have_it_and_a_label_for_one() -> 
 
 
 def test_levels_and_densities_name_the_same_points() -> None:
-    for wanted in ({"levels": [1, 3]}, {"densities": ["50", "12.5"]}, {"levels": [1], "densities": ["13"]}):
+    for wanted in ({"levels": [1, 3]}, {"densities": ["50", "12.5"]}, {"levels": [1], "densities": ["12.50"]}):
         for figure in ("accuracy", "differences"):
             axes = shown(figure, optimizers=["sgd"], **wanted).axes[0]
             assert list(axes.containers[0].lines[0].get_xdata()) == [0.5, 0.125]

@@ -56,7 +56,7 @@ def test_rewind_points_and_columns_are_told_apart() -> None:
 
 def test_studies_of_one_optimizer_each_stand_in_one_panel() -> None:
     one, other = study("one", 0.82), study("other", 0.79, "train.optimizer={name: sgd, lr: 0.1}", dense=0.7)
-    (axes,) = draw(several([one, other]), "accuracy").axes
+    (axes,) = list[Any](draw(several([one, other]), "accuracy").axes)
     assert list(bars(axes)) == ["one, adam", "other, sgd"]
     dense = {line.get_label(): line for line in axes.lines if "dense" in line.get_label()}
     assert set(dense) == {"dense, one, adam", "dense, other, sgd"}
