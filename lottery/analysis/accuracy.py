@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
-from lottery.analysis.cells import SCORE, by_seed, column_of, differences_by_seed, measured_cell, records_by_cell
+from lottery.analysis.cells import (
+    SCORE,
+    CellKey,
+    by_seed,
+    column_of,
+    differences_by_seed,
+    measured_cell,
+    records_by_cell,
+)
 from lottery.analysis.columns import Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.notes import edge_of_the_rates, notes
@@ -33,20 +41,29 @@ def means(study: Study) -> list[Row]:
     a reader must know: missing seeds, diverged trainings, mixed environments, collapsed layers, censored early-stop
     steps, a learning rate at the edge of its range.
     """
+    pruned = _rows(study, lambda cell: bool(cell[2]))
+    beside = {cell[:2] for cell in pruned}
+    return [*pruned.values(), *_rows(study, lambda cell: not cell[2] and cell[:2] not in beside).values()]
+
+
+def means_of(study: Study, network: str) -> dict[CellKey, Row]:
+    """Return the rows of `means` by cell: of the dense networks those of level 0, of other networks those below it."""
+    return _rows(study, lambda cell: bool(cell[2]) == (network != "dense"))
+
+
+def _rows(study: Study, wanted: Callable[[CellKey], bool]) -> dict[CellKey, Row]:
+    """Return the rows of the wanted cells that have a finished training of their level."""
     recipe, cells = study.recipe, records_by_cell(study)
     labels = optimizer_labels(recipe.train.optimizer)
     names = ["dense", *(["ticket", *(branch.label for branch in recipe.branches)] if recipe.prune.levels else [])]
-    table: list[Row] = []
-    alone: dict[tuple[int, str], Row] = {}  # dense networks without a pruned one beside them, so far
-    for (which, rewind, level), named in cells.items():
-        every = {**named, "dense": cells[which, rewind, 0]["dense"]}
+    table = {}
+    for cell, named in cells.items():
+        every = {**named, "dense": cells[cell[0], cell[1], 0]["dense"]}
         trainings = {name: [record for _, record in every.get(name, [])] for name in names}
-        if any(record for name in names[1:] for record in trainings[name]):
-            table.append(_row(study, labels[which], rewind, trainings))
-            alone.pop((which, rewind), None)
-        elif level == 0 and any(trainings["dense"]):
-            alone[which, rewind] = _row(study, labels[which], rewind, trainings)
-    return [*table, *alone.values()]
+        own = names[1:] if cell[2] else ["dense"]
+        if wanted(cell) and any(record for name in own for record in trainings[name]):
+            table[cell] = _row(study, labels[cell[0]], cell[1], trainings)
+    return table
 
 
 def long(study: Study) -> list[Row]:

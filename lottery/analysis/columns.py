@@ -25,6 +25,7 @@ Quantity = Literal[
     "mean",  # of a network over seeds
     "std",  # this and the next two are read in the cell of the mean
     "n",
+    "best",  # True where it is shown to be better than the others of its column
     "diverged",
     "diff",  # a network's mean difference to the dense one
     "estimate",  # of a comparison
@@ -88,6 +89,7 @@ class Column(str):
         return column
 
 
+STUDY = Column("study")  # label of one of several studies
 DENSITY = Column("density", "density")
 LEVEL = Column("level", "ordinal")
 LEVEL_OF_DENSITY = Column("level", "ordinal", readers="terminal")  # of a table whose `density` says it as well

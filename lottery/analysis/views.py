@@ -24,16 +24,25 @@ if TYPE_CHECKING:
 class View(NamedTuple):
     """A table: the function that makes its rows, imported when it is asked for, and its caption in papers.
 
-    A sweep has the rows of its points, or those that the function `of_sweep` makes of all of them.
+    A sweep has the rows of its points, or those that the function `of_sweep` makes of all of them. Several studies have
+    the rows of each, or those that `of_several` makes of them with their labels and of the network that is compared.
     """
 
     rows: str
     caption: str
     of_sweep: str = ""
+    of_several: str = ""
 
 
 VIEWS = {
-    "means": View("lottery.analysis.accuracy:means", "Test accuracy by density"),
+    "means": View(
+        "lottery.analysis.accuracy:means", "Test accuracy by density", of_several="lottery.verdicts.several:rows"
+    ),
+    "matrix": View(
+        "lottery.verdicts.matrix:rows",
+        "Test accuracy, optimizers by densities",
+        of_several="lottery.verdicts.matrix:of_several",
+    ),
     "long": View("lottery.analysis.accuracy:long", "Trainings"),
     "curves": View("lottery.analysis.curves:rows", "Learning curves"),
     "transfer": View(

@@ -41,6 +41,7 @@ def schedule(
     optimizers: Optimizers = None,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic scale for the learning rate.")] = False,
     data: DataDir = None,
+    store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
     """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points.
@@ -50,7 +51,7 @@ def schedule(
     from lottery.figures.schedule import schedule_figure
     from lottery.figures.sizes import width_of
 
-    inches, loaded = width_of(width), load(recipe, sets, plugin, point)
+    inches, loaded = width_of(width), load(recipe, sets, plugin, point, store)
     options: dict[str, Any] = {"log": log, "optimizers": listed(optimizers), "width": inches}
     _write(output, f"{loaded.name}-schedule", lambda: schedule_figure(loaded, data_root(data), **options))
 
@@ -111,7 +112,7 @@ def sweep(
     from lottery.figures.sweep import sweep_figure
     from lottery.results.sweep import swept_study
 
-    inches, points = width_of(width), load_points(recipe, sets, plugin, point)
+    inches, points = width_of(width), load_points(recipe, sets, plugin, point, store)
 
     def drawn() -> Figure:
         return sweep_figure(swept_study(points, data=data, store=store), against, measure, network or (), inches)
@@ -151,7 +152,7 @@ def analysis(
 
     options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid, "captioned": captioned}
     options |= {"shown": selection(optimizers, None, levels, densities), "width": width_of(width)}
-    loaded = load(recipe, sets, plugin, point)
+    loaded = load(recipe, sets, plugin, point, store)
     found = study(loaded, data=data, store=store)
     _write(output, f"{loaded.name}-{view}", lambda: analysis_figure(found, view, **options))
 
@@ -215,7 +216,7 @@ def _studies(
     from lottery.results.study import study
     from lottery.store.open import open_store
 
-    loaded = [load(recipe, sets, plugins, points) for recipe in recipes]
+    loaded = [load(recipe, sets, plugins, points, store) for recipe in recipes]
     opened = open_store(store)
     return [study(recipe, data=data, store=opened) for recipe in loaded]
 

@@ -1,19 +1,34 @@
-"""The command `lottery table`: one of the tables of what is done so far, of a recipe or of all points of a sweep."""
+"""The command `lottery table`: one of the tables of what is done so far, of a recipe, a sweep, or several studies."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lottery.analysis.views import VIEWS
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points, tell_missing
-from lottery.cli.tables import Format, Output, writer
+from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, command_line, load_points, tell_missing
+from lottery.cli.tables import Format, Output, Width, writer
+from lottery.errors import UsageError
+
+if TYPE_CHECKING:
+    from lottery.analysis.rows import Row
+    from lottery.results.sweep import SweptStudy
 
 
 def table(
-    recipe: RecipeName,
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RECIPE...",
+            help="Paths of recipes, or names of studies in the store (lottery studies) or of shipped recipes; of several, "
+            "one table of all, each tested against the first.",
+,
+        ),
+    ],
     sets: Sets = None,
     point: Points = None,
     form: Format = "text",
@@ -21,6 +36,27 @@ def table(
     view: Annotated[
         str, typer.Option(help=f"Which table: {', '.join(VIEWS)}, or an analysis of the recipe.")
     ] = "means",
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns", metavar="NAME,NAME", help="Only these, in this order, beside what says what rows are."
+        ),
+    ] = None,
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rows",
+            metavar="COLUMN=VALUE,VALUE",
+            help="Only rows with one of these values, densities in percent: density=20.97,5.5; repeatable.",
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network", metavar="NAME", help="Of several studies and the matrix: dense, ticket or a control [ticket]."
+        ),
+    ] = None,
+    width: Width = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Of an analysis: each point that was measured, network by network.")
     ] = False,
@@ -30,17 +66,26 @@ def table(
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
     from lottery.analysis.environments import roundings
-    from lottery.analysis.sweep import swept_rows, swept_rows_of
+    from lottery.analysis.selection import select, setting
+    from lottery.analysis.several import rows_of_all
     from lottery.results.sweep import swept_study
 
-    write = writer(form, output)
-    found = swept_study(load_points(recipe, sets, plugin, point), store=store, data=data)
-    tell_missing(found, recipe)
-    if profile:
-        from lottery.analysis.profiles import profile_rows
-
-        write(swept_rows(found, lambda study: profile_rows(study, view)))
-    else:
-        write(swept_rows_of(found, view))
-    for sentence in dict.fromkeys(said for each in found.studies for said in roundings(each)):
+    caption = VIEWS[view].caption if view in VIEWS else view
+    write = writer(form, output, caption, "-".join([*(Path(each).stem for each in recipes), view]), width)
+    swept = [swept_study(load_points(each, sets, plugin, point, store), store=store, data=data) for each in recipes]
+    for found, recipe in zip(swept, recipes, strict=True):
+        tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
+    made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
+    names = [name.strip() for name in columns.split(",")] if columns else ()
+    write(select(made, [setting(each) for each in rows or ()], names))
+    for sentence in dict.fromkeys(said for found in swept for each in found.studies for said in roundings(each)):
         print(sentence, file=sys.stderr)
+
+
+def _profiles(swept: Sequence[SweptStudy], view: str) -> list[Row]:
+    from lottery.analysis.profiles import profile_rows
+    from lottery.analysis.sweep import swept_rows
+
+    if len(swept) > 1:
+        raise UsageError("--profile: is of one recipe; name the others in tables of their own")
+    return swept_rows(swept[0], lambda study: profile_rows(study, view))

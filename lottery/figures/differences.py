@@ -100,7 +100,10 @@ def differences_figure(
     named = {title: mine for title, mine in named.items() if mine}
     if not named:
         raise UsageError("nothing is finished yet that this figure shows; lottery run RECIPE trains it")
-    figure, by_row = grid(list(named), list(against), width=width)
+    for name in against:
+        if all(each.against != name for mine in named.values() for each in mine):
+            raise UsageError(f"--against {name}: nothing of it is finished yet; lottery run RECIPE trains it")
+    figure, by_row = grid(list(named), list(dict.fromkeys(against)), width=width)
     for row, every in by_row.items():
         seen: list[float] = []
         for axes, mine in zip(every, named.values(), strict=True):

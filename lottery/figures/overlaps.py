@@ -58,8 +58,7 @@ def overlap(study: Study, shown: Selection = EVERYTHING, width: float | None = N
             where, shared, chance = zip(*sorted(points, reverse=True), strict=True)
             shares += [100 * value for value in (*shared, *chance)]
             axes.plot(where, [100 * value for value in shared], label=" and ".join(pair), **style)
-            dotted = {name: style[name] for name in ("color", "gapcolor") if name in style}
-            axes.plot(where, [100 * value for value in chance], linestyle=":", linewidth=1, **dotted)
+            axes.plot(where, [100 * value for value in chance], color=style["color"], linestyle=":", linewidth=1)
         density_axis(axes, [point[0] for points in named.values() for point in points])
     follow(every, shares, percent=True)
     every[0].set_ylim(bottom=0)  # of all panels, and after all curves: it ends the search for limits

@@ -19,12 +19,13 @@ UNITS = {"density": " (%)", "fraction": " (%)", "points": " (points)"}  # after 
 
 @dataclass(frozen=True)
 class Shown:
-    """A column as it is read: `text` makes a row's cell; numbers stand on the right."""
+    """A column as it is read: `text` makes a row's cell; numbers stand on the right, and the best ones are marked."""
 
     column: Column
     header: str
     text: Callable[[Values], str]
     number: bool
+    best: Callable[[Values], bool]
 
 
 def for_programs(rows: Sequence[Values]) -> set[str]:
@@ -77,7 +78,8 @@ class Style(ABC):
             whole = every.get(column.whole)
             if whole is None or (whole.quantity == "low" and not self.joins_intervals):
                 parts = {part.quantity: part for part in every.values() if part.whole == column}
-                shown.append(Shown(column, self.header(column), self._reader(column, parts), _numeric(column, rows)))
+                reader, best = self._reader(column, parts), partial(_best, parts.get("best"))
+                shown.append(Shown(column, self.header(column), reader, _numeric(column, rows), best))
         return shown
 
     def _reader(self, column: Column, parts: Parts) -> Callable[[Values], str]:
@@ -122,6 +124,10 @@ class Style(ABC):
         return " ".join(f"{sign} {end(each)}" for sign, each in zip("≥≤", ends, strict=True) if each is not None)
 
 
+def _best(column: Column | None, row: Values) -> bool:
+    return column is not None and bool(row.get(column))
+
+
 def _numeric(column: Column, rows: Sequence[Values]) -> bool:
     """True if a column is one of numbers: by its unit or, where it has none, by its values."""
     if column.quantity in ("mean", "estimate", "low") or column.unit:
@@ -157,7 +163,7 @@ class Terminal(Style):
 
     def difference(self, value: float) -> str:
         """Return a difference of fractions in percentage points, to two places."""
-        return f"{100 * value:+.2f}"
+        return numbers.signed(value).replace("−", "-")
 
 
 class Page(Style):

@@ -37,7 +37,7 @@ def pipe_table(rows: Sequence[Row], *, keys: bool = False) -> str:
     if not rows:
         return ""
     shown = columns(rows)
-    cells = [[line(column.text(row)) for column in shown] for row in rows]
+    cells = [[_marked(line(column.text(row)), column.best(row)) for column in shown] for row in rows]
     headers = [line(column.header) for column in shown]
     sides = ["right" if column.number else "left" for column in shown]
     if keys:
@@ -46,6 +46,10 @@ def pipe_table(rows: Sequence[Row], *, keys: bool = False) -> str:
         headers, sides = [*headers, "made from"], [*sides, "left"]
     made = tabulate(cells, headers, tablefmt="pipe", disable_numparse=True, colalign=sides)
     return "\n\n".join(filter(None, [line(in_common(rows)), made]))
+
+
+def _marked(cell: str, best: bool) -> str:
+    return f"**{cell}**" if best else cell
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,7 @@ from lottery.formats.cells import PAGE, Shown, Values, for_programs
 VERDICTS = ("verdict",)
 NOTES = ("source", "note", "reason")  # told last
 SENTENCE = 30  # characters: what is longer is too wide for a column of a page
-PLACE = ("optimizer", "found_with", "rewind", "level", "density", "networks")  # columns that say what a row is
+PLACE = ("study", "optimizer", "found_with", "rewind", "level", "density", "networks")  # columns that say what a row is
 
 
 def columns(rows: Sequence[Values]) -> list[Shown]:

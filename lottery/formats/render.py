@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lottery.analysis.rows import Row
+    from lottery.formats.latex_tables import Paper
 
 FORMATS = ("text", "csv", "markdown", "latex", "json", "parquet")
 
 
-def render(rows: Sequence[Row], form: str, width: int | None = None) -> bytes:
+def render(rows: Sequence[Row], form: str, width: int | None = None, paper: Paper | None = None) -> bytes:
     """Return a table in one of FORMATS.
 
     Args:
         rows: Its rows.
         form: The format.
         width: Columns of the terminal that text has to fit; None for a file or a pipe.
+        paper: Caption, label and width in LaTeX; without any, it has no caption and fits a column where it can.
 
     Raises:
         UsageError: For another format, or where parquet lacks pyarrow.
@@ -40,9 +42,9 @@ def render(rows: Sequence[Row], form: str, width: int | None = None) -> bytes:
 
         return f"{pipe_table(rows)}\n".encode()
     if form == "latex":
-        from lottery.formats.latex import tabulars
+        from lottery.formats.latex_tables import PACKAGES, Paper, floats
 
-        return f"{tabulars(rows)}\n".encode()
+        return ("\n\n".join([PACKAGES, *floats(rows, paper or Paper())]) + "\n").encode()
     if form == "csv":
         return frame(rows).to_csv(index=False, lineterminator="\n").encode()
     if form == "parquet":

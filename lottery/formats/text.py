@@ -57,7 +57,7 @@ def text(rows: Sequence[Values], width: int | None = None) -> str:
     """
     columns = TERMINAL.columns(rows)
     headers = {str(shown.column): shown.header for shown in columns}
-    cells: Cells = [{str(shown.column): shown.text(row) for shown in columns} for row in rows]
+    cells: Cells = [{str(shown.column): _marked(shown, row) for shown in columns} for row in rows]
     if width is None:
         cells, below = _with_numbers(cells)
         return "".join(f"{line}\n" for line in [*_aligned(cells, _heads(cells, headers)), *below])
@@ -71,6 +71,10 @@ def text(rows: Sequence[Values], width: int | None = None) -> str:
     blocks = [_fitting(_only(part, band), width, heads) for band in bands for part in parts]
     under = [line for note in [*below, *shared] for line in _wrapped(note, width)]
     return "\n\n".join("\n".join(lines) for lines in [*blocks, under] if lines) + "\n"
+
+
+def _marked(shown: Shown, row: Values) -> str:
+    return shown.text(row) + " *" * shown.best(row)
 
 
 def _with_numbers(cells: Cells) -> tuple[Cells, list[str]]:

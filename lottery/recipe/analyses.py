@@ -22,7 +22,19 @@ THREE_ERRORS = {  # that the table of an analysis with the trait `adds_up` tells
 CONNECTED_WITHIN = 2.0  # percentage points of error, Frankle et al. 2020
 MOST_POINTS = 1000  # along one training
 TABLES = (  # of every study: no analysis is called so
-    *("means", "long", "transfer", "transfer_tests", "rates", "costs", "frontier", "verdicts", "sparsest", "claims"),
+    *(
+        "means",
+        "matrix",
+        "long",
+        "transfer",
+        "transfer_tests",
+        "rates",
+        "costs",
+        "frontier",
+        "verdicts",
+        "sparsest",
+        "claims",
+    ),
     *("decomposition", "audit", "examples", "layers", "overlaps", "connected", "rewind", "replication"),
 )
 _POINTS = re.compile(r"(\d{1,4}) points")

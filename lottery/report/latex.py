@@ -1,4 +1,4 @@
-r"""A report in LaTeX, to \input in a paper: tables need the package booktabs, figures are there where graphicx is."""
+r"""A report in LaTeX, to \input in a paper: tables need packages, figures are there where graphicx is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lottery.formats.latex import escaped, floats, line
+from lottery.formats.latex import escaped, line
+from lottery.formats.latex_tables import PACKAGES, Paper, floats
 from lottery.words import short
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def _blocks(report: Report) -> Iterator[str]:
     yield "\n".join(
         [
             f"% {_comment(report.name)}: by {_comment(report.software)}, trainings up to {report.date or 'none'}",
-            r"% \usepackage{booktabs}",
+            PACKAGES,
             r"% \usepackage{graphicx} for the figures; where this file lies in another folder than the paper,",
             r"% \graphicspath{{that folder/}}",
         ]
@@ -53,7 +54,7 @@ def _section(report: Report, section: Section) -> Iterator[str]:
             where = rf"\texttt{{{line(table.name)}}} of the formats csv, parquet and json"
             yield f"{line(table.caption)}: {len(table.rows)} rows, {where}."
         else:
-            yield from floats(table.rows, table.caption, f"tab:{report.name}-{table.name}")
+            yield from floats(table.rows, Paper(table.caption, f"{report.name}-{table.name}"))
     for picture in section.pictures:
         yield _figure(report, picture)
     for reason in section.absent:

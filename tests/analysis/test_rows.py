@@ -102,11 +102,12 @@ def test_a_page_reads_a_value_by_its_unit_and_not_by_its_name(
 def test_a_control_whose_label_looks_like_a_figure_of_another_is_read_as_a_network() -> None:
     row = Row(dict(zip(mean("p_share"), (0.5, 0.125, 2, None), strict=True)), [])
     assert "| 50.00 ± 12.50 (2) |" in " ".join(render([row], "markdown").decode().split())
-    assert render([row], "text").decode().splitlines()[-1] == "0.5000 ± 0.1250 (2)"
+    assert render([row], "text").decode().splitlines()[-1] == "50.00 ± 12.50 (2)"
 
 
-def test_latex_of_one_table_says_what_all_rows_share_and_has_no_float() -> None:
+def test_latex_of_one_table_says_what_all_rows_share_in_a_note() -> None:
     rows = [Row({"optimizer": "adam", DENSITY: density, "how": "by_hand"}, ["a" * 64]) for density in (0.5, 0.25)]
     text = render(rows, "latex").decode()
-    assert r"In every row how: by\_hand." in text and "table}" not in text and "caption" not in text
+    notes = text.partition(r"\begin{tablenotes}")[2]
+    assert r"\item In every row how: by\_hand." in notes and "caption" not in text and text.count(r"\begin{table}") == 1
     assert text.count("% aaaaaaaaaaaa\n") == 2

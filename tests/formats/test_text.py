@@ -10,7 +10,7 @@ import pytest
 
 from lottery.analysis.columns import DENSITY, KEY, Column, p_values
 from lottery.analysis.rows import Row
-from lottery.formats.latex import floats
+from lottery.formats.latex_tables import Paper, floats
 from lottery.formats.render import render
 from lottery.formats.text import text
 from tests.support.studies import dense, everything, hand, made, record, ticket, view_of
@@ -41,11 +41,12 @@ def means() -> list[Row]:
 
 def test_in_a_pipe_each_row_is_one_line_with_all_columns_and_its_notes_stand_below(means: list[Row]) -> None:
     assert shown(means) == lines("""
-optimizer  density  dense                dense  ticket               ticket  ticket   reinit               reinit  reinit   shuffle              shuffle  shuffle  note
-                                         step                        step    diff                          step    diff                          step     diff
----------  -------  -------------------  -----  -------------------  ------  -------  -------------------  ------  -------  -------------------  -------  -------  -----
-adam       50 %     0.5000 ± 0.0000 (2)  30     0.5000 ± 0.0000 (2)  30      +0.0000  0.5000 ± 0.0000 (2)  30      +0.0000  0.5000 ± 0.0000 (2)  30       +0.0000
-adam       25 %     0.5000 ± 0.0000 (2)  30     0.5000 (1)           30      +0.0000  0.5000 ± 0.0000 (2)  30      +0.0000  0.5000 ± 0.0000 (2)  30       +0.0000  [1,2]
+optimizer  density  dense (%)         dense  ticket (%)        ticket  ticket    reinit (%)        reinit  reinit    shuffle (%)       shuffle  shuffle   note
+           (%)                        step                     step    diff                        step    diff                        step     diff
+                                                                       (points)                            (points)                             (points)
+---------  -------  ----------------  -----  ----------------  ------  --------  ----------------  ------  --------  ----------------  -------  --------  -----
+adam       50       50.00 ± 0.00 (2)  30     50.00 ± 0.00 (2)  30      0.00      50.00 ± 0.00 (2)  30      0.00      50.00 ± 0.00 (2)  30       0.00
+adam       25       50.00 ± 0.00 (2)  30     50.00 (1)         30      0.00      50.00 ± 0.00 (2)  30      0.00      50.00 ± 0.00 (2)  30       0.00      [1,2]
 [1] ticket: 1 of 2 diverged (step 7)
 [2] early-stop step censored: ticket 1 of 2
 all rows: collapsed: fc1
@@ -54,29 +55,32 @@ all rows: collapsed: fc1
 
 def test_on_80_columns_each_network_has_a_block_that_repeats_optimizer_and_density(means: list[Row]) -> None:
     assert shown(means, 80) == lines("""
-optimizer  density  dense                dense  note
-                                         step
----------  -------  -------------------  -----  -----
-adam       50 %     0.5000 ± 0.0000 (2)  30
-adam       25 %     0.5000 ± 0.0000 (2)  30     [1,2]
+optimizer  density  dense (%)         dense  note
+           (%)                        step
+---------  -------  ----------------  -----  -----
+adam       50       50.00 ± 0.00 (2)  30
+adam       25       50.00 ± 0.00 (2)  30     [1,2]
 
-optimizer  density  ticket               ticket  ticket
-                                         step    diff
----------  -------  -------------------  ------  -------
-adam       50 %     0.5000 ± 0.0000 (2)  30      +0.0000
-adam       25 %     0.5000 (1)           30      +0.0000
+optimizer  density  ticket (%)        ticket  ticket
+           (%)                        step    diff
+                                              (points)
+---------  -------  ----------------  ------  --------
+adam       50       50.00 ± 0.00 (2)  30      0.00
+adam       25       50.00 (1)         30      0.00
 
-optimizer  density  reinit               reinit  reinit
-                                         step    diff
----------  -------  -------------------  ------  -------
-adam       50 %     0.5000 ± 0.0000 (2)  30      +0.0000
-adam       25 %     0.5000 ± 0.0000 (2)  30      +0.0000
+optimizer  density  reinit (%)        reinit  reinit
+           (%)                        step    diff
+                                              (points)
+---------  -------  ----------------  ------  --------
+adam       50       50.00 ± 0.00 (2)  30      0.00
+adam       25       50.00 ± 0.00 (2)  30      0.00
 
-optimizer  density  shuffle              shuffle  shuffle
-                                         step     diff
----------  -------  -------------------  -------  -------
-adam       50 %     0.5000 ± 0.0000 (2)  30       +0.0000
-adam       25 %     0.5000 ± 0.0000 (2)  30       +0.0000
+optimizer  density  shuffle (%)       shuffle  shuffle
+           (%)                        step     diff
+                                               (points)
+---------  -------  ----------------  -------  --------
+adam       50       50.00 ± 0.00 (2)  30       0.00
+adam       25       50.00 ± 0.00 (2)  30       0.00
 
 [1] ticket: 1 of 2 diverged (step 7)
 [2] early-stop step censored: ticket 1 of 2
@@ -91,9 +95,10 @@ def test_a_table_that_fits_is_not_cut_into_blocks() -> None:
     ]
     assert shown(table, 80) == lines("""
 optimizer  density  verdict   n  reason
+           (%)
 ---------  -------  --------  -  ------
-adam       50 %     matching  5  [1]
-adam       25 %     matching  5  [2]
+adam       50       matching  5  [1]
+adam       25       matching  5  [2]
 
 [1] shown to be near
 [2] far; not; shown
@@ -132,10 +137,10 @@ def test_on_a_terminal_p_values_are_corrected_and_of_words_that_a_row_says() -> 
     assert shown(rows, 120) == lines("""
 optimizer  verdict       also    p_         p_        difference_
                                  matching_  better_   end
-                                 adjusted   adjusted
+                                 adjusted   adjusted  (points)
 ---------  ------------  ------  ---------  --------  -----------
-adam       matching      better  0.02       0.04      0.01
-sgd        inconclusive          0.02       0.04      0.01
+adam       matching      better  0.02       0.04      +1.00
+sgd        inconclusive          0.02       0.04      +1.00
 
 all rows: why
 """)
@@ -162,12 +167,14 @@ def test_where_a_cell_is_wider_than_the_terminal_it_is_broken_between_words() ->
     table[0]["note"] = "a note that is much longer than the terminal is wide"
     assert shown(table, 40) == lines("""
 optimizer  density  note
+           (%)
 ---------  -------  ----
-sgd        50 %     [1]
+sgd        50       [1]
 
 optimizer  density  how
+           (%)
 ---------  -------  --------------------
-sgd        50 %     bootstrap of seeds,
+sgd        50       bootstrap of seeds,
                     expanded percentile;
                     no crossing
 
@@ -224,9 +231,9 @@ def test_nothing_is_wider_than_the_terminal_and_each_value_is_there(
     for row in table:
         for name, value in row.items():
             if f"{name}_n" in row and value is not None:
-                mean = f"{value:.4f}"
+                mean = f"{100 * value:.2f}"
                 spread = row[f"{name}_std"]
-                cell = [mean, *([] if spread is None else [f"± {spread:.4f}"]), f"({row[f'{name}_n']})"]
+                cell = [mean, *([] if spread is None else [f"± {100 * spread:.2f}"]), f"({row[f'{name}_n']})"]
                 assert all(part in joined for part in cell)
         if view == "long":
             assert row["key"][:12] in told
@@ -239,7 +246,7 @@ def test_the_blocks_of_a_row_are_near_one_another(wide: dict[str, list[Row]]) ->
     blocks = [block.splitlines() for block in render(wide["means"], "text", 80).decode().split("\n\n")]
     tables = [block for block in blocks if block[0].startswith("optimizer")]
     heads = {"".join(block[:2]) for block in tables}
-    rows = [[line.split()[0] for line in block if " % " in f"{line} "] for block in tables]
+    rows = [[line.split()[0] for line in block if re.search(r"\) +\d|\d +\d+\.?\d* ", line)] for block in tables]
     assert len(wide["means"]) == 60 and max(map(len, rows)) <= 20 and sum(map(len, rows)) == 60 * len(heads)
     assert all(names.count(name) == 6 for names in rows for name in names)
     assert tables[1][0].split()[:3] == ["optimizer", "rewind", "density"]
@@ -258,12 +265,12 @@ def test_a_table_without_rows_is_an_empty_line(width: int | None) -> None:
     assert render([], "text", width) == b"\n"
 
 
-@pytest.mark.parametrize(("rows", "in_first"), [(2, 6), (40, 1)])
+@pytest.mark.parametrize(("rows", "in_first"), [(2, 3), (40, 1)])
 def test_the_parts_of_a_wide_table_of_few_rows_share_floats_in_latex(rows: int, in_first: int) -> None:
-    """40 lines of a float are six parts of 2 rows, with 4 lines for the header of each."""
+    """40 lines of a float are three parts of 2 rows, with 10 lines for the rules and the folded header of each."""
     names = [f"value_with_a_long_name_of_number_{number:02}" for number in range(30)]
     table = [Row({"optimizer": "adam", **dict.fromkeys(names, 0.5 + row)}, ()) for row in range(rows)]
-    made = floats(table, "wide", "tab:wide")
+    made = floats(table, Paper("wide", "wide"))
     assert made[0].count(r"\begin{tabular}") == in_first
     for number in range(30):
-        assert "\n".join(made).count(f"{number:02} ") >= 1
+        assert "\n".join(made).count(f"{{{number:02}}}") >= 1

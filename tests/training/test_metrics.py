@@ -193,7 +193,7 @@ def test_tables_have_a_column_for_each_network_and_measure(finished: RunContext)
     first = rows_of(study, "long")[0]
     assert {f"{at}_{part}_{m}" for at in READINGS for part in ("validation", "test") for m in BOTH} < set(first)
     assert rows_of(study, "transfer")[0]["adam_top5"] == rows_of(study, "means")[0]["dense_top5"]
-    assert f"{row['ticket_top5']:.4f} (1)" in render([row], "text").decode()
+    assert f"{100 * row['ticket_top5']:.2f} (1)" in render([row], "text").decode()
     for form in ("csv", "json", "latex", "markdown"):
         assert b"top5" in render([row], form).replace(b"\\_", b"_")
 

@@ -336,8 +336,8 @@ def test_people_read_the_decomposition_as_differences_with_intervals_and_verdict
     points = [1.0, 1.2, 0.8, 1.1, 0.9]  # mean 1, standard deviation 0.1581, t(4) = 2.776: 1 ± 0.196
     table = claims({"reinit": [points, [1.0, -1.0, 2.0, -2.0, 0.0]]}, view="decomposition")
     header, _, first, second = render(table, "text").decode().splitlines()
-    assert header.split() == ["optimizer", "level", "density", "n", "against", "initialization"]
-    assert " ".join(first.split()).endswith("reinit +0.0100 [+0.0080, +0.0120] superior") and "50 %" in first
+    assert header.split() == ["optimizer", "level", "density", "n", "against", "initialization", "(points)"]
+    assert " ".join(first.split()).endswith("reinit +1.00 [+0.80, +1.20] superior") and " 50 " in first
     assert second.rstrip().endswith("]")
     assert b"initialization_low" in render(table, "csv").splitlines()[0]
 
