@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,9 +23,8 @@ def table(
         list[str],
         typer.Argument(
             metavar="RECIPE...",
-            help="Paths of recipes, or names of studies in the store (lottery studies) or of shipped recipes; of several, "
+            help="Recipe paths, or names of studies in the store (lottery studies) or of shipped recipes; of several: "
             "one table of all, each tested against the first.",
-,
         ),
     ],
     sets: Sets = None,
@@ -71,8 +69,9 @@ def table(
     from lottery.results.sweep import swept_study
 
     caption = VIEWS[view].caption if view in VIEWS else view
-    write = writer(form, output, caption, "-".join([*(Path(each).stem for each in recipes), view]), width)
-    swept = [swept_study(load_points(each, sets, plugin, point, store), store=store, data=data) for each in recipes]
+    sweeps = [load_points(each, sets, plugin, point, store) for each in recipes]
+    write = writer(form, output, caption, "-".join([*(sweep.name for sweep in sweeps), view]), width)
+    swept = [swept_study(sweep, store=store, data=data) for sweep in sweeps]
     for found, recipe in zip(swept, recipes, strict=True):
         tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)

@@ -148,11 +148,11 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
     """Return a row for each study, optimizer, rewind point and density; those of one density stand side by side.
 
     The columns are those of `means` of the dense network and of `network`, with `study` in front. At the end, for each
-    study but the first, stands the comparison of its `network` with the first study's of the same density: `difference` is the mean over the `n` seeds
-    that both have of its accuracy less the first one's, a fraction, with its two-sided t interval (`low`, `high`); `p`
-    that of the two-sided paired t test that they do not differ, `p_adjusted` by Holm's procedure over all comparisons
-    of the table; `verdict` superior, inferior, inconclusive, or withheld where an audit found something or environments
-    are mixed. `test` says this in words, `note` what else a reader must know.
+    study but the first, stands the comparison of its `network` with the first study's of the same density: `difference`
+    is the mean over the `n` seeds that both have of its accuracy less the first one's, a fraction, with its two-sided t
+    interval (`low`, `high`); `p` that of the two-sided paired t test that they do not differ, `p_adjusted` by Holm's
+    procedure over all comparisons of the table; `verdict` superior, inferior, inconclusive, or withheld where an audit
+    found something or environments are mixed. `test` says this in words, `note` what else a reader must know.
 
     Raises:
         UsageError: No study has such a network, or a study has no density of the first one.
@@ -168,9 +168,8 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
     for side, other in (pair for group in groups for pair in group):
         row = means[side.label][side.cell]
         values = {name: value for name, value in row.items() if _belongs(name, network)}
-        head = {STUDY: side.label, "optimizer": row["optimizer"]} | (
-            {"rewind": side.cell[1]} if len(rewinds) > 1 else {}
-        )
+        head: Values = {STUDY: side.label, "optimizer": row["optimizer"]}
+        head |= {"rewind": side.cell[1]} if len(rewinds) > 1 else {}
         found = compared.get(side)
         tested = _tested(found, adjusted.get(side), confidence, least)
         said = [row["note"], *(_told(found) if found else _unmet(side, named[0][0]))]
@@ -181,7 +180,7 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
 
 
 def _belongs(name: str, network: str) -> bool:
-    """Return True for a column of means that stays: that of a network only where it is the dense or the compared one."""
+    """Return True for a column of means that stays: one of the dense or the compared network, or of none."""
     of = name.network if isinstance(name, Column) else ""
     return of in ("", "dense", network) and name not in ("optimizer", "rewind", "note")
 

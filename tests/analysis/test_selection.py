@@ -62,6 +62,6 @@ def test_columns_stand_as_they_are_named_with_their_deviation_beside_what_says_w
 
 def test_a_column_that_is_not_there_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        UsageError, match="there is no column 'tickets'; did you mean 'ticket'.*; there are optimizer, "
+        UsageError, match=r"there is no column 'tickets'; did you mean 'ticket'.*; there are optimizer, "
     ):
         select(ROWS, (), ["tickets"])

@@ -38,14 +38,14 @@ def test_as_few_keys_as_it_takes_stand_behind_a_name() -> None:
 
 
 def test_the_same_study_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="hand: is named twice"):
+    with pytest.raises(UsageError, match=r"hand: is named twice"):
         several([study(), study()])
 
 
 def test_accuracies_on_other_data_and_at_another_reading_are_refused_with_the_way_out() -> None:
-    with pytest.raises(UsageError, match="b: has other data than hand .two versions of its files"):
+    with pytest.raises(UsageError, match=r"b: has other data than hand .two versions of its files"):
         several([study(), study("name=b", data="e")])
-    with pytest.raises(UsageError, match="b: has other data than hand .* limit: 100"):
+    with pytest.raises(UsageError, match=r"b: has other data than hand .* limit: 100"):
         several([study(), study("name=b", "data.limit=100", data="e")])
-    with pytest.raises(UsageError, match="b: is read at end, hand at best_accuracy; .*--set report=end"):
+    with pytest.raises(UsageError, match=r"b: is read at end, hand at best_accuracy; .*--set report=end"):
         several([study(), study("name=b", "report=end")])

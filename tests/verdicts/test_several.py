@@ -108,7 +108,7 @@ def test_only_seeds_of_both_studies_are_paired_and_the_others_are_named() -> Non
 
 
 def test_levels_meet_by_their_density_and_not_by_their_number() -> None:
-    """Level 2 of halving is 25 %, as is level 1 of keeping a quarter; a density that one lacks is compared with none."""
+    """Level 2 of halving is 25 %, as is level 1 of keeping a quarter; a density one lacks meets none."""
     halves = study("halves", "prune.levels=2")
     planned = hand("name=quarters", "seeds=6", "prune.fraction=0.75", "prune.levels=1")
     found = {job.key: record(job, 0.8 + job.seed / 1000) for job in planned if job.kind != "rewind"}
