@@ -80,7 +80,7 @@ def differences(
     """Draw ticket less dense accuracy by density, with bound and verdicts, or less a control's: paired by seed."""
     shown = selection(optimizers, columns, levels, densities)
     options: dict[str, Any] = {"against": subtracted} if (subtracted := listed(against)) else {}
-    _draw("differences", _studies(recipe, sets, plugin, point, data, store), output, width, shown=shown, **options)
+    _draw("differences", _all(recipe, sets, plugin, point, data, store), output, width, shown=shown, **options)
 
 
 @plot.command()
@@ -173,8 +173,11 @@ def _command(name: str, shows: str) -> Callable[..., None]:
         store: StoreDir = None,
         plugin: Plugins = None,
     ) -> None:
+        from lottery.results.study import study
+
         shown = selection(optimizers, None, levels, densities)
-        _draw(name, _studies([recipe], sets, plugin, point, data, store), output, width, shown=shown)
+        studies = [study(load(recipe, sets, plugin, point, store), data=data, store=store)]
+        _draw(name, studies, output, width, shown=shown)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command
@@ -198,13 +201,13 @@ def _command_with_columns(name: str, shows: str) -> Callable[..., None]:
         plugin: Plugins = None,
     ) -> None:
         shown = selection(optimizers, columns, levels, densities)
-        _draw(name, _studies(recipe, sets, plugin, point, data, store), output, width, shown=shown)
+        _draw(name, _all(recipe, sets, plugin, point, data, store), output, width, shown=shown)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command
 
 
-def _studies(
+def _all(
     recipes: Sequence[str],
     sets: Sequence[str] | None,
     plugins: Sequence[str] | None,
@@ -212,13 +215,13 @@ def _studies(
     data: Path | None,
     store: str | None,
 ) -> list[Study]:
-    """Return the studies of recipes, each with the same settings."""
-    from lottery.results.study import study
+    """Return the studies of recipes, each with the same settings; the points of a sweep are studies."""
+    from lottery.results.sweep import swept_study
     from lottery.store.open import open_store
 
-    loaded = [load(recipe, sets, plugins, points, store) for recipe in recipes]
     opened = open_store(store)
-    return [study(recipe, data=data, store=opened) for recipe in loaded]
+    sweeps = [load_points(recipe, sets, plugins, points, opened) for recipe in recipes]
+    return [study for sweep in sweeps for study in swept_study(sweep, data=data, store=opened).studies]
 
 
 def _draw(name: str, studies: Sequence[Study], output: list[Path] | None, width: str | None, **options: Any) -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 RecipeNames = Annotated[
     list[str],
     typer.Argument(
-        metavar="RECIPE...", help="Paths of recipes, or names of shipped ones; several stand in one figure."
+        metavar="RECIPE...",
+        help="Recipe paths, or names of studies in the store (lottery studies) or of shipped recipes; several, or the "
+        "points of a sweep, stand in one figure.",
     ),
 ]
 Outputs = Annotated[
@@ -28,8 +30,8 @@ Width = Annotated[
     typer.Option(
         "--width",
         metavar="column|page|INCHES",
-        help="Width in print: column (3.25in), page (6.75in), or a number with in, cm, mm or pt "
-        "[column for one panel, else page].",
+        help="Width in print: column (3.25in), page (6.75in), or a number with in, cm, mm or pt; else a "
+        "column for one panel, a page for more.",
     ),
 ]
 Optimizers = Annotated[

@@ -103,7 +103,9 @@ def draw(study: Study | Sequence[tuple[str, Study]], name: str, **options: Any) 
     studies = list(study) if isinstance(study, Sequence) else [("", study)]
     if len(studies) > 1 and not entry.several:
         those = ", ".join(other for other, each in FIGURES.items() if each.several)
-        raise UsageError(f"figure {name!r}: shows one study; of several at once there are {those}")
+        raise UsageError(
+            f"figure {name!r}: shows one study, of a sweep one --point; of several at once there are {those}"
+        )
     module, _, function = entry.function.partition(":")
     drawing = getattr(importlib.import_module(module), function)
     figure: Figure = drawing(studies if entry.several else studies[0][1], **options)

@@ -166,7 +166,7 @@ def test_the_command_takes_what_is_subtracted_and_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = study(MARGIN)
-    monkeypatch.setattr("lottery.results.study.study", lambda *_, **__: made)
+    monkeypatch.setattr("lottery.results.sweep.study", lambda *_, **__: made)
     arguments = ["plot", "differences", "quickstart", "-o", str(tmp_path / "a.png"), "--levels", "1-3", "--against"]
     for against, code in (("dense,reinit", 0), ("nothing", 2)):
         monkeypatch.setattr(sys, "argv", ["lottery", *arguments, against])

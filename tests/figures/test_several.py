@@ -76,5 +76,7 @@ def test_differences_of_several_studies_are_each_to_its_own_dense_network() -> N
 
 def test_a_figure_of_one_study_refuses_several() -> None:
     both = several([study("one", 0.82), study("other", 0.79, "prune.criterion=random")])
-    with pytest.raises(UsageError, match="shows one study; of several at once there are accuracy, differences, early"):
+    with pytest.raises(
+        UsageError, match=r"shows one study, of a sweep one --point; of several .* accuracy, differences, early"
+    ):
         draw(both, "curves")
