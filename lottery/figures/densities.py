@@ -80,7 +80,13 @@ def layers(study: Study, shown: Selection = EVERYTHING, width: float | None = No
         for index, (layer, values) in enumerate((name, each) for name, each in by_layer.items() if name != ALL):
             style = line_style(index)
             axes.plot([whole[n] for n in values], [100 * value for value in values.values()], label=layer, **style)
-        axes.plot(list(whole.values()), [100 * value for value in whole.values()], color="black", label="all layers")
+        axes.plot(
+            list(whole.values()),
+            [100 * value for value in whole.values()],
+            color="black",
+            label="all layers",
+            zorder=1.5,
+        )
         percent_axis(axes)
         density_axis(axes, list(whole.values()))
     finish(figure, every, "weights left in the layer (%)")

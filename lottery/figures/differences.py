@@ -15,7 +15,7 @@ from lottery.figures.densities import is_regression
 from lottery.figures.drawing import labels_of_axis
 from lottery.figures.selection import ALL, Selection
 from lottery.figures.sources import Labelled, Source, by_panel, sources
-from lottery.figures.style import density_axis, follow, grid, legend_below
+from lottery.figures.style import density_axis, follow, grid, inches_wide, legend_below
 from lottery.recipe.families import acting, stands_for_a_claim
 from lottery.statistics.paired import Interval, t_interval
 
@@ -37,7 +37,7 @@ MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; the fill is th
     "inconclusive": {"marker": "o", "markersize": 5.5, "markerfacecolor": "white"},
     "withheld": {"marker": "X", "markersize": 6, "markerfacecolor": "#BBBBBB"},
 }
-BESIDE = 0.012  # of the range of densities, on a logarithmic axis: between a mean and its seeds, and between curves
+BESIDE = (0.06, 0.035)  # inches between a mean and its seeds where a panel has one curve, and where it has several
 Verdicts = Mapping[CellKey, Mapping[str, Any]]
 
 
@@ -108,7 +108,6 @@ def differences_figure(
         seen: list[float] = []
         for axes, mine in zip(every, named.values(), strict=True):
             seen += _panel(axes, [each for each in mine if each.against == row], row, scale)
-            density_axis(axes, [density for each in mine for density in each.density.values()])
         follow(every, seen)
         what = columns[0] if len(columns) == 1 else "network"
         labels_of_axis(every, f"{what} less {row}{', r2' if scale == 1.0 else ' (points)'}")
@@ -196,22 +195,34 @@ def _verdicts(study: Study, against: str) -> Verdicts:
 
 def _panel(axes: Axes, mine: Sequence[Differences], row: str, scale: float) -> list[float]:
     """Draw the differences of one panel; return what was seen: those of all seeds, and 0."""
-    axes.axhline(0, color="black", linewidth=0.8, label=row)
+    axes.axhline(0, color="black", linewidth=0.8, label=row if row == DENSE else "_")
     compared = [each.source.study.recipe.compare for each in mine]
     margins = {None if compare is None else (compare.margin, compare.points) for compare in compared}
     if row == DENSE and len(margins) == 1 and (declared := margins.pop()) is not None:
         style: dict[str, Any] = {"color": LINE, "linewidth": 0.9, "linestyle": "--"}
         axes.axhline(-declared[0] * scale / 100, label=f"margin ({declared[1]})", **style)
-    for place, each in enumerate(mine):
-        _draw(axes, each, place, len(mine))
+    known = [density for each in mine for density in each.density.values()]
+    if known:
+        density_axis(axes, known)
+        left, right = axes.get_xlim()
+        step, ends = (left / right) ** (BESIDE[len(mine) > 1] / inches_wide(axes)), list[float]()
+        for place, each in enumerate(mine):
+            ends += _draw(axes, each, each.label if len(mine) > 1 else "", step, 2 * place - len(mine) + 1)
+        axes.set_xlim(max(left, max(ends) * step), min(right, min(ends) / step))
     return [0.0, *(value for each in mine for by_seed in each.by_seed.values() for value in by_seed.values())]
 
 
-def _draw(axes: Axes, each: Differences, place: int, count: int) -> None:
-    """Draw differences; curves and their seeds stand beside one another, those of the first the least aside."""
-    densest, sparsest = max(each.density.values()), min(each.density.values())
-    step = (densest / sparsest) ** BESIDE if densest > sparsest else 1.04
-    at = {cell: density / step ** (2 * place - (count - 1)) for cell, density in each.density.items()}
+def _draw(axes: Axes, each: Differences, label: str, step: float, aside: int) -> list[float]:
+    """Draw differences, and return where they begin and end along the axis.
+
+    Args:
+        axes: The panel.
+        each: The differences.
+        label: What the legend calls them; the mean with its interval where it is empty.
+        step: Ratio of two densities that are as far apart as a mean and its seeds.
+        aside: How many such steps the curve stands aside of its densities.
+    """
+    at = {cell: density / step**aside for cell, density in each.density.items()}
     style: Style = each.source.style_of(each.column)
     colour = style["color"]
     for cell, by_seed in each.by_seed.items():
@@ -221,7 +232,7 @@ def _draw(axes: Axes, each: Differences, place: int, count: int) -> None:
     confidence = next(iter(each.interval.values())).confidence
     means = [interval.estimate for interval in each.interval.values()]
     spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in each.interval.values()]
-    label = f"mean, {100 * confidence:g} % interval" if count == 1 else each.label
+    label = label or f"mean, {100 * confidence:g} % interval"
     bars: dict[str, Any] = {"color": colour, "linewidth": 1.2, "elinewidth": 0.8, "capsize": 2, "zorder": 3}
     bars |= {"linestyle": style["linestyle"]} | ({} if each.judged else {"marker": style["marker"], "markersize": 4})
     axes.errorbar(list(at.values()), means, yerr=spread, label=label, **bars)
@@ -234,3 +245,4 @@ def _draw(axes: Axes, each: Differences, place: int, count: int) -> None:
         verdict = each.judged.get(cell, {}).get("verdict", "")
         mark = {"color": LINE, "markerfacecolor": colour, "linestyle": "none", **MARKS.get(verdict, {"marker": "."})}
         axes.plot([at[cell]], [mean], label=verdict or "_", zorder=5, **mark)
+    return [max(at.values()), min(at.values()) / step]
