@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Grid = NDArray[np.float64]
 LOG_FROM = 10.0  # ratio of the highest to the lowest value from which colours are logarithmic
-LINES = 9  # contour lines, about
+LINES = 6  # contour lines, about: as many as have room for their numbers
+NARROW_PLANE = 2.6  # inches of a panel
 NARROWEST = 0.5  # height of a plane as a share of its width, below which both axes have scales of their own
 
 
@@ -78,6 +79,7 @@ def plane_figure(request: Request) -> Drawn:
         share_y=False,
         projection="3d" if request.solid else None,
         width=request.width,
+        narrowest=NARROW_PLANE,
     )
     drawn: Any = None
     with _font():
@@ -216,8 +218,8 @@ def _surface(axes: Any, plane: Plane, scale: Normalize, request: Request) -> Any
     _states_above(axes, plane, request, height)
     low, high = height(float(scale.vmin or 0)), height(float(scale.vmax or 0))
     axes.set(xlim=(plane.x[0], plane.x[-1]), ylim=(plane.y[0], plane.y[-1]), zlim=(low, high))
-    axes.set_xlabel(_direction(plane, 0), fontsize=LEAST, labelpad=-6)
-    axes.set_ylabel(_direction(plane, 1), fontsize=LEAST, labelpad=-6)
+    axes.set_xlabel(_direction(plane, 0), fontsize=LEAST, labelpad=-3)
+    axes.set_ylabel(_direction(plane, 1), fontsize=LEAST, labelpad=-3)
     axes.view_init(elev=35, azim=-60)
     axes.set_box_aspect((4, 4, 3), zoom=0.85)
     axes.tick_params(labelsize=LEAST, pad=-2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import CellKey, densities
-from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
+from lottery.analysis.labels import head, optimizer_labels, rewind_label, said, whose
 from lottery.figures.colors import Style, column_styles, styles
 from lottery.figures.style import DASHES
 
@@ -51,8 +51,8 @@ class Source:
 def sources(studies: Labelled, shown: Selection) -> list[Source]:
     """Return what is finished and selected of studies, in the order of their recipes.
 
-    Several studies stand in one panel for each optimizer. Where each has one optimizer they stand in one panel, and a
-    label says the optimizer where these differ.
+    Several studies stand in one panel for each optimizer, the same one where they write it alike or call it alike. Where
+    each has one optimizer they stand in one panel, and a label says the optimizer where these differ.
 
     Raises:
         UsageError: None of the studies has an optimizer, level or density that is selected.
@@ -62,7 +62,7 @@ def sources(studies: Labelled, shown: Selection) -> list[Source]:
     mine = [[name for name in optimizer_labels(each.recipe.train.optimizer) if name in chosen] for each in every]
     together = len(studies) > 1 and all(len(names) == 1 for names in mine) and len(set(map(tuple, mine))) > 1
     looks = styles([name for place, (_, study) in enumerate(studies) for name in _names(place, study)])
-    found: list[Source] = []
+    found, panels = list[Source](), dict[str, str]()  # optimizers as a recipe writes them, and their panels
     for place, ((label, study), wanted) in enumerate(zip(studies, levels, strict=True)):
         recipe, labels = study.recipe, optimizer_labels(study.recipe.train.optimizer)
         for (index, rewind), cells in _cells(study).items():
@@ -75,7 +75,8 @@ def sources(studies: Labelled, shown: Selection) -> list[Source]:
                 continue
             called = ", ".join(filter(None, (label, labels[index] if together else "", about.get("rewind"))))
             style = looks[f"{place} {rewind}"]
-            found.append(Source(study, "" if together else labels[index], called, cells, style))
+            panel = panels.setdefault(said(recipe.train.optimizer[index]), labels[index])
+            found.append(Source(study, "" if together else panel, called, cells, style))
     return found
 
 

@@ -165,10 +165,14 @@ def log_axis(axes: Axes) -> None:
 
     Its labels are plain numbers where it spans less than two decades, of which powers of ten alone would label few.
     """
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_yscale("log", nonpositive="mask")
     low, high = axes.get_ylim()
     if high < 100 * low:
         plain_labels(axes.yaxis)
+    if high < 5 * low:  # 1, 2 and 5 times a power of ten would be one label, or none
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
 
 
 def density_axis(axes: Axes, densities: Sequence[float]) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Text
 from scipy import stats as oracle
 
 from lottery.analysis import mask_overlap
@@ -24,7 +23,7 @@ from lottery.figures import FIGURES, draw, figure_bytes
 from lottery.figures.colors import optimizer_styles
 from lottery.figures.overlaps import overlap_styles
 from lottery.figures.selection import Selection
-from lottery.figures.sizes import LEAST, WIDTHS
+from lottery.figures.sizes import WIDTHS
 from lottery.figures.style import density_axis, line_style, panels
 from lottery.plan.jobs import Job, Plan
 from lottery.recipe.load import parse_recipe
@@ -37,6 +36,7 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from tests.support.micro import micro_text
+from tests.support.paper import faults_of_print
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket
 
 ACCURACIES = {0: (0.80, 0.84, 0.79), 1: (0.82, 0.85, 0.83), 2: (0.75, 0.70, 0.78)}  # level -> a value a seed
@@ -366,28 +366,8 @@ def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path
     shown(held, job, starts, starts[gone])
 
 
-def faults_of_print(figure: Any, inches: float) -> list[str]:
-    """What makes a figure unfit for print at this width: letters too small, words cut off, a legend over a panel."""
-    figure.draw_without_rendering()
-    canvas, found = figure.bbox, []
-    if abs(figure.get_figwidth() - inches) > 1e-9:
-        found.append(f"is {figure.get_figwidth()} wide")
-    written = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    small = [text for text in written if text.get_fontsize() < LEAST]
-    found += [f"{text.get_text()!r} has {text.get_fontsize()} points" for text in small]
-    beside = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
-    for part in [*figure.axes, *beside]:
-        box = part.get_window_extent() if part in beside else part.get_tightbbox()
-        if box.x0 < -1 or box.x1 > canvas.x1 + 1 or box.y0 < -1 or box.y1 > canvas.y1 + 1:
-            found.append(f"{part} is cut off")
-    for legend in figure.legends:
-        top = legend.get_window_extent().y1
-        found += ["the legend covers a panel" for axes in figure.axes if axes.get_tightbbox().y0 < top - 1]
-    return found
-
-
 @pytest.mark.parametrize("name", FIGURES)
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", ["column", pytest.param("page", marks=pytest.mark.slow)])
 def test_a_figure_is_as_wide_as_a_paper_has_it_and_all_of_it_can_be_read(trained: Study, name: str, width: str) -> None:
     assert faults_of_print(draw(trained, name, width=WIDTHS[width]), WIDTHS[width]) == []
 

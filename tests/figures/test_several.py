@@ -64,6 +64,13 @@ def test_studies_of_one_optimizer_each_stand_in_one_panel() -> None:
     assert dense["dense, one, adam"].get_color() == bars(axes)["one, adam"].get_color()
 
 
+def test_an_optimizer_has_one_panel_though_one_study_has_to_tell_it_from_another() -> None:
+    one = study("one", 0.82, "train.optimizer=[{name: adam, lr: 1e-3}, {name: adam, lr: 2e-3}, {name: sgd, lr: 0.1}]")
+    figure = draw(several([one, study("other", 0.79, BOTH, "prune.criterion=random")]), "accuracy")
+    shown = {axes.get_title(): list(bars(axes)) for axes in figure.axes}
+    assert shown == {"adam(lr=0.001)": ["one", "other"], "adam(lr=0.002)": ["one"], "sgd": ["one", "other"]}
+
+
 def test_differences_of_several_studies_are_each_to_its_own_dense_network() -> None:
     one, other = study("one", 0.82), study("other", 0.79, "prune.criterion=random", dense=0.75)
     figure = draw(several([one, other]), "differences", against=["dense", "reinit"])
