@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import CellKey, densities
-from lottery.analysis.labels import head, optimizer_labels, rewind_label, said, whose
+from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
 from lottery.figures.colors import Style, column_styles, styles
 from lottery.figures.style import DASHES
+from lottery.values import said
 
 if TYPE_CHECKING:
     from lottery.figures.selection import Selection
@@ -51,7 +52,7 @@ class Source:
 def sources(studies: Labelled, shown: Selection) -> list[Source]:
     """Return what is finished and selected of studies, in the order of their recipes.
 
-    Several studies stand in one panel for each optimizer, the same one where they write it alike or call it alike. Where
+    Several studies stand in one panel for each optimizer, the same where they write it alike or call it alike. Where
     each has one optimizer they stand in one panel, and a label says the optimizer where these differ.
 
     Raises:
