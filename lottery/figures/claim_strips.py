@@ -73,11 +73,10 @@ class Strip:
         return [value for value in named if value is not None and (value > 0 or not self.ratio)]
 
 
-def claim_strips(strips: Sequence[Strip], width: float = WIDTH) -> Figure:
+def claim_strips(strips: Sequence[Strip]) -> Figure:
     """Draw one strip below the other, each on an axis of its own, as units differ.
 
-    It is `width` inches wide. What is claimed is shaded; the interval goes to the edge where a bound is open; the mark
-    says the verdict.
+    What is claimed is shaded; the interval goes to the edge where a bound is open; the mark says the verdict.
 
     Raises:
         UsageError: There is none.
@@ -89,7 +88,7 @@ def claim_strips(strips: Sequence[Strip], width: float = WIDTH) -> Figure:
         raise UsageError("there is no claim to draw")
     with matplotlib.rc_context(FONT):
         heights = [strip.height for strip in strips]
-        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         places = figure.add_gridspec(len(strips), 1, height_ratios=heights)
         for number, strip in enumerate(strips):
             _draw(figure.add_subplot(places[number]), strip)
