@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lottery.errors import UsageError
+from lottery.words import SHARES, in_unit
 
 
 def catalogue_names() -> list[str]:
@@ -105,10 +106,15 @@ def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
 def in_words(value: Any) -> str:
     """Return a number, a list or measurements of a job as a line; what is None is left out.
 
-    For example `step 30, test_accuracy 0.5`.
+    For example `step 30, test_accuracy 50.00 %`.
     """
     if isinstance(value, dict):
-        return ", ".join(f"{name} {in_words(item)}" for name, item in value.items() if item is not None)
+        return ", ".join(f"{name} {_measured(name, item)}" for name, item in value.items() if item is not None)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _measured(name: str, value: Any) -> str:
+    """Return a measurement as `in_words` does, shares of the examples in percent."""
+    return in_unit(name, value) if isinstance(value, float) and name.endswith(SHARES) else in_words(value)

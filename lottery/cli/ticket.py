@@ -13,7 +13,7 @@ from lottery.cli.options import DataDir, Plugins, StoreDir, plug_in
 from lottery.errors import LotteryError, UsageError
 from lottery.paths import data_root, store_root
 from lottery.recipe.readings import READINGS
-from lottery.words import short
+from lottery.words import in_unit, short
 
 if TYPE_CHECKING:
     from lottery.runner.execute import Progress
@@ -102,7 +102,7 @@ def _about(found: Ticket) -> list[tuple[str, str]]:
             row = evidence[name].get(reading)
             if row:
                 measured = [k for k in ("test_accuracy", "test_r2") if k in row]
-                scores = ", ".join(f"{k.replace('_', ' ')} {row[k]:.4f}" for k in measured)
+                scores = ", ".join(f"{k.replace('_', ' ')} {in_unit(k, row[k])}" for k in measured)
                 rows.append((name, f"{reading.replace('_', ' ')}: step {row['step']}, {scores}"))
     rows += [("made", evidence["created"])]
     rows += [("", f"{name:<24} {value}") for name, value in evidence["environment"].items() if name != "earlier"]

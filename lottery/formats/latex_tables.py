@@ -145,7 +145,7 @@ class _Table:
         return "\n".join(
             [
                 rf"\begin{{{name}}}{where}",
-                r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+                r"\centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{4pt}",
                 r"\sisetup{uncertainty-mode=separate,table-align-uncertainty=false,retain-explicit-plus}",
                 *([rf"\caption{{{caption}}}"] if self.paper.caption else []),
                 *([rf"\label{{tab:{label}}}"] if self.paper.label else []),

@@ -22,7 +22,7 @@ from lottery.structure.compact import Compacted, compact, pruned
 from lottery.structure.compact_file import compact_bytes
 from lottery.structure.speed import speed_up
 from lottery.tickets.export import open_ticket
-from lottery.words import counted
+from lottery.words import counted, in_unit
 
 if TYPE_CHECKING:
     from lottery.store.store import Store
@@ -116,7 +116,7 @@ def export_network(
 
 def _measured_in_words(reading: Reading, row: Mapping[str, Any]) -> str:
     name = "test_accuracy" if "test_accuracy" in row else "test_r2"
-    return f"weights of step {row['step']}, {IN_WORDS[reading]}: {name.replace('_', ' ')} {row[name]:.4f}"
+    return f"weights of step {row['step']}, {IN_WORDS[reading]}: {name.replace('_', ' ')} {in_unit(name, row[name])}"
 
 
 def _units_in_words(made: Compacted) -> Iterator[str]:

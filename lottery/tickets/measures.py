@@ -12,6 +12,7 @@ from lottery.pruning.start import Start
 from lottery.recipe.readings import READINGS, Reading
 from lottery.results.artifacts import unpack
 from lottery.runner.assemble import training_of
+from lottery.words import in_unit
 
 if TYPE_CHECKING:
     from lottery.runner.context import RunContext
@@ -44,7 +45,9 @@ def ticket_measures(ticket: Ticket, reading: Reading, context: RunContext | None
         if not _near(name, row[name], value, examples[name.partition("_")[0]], ticket.classes)
     ]
     if wrong:
-        told = ", ".join(f"{_words(name)} {here[name]:.4f}, not {row[name]:.4f}" for name in wrong)
+        told = ", ".join(
+            f"{_words(name)} {in_unit(name, here[name])}, not {in_unit(name, row[name])}" for name in wrong
+        )
         return False, f"step {row['step']}: these weights give {told}"
     return True, f"{_in_words(row)}, measured again" + (
         ", and on the validation split" if examples["validation"] else ""
@@ -77,7 +80,7 @@ def _near(name: str, recorded: float, here: float, examples: int, classes: int) 
 
 
 def _in_words(row: Mapping[str, Any]) -> str:
-    measures = ", ".join(f"{_words(name)} {value:.4f}" for name, value in row.items() if name.startswith("test_"))
+    measures = ", ".join(f"{_words(n)} {in_unit(n, value)}" for n, value in row.items() if n.startswith("test_"))
     return f"step {row['step']}, {measures}"
 
 

@@ -52,7 +52,7 @@ def of_several(named: Named, network: str = "ticket") -> list[Row]:
         row |= {"rewind": line[2]} if len(rewinds) > 1 else {}
         for head in ordered:
             row |= _cell(head, mine.get(head), (line, head) in best)
-        row["shown"] = f"test accuracy in percent, mean ± standard deviation over seeds, of {_whose(network)}"
+        row["cells"] = f"test accuracy in percent, mean ± standard deviation over seeds, of {_whose(network)}"
         row["test"] = test
         keys = (record.job.key for side in mine.values() for record in side.records)
         table.append(Row(row, dict.fromkeys(keys)))

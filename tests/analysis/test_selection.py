@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lottery.analysis.columns import DENSITY, SEED, mean
-from lottery.analysis.rows import Row
+from lottery.analysis.columns import DENSITY, SEED, Column, mean
+from lottery.analysis.rows import Row, Values
 from lottery.analysis.selection import select, setting
 from lottery.errors import UsageError
 
 
 def row(optimizer: str, density: float, seed: int, accuracy: float) -> Row:
-    cells = dict(zip(mean("ticket"), (accuracy, 0.01, 5, None), strict=True))
+    cells: Values = dict(zip(mean("ticket"), (accuracy, 0.01, 5, None), strict=True))
     return Row({"optimizer": optimizer, DENSITY: density, SEED: seed, **cells, "other": 1, "note": "n"}, ["k"])
 
 
@@ -57,7 +57,7 @@ def test_columns_stand_as_they_are_named_with_their_deviation_beside_what_says_w
     (first, *_) = select(ROWS, (), ["other", "ticket"])
     wanted = ["optimizer", "density", "other", "ticket", "ticket_std", "ticket_n", "ticket_diverged", "note"]
     assert list(first) == wanted and first.made_from == ("k",)
-    assert next(iter(first)) == "optimizer" and list(first)[1].unit == "density"
+    assert next(iter(first)) == "optimizer" and isinstance(list(first)[1], Column)
 
 
 def test_a_column_that_is_not_there_is_refused_with_those_there_are() -> None:

@@ -518,7 +518,7 @@ def test_show_finds_a_job_by_the_start_of_its_key(study: tuple[Path, Path, Resul
     assert text.code == 0 and row["key"] in text.out and "environment" in text.out
     told, _, identity = text.out.partition("identity\n")
     assert "None" not in told and "{" not in told and json.loads(identity)["kind"] == "dense"
-    assert f"test_accuracy {row['early_stop_test_accuracy']}" in told
+    assert f"test_accuracy {100 * row['early_stop_test_accuracy']:.2f} %" in told
     about = json.loads(call("show", row["key"][:12], "--store", store, "--json").out)
     assert (about["key"], about["kind"], about["status"]) == (row["key"], "dense", "done")
     assert about["metrics"]["early_stop"]["test_accuracy"] == row["early_stop_test_accuracy"]

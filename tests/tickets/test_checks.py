@@ -622,7 +622,7 @@ def test_exports_carry_the_weights_of_the_accuracy_that_is_told(of_a_kind: OfAKi
         accuracy = float((model.eval()(x).argmax(1) == y).double().mean())
         assert accuracy == pytest.approx(row["test_accuracy"], 1e-12)
         assert told.startswith(f"weights of step {row['step']}, at the ")
-        assert told.endswith(f": test accuracy {accuracy:.4f}")
+        assert told.endswith(f": test accuracy {100 * accuracy:.2f} %")
     assert found[None] == found["best_accuracy"] != found["end"]
 
 
@@ -630,7 +630,7 @@ def test_without_a_validation_split_exports_carry_the_weights_of_the_end(of_a_ki
     study, (ticket, *_) = of_a_kind("densities, no validation, another such init")
     default, told = export_network(study.store, ticket.key, study.folder, "dense")
     step, accuracy = (ticket.evidence["ticket"]["end"][name] for name in ("step", "test_accuracy"))
-    assert told == [f"weights of step {step}, at the end: test accuracy {accuracy:.4f}"]
+    assert told == [f"weights of step {step}, at the end: test accuracy {100 * accuracy:.2f} %"]
     assert default == export_network(study.store, ticket.key, study.folder, "dense", at="end")[0]
     with pytest.raises(UsageError, match="has no early_stop; there are end"):
         export_network(study.store, ticket.key, study.folder, "dense", at="early_stop")

@@ -234,7 +234,7 @@ def test_the_commands_export_show_verify_and_retrain(
         assert decode((tmp_path / form).read_bytes())[0]
         said = capsys.readouterr().out
         assert said.startswith(f"weights of step {best['step']}, at the step where the validation accuracy was first ")
-        assert said.splitlines()[0].endswith(f"highest: test accuracy {best['test_accuracy']:.4f}")
+        assert said.splitlines()[0].endswith(f"highest: test accuracy {100 * best['test_accuracy']:.2f} %")
         assert (" as fast" in said) == (form == "compact")
     for wrong in (
         ("--at", "middle", "--form", "dense"),

@@ -335,8 +335,9 @@ def test_the_decomposition_is_a_row_for_each_density_and_a_column_for_each_claim
 def test_people_read_the_decomposition_as_differences_with_intervals_and_verdicts() -> None:
     points = [1.0, 1.2, 0.8, 1.1, 0.9]  # mean 1, standard deviation 0.1581, t(4) = 2.776: 1 ± 0.196
     table = claims({"reinit": [points, [1.0, -1.0, 2.0, -2.0, 0.0]]}, view="decomposition")
-    header, _, first, second = render(table, "text").decode().splitlines()
+    header, units, _, first, second = render(table, "text").decode().splitlines()
     assert header.split() == ["optimizer", "level", "density", "n", "against", "initialization", "(points)"]
+    assert units.split() == ["(%)"]
     assert " ".join(first.split()).endswith("reinit +1.00 [+0.80, +1.20] superior") and " 50 " in first
     assert second.rstrip().endswith("]")
     assert b"initialization_low" in render(table, "csv").splitlines()[0]
