@@ -12,7 +12,7 @@ from lottery.analysis.labels import optimizer_labels
 from lottery.figures.colors import optimizer_styles
 from lottery.figures.selection import chosen_optimizers
 from lottery.figures.sizes import LEAST
-from lottery.figures.style import label_along, label_up, legend_below, panels
+from lottery.figures.style import label_along, label_up, legend_below, panels, text_inches
 from lottery.plan.timeline import make_timeline
 from lottery.recipe.learning_rate import multiplier
 from lottery.values import Component, Duration
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 POINTS = 20_000  # of a curve: more than a figure has pixels across
 REWINDS = {"weights": "rewind", "lr": "lr rewind", "finetune": "fine-tune from"}
 MOST_NAMES = 4  # optimizers that one line of the legend names
+MOST_ROOM, PANEL = 0.5, 0.65  # shares: of the axis, for names; of the figure's height, that the axis has
 LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as at zero
 
 
@@ -103,7 +104,7 @@ def schedule_figure(
     _mark(axes, drawn)
     label_along(axes, "training step")
     label_up(axes, "learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
-    _scale(axes, [rate for curve in drawn for rate in curve.rates], log)
+    _scale(axes, [rate for curve in drawn for rate in curve.rates], log, _room(axes))
     axes.set_xlim(0, max(curve.steps[-1] for curve in drawn) + 1)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -116,15 +117,23 @@ def schedule_figure(
     return figure
 
 
-def _scale(axes: Axes, rates: list[float], log: bool) -> None:
-    """Set the axis of the learning rate, with room above the curves for the names of rewind points."""
+def _room(axes: Axes) -> float:
+    """Return the share of the axis of the learning rate that the names of rewind points take."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    longest = max((text_inches(text.get_text()) for text in axes.texts), default=0.0)
+    return min(MOST_ROOM, (0.85 * longest + 0.1) / (PANEL * figure.get_figheight()))
+
+
+def _scale(axes: Axes, rates: list[float], log: bool, room: float) -> None:
+    """Set the axis of the learning rate, with a share of it as room above the curves."""
     highest = max(rates)
     if not log:
-        axes.set_ylim(0, 1.3 * highest)
+        axes.set_ylim(0, highest / (1 - room))
         return
     lowest = max(min(rate for rate in rates if rate > 0), LOG_RANGE * highest)
     axes.set_yscale("log")
-    axes.set_ylim(lowest / 1.5, highest * 1.5 * (1.5 * highest / lowest) ** 0.3)
+    axes.set_ylim(lowest / 1.5, highest * 1.5 * (1.5 * highest / lowest) ** (room / (1 - room)))
 
 
 def _mark(axes: Axes, drawn: list[RateCurve]) -> None:
