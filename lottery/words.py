@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 SHARES = ("accuracy", "top5")  # ends of the names of measures that are shares of the examples
 KEY_DIGITS = 12  # enough to tell the jobs of a store apart; `lottery show` takes as many
@@ -28,6 +29,20 @@ def duration(seconds: float) -> str:
 def in_unit(name: str, value: float) -> str:
     """Return a measure of a network as people read it: `95.83 %` for an accuracy, `0.1234` for a loss."""
     return f"{100 * value:.2f} %" if name.endswith(SHARES) else f"{value:.4f}"
+
+
+def short_keys(keys: Sequence[str], least: int = 2) -> dict[str, str]:
+    """Return of each dotted key as many of its last parts as tell it from the others, such as optimizer.lr.
+
+    They are `least` at least: two where a view may have a column `lr` of its own.
+    """
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        tails = (".".join(parts[-count:]) for count in range(least, len(parts) + 1))
+        alone = (tail for tail in tails if sum(f".{other}".endswith(f".{tail}") for other in keys) == 1)
+        found[key] = next(alone, key)
+    return found
 
 
 def short(key: str) -> str:

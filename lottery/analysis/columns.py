@@ -89,6 +89,7 @@ class Column(str):
         return column
 
 
+PLACES = ("study", "optimizer", "found_with", "rewind", "level", "density", "networks")  # they say what a row is
 STUDY = Column("study")  # label of one of several studies
 DENSITY = Column("density", "density")
 LEVEL = Column("level", "ordinal")

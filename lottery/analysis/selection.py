@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lottery.analysis.columns import Column
+from lottery.analysis.columns import PLACES, Column
 from lottery.analysis.rows import Row
 from lottery.errors import UsageError
 from lottery.registry import suggest
 
 PERCENT = ("density", "fraction")  # units that people read, and write here, in percent
-PLACES = ("study", "optimizer", "found_with", "rewind", "level", "density", "networks")  # columns that always stay
 SAID = ("test", "note", "reason")  # and so do the words on what stands in the row
 
 

@@ -10,6 +10,7 @@ from lottery.analysis.rows import Row
 from lottery.analysis.views import VIEWS, imported, rows_of
 from lottery.errors import UsageError
 from lottery.values import in_flow
+from lottery.words import short_keys
 
 if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
@@ -60,17 +61,3 @@ def swept_values(sweep: Sweep) -> list[dict[str, Any]]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return of each key as many of its last parts as tell it from the others, such as optimizer.lr.
-
-    They are two at least, as a view may have a column `lr` of its own.
-    """
-    found = {}
-    for key in keys:
-        parts = key.split(".")
-        tails = (".".join(parts[-count:]) for count in range(2, len(parts) + 1))
-        alone = (tail for tail in tails if sum(f".{other}".endswith(f".{tail}") for other in keys) == 1)
-        found[key] = next(alone, key)
-    return found

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.labels import density_label
-from lottery.analysis.sweep import short_keys
 from lottery.analysis.sweep_values import MEASURES, Observed, Place, observed
 from lottery.errors import UsageError
 from lottery.figures.style import TICK_GAP, finish, follow, inches_wide, label_along, line_style, panels, text_inches
 from lottery.registry import suggest
 from lottery.statistics.paired import t_interval
 from lottery.values import in_flow
+from lottery.words import short_keys
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

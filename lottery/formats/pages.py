@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lottery.analysis.columns import PLACES
 from lottery.formats.cells import PAGE, Shown, Values, for_programs
 
 VERDICTS = ("verdict",)
 NOTES = ("source", "note", "reason")  # told last
 SENTENCE = 30  # characters: what is longer is too wide for a column of a page
-PLACE = ("study", "optimizer", "found_with", "rewind", "level", "density", "networks")  # columns that say what a row is
 
 
 def columns(rows: Sequence[Values]) -> list[Shown]:
@@ -26,7 +26,7 @@ def in_common(rows: Sequence[Values]) -> str:
 
 def is_place(shown: Shown) -> bool:
     """Return True for a column that says what a row is; those of swept keys do."""
-    return shown.column in PLACE or shown.column.quantity == "swept"
+    return shown.column in PLACES or shown.column.quantity == "swept"
 
 
 def is_sentence(shown: Shown, rows: Sequence[Values]) -> bool:

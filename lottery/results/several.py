@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.errors import UsageError
 from lottery.values import in_flow
+from lottery.words import short_keys
 
 if TYPE_CHECKING:
     from lottery.results.study import Study
@@ -70,7 +71,7 @@ def _differences(name: str, studies: Sequence[Study]) -> list[str]:
             chosen, told = [*chosen, key], more
     if len(set(told)) < len(studies):
         raise UsageError(f"{name}: is named twice; name studies that differ, or run one of them with another --set")
-    short = _short(chosen)
+    short = short_keys(chosen, 1)
     return [
         ", ".join(f"{short[key]}={in_flow(recipe[key])}" if key in recipe else f"no {short[key]}" for key in chosen)
         for recipe in recipes
@@ -86,13 +87,3 @@ def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _leaves(only, f"{path}.")
         else:
             yield path, only
-
-
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Return of each key as many of its last parts as tell it from the others."""
-    found = {}
-    for key in keys:
-        parts = key.split(".")
-        tails = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
-        found[key] = next(tail for tail in tails if sum(f".{other}".endswith(f".{tail}") for other in keys) == 1)
-    return found

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import lottery
-from lottery.analysis.sweep import short_keys, swept_rows_of, swept_values
+from lottery.analysis.sweep import swept_rows_of, swept_values
 from lottery.analysis.sweep_values import observed
 from lottery.analysis.views import rows_of
 from lottery.errors import UsageError
@@ -19,6 +19,7 @@ from lottery.plan.expand import plan
 from lottery.recipe.sweep import Sweep, parse_sweep
 from lottery.results.study import Study
 from lottery.results.sweep import SweptStudy
+from lottery.words import short_keys
 from tests.support.studies import TEXT, Recorded, dense, made, ticket
 
 SWEEP = TEXT + "sweep:\n  model.norm: [none, batch]\n  train.optimizer.lr: [0.001, 0.01, 1]\n"

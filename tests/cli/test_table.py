@@ -14,6 +14,8 @@ import lottery
 from tests.support.calls import Call, call, call_here
 from tests.support.micro import micro_text
 
+__all__ = ["call"]
+
 SMALL = ("prune.levels=1", "seeds=3", "data.limit=300")
 Studies = tuple[Path, Path, Path]
 
