@@ -66,7 +66,9 @@ def differences(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            "--against", metavar="NAME,...", help="What is subtracted: dense or a control; repeatable [dense]."
+            "--against",
+            metavar="NAME,...",
+            help="What is subtracted: dense, a control, a study; repeatable [dense].",
         ),
     ] = None,
     optimizers: Optimizers = None,

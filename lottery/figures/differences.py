@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.cells import CellKey, accuracies, dense, densities, differences_by_seed, floor
-from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.errors import UsageError
 from lottery.figures.colors import Style, column_names
 from lottery.figures.densities import is_regression
 from lottery.figures.drawing import labels_of_axis
+from lottery.figures.paired import DENSE, Differences, differences_to_study, paired_differences
 from lottery.figures.selection import ALL, Selection
 from lottery.figures.sources import Labelled, Source, by_panel, sources
 from lottery.figures.style import density_axis, follow, grid, inches_wide, legend_below
-from lottery.recipe.families import acting, stands_for_a_claim
-from lottery.statistics.paired import Interval, t_interval
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lottery.results.study import Study
-
-DENSE = "dense"
 LINE = "#444444"
 MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; the fill is the curve's colour where none is said
     "winning": {"marker": "*", "markersize": 9},
@@ -38,34 +32,6 @@ MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; the fill is th
     "withheld": {"marker": "X", "markersize": 6, "markerfacecolor": "#BBBBBB"},
 }
 BESIDE = (0.06, 0.035)  # inches between a mean and its seeds where a panel has one curve, and where it has several
-Verdicts = Mapping[CellKey, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Differences:
-    """The paired differences of one column to another, of one source, in the figure's unit.
-
-    Attributes:
-        source: Where they are from.
-        column: What is compared.
-        against: What it is compared with.
-        label: What the legend calls it.
-        density: Density of each cell.
-        by_seed: Differences of each cell by seed, two readings of one seed.
-        interval: Mean of each cell with its two-sided interval.
-        judged: Rows of verdicts on them; none where the recipe declares no margin, or nothing is tested here.
-        scale: What fractions are multiplied with in this unit.
-    """
-
-    source: Source
-    column: str
-    against: str
-    label: str
-    density: Mapping[CellKey, float]
-    by_seed: Mapping[CellKey, Mapping[int, float]]
-    interval: Mapping[CellKey, Interval]
-    judged: Verdicts
-    scale: float
 
 
 def differences_figure(
@@ -74,7 +40,7 @@ def differences_figure(
     shown: Selection = ALL,
     width: float | None = None,
 ) -> Figure:
-    """Draw accuracy less that of the dense network, or of a control, paired by seed, in percentage points by density.
+    """Draw accuracy less that of the dense network, a control or another study, paired by seed, in points by density.
 
     The mean stands with its two-sided t interval at the recipe's confidence, each seed faint. Of the ticket the mark of
     the mean is its verdict; against the dense network there are the margin and the one-sided lower bound that matching
@@ -82,7 +48,8 @@ def differences_figure(
 
     Args:
         studies: The studies with their labels.
-        against: What is subtracted: `dense` or the label of a control; a row of panels each.
+        against: What is subtracted: `dense`, the label of a control, or of several studies that of one; a row of panels
+            each.
         shown: What is drawn; the ticket where no columns are selected.
         width: The figure's width in inches, see `sizes.width_of`.
 
@@ -91,12 +58,14 @@ def differences_figure(
     """
     every_study = [study for _, study in studies]
     columns = shown.columns_of(every_study, ("ticket",))
-    known = list(dict.fromkeys(name for study in every_study for name in column_names(study.recipe)))
+    known = dict.fromkeys(name for study in every_study for name in (DENSE, *column_names(study.recipe)))
+    known |= dict.fromkeys(label for label, _ in studies if label)
     for name in against:
-        if name not in (DENSE, *known):
-            raise UsageError(f"--against {name}: there are {', '.join((DENSE, *known))}")
+        if name not in known:
+            raise UsageError(f"--against {name}: there are {', '.join(known)}")
     scale = 1.0 if is_regression(studies) else 100.0
-    named = {title: list(_of_panel(mine, columns, against, scale)) for title, mine in _panels(studies, shown).items()}
+    panels = by_panel(sources(studies, shown))
+    named = {title: list(_of_panel(studies, mine, columns, against, scale)) for title, mine in panels.items()}
     named = {title: mine for title, mine in named.items() if mine}
     if not named:
         raise UsageError("nothing is finished yet that this figure shows; lottery run RECIPE trains it")
@@ -129,68 +98,23 @@ def _proxies(labels: Sequence[str]) -> Iterator[Artist]:
             yield Line2D([], [], label=label, color=LINE, alpha=0.6, marker="o", markersize=2.8, linestyle="none")
 
 
-def _panels(studies: Labelled, shown: Selection) -> dict[str, list[Source]]:
-    return by_panel(sources(studies, shown))
-
-
 def _of_panel(
-    mine: Sequence[Source], columns: Sequence[str], against: Sequence[str], scale: float
+    studies: Labelled, mine: Sequence[Source], columns: Sequence[str], against: Sequence[str], scale: float
 ) -> Iterator[Differences]:
     """Yield what is drawn in the panels of one title, where there is a pair of networks."""
-    for source in mine:
-        for other in against:
-            for column in columns:
-                if column != other and column in column_names(source.study.recipe):
-                    found = paired_differences(source, column, other, scale, alone=len(columns) == 1)
-                    if found.by_seed:
-                        yield found
-
-
-def paired_differences(
-    source: Source, column: str, against: str, scale: float = 100.0, *, alone: bool = True
-) -> Differences:
-    """Return the differences of two columns within a seed, with the intervals and verdicts of the study's tables.
-
-    Args:
-        source: Where they are from.
-        column: What is compared: the ticket, or a control by its label.
-        against: What is subtracted: `dense`, or a column.
-        scale: What fractions are multiplied with.
-        alone: Whether the figure has no other column.
-    """
-    study, values = source.study, accuracies(source.study)
-    compare = acting(study.recipe)
-    confidence, known, by_seed = 0.95 if compare is None else compare.confidence, densities(study), {}
-    for at in source.cells:
-        named = values.get(at, {})
-        others = dense(values, at) if against == DENSE else named.get(against, {})
-        pairs = differences_by_seed(named.get(column, {}), others)
-        if at[2] and pairs:
-            by_seed[at] = {seed: scale * value for seed, value in pairs.items()}
-    least = scale * floor(study)
-    intervals = {at: t_interval(list(each.values()), confidence, least) for at, each in by_seed.items()}
-    judged = _verdicts(study, against) if column == "ticket" else {}
-    label = source.named(column, alone=alone)
-    density = {at: known[at] for at in by_seed}
-    return Differences(source, column, against, label, density, by_seed, intervals, judged, scale)
-
-
-def _verdicts(study: Study, against: str) -> Verdicts:
-    """Return the rows of the verdicts on tickets by cell; none where the recipe declares no margin, or tests none."""
-    if study.recipe.compare is None:
-        return {}
-    if against == DENSE:
-        from lottery.verdicts.verdicts import rows
-
-        table = rows(study)
-    else:
-        from lottery.verdicts.claims import rows as claims
-
-        tested = {b.label for b in study.recipe.branches if stands_for_a_claim(study.recipe, b.name)}
-        table = [row for row in claims(study) if row["against"] == against] if against in tested else []
-    indexes = {label: index for index, label in enumerate(optimizer_labels(study.recipe.train.optimizer))}
-    only = rewind_label(study.recipe.rewind[0])
-    return {(indexes[row["optimizer"]], row.get("rewind", only), row["level"]): row for row in table}
+    labels, alone = {label: study for label, study in studies if label}, len(columns) == 1
+    for source, other, column in product(mine, against, columns):
+        own = column_names(source.study.recipe)
+        if column == other or column not in own:
+            continue
+        if other in (DENSE, *own) or other not in labels:
+            found = paired_differences(source, column, other, scale, alone=alone)
+        elif labels[other] is not source.study:
+            found = differences_to_study(studies, source, column, other, scale, alone=alone)
+        else:
+            continue
+        if found.by_seed:
+            yield found
 
 
 def _panel(axes: Axes, mine: Sequence[Differences], row: str, scale: float) -> list[float]:
@@ -207,7 +131,8 @@ def _panel(axes: Axes, mine: Sequence[Differences], row: str, scale: float) -> l
         left, right = axes.get_xlim()
         step, ends = (left / right) ** (BESIDE[len(mine) > 1] / inches_wide(axes)), list[float]()
         for place, each in enumerate(mine):
-            ends += _draw(axes, each, each.label if len(mine) > 1 else "", step, 2 * place - len(mine) + 1)
+            label = each.label if len(mine) > 1 or each.source.label else ""
+            ends += _draw(axes, each, label, step, 2 * place - len(mine) + 1)
         axes.set_xlim(max(left, max(ends) * step), min(right, min(ends) / step))
     return [0.0, *(value for each in mine for by_seed in each.by_seed.values() for value in by_seed.values())]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lottery.analysis.several import rows_of_several
 from lottery.errors import UsageError
 from lottery.figures import draw, figure_bytes
 from lottery.figures.selection import Selection
@@ -79,6 +80,27 @@ def test_differences_of_several_studies_are_each_to_its_own_dense_network() -> N
     assert list(below[0]["other"].get_ydata()) == pytest.approx([3, 2])
     assert list(below[1]["one"].get_ydata()) == pytest.approx([10, 10])
     figure_bytes(figure, "svg")
+
+
+def test_a_study_less_another_has_the_numbers_and_verdicts_of_the_table_of_both() -> None:
+    one, other = study("one", 0.82, BOTH), study("other", 0.79, BOTH, "prune.criterion=random")
+    for held in (one, other):
+        for place, key in enumerate(sorted(held.found)):
+            held.found[key].metrics["best_accuracy"]["test_accuracy"] += 1e-4 * (place % 7)
+    table = [row for row in rows_of_several([one, other], "means") if row.get("difference") is not None]
+    figure = draw(several([one, other]), "differences", against=["one"])
+    assert [axes.get_title() for axes in figure.axes] == ["adam", "sgd"]
+    for axes in list[Any](figure.axes):
+        mine = [row for row in table if row["optimizer"] == axes.get_title()]
+        (errors,) = axes.containers
+        line, _, (segments,) = errors.lines
+        assert errors.get_label() == "other"
+        assert list(line.get_xdata()) == [row["density"] for row in mine]
+        assert list(line.get_ydata()) == pytest.approx([100 * row["difference"] for row in mine])
+        for segment, row in zip(segments.get_segments(), mine, strict=True):
+            assert segment[:, 1] == pytest.approx([100 * row["low"], 100 * row["high"]])
+            marks = [each for each in axes.lines if each.get_label() == row["verdict"]]
+            assert row["density"] in [each.get_xdata()[0] for each in marks]
 
 
 def test_a_figure_of_one_study_refuses_several() -> None:
