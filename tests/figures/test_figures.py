@@ -375,7 +375,7 @@ def test_a_figure_is_as_wide_as_a_paper_has_it_and_all_of_it_can_be_read(trained
 def test_names_of_optimizers_longer_than_a_column_are_not_cut_off() -> None:
     one, other = "lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8", "lr: 2e-3, betas: [0.95, 0.999], eps: 1e-7"
     several = f"train.optimizer=[{{name: adam, {one}}}, {{name: adam, {other}}}, {{name: sgd, lr: 0.1}}]"
-    planned = hand(several, "rewind=[init, 10it]", "prune.levels=8")
+    planned = hand(several, "prune.levels=3")
     held = study(planned, everything(planned))
     for name in ("accuracy", "curves", "differences"):
         assert faults_of_print(draw(held, name, width=3.25), 3.25) == []
