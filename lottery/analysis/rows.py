@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lottery.results.study import once
@@ -28,6 +28,16 @@ class Row(dict[str, Any]):
     def __init__(self, values: Mapping[str, Any], made_from: Iterable[str]) -> None:
         super().__init__(values)
         self.made_from = tuple(made_from)
+
+
+def with_equal_columns(rows: Sequence[Row], last: Sequence[str] = ("note",)) -> list[Row]:
+    """Return rows that all have the same columns, with None where a row had none.
+
+    They stand in the order in which they are first met, but for those that are to be the last.
+    """
+    names = {str(name): name for row in rows for name in row}
+    order = [names[name] for name in (*(n for n in names if n not in last), *(n for n in last if n in names))]
+    return [Row({name: row.get(name) for name in order}, row.made_from) for row in rows]
 
 
 def keys_of(study: Study, records: Iterable[Record | None]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lottery.analysis.columns import STUDY
-from lottery.analysis.rows import Row
+from lottery.analysis.rows import Row, with_equal_columns
 from lottery.analysis.sweep import swept_rows_of
 from lottery.analysis.views import VIEWS, imported, rows_of
 from lottery.errors import UsageError
@@ -58,4 +58,4 @@ def rows_of_several(studies: Sequence[Study], view: str, network: str | None = N
             made += [Row({STUDY: label, **row}, row.made_from) for row in rows_of(study, view)]
         except UsageError as error:
             raise UsageError(f"{error} (of {label})") from error
-    return made
+    return with_equal_columns(made)

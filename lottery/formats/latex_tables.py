@@ -145,9 +145,9 @@ class _Table:
         return "\n".join(
             [
                 rf"\begin{{{name}}}{where}",
-                r"\centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{4pt}",
+                r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
                 r"\sisetup{uncertainty-mode=separate,table-align-uncertainty=false,retain-explicit-plus}",
-                *([rf"\caption{{{caption}}}"] if self.paper.caption else []),
+                *([rf"\setlength{{\belowcaptionskip}}{{4pt}}\caption{{{caption}}}"] if self.paper.caption else []),
                 *([rf"\label{{tab:{label}}}"] if self.paper.label else []),
                 "\n\\par\\medskip\n".join(bodies),
                 rf"\end{{{name}}}",

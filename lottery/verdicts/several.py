@@ -18,7 +18,7 @@ from lottery.analysis.cells import (
 )
 from lottery.analysis.columns import DIFFERENCE, SEEDS, STUDY, Column, interval, p_values
 from lottery.analysis.labels import density_label, finite, optimizer_labels
-from lottery.analysis.rows import Row, Values
+from lottery.analysis.rows import Row, Values, with_equal_columns
 from lottery.audit.audit import audit
 from lottery.audit.findings import listed_seeds
 from lottery.environment import PLUGIN, mixed
@@ -176,7 +176,7 @@ def rows(named: Named, network: str = "ticket") -> list[Row]:
         values |= {**tested, "test": test, "note": "; ".join(filter(None, said))}
         keys = dict.fromkeys([*row.made_from, *(record.job.key for record in (other.records if other else ()))])
         table.append(Row(finite(head | values), keys))
-    return table
+    return with_equal_columns(table, [*_tested(None, None, confidence, least), "test", "note"])
 
 
 def _belongs(name: str, network: str) -> bool:

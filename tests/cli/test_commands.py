@@ -713,7 +713,7 @@ def test_a_table_fits_the_terminal_it_is_printed_on(study: tuple[Path, Path, Res
     assert max(map(len, shown)) <= columns < max(map(len, result.out.splitlines()))
     assert shown[0].split()[:2] == ["optimizer", "density"] == shown[shown.index("") + 1].split()[:2]
     assert ESCAPE not in "".join(shown)
-    means = re.findall(r"\d\.\d{4} ± \d\.\d{4} \(2\)", result.out)
+    means = re.findall(r"\d+\.\d{2} ± \d+\.\d{2} \(2\)", result.out)
     assert means and all(mean in "\n".join(shown) for mean in means)
 
 

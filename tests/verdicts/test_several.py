@@ -13,7 +13,7 @@ from scipy import stats
 
 from lottery.analysis.several import rows_of_several
 from lottery.errors import UsageError
-from lottery.formats.render import render
+from lottery.formats.render import frame, render
 from lottery.results.study import Study
 from tests.support.studies import Recorded, hand, record
 
@@ -183,6 +183,33 @@ def test_other_views_have_the_rows_of_each_study_with_its_label() -> None:
         rows_of_several(pair, "verdicts")
 
 
+def test_a_column_that_only_a_later_study_has_stands_before_the_comparison() -> None:
+    one, other = study("a"), study("b", "metrics=top5", "prune.criterion=random")
+    for each in other.found.values():
+        each.metrics["best_accuracy"]["test_top5"] = 0.9
+    first, second = rows_of_several([one, other], "means")
+    assert list(first) == list(second) and (first["ticket_top5"], second["ticket_top5"]) == (None, 0.9)
+    assert list(first).index("ticket_top5") < list(first).index("difference") and list(first)[-1] == "note"
+
+
+@pytest.mark.slow
+def test_where_all_optimizers_are_alike_one_is_marked_as_rarely_as_the_correction_says() -> None:
+    """Of 200 studies of three equal optimizers at two densities no more than 5 % have a mark, here 19 at the most
+    (the chance of 20 of 200 at 5 % is 0.3 %)."""
+    changes = (
+        "train.optimizer=[{name: adam, lr: 1e-3}, {name: sgd, lr: 0.1}, {name: momentum, lr: 0.1}]",
+        "prune.levels=2",
+    )
+    planned = hand("seeds=6", *changes)
+    marked = 0
+    for draw in range(200):
+        chance = random.Random(draw)
+        found = {job.key: record(job, 0.8 + chance.gauss(0, 0.01)) for job in planned if job.kind != "rewind"}
+        table = rows_of_several([Study(planned, found, Recorded(planned))], "matrix")
+        marked += any(row[name] for row in table for name in row if name.endswith("_best"))
+    assert marked < 20
+
+
 def test_the_best_of_a_density_is_marked_only_where_it_is_shown_to_beat_each_other() -> None:
     """Of three optimizers one is far better at each density; then two are alike, and no one is the best."""
     three = "train.optimizer=[{name: adam, lr: 1e-3}, {name: sgd, lr: 0.1}, {name: momentum, lr: 0.1}]"
@@ -202,6 +229,7 @@ def test_the_best_is_shown_in_each_format_as_its_readers_take_it() -> None:
     assert f"**{cell} (6)**" in render(table, "markdown").decode()
     latex = render(table, "latex").decode()
     assert rf"\bfseries {cell.replace('±', chr(92) + 'pm')}" in latex and latex.count(r"\bfseries") == 2
+    assert frame(table)["50%_best"].tolist() == [False, True]
     assert "over 6 seeds" in latex and "two-sided paired t test" in latex
 
 
