@@ -44,6 +44,7 @@ VIEWS = {
         of_several="lottery.verdicts.matrix:of_several",
     ),
     "long": View("lottery.analysis.accuracy:long", "Trainings"),
+    "curves": View("lottery.analysis.curves:rows", "Learning curves"),
     "transfer": View(
         "lottery.analysis.transfer:transfer", "Tickets found with one optimizer and retrained with another"
     ),

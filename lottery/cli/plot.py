@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load, load_points
+from lottery.cli.plot_options import (
+    Columns,
+    Densities,
+    Levels,
+    Optimizers,
+    Outputs,
+    RecipeNames,
+    Width,
+    listed,
+    selection,
+)
 from lottery.figures import FIGURES
 from lottery.paths import data_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from lottery.recipe.schema import Recipe
     from lottery.results.study import Study
 
 plot = typer.Typer(help="Draw figures: .png, .svg or .pdf.", no_args_is_help=True)
-
-Outputs = Annotated[
-    list[Path] | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Where to [RECIPE-FIGURE.png]; .png, .svg, .pdf; repeatable."),
-]
 
 
 @plot.command()
@@ -32,6 +37,8 @@ def schedule(
     sets: Sets = None,
     point: Points = None,
     output: Outputs = None,
+    width: Width = None,
+    optimizers: Optimizers = None,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic scale for the learning rate.")] = False,
     data: DataDir = None,
     store: StoreDir = None,
@@ -41,31 +48,41 @@ def schedule(
 
     Reads the data only where a length of the recipe is in epochs.
     """
-    from lottery.figures.save import save_figure
     from lottery.figures.schedule import schedule_figure
+    from lottery.figures.sizes import width_of
 
-    loaded = load(recipe, sets, plugin, point, store)
-    for path in output or [Path(f"{loaded.name}-schedule.png")]:
-        save_figure(path, lambda: schedule_figure(loaded, data_root(data), log=log))
-        print(path)
+    inches, loaded = width_of(width), load(recipe, sets, plugin, point, store)
+    options: dict[str, Any] = {"log": log, "optimizers": listed(optimizers), "width": inches}
+    _write(output, f"{loaded.name}-schedule", lambda: schedule_figure(loaded, data_root(data), **options))
 
 
 @plot.command()
 def differences(
-    recipe: RecipeName,
+    recipe: RecipeNames,
     sets: Sets = None,
     point: Points = None,
     output: Outputs = None,
-    control: Annotated[
+    width: Width = None,
+    against: Annotated[
         list[str] | None,
-        typer.Option("--control", metavar="COLUMN", help="Draw this control's mean difference too; repeatable."),
+        typer.Option(
+            "--against",
+            metavar="NAME,...",
+            help="What is subtracted: dense, a control, a study; repeatable [dense].",
+        ),
     ] = None,
+    optimizers: Optimizers = None,
+    columns: Columns = None,
+    levels: Levels = None,
+    densities: Densities = None,
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
-    """Draw ticket less dense accuracy against density, with the bound and the verdicts, of what is finished so far."""
-    _draw("differences", load(recipe, sets, plugin, point, store), output, data, store, controls=control or ())
+    """Draw ticket less dense accuracy by density, with bound and verdicts, or less a control's: paired by seed."""
+    shown = selection(optimizers, columns, levels, densities)
+    options: dict[str, Any] = {"against": subtracted} if (subtracted := listed(against)) else {}
+    _draw("differences", _all(recipe, sets, plugin, point, data, store), output, width, shown=shown, **options)
 
 
 @plot.command()
@@ -87,21 +104,22 @@ def sweep(
     sets: Sets = None,
     point: Points = None,
     output: Outputs = None,
+    width: Width = None,
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
     """Draw what was measured at the points of a sweep against one of its keys, a line for the values of the others."""
-    from lottery.figures.save import check_suffix, save_figure
+    from lottery.figures.sizes import width_of
     from lottery.figures.sweep import sweep_figure
     from lottery.results.sweep import swept_study
 
-    points = load_points(recipe, sets, plugin, point, store)
-    paths = [check_suffix(path) for path in output or [Path(f"{points.name}-sweep.png")]]
-    figure = sweep_figure(swept_study(points, data=data, store=store), against, measure, network or ())
-    for path in paths:
-        save_figure(path, lambda: figure)
-        print(path)
+    inches, points = width_of(width), load_points(recipe, sets, plugin, point, store)
+
+    def drawn() -> Figure:
+        return sweep_figure(swept_study(points, data=data, store=store), against, measure, network or (), inches)
+
+    _write(output, f"{points.name}-sweep", drawn)
 
 
 @plot.command()
@@ -111,12 +129,17 @@ def analysis(
     sets: Sets = None,
     point: Points = None,
     output: Outputs = None,
+    width: Width = None,
     measure: Annotated[
         list[str] | None,
         typer.Option("--measure", metavar="COLUMN", help="Draw this column of the profile, as test_loss; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed, where a picture shows one network [the first].")] = None,
     solid: Annotated[bool, typer.Option("--3d", help="Planes as surfaces in three dimensions.")] = False,
+    captioned: Annotated[bool, typer.Option("--caption/--no-caption", help="Write the caption above it.")] = True,
+    optimizers: Optimizers = None,
+    levels: Levels = None,
+    densities: Densities = None,
     data: DataDir = None,
     store: StoreDir = None,
     plugin: Plugins = None,
@@ -126,50 +149,101 @@ def analysis(
     Of `errors` the measures are loss and error, of which the three errors are the parts.
     """
     from lottery.figures.analyses import analysis_figure
+    from lottery.figures.sizes import width_of
+    from lottery.results.study import study
 
+    options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid, "captioned": captioned}
+    options |= {"shown": selection(optimizers, None, levels, densities), "width": width_of(width)}
     loaded = load(recipe, sets, plugin, point, store)
-    options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid}
-    _save(loaded, view, output, data, store, lambda found: analysis_figure(found, view, **options))
+    found = study(loaded, data=data, store=store)
+    _write(output, f"{loaded.name}-{view}", lambda: analysis_figure(found, view, **options))
 
 
 def _command(name: str, shows: str) -> Callable[..., None]:
+    """Return a command that draws a figure of one study."""
+
     def command(
         recipe: RecipeName,
         sets: Sets = None,
         point: Points = None,
         output: Outputs = None,
+        width: Width = None,
+        optimizers: Optimizers = None,
+        levels: Levels = None,
+        densities: Densities = None,
         data: DataDir = None,
         store: StoreDir = None,
         plugin: Plugins = None,
     ) -> None:
-        _draw(name, load(recipe, sets, plugin, point, store), output, data, store)
+        from lottery.results.study import study
+
+        shown = selection(optimizers, None, levels, densities)
+        studies = [study(load(recipe, sets, plugin, point, store), data=data, store=store)]
+        _draw(name, studies, output, width, shown=shown)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command
 
 
-def _draw(
-    name: str, recipe: Recipe, output: list[Path] | None, data: Path | None, store: str | None, **options: Any
-) -> None:
-    from lottery.figures import draw
+def _command_with_columns(name: str, shows: str) -> Callable[..., None]:
+    """Return a command that draws a figure of the columns of a study, or of several."""
 
-    _save(recipe, name, output, data, store, lambda found: draw(found, name, **options))
+    def command(
+        recipe: RecipeNames,
+        sets: Sets = None,
+        point: Points = None,
+        output: Outputs = None,
+        width: Width = None,
+        optimizers: Optimizers = None,
+        columns: Columns = None,
+        levels: Levels = None,
+        densities: Densities = None,
+        data: DataDir = None,
+        store: StoreDir = None,
+        plugin: Plugins = None,
+    ) -> None:
+        shown = selection(optimizers, columns, levels, densities)
+        _draw(name, _all(recipe, sets, plugin, point, data, store), output, width, shown=shown)
+
+    command.__doc__ = f"Draw {shows}, of what is finished so far."
+    return command
 
 
-def _save(
-    recipe: Recipe,
-    name: str,
-    output: list[Path] | None,
+def _all(
+    recipes: Sequence[str],
+    sets: Sequence[str] | None,
+    plugins: Sequence[str] | None,
+    points: Sequence[str] | None,
     data: Path | None,
     store: str | None,
-    draw: Callable[[Study], Figure],
-) -> None:
-    """Write a figure of the recipe's study into each of the files."""
-    from lottery.figures.save import check_suffix, save_figure
-    from lottery.results.study import study
+) -> list[Study]:
+    """Return the studies of recipes, each with the same settings; the points of a sweep are studies."""
+    from lottery.results.sweep import swept_study
+    from lottery.store.open import open_store
 
-    paths = [check_suffix(path) for path in output or [Path(f"{recipe.name}-{name}.png")]]
-    figure = draw(study(recipe, data=data, store=store))
+    opened = open_store(store)
+    sweeps = [load_points(recipe, sets, plugins, points, opened) for recipe in recipes]
+    return [study for sweep in sweeps for study in swept_study(sweep, data=data, store=opened).studies]
+
+
+def _draw(name: str, studies: Sequence[Study], output: list[Path] | None, width: str | None, **options: Any) -> None:
+    """Write a figure of studies into each of the files."""
+    from lottery.figures import draw
+    from lottery.figures.sizes import width_of
+    from lottery.results.several import several
+
+    inches = width_of(width)
+    called = "-".join(dict.fromkeys(each.recipe.name for each in studies))
+    labelled = several(studies) if len(studies) > 1 else [("", studies[0])]
+    _write(output, f"{called}-{name}", lambda: draw(labelled, name, width=inches, **options))
+
+
+def _write(output: Sequence[Path] | None, name: str, draw: Callable[[], Figure]) -> None:
+    """Draw a figure, and write it into each of the files, whose names are looked at first."""
+    from lottery.figures.save import check_suffix, save_figure
+
+    paths = [check_suffix(path) for path in output or [Path(f"{name}.png")]]
+    figure = draw()
     for path in paths:
         save_figure(path, lambda: figure)
         print(path)
@@ -177,4 +251,5 @@ def _save(
 
 for _name, _entry in FIGURES.items():
     if _name != "differences":  # which has an option of its own
-        plot.command(_name.replace("_", "-"))(_command(_name, _entry.shows))
+        _make = _command_with_columns if _entry.several or _name == "curves" else _command
+        plot.command(_name.replace("_", "-"))(_make(_name, _entry.shows))

@@ -64,6 +64,9 @@ def propagation(
         list[Path] | None,
         typer.Option("--plot", metavar="FILE", help="Draw the table there too; .png, .svg, .pdf; repeatable."),
     ] = None,
+    plot_width: Annotated[
+        str | None, typer.Option("--plot-width", metavar="column|page|INCHES", help="Width of the drawing in print.")
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Say what signals do at initialization by init, activation, normalization and depth: explode, vanish or hold.
@@ -71,7 +74,9 @@ def propagation(
     A signal explodes where it grows by more than e^6 over the hidden layers, vanishes where it shrinks so. Inputs are
     256 standard normal ones. Nothing is trained.
     """
-    write, pictures = writer(form, output), [_picture(path) for path in plot or ()]
+    from lottery.figures.sizes import width_of
+
+    write, pictures, inches = writer(form, output), [_picture(path) for path in plot or ()], width_of(plot_width)
     plug_in(plugin)
     from lottery import registry
     from lottery.registry import suggest
@@ -103,7 +108,7 @@ def propagation(
     if all(row["verdict"] == "refused" for row in rows):
         raise UsageError(f"none of these networks can be: {rows[0]['note']}; change --init, --model or --input")
     if pictures:
-        _draw_propagation(rows, pictures, f"{component.name} networks of width {width} and seed {seed}")
+        _draw_propagation(rows, pictures, f"{component.name} networks of width {width} and seed {seed}", inches)
     write(_rows(rows))
 
 
@@ -199,11 +204,13 @@ def _picture(path: Path) -> Path:
     return check_suffix(path)
 
 
-def _draw_propagation(rows: Sequence[Mapping[str, Any]], paths: Sequence[Path], network: str) -> None:
+def _draw_propagation(
+    rows: Sequence[Mapping[str, Any]], paths: Sequence[Path], network: str, width: float | None
+) -> None:
     from lottery.figures.propagation import propagation_figure
     from lottery.figures.save import save_figure
 
-    figure = propagation_figure(rows, network)
+    figure = propagation_figure(rows, network, width=width)
     for path in paths:
         save_figure(path, lambda: figure)
 

@@ -18,7 +18,7 @@ from lottery.figures.drawing import (
     title,
 )
 from lottery.figures.profile_curves import legend, seed_style, shade, thin
-from lottery.figures.style import grid, log_axis
+from lottery.figures.style import grid, label_along, log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def layers_figure(request: Request) -> Drawn:
 
     Where the mean square is shown, that which the mean-field recursion expects at the first state is dotted.
     """
-    figure, panels = grid([title(cell) for cell in request.cells], request.measures)
+    figure, panels = grid([title(cell) for cell in request.cells], request.measures, width=request.width)
     for measure, every in panels.items():
         for axes, cell in zip(every, request.cells, strict=True):
             states = _states(cell, "step")
@@ -74,7 +74,7 @@ def training_figure(request: Request) -> Drawn:
     Where eigenvalues are known, marks are filled where the curvature is not positive; dotted is the norm below which a
     gradient is small.
     """
-    figure, panels = grid([title(cell) for cell in request.cells], request.measures)
+    figure, panels = grid([title(cell) for cell in request.cells], request.measures, width=request.width)
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
     share = arguments_of(request.analysis).get("threshold")
     for measure, every in panels.items():
@@ -95,7 +95,7 @@ def training_figure(request: Request) -> Drawn:
                 if measure == "gradient_norm" and share is not None:
                     least = share * max((y for y in values if math.isfinite(y)), default=HOLE)
                     axes.axhline(least, color=style["color"], linestyle=":", linewidth=1)
-            axes.set_xlabel("training step", fontsize=7)
+            label_along(axes, "training step")
             if measure in ("smallest", "largest"):
                 axes.axhline(0, color="black", linewidth=0.8)
             else:
@@ -112,7 +112,7 @@ def training_figure(request: Request) -> Drawn:
 
 def step_sizes_figure(request: Request) -> Drawn:
     """Draw what happens along the gradient over the step size, one curve for each state along the training."""
-    figure, panels = grid([title(cell) for cell in request.cells], request.measures)
+    figure, panels = grid([title(cell) for cell in request.cells], request.measures, width=request.width)
     for measure, every in panels.items():
         for axes, cell in zip(every, request.cells, strict=True):
             states = _states(cell, "training_step")
@@ -121,7 +121,7 @@ def step_sizes_figure(request: Request) -> Drawn:
                 rows = [list(each.profile) for each in cell.found]
                 _means(axes, _of_state(cell, rows, "training_step", number), "step", measure, style)
             axes.set_xscale("log")
-            axes.set_xlabel("size of the step along the gradient", fontsize=7)
+            label_along(axes, "size of the step along the gradient")
             if measure != "loss":
                 log_axis(axes)
         words = {"beta": "effective beta", "gradient_change": "change of the gradient"}

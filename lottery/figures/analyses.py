@@ -15,6 +15,7 @@ from lottery.analysis.profiles import finished_cells, profiles
 from lottery.analysis.three_errors import MEASURES
 from lottery.errors import UsageError
 from lottery.figures.drawing import Drawn, Request, arguments_of, check_measures, columns, numbers
+from lottery.figures.selection import ALL, Selection
 from lottery.figures.style import put_caption
 from lottery.values import PARTS
 
@@ -71,6 +72,8 @@ def analysis_figure(
     seed: int | None = None,
     solid: bool = False,
     captioned: bool = True,
+    shown: Selection = ALL,
+    width: float | None = None,
 ) -> Figure:
     """Draw what an analysis of a study measured; values that are not finite are holes.
 
@@ -83,23 +86,26 @@ def analysis_figure(
         seed: The seed that is drawn where a picture shows one network; the first that is finished where none is given.
         solid: Draw planes as surfaces in three dimensions.
         captioned: Write the caption above the panels as well.
+        shown: The optimizers and levels that are drawn.
+        width: The figure's width in inches, see `sizes.width_of`.
 
     Raises:
-        UsageError: The recipe has no such analysis, none of it is finished, it has no picture, or no such measure.
+        UsageError: The recipe has no such analysis, none of it is finished, it has no picture, no such measure, or
+            nothing that is selected.
     """
     analysis = analysis_named(study, label)
     if registry.analyses[analysis.name].traits.adds_up:
-        cells, kind = finished_cells(study, label), THREE_ERRORS
+        cells, kind = _selected(study, finished_cells(study, label), shown), THREE_ERRORS
         chosen = check_measures(measures, MEASURES, kind.measures)
     else:
-        cells = profiles(study, label)
+        cells = _selected(study, profiles(study, label), shown)
         kind = _kind(analysis, cells)
         chosen = check_measures(measures, numbers(cells), kind.measures)
     seeds = dict.fromkeys(each.job.seed for cell in cells for each in cell.found)
     if seed is not None and seed not in seeds:
         raise UsageError(f"seed {seed}: the analysis {label} is finished for {', '.join(map(str, seeds))}")
     wanted = chosen if measures else chosen[: kind.most]
-    request = Request(study, analysis, cells, wanted, next(iter(seeds)) if seed is None else seed, solid)
+    request = Request(study, analysis, cells, wanted, next(iter(seeds)) if seed is None else seed, solid, width)
     if solid and kind.function != PLANES:
         raise UsageError(f"the analysis {label} has no planes, and only planes are drawn with --3d")
     module, _, function = kind.function.partition(":")
@@ -108,6 +114,21 @@ def analysis_figure(
     if captioned:
         put_caption(drawn.figure)
     return drawn.figure
+
+
+def _selected(study: Study, cells: Sequence[Profiles], shown: Selection) -> list[Profiles]:
+    """Return the cells of the optimizers and levels that are selected.
+
+    Raises:
+        UsageError: There are none.
+    """
+    optimizers, (levels,) = shown.optimizers_of([study]), shown.levels_of([study])
+    every = not (shown.levels or shown.densities)
+    found = [cell for cell in cells if cell.head["optimizer"] in optimizers and (every or cell.level in levels)]
+    if not found:
+        there = dict.fromkeys(f"{cell.head['optimizer']} level {cell.level}" for cell in cells)
+        raise UsageError(f"nothing that is selected is finished; there are {', '.join(there)}")
+    return found
 
 
 def _kind(analysis: AnalysisSpec, cells: Sequence[Profiles]) -> PictureKind:

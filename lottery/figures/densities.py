@@ -1,136 +1,146 @@
-"""Figures with the density as their axis: accuracy, early stopping, layers, overlap of masks."""
+"""Figures with the density as their axis: accuracy, early stopping, layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lottery.analysis.cells import CellKey, Cells, accuracies, censored, dense, densities, steps
-from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
+from lottery.analysis.labels import whose
 from lottery.errors import UsageError
-from lottery.figures.style import COLORS, density_axis, finish, line_style, panels, percent_axis
+from lottery.figures.selection import ALL as EVERYTHING
+from lottery.figures.selection import Selection
+from lottery.figures.sources import Labelled, Source, by_panel, sources
+from lottery.figures.style import density_axis, finish, follow, line_style, panels, percent_axis
 from lottery.statistics.paired import Interval, t_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from lottery.results.study import Study
 
 
-def accuracy(study: Study) -> Figure:
+def accuracy(studies: Labelled, shown: Selection = EVERYTHING, width: float | None = None) -> Figure:
     """Draw mean test accuracy over seeds against density, with two-sided 95 % t intervals of each mean (not paired).
 
-    The dense network is a band over all densities. A panel for each optimizer and rewind point.
+    The dense network is a band over all densities. A panel for each optimizer and rewind point; several studies stand
+    in one panel for each optimizer, with their tickets where no columns are selected.
+
+    Args:
+        studies: The studies with their labels.
+        shown: What of them is drawn.
+        width: The figure's width in inches, see `sizes.width_of`.
+
+    Raises:
+        UsageError: Nothing is finished, or there is nothing that is selected.
     """
-    regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
-    figure, every = _draw_columns(study, accuracies(study), scale=1.0 if regression else 100.0)
+    regression = is_regression(studies)
+    scale = 1.0 if regression else 100.0
+    figure, every, seen = _draw_columns(studies, accuracies, scale, shown, width)
+    follow(every, seen, percent=not regression)
     finish(figure, every, "test r2" if regression else "test accuracy (%)")
     return figure
 
 
-def early_stop(study: Study) -> Figure:
+def early_stop(studies: Labelled, shown: Selection = EVERYTHING, width: float | None = None) -> Figure:
     """Draw the mean early-stop step over seeds against density, as `accuracy` does.
 
     Marks are hollow where a training was still improving at its last step, so that the mean is too early.
 
     Raises:
-        UsageError: The recipe has no validation split.
+        UsageError: A recipe has no validation split, nothing is finished, or there is nothing that is selected.
     """
-    if not study.recipe.data.validation:
-        raise UsageError(f"{study.recipe.name}: has no validation split to stop early by; set data.validation")
-    figure, every = _draw_columns(study, steps(study), scale=1.0, mark_censored=True)
-    for axes in every:
-        axes.set_ylim(bottom=0)
+    for _, study in studies:
+        if not study.recipe.data.validation:
+            raise UsageError(f"{study.recipe.name}: has no validation split to stop early by; set data.validation")
+    figure, every, seen = _draw_columns(studies, steps, 1.0, shown, width, mark_censored=True)
+    follow(every, seen)
+    every[0].set_ylim(bottom=0)
     finish(figure, every, "early-stop step (hollow: censored)")
     return figure
 
 
-def layers(study: Study) -> Figure:
+def layers(study: Study, shown: Selection = EVERYTHING, width: float | None = None) -> Figure:
     """Draw the density of each layer against the density of the whole network, mean over seeds."""
     from lottery.analysis.layers import ALL
     from lottery.analysis.layers import layers as rows
 
-    by_panel: dict[str, dict[str, dict[int, float]]] = {}
+    optimizers, (levels,) = shown.optimizers_of([study]), shown.levels_of([study])
+    named: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows(study):
-        by_panel.setdefault(whose(row), {}).setdefault(row["layer"], {})[row["level"]] = row["density"]
-    figure, every = panels(list(by_panel))
-    for axes, named in zip(every, by_panel.values(), strict=True):
-        whole = named[ALL]
-        for index, (layer, values) in enumerate((name, each) for name, each in named.items() if name != ALL):
+        if row["optimizer"] in optimizers and row["level"] in levels:
+            named.setdefault(whose(row), {}).setdefault(row["layer"], {})[row["level"]] = row["density"]
+    figure, every = panels(list(named), width=width)
+    for axes, by_layer in zip(every, named.values(), strict=True):
+        whole = by_layer[ALL]
+        for index, (layer, values) in enumerate((name, each) for name, each in by_layer.items() if name != ALL):
             style = line_style(index)
             axes.plot([whole[n] for n in values], [100 * value for value in values.values()], label=layer, **style)
-        axes.plot(list(whole.values()), [100 * value for value in whole.values()], color="black", label="all layers")
+        axes.plot(
+            list(whole.values()),
+            [100 * value for value in whole.values()],
+            color="black",
+            label="all layers",
+            zorder=1.5,
+        )
         percent_axis(axes)
         density_axis(axes, list(whole.values()))
     finish(figure, every, "weights left in the layer (%)")
     return figure
 
 
-def overlap(study: Study) -> Figure:
-    """Draw the share of weights that two masks of equal density have in common, against density.
-
-    The share that chance would give is dotted. A panel for the masks of different seeds, a curve for each optimizer,
-    and one for those of different optimizers within a seed, a curve for each pair; a colour is that of one pair in all
-    panels.
-
-    Raises:
-        UsageError: There is no pair.
-    """
-    from matplotlib.lines import Line2D
-
-    from lottery.analysis.layers import ALL
-    from lottery.analysis.mask_overlap import overlaps as rows
-
-    by_panel: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
-    for row in rows(study):
-        if row["layer"] != ALL or row["overlap"] is None:
-            continue
-        title = ", ".join(filter(None, (f"between {row['between']}", row.get("rewind"))))
-        pair = row["optimizer"] if row["between"] == "seeds" else f"{row['optimizer']} and {row['other']}"
-        seen = row["density"], row["overlap"], row["overlap_chance"]
-        by_panel.setdefault(title, {}).setdefault(pair, []).append(seen)
-    if not by_panel:
-        raise UsageError(f"{study.recipe.name}: has no two tickets of one level yet whose masks could overlap")
-    pairs = dict.fromkeys(pair for named in by_panel.values() for pair in named)
-    styles = {pair: line_style(index) for index, pair in enumerate(pairs)}
-    figure, every = panels(list(by_panel))
-    for axes, named in zip(every, by_panel.values(), strict=True):
-        for pair, points in named.items():
-            style = styles[pair]
-            where, shared, chance = zip(*sorted(points, reverse=True), strict=True)
-            axes.plot(where, [100 * value for value in shared], label=pair, **style)
-            axes.plot(where, [100 * value for value in chance], color=style["color"], linestyle=":", linewidth=1)
-        density_axis(axes, [point[0] for points in named.values() for point in points])
-    every[0].set_ylim(bottom=0)  # of all panels, and after all curves: it ends the search for limits
-    finish(figure, every, "weights in common (%)", [Line2D([], [], color="black", linestyle=":", label="by chance")])
-    return figure
+def is_regression(studies: Labelled) -> bool:
+    """Return True if networks predict numbers, which r2 is told of in place of accuracy."""
+    return any("test_r2" in (record.at("end") or {}) for _, study in studies for record in study.found.values())
 
 
 def _draw_columns(
-    study: Study, cells: Cells, *, scale: float, mark_censored: bool = False
-) -> tuple[Figure, list[Axes]]:
-    recipe, known = study.recipe, densities(study)
-    labels = optimizer_labels(recipe.train.optimizer)
-    cell_keys: dict[tuple[int, str], list[CellKey]] = {}
-    for at in sorted(known, key=lambda at: (at[0], [rewind_label(r) for r in recipe.rewind].index(at[1]), at[2])):
-        cell_keys.setdefault((at[0], at[1]), []).append(at)
-    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in cell_keys])
-    names = ["ticket", *(branch.label for branch in recipe.branches)]
-    for axes, mine in zip(every, cell_keys.values(), strict=True):
-        _dense_band(axes, dense(cells, mine[0]), scale)
-        for number, name in enumerate(names):
-            points = {at: cells[at][name] for at in mine if at[2] and cells.get(at, {}).get(name)}
-            hollow = {at for at in points if mark_censored and censored(study, at, name)}
-            _line(axes, known, points, name, number, scale, hollow)
-        density_axis(axes, [known[at] for at in mine])
-    return figure, every
+    studies: Labelled,
+    values_of: Callable[[Study], Cells],
+    scale: float,
+    shown: Selection,
+    width: float | None,
+    *,
+    mark_censored: bool = False,
+) -> tuple[Figure, list[Axes], list[float]]:
+    """Return a figure with a curve for each column, its panels, and the values of all seeds that are in it."""
+    names = shown.columns_of([study for _, study in studies], ("ticket",) if len(studies) > 1 else ())
+    named = by_panel(sources(studies, shown))
+    figure, every = panels(list(named), width=width)
+    seen: list[float] = []
+    for axes, mine in zip(every, named.values(), strict=True):
+        seen += _dense(axes, mine, [dense(values_of(each.study), each.cells[0]) for each in mine], scale)
+        for source in mine:
+            known, cells = densities(source.study), values_of(source.study)
+            for name in names:
+                points = {at: cells[at][name] for at in source.cells if at[2] and cells.get(at, {}).get(name)}
+                if points:
+                    hollow = {at for at in points if mark_censored and censored(source.study, at, name)}
+                    label = source.named(name, alone=len(names) == 1)
+                    _line(axes, known, points, label, source.style_of(name), scale, hollow)
+                    seen += [scale * value for by_seed in points.values() for value in by_seed.values()]
+        density_axis(axes, [densities(source.study)[at] for source in mine for at in source.cells])
+    return figure, every, seen
+
+
+def _dense(axes: Axes, mine: Sequence[Source], values: Sequence[Mapping[int, float]], scale: float) -> list[float]:
+    """Draw the dense network as a band; those of several studies that are not the same as a line in each's colour."""
+    known = [each for each in values if each]
+    if known and all(each == known[0] for each in known):
+        _dense_band(axes, known[0], scale)
+    else:
+        for source, each in zip(mine, values, strict=True):
+            if each:
+                style: Any = {"color": (source.style or {}).get("color", "black"), "linewidth": 0.9, "linestyle": ":"}
+                axes.axhline(_interval(each, scale).estimate, label=f"dense, {source.label}", **style)
+    return [scale * value for each in known for value in each.values()]
 
 
 def _dense_band(axes: Axes, values: Mapping[int, float], scale: float) -> None:
-    if not values:
-        return
     interval = _interval(values, scale)
     axes.axhline(interval.estimate, color="black", linewidth=1, label="dense")
     if math.isfinite(interval.high):
@@ -141,25 +151,21 @@ def _line(
     axes: Axes,
     known: Mapping[CellKey, float],
     points: Mapping[CellKey, Mapping[int, float]],
-    name: str,
-    number: int,
+    label: str,
+    style: Mapping[str, Any],
     scale: float,
     hollow: set[CellKey],
 ) -> None:
-    if not points:
-        return
-    style, at = line_style(number), [known[cell] for cell in points]
+    at = [known[cell] for cell in points]
     intervals = [_interval(values, scale) for values in points.values()]
     means = [interval.estimate for interval in intervals]
     # one seed, or few that are all equal, have no interval: a bar of no length
     spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
-    axes.errorbar(at, means, yerr=spread, label=name, capsize=1.5, elinewidth=0.7, **style)
+    axes.errorbar(at, means, yerr=spread, label=label, capsize=1.5, elinewidth=0.7, **style)
     empty = [(known[cell], mean) for cell, mean in zip(points, means, strict=True) if cell in hollow]
     if empty:
         marker = {"marker": style["marker"], "markersize": style["markersize"], "linestyle": "none"}
-        axes.plot(
-            *zip(*empty, strict=True), markerfacecolor="white", color=COLORS[number % len(COLORS)], zorder=5, **marker
-        )
+        axes.plot(*zip(*empty, strict=True), markerfacecolor="white", color=style["color"], zorder=5, **marker)
 
 
 def _interval(values: Mapping[int, float], scale: float) -> Interval:

@@ -1,182 +1,173 @@
-"""The figure that verdicts are read from: ticket less dense accuracy against density, with the bound that decides."""
+"""The figure that verdicts are read from: differences paired by seed against density, with the bound that decides."""
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from lottery.analysis.cells import CellKey, Cells, densities, differences, floor
-from lottery.analysis.labels import head, optimizer_labels, rewind_label, whose
 from lottery.errors import UsageError
-from lottery.figures.style import COLORS, density_axis, line_style, panels
-from lottery.statistics.paired import t_interval
+from lottery.figures.colors import Style, column_names
+from lottery.figures.densities import is_regression
+from lottery.figures.drawing import labels_of_axis
+from lottery.figures.paired import DENSE, Differences, differences_to_study, paired_differences
+from lottery.figures.selection import ALL, Selection
+from lottery.figures.sources import Labelled, Source, by_panel, sources
+from lottery.figures.style import density_axis, follow, grid, inches_wide, legend_below
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lottery.results.study import Study
-
-TICKET, BOUND, LINE = COLORS[0], COLORS[1], "#444444"
-MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; "" where the recipe asks for none
-    "winning": {"marker": "*", "markersize": 9, "markerfacecolor": COLORS[2]},
-    "matching": {"marker": "o", "markersize": 5.5, "markerfacecolor": TICKET},
-    "losing": {"marker": "v", "markersize": 6, "markerfacecolor": COLORS[1]},
+LINE = "#444444"
+MARKS: dict[str, dict[str, Any]] = {  # of a mean by its verdict; the fill is the curve's colour where none is said
+    "winning": {"marker": "*", "markersize": 9},
+    "superior": {"marker": "^", "markersize": 6},
+    "matching": {"marker": "o", "markersize": 5.5},
+    "losing": {"marker": "v", "markersize": 6},
+    "inferior": {"marker": "v", "markersize": 6},
     "inconclusive": {"marker": "o", "markersize": 5.5, "markerfacecolor": "white"},
     "withheld": {"marker": "X", "markersize": 6, "markerfacecolor": "#BBBBBB"},
-    "": {"marker": "o", "markersize": 4.5, "markerfacecolor": TICKET},
 }
-ROOM = 0.6  # of an interval beyond the points, as a share of their range: those of two seeds would hide all else
-BESIDE = 0.015  # of the axis, between a mean and its seeds
-MOST_IN_A_ROW = 8  # entries of the legend
-Verdicts = Mapping[CellKey, Mapping[str, Any]]
+BESIDE = (0.06, 0.035)  # inches between a mean and its seeds where a panel has one curve, and where it has several
 
 
-def differences_figure(study: Study, controls: Sequence[str] = ()) -> Figure:
-    """Draw ticket less dense accuracy, paired by seed, in percentage points against density.
+def differences_figure(
+    studies: Labelled,
+    against: Sequence[str] = (DENSE,),
+    shown: Selection = ALL,
+    width: float | None = None,
+) -> Figure:
+    """Draw accuracy less that of the dense network, a control or another study, paired by seed, in points by density.
 
-    The mean stands with its two-sided t interval, each seed faint. Where the recipe declares a margin there are the
-    margin, the one-sided lower bound that matching is judged by, and the verdict as the mark of the mean. A panel for
-    each optimizer and rewind point.
+    The mean stands with its two-sided t interval at the recipe's confidence, each seed faint. Of the ticket the mark of
+    the mean is its verdict; against the dense network there are the margin and the one-sided lower bound that matching
+    is judged by as well. A panel for each optimizer and rewind point, a row of panels for each of `against`.
 
     Args:
-        study: The study.
-        controls: Columns whose mean difference to the dense network is drawn beside it.
+        studies: The studies with their labels.
+        against: What is subtracted: `dense`, the label of a control, or of several studies that of one; a row of panels
+            each.
+        shown: What is drawn; the ticket where no columns are selected.
+        width: The figure's width in inches, see `sizes.width_of`.
 
     Raises:
-        UsageError: The recipe lacks one of the controls.
+        UsageError: A recipe lacks what is subtracted, nothing is finished, or there is nothing that is selected.
     """
-    recipe, labels = study.recipe, optimizer_labels(study.recipe.train.optimizer)
-    known_controls = [branch.label for branch in recipe.branches]
-    for name in controls:
-        if name not in known_controls:
-            raise UsageError(f"control {name!r}: {recipe.name} has {', '.join(known_controls) or 'none'}")
-    regression = any("test_r2" in (record.at("end") or {}) for record in study.found.values())
-    scale, cells, known, judged = 1.0 if regression else 100.0, differences(study), densities(study), _verdicts(study)
-    sequences = _sequences(study)
-    figure, every = panels([whose(head(recipe, rewind, optimizer=labels[index])) for index, rewind in sequences])
-    for axes, cell_keys in zip(every, sequences.values(), strict=True):
-        values = {at: [scale * each for each in cells[at]["ticket"].values()] for at in cell_keys}
-        axes.axhline(0, color="black", linewidth=0.8, label="dense")
-        if recipe.compare is not None:
-            margin = recipe.compare.margin * scale / 100
-            axes.axhline(-margin, color=BOUND, linewidth=0.9, linestyle="--", label=f"margin ({recipe.compare.points})")
-        for number, name in enumerate(controls, start=1):
-            _control(axes, known, {at: cells[at].get(name, {}) for at in cell_keys}, name, number, scale)
-        _ticket(axes, known, values, judged, scale, recipe.compare.confidence if recipe.compare else 0.95, floor(study))
-        density_axis(axes, [known[at] for at in cell_keys])
-    seen = [each for cell_keys in sequences.values() for at in cell_keys for each in _seen(cells, at, controls)]
-    _limits(every, [scale * each for each in seen])
-    for axes in every:
-        spot = axes.get_subplotspec()
-        if spot is not None and spot.is_first_col():
-            what = "network less dense" if controls else "ticket less dense"
-            axes.set_ylabel(f"{what}{', r2' if regression else ' (points)'}", fontsize=8)
-    _legend(figure, every)
+    every_study = [study for _, study in studies]
+    columns = shown.columns_of(every_study, ("ticket",))
+    known = dict.fromkeys(name for study in every_study for name in (DENSE, *column_names(study.recipe)))
+    known |= dict.fromkeys(label for label, _ in studies if label)
+    for name in against:
+        if name not in known:
+            raise UsageError(f"--against {name}: there are {', '.join(known)}")
+    scale = 1.0 if is_regression(studies) else 100.0
+    panels = by_panel(sources(studies, shown))
+    named = {title: list(_of_panel(studies, mine, columns, against, scale)) for title, mine in panels.items()}
+    named = {title: mine for title, mine in named.items() if mine}
+    if not named:
+        raise UsageError("nothing is finished yet that this figure shows; lottery run RECIPE trains it")
+    for name in against:
+        if all(each.against != name for mine in named.values() for each in mine):
+            raise UsageError(f"--against {name}: nothing of it is finished yet; lottery run RECIPE trains it")
+    figure, by_row = grid(list(named), list(dict.fromkeys(against)), width=width)
+    for row, every in by_row.items():
+        seen: list[float] = []
+        for axes, mine in zip(every, named.values(), strict=True):
+            seen += _panel(axes, [each for each in mine if each.against == row], row, scale)
+        follow(every, seen)
+        what = columns[0] if len(columns) == 1 else "network"
+        labels_of_axis(every, f"{what} less {row}{', r2' if scale == 1.0 else ' (points)'}")
+    order = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    plain = [label for label in dict.fromkeys(order) if label != "seeds" and label not in MARKS]
+    legend_below(figure, figure.axes, list(_proxies(order)), first=[*plain, "seeds", *MARKS])
     return figure
 
 
-def _sequences(study: Study) -> dict[tuple[int, str], list[CellKey]]:
-    """Return the cells with a pair of ticket and dense network, from dense to sparse, by optimizer and rewind."""
-    order = [rewind_label(rewind) for rewind in study.recipe.rewind]
-    known = densities(study)
-    cell_keys = [at for at, named in differences(study).items() if at in known and named.get("ticket")]
-    found: dict[tuple[int, str], list[CellKey]] = {}
-    for at in sorted(cell_keys, key=lambda at: (at[0], order.index(at[1]), at[2])):
-        found.setdefault((at[0], at[1]), []).append(at)
-    return found
+def _proxies(labels: Sequence[str]) -> Iterator[Artist]:
+    """Yield grey marks for the legend's verdicts and seeds, which curves of all colours have."""
+    from matplotlib.lines import Line2D
+
+    for label in dict.fromkeys(labels):
+        if label in MARKS:
+            look: dict[str, Any] = {"color": LINE, "markerfacecolor": "#999999", "linestyle": "none", **MARKS[label]}
+            yield Line2D([], [], label=label, **look)
+        elif label == "seeds":
+            yield Line2D([], [], label=label, color=LINE, alpha=0.6, marker="o", markersize=2.8, linestyle="none")
 
 
-def _verdicts(study: Study) -> Verdicts:
-    """Return the rows of the verdicts by cell; none where the recipe declares no margin."""
-    if study.recipe.compare is None:
-        return {}
-    from lottery.verdicts.verdicts import rows
+def _of_panel(
+    studies: Labelled, mine: Sequence[Source], columns: Sequence[str], against: Sequence[str], scale: float
+) -> Iterator[Differences]:
+    """Yield what is drawn in the panels of one title, where there is a pair of networks."""
+    labels, alone = {label: study for label, study in studies if label}, len(columns) == 1
+    for source, other, column in product(mine, against, columns):
+        own = column_names(source.study.recipe)
+        if column == other or column not in own:
+            continue
+        if other in (DENSE, *own) or other not in labels:
+            found = paired_differences(source, column, other, scale, alone=alone)
+        elif labels[other] is not source.study:
+            found = differences_to_study(studies, source, column, other, scale, alone=alone)
+        else:
+            continue
+        if found.by_seed:
+            yield found
 
-    indexes = {label: index for index, label in enumerate(optimizer_labels(study.recipe.train.optimizer))}
-    only = rewind_label(study.recipe.rewind[0])
-    return {(indexes[row["optimizer"]], row.get("rewind", only), row["level"]): row for row in rows(study)}
+
+def _panel(axes: Axes, mine: Sequence[Differences], row: str, scale: float) -> list[float]:
+    """Draw the differences of one panel; return what was seen: those of all seeds, and 0."""
+    axes.axhline(0, color="black", linewidth=0.8, label=row if row == DENSE else "_")
+    compared = [each.source.study.recipe.compare for each in mine]
+    margins = {None if compare is None else (compare.margin, compare.points) for compare in compared}
+    if row == DENSE and len(margins) == 1 and (declared := margins.pop()) is not None:
+        style: dict[str, Any] = {"color": LINE, "linewidth": 0.9, "linestyle": "--"}
+        axes.axhline(-declared[0] * scale / 100, label=f"margin ({declared[1]})", **style)
+    known = [density for each in mine for density in each.density.values()]
+    if known:
+        density_axis(axes, known)
+        left, right = axes.get_xlim()
+        step, ends = (left / right) ** (BESIDE[len(mine) > 1] / inches_wide(axes)), list[float]()
+        for place, each in enumerate(mine):
+            label = each.label if len(mine) > 1 or each.source.label else ""
+            ends += _draw(axes, each, label, step, 2 * place - len(mine) + 1)
+        axes.set_xlim(max(left, max(ends) * step), min(right, min(ends) / step))
+    return [0.0, *(value for each in mine for by_seed in each.by_seed.values() for value in by_seed.values())]
 
 
-def _ticket(
-    axes: Axes,
-    known: Mapping[CellKey, float],
-    values: Mapping[CellKey, Sequence[float]],
-    judged: Verdicts,
-    scale: float,
-    confidence: float,
-    least: float,
-) -> None:
-    at = [known[cell] for cell in values]
-    beside = (max(at) / min(at)) ** BESIDE if len(at) > 1 else 1.05
-    for cell, each in values.items():
+def _draw(axes: Axes, each: Differences, label: str, step: float, aside: int) -> list[float]:
+    """Draw differences, and return where they begin and end along the axis.
+
+    Args:
+        axes: The panel.
+        each: The differences.
+        label: What the legend calls them; the mean with its interval where it is empty.
+        step: Ratio of two densities that are as far apart as a mean and its seeds.
+        aside: How many such steps the curve stands aside of its densities.
+    """
+    at = {cell: density / step**aside for cell, density in each.density.items()}
+    style: Style = each.source.style_of(each.column)
+    colour = style["color"]
+    for cell, by_seed in each.by_seed.items():
         spots: dict[str, Any] = {"marker": "o", "markersize": 2.8, "linestyle": "none", "markeredgewidth": 0}
-        axes.plot([known[cell] / beside] * len(each), each, color=LINE, alpha=0.45, label="seeds", zorder=2, **spots)
-    intervals = [t_interval(each, confidence, scale * least) for each in values.values()]
-    means = [interval.estimate for interval in intervals]
-    spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in intervals]
-    sure = f"{100 * confidence:g} %"
-    bars: dict[str, Any] = {"color": TICKET, "linewidth": 1.2, "elinewidth": 0.8, "capsize": 2, "zorder": 3}
-    axes.errorbar(at, means, yerr=spread, label=f"mean, {sure} interval", **bars)
-    bounds = {cell: bound for cell in values if (bound := judged.get(cell, {}).get("bound")) is not None}
+        spots |= {"color": colour, "alpha": 0.45, "label": "seeds", "zorder": 2}
+        axes.plot([at[cell] / step] * len(by_seed), list(by_seed.values()), **spots)
+    confidence = next(iter(each.interval.values())).confidence
+    means = [interval.estimate for interval in each.interval.values()]
+    spread = [i.high - i.estimate if math.isfinite(i.high) else 0.0 for i in each.interval.values()]
+    label = label or f"mean, {100 * confidence:g} % interval"
+    bars: dict[str, Any] = {"color": colour, "linewidth": 1.2, "elinewidth": 0.8, "capsize": 2, "zorder": 3}
+    bars |= {"linestyle": style["linestyle"]} | ({} if each.judged else {"marker": style["marker"], "markersize": 4})
+    axes.errorbar(list(at.values()), means, yerr=spread, label=label, **bars)
+    bounds = {cell: bound for cell in at if (bound := each.judged.get(cell, {}).get("bound")) is not None}
     if bounds:
         tick: dict[str, Any] = {"marker": "_", "markersize": 11, "markeredgewidth": 1.6, "linestyle": "none"}
-        x, y = [known[cell] for cell in bounds], [scale * bound for bound in bounds.values()]
-        axes.plot(x, y, color=BOUND, label=f"one-sided {sure} bound", zorder=4, **tick)
-    for cell, mean in zip(values, means, strict=True):
-        verdict = judged.get(cell, {}).get("verdict", "")
-        mark = {"color": LINE, "linestyle": "none", **MARKS[verdict]}
-        axes.plot([known[cell]], [mean], label=verdict or "_", zorder=5, **mark)
-
-
-def _control(
-    axes: Axes,
-    known: Mapping[CellKey, float],
-    values: Mapping[CellKey, Mapping[int, float]],
-    name: str,
-    number: int,
-    scale: float,
-) -> None:
-    points = [(known[at], scale * statistics.fmean(each.values())) for at, each in values.items() if each]
-    if points:
-        axes.plot(*zip(*points, strict=True), label=name, alpha=0.8, zorder=2.5, **line_style(number + 1))
-
-
-def _seen(cells: Cells, at: CellKey, controls: Sequence[str]) -> list[float]:
-    """Return the differences of the ticket's seeds at a cell, and the mean ones of controls."""
-    means = [statistics.fmean(each.values()) for name in controls if (each := cells[at].get(name))]
-    return [*cells[at]["ticket"].values(), *means]
-
-
-def _limits(every: Sequence[Axes], seen: Sequence[float]) -> None:
-    """Cut off the ends of intervals and bounds that go far beyond all that was seen; panels share their scale."""
-    low, high = min(0.0, *seen), max(0.0, *seen)
-    bottom, top = every[0].get_ylim()
-    room = ROOM * ((high - low) or 1.0)
-    every[0].set_ylim(max(bottom, low - room), min(top, high + room))
-
-
-def _legend(figure: Figure, every: Sequence[Axes]) -> None:
-    """Draw one legend for all panels, below them, in as many columns as the figure is wide enough for."""
-    handles: dict[str, Any] = {}
-    for axes in every:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    first = [label for label in handles if label not in MARKS and label != "seeds"]
-    order = [*first, "seeds", *(label for label in MARKS if label in handles)]
-    width = figure.get_size_inches()[0] * figure.dpi
-    for columns in range(min(len(order), MOST_IN_A_ROW), 0, -1):
-        legend = figure.legend(
-            [handles[label] for label in order],
-            order,
-            loc="outside lower center",
-            ncols=columns,
-            frameon=False,
-            fontsize=7,
-        )
-        box = legend.get_tightbbox()
-        if columns == 1 or box is None or box.width <= width:
-            return
-        legend.remove()
+        name, values = f"one-sided {100 * confidence:g} % bound", [each.scale * bound for bound in bounds.values()]
+        axes.plot([at[cell] for cell in bounds], values, color=LINE, label=name, zorder=4, **tick)
+    for cell, mean in zip(at, means, strict=True) if each.judged else ():
+        verdict = each.judged.get(cell, {}).get("verdict", "")
+        mark = {"color": LINE, "markerfacecolor": colour, "linestyle": "none", **MARKS.get(verdict, {"marker": "."})}
+        axes.plot([at[cell]], [mean], label=verdict or "_", zorder=5, **mark)
+    return [max(at.values()), min(at.values()) / step]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lottery import registry
 from lottery.analysis.labels import whose
 from lottery.errors import UsageError
+from lottery.figures.style import label_up
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +39,7 @@ class Request:
         measures: The columns of the profile that are drawn.
         seed: The seed that is drawn where a picture shows one network or one pair.
         solid: Draw planes as surfaces in three dimensions.
+        width: The figure's width in inches, see `sizes.width_of`.
     """
 
     study: Study
@@ -46,6 +48,7 @@ class Request:
     measures: Sequence[str]
     seed: int
     solid: bool = False
+    width: float | None = None
 
     @property
     def regression(self) -> bool:
@@ -118,7 +121,7 @@ def labels_of_axis(every: Sequence[Axes], y_label: str) -> None:
     for axes in every:
         spot = axes.get_subplotspec()
         if spot is not None and spot.is_first_col():
-            axes.set_ylabel(y_label, fontsize=8)
+            label_up(axes, y_label)
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -10,7 +10,7 @@ from lottery.analysis.labels import whose
 from lottery.analysis.measurements import rows as rows_of_analysis
 from lottery.figures.drawing import Drawn, Request, finite, grouped, labels_of_axis, mean, title
 from lottery.figures.profile_curves import legend, seed_style
-from lottery.figures.style import grid, log_axis
+from lottery.figures.style import grid, label_along, log_axis
 
 if TYPE_CHECKING:
     from lottery.analysis.profiles import Profiles
@@ -49,7 +49,7 @@ def rises_figure(request: Request) -> Drawn:
     balls = list(dict.fromkeys(row["kind"] for cell in request.cells for e in cell.found for row in e.profile))
     groups = grouped(request.cells, lambda cell: whose(cell.head))
     titles = [f"{who}: {ball.replace('_', ' ')}" for who in groups for ball in balls]
-    figure, panels = grid(titles, [""], share_y=False)
+    figure, panels = grid(titles, [""], share_y=False, width=request.width)
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
     wanted = [(cells, ball) for cells in groups.values() for ball in balls]
     for axes, (cells, ball) in zip(panels[""], wanted, strict=True):
@@ -69,7 +69,7 @@ def rises_figure(request: Request) -> Drawn:
         names = [
             f"{cell.networks}\n{'' if c is None else f'{100 * c:.3g} %'}" for cell in cells for c in [cell.density]
         ]
-        axes.set_xticks(range(len(cells)), names, rotation=60 if len(cells) > 4 else 0, fontsize=6.5)
+        axes.set_xticks(range(len(cells)), names, rotation=60 if len(cells) > 4 else 0)
         log_axis(axes)
     labels_of_axis(panels[""], "rise of the train loss")
     legend(figure, panels)
@@ -85,7 +85,7 @@ def critical_points_figure(request: Request) -> Drawn:
     """Draw critical points by the index of their Hessian and their loss; marks are larger where more starts led."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = grid([title(cell) for cell in request.cells], [""])
+    figure, panels = grid([title(cell) for cell in request.cells], [""], width=request.width)
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
     for axes, cell in zip(panels[""], request.cells, strict=True):
         for each in cell.found:
@@ -95,7 +95,7 @@ def critical_points_figure(request: Request) -> Drawn:
                 size = 3 + 2 * math.sqrt(row["count"])
                 mark = {"marker": style["marker"], "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
                 axes.plot([row["index"]], [finite(row["loss"])], color=style["color"], label=label, **mark)
-        axes.set_xlabel("index: negative eigenvalues", fontsize=7)
+        label_along(axes, "index: negative eigenvalues")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     labels_of_axis(panels[""], "train loss")
     legend(figure, panels)

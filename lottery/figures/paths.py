@@ -20,7 +20,7 @@ from lottery.figures.drawing import (
     title,
 )
 from lottery.figures.profile_curves import dashes, legend, seed_style, shade, thin
-from lottery.figures.style import grid
+from lottery.figures.style import follow, grid, label_along
 from lottery.statistics.network_pairs import balanced, seed_values
 from lottery.statistics.paired import t_interval
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from lottery.analysis.profiles import Profiles
     from lottery.results.study import Study
 
-ROOM = 0.3  # of an interval beyond the values that were seen, as a share of their range
-
 
 def path_figure(request: Request) -> Drawn:
     """Draw loss or error along paths between two states: means over pairs of networks with 95 % t intervals.
@@ -40,7 +38,7 @@ def path_figure(request: Request) -> Drawn:
     A panel for each kind of pair, a curve for each level; broken where running statistics are measured anew.
     """
     named = grouped(request.cells, lambda cell: (whose(cell.head), cell.networks))
-    figure, panels = grid([f"{who}: {networks}" for who, networks in named], request.measures)
+    figure, panels = grid([f"{who}: {networks}" for who, networks in named], request.measures, width=request.width)
     levels = sorted({cell.level for cell in request.cells})
     policies, along = policies_of(request), "t"
     for measure, every in panels.items():
@@ -56,7 +54,7 @@ def path_figure(request: Request) -> Drawn:
                     _with_interval(axes, request.study, cell.found, found, style)
             _along_label(axes, along, request, cells[0])
         labels_of_axis(every, request.axis(measure))
-        _limit(every[0], seen)
+        follow(every, seen, percent=factor == 100.0)
     legend(figure, panels, policies)
     scale = "linear, 0 and 1 are the two states" + ("; 1 along the curve is its end" if along == "t" else "")
     return Drawn(
@@ -119,15 +117,7 @@ def _along_label(axes: Axes, along: str, request: Request, cell: Profiles) -> No
     ends = cell.networks.split(" - ")
     if len(ends) == 1:
         ends = ["initialization", *ends] if request.analysis.looks_at == "state" else ["one copy", "the other"]
-    axes.set_xlabel(f"{'t along the curve' if along == 't' else 'alpha'}: 0 {ends[0]}, 1 {ends[-1]}", fontsize=7)
-
-
-def _limit(axes: Axes, seen: Sequence[float]) -> None:
-    """Cut off intervals that go far beyond all that was seen; panels share their scale."""
-    if seen:
-        room = ROOM * ((max(seen) - min(seen)) or abs(max(seen)) or 1.0)
-        bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, min(seen) - room), min(top, max(seen) + room))
+    label_along(axes, f"{'t along the curve' if along == 't' else 'alpha'}: 0 {ends[0]}, 1 {ends[-1]}")
 
 
 def slice_figure(request: Request) -> Drawn:
@@ -139,7 +129,7 @@ def slice_figure(request: Request) -> Drawn:
 
     sharp = sharpness_said(request.study)
     titles = [title(cell) + (f"\n{said}" if (said := sharp(cell)) else "") for cell in request.cells]
-    figure, panels = grid(titles, request.measures)
+    figure, panels = grid(titles, request.measures, width=request.width)
     policies = policies_of(request)
     seeds = sorted({each.job.seed for cell in request.cells for each in cell.found})
     for measure, every in panels.items():
@@ -154,7 +144,7 @@ def slice_figure(request: Request) -> Drawn:
                     (here,) = [row for row in rows if row["kind"] == "state"]
                     ring: dict[str, Any] = {"marker": "o", "markersize": 6, "markerfacecolor": "none"}
                     axes.plot([here["x"]], [factor * finite(here[measure])], color=style["color"], **ring)
-            axes.set_xlabel("distance along the direction", fontsize=7)
+            label_along(axes, "distance along the direction")
             if axes is not every[0]:
                 axes.sharex(every[0])  # or a wide minimum and a sharp one would look alike
         labels_of_axis(every, request.axis(measure))

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from lottery.errors import UsageError
 from lottery.figures.drawing import Drawn, Request, finite, grouped, title
 from lottery.figures.paths import slice_figure, unit_along
-from lottery.figures.style import FONT, MARKERS, grid, legend_below, plain_labels
+from lottery.figures.sizes import LEAST
+from lottery.figures.style import FONT, MARKERS, grid, label_along, label_up, legend_below, plain_labels
 from lottery.formats.numbers import plain
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 Grid = NDArray[np.float64]
 LOG_FROM = 10.0  # ratio of the highest to the lowest value from which colours are logarithmic
-LINES = 9  # contour lines, about
+LINES = 6  # contour lines, about: as many as have room for their numbers
+NARROW_PLANE = 2.6  # inches of a panel
 NARROWEST = 0.5  # height of a plane as a share of its width, below which both axes have scales of their own
 
 
@@ -76,6 +78,8 @@ def plane_figure(request: Request) -> Drawn:
         [measure],
         share_y=False,
         projection="3d" if request.solid else None,
+        width=request.width,
+        narrowest=NARROW_PLANE,
     )
     drawn: Any = None
     with _font():
@@ -164,7 +168,7 @@ def _contours(axes: Axes, plane: Plane, scale: Normalize, request: Request) -> A
         lines = axes.contour(
             plane.x, plane.y, masked, levels=_levels(scale), colors="black", linewidths=0.5, corner_mask=False
         )
-        axes.clabel(lines, fontsize=5, fmt=plain)
+        axes.clabel(lines, fontsize=LEAST, fmt=plain)
     halo: dict[str, Any] = {"path_effects": [withStroke(linewidth=2, foreground="white")], "zorder": 5}
     mark: dict[str, Any] = {"color": "black", "markerfacecolor": "white", "linestyle": "none"}
     at = [(float(row["x"]), float(row["y"])) for row in plane.states]
@@ -178,8 +182,8 @@ def _contours(axes: Axes, plane: Plane, scale: Normalize, request: Request) -> A
     width, height = np.ptp(plane.x), np.ptp(plane.y)
     if NARROWEST <= height / width <= 1 / NARROWEST:
         axes.set_aspect("equal")
-    for label, number in ((axes.set_xlabel, 0), (axes.set_ylabel, 1)):
-        label(_direction(plane, number), fontsize=7)
+    for label, number in ((label_along, 0), (label_up, 1)):
+        label(axes, _direction(plane, number))
     return drawn
 
 
@@ -214,11 +218,11 @@ def _surface(axes: Any, plane: Plane, scale: Normalize, request: Request) -> Any
     _states_above(axes, plane, request, height)
     low, high = height(float(scale.vmin or 0)), height(float(scale.vmax or 0))
     axes.set(xlim=(plane.x[0], plane.x[-1]), ylim=(plane.y[0], plane.y[-1]), zlim=(low, high))
-    axes.set_xlabel(_direction(plane, 0), fontsize=6, labelpad=-6)
-    axes.set_ylabel(_direction(plane, 1), fontsize=6, labelpad=-6)
+    axes.set_xlabel(_direction(plane, 0), fontsize=LEAST, labelpad=-3)
+    axes.set_ylabel(_direction(plane, 1), fontsize=LEAST, labelpad=-3)
     axes.view_init(elev=35, azim=-60)
     axes.set_box_aspect((4, 4, 3), zoom=0.85)
-    axes.tick_params(labelsize=6, pad=-2)
+    axes.tick_params(labelsize=LEAST, pad=-2)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_major_locator(MaxNLocator(5))
     if _is_log(scale):

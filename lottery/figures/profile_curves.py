@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lottery.figures.style import COLORS, DASHES, MARKERS, legend_below
+from lottery.figures.style import COLORS, DASHES, MARKERS, legend_below, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,12 +24,9 @@ def dashes(policy: str, several: bool) -> dict[str, Any]:
 
 
 def seed_style(number: int) -> dict[str, Any]:
-    """Return the style of the curve of a seed, by its number."""
-    return {
-        "color": COLORS[number % len(COLORS)],
-        "marker": MARKERS[number % len(MARKERS)],
-        "linestyle": DASHES[number % len(DASHES)],
-    }
+    """Return the style of the curve of a seed, by its number; two of one colour have marks of their own."""
+    look = line_style(number)
+    return {"color": look["color"], "marker": look["marker"], "linestyle": DASHES[number % len(DASHES)]}
 
 
 def shade(number: int, count: int) -> dict[str, Any]:

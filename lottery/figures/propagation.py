@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lottery.errors import UsageError
-from lottery.figures.style import MOST_COLUMNS, grid, legend_below, put_caption
+from lottery.figures.sizes import LEAST, NARROW_PANEL
+from lottery.figures.style import grid, label_along, legend_below, put_caption, text_inches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 MOST_NUMBERED = 5  # depths in a panel, above which numbers do not fit into its cells
+CELL = 0.5  # inches of a cell with numbers
 ROW_HEIGHT, AROUND = 0.46, 0.75  # inches of an init, and of a panel's title and labels
 
 
@@ -35,7 +37,7 @@ LOOKS = {
 }
 
 
-def propagation_figure(rows: Rows, network: str, *, captioned: bool = True) -> Figure:
+def propagation_figure(rows: Rows, network: str, *, captioned: bool = True, width: float | None = None) -> Figure:
     """Draw what signals do, a panel for each activation and normalization, inits against depths.
 
     The caption is the figure's label, from which files take what they say of themselves.
@@ -44,6 +46,7 @@ def propagation_figure(rows: Rows, network: str, *, captioned: bool = True) -> F
         rows: The rows of `lottery.analysis.propagation.propagation_table`.
         network: The networks in words, for the caption.
         captioned: Write the caption above the panels as well.
+        width: The figure's width in inches, see `sizes.width_of`.
 
     Raises:
         UsageError: There are no rows.
@@ -54,10 +57,17 @@ def propagation_figure(rows: Rows, network: str, *, captioned: bool = True) -> F
     for row in rows:
         panels.setdefault((row["activation"], row["norm"]), []).append(row)
     inits, depths = (list(dict.fromkeys(row[key] for row in rows)) for key in ("init", "depth"))
-    figure, named = grid([f"{activation}, norm {norm}" for activation, norm in panels], [""])
+    names = max(map(text_inches, inits))
+    many = len(depths) if len(depths) <= MOST_NUMBERED else 1
+    titles = [f"{activation}, norm {norm}" for activation, norm in panels]
+    figure, named = grid(titles, [""], width=width, narrowest=max(NARROW_PANEL, names + CELL * many))
     every = named[""]
-    numbered = len(depths) <= MOST_NUMBERED
-    figure.set_figheight(math.ceil(len(panels) / MOST_COLUMNS) * (AROUND + ROW_HEIGHT * len(inits)))
+    spot = every[0].get_subplotspec()
+    assert spot is not None
+    places = spot.get_gridspec()
+    cell = (figure.get_figwidth() - names) / places.ncols / len(depths)
+    numbered = len(depths) <= MOST_NUMBERED and cell >= CELL
+    figure.set_figheight(places.nrows * (AROUND + ROW_HEIGHT * len(inits)))
     for axes, found in zip(every, panels.values(), strict=True):
         for row in found:
             _cell(axes, depths.index(row["depth"]), inits.index(row["init"]), row, numbered=numbered)
@@ -65,7 +75,7 @@ def propagation_figure(rows: Rows, network: str, *, captioned: bool = True) -> F
         axes.set_xlim(-0.5, len(depths) - 0.5)
         axes.set_ylim(len(inits) - 0.5, -0.5)  # the first init on top
         axes.set_xticks(range(len(depths)), [str(depth) for depth in depths])
-        axes.set_xlabel("hidden layers", fontsize=7)
+        label_along(axes, "hidden layers")
     every[0].set_yticks(range(len(inits)), inits)
     _legend(figure, every, {row["verdict"] for row in rows})
     figure.set_label(_caption(network, numbered=numbered))
@@ -85,7 +95,7 @@ def _cell(axes: Axes, x: int, y: int, row: Mapping[str, Any], *, numbered: bool)
         )
     rates = f"\n→ {_rate(row['forward_rate'])}\n← {_rate(row['backward_rate'])}"
     words = look.mark + (rates if numbered and row["verdict"] != "refused" else "")
-    axes.text(x, y, words, color=look.ink, ha="center", va="center", fontsize=6)
+    axes.text(x, y, words, color=look.ink, ha="center", va="center", fontsize=LEAST)
 
 
 def _rate(value: float) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
-from lottery.figures.style import DASHES
+from lottery.analysis.labels import optimizer_labels
+from lottery.figures.colors import optimizer_styles
+from lottery.figures.selection import chosen_optimizers
+from lottery.figures.sizes import LEAST
+from lottery.figures.style import label_along, label_up, legend_below, panels, text_inches
 from lottery.plan.timeline import make_timeline
 from lottery.recipe.learning_rate import multiplier
 from lottery.values import Component, Duration
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 POINTS = 20_000  # of a curve: more than a figure has pixels across
 REWINDS = {"weights": "rewind", "lr": "lr rewind", "finetune": "fine-tune from"}
 MOST_NAMES = 4  # optimizers that one line of the legend names
+MOST_ROOM, PANEL = 0.5, 0.65  # shares: of the axis, for names; of the figure's height, that the axis has
 LOG_RANGE = 1e-6  # below this part of the highest rate a policy is as good as at zero
 
 
@@ -61,50 +66,74 @@ def rate_curves(recipe: Recipe, data: Path) -> list[RateCurve]:
     return [_curve(recipe, optimizer, examples) for optimizer in recipe.train.optimizer]
 
 
-def schedule_figure(recipe: Recipe, data: Path, *, log: bool = False) -> Figure:
-    """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points."""
-    from matplotlib.figure import Figure
+def schedule_figure(
+    recipe: Recipe, data: Path, *, log: bool = False, optimizers: Sequence[str] = (), width: float | None = None
+) -> Figure:
+    """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points.
 
-    drawn = rate_curves(recipe, data)
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    groups: dict[tuple[float, ...], list[RateCurve]] = {}
-    for curve in drawn:
-        groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(curve)
-    for index, group in enumerate(groups.values()):
-        names = list(dict.fromkeys(curve.optimizer for curve in group))
-        label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
-        label += "" if group[0].relative else f" (lr {group[0].rate:g})"
-        style = {"color": f"C{index % 10}", "linestyle": DASHES[index // 10 % len(DASHES)]}
-        axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.8, **style)  # type: ignore[arg-type]
-    _mark(axes, drawn)
+    Args:
+        recipe: The recipe.
+        data: Folder of data sets, which is read only where a length is in epochs.
+        log: Logarithmic scale for the learning rate.
+        optimizers: Names or labels of the optimizers that are drawn; all where there are none.
+        width: The figure's width in inches, that of a column where it is None, see `sizes.width_of`.
+
+    Raises:
+        UsageError: The recipe has no such optimizer.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    chosen, labels = chosen_optimizers([recipe], optimizers), optimizer_labels(recipe.train.optimizer)
+    by_label = dict(zip(labels, rate_curves(recipe, data), strict=True))
+    looks, drawn = optimizer_styles(recipe), [by_label[label] for label in chosen]
     schedule = recipe.train.schedule
     title = ", ".join([schedule.name, *(f"{key} {_in_words(value)}" for key, value in schedule.component.args.items())])
     warm = f", after a warm-up of {schedule.warmup}" if schedule.warmup else ""
-    axes.set_title(f"{recipe.name}: {title}{warm}", fontsize="medium")
-    axes.set_xlabel("training step")
-    axes.set_ylabel("learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
-    _scale(axes, [rate for curve in drawn for rate in curve.rates], log)
+    figure, (axes,) = panels([f"{recipe.name}: {title}{warm}"], width=width)
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for label in chosen:
+        curve = by_label[label]
+        groups.setdefault((len(curve.steps), *curve.steps[-1:], *curve.rates), []).append(label)
+    for mine in groups.values():
+        group = [by_label[label] for label in mine]
+        names = list(dict.fromkeys(curve.optimizer for curve in group))
+        label = ", ".join(names) if len(names) <= MOST_NAMES else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        label += "" if group[0].relative else f" (lr {group[0].rate:g})"
+        style = {name: looks[mine[0]][name] for name in ("color", "linestyle")}
+        axes.plot(group[0].steps, group[0].rates, label=label, linewidth=1.6, **style)
+    _mark(axes, drawn)
+    label_along(axes, "training step")
+    label_up(axes, "learning rate / tuned learning rate" if drawn[0].relative else "learning rate")
+    _scale(axes, [rate for curve in drawn for rate in curve.rates], log, _room(axes))
     axes.set_xlim(0, max(curve.steps[-1] for curve in drawn) + 1)
-    axes.grid(alpha=0.25)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     if len({curve.per_epoch for curve in drawn}) == 1 and drawn[0].per_epoch:
         scale: Any = drawn[0].per_epoch
         above = axes.secondary_xaxis("top", functions=(lambda step: step / scale, lambda epoch: epoch * scale))
-        above.set_xlabel("epoch")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+        above.set_xlabel("epoch", fontsize=LEAST)
+        above.tick_params(labelsize=LEAST)
+    legend_below(figure, [axes])
     return figure
 
 
-def _scale(axes: Axes, rates: list[float], log: bool) -> None:
-    """Set the axis of the learning rate, with room above the curves for the names of rewind points."""
+def _room(axes: Axes) -> float:
+    """Return the share of the axis of the learning rate that the names of rewind points take."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    longest = max((text_inches(text.get_text()) for text in axes.texts), default=0.0)
+    return min(MOST_ROOM, (0.85 * longest + 0.1) / (PANEL * figure.get_figheight()))
+
+
+def _scale(axes: Axes, rates: list[float], log: bool, room: float) -> None:
+    """Set the axis of the learning rate, with a share of it as room above the curves."""
     highest = max(rates)
     if not log:
-        axes.set_ylim(0, 1.3 * highest)
+        axes.set_ylim(0, highest / (1 - room))
         return
     lowest = max(min(rate for rate in rates if rate > 0), LOG_RANGE * highest)
     axes.set_yscale("log")
-    axes.set_ylim(lowest / 1.5, highest * 1.5 * (1.5 * highest / lowest) ** 0.3)
+    axes.set_ylim(lowest / 1.5, highest * 1.5 * (1.5 * highest / lowest) ** (room / (1 - room)))
 
 
 def _mark(axes: Axes, drawn: list[RateCurve]) -> None:
@@ -126,7 +155,7 @@ def _mark(axes: Axes, drawn: list[RateCurve]) -> None:
             xytext=(3, 0),
             textcoords="offset points",
             rotation=90,
-            fontsize="x-small",
+            fontsize=LEAST,
             va="top",
         )
 

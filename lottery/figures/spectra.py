@@ -10,7 +10,7 @@ from lottery.analysis.labels import whose
 from lottery.errors import UsageError
 from lottery.figures.drawing import Drawn, Request, finite, grouped, labels_of_axis, percent
 from lottery.figures.profile_curves import legend, shade
-from lottery.figures.style import grid
+from lottery.figures.style import grid, label_along
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,9 @@ def spectrum_figure(request: Request) -> Drawn:
             named.setdefault((whose(cell.head), block), []).append((cell, rows))
     panels = list(named.items())
     axis = next((row["axis"] for _, profile in curves for row in profile if "axis" in row), None)
-    figure, by_measure = grid([f"{who}: {block}" for (who, block), _ in panels[:MOST_BLOCKS]], [""], share_y=False)
+    figure, by_measure = grid(
+        [f"{who}: {block}" for (who, block), _ in panels[:MOST_BLOCKS]], [""], share_y=False, width=request.width
+    )
     every = by_measure[""]
     for axes, (_, here) in zip(every, panels[:MOST_BLOCKS], strict=True):
         _panel(axes, here, axis)
@@ -82,7 +84,7 @@ def _panel(axes: Axes, here: Sequence[tuple[Profiles, list[ProfileRow]]], axis: 
                 axes.set_xlim(min(reach) / 2, 2 * max(reach))
     else:
         axes.set_yticks([])
-    axes.set_xlabel("eigenvalue" if axis == "linear" else "absolute value of the eigenvalue", fontsize=7)
+    label_along(axes, "eigenvalue" if axis == "linear" else "absolute value of the eigenvalue")
 
 
 def _density(axes: Axes, rows: Sequence[ProfileRow], style: Mapping[str, Any], *, negative: bool, linear: bool) -> None:

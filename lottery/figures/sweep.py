@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.analysis.labels import density_label
 from lottery.analysis.sweep_values import MEASURES, Observed, Place, observed
 from lottery.errors import UsageError
-from lottery.figures.style import TICK_GAP, finish, line_style, panels
+from lottery.figures.style import TICK_GAP, finish, follow, inches_wide, label_along, line_style, panels, text_inches
 from lottery.registry import suggest
 from lottery.statistics.paired import t_interval
 from lottery.values import in_flow
@@ -56,7 +56,11 @@ class _Axis:
 
 
 def sweep_figure(
-    found: SweptStudy, against: str = "", measure: str = "accuracy", networks: Sequence[str] = ()
+    found: SweptStudy,
+    against: str = "",
+    measure: str = "accuracy",
+    networks: Sequence[str] = (),
+    width: float | None = None,
 ) -> Figure:
     """Draw a measured quantity against a swept key; a panel for each network, a line for the values of other keys.
 
@@ -66,6 +70,7 @@ def sweep_figure(
         measure: One of `analysis.sweep_values.MEASURES`, or `LABEL.VALUE` of an analysis.
         networks: `dense`, `ticket`, a control's label, or the networks of the analysis; the dense ones and the tickets,
             or all of the analysis, where none are given. Tickets and controls are those of the last level.
+        width: The figure's width in inches, see `sizes.width_of`.
 
     Raises:
         UsageError: There is no such key, measure or network, or nothing is finished.
@@ -75,7 +80,7 @@ def sweep_figure(
     lines = _lines(sweep, axis.key)
     seen = [observed(study, measure) for study in found.studies]
     shown = _shown(seen, networks, measure)
-    figure, every = panels([_title(place, seen) for place in shown])
+    figure, every = panels([_title(place, seen) for place in shown], width=width)
     regression = any("test_r2" in (r.at("end") or {}) for study in found.studies for r in study.found.values())
     scale = 100.0 if measure == "accuracy" and not regression else 1.0
     for axes, place in zip(every, shown, strict=True):
@@ -86,6 +91,8 @@ def sweep_figure(
             style = line_style(index) | ({} if axis.numbers else {"linestyle": "none"})
             _line(axes, {x: each for x, each in drawn.items() if each}, label, style, scale)
         _label(axes, axis)
+    values = [scale * v for point in seen for place in shown if place in point for v in point[place].values.values()]
+    follow(every, values, percent=scale == 100.0)
     what = MEASURES[measure][0] if measure in MEASURES else measure
     what = "test r2" if measure == "accuracy" and regression else what
     finish(figure, every, f"{what} (%)" if scale == 100.0 else what)
@@ -171,10 +178,14 @@ def _label(axes: Axes, axis: _Axis) -> None:
     """Label the axis with the values of its key; of numbers those that have room."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    axes.set_xlabel(axis.key)
+    label_along(axes, axis.key)
     if not axis.numbers:
         names = [axis.names[text] for text in axis.places]
-        turned: Any = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, names)) > 28 else {}
+        turned: Any = (
+            {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+            if sum(map(text_inches, names)) > 0.8 * inches_wide(axes)
+            else {}
+        )
         axes.set_xticks(list(axis.places.values()), names, **turned)
         axes.set_xlim(-0.5, len(names) - 0.5)
         return
@@ -183,7 +194,9 @@ def _label(axes: Axes, axis: _Axis) -> None:
     width = (along(high) - along(low)) or 1.0
     ticks = dict[str, float]()
     for name, x in sorted(axis.places.items(), key=lambda each: each[1]):
-        if not ticks or (along(x) - along(list(ticks.values())[-1])) / width >= TICK_GAP:
+        wide = [text_inches(each) for each in (name, *list(ticks)[-1:])]
+        apart = inches_wide(axes) * (along(x) - along(list(ticks.values())[-1])) / width if ticks else 0.0
+        if not ticks or apart >= TICK_GAP + sum(wide) / 2:
             ticks[name] = x
     if axis.logarithmic:
         axes.set_xscale("log")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.analysis.labels import whose
 from lottery.analysis.measurements import errors_of
 from lottery.figures.drawing import Drawn, Request, finite, grouped, labels_of_axis, mean
-from lottery.figures.style import COLORS, MARKERS, grid, legend_below
+from lottery.figures.style import COLORS, MARKERS, grid, inches_wide, legend_below
 from lottery.statistics.paired import t_interval
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NAMES = ("representation", "optimization", "generalization")
 SHIFTS = (-0.22, 0.0, 0.22)  # of the three, from the middle of their network
 SUM = "their sum: the test value"
-CROWDED = 4  # networks in a panel, above which their names are turned
+NAME_INCHES = 0.75  # of the name of a network, which is turned where it has less room
 
 
 def three_errors_figure(request: Request) -> Drawn:
@@ -32,7 +32,7 @@ def three_errors_figure(request: Request) -> Drawn:
     """
     known = errors_of(request.study, request.analysis)
     groups = grouped(request.cells, lambda cell: whose(cell.head))
-    figure, panels = grid(list(groups), request.measures)
+    figure, panels = grid(list(groups), request.measures, width=request.width)
     for measure, every in panels.items():
         errors, factor = known["loss" if measure == "loss" else "error"], request.factor(f"test_{measure}")
         for axes, cells in zip(every, groups.values(), strict=True):
@@ -41,8 +41,8 @@ def three_errors_figure(request: Request) -> Drawn:
             axes.axhline(0, color="black", linewidth=0.6)
             axes.set_xlim(-0.6, len(cells) - 0.4)
             turned: dict[str, Any] = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
-            style = {"fontsize": 6.5, **(turned if len(cells) > CROWDED else {})}
-            axes.set_xticks(range(len(cells)), list(map(_named, cells)), **style)
+            crowded = len(cells) * NAME_INCHES > inches_wide(axes)
+            axes.set_xticks(range(len(cells)), list(map(_named, cells)), **(turned if crowded else {}))
         labels_of_axis(every, f"part of the {request.axis(f'test_{measure}')}")
     legend_below(figure, [axes for every in panels.values() for axes in every])
     shows = (

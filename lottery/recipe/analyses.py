@@ -26,6 +26,7 @@ TABLES = (  # of every study: no analysis is called so
         "means",
         "matrix",
         "long",
+        "curves",
         "transfer",
         "transfer_tests",
         "rates",

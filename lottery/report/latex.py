@@ -13,6 +13,8 @@ from lottery.words import short
 if TYPE_CHECKING:
     from lottery.report.content import Picture, Report, Section
 
+COLUMN = 3.5  # inches of the widest column of a paper with two
+
 
 def latex(report: Report) -> bytes:
     """Return the whole report but the rows of long tables, which lie in files of their own."""
@@ -62,15 +64,22 @@ def _section(report: Report, section: Section) -> Iterator[str]:
 
 
 def _figure(report: Report, picture: Picture) -> str:
+    """Return a figure in the size that it was drawn for, or as wide as the text where that is narrower.
+
+    One that is wider than a column goes across both columns, where a paper has two.
+    """
+    inches = picture.figure.get_figwidth()
+    kind = "figure*" if inches > COLUMN else "figure"
+    width = rf"\ifdim\linewidth<{inches:.4g}in \linewidth\else {inches:.4g}in\fi"
     return "\n".join(
         [
             r"\ifdefined\includegraphics",
-            r"\begin{figure}[htbp]",
+            rf"\begin{{{kind}}}[htbp]",
             r"\centering",
-            rf"\includegraphics[width=\linewidth]{{{picture.name}.pdf}}",
+            rf"\includegraphics[width={width}]{{{picture.name}.pdf}}",
             rf"\caption{{{line(picture.caption)}}}",
             rf"\label{{fig:{report.name}-{picture.name}}}",
-            r"\end{figure}",
+            rf"\end{{{kind}}}",
             r"\fi",
         ]
     )

@@ -22,12 +22,14 @@ from lottery.errors import UsageError
 from lottery.figures import figure_bytes
 from lottery.figures.analyses import analysis_figure
 from lottery.figures.profile_curves import shade
+from lottery.figures.sizes import WIDTHS
 from lottery.plan.jobs import Job
 from lottery.plan.kinds import MEASUREMENT_FILE
 from lottery.results.study import Study
 from lottery.statistics.network_pairs import seed_values
 from tests.support.analyses import ENTRIES
 from tests.support.drawn import changed, jobs_of, seen, stored
+from tests.support.paper import faults_of_print
 from tests.support.plugs import Plugs
 
 PICTURES = ("barrier", "slice", "surface", "plane", "trajectory", "hessian", "sharpness", "signals", "plateaus")
@@ -52,8 +54,8 @@ def panels(held: Study, label: str, **options: Any) -> dict[str, Any]:
     figure: Any = analysis_figure(held, label, **options)
     found: dict[str, Any] = {}
     for axes in figure.axes:
-        if axes.get_title():
-            found[axes.get_title() + (f" {axes.get_ylabel()}" if axes.get_title() in found else "")] = axes
+        if title := axes.get_title().replace("\n", " "):  # long ones are broken into lines
+            found[title + (f" {axes.get_ylabel()}" if title in found else "")] = axes
     return found
 
 
@@ -305,6 +307,15 @@ def test_captions_say_scale_policy_data_and_mode_in_the_picture(drawn: Callable[
     assert parts is not None and parts[1] == label
     assert "digits, " in text and " part, " in text and "no dropout, no augmentation" in text
     assert " ".join(figure.get_suptitle().split()) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("label", ALL)
+def test_a_picture_is_as_wide_as_a_paper_has_it_and_all_of_it_can_be_read(
+    study: Study, label: str, width: float
+) -> None:
+    assert faults_of_print(analysis_figure(study, label, width=width), width) == []
 
 
 def test_each_file_has_the_caption_inside_and_a_report_puts_it_below(study: Study) -> None:

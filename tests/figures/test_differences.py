@@ -15,6 +15,7 @@ from lottery.cli.main import main
 from lottery.errors import UsageError
 from lottery.figures import draw, figure_bytes
 from lottery.figures.differences import MARKS
+from lottery.figures.selection import Selection
 from lottery.results.study import Study
 from tests.support.studies import Recorded, hand, record
 
@@ -100,14 +101,42 @@ def test_without_a_margin_there_is_no_bound_and_no_verdict() -> None:
     assert said == {"dense", "mean, 95 % interval", "seeds"}
 
 
-def test_controls_are_drawn_where_they_are_asked_for() -> None:
-    (axes,) = axes_of(study(MARGIN), "differences", controls=["reinit"])
-    assert of(axes, "reinit") == [(0.5**level, pytest.approx(-3)) for level in MEANS]
+def test_columns_that_are_selected_are_drawn_beside_the_ticket_each_with_its_seeds() -> None:
+    (axes,) = axes_of(study(MARGIN), "differences", shown=Selection(columns=["ticket", "reinit"]))
+    bars = {container.get_label(): container.lines[0] for container in axes.containers}
+    assert list(bars) == ["ticket", "reinit"]
+    assert list(bars["reinit"].get_ydata()) == pytest.approx([-3] * 4)
+    assert len(of(axes, "seeds")) == 2 * 4 * 5
+    for one, other in zip(bars["ticket"].get_xdata(), bars["reinit"].get_xdata(), strict=True):
+        assert 0.9 * one < other < one  # beside one another
     assert axes.get_ylabel() == "network less dense (points)"
-    (axes,) = axes_of(study(MARGIN), "differences")
-    assert not of(axes, "reinit")
-    with pytest.raises(UsageError, match="control 'shuffle': hand has reinit"):
-        draw(study(MARGIN), "differences", controls=["shuffle"])
+    with pytest.raises(UsageError, match="--columns shuffle: there are ticket, reinit"):
+        draw(study(MARGIN), "differences", shown=Selection(columns=["shuffle"]))
+
+
+def test_the_numbers_are_those_of_the_tables_of_verdicts_and_claims() -> None:
+    made = study(MARGIN, "compare.families=all")
+    figure = draw(made, "differences", against=["dense", "reinit"])
+    for axes, view in zip(list[Any](figure.axes), ("verdicts", "claims"), strict=True):
+        rows = rows_of(made, view)
+        (bars,) = axes.containers
+        line, _, (segments,) = bars.lines
+        assert list(line.get_xdata()) == [row["density"] for row in rows]
+        assert list(line.get_ydata()) == pytest.approx([100 * row["difference"] for row in rows])
+        for segment, row in zip(segments.get_segments(), rows, strict=True):
+            assert segment[:, 1] == pytest.approx([100 * row["low"], 100 * row["high"]])
+        for row in rows:
+            assert [x for x, _ in of(axes, row["verdict"])].count(row["density"]) == 1
+    assert [axes.get_ylabel() for axes in figure.axes] == ["ticket less dense (points)", "ticket less reinit (points)"]
+
+
+def test_seeds_against_a_control_are_paired_with_the_mean_of_its_samples() -> None:
+    axes = axes_of(study(MARGIN), "differences", against=["reinit"])[0]
+    expected = [100 * (value(level, seed) + 0.03) for level in MEANS for seed in range(5)]
+    assert [y for _, y in of(axes, "seeds")] == pytest.approx(expected)
+    assert not of(axes, "margin (1 point)")
+    with pytest.raises(UsageError, match="--against shuffle: there are dense, ticket, reinit"):
+        draw(study(MARGIN), "differences", against=["shuffle"])
 
 
 def test_intervals_of_two_seeds_do_not_hide_what_was_seen() -> None:
@@ -119,7 +148,7 @@ def test_intervals_of_two_seeds_do_not_hide_what_was_seen() -> None:
 def test_panels_share_their_scale_and_the_legend_lies_inside_the_figure() -> None:
     two = "train.optimizer=[{name: adam, lr: 1e-3}, {name: sgd, lr: 0.1}]"
     for overrides, panels in (((MARGIN,), 1), ((MARGIN, two, "rewind=[init, 10it]"), 4)):
-        figure = draw(study(*overrides), "differences", controls=["reinit"])
+        figure = draw(study(*overrides), "differences", shown=Selection(columns=["ticket", "reinit"]))
         figure_bytes(figure, "png")
         assert len(figure.axes) == panels and len({axes.get_ylim() for axes in figure.axes}) == 1
         box, width = figure.legends[0].get_window_extent(), figure.get_size_inches()[0] * figure.dpi
@@ -133,16 +162,16 @@ def test_nothing_finished_is_said(tmp_path: Path) -> None:
         draw(Study(planned, {}, Recorded(planned)), "differences")
 
 
-def test_the_command_takes_controls(
+def test_the_command_takes_what_is_subtracted_and_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = study(MARGIN)
-    monkeypatch.setattr("lottery.results.study.study", lambda *_, **__: made)
-    arguments = ["plot", "differences", "quickstart", "-o", str(tmp_path / "a.png"), "--control"]
-    for control, code in (("reinit", 0), ("nothing", 2)):
-        monkeypatch.setattr(sys, "argv", ["lottery", *arguments, control])
+    monkeypatch.setattr("lottery.results.sweep.study", lambda *_, **__: made)
+    arguments = ["plot", "differences", "quickstart", "-o", str(tmp_path / "a.png"), "--levels", "1-3", "--against"]
+    for against, code in (("dense,reinit", 0), ("nothing", 2)):
+        monkeypatch.setattr(sys, "argv", ["lottery", *arguments, against])
         with pytest.raises(SystemExit) as ended:
             main()
         assert (ended.value.code or 0) == code
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
-    assert "control 'nothing': hand has reinit" in capsys.readouterr().err
+    assert "--against nothing: there are dense, ticket, reinit" in capsys.readouterr().err

@@ -20,6 +20,10 @@ from lottery.analysis.views import rows_of
 from lottery.cli.main import main
 from lottery.errors import UsageError
 from lottery.figures import FIGURES, draw, figure_bytes
+from lottery.figures.colors import optimizer_styles
+from lottery.figures.overlaps import overlap_styles
+from lottery.figures.selection import Selection
+from lottery.figures.sizes import WIDTHS
 from lottery.figures.style import density_axis, line_style, panels
 from lottery.plan.jobs import Job, Plan
 from lottery.recipe.load import parse_recipe
@@ -32,6 +36,7 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.runner.starting_point import starting_point
 from tests.support.micro import micro_text
+from tests.support.paper import faults_of_print
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket
 
 ACCURACIES = {0: (0.80, 0.84, 0.79), 1: (0.82, 0.85, 0.83), 2: (0.75, 0.70, 0.78)}  # level -> a value a seed
@@ -161,7 +166,7 @@ def test_an_optimizer_that_no_learning_rate_was_left_for_has_no_curve() -> None:
             found[job.key] = replace(found[job.key], metrics={"diverged": 3, "density": 1.0})
     first, second = axes_of(study(planned, found), "curves")
     assert list(first.lines[0].get_xdata()) == list(range(0, 101, 10))
-    assert list(second.lines[0].get_xdata()) == []
+    assert [line.get_label() for line in second.lines] == ["50 % of the weights"]
 
 
 def test_no_two_of_the_first_curves_look_alike_even_without_colour() -> None:
@@ -258,15 +263,39 @@ def overlaps_of_three(seeds: int) -> Study:
     return held
 
 
-def test_a_colour_means_one_pair_in_all_panels_and_no_panel_is_without_a_pair() -> None:
+def test_a_colour_means_one_optimizer_in_all_panels_and_no_panel_is_without_a_pair() -> None:
     figure = draw(overlaps_of_three(2), "overlap")
     shown = {axes.get_title(): [line for line in axes.lines if line.get_linestyle() != ":"] for axes in figure.axes}
     names = {title: [str(line.get_label()) for line in curves] for title, curves in shown.items()}
     between = ["adam and momentum", "adam and nesterov", "momentum and nesterov"]
     assert names == {"between seeds": THREE, "between optimizers": between}
-    colours = [line.get_color() for curves in shown.values() for line in curves]
-    assert len(set(colours)) == len(colours) == 6
+    single = {str(line.get_label()): line.get_color() for line in shown["between seeds"]}
+    assert len(set(single.values())) == 3
+    for line in shown["between optimizers"]:
+        one, other = str(line.get_label()).split(" and ")
+        assert (line.get_color(), line.get_gapcolor()) == (single[one], single[other])
+        assert (line.get_markerfacecolor(), line.get_markerfacecoloralt()) == (single[one], single[other])
     assert [axes.get_title() for axes in draw(overlaps_of_three(1), "overlap").axes] == ["between optimizers"]
+
+
+def test_a_colour_stays_that_of_its_optimizer_where_others_are_left_out() -> None:
+    for name in THREE:
+        (axes,) = draw(overlaps_of_three(2), "overlap", shown=Selection(optimizers=[name])).axes
+        (curve,) = [line for line in axes.lines if line.get_linestyle() != ":"]
+        assert curve.get_color() == optimizer_styles(hand(OPTIMIZERS).recipe)[name]["color"]
+
+
+def test_no_two_pairs_of_eight_optimizers_look_alike() -> None:
+    names = [f"{{name: sgd, lr: {place}}}" for place in range(1, 9)]
+    looks = overlap_styles(hand(f"train.optimizer=[{', '.join(names)}]").recipe)
+    assert len(looks) == 8 + 28
+    seen = {
+        tuple(str(look.get(key)) for key in ("color", "gapcolor", "marker", "linestyle")) for look in looks.values()
+    }
+    assert len(seen) == len(looks)
+    first, *_, again = list(looks.values())[:8]
+    assert first["color"] == again["color"]
+    assert first["marker"] != again["marker"] and first["linestyle"] != again["linestyle"]
 
 
 def test_each_pair_has_the_chance_of_its_own_densities() -> None:
@@ -295,7 +324,7 @@ def test_no_legend_is_cut_off_or_covers_a_panel(optimizers: str, levels: int) ->
     assert canvas.x0 <= box.x0 and box.x1 <= canvas.x1 and canvas.y0 <= box.y0 and box.y1 <= canvas.y1
     for axes in list[Any](figure.axes):
         assert axes.get_tightbbox().y0 >= box.y1 - 1
-        assert axes.bbox.height >= 0.6 * 2.6 * figure.dpi  # of a panel's height is left
+        assert axes.bbox.height >= 0.9 * figure.dpi  # an inch and more of a panel is left
 
 
 def test_weights_are_those_that_survive_where_training_starts_and_ends(trained: Study) -> None:
@@ -335,6 +364,33 @@ def test_weights_of_a_ticket_that_goes_on_from_trained_ones_start_there(tmp_path
     gone = level_of(held, above).mask["fc1.weight"] & ~level_of(held, job).mask["fc1.weight"]
     starts = level_of(held, above).trained["fc1.weight"]
     shown(held, job, starts, starts[gone])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("width", ["column", pytest.param("page", marks=pytest.mark.slow)])
+def test_a_figure_is_as_wide_as_a_paper_has_it_and_all_of_it_can_be_read(trained: Study, name: str, width: str) -> None:
+    assert faults_of_print(draw(trained, name, width=WIDTHS[width]), WIDTHS[width]) == []
+
+
+def test_names_of_optimizers_longer_than_a_column_are_not_cut_off() -> None:
+    one, other = "lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8", "lr: 2e-3, betas: [0.95, 0.999], eps: 1e-7"
+    several = f"train.optimizer=[{{name: adam, {one}}}, {{name: adam, {other}}}, {{name: sgd, lr: 0.1}}]"
+    planned = hand(several, "prune.levels=3")
+    held = study(planned, everything(planned))
+    for name in ("accuracy", "curves", "differences"):
+        assert faults_of_print(draw(held, name, width=3.25), 3.25) == []
+
+
+def test_an_accuracy_axis_follows_the_data_and_never_leaves_0_to_100() -> None:
+    planned = hand("prune.levels=2", "seeds=2")
+    for values, least, most in (((0.9996, 1.0), 99, 100), ((0.0, 0.001), 0, 1), ((0.5, 0.52), 48, 54)):
+        found = made(planned, *(({"seed": seed}, {"accuracy": value}) for seed, value in enumerate(values)))
+        (axes,) = axes_of(study(planned, found), "accuracy")
+        low, high = axes.get_ylim()
+        assert (least <= low < 100 * values[0] + 1e-9 and 100 * values[1] - 1e-9 < high <= most) or (low, high) == (
+            0,
+            most,
+        )
 
 
 def pictures() -> list[Any]:
