@@ -18,6 +18,7 @@ from lottery import api
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
+from lottery.cli.check import check
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
@@ -138,17 +139,7 @@ def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new 
     print(path)
 
 
-@app.command()
-def check(
-    recipe: RecipeName, sets: Sets = None, point: Points = None, plugin: Plugins = None, as_json: Json = False
-) -> None:
-    """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
-    sweep = load_points(recipe, sets, plugin, point)
-    if as_json:
-        points = [{"values": each.values, "recipe": each.recipe.canonical()} for each in sweep.points]
-        print_json({"keys": sweep.keys, "points": points} if sweep.keys else sweep.only.canonical())
-    else:
-        print(f"{recipe}: fine" + (f", {counted(len(sweep.points), 'point')}" if sweep.keys else ""))
+app.command()(check)
 
 
 app.command()(plan)

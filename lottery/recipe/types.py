@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lottery.values import Component, Duration, LabelNoise
+from lottery.values import Component, Duration, Form, LabelNoise
 
 
 def listed(value: object) -> object:
@@ -33,7 +33,14 @@ BatchSize = Count | Literal["all"]  # all: the whole training set
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 Length = Annotated[Duration, AfterValidator(_not_empty)]
 Point = Annotated[Duration, BeforeValidator(_init_is_step_0, json_schema_input_type=str)]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Label = Annotated[
+    str,
+    Form(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        "a name is letters, digits, '.', '_' and '-' without spaces, begins with a letter or digit, and has 64 of them "
+        "at most",
+    ),
+]
 
 
 Metric = Literal["balanced_accuracy", "top5"]  # what may be measured beside accuracy

@@ -147,7 +147,8 @@ def test_list_shows_one_catalogue_in_words_and_as_json(call: Call, what: str) ->
     names = list(shipped()) if what == "recipes" else [entry.name for entry in catalogues[what]]
     text, listing = call("list", what), json.loads(call("list", what, "--json").out)
     assert sorted(entry["name"] for entry in listing) == sorted(names) and names
-    assert sorted(line.split()[0] for line in text.out.splitlines()[1:]) == sorted(names)
+    heads = [line for line in text.out.splitlines()[1:] if not line.startswith("   ")]
+    assert sorted(line.split()[0] for line in heads) == sorted(names)
     assert all(entry["summary"] for entry in listing)
 
 

@@ -1,0 +1,223 @@
+"""What a recipe will be able to claim, before it trains: for each test the fewest seeds, and what stands in its way.
+
+Nothing here is a second account of the tests: each is asked itself, see `lottery.verdicts.fewest_seeds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lottery import registry
+from lottery.analysis.labels import rewind_label
+from lottery.audit.planned_steps import withheld_fields
+from lottery.plan.analyses import next_seed
+from lottery.plan.frontier import rule, walk
+from lottery.recipe.analysis_subjects import Trunks, subjects
+from lottery.recipe.families import acting, stands_for_a_claim
+from lottery.recipe.finetuning import STEPS_PER_EPOCH
+from lottery.recipe.pruned_once import levels_of
+from lottery.statistics.independent import independent_means
+from lottery.verdicts.barriers import CONFIDENCE
+from lottery.verdicts.fewest_seeds import against_dense, fewest, of_pairs, of_transfers
+from lottery.verdicts.superiority import can_show, least_seeds, why_nothing
+from lottery.words import counted
+
+if TYPE_CHECKING:
+    from lottery.recipe.analyses import AnalysisSpec
+    from lottery.recipe.schema import BranchSpec, CompareSpec, Recipe
+    from lottery.recipe.types import RewindSpec
+
+ANOTHER_SEED = " of another seed"  # in the name of a pair of networks of two seeds
+AUTO = "levels: auto adds seeds by what it sees: tests of a number of seeds fixed before do not hold"
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """One test of a study, and whether its seeds can show anything.
+
+    Attributes:
+        word: The verdict that it may end in, such as `matching`.
+        against: What tickets are compared with: `dense`, or a control's label; for other tests what they are about.
+        rewind: Label of the rewind point; empty where the recipe has one, or the test is of all.
+        family: Number of tests that are corrected together.
+        seeds: Number of seeds, or of independent pairs, that the recipe has for it.
+        fewest: The fewest with which any results would show it; None where no number would.
+        why: Why these seeds can show nothing, in words; empty where they can.
+    """
+
+    word: str
+    against: str
+    rewind: str
+    family: int
+    seeds: int
+    fewest: int | None
+    why: str = ""
+
+    @property
+    def can(self) -> bool:
+        """True if some results of the recipe's seeds would show it."""
+        return not self.why
+
+
+def prospects(recipe: Recipe, floor: float = 0.0) -> list[Prospect]:
+    """Return the tests of tickets that a recipe makes: against dense networks, controls, transfers, pairs of networks.
+
+    Args:
+        recipe: The recipe, or one point of a sweep.
+        floor: The least spread that is believed of differences, see `lottery.results.resolution`; 0 where the number
+            of test examples is not known.
+    """
+    compare, found = acting(recipe), list[Prospect]()
+    for rewind in recipe.rewind if compare is not None and recipe.prune.deepest else ():
+        assert compare is not None
+        label = rewind_label(rewind) if len(recipe.rewind) > 1 else ""
+        found += _of_dense(recipe, compare, rewind, label, floor)
+        for branch in recipe.branches:
+            found += _of_control(recipe, compare, branch, rewind, label)
+    return [*found, *_of_transfers(recipe, floor), *_of_pairs(recipe, floor)]
+
+
+def prospect(
+    word: str, against: str, rewind: str, family: int, seeds: int, shows: Callable[[int], bool], unit: str = "seed"
+) -> Prospect:
+    """Return the prospect of a test that is asked for more and more seeds."""
+    least = fewest(shows)
+    why = ""
+    if least is None:
+        why = f"no number of {unit}s can show it"
+    elif seeds < least:
+        why = f"{counted(seeds, unit)} cannot show it; it takes {least} or more"
+    return Prospect(word, against, rewind, family, seeds, least, why)
+
+
+def _of_dense(
+    recipe: Recipe, compare: CompareSpec, rewind: RewindSpec, label: str, floor: float
+) -> Iterator[Prospect]:
+    """Yield the words of verdicts on tickets against dense networks."""
+    if recipe.prune.auto is not None:
+        yield from _of_walk(recipe, label, floor)
+        return
+    family, seeds, train = recipe.prune.deepest, len(recipe.seeds), recipe.train
+    lengths = (each.steps(STEPS_PER_EPOCH) for each in (train.length, train.evaluate_every))
+    evaluations = -(-next(lengths) // next(lengths))
+    for word in ("matching", "winning", "losing", "better", "equivalent"):
+        if word == "winning" and (why := _never_winning(recipe, rewind)):
+            yield Prospect(word, "dense", label, family, seeds, None, why)
+            continue
+
+        def shows(n: int, word: str = word) -> bool:
+            return against_dense(word, compare, family, n, floor, evaluations)
+
+        yield prospect(word, "dense", label, family, seeds, shows)
+
+
+def _never_winning(recipe: Recipe, rewind: RewindSpec) -> str:
+    """Return why no ticket of a rewind point can be called winning; empty where one can."""
+    if not recipe.data.validation:
+        return "without data.validation there is no early-stop step to be earlier than"
+    if rewind.to.value or rewind.mode != "weights":
+        return "is said of tickets that are rewound to their initialization alone"
+    return ""
+
+
+def _of_walk(recipe: Recipe, label: str, floor: float) -> Iterator[Prospect]:
+    """Yield the words of `levels: auto`, whose pool of seeds is looked at again and again."""
+    whole, seeds = rule(recipe, floor), len(recipe.seeds)
+    step = floor * 2**0.5 or 1e-9
+    for word, value in (("matching", 1.0), ("losing", -1.0)):
+
+        def pair(level: int, seed: int, value: float = value) -> float:
+            return value * (1 - step * (seed == 0))
+
+        first = walk(whole, pair)[0]
+        shown = first.decision == word
+        why = "" if shown else f"{counted(seeds, 'seed')} cannot show it"
+        yield Prospect(word, "dense", label, 1, seeds, first.n if shown else None, why)
+
+
+def _of_control(
+    recipe: Recipe, compare: CompareSpec, branch: BranchSpec, rewind: RewindSpec, label: str
+) -> Iterator[Prospect]:
+    """Yield the words of claims against one control, if it stands for one."""
+    if registry.branches[branch.name].traits.claim is None:
+        return
+    levels, seeds = levels_of(branch, recipe.prune), len(recipe.seeds)
+    family = len(levels)
+    why = _no_claim(recipe, branch, rewind)
+    least = least_seeds(compare, family) if family and not why else None
+    if family and not why and not can_show(compare, family, seeds):
+        why = why_nothing(compare, family, seeds)
+    for word in ("superior", "inferior"):
+        yield Prospect(word, branch.label, label, family, seeds, least, why)
+
+
+def _no_claim(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec) -> str:
+    """Return why no number of seeds makes a claim of a control; empty where one does."""
+    if recipe.prune.auto is not None:
+        return AUTO
+    if not stands_for_a_claim(recipe, branch.name):
+        return "tickets are not pruned step by step, so there is no gain of iteration to be shown"
+    fields = withheld_fields(recipe, branch, rewind, levels_of(branch, recipe.prune))
+    if not fields:
+        return ""
+    point = f"rewound to {rewind.to}" if rewind.mode == "weights" else f"of mode {rewind.mode}"
+    point = point if rewind.auto is None else "rewound to a later point than init"
+    names = ", ".join(fields)
+    return f"trains other steps than tickets {point}: withheld without `compare: {{allow: [{names}]}}`"
+
+
+def _of_transfers(recipe: Recipe, floor: float) -> Iterator[Prospect]:
+    """Yield the words of tickets retrained with another optimizer, which are one family for each side."""
+    compare, transfer, optimizers = recipe.compare, recipe.transfer, len(recipe.train.optimizer)
+    if compare is None or transfer is None or optimizers < 2:
+        return
+    levels = recipe.prune.deepest if transfer.levels is None else len(transfer.levels)
+    family = levels * len(recipe.rewind) * optimizers * (optimizers - 1)
+    for against in ("dense", "own ticket"):
+        for word in ("matching", "losing"):
+            shows = partial(_transfers, word, compare, family, floor)
+            yield prospect(word, f"transfer, {against}", "", family, len(recipe.seeds), shows)
+
+
+def _transfers(word: str, compare: CompareSpec, family: int, floor: float, seeds: int) -> bool:
+    return of_transfers(word, compare, family, seeds, floor)
+
+
+def _of_pairs(recipe: Recipe, floor: float) -> Iterator[Prospect]:
+    """Yield the verdicts on whether networks are connected, a family for each analysis."""
+    compare = acting(recipe)
+    alpha = 1 - CONFIDENCE if compare is None else compare.alpha
+    for analysis in recipe.analyses:
+        if not registry.analyses[analysis.name].traits.connects:
+            continue
+        kinds, family = pairs_of(recipe, analysis)
+        for names, seeds in kinds.items():
+            for word in ("connected", "not connected"):
+
+                def shows(n: int, word: str = word, analysis: AnalysisSpec = analysis, family: int = family) -> bool:
+                    return of_pairs(word, analysis.within / 100, alpha, family, n, floor)
+
+                units = independent_pairs(recipe, names)
+                yield prospect(word, f"{analysis.label} of {names}", "", family, units, shows, "independent pair")
+
+
+def pairs_of(recipe: Recipe, analysis: AnalysisSpec) -> tuple[dict[str, int], int]:
+    """Return the networks that an analysis looks at, each with its number of cells, and the number of all cells."""
+    trunks = Trunks(recipe.prune, recipe.branches, recipe.rewind, recipe.seeds, recipe.train.optimizer)
+    each_optimizer, cells = len(recipe.train.optimizer), dict[str, int]()
+    for _, names in subjects(analysis, trunks):
+        two = any(names.endswith(f" of {optimizer.name}") for optimizer in recipe.train.optimizer)
+        cells[names] = cells.get(names, 0) + len(recipe.rewind) * (1 if two else each_optimizer)
+    return cells, sum(cells.values())
+
+
+def independent_pairs(recipe: Recipe, names: str) -> int:
+    """Return how many values of networks are independent of each other: one a seed, or one for each two seeds."""
+    seeds = recipe.seeds
+    if ANOTHER_SEED not in names:
+        return len(seeds)
+    pairs = ((frozenset({seed, other}), 0.0) for seed in seeds if (other := next_seed(seeds, seed)) is not None)
+    return len(independent_means(pairs))
