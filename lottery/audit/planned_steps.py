@@ -39,9 +39,7 @@ def withheld_fields(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec, leve
     return list(fields)
 
 
-def _training(
-    origin: Origin, branch: str, mode: str, point: int, above: Sequence[AuditedTraining]
-) -> AuditedTraining:
+def _training(origin: Origin, branch: str, mode: str, point: int, above: Sequence[AuditedTraining]) -> AuditedTraining:
     """Return a training from its origin and those above it, its own parent first and the dense network last."""
     first = point if origin.from_the_point else 0
     own = {"0": 0, "T": _TOTAL, "n T": 2 * _TOTAL}.get(origin.steps, _TOTAL - first)

@@ -1,4 +1,4 @@
-"""Differences in the steps trained, between a ticket or control, its dense network and its ticket, and what allows them.
+"""Differences in the steps trained, of a ticket or control to its dense network and its ticket, and what allows them.
 
 Nothing is read here: the audit asks it of what the store recorded, a plan of what its trainings will be.
 """

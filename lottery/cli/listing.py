@@ -80,7 +80,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
-    """Print entries below one another, no line wider than the terminal, or than PIPED characters where there is none."""
+    """Print entries below one another, in lines no wider than the terminal, or than PIPED where there is none."""
     columns = terminal.width() or PIPED
     beside = 4 + max(len(entry["name"]) for entry in listed)
     margin = beside if beside <= columns // 3 else 6  # where names are long, what they are stands below them

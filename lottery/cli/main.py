@@ -49,7 +49,6 @@ from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
 from lottery.recipe.readings import READINGS
-from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep

@@ -31,7 +31,7 @@ def is_the_ticket(branch: BranchSpec, prune: PruneSpec, level: int) -> bool:
 
 
 def levels_of(branch: BranchSpec, prune: PruneSpec) -> list[int]:
-    """Return the levels at which the plan has a control: those that are asked for, where it is not the ticket itself."""
+    """Return the levels at which the plan has a control: those asked for, where it is not the ticket itself."""
     sparse = range(1, prune.deepest + 1)
     asked = sparse if branch.levels is None else [level for level in sparse if level in branch.levels]
     return [level for level in asked if not is_the_ticket(branch, prune, level)]

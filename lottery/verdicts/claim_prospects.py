@@ -11,7 +11,7 @@ from lottery.recipe.analyses import units_of
 from lottery.recipe.pruned_once import levels_of
 from lottery.verdicts import published_claims
 from lottery.verdicts.fewest_seeds import Scale, of_claim
-from lottery.verdicts.prospects import AUTO, Prospect, independent_pairs, prospect
+from lottery.verdicts.prospects import AUTO, Look, Prospect, independent_pairs, prospect
 
 if TYPE_CHECKING:
     from lottery.recipe.claims import ClaimSpec, ReplicatesSpec
@@ -21,31 +21,28 @@ WORDS = ("holds", "fails")
 About = Callable[["ClaimSpec"], tuple[Sequence["Recipe"], Sequence["Recipe"]]]  # the recipes of its left and right side
 
 
-def claim_prospects(replicates: ReplicatesSpec, about: About, floor: float = 0.0) -> list[Prospect]:
+def claim_prospects(replicates: ReplicatesSpec, about: About, look: Look) -> list[Prospect]:
     """Return for each published claim what its seeds can show: that it holds, that it fails.
 
     Args:
         replicates: The claims.
         about: Returns the recipes of a claim's left and right side: the one recipe and none, or points of a sweep.
-        floor: As for `lottery.verdicts.prospects.prospects`.
+        look: As for `lottery.verdicts.prospects.prospects`.
     """
     found = []
     for claim in replicates.claims:
         left, right = about(claim)
         seeds = min(_units(claim, recipe) for recipe in (*left, *right))
         why = next(filter(None, (hindrance for each in (*left, *right) for hindrance in _hindrances(claim, each))), "")
-        scale = _scale(claim, left, right, floor)
+        scale, densities = _scale(claim, left, right, look.floor), len(claim.densities)
         for word in WORDS:
             if why:
-                found.append(Prospect(word, claim.text, "", len(claim.densities), seeds, None, why))
+                found.append(Prospect(word, claim.text, "", densities, seeds, None, why))
                 continue
-            shows = partial(_shows, word, claim, replicates.confidence, scale)
-            found.append(prospect(word, claim.text, "", len(claim.densities), seeds, shows))
+            shows = partial(of_claim, word, claim, replicates.confidence, scale)
+            rising = not scale.counted or None in (claim.least, claim.most)  # bounds of shares rise in steps
+            found.append(prospect(word, (claim.text, "", densities, seeds), shows, look, rising=rising))
     return found
-
-
-def _shows(word: str, claim: ClaimSpec, confidence: float, scale: Scale, seeds: int) -> bool:
-    return of_claim(word, claim, confidence, seeds, scale)
 
 
 def _units(claim: ClaimSpec, recipe: Recipe) -> int:

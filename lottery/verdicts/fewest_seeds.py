@@ -1,13 +1,13 @@
-"""Fewest seeds with which each test can show anything, by asking the tests themselves of the clearest results there are.
+"""Fewest seeds with which each test can show anything, by asking the tests themselves of the clearest results.
 
-The clearest results are values that are equal in all seeds, or equal but for one by the least step that there is: the
-first are as sure as a sign test makes them, the second as a t test, whose error is then its least.
+The clearest results are values that are equal in all seeds, or equal but for one or two by the least step that there
+is: the first are as sure as a sign test makes them, the others as a t test, whose error is then its least.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -66,7 +66,7 @@ class Scale:
     def near(self, n: int, value: float) -> Iterator[list[float]]:
         """Yield the clearest n values near to one; of shares, those whose mean is nearest to it."""
         if not self.counted:
-            whole = round(value) if self.step == 1 else value  # of counts
+            whole = value if self.step == _FINE else self.step * round(value / self.step)  # of counts
             yield from nearly_equal(n, whole, self.step, (self.low, self.high))
             return
         one = 100.0 if value >= 0 else -100.0
@@ -74,11 +74,13 @@ class Scale:
             yield [one] * ones + [0.0] * (n - ones)
 
 
-def fewest(shows: Callable[[int], bool], most: int = MOST) -> int | None:
+def fewest(shows: Callable[[int], bool], most: int = MOST, rising: bool = True) -> int | None:
     """Return the fewest seeds for which `shows` is true; None where it is not up to `most`.
 
-    More seeds show no less.
+    Without `rising` more seeds may show less, so that each number is tried.
     """
+    if not rising:
+        return next((n for n in range(1, most + 1) if shows(n)), None)
     low, high = 0, 1
     while not shows(high):
         if high == most:
@@ -91,24 +93,26 @@ def fewest(shows: Callable[[int], bool], most: int = MOST) -> int | None:
 
 
 def nearly_equal(n: int, value: float, step: float, within: tuple[float, float]) -> Iterator[list[float]]:
-    """Yield n values that are all equal, then all but one, which differs by a step to either side."""
+    """Yield n values that are all equal, then all but one that differs by a step, then all but two that do."""
     yield [value] * n
-    for other in (value - step, value + step):
-        if n > 1 and within[0] <= other <= within[1]:
-            yield [other, *[value] * (n - 1)]
+    others = [other for other in (value - step, value + step) if within[0] <= other <= within[1]]
+    for other in others if n > 1 else ():
+        yield [other, *[value] * (n - 1)]
+    if n > 2 and len(others) == 2:
+        yield [*others, *[value] * (n - 2)]
 
 
 @cache
-def against_dense(word: str, compare: CompareSpec, family: int, seeds: int, floor: float, evaluations: int) -> bool:
+def against_dense(word: str, compare: CompareSpec, family: int, floor: float, evaluations: int, seeds: int) -> bool:
     """Return True if some results of so many seeds give a word of verdicts at one of a `family` of densities.
 
     Args:
         word: `matching`, `losing`, `better`, `equivalent` or `winning`.
         compare: The recipe's section as it acts within a family.
         family: Number of densities.
-        seeds: Number of seeds.
         floor: The least spread that is believed, see `lottery.results.resolution`; 0 where it is not known.
         evaluations: Number of steps at which a training is evaluated: early-stop steps are some of them.
+        seeds: Number of seeds.
     """
     for differences in nearly_equal(seeds, _TOP[word], floor * 2**0.5 or _FINE, (-1.0, 1.0)):
         for early in _early_stops(seeds, evaluations) if word == "winning" else (None,):
@@ -120,7 +124,7 @@ def against_dense(word: str, compare: CompareSpec, family: int, seeds: int, floo
 
 
 @cache
-def of_transfers(word: str, compare: CompareSpec, family: int, seeds: int, floor: float) -> bool:
+def of_transfers(word: str, compare: CompareSpec, family: int, floor: float, seeds: int) -> bool:
     """Return True if some results of so many seeds give a verdict on one of a `family` of transferred tickets."""
     for differences in nearly_equal(seeds, _TOP[word], floor * 2**0.5 or _FINE, (-1.0, 1.0)):
         found = transfers.decide([TransferDifferences(differences)] * family, compare, floor)
@@ -130,7 +134,7 @@ def of_transfers(word: str, compare: CompareSpec, family: int, seeds: int, floor
 
 
 @cache
-def of_pairs(word: str, margin: float, alpha: float, family: int, pairs: int, floor: float) -> bool:
+def of_pairs(word: str, margin: float, alpha: float, family: int, floor: float, pairs: int) -> bool:
     """Return True if some barriers of so many independent pairs give a verdict at one of a `family` of cells."""
     for values in nearly_equal(pairs, 0.0 if word == "connected" else 1.0, floor * 2**0.5 or _FINE, (0.0, 1.0)):
         found = barriers.decide([Barriers(values, pairs)] * family, margin, alpha, floor)
@@ -139,7 +143,7 @@ def of_pairs(word: str, margin: float, alpha: float, family: int, pairs: int, fl
     return False
 
 
-def of_claim(word: str, claim: ClaimSpec, confidence: float, seeds: int, scale: Scale) -> bool:
+def of_claim(word: str, claim: ClaimSpec, confidence: float, scale: Scale, seeds: int) -> bool:
     """Return True if some values of so many seeds give a verdict, `holds` or `fails`, on a published claim."""
     if seeds < 1:
         return False

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, CompareSpec, Recipe
     from lottery.recipe.types import RewindSpec
 
+PAIR = "independent pair"
 ANOTHER_SEED = " of another seed"  # in the name of a pair of networks of two seeds
 AUTO = "levels: auto adds seeds by what it sees: tests of a number of seeds fixed before do not hold"
 
@@ -44,7 +45,7 @@ class Prospect:
         rewind: Label of the rewind point; empty where the recipe has one, or the test is of all.
         family: Number of tests that are corrected together.
         seeds: Number of seeds, or of independent pairs, that the recipe has for it.
-        fewest: The fewest with which any results would show it; None where no number would.
+        fewest: The fewest with which any results would show it; None where no number would, or none was looked for.
         why: Why these seeds can show nothing, in words; empty where they can.
     """
 
@@ -62,43 +63,67 @@ class Prospect:
         return not self.why
 
 
-def prospects(recipe: Recipe, floor: float = 0.0) -> list[Prospect]:
-    """Return the tests of tickets that a recipe makes: against dense networks, controls, transfers, pairs of networks.
+@dataclass(frozen=True)
+class Look:
+    """How a recipe's tests are looked at.
 
-    Args:
-        recipe: The recipe, or one point of a sweep.
+    Attributes:
         floor: The least spread that is believed of differences, see `lottery.results.resolution`; 0 where the number
             of test examples is not known.
+        numbers: True if the fewest seeds are looked for of tests that can show something as well, which takes half a
+            second more.
+    """
+
+    floor: float = 0.0
+    numbers: bool = True
+
+
+def prospects(recipe: Recipe, look: Look) -> list[Prospect]:
+    """Return the tests of tickets that a recipe makes: against dense networks, controls, transfers, pairs of networks.
+
+    The recipe may be one point of a sweep.
     """
     compare, found = acting(recipe), list[Prospect]()
     for rewind in recipe.rewind if compare is not None and recipe.prune.deepest else ():
         assert compare is not None
         label = rewind_label(rewind) if len(recipe.rewind) > 1 else ""
-        found += _of_dense(recipe, compare, rewind, label, floor)
+        found += _of_dense(recipe, compare, rewind, label, look)
         for branch in recipe.branches:
             found += _of_control(recipe, compare, branch, rewind, label)
-    return [*found, *_of_transfers(recipe, floor), *_of_pairs(recipe, floor)]
+    return [*found, *_of_transfers(recipe, look), *_of_pairs(recipe, look)]
 
 
 def prospect(
-    word: str, against: str, rewind: str, family: int, seeds: int, shows: Callable[[int], bool], unit: str = "seed"
+    word: str,
+    about: tuple[str, str, int, int],
+    shows: Callable[[int], bool],
+    look: Look,
+    *,
+    unit: str = "seed",
+    rising: bool = True,
 ) -> Prospect:
-    """Return the prospect of a test that is asked for more and more seeds."""
-    least = fewest(shows)
-    why = ""
-    if least is None:
-        why = f"no number of {unit}s can show it"
-    elif seeds < least:
-        why = f"{counted(seeds, unit)} cannot show it; it takes {least} or more"
-    return Prospect(word, against, rewind, family, seeds, least, why)
+    """Return the prospect of a test that is asked for the recipe's seeds, and for more and more of them.
+
+    Args:
+        word: The verdict.
+        about: The fields of `Prospect` from `against` to `seeds`.
+        shows: Returns True for a number of seeds some results of which would show it.
+        look: What is looked for.
+        unit: What is counted.
+        rising: False if more seeds may show less.
+    """
+    seeds = about[-1]
+    if seeds and shows(seeds):
+        return Prospect(word, *about, fewest(shows, rising=rising) if look.numbers else None)
+    least = fewest(shows, rising=rising)
+    takes = f"no number of {unit}s can" if least is None else f"it takes {least} or more"
+    return Prospect(word, *about, least, f"{counted(seeds, unit)} cannot show it; {takes}")
 
 
-def _of_dense(
-    recipe: Recipe, compare: CompareSpec, rewind: RewindSpec, label: str, floor: float
-) -> Iterator[Prospect]:
+def _of_dense(recipe: Recipe, compare: CompareSpec, rewind: RewindSpec, label: str, look: Look) -> Iterator[Prospect]:
     """Yield the words of verdicts on tickets against dense networks."""
     if recipe.prune.auto is not None:
-        yield from _of_walk(recipe, label, floor)
+        yield from _of_walk(recipe, label, look.floor)
         return
     family, seeds, train = recipe.prune.deepest, len(recipe.seeds), recipe.train
     lengths = (each.steps(STEPS_PER_EPOCH) for each in (train.length, train.evaluate_every))
@@ -107,11 +132,8 @@ def _of_dense(
         if word == "winning" and (why := _never_winning(recipe, rewind)):
             yield Prospect(word, "dense", label, family, seeds, None, why)
             continue
-
-        def shows(n: int, word: str = word) -> bool:
-            return against_dense(word, compare, family, n, floor, evaluations)
-
-        yield prospect(word, "dense", label, family, seeds, shows)
+        shows = partial(against_dense, word, compare, family, look.floor, evaluations)
+        yield prospect(word, ("dense", label, family, seeds), shows, look)
 
 
 def _never_winning(recipe: Recipe, rewind: RewindSpec) -> str:
@@ -126,7 +148,7 @@ def _never_winning(recipe: Recipe, rewind: RewindSpec) -> str:
 def _of_walk(recipe: Recipe, label: str, floor: float) -> Iterator[Prospect]:
     """Yield the words of `levels: auto`, whose pool of seeds is looked at again and again."""
     whole, seeds = rule(recipe, floor), len(recipe.seeds)
-    step = floor * 2**0.5 or 1e-9
+    step = floor * 2**0.5 or 1e-6  # less is no spread to the walk
     for word, value in (("matching", 1.0), ("losing", -1.0)):
 
         def pair(level: int, seed: int, value: float = value) -> float:
@@ -163,13 +185,11 @@ def _no_claim(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec) -> str:
     fields = withheld_fields(recipe, branch, rewind, levels_of(branch, recipe.prune))
     if not fields:
         return ""
-    point = f"rewound to {rewind.to}" if rewind.mode == "weights" else f"of mode {rewind.mode}"
-    point = point if rewind.auto is None else "rewound to a later point than init"
-    names = ", ".join(fields)
-    return f"trains other steps than tickets {point}: withheld without `compare: {{allow: [{names}]}}`"
+    tickets = "tickets rewound after step 0" if rewind.mode == "weights" else f"tickets of mode {rewind.mode}"
+    return f"trains other steps than {tickets}: withheld without `compare: {{allow: [{', '.join(fields)}]}}`"
 
 
-def _of_transfers(recipe: Recipe, floor: float) -> Iterator[Prospect]:
+def _of_transfers(recipe: Recipe, look: Look) -> Iterator[Prospect]:
     """Yield the words of tickets retrained with another optimizer, which are one family for each side."""
     compare, transfer, optimizers = recipe.compare, recipe.transfer, len(recipe.train.optimizer)
     if compare is None or transfer is None or optimizers < 2:
@@ -178,15 +198,12 @@ def _of_transfers(recipe: Recipe, floor: float) -> Iterator[Prospect]:
     family = levels * len(recipe.rewind) * optimizers * (optimizers - 1)
     for against in ("dense", "own ticket"):
         for word in ("matching", "losing"):
-            shows = partial(_transfers, word, compare, family, floor)
-            yield prospect(word, f"transfer, {against}", "", family, len(recipe.seeds), shows)
+            shows = partial(of_transfers, word, compare, family, look.floor)
+            about = f"retrained tickets against {against}", "", family, len(recipe.seeds)
+            yield prospect(word, about, shows, look)
 
 
-def _transfers(word: str, compare: CompareSpec, family: int, floor: float, seeds: int) -> bool:
-    return of_transfers(word, compare, family, seeds, floor)
-
-
-def _of_pairs(recipe: Recipe, floor: float) -> Iterator[Prospect]:
+def _of_pairs(recipe: Recipe, look: Look) -> Iterator[Prospect]:
     """Yield the verdicts on whether networks are connected, a family for each analysis."""
     compare = acting(recipe)
     alpha = 1 - CONFIDENCE if compare is None else compare.alpha
@@ -194,14 +211,11 @@ def _of_pairs(recipe: Recipe, floor: float) -> Iterator[Prospect]:
         if not registry.analyses[analysis.name].traits.connects:
             continue
         kinds, family = pairs_of(recipe, analysis)
-        for names, seeds in kinds.items():
+        for names in kinds:
+            units = independent_pairs(recipe, names)
             for word in ("connected", "not connected"):
-
-                def shows(n: int, word: str = word, analysis: AnalysisSpec = analysis, family: int = family) -> bool:
-                    return of_pairs(word, analysis.within / 100, alpha, family, n, floor)
-
-                units = independent_pairs(recipe, names)
-                yield prospect(word, f"{analysis.label} of {names}", "", family, units, shows, "independent pair")
+                shows = partial(of_pairs, word, analysis.within / 100, alpha, family, look.floor)
+                yield prospect(word, (f"{analysis.label}, {names}", "", family, units), shows, look, unit=PAIR)
 
 
 def pairs_of(recipe: Recipe, analysis: AnalysisSpec) -> tuple[dict[str, int], int]:

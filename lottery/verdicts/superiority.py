@@ -122,6 +122,7 @@ def why_nothing(compare: CompareSpec, family: int, seeds: int) -> str:
         return ""
     least, drawn = least_seeds(compare, family), seeds > paired.EXACT
     p = f"p of the sign-flip test is 1/{paired.DRAWS + 1 if drawn else 2**seeds:,} at least"
+    p += f", times {family} by Holm's procedure" if compare.controls == "holm" and family > 1 else ""
     takes = "no number of seeds can" if least is None else f"it takes {least} seeds{'' if drawn else ' or more'}"
     return f"{counted(seeds, 'seed')} cannot show it: {p}; {takes}"
 

@@ -36,9 +36,10 @@ def test_a_sweep_is_checked_planned_run_and_shown(recipe: str, call: Call) -> No
     assert ran.err.splitlines()[0].startswith("[1/6] model.norm=none, prune.levels=0: adam seed 0 ")
     assert ran.out == call("table", recipe).out
     plan = call("plan", recipe, "--device", "cpu").out.splitlines()
+    assert plan[0] == "6 jobs done, 0 missing"
+    plan = plan[plan.index("") + 1 :]
     assert plan[0].split() == ["model.norm", "prune.levels", "jobs", "shared", "done", "missing", "time"]
     assert plan[3].split()[:6] == ["none", "1", "3", "2", "1", "0"]
-    assert plan[-1] == "6 jobs done, 0 missing"
     assert call("run", recipe, "--device", "cpu").err.splitlines()[-1] == "6 done before"
 
 
