@@ -8,7 +8,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import Json, Plugins, Points, RecipeName, Sets, load_points
+from lottery.cli.options import Json, Plugins, Points, RecipeName, Sets, StoreDir, load_points
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -23,14 +23,18 @@ def check(
     recipe: RecipeName,
     sets: Sets = None,
     point: Points = None,
+    store: StoreDir = None,
     claims: Claims = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Say all that is wrong with a recipe, or that it is fine and what it can claim. Reads neither data nor store."""
+    """Say all that is wrong with a recipe, or that it is fine, and what its seeds can show.
+
+    Reads no data, and a store for a study's name only.
+    """
     from lottery.verdicts.prospects_in_words import rows, sentences
 
-    sweep = load_points(recipe, sets, plugin, point)
+    sweep = load_points(recipe, sets, plugin, point, store)
     if as_json and claims:
         print_json(rows(sweep))
     elif as_json:

@@ -19,6 +19,7 @@ from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.check import check
+from lottery.cli.doctor import doctor
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
@@ -40,6 +41,7 @@ from lottery.cli.ranks import said_by_another
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
 from lottery.cli.store import store as store_commands
+from lottery.cli.studies import studies
 from lottery.cli.table import table
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
@@ -63,12 +65,31 @@ app = typer.Typer(
 
 app.add_typer(plot, name="plot")
 app.add_typer(store_commands, name="store")
+app.add_typer(studies, name="studies")
 app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
 app.command()(bench)
+app.command()(doctor)
 app.command()(replicate)
 app.command()(report)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from lottery._version import __version__
+
+        print(f"lottery {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 def main() -> None:
@@ -173,8 +194,9 @@ def run(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    sweep = load_points(recipe, sets, plugin, point)  # what is wrong is said once, before others are started
-    shown, kept = run_on_ranks(ranks, jobs, on), Store(store_root(store))
+    kept = Store(store_root(store))
+    sweep = load_points(recipe, sets, plugin, point, kept)  # what is wrong is said once, before others are started
+    shown = run_on_ranks(ranks, jobs, on)
     start: Callable[..., Outcome | SweptOutcome] = run_and_show if shown else _run_unseen
     outcome = start(
         sweep,
@@ -298,7 +320,7 @@ def schema() -> None:
 
 def _run_unseen(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
     """Run a sweep, or a recipe without one, on a rank that says nothing."""
-    ran: Outcome | SweptOutcome = api.run(sweep if sweep.keys else sweep.only, **settings)
+    ran: Outcome | SweptOutcome = api.run(sweep, **settings)
     return ran
 
 

@@ -54,7 +54,7 @@ def plan(
     from lottery.verdicts.prospects_in_words import rows as claims
     from lottery.verdicts.prospects_in_words import sentences as claims_in_words
 
-    sweep = load_points(recipe, sets, plugin, point)
+    sweep = load_points(recipe, sets, plugin, point, store)
     request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
     if sweep.keys:
         plan_sweep(request, sweep, every=every, as_json=as_json)

@@ -106,11 +106,9 @@ class RunDisplay:
 
 
 def run_and_show(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
-    """Call `lottery.api.run` with these settings, shown on stderr while it lasts; without swept keys of one recipe."""
+    """Call `lottery.api.run` with these settings, shown on stderr while it lasts."""
     with RunDisplay() as view:
-        ran: Outcome | SweptOutcome = run(
-            sweep if sweep.keys else sweep.only, on_plan=view.plan, on_event=view.event, **settings
-        )
+        ran: Outcome | SweptOutcome = run(sweep, on_plan=view.plan, on_event=view.event, **settings)
         return ran
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, Stor
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
+
+if TYPE_CHECKING:
+    from lottery.plan.jobs import Plan
+    from lottery.plan.swept import SweptPlan
 
 
 def work(
@@ -46,18 +50,26 @@ def work(
     """
     from lottery.cli.progress import RunDisplay
     from lottery.executors.work import Limits, work_on
+    from lottery.results.studies import remember
     from lottery.runner.events import Request
     from lottery.signals import Stop, handle_signals
     from lottery.store.store import Store
 
-    sweep, kept, stop = load_points(recipe, sets, plugin, point), Store(store_root(store)), Stop()
+    kept, stop = Store(store_root(store)), Stop()
+    sweep = load_points(recipe, sets, plugin, point, kept)
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
     if tied:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     about = Request(sweep.points[0].recipe, data_root(data), kept.name, device, 1, deterministic, checkpoint_seconds)
     requests = about.of(sweep)
     with handle_signals(stop), RunDisplay() as view:
-        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event)
+
+        def planned(plan: Plan | SweptPlan) -> None:
+            view.plan(plan)
+            if known_failures is None:  # else `lottery run`, which started this worker, has noted the study
+                remember(kept, sweep, plan.jobs)
+
+        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=planned, on_event=view.event)
     print(f"lottery work: {left.sentence()}", file=sys.stderr)
 
 
