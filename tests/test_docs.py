@@ -22,7 +22,7 @@ from lottery.data.splits import fingerprint
 from lottery.errors import RecipeError
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Plan
-from lottery.recipe.load import parse_recipe
+from lottery.recipe.load import parse_recipe, shipped
 from lottery.recipe.sweep import load_sweep
 from lottery.verdicts.prospects_in_words import sentences
 from tests.support.micro import micro
@@ -97,6 +97,13 @@ def test_the_tutorial_counts_its_jobs_and_names_the_key_of_its_ticket(tmp_path: 
     (named,) = set(re.findall(r"ticket export (\w+)", TUTORIAL))
     ((kind, seed, level),) = [(job.kind, job.seed, job.level) for job in jobs.values() if job.key.startswith(named)]
     assert (kind, seed, level) == ("ticket", 0, 3)
+
+
+def test_recipes_state_no_time_which_is_for_plan_to_say() -> None:
+    stated = re.compile(r"\b(seconds|minutes?|hours?|days?|weeks?)\b|\d (s|min|h)\b")
+    for name, path in shipped().items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if stated.search(" ".join(line.split("#")[1:]))] == [], name
 
 
 def test_the_page_on_statistics_shows_what_check_says_of_a_recipe() -> None:
