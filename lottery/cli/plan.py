@@ -53,6 +53,7 @@ def plan(
     from lottery.verdicts.frontier import sentences
     from lottery.verdicts.prospects_in_words import rows as claims
     from lottery.verdicts.prospects_in_words import sentences as claims_in_words
+    from lottery.verdicts.prospects_in_words import spreads
 
     sweep = load_points(recipe, sets, plugin, point, store)
     request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
@@ -91,7 +92,7 @@ def plan(
         return
     from lottery.formats.text import text
 
-    tell_summary(vars(told), needs_of(context).sentence(), claims_in_words(sweep, least_spread))
+    tell_summary(vars(told), needs_of(context).sentence(), [*claims_in_words(sweep, least_spread), *spreads(sweep)])
     for sentence in (*rewound, *decided, *mixed):
         terminal.say(sentence)
     print()

@@ -27,6 +27,7 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
     from lottery.runner.prepare import look_at_all
     from lottery.verdicts.prospects_in_words import rows as claims
     from lottery.verdicts.prospects_in_words import sentences as claims_in_words
+    from lottery.verdicts.prospects_in_words import spreads
 
     contexts = look_at_all(request.of(sweep))
     shares = _shares(contexts)
@@ -57,7 +58,7 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         return
     from lottery.formats.text import text
 
-    tell_summary(whole, needs.sentence(), claims_in_words(sweep, least_spread))
+    tell_summary(whole, needs.sentence(), [*claims_in_words(sweep, least_spread), *spreads(sweep)])
     for sentence in (*decided, *warnings):
         terminal.say(sentence)
     print()

@@ -227,6 +227,21 @@ def seeds_needed(
     return high
 
 
+def largest_spread(seeds: int, distance: float, confidence: float = 0.95, power: float = 0.8) -> float | None:
+    """Return the largest standard deviation of differences with which so many seeds have this power.
+
+    The inverse of `seeds_needed`, to a thousandth of the distance; arguments as there. None for fewer than 2 seeds.
+    """
+    if seeds < 2:
+        return None
+    low, high = 0.0, math.sqrt(seeds)  # with more, the mean of so many is not even one standard error away
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        needed = seeds_needed(middle * distance, distance, confidence, power)
+        low, high = (middle, high) if needed is not None and needed <= seeds else (low, middle)
+    return low * distance
+
+
 def fewest_equal(confidence: float) -> int:
     """Return the number of equal values that the sign test needs: the fewest n with 0.5^n <= 1 - confidence."""
     return math.ceil(round(-math.log2(1 - confidence), 9))

@@ -74,9 +74,10 @@ def _scale(claim: ClaimSpec, left: Sequence[Recipe], right: Sequence[Recipe], fl
     if claim.measure == "diverged":
         return Scale(-100.0 if two else 0.0, 100.0, counted="paired" if two else "share")
     if _points(claim, left[0]):
-        spread = 100 * floor if two else 100 * floor / 2**0.5
-        step = 100 * floor * 2**0.5
-        return Scale(-100.0 if two else 0.0, 100.0, **({"step": step, "floor": spread} if floor else {}))
+        low, high = -100.0 if two else 0.0, 100.0
+        if not floor:
+            return Scale(low, high)
+        return Scale(low, high, 100 * floor * 2**0.5, 100 * floor if two else 100 * floor / 2**0.5)
     return Scale.around(published_claims.limits(claim))
 
 

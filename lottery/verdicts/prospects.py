@@ -19,8 +19,10 @@ from lottery.recipe.analysis_subjects import Trunks, subjects
 from lottery.recipe.families import acting, stands_for_a_claim
 from lottery.recipe.finetuning import STEPS_PER_EPOCH
 from lottery.recipe.pruned_once import levels_of
+from lottery.statistics import paired
 from lottery.statistics.independent import independent_means
 from lottery.verdicts.barriers import CONFIDENCE
+from lottery.verdicts.decisions import CORRECTIONS
 from lottery.verdicts.fewest_seeds import against_dense, fewest, of_pairs, of_transfers
 from lottery.verdicts.superiority import can_show, least_seeds, why_nothing
 from lottery.words import counted
@@ -134,6 +136,20 @@ def _of_dense(recipe: Recipe, compare: CompareSpec, rewind: RewindSpec, label: s
             continue
         shows = partial(against_dense, word, compare, family, look.floor, evaluations)
         yield prospect(word, ("dense", label, family, seeds), shows, look)
+
+
+def matching_spread(recipe: Recipe) -> float | None:
+    """Return the spread of differences with which the densest ticket is shown to match, with the recipe's `power`.
+
+    It is the largest standard deviation over seeds, a fraction, where tickets are as good as dense networks; None
+    where nothing is compared, where `levels: auto` decides, and for fewer than 2 seeds. Takes most of a second.
+    """
+    compare, levels = acting(recipe), recipe.prune.deepest
+    if compare is None or not levels or recipe.prune.auto is not None:
+        return None
+    tiny = compare.alpha / 1e6  # what the correction makes of it if nothing else is shown tells the first one's level
+    level = compare.alpha * tiny / CORRECTIONS[compare.densities]([tiny, *[1.0] * (levels - 1)])[0]
+    return paired.largest_spread(len(recipe.seeds), compare.margin / 100, 1 - level, compare.power)
 
 
 def _never_winning(recipe: Recipe, rewind: RewindSpec) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.recipe.claim_rules import selected
 from lottery.verdicts.claim_prospects import claim_prospects
-from lottery.verdicts.prospects import Look, Prospect, prospects
+from lottery.verdicts.prospects import Look, Prospect, matching_spread, prospects
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -57,6 +57,22 @@ def sentences(sweep: Sweep, floor: float = 0.0) -> list[str]:
     return [*told, *_no_margin(sweep), *_published(of_claims(sweep, look))]
 
 
+def spreads(sweep: Sweep) -> list[str]:
+    """Return how alike seeds have to be for a ticket as good as its dense network to be shown to match, in words.
+
+    It is of the first point that says it: seeds, margin and levels are seldom swept.
+    """
+    for point in sweep.points:
+        compare, spread = point.recipe.compare, matching_spread(point.recipe)
+        if compare is not None and spread is not None:
+            return [
+                f"matching within {compare.points} is shown in {100 * compare.power:g} % of studies of "
+                f"{len(point.recipe.seeds)} seeds if tickets are as good as dense networks and differences spread by "
+                f"{100 * spread:.2g} points over seeds or less"
+            ]
+    return []
+
+
 def rows(sweep: Sweep, floor: float = 0.0) -> list[dict[str, Any]]:
     """Return a row for each test, as `lottery check --claims` lists them; `floor` as in `sentences`."""
     look, table = Look(floor), list[dict[str, Any]]()
@@ -86,8 +102,8 @@ def _can(found: Sequence[Prospect]) -> Iterator[str]:
     for each in found:
         if each.can:
             able.setdefault(each.seeds, []).append(each)
-    for seeds, each in able.items():
-        yield f"{seeds} seeds can show: {_named(each, found)}"
+    for seeds, tests in able.items():
+        yield f"{seeds} seeds can show: {_named(tests, found)}"
 
 
 def _cannot(found: Sequence[Prospect]) -> Iterator[str]:
@@ -96,8 +112,8 @@ def _cannot(found: Sequence[Prospect]) -> Iterator[str]:
     for each in found:
         if not each.can:
             reasons.setdefault(each.why, []).append(each)
-    for why, each in reasons.items():
-        yield f"no claim: {_named(each, found)}: {why}"
+    for why, tests in reasons.items():
+        yield f"no claim: {_named(tests, found)}: {why}"
 
 
 def _named(some: Iterable[Prospect], every: Iterable[Prospect]) -> str:

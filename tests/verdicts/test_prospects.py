@@ -24,7 +24,7 @@ from lottery.results.study import study_of
 from lottery.verdicts import decisions, published_claims, superiority, transfers
 from lottery.verdicts.decisions import DenseDifferences
 from lottery.verdicts.fewest_seeds import Scale, against_dense, fewest, of_claim, of_transfers
-from lottery.verdicts.prospects import Look, Prospect, prospects
+from lottery.verdicts.prospects import Look, Prospect, matching_spread, prospects
 from lottery.verdicts.prospects_in_words import sentences
 from lottery.verdicts.published_claims import Observed
 from lottery.verdicts.superiority import Pairs, can_show, least_seeds
@@ -228,6 +228,19 @@ def test_two_seeds_that_nearly_agree_are_shown_to_match_in_a_made_up_study_and_o
     prospect = found_of(study_plan.recipe, floor(1000))["matching", "dense", ""]
     assert prospect.fewest == 2 and prospect.can == (seeds == 2)
     assert {row["verdict"] for row in rows} == {"matching" if prospect.can else "inconclusive"}
+
+
+@pytest.mark.parametrize("densities", ["fixed_sequence", "holm", "fallback"])
+def test_the_spread_that_matching_is_shown_with_is_that_of_simulated_studies(densities: str) -> None:
+    """Tickets are as good as dense networks, 5 densities that are all alike in a seed; the first is judged."""
+    recipe = planned("seeds=6", "prune.levels=5", f"compare={{margin: 1, densities: {densities}, power: 0.7}}")
+    spread, draws = matching_spread(recipe), np.random.default_rng(1)
+    assert spread is not None and recipe.compare is not None
+    shown = 0
+    for column in draws.normal(0, spread, (600, 6)):
+        cells = [DenseDifferences(list(column)), *[DenseDifferences([-1.0, -0.9, -1.0, -0.8, -1.0, -0.7])] * 4]
+        shown += decisions.decide(cells, recipe.compare, may_win=False)[0].verdict == "matching"
+    assert shown / 600 == pytest.approx(0.7, abs=0.06)
 
 
 def test_all_families_together_take_more_seeds() -> None:
