@@ -210,7 +210,8 @@ def test_an_unknown_recipe_is_answered_with_the_nearest(call: Call, command: tup
 
 def test_check_says_that_a_recipe_is_fine_or_prints_all_of_it(call: Call, recipe: Path) -> None:
     result = call("check", recipe)
-    assert (result.code, result.out, result.err) == (0, f"{recipe}: fine\n", "")
+    assert (result.code, result.out.splitlines()[0], result.err) == (0, f"{recipe}: fine", "")
+    assert "no margin is declared; add `compare: {margin: 0.5}`" in result.out
     canonical = json.loads(call("check", recipe, "--json", "--set", "seeds=3").out)
     assert canonical["name"] == "small" and canonical["seeds"] == [0, 1, 2]
     assert canonical["train"]["length"] == "40it"
