@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,7 +47,7 @@ class RememberedStudy:
         name: Name of the recipe.
         version: 12 digits of the hash of the recipe under its overrides, and of its plugins: tells two of a name apart.
         recipe: Text of the recipe file as it was run.
-        source: Path that it was read from, for people; empty where a program made it.
+        source: Absolute path that it was read from, for people; empty where a program made it.
         overrides: The values of `--set`.
         plugins: Names of the modules that added entries.
         first_run: Begin of the first run (UTC).
@@ -127,6 +128,26 @@ def remembered(store: Store) -> list[RememberedStudy]:
     return _all(store, store.place.names(FOLDER))
 
 
+def bring(source: Store, target: Store) -> None:
+    """Have a store remember the studies of another one, too; of a study that both know, the last run is believed.
+
+    Raises:
+        MachineError: The machine refuses to read or write.
+    """
+    for study in remembered(source):
+        known = _read(target, study.path)
+        if known is None:
+            save(target, study)
+            continue
+        newer = max(known, study, key=lambda each: each.last_run)
+        jobs = dict.fromkeys(key for each in (known, study) for key in (*each.jobs, *each.former))
+        first = min(known.first_run, study.first_run)
+        former = tuple(key for key in jobs if key not in set(newer.jobs))
+        merged = replace(newer, first_run=first, former=former)
+        if merged != known:
+            save(target, merged)
+
+
 def all_readable(store: Store) -> list[RememberedStudy]:
     """Return what `remembered` does.
 
@@ -200,12 +221,12 @@ def _study_of(asked: Sweep | Recipe, plugins: Sequence[str]) -> RememberedStudy:
     else:
         document = asked.document if asked.keys else asked.only.canonical()
     modules = tuple(dict.fromkeys((*(origin.plugins if origin else ()), *plugins)))
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC)
     return RememberedStudy(
         asked.name,
         short(digest([_without_empty({**document, "name": None}), sorted(modules)])),
         json.dumps(document, indent=1) if origin is None else origin.text,
-        origin.source if origin else "",
+        str(Path(origin.source).absolute()) if origin and origin.source else "",
         origin.overrides if origin else (),
         modules,
         now,
