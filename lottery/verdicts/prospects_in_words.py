@@ -77,7 +77,8 @@ def rows(sweep: Sweep, floor: float = 0.0) -> list[dict[str, Any]]:
     """Return a row for each test, as `lottery check --claims` lists them; `floor` as in `sentences`."""
     look, table = Look(floor), list[dict[str, Any]]()
     for labels, found in of_points(sweep, look):
-        points = {"points": "; ".join(labels)} if sweep.keys else {}
+        which = "all" if len(labels) == len(sweep.points) else "; ".join(labels)
+        points = {"points": which} if sweep.keys else {}
         table += [points | _row(each) for each in found]
     points = {"points": ""} if sweep.keys else {}
     return table + [points | _row(each) for each in of_claims(sweep, look)]
