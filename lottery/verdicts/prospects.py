@@ -24,7 +24,7 @@ from lottery.statistics.independent import independent_means
 from lottery.verdicts.barriers import CONFIDENCE
 from lottery.verdicts.decisions import CORRECTIONS
 from lottery.verdicts.fewest_seeds import against_dense, fewest, of_pairs, of_transfers
-from lottery.verdicts.superiority import can_show, least_seeds, why_nothing
+from lottery.verdicts.superiority import least_seeds, why_nothing
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -180,14 +180,12 @@ def _of_control(
     recipe: Recipe, compare: CompareSpec, branch: BranchSpec, rewind: RewindSpec, label: str
 ) -> Iterator[Prospect]:
     """Yield the words of claims against one control, if it stands for one."""
-    if registry.branches[branch.name].traits.claim is None:
+    if registry.branches[branch.name].traits.claim is None or not levels_of(branch, recipe.prune):
         return
-    levels, seeds = levels_of(branch, recipe.prune), len(recipe.seeds)
-    family = len(levels)
+    family, seeds = len(levels_of(branch, recipe.prune)), len(recipe.seeds)
     why = _no_claim(recipe, branch, rewind)
-    least = least_seeds(compare, family) if family and not why else None
-    if family and not why and not can_show(compare, family, seeds):
-        why = why_nothing(compare, family, seeds)
+    least = None if why else least_seeds(compare, family)
+    why = why or why_nothing(compare, family, seeds)
     for word in ("superior", "inferior"):
         yield Prospect(word, branch.label, label, family, seeds, least, why)
 
