@@ -32,14 +32,15 @@ def check(
 
     Reads no data, and a store for a study's name only.
     """
-    from lottery.verdicts.prospects_in_words import rows, sentences
-
     sweep = load_points(recipe, sets, plugin, point, store)
-    if as_json and claims:
-        print_json(rows(sweep))
-    elif as_json:
+    if as_json and not claims:
         points = [{"values": each.values, "recipe": each.recipe.canonical()} for each in sweep.points]
         print_json({"keys": sweep.keys, "points": points} if sweep.keys else sweep.only.canonical())
+        return
+    from lottery.verdicts.prospects_in_words import rows, sentences  # imports numpy
+
+    if as_json:
+        print_json(rows(sweep))
     else:
         print(f"{recipe}: fine" + (f", {counted(len(sweep.points), 'point')}" if sweep.keys else ""))
         if claims:
