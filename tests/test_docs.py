@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml as pyyaml
 
 from lottery import registry
 from lottery.cli.main import app
@@ -20,7 +22,10 @@ from lottery.data.splits import fingerprint
 from lottery.errors import RecipeError
 from lottery.plan.expand import plan
 from lottery.plan.jobs import Plan
-from lottery.recipe.load import parse_recipe
+from lottery.recipe.load import parse_recipe, shipped
+from lottery.recipe.sweep import load_sweep
+from lottery.verdicts.prospects_in_words import sentences
+from tests.support.micro import micro
 
 DOCS = Path(__file__).parents[1] / "docs"
 TUTORIAL = (DOCS / "tutorial.md").read_text(encoding="utf-8")
@@ -56,6 +61,29 @@ def test_the_page_of_commands_has_every_command(parts: dict[str, Any]) -> None:
     assert set(re.findall(r"^## `lottery (\w+)`$", text, re.MULTILINE)) == set(commands.commands)
 
 
+def test_what_the_page_for_users_of_other_tools_names_of_a_recipe_is_taken() -> None:
+    """Its second columns hold entries with their keys, `{name: ...}`, and sections, `prune: {...}`."""
+    page = (DOCS / "coming_from.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ", 1)[1] for line in page.splitlines() if line.startswith("| ")]
+    codes = [code for cell in cells for code in re.findall(r"`((?:\{name|[a-z]+): [^`]*\})`", cell)]
+    named = [pyyaml.safe_load(code) for code in codes]
+    assert len(named) > 12
+    for value in named:
+        if "name" in value:
+            entry = {key: item for key, item in value.items() if key != "name"}
+            (catalogue,) = (each for each in registry.catalogues.values() if value["name"] in each)
+            if catalogue is not registry.branches:
+                assert catalogue[value["name"]].check({**entry, **({"lr": 1} if "momentum" in entry else {})})[1] == []
+            continue
+        for section, inside in value.items():
+            whole = f"{'train.' if section in ('schedule', 'optimizer') else ''}{section}"
+            if section == "schedule" and inside["name"] == "...":
+                inside["name"] = "cosine"
+            usual = ("data=cifar10", "model=resnet20", "train.length=200ep", "train.evaluate_every=1ep")
+            keys = [f"{whole}.{key}={json.dumps(item)}" for key, item in inside.items()]
+            micro(*usual, *([f"{whole}={json.dumps(inside)}"] if "name" in inside else keys))
+
+
 def planned(root: Path, *overrides: str) -> Plan:
     recipe = parse_recipe(RECIPE, "digits.yaml", overrides)
     return plan(recipe, fingerprint(load(recipe.data.component, root)))
@@ -69,6 +97,20 @@ def test_the_tutorial_counts_its_jobs_and_names_the_key_of_its_ticket(tmp_path: 
     (named,) = set(re.findall(r"ticket export (\w+)", TUTORIAL))
     ((kind, seed, level),) = [(job.kind, job.seed, job.level) for job in jobs.values() if job.key.startswith(named)]
     assert (kind, seed, level) == ("ticket", 0, 3)
+
+
+def test_recipes_state_no_time_which_is_for_plan_to_say() -> None:
+    stated = re.compile(r"\b(seconds|minutes?|hours?|days?|weeks?)\b|\d (s|min|h)\b")
+    for name, path in shipped().items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if stated.search(" ".join(line.split("#")[1:]))] == [], name
+
+
+def test_the_page_on_statistics_shows_what_check_says_of_a_recipe() -> None:
+    text = (DOCS / "statistics.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```\nlenet-mnist-openlth: fine\n(.*?)```", text, re.DOTALL)
+    said = " ".join(sentences(load_sweep("lenet-mnist-openlth")))
+    assert " ".join(block.split()) == said
 
 
 def test_the_tutorial_shows_what_check_says() -> None:

@@ -30,6 +30,7 @@ LIGHT = {  # room -> its modules that import nothing heavy when they are loaded;
     "recipe": "components conflicts consistency entry_rules load plugins schema trust tuning yaml",
     "results": "mixed_environments plugin_edits study",
     "runner": "events",
+    "verdicts": "claim_prospects fewest_seeds prospects prospects_in_words",
 }
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}
 
@@ -77,6 +78,7 @@ def test_only_what_needs_them_waits_for_the_distributions_of_scipy() -> None:
 
 def test_tables_that_read_no_tensor_are_shown_without_torch() -> None:
     modules = "lottery.cli.main, lottery.analysis.accuracy, lottery.analysis.environments, lottery.analysis.profiles"
+    modules += ", lottery.verdicts.prospects_in_words"
     code = f"import sys, {modules}, lottery.formats.render; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -10,7 +10,8 @@ from lottery.analysis.cells import column_of, points
 from lottery.analysis.labels import optimizer_labels, rewind_label
 from lottery.audit.accuracy_checks import AccuracyChecker
 from lottery.audit.findings import Audit, Cell, Finding, listed_seeds
-from lottery.audit.last_rates import causes, with_last_rate
+from lottery.audit.last_rates import with_last_rate
+from lottery.audit.step_differences import allowed_by, step_differences
 from lottery.audit.stored_jobs import StoredJobs
 from lottery.audit.stored_masks import MaskChecker
 from lottery.audit.trainings import AuditedTraining, audit_training, changes_of
@@ -21,7 +22,6 @@ from lottery.results.study import once
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.results.study import Study
-_WITH_THE_OPTIMIZER = ("learning_rate", "batch_size")  # mean something else under another entry of the catalogue
 
 
 @once
@@ -93,29 +93,19 @@ def _differences(
     (cell,) = _cells(study, job)
 
     def found(field: str, one: str, other: str, against: str = "dense network") -> Finding:
-        return Finding(cell, job.seed, job.key, field, one, other, _allowed_by(study, ours, dense, field), "", against)
+        allowed = allowed_by(study.recipe.compare, ours, dense, field)
+        return Finding(cell, job.seed, job.key, field, one, other, allowed, "", against)
 
     for field in sorted(ours.values.keys() & dense.values.keys()):
         if ours.values[field] != dense.values[field]:
             yield found(field, ours.values[field], dense.values[field])
-    for field, one, other, allowed_by in _differences_by_origin(ours, dense):
-        yield Finding(cell, job.seed, job.key, field, one, other, allowed_by)
+    for field, one, other, named_by in _differences_by_origin(ours, dense):
+        yield Finding(cell, job.seed, job.key, field, one, other, named_by)
     if job.own_trunk:
-        allowed_by = f"the branch {ours.branch}"
-        yield Finding(cell, job.seed, job.key, "trunk", "its own", "the recipe's", allowed_by, "", "ticket")
-    if ours.steps is None or dense.steps is None:
-        return
-    if ours.steps != dense.steps:
-        yield found("steps", str(ours.steps), str(dense.steps))
-    first, last = ours.grid[0], ours.grid[-1]
-    theirs = [step for step in dense.grid if first < step <= last]
-    if list(ours.grid[1:]) != theirs and ours.values.get("evaluation_grid") == dense.values.get("evaluation_grid"):
-        yield found("evaluation_grid", f"{len(ours.grid) - 1} measures after step {first}", f"{len(theirs)} measures")
-    if ticket is not None and ticket.steps is not None:
-        if ours.own_steps != ticket.own_steps:
-            yield found("own_steps", str(ours.own_steps), str(ticket.own_steps), "ticket")
-        if ours.steps != ticket.steps and ticket.steps != dense.steps:
-            yield found("steps", str(ours.steps), str(ticket.steps), "ticket")
+        own = f"the branch {ours.branch}"
+        yield Finding(cell, job.seed, job.key, "trunk", "its own", "the recipe's", own, "", "ticket")
+    for each in step_differences(ours, dense, ticket):
+        yield found(each.field, each.ours, each.other, each.against)
 
 
 def _differences_by_origin(ours: AuditedTraining, dense: AuditedTraining) -> Iterator[tuple[str, str, str, str]]:
@@ -142,20 +132,6 @@ def _differences_by_origin(ours: AuditedTraining, dense: AuditedTraining) -> Ite
         yield "optimizer_state", "fresh", carried, mode if origin.goes_on else branch
     elif not ours.carries_state:
         yield "optimizer_state", "fresh", carried, "the optimizer, whose state no mask can restrict"
-
-
-def _allowed_by(study: Study, ours: AuditedTraining, dense: AuditedTraining, field: str) -> str:
-    """Return in words what allows a difference: branch, mode of rewinding or recipe; empty where nothing does."""
-    if field == "last_rate":
-        return causes(ours, dense)
-    changes = changes_of(ours.branch)
-    entries = {audited.values.get("optimizer", "").partition("(")[0] for audited in (ours, dense)}
-    if field in changes or ("optimizer" in changes and len(entries) > 1 and field in _WITH_THE_OPTIMIZER):
-        return f"the branch {ours.branch}"
-    if ours.origin is not None and ours.origin.goes_on and field == "steps":
-        return f"rewind.mode {ours.mode}"
-    compare = study.recipe.compare
-    return "compare.allow" if compare is not None and field in compare.allow else ""
 
 
 def _state_findings(study: Study, stored: StoredJobs, point: Job, dense: Job) -> Iterator[Finding]:
@@ -192,10 +168,10 @@ def _seed_findings(study: Study) -> Iterator[Finding]:
         if not lacking:
             continue
         compare = study.recipe.compare
-        allowed_by = "compare.allow" if compare is not None and "seeds" in compare.allow else ""
+        allowed = "compare.allow" if compare is not None and "seeds" in compare.allow else ""
         notes = [_why_no_difference(study, seed, by_seed[seed], seed in done[cell], report) for seed in lacking]
         keys = tuple(job.key for side in (cell, beside) for seed in by_seed for job in planned[side].get(seed, ()))
-        told = listed_seeds(done[cell]), listed_seeds(dense), allowed_by, "; ".join(notes)
+        told = listed_seeds(done[cell]), listed_seeds(dense), allowed, "; ".join(notes)
         yield Finding(cell, None, "", "seeds", *told, found_in=keys)
 
 

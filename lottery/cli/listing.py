@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lottery.cli import terminal
 from lottery.errors import UsageError
 from lottery.words import SHARES, in_unit
+
+PIPED = 80  # characters of a line where the listing goes into a pipe or file
 
 
 def catalogue_names() -> list[str]:
@@ -78,29 +81,27 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, listed: Sequence[dict[str, Any]]) -> None:
-    """Print entries as a table on a terminal, else one line per entry."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    if not sys.stdout.isatty():
-        print(title)
-        for entry in listed:
-            print(
-                "  "
-                + "  ".join(
-                    str(entry[name]) for name in ("name", "summary", "keys", "prune", "source") if entry.get(name)
-                )
-            )
-        return
-    table = Table(title=title, box=None, title_justify="left", pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    """Print entries below one another, in lines no wider than the terminal, or than PIPED where there is none."""
+    columns = terminal.width() or PIPED
+    beside = 4 + max(len(entry["name"]) for entry in listed)
+    margin = beside if beside <= columns // 3 else 6  # where names are long, what they are stands below them
+    lines = [title]
     for entry in listed:
         about = " ".join(filter(None, (entry["summary"], f"[{entry['source']}]" if entry.get("source") else "")))
-        table.add_row(entry["name"], Text("\n".join(filter(None, (about, entry.get("keys"), entry.get("prune"))))))
-    console.print(table)
+        told = [about, *filter(None, (entry.get("keys"), entry.get("prune")))]
+        below = [line for text in told for line in _wrapped(text, columns - margin)]
+        head = f"  {entry['name']}"
+        if margin == beside:
+            lines.append(f"{head:<{margin}}{below.pop(0)}")
+        else:
+            lines += textwrap.wrap(head, columns, subsequent_indent="  ", drop_whitespace=False)
+        lines += [" " * margin + line for line in below]
+    terminal.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    """Return a text in lines of so many characters, the later ones set in; words that are longer are broken."""
+    return textwrap.wrap(text, max(columns, 8), subsequent_indent="  ", break_on_hyphens=False)
 
 
 def in_words(value: Any) -> str:

@@ -17,6 +17,7 @@ from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.board import board
+from lottery.cli.check import check
 from lottery.cli.doctor import doctor
 from lottery.cli.gc import gc
 from lottery.cli.listing import catalogue_names, entries, print_json, print_table
@@ -53,7 +54,7 @@ from lottery.cli.version import before_commands
 from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
-from lottery.words import counted, short
+from lottery.words import short
 
 if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
@@ -145,26 +146,7 @@ def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new 
     print(path)
 
 
-@app.command()
-def check(
-    recipe: RecipeName,
-    sets: Sets = None,
-    point: Points = None,
-    store: StoreDir = None,
-    plugin: Plugins = None,
-    trust: Trust = False,
-    as_json: Json = False,
-) -> None:
-    """Say all that is wrong with a recipe, or that it is fine. Reads no data, and a store for a study's name only.
-
-    Plugins that it names and that are not trusted are named with their files, and not imported.
-    """
-    sweep = load_points(recipe, sets, plugin, point, store, trust)
-    if as_json:
-        points = [{"values": each.values, "recipe": each.recipe.canonical()} for each in sweep.points]
-        print_json({"keys": sweep.keys, "points": points} if sweep.keys else sweep.only.canonical())
-    else:
-        print(f"{recipe}: fine" + (f", {counted(len(sweep.points), 'point')}" if sweep.keys else ""))
+app.command()(check)
 
 
 app.command()(plan)

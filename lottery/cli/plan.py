@@ -10,6 +10,7 @@ import typer
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
 from lottery.cli.options import DataDir, Device, Json, Plugins, Points, RecipeName, Sets, StoreDir, Trust, load_points
+from lottery.cli.plan_summary import floor_of_splits, tell_summary
 from lottery.cli.plan_sweep import plan_sweep
 from lottery.paths import data_root, store_root
 from lottery.words import short
@@ -52,6 +53,9 @@ def plan(
     from lottery.runner.needs import needs_of
     from lottery.runner.prepare import look
     from lottery.verdicts.frontier import sentences
+    from lottery.verdicts.prospects_in_words import rows as claims
+    from lottery.verdicts.prospects_in_words import sentences as claims_in_words
+    from lottery.verdicts.prospects_in_words import spreads
 
     sweep = load_points(recipe, sets, plugin, point, store, trust)
     request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
@@ -66,6 +70,7 @@ def plan(
     mixed = foreseen(context.plan, context.store, context.machine.environment())
     layout = Layout.of(network := context.networks.blank())
     found = remembered(context.store, context.plan.fingerprint) or duplicates(context.splits)
+    least_spread = floor_of_splits(context.splits)
     if as_json:
         jobs = [
             {"key": job.key, "kind": job.kind.value, "label": job.label, "state": states[job.key]}
@@ -74,11 +79,9 @@ def plan(
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
         about: dict[str, Any] = {"needs": vars(needs_of(context))}
-        about |= {
-            "plugins": list(plugin_lines(sweep.plugins)),
-            "mixed_environments": mixed,
-            "duplicates": None if found is None else found.as_dict(),
-        }
+        about |= {"plugins": list(plugin_lines(sweep.plugins))}
+        about |= {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
+        about |= {"claims": claims(sweep, least_spread)}
         print_json(
             {
                 "jobs": jobs,
@@ -91,26 +94,24 @@ def plan(
         )
         return
     from lottery.formats.text import text
-    from lottery.words import duration
 
+    tell_summary(vars(told), needs_of(context).sentence(), [*claims_in_words(sweep, least_spread), *spreads(sweep)])
+    for sentence in (*rewound, *decided, *mixed):
+        terminal.say(sentence)
+    print()
     if every:
         for job in context.plan:
             print(f"{short(job.key)}  {states[job.key]:<12} {job.label}")
     else:
         terminal.write(text(grouped(context.plan, states, told.by_job)).encode())
-    how = "from finished jobs" if told.measured else "from a few steps timed now"
     for line in plugin_lines(sweep.plugins):
         print(f"plugin: {line}")
-    print(f"{told.done} jobs done, {told.missing} missing")
-    if told.missing:
-        print(f"time: about {duration(told.seconds)} in one process ({how})")
-        free = "" if told.free_bytes is None else f" of {told.free_bytes / 1e6:,.0f} MB free"
-        print(f"disk: about {told.need_bytes / 1e6:,.0f} MB{free}")
-        terminal.say(needs_of(context).sentence())
+    details = [*other_sources(context.plan, context.store)]
     if layout.left:
-        terminal.say(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
-    copies = sentence_of(context.plan.recipe.data.component.name, found)
-    for sentence in (*rewound, *decided, *other_sources(context.plan, context.store), *mixed, *filter(None, [copies])):
+        details.append(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
+    if copies := sentence_of(context.plan.recipe.data.component.name, found):
+        details.append(copies)
+    for sentence in details:
         terminal.say(sentence)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
+from lottery.cli.plan_summary import floor_of_splits, tell_summary
 from lottery.words import duration, short
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
     from lottery.results.plugin_edits import other_sources
     from lottery.runner.needs import needs_of
     from lottery.runner.prepare import look_at_all
+    from lottery.verdicts.prospects_in_words import rows as claims
+    from lottery.verdicts.prospects_in_words import sentences as claims_in_words
+    from lottery.verdicts.prospects_in_words import spreads
 
     contexts = look_at_all(request.of(sweep))
     shares = _shares(contexts)
@@ -43,15 +47,21 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         "need_bytes": need_bytes,
         "free_bytes": free_bytes,
     }
+    least_spread = min(floor_of_splits(context.splits) for context in contexts)
     if as_json:
         points = [
             {"values": point.values, **share.as_dict()} for point, share in zip(sweep.points, shares, strict=True)
         ]
         told = {"decided": decided, "warnings": warnings, "plugins": list(plugin_lines(sweep.plugins))}
+        told |= {"claims": claims(sweep, least_spread)}
         print_json({"points": points, "estimate": whole, "needs": vars(needs)} | told)
         return
     from lottery.formats.text import text
 
+    tell_summary(whole, needs.sentence(), [*claims_in_words(sweep, least_spread), *spreads(sweep)])
+    for sentence in (*decided, *warnings):
+        terminal.say(sentence)
+    print()
     if every:
         for context, share in zip(contexts, shares, strict=True):
             for job in share.jobs:
@@ -60,15 +70,6 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         terminal.write(text(rows, terminal.width()).encode())
     for line in plugin_lines(sweep.plugins):
         print(f"plugin: {line}")
-    print(f"{whole['done']} jobs done, {whole['missing']} missing")
-    if whole["missing"]:
-        how = "from finished jobs" if whole["measured"] else "from a few steps timed now"
-        print(f"time: about {duration(seconds)} in one process ({how})")
-        free = "" if free_bytes is None else f" of {free_bytes / 1e6:,.0f} MB free"
-        print(f"disk: about {need_bytes / 1e6:,.0f} MB{free}")
-        terminal.say(needs.sentence())
-    for sentence in (*decided, *warnings):
-        terminal.say(sentence)
 
 
 def _decided(point: Point, context: RunContext) -> list[str]:

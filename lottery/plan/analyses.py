@@ -153,7 +153,7 @@ def _pairs(
             above = networks.trunk_level(trunk, level - 1)
             if above is not None:
                 yield [(f"{own} above", above, None), (own, here, None)]
-        elif pairing == "seed-seed" and (other := _next(recipe.seeds, seed)) is not None:
+        elif pairing == "seed-seed" and (other := next_seed(recipe.seeds, seed)) is not None:
             there = networks.trunk_level((other, optimizer, rewind), level)
             if there is not None:
                 yield [(own, here, None), (f"{own} of another seed", there, None)]
@@ -167,7 +167,7 @@ def _pairs(
                     ]
 
 
-def _next(seeds: Sequence[int], seed: int) -> int | None:
+def next_seed(seeds: Sequence[int], seed: int) -> int | None:
     """Return the seed after this one, the first after the last; None where there is none, or that pair is another's."""
     index = seeds.index(seed)
     if len(seeds) < 2 or (len(seeds) == 2 and index):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.recipe.analyses import DENSE, PRUNED, TICKET, AnalysisSpec, units_of
-from lottery.recipe.pruned_once import is_the_ticket
+from lottery.recipe.pruned_once import levels_of
 from lottery.registry import Problem, suggest
 from lottery.values import point_label
 
@@ -69,12 +69,7 @@ class Trunks:
         sparse = range(1, self.prune.deepest + 1)
         if name in (TICKET, PRUNED):
             return list(sparse)
-        branch = next(branch for branch in self.branches if branch.label == name)
-        return [
-            level
-            for level in sparse
-            if (branch.levels is None or level in branch.levels) and not is_the_ticket(branch, self.prune, level)
-        ]
+        return levels_of(next(branch for branch in self.branches if branch.label == name), self.prune)
 
     def samples(self, name: str) -> int:
         """Return how many networks of this name a trunk has at each of their levels."""

@@ -30,6 +30,13 @@ def is_the_ticket(branch: BranchSpec, prune: PruneSpec, level: int) -> bool:
     return prune.when == "trained" and (level == 1 or prune.one_shot is not None)
 
 
+def levels_of(branch: BranchSpec, prune: PruneSpec) -> list[int]:
+    """Return the levels at which the plan has a control: those asked for, where it is not the ticket itself."""
+    sparse = range(1, prune.deepest + 1)
+    asked = sparse if branch.levels is None else [level for level in sparse if level in branch.levels]
+    return [level for level in asked if not is_the_ticket(branch, prune, level)]
+
+
 def about_controls_that_are_tickets(valid: Mapping[str, Any]) -> Iterator[Problem]:
     """Refuse a control that would be the ticket itself at each level that is asked for."""
     prune = valid.get("prune")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lottery.values import Component, Duration, LabelNoise, point_label
+from lottery.values import Component, Duration, Form, LabelNoise, point_label
 
 
 def listed(value: object) -> object:
@@ -39,7 +39,14 @@ Plugins = Annotated[
     Field(max_length=100),
     BeforeValidator(listed, json_schema_input_type=str | list[str]),
 ]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Label = Annotated[
+    str,
+    Form(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        "a name is letters, digits, '.', '_' and '-' without spaces, begins with a letter or digit, and has 64 of them "
+        "at most",
+    ),
+]
 
 
 Metric = Literal["balanced_accuracy", "top5"]  # what may be measured beside accuracy

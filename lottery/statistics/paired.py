@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import special
 
 Alternative = Literal["greater", "less", "two-sided"]
 EXACT = 16  # pairs of which all 2^n flips are tried
@@ -52,7 +51,12 @@ def lower_bound(differences: Sequence[float], confidence: float = 0.95, floor: f
     n = len(differences)
     if n < 2 or (_tied(differences) and 0.5**n > 1 - confidence):
         return -math.inf
-    return _mean(differences) - float(special.stdtrit(n - 1, confidence)) * _error(differences, floor)
+    error = _error(differences, floor)
+    if not error:
+        return _mean(differences)
+    from scipy import special  # takes half a second, and the command line asks for tests of equal values alone
+
+    return _mean(differences) - float(special.stdtrit(n - 1, confidence)) * error
 
 
 def upper_bound(differences: Sequence[float], confidence: float = 0.95, floor: float = 0.0) -> float:
@@ -113,7 +117,11 @@ def t_pvalue(
     error, tied = _error(differences, floor), _tied(differences)
     if tied and gap <= NO_SPREAD:
         return 1.0
-    p = 0.0 if tied and not floor else float(special.stdtr(n - 1, -gap / error))
+    if tied and not floor:
+        return float(0.5**n)
+    from scipy import special  # as in `lower_bound`
+
+    p = float(special.stdtr(n - 1, -gap / error))
     return max(p, 0.5**n) if tied else p
 
 
@@ -200,6 +208,7 @@ def seeds_needed(
     if spread < NO_SPREAD:
         return least
 
+    from scipy import special
     from scipy.stats import nct  # takes most of a second: only where it is asked for
 
     def enough(n: int) -> bool:
@@ -216,6 +225,21 @@ def seeds_needed(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def largest_spread(seeds: int, distance: float, confidence: float = 0.95, power: float = 0.8) -> float | None:
+    """Return the largest standard deviation of differences with which so many seeds have this power.
+
+    The inverse of `seeds_needed`, to a thousandth of the distance; arguments as there. None for fewer than 2 seeds.
+    """
+    if seeds < 2:
+        return None
+    low, high = 0.0, math.sqrt(seeds)  # with more, the mean of so many is not even one standard error away
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        needed = seeds_needed(middle * distance, distance, confidence, power)
+        low, high = (middle, high) if needed is not None and needed <= seeds else (low, middle)
+    return low * distance
 
 
 def fewest_equal(confidence: float) -> int:

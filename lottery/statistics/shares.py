@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import special
 
 _GRID = 201  # shares of pairs that differ, the nuisance parameter, that are tried
 _HALVINGS = 30  # to a billionth
@@ -33,6 +32,8 @@ def lower_bound(values: Sequence[float], confidence: float, paired: bool) -> flo
         raise ValueError("shares are of values that are 0 or 1, differences of -1, 0 or 1, and of one at least")
     more = round(math.fsum(values))
     if not paired:
+        from scipy import special  # takes half a second: only where it is asked for
+
         return float(special.betaincinv(more, n - more + 1, 1 - confidence)) if more else 0.0
     return _least(lambda difference: _chance(n, more, difference) > 1 - confidence)
 
@@ -49,6 +50,8 @@ def _chance(n: int, more: int, difference: float) -> float:
 
     Ones have a share that is higher by `difference`; of the shares of pairs that differ at all, the worst counts.
     """
+    from scipy import special
+
     differ = np.linspace(abs(difference), 1, _GRID)[:, None]
     with np.errstate(invalid="ignore"):
         ones = np.where(differ > 0, (1 + difference / np.maximum(differ, 1e-300)) / 2, 0.5)

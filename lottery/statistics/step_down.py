@@ -9,7 +9,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
 
 from lottery.statistics import paired
 
@@ -109,6 +108,8 @@ def _power(means: Array, loadings: Array, n: int, alpha: float) -> Array:
 
 def _many(means: Array, loadings: Array, column: int, alpha: float, power: float) -> int | None:
     """Return the number of seeds of a density, where they are many; not fewer than of those that are shown before."""
+    from scipy.special import ndtr
+
     spreads = np.sqrt((loadings**2).sum(axis=0))
     effects = means / np.maximum(spreads, paired.NO_SPREAD)
     drawn = np.random.default_rng(0).normal(size=(DRAWS, len(loadings))) @ (

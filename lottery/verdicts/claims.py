@@ -33,7 +33,7 @@ from lottery.results.study import once
 from lottery.statistics import paired
 from lottery.traits import Claim
 from lottery.verdicts.other_readings import with_other_readings
-from lottery.verdicts.superiority import ControlDecision, Pairs, decide, least_seeds, seeds_needed, sequence_end
+from lottery.verdicts.superiority import ControlDecision, Pairs, decide, seeds_needed, sequence_end, why_nothing
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -210,9 +210,8 @@ def _reason(
     more = [f"the spread seen calls for {needed} seeds"] * (n > 1 and needed is not None and needed > n)
     if not n:
         why = "no seed has both ticket and control"
-    elif n < (least := least_seeds(compare, family)):
-        why = f"{counted(n, 'seed')} cannot show it: p of the sign-flip test is 1/{2**n} at least; "
-        why += f"it takes {least} seeds or more"
+    elif nothing := why_nothing(compare, family, n):
+        why = nothing
     elif min(decision.p, decision.p_inferior) <= alpha:
         word = "better" if decision.p <= alpha else "worse"
         why = f"the ticket is shown to be {word} by itself, but not after the correction over densities"

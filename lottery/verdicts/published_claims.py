@@ -88,16 +88,22 @@ def judge(claim: ClaimSpec, seen: Observed, confidence: float, power: float) -> 
     sure = confidences(claim, confidence)
     if seen.hindrances or not seen.values:
         return Judgement("undecided", -math.inf, math.inf, sure, None, None)
-    low, high = seen.low(sure[0]), seen.high(sure[1])
+    here, low, high = decide(claim, seen, confidence)
     estimate = statistics.fmean(seen.values)
     kept = (least is None or estimate >= least) and (most is None or estimate <= most)
-    here = _here(low, high, (least, most))
     needed = None
     if here == "undecided" and seen.counted:
         needed = _shares_needed(seen, (least, most), sure)
     elif here == "undecided":
         needed = _seeds_needed(seen, (least, most), sure, power)
     return Judgement(here, low, high, sure, kept, needed)
+
+
+def decide(claim: ClaimSpec, seen: Observed, confidence: float) -> tuple[ClaimVerdict, float, float]:
+    """Return the verdict at one density by its values alone, with the two bounds that decide it."""
+    sure = confidences(claim, confidence)
+    low, high = seen.low(sure[0]), seen.high(sure[1])
+    return _here(low, high, limits(claim)), low, high
 
 
 def _here(low: float, high: float, limits: tuple[float | None, float | None]) -> ClaimVerdict:

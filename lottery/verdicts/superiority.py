@@ -6,11 +6,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lottery.statistics import paired, step_down
+from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec
@@ -92,13 +94,37 @@ def explain_tests(compare: CompareSpec) -> str:
     return f"Superior and inferior are each tested {how}, one-sided {sure} for all densities of a control together."
 
 
-def least_seeds(compare: CompareSpec, family: int) -> int:
-    """Return the fewest seeds with which anything can be shown at one of a `family` of densities.
+@cache
+def can_show(compare: CompareSpec, family: int, seeds: int) -> bool:
+    """Return True if some differences of so many seeds show something at one of a `family` of densities.
+
+    None show more than those that are equal in all seeds and at all densities, whose flips all lie below what is seen:
+    it is asked of the tests themselves whether these do.
+    """
+    same = Pairs(dict.fromkeys(range(min(seeds, paired.EXACT + 1)), 1.0))  # beyond, as many flips are drawn of any n
+    return any(each.verdict != "inconclusive" for each in decide([same] * family, compare))
+
+
+@cache
+def least_seeds(compare: CompareSpec, family: int) -> int | None:
+    """Return the fewest seeds with which anything can be shown at one of a `family` of densities; None where none can.
 
     The smallest p of sign flips is 2^-n. The step-down test and the fixed sequence can show all densities at that;
-    Holm's procedure asks for 1/family of 1 - confidence first.
+    Holm's procedure asks for 1/family of 1 - confidence first. Beyond 16 seeds, where flips are drawn, p is no smaller
+    with more seeds.
     """
-    return math.ceil(round(-math.log2(_level(compare, family)), 9))
+    return next((n for n in range(1, paired.EXACT + 2) if can_show(compare, family, n)), None)
+
+
+def why_nothing(compare: CompareSpec, family: int, seeds: int) -> str:
+    """Return why so many seeds can show nothing at any of a `family` of densities; empty where they can."""
+    if can_show(compare, family, seeds):
+        return ""
+    least, drawn = least_seeds(compare, family), seeds > paired.EXACT
+    p = f"p of the sign-flip test is 1/{paired.DRAWS + 1 if drawn else 2**seeds:,} at least"
+    p += f", times {family} by Holm's procedure" if compare.controls == "holm" and family > 1 else ""
+    takes = "no number of seeds can" if least is None else f"it takes {least} seeds{'' if drawn else ' or more'}"
+    return f"{counted(seeds, 'seed')} cannot show it: {p}; {takes}"
 
 
 def seeds_needed(cells: Sequence[Pairs], compare: CompareSpec) -> list[int | None]:
@@ -111,21 +137,24 @@ def seeds_needed(cells: Sequence[Pairs], compare: CompareSpec) -> list[int | Non
     value has no spread: then the seeds with which anything can be shown.
 
     Returns:
-        The numbers; None where there is no mean difference, where its better side diverged, and where 100,000 would not
-        do.
+        The numbers; None where there is no mean difference, where its better side diverged, and where no number or more
+        than 100,000 would do.
     """
     sides = [_side(cell) for cell in cells]
     needed: list[int | None] = [None] * len(cells)
+    least = least_seeds(compare, len(cells)) if cells else None
+    if least is None:
+        return needed
     for side in (1, -1):
         mine = [index for index, each in enumerate(sides) if each == side]
         if mine and compare.controls == "step_down" and len(cells) > 1:
             found = step_down.seeds_needed(_table(cells, side), compare.alpha, compare.power)
         else:
-            found = [_alone(cell.values, compare, len(cells)) for cell in cells]
+            found = [_alone(cell.values, compare, len(cells), least) for cell in cells]
         for index in mine:
             single = len(cells[index].differences) == 1
-            needed[index] = least_seeds(compare, len(cells)) if single else found[index]
-    return [n if n is None else max(n, least_seeds(compare, len(cells))) for n in needed]
+            needed[index] = least if single else found[index]
+    return [n if n is None else max(n, least) for n in needed]
 
 
 def _side(cell: Pairs) -> Side | None:
@@ -169,10 +198,10 @@ def _table(cells: Sequence[Pairs], side: Side) -> step_down.Array:
     return table
 
 
-def _alone(differences: Sequence[float], compare: CompareSpec, family: int) -> int | None:
+def _alone(differences: Sequence[float], compare: CompareSpec, family: int, least: int) -> int | None:
     if len(differences) < 2:
         return None
-    n, level = least_seeds(compare, family), _level(compare, family)
+    n, level = least, _level(compare, family)
     spread, distance = statistics.stdev(differences), abs(statistics.fmean(differences))
     while n <= paired.EXACT:
         attained = math.floor(level * 2**n * (1 + 1e-9)) / 2**n

@@ -15,6 +15,7 @@ from lottery.audit.audit import audit
 from lottery.plan.kinds import Kind
 from lottery.results.study import once
 from lottery.statistics import paired
+from lottery.verdicts.transfers import TransferDecision, TransferDifferences, decide
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import CompareSpec
@@ -33,18 +34,14 @@ class _Comparison:
     Attributes:
         transfer: The transferred ticket.
         against: The other side: `dense` or `own ticket`.
-        differences: The differences of accuracy by seed, as fractions.
-        ours_diverged: Number of seeds where only the transferred ticket diverged.
-        theirs_diverged: Number of seeds where only the other side diverged.
+        values: The differences between the two, paired by seed.
         records: The trainings of both sides.
     """
 
     transfer: Transfer
     against: str
-    differences: Mapping[int, float]
-    ours_diverged: int
-    theirs_diverged: int
-    records: Sequence[Record | None]  # of both sides
+    values: TransferDifferences
+    records: Sequence[Record | None]
 
 
 @once
@@ -74,16 +71,19 @@ def rows(study: Study) -> list[Row]:
             continue
         point, level, finder, retrainer = transfer
         for against in AGAINST:
-            cell, p = tested[against][number]
+            cell, decision = tested[against][number]
             row = head(study.recipe, point, found_with=labels[finder], retrained_with=labels[retrainer])
             density = known.get((finder, point, level), next(r.density for r in records if r))
             row |= {LEVEL_OF_DENSITY: level, DENSITY: density, "against": against}
             confidence = compare.confidence if compare else 0.95
-            seen = paired.t_interval(list(cell.differences.values()), confidence, floor(study))
+            seen = paired.t_interval(cell.values.differences, confidence, floor(study))
             low, high = interval("points", confidence)
-            row |= {SEEDS: seen.n, DIFFERENCE: seen.estimate, low: seen.low, high: seen.high, **p}
+            row |= {SEEDS: seen.n, DIFFERENCE: seen.estimate, low: seen.low, high: seen.high}
+            for name, values in decision.p.items():
+                columns = p_values(name, confidence, "losing" if name == "p_losing" else "")
+                row |= zip(columns, values, strict=True)
             if compare is not None:
-                row |= _judge(cell, p, compare, _withheld(study, cell, labels))
+                row |= _judge(cell, decision, compare, _withheld(study, cell, labels))
             table.append(Row(finite(row), keys_of(study, cell.records)))
     return table
 
@@ -100,29 +100,10 @@ def _transferred(study: Study) -> dict[Transfer, list[Record | None]]:
 
 def _tested(
     study: Study, transferred: Mapping[Transfer, Sequence[Record | None]], against: str, compare: CompareSpec | None
-) -> list[tuple[_Comparison, dict[str, float]]]:
-    """Return each transferred ticket against one side, with its p-values as they are and adjusted over all."""
+) -> list[tuple[_Comparison, TransferDecision]]:
+    """Return each transferred ticket against one side, with the decision on it among all of them."""
     cells = [_compare(study, transfer, records, against) for transfer, records in transferred.items()]
-    least = floor(study)
-
-    def p(cell: _Comparison, lost: bool, null: float, alternative: paired.Alternative) -> float:
-        return 1.0 if lost else paired.t_pvalue(list(cell.differences.values()), null, alternative, least)
-
-    tests = {"p": [p(c, bool(c.ours_diverged or c.theirs_diverged), 0.0, "two-sided") for c in cells]}
-    if compare is not None:
-        margin = compare.margin / 100
-        tests["p_matching"] = [p(c, bool(c.ours_diverged), -margin, "greater") for c in cells]
-        tests["p_losing"] = [p(c, bool(c.theirs_diverged), -margin, "less") for c in cells]
-    adjusted = {name: paired.holm(values) for name, values in tests.items()}
-    confidence = compare.confidence if compare else 0.95
-    names = {name: p_values(name, confidence, "losing" if name == "p_losing" else "") for name in tests}
-    return [
-        (
-            cell,
-            {column: by[n][i] for n, pair in names.items() for column, by in zip(pair, (tests, adjusted), strict=True)},
-        )
-        for i, cell in enumerate(cells)
-    ]
+    return list(zip(cells, decide([cell.values for cell in cells], compare, floor(study)), strict=True))
 
 
 def _compare(study: Study, transfer: Transfer, records: Sequence[Record | None], against: str) -> _Comparison:
@@ -140,29 +121,32 @@ def _compare(study: Study, transfer: Transfer, records: Sequence[Record | None],
         )
     ]
     lost = diverged(records) & theirs.keys(), diverged(reference) & ours.keys()
-    counts = len(lost[0]), len(lost[1])
-    return _Comparison(transfer, against, differences_by_seed(ours, theirs), *counts, [*records, *reference])
+    differences = list(differences_by_seed(ours, theirs).values())
+    values = TransferDifferences(differences, len(lost[0]), len(lost[1]))
+    return _Comparison(transfer, against, values, [*records, *reference])
 
 
-def _judge(cell: _Comparison, p: Mapping[str, float], compare: CompareSpec, withheld: Sequence[str]) -> Values:
-    n, margin = len(cell.differences), compare.points
+def _judge(cell: _Comparison, decision: TransferDecision, compare: CompareSpec, withheld: Sequence[str]) -> Values:
+    """Return the verdict on a transferred ticket and its reason in words."""
+    seen, margin = cell.values, compare.points
+    n, lost = len(seen.differences), (seen.ours_diverged, seen.theirs_diverged)
     other = "the dense network" if cell.against == "dense" else "the other optimizer's own ticket"
     if withheld:
         return {"verdict": "withheld", "reason": "; ".join(withheld)}
-    if p["p_matching_adjusted"] <= compare.alpha:
-        return {"verdict": "matching", "reason": f"shown to be less than {margin} below {other}"}
-    if p["p_losing_adjusted"] <= compare.alpha:
-        return {"verdict": "losing", "reason": f"shown to be more than {margin} below {other}"}
-    if not n and not cell.ours_diverged and not cell.theirs_diverged:
-        return {"verdict": "inconclusive", "reason": "no seed has a result on both sides"}
-    if cell.ours_diverged or cell.theirs_diverged:
-        sides = ((cell.ours_diverged, "transferred tickets"), (cell.theirs_diverged, "of the other side alone"))
-        return {"verdict": "inconclusive", "reason": "; ".join(f"{n} {side} diverged" for n, side in sides if n)}
-    if min(p["p_matching"], p["p_losing"]) <= compare.alpha:
+    if decision.verdict == "matching":
+        why = f"shown to be less than {margin} below {other}"
+    elif decision.verdict == "losing":
+        why = f"shown to be more than {margin} below {other}"
+    elif any(lost):
+        sides = zip(lost, ("transferred tickets", "of the other side alone"), strict=True)
+        why = "; ".join(f"{number} {side} diverged" for number, side in sides if number)
+    elif not n:
+        why = "no seed has a result on both sides"
+    elif min(decision.p["p_matching"][0], decision.p["p_losing"][0]) <= compare.alpha:
         why = "shown by itself, but not after the correction over all transferred tickets"
     else:
         why = f"{n} seeds do not show which side of -{margin} it is on"
-    return {"verdict": "inconclusive", "reason": why}
+    return {"verdict": decision.verdict, "reason": why}
 
 
 def _withheld(study: Study, cell: _Comparison, labels: Sequence[str]) -> list[str]:

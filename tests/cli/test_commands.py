@@ -147,8 +147,24 @@ def test_list_shows_one_catalogue_in_words_and_as_json(call: Call, what: str) ->
     names = list(shipped()) if what == "recipes" else [entry.name for entry in catalogues[what]]
     text, listing = call("list", what), json.loads(call("list", what, "--json").out)
     assert sorted(entry["name"] for entry in listing) == sorted(names) and names
-    assert sorted(line.split()[0] for line in text.out.splitlines()[1:]) == sorted(names)
+    heads = [line for line in text.out.splitlines()[1:] if not line.startswith("   ")]
+    assert sorted(line.split()[0] for line in heads) == sorted(names)
     assert all(entry["summary"] for entry in listing)
+
+
+@pytest.mark.parametrize("columns", [30, 80])
+def test_a_listing_fits_the_terminal_it_is_printed_on(tmp_path: Path, columns: int) -> None:
+    shown = on_terminal("list", columns=columns, env=quiet(TERM="dumb"), cwd=tmp_path).splitlines()
+    assert max(map(len, shown)) <= columns
+    assert {"recipes", *catalogues} <= set(shown)
+    words = {word for line in shown for word in line.split()}
+    assert {"magnitude_increase", "adam", "quickstart"} <= words
+
+
+def test_a_listing_in_a_pipe_has_lines_of_80_characters_and_a_line_for_each_name(call: Call) -> None:
+    lines = call("list").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("  reinit") for line in lines) == 1
 
 
 def test_list_of_all_as_json_is_keyed_by_catalogue(call: Call) -> None:
@@ -194,7 +210,8 @@ def test_an_unknown_recipe_is_answered_with_the_nearest(call: Call, command: tup
 
 def test_check_says_that_a_recipe_is_fine_or_prints_all_of_it(call: Call, recipe: Path) -> None:
     result = call("check", recipe)
-    assert (result.code, result.out, result.err) == (0, f"{recipe}: fine\n", "")
+    assert (result.code, result.out.splitlines()[0], result.err) == (0, f"{recipe}: fine", "")
+    assert "no margin is declared; add `compare: {margin: 0.5}`" in result.out
     canonical = json.loads(call("check", recipe, "--json", "--set", "seeds=3").out)
     assert canonical["name"] == "small" and canonical["seeds"] == [0, 1, 2]
     assert canonical["train"]["length"] == "40it"
@@ -255,6 +272,16 @@ def test_a_plan_before_the_run_has_everything_missing_and_writes_nothing(call: C
     assert not Path("store").exists()
 
 
+def test_a_plan_starts_with_what_it_comes_to(call: Call, recipe: Path) -> None:
+    changes = ("--set", "compare={margin: 1}", "--set", "branches=[reinit]", "--set", "seeds=3")
+    lines = call("plan", recipe, "--store", "store", "--device", "cpu", *changes).out.splitlines()
+    starts = ("0 jobs done, ", "time: about ", "disk: about ", "a worker needs: ", "3 seeds can show: ", "no claim: ")
+    assert [line.startswith(start) for line, start in zip(lines, starts, strict=False)] == [True] * len(starts)
+    told = json.loads(call("plan", recipe, "--store", "store", "--device", "cpu", *changes, "--json").out)
+    least = {(row["shows"], row["of"]): row["fewest"] for row in told["claims"]}
+    assert least["superior", "reinit"] == 5 and least["matching", "dense"] == 2
+
+
 def test_a_plan_after_the_run_has_everything_done(study: tuple[Path, Path, Result], call: Call) -> None:
     recipe, store, _ = study
     text = call("plan", recipe, "--store", store)
@@ -270,22 +297,26 @@ def test_a_plan_has_a_line_for_each_seed_or_for_each_level_of_the_only_one(
     study: tuple[Path, Path, Result], call: Call
 ) -> None:
     recipe, store, _ = study
-    text = call("plan", recipe, "--store", store, "--set", "seeds=3").out.splitlines()
+    summary, _, table = call("plan", recipe, "--store", store, "--set", "seeds=3").out.partition("\n\n")
+    assert summary.splitlines()[0] == f"{JOBS} jobs done, 6 missing"
+    text = table.splitlines()
     assert text[0].split() == ["part", "jobs", "done", "missing", "time"] and set(text[1]) == {"-", " "}
     assert [line.split()[:5] for line in text[2:5]] == [
         ["seed", "0", "6", "6", "0"],
         ["seed", "1", "6", "6", "0"],
         ["seed", "2", "6", "0", "6"],
     ]
-    assert "about" in text[4] and "about" not in text[2] + text[3] and text[5] == f"{JOBS} jobs done, 6 missing"
-    text = call("plan", recipe, "--store", store, "--set", "seeds=1", "--set", "prune.levels=3").out.splitlines()
+    assert "about" in text[4] and "about" not in text[2] + text[3]
+    told = call("plan", recipe, "--store", store, "--set", "seeds=1", "--set", "prune.levels=3").out
+    summary, _, table = told.partition("\n\n")
+    assert summary.splitlines()[0] == "6 jobs done, 2 missing"
+    text = table.splitlines()
     assert [line.split()[:5] for line in text[2:6]] == [
         ["dense", "2", "2", "0"],
         ["level", "1", "2", "2", "0"],
         ["level", "2", "2", "2", "0"],
         ["level", "3", "2", "0", "2"],
     ]
-    assert text[6] == "6 jobs done, 2 missing"
 
 
 def test_the_seconds_of_a_plans_jobs_add_up(study: tuple[Path, Path, Result], call: Call) -> None:

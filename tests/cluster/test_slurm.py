@@ -58,7 +58,7 @@ def test_keys_become_options_of_sbatch_and_further_ones_come_last(place: Place) 
         ({"time": "2:00:00"}, "'2:00:00' is no time; write 90min, 2h or 1d12h"),
         ({"time": ""}, "'' is no time; write 90min, 2h or 1d12h"),
         ({"workers": 0}, "input should be greater than or equal to 1, not 0"),
-        ({"memory": "8 GB"}, "string should match pattern '^[1-9]\\d*[KMGT]?$', not '8 GB'"),
+        ({"memory": "8 GB"}, "is a whole number with K, M, G or T behind it, such as 8G, not '8 GB'"),
         ({"partitoin": "gpu"}, "slurm has no key 'partitoin'; did you mean 'partition'?"),
     ],
 )

@@ -634,3 +634,10 @@ def test_the_recipe_module_needs_neither_torch_nor_numpy_nor_pandas() -> None:
     code = "import lottery.recipe.load, sys; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
     assert (out.stdout, out.returncode) == ("[]\n", 0)
+
+
+@pytest.mark.parametrize("change", ["name='my study'", "branches=[{name: reinit, as: new weights}]"])
+def test_a_name_with_a_space_is_told_the_rule_in_words(change: str) -> None:
+    (problem,) = problems(TEXT, change)
+    assert "a name is letters, digits, '.', '_' and '-' without spaces" in problem
+    assert "^" not in problem and problem.endswith(("not 'my study'", "not 'new weights'"))

@@ -20,7 +20,8 @@ from lottery.recipe.analyses import CONNECTED_WITHIN
 from lottery.results.study import study_of
 from lottery.runner.context import RunContext
 from lottery.runner.run import work
-from lottery.verdicts.connected import Barriers, decide, sentences
+from lottery.verdicts.barriers import Barriers, decide
+from lottery.verdicts.connected import sentences
 from tests.support.analyses import asking, measured
 from tests.support.calls import Call, call
 from tests.support.forgery import forge

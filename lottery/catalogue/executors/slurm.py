@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field
 from lottery.catalogue.executors._workers import Ended, last_lines, told_once
 from lottery.errors import MachineError, UsageError
 from lottery.registry import executors
+from lottery.values import Form
 from lottery.words import seconds_of
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ def _time(text: str) -> str:
 
 
 Count = Annotated[int, Field(ge=1)]
-Word = Annotated[str, Field(pattern=r"^[^\s,]+$")]
+Word = Annotated[str, Form(r"^[^\s,]+$", "is one word, without spaces and commas")]
 Option = Annotated[str, AfterValidator(_option)]
 Time = Annotated[str, AfterValidator(_time)]
-Memory = Annotated[str, Field(pattern=r"^[1-9]\d*[KMGT]?$")]
+Memory = Annotated[str, Form(r"^[1-9]\d*[KMGT]?$", "is a whole number with K, M, G or T behind it, such as 8G")]
 
 
 @executors.register("slurm", source="Yoo, Jette and Grondona 2003; sbatch", detached=True)
