@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from lottery.catalogue.models._keys import NO_TIMM
 from lottery.catalogue.models._torchvision import try_images
-from lottery.catalogue.models.libraries import NO_TIMM
 from lottery.errors import UsageError
 from lottery.registry import suggest
 

@@ -7,13 +7,12 @@ from importlib import metadata
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from lottery.catalogue.models._keys import NO_TIMM
 from lottery.errors import UsageError
 from lottery.registry import models
 
 if TYPE_CHECKING:
     from torch import nn
-
-NO_TIMM = 'needs timm, not installed here: pip install "lottery[timm]"'
 
 
 def _version(args: Mapping[str, Any]) -> int:
