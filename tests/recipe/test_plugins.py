@@ -266,6 +266,16 @@ def test_an_unknown_entry_is_told_with_how_plugins_come_in() -> None:
     )
 
 
+def test_a_study_that_a_store_remembers_finds_the_plugins_beside_its_file_from_any_folder(
+    study: Path, plugs: Plugs, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.parent)
+    remember(Store(plugs.folder / "runs"), load_named(Path("r.yaml"), None, trust=True), [])
+    plugs.forget()
+    monkeypatch.chdir("/")
+    assert call("check", "micro", "--store", plugs.folder / "runs").out == "micro: fine\n"
+
+
 def test_a_plugin_that_a_store_names_is_trusted_no_more_than_one_of_a_recipe(
     study: Path, plugs: Plugs, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
