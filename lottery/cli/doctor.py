@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -117,7 +118,7 @@ def _machine() -> Found:
 def _devices() -> Found:
     import torch
 
-    yield "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}", True
+    yield "cpu", f"{counted(torch.get_num_threads(), 'thread')}, {torch.backends.cpu.get_cpu_capability()}", True
     if torch.version.cuda is None:
         yield "cuda", "this torch was built without it", True
     elif not torch.cuda.is_available():
@@ -128,23 +129,24 @@ def _devices() -> Found:
 
 
 def _data(root: Path) -> Found:
+    from lottery.data.present import files_of_data_sets, missing_files
     from lottery.registry import datasets
 
     there = root.is_dir()
     named = "" if os.environ.get("LOTTERY_DATA") else " (LOTTERY_DATA or --data names another)"
     yield "folder", f"{root.absolute()}{'' if there else ': is not there yet'}{named}", True
-    alone = [entry for entry in datasets if not entry.code and not entry.traits.files]
+    files, missing = files_of_data_sets(), missing_files(root)
+    alone = [entry for entry in datasets if not entry.code and not files[entry.name]]
     free = [each.name for each in alone if not any(key.is_required() for key in each.schema.model_fields.values())]
     yield "without files", ", ".join(free), True
-    for entry in datasets:
-        if entry.traits.files:
-            missing = [file for file in entry.traits.files if not (root / file).is_file()]
-            found = "found" if not missing else "downloaded by the first run that names it, where the network allows"
-            if 0 < len(missing) < len(entry.traits.files):
-                found = f"{counted(len(missing), 'file')} missing, such as {missing[0]}; {found}"
-            yield entry.name, found, True
-    known = {file.partition("/")[0] for entry in datasets for file in entry.traits.files}
-    others = sorted(each.name for each in root.iterdir() if each.is_dir() and each.name not in known) if there else []
+    for name, lacking in missing.items():
+        found = "downloaded by the first run that names it, where the network allows" if lacking else "found"
+        if 0 < len(lacking) < len(files[name]):
+            found = f"{counted(len(lacking), 'file')} missing, such as {lacking[0]}; {found}"
+        yield name, found, True
+    known = {file.partition("/")[0] for each in files.values() for file in each}
+    folders = [each.name for each in sorted(root.iterdir()) if each.is_dir()] if there else []
+    others = [name for name in folders if name not in known and not name.startswith(".")]
     if others:
         yield "other folders", ", ".join(others[:20]) + (", ..." if len(others) > 20 else ""), True
     yield "cache", f"{cache_root()} (LOTTERY_CACHE names another)", True
@@ -177,18 +179,32 @@ def _store(where: str) -> Found:
 
 def _extras() -> Found:
     """Yield each extra of the installed package: what is there of it, or how it is installed."""
-    from packaging.requirements import Requirement
-
-    about = metadata.metadata("lottery")
-    required = [Requirement(each) for each in metadata.requires("lottery") or ()]
-    for extra in about.get_all("Provides-Extra") or ():
-        if extra in EXTRAS_APART:
-            continue
-        own = [each for each in required if each.marker is not None and each.marker.evaluate({"extra": extra})]
-        lacking = [each.name for each in own if not _is_there(each.name)]
-        found = ", ".join(f"{each.name} {metadata.version(each.name)}" for each in own if each.name not in lacking)
+    for extra, packages in extras().items():
+        lacking = [name for name in packages if not _is_there(name)]
+        found = ", ".join(f"{name} {metadata.version(name)}" for name in packages if name not in lacking)
         way = f'{", ".join(lacking)} not installed; pip install "lottery[{extra}]"'
         yield extra, way if lacking else found, True
+
+
+def extras() -> dict[str, list[str]]:
+    """Return the packages of each extra for users: as the source tree declares them, else as the installed package."""
+    from packaging.requirements import Requirement
+
+    source = Path(__file__).parents[2] / "pyproject.toml"
+    if source.is_file():  # an editable install has the metadata of the day it was made
+        declared = tomllib.loads(source.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+        found = {extra: [Requirement(each) for each in packages] for extra, packages in declared.items()}
+    else:
+        every = [Requirement(each) for each in metadata.requires("lottery") or ()]
+        names = metadata.metadata("lottery").get_all("Provides-Extra") or ()
+        found = {
+            name: [each for each in every if each.marker and each.marker.evaluate({"extra": name})] for name in names
+        }
+    return {
+        extra: [each.name for each in packages if each.name != "lottery"]
+        for extra, packages in sorted(found.items())
+        if extra not in EXTRAS_APART
+    }
 
 
 def _is_there(distribution: str) -> bool:

@@ -17,6 +17,7 @@ from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.doctor import doctor
+from lottery.cli.gc import gc
 from lottery.cli.listing import catalogue_names, entries, print_json, print_table
 from lottery.cli.options import (
     DataDir,
@@ -30,6 +31,7 @@ from lottery.cli.options import (
     StoreDir,
     Trust,
     load_points,
+    no_store,
     number_of_jobs,
     plug_in,
 )
@@ -45,6 +47,7 @@ from lottery.cli.table import table
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
+from lottery.cli.version import before_commands
 from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
@@ -73,21 +76,7 @@ app.command()(replicate)
 app.command()(report)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from lottery._version import __version__
-
-        print(f"lottery {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
-    """Take what stands before a command."""
+app.callback()(before_commands)
 
 
 def main() -> None:
@@ -253,16 +242,29 @@ app.command()(work)
 
 
 @app.command()
-def status(store: StoreDir = None, as_json: Json = False) -> None:
+def status(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="Only the jobs of this study (lottery studies)."),
+    ] = None,
+    store: StoreDir = None,
+    as_json: Json = False,
+) -> None:
     """Count the jobs in the store by kind and state."""
     from lottery.store.maintenance import summarize
     from lottery.store.store import Store
 
-    summary = summarize(Store(store_root(store)))
+    kept = Store(store_root(store))
+    jobs = None
+    if study is not None:
+        from lottery.results.studies import find_study
+
+        jobs = frozenset(find_study(kept, study).jobs)
+    summary = summarize(kept, jobs)
     if as_json:
         print_json(summary.as_dict())
     else:
-        print(summary.text())
+        print(no_store(kept) or summary.text())
 
 
 app.command()(show)
@@ -274,27 +276,7 @@ app.command()(table)
 app.command()(verify)
 
 
-@app.command()
-def gc(
-    store: StoreDir = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without this they are only listed.")] = False,
-    as_json: Json = False,
-) -> None:
-    """List what can go (leftovers of killed processes, checkpoints of finished jobs, quarantine); never results."""
-    from lottery.store.maintenance import collect, find_garbage
-    from lottery.store.store import Store
-
-    kept = Store(store_root(store))
-    items = find_garbage(kept)
-    if delete:
-        collect(kept, items)
-    if as_json:
-        print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
-        return
-    for path, size, reason in items:
-        print(f"{size:>12,}  {path}  ({reason})")
-    total = sum(size for _, size, _ in items) / 1e6
-    print(f"{total:,.1f} MB {'removed' if delete else 'can go; --delete removes them'}")
+app.command()(gc)
 
 
 @app.command()

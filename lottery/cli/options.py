@@ -138,12 +138,19 @@ def tell_missing(found: SweptStudy, command: str) -> None:
         return
     store = found.studies[0].store
     are, them = ("is", "it") if found.missing == 1 else ("are", "them")
-    missing = f"{counted(found.missing, 'training')} {are} missing in {store.name}"
-    if not store.place.is_there():
-        missing = f"{store.name}: there is no store here yet; {counted(found.missing, 'training')} {are} missing"
-    print(f"{missing}; {command} runs {them}", file=sys.stderr)
+    missing = f"{counted(found.missing, 'training')} {are} missing"
+    absent = no_store(store)
+    told = f"{absent}; {missing}" if absent else f"{missing} in {store.name}"
+    print(f"{told}; {command} runs {them}", file=sys.stderr)
     for sentence in dict.fromkeys(said for each in found.studies for said in other_sources(each.plan, each.store)):
         print(sentence, file=sys.stderr)
+
+
+def no_store(store: Store) -> str:
+    """Return in words that there is no store in a place; empty where there is one."""
+    if store.place.is_there():
+        return ""
+    return f"{store.name}: there is no store here yet (--store or LOTTERY_STORE names another place)"
 
 
 def plug_in(plugins: Sequence[str] | None) -> None:

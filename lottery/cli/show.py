@@ -10,7 +10,7 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import in_words, print_json
-from lottery.cli.options import Json, StoreDir
+from lottery.cli.options import Json, StoreDir, no_store
 from lottery.errors import UsageError
 from lottery.paths import store_root
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
@@ -29,6 +29,8 @@ def show(
     from lottery.store.store import Store
 
     kept = Store(store_root(store))
+    if absent := no_store(kept):
+        raise UsageError(absent)
     full = _resolved(kept, key)
     manifest = kept.find(full)
     if manifest is None:

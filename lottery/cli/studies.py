@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import Json, StoreDir
+from lottery.cli.options import Json, StoreDir, no_store
 from lottery.errors import UsageError
 from lottery.paths import store_root
 from lottery.words import counted, duration
@@ -47,8 +48,8 @@ def listing(context: typer.Context, store: StoreDir = None, as_json: Json = Fals
 
         print_json({"studies": [each.as_dict() for each in found], "differences": versions_told_apart(_studies(found))})
         return
-    if not kept.place.is_there():
-        print(f"{kept.name}: there is no store here; lottery run makes one, --store or LOTTERY_STORE names another")
+    if absent := no_store(kept):
+        print(absent)
     elif not found:
         print(f"{kept.name}: no study was run here since stores remember them; lottery status counts the jobs")
     else:
@@ -69,12 +70,12 @@ def remove(
     again, which trains nothing that is there, to have all of it kept.
     """
     from lottery.results import study_removal
-    from lottery.results.studies import studies_named
+    from lottery.results.studies import none_named, studies_named
 
     kept = _opened(store or context.obj)
     found = studies_named(kept, name)
     if not found:
-        raise UsageError(f"{name}: no study of this name was run in {kept.name} (lottery studies)")
+        raise UsageError(f"{name}: {none_named(kept, name)}")
     removal = study_removal.removal_of(kept, found)
     if delete:
         study_removal.remove(kept, removal)
@@ -130,7 +131,7 @@ def _row(each: StudyProgress, now: datetime) -> dict[str, Any]:
     row: dict[str, Any] = {"study": study.full_name, "jobs": f"{each.finished:,} of {each.planned:,}"}
     row |= {"running": len(each.running), "failed": len(each.failed), "diverged": each.diverged}
     row |= {"size": f"{each.size / 1e6:,.1f} MB", "last run": f"{duration((now - study.last_run).total_seconds())} ago"}
-    return row | {"recipe": " ".join(filter(None, (study.source or "made by a program", study.how)))}
+    return row | {"recipe": " ".join(filter(None, (Path(study.source).name or "made by a program", study.how)))}
 
 
 def _in_few_words(value: Any) -> str:

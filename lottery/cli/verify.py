@@ -20,6 +20,7 @@ from lottery.cli.options import (
     StoreDir,
     command_line,
     load_points,
+    no_store,
     number_of_jobs,
     tell_missing,
 )
@@ -124,7 +125,10 @@ def _store(store: Any, as_json: bool) -> None:
     """Read every stored file and compare its hash; put damaged jobs aside."""
     from lottery.store.store import Store
 
-    checked = list(Store(store_root(store)).verify())
+    kept = Store(store_root(store))
+    if absent := no_store(kept):
+        raise UsageError(absent)
+    checked = list(kept.verify())
     damaged = [{"key": key, "problem": problem} for key, problem in checked if problem]
     if as_json:
         print_json({"checked": len(checked), "damaged": damaged})

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -46,7 +47,7 @@ class RememberedStudy:
         name: Name of the recipe.
         version: 12 digits of the hash of the recipe under its overrides, and of its plugins: tells two of a name apart.
         recipe: Text of the recipe file as it was run.
-        source: Path that it was read from, for people; empty where a program made it.
+        source: Absolute path that it was read from, for people; empty where a program made it.
         overrides: The values of `--set`.
         plugins: Names of the modules that added entries.
         first_run: Begin of the first run (UTC).
@@ -80,8 +81,9 @@ class RememberedStudy:
 
     @property
     def how(self) -> str:
-        """The words that the command had beside the recipe: `--set seeds=3 --plugin mynet`; empty for none."""
-        given = [f"--set {each}" for each in self.overrides] + [f"--plugin {each}" for each in self.plugins]
+        """What stands beside the recipe: `--set seeds=3 --plugin mynet`, of each key the last value; empty for none."""
+        last = {each.partition("=")[0]: each for each in self.overrides}
+        given = [f"--set {each}" for each in last.values()] + [f"--plugin {each}" for each in self.plugins]
         return " ".join(given)
 
     @property
@@ -127,6 +129,26 @@ def remembered(store: Store) -> list[RememberedStudy]:
     return _all(store, store.place.names(FOLDER))
 
 
+def bring(source: Store, target: Store) -> None:
+    """Have a store remember the studies of another one, too; of a study that both know, the last run is believed.
+
+    Raises:
+        MachineError: The machine refuses to read or write.
+    """
+    for study in remembered(source):
+        known = _read(target, study.path)
+        if known is None:
+            save(target, study)
+            continue
+        newer = max(known, study, key=lambda each: each.last_run)
+        jobs = dict.fromkeys(key for each in (known, study) for key in (*each.jobs, *each.former))
+        first = min(known.first_run, study.first_run)
+        former = tuple(key for key in jobs if key not in set(newer.jobs))
+        merged = replace(newer, first_run=first, former=former)
+        if merged != known:
+            save(target, merged)
+
+
 def all_readable(store: Store) -> list[RememberedStudy]:
     """Return what `remembered` does.
 
@@ -152,8 +174,7 @@ def find_study(store: Store, name: str) -> RememberedStudy:
     """
     found = studies_named(store, name)
     if not found:
-        names = [each.name for each in remembered(store)]
-        raise UsageError(f"{name}: no study of this name was run in {store.name}{suggest(name, set(names))}")
+        raise UsageError(f"{name}: {none_named(store, name)}")
     newest, *others = found
     if all(set(newest.jobs) >= set(other.jobs) for other in others):
         return newest
@@ -161,6 +182,14 @@ def find_study(store: Store, name: str) -> RememberedStudy:
     raise UsageError(
         f"{name}: {counted(len(found), 'version')} of this study were run in {store.name}; name one: {choices}"
     )
+
+
+def none_named(store: Store, name: str) -> str:
+    """Return in words that no study of a store is called so, or that there is no store."""
+    if not store.place.is_there():
+        return f"no study of this name was run here, as there is no store in {store.name} yet"
+    names = {study.name for study in remembered(store)}
+    return f"no study of this name was run in {store.name}{suggest(name, names)} (lottery studies)"
 
 
 def studies_named(store: Store, name: str) -> list[RememberedStudy]:
@@ -200,12 +229,12 @@ def _study_of(asked: Sweep | Recipe, plugins: Sequence[str]) -> RememberedStudy:
     else:
         document = asked.document if asked.keys else asked.only.canonical()
     modules = tuple(dict.fromkeys((*(origin.plugins if origin else ()), *plugins)))
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC)
     return RememberedStudy(
         asked.name,
         short(digest([_without_empty({**document, "name": None}), sorted(modules)])),
         json.dumps(document, indent=1) if origin is None else origin.text,
-        origin.source if origin else "",
+        str(Path(origin.source).absolute()) if origin and origin.source else "",
         origin.overrides if origin else (),
         modules,
         now,

@@ -14,9 +14,10 @@ from lottery.errors import LotteryError, UsageError
 from lottery.recipe.schema import Recipe
 from lottery.recipe.sweep import Sweep, load_sweep, parse_sweep
 from lottery.results.named_recipe import load_named
-from lottery.results.studies import RememberedStudy, differences, find_study, remember, remembered
+from lottery.results.studies import RememberedStudy, bring, differences, find_study, remember, remembered
 from lottery.store.store import Store
 from tests.support.calls import Call, call
+from tests.support.faults import Crash, Disk, crash_within
 from tests.support.micro import MICRO, micro, micro_text
 from tests.support.places import KINDS, Ground, ground, look_always
 
@@ -54,7 +55,7 @@ def test_a_study_is_remembered_in_every_kind_of_place(place: Ground) -> None:
     assert remembered(place.open()) == []
     remember(place.open(), sweep(MICRO, "seeds=3"), ["a", "b"], ["mynet"])
     (found,) = remembered(place.open())
-    assert (found.name, found.recipe, found.source) == ("micro", MICRO, "somewhere/micro.yaml")
+    assert (found.name, found.recipe, found.source) == ("micro", MICRO, str(Path("somewhere/micro.yaml").absolute()))
     assert (found.overrides, found.plugins, found.jobs) == (("seeds=3",), ("mynet",), ("a", "b"))
     assert find_study(place.open(), "micro") == find_study(place.open(), f"micro@{found.version[:5]}") == found
 
@@ -140,6 +141,26 @@ def test_a_damaged_document_is_left_out_with_a_warning_and_the_next_run_writes_i
     assert run_before(store, sweep(), "a").jobs == ("a",)
 
 
+def test_a_memory_that_is_cut_off_anywhere_is_the_old_one_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, crashed = 0, True
+    while crashed:
+        store = Store(tmp_path / str(number))
+        remember(store, sweep(), ["a"])
+        disk = Disk(monkeypatch)
+        disk.arm(number, crash_within)
+        try:
+            remember(store, sweep(), ["b"])
+            crashed = False
+        except Crash:
+            pass
+        disk.heal()
+        assert [each.jobs for each in remembered(Store(tmp_path / str(number)))] in ([("a",)], [("b",)])
+        number += 1
+    assert number > 2
+
+
 def test_many_processes_that_remember_one_study_leave_one_whole_document(place: Ground) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: remember(place.open(), sweep(), ["a"]), range(16)))
@@ -160,6 +181,16 @@ def test_a_name_goes_on_with_the_overrides_that_were_run(here: Path, call: Call)
     assert f"2 trainings are missing in {here}/runs; lottery run mine --set seeds=3 runs them" in more
 
 
+def test_a_worker_remembers_what_it_was_told_to_run_and_not_what_a_run_told_it(here: Path, call: Call) -> None:
+    (here / "failures.json").write_text("{}")
+    told = ("--device", "cpu", "--set", "seeds=1")
+    assert call("work", "mine.yaml", *told, "--known-failures", here / "failures.json").code == 0
+    assert remembered(Store(here / "runs")) == []
+    assert call("work", "mine.yaml", *told).code == 0
+    assert call("studies").out.splitlines()[-1].endswith("mine.yaml --set seeds=1")
+    assert call("table", "mine", "--set", "seeds=3", "--set", "seeds=1").code == 0
+
+
 def test_a_changed_file_is_told_where_the_name_means_the_old_one(here: Path, call: Call) -> None:
     assert call("run", "mine.yaml", "--device", "cpu").code == 0
     assert call("table", "mine").err == ""
@@ -172,7 +203,10 @@ def test_nothing_is_remembered_by_what_runs_nothing(here: Path, call: Call) -> N
         assert call(command[0], "mine.yaml", *command[1:]).code == 0
     assert call("run", "mine.yaml", "--device", "abacus").code == 2
     assert not (here / "runs").exists()
-    assert "there is no store here yet; 2 trainings are missing; lottery run" in call("table", "mine.yaml").err
+    assert (
+        "there is no store here yet (--store or LOTTERY_STORE names another place); 2 trainings are missing"
+        in call("table", "mine.yaml").err
+    )
 
 
 def test_a_shipped_name_means_what_was_run_unless_options_or_the_name_say_otherwise(here: Path) -> None:
@@ -198,3 +232,31 @@ def test_a_program_finds_by_name_what_a_program_has_run(here: Path) -> None:
     assert lottery.run("made", store=here / "s", device="cpu").count("done") == 0
     assert len(lottery.table("made", store=here / "s")) == 1
     assert load_named("made", here / "s").only == recipe
+
+
+def test_studies_come_with_what_is_pulled_and_pushed(tmp_path: Path, call: Call) -> None:
+    there, here, far = (Store(tmp_path / name) for name in ("there", "here", "far"))
+    there.commit("a" * 64, {"job.json": b"{}"}, kind="dense")
+    remember(there, sweep(MICRO, "seeds=2"), ["a" * 64])
+    for _ in range(2):
+        assert call("store", "pull", there.name, "--store", here.name).code == 0
+        assert remembered(here) == remembered(there)
+    assert call("store", "push", far.name, "--store", here.name).code == 0
+    assert load_named("micro", far).only.seeds == (0, 1)
+
+
+def test_of_a_study_that_two_stores_know_the_last_run_is_believed_and_no_key_forgotten(tmp_path: Path) -> None:
+    there, here = Store(tmp_path / "there"), Store(tmp_path / "here")
+    run_before(there, sweep(), "a", "b")
+    older = run_before(here, sweep(), "a", "c")
+    (tmp_path / "here" / older.path).write_text(
+        json.dumps(
+            json.loads((tmp_path / "here" / older.path).read_bytes())
+            | {"first_run": "2024-01-01T00:00:00Z", "last_run": "2024-01-01T00:00:00Z"}
+        )
+    )
+    for source, target in ((there, here), (here, there)):
+        bring(source, target)
+        (merged,) = remembered(target)
+        assert (merged.jobs, merged.former, merged.first_run.year) == (("a", "b"), ("c",), 2024)
+        assert merged.last_run.year > 2024
