@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures.process import _RemoteTraceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,6 +188,17 @@ def test_what_an_entry_returns_is_held_against_what_it_has_to_return(plugs: Plug
         told = [str(error)]
     where = f"{plugs.folder / 'mine.py'}:{line_of(text, '@')}"  # where the function begins, its decorator included
     assert told and all(f": {where}: {said}" in each and each.count("plugin mine: ") == 1 for each in told)
+
+
+def test_a_fault_that_another_process_has_met_is_told_with_its_line_too(plugs: Plugs) -> None:
+    plugs.load(text=MODEL)
+    error = ValueError("no luck")
+    where = f"{plugs.folder / 'mine.py'}"
+    remote: Any = _RemoteTraceback
+    error.__cause__ = remote(f'Traceback:\n  File "{where}", line 14, in forward\nValueError: no luck\n')
+    told = plugin_failure(error, registry.plugins())
+    assert told == f"the plugin mine failed: {where}:14: ValueError: no luck"
+    assert plugin_failure(ValueError("ours"), registry.plugins()) is None
 
 
 def command(plugs: Plugs, *words: str) -> subprocess.CompletedProcess[str]:

@@ -63,7 +63,7 @@ def problems(study: Path, *changes: str, trust: bool = False) -> list[str]:
     return list(caught.value.problems)
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "run", "work", "table", "report"])
+@pytest.mark.parametrize("command", ["check", "plan", "run", "work", "table"])
 def test_no_command_imports_a_plugin_that_nobody_has_trusted(study: Path, call: Call, command: str) -> None:
     told = call(command, study)
     assert (told.code, ran(study), registry.plugins()) == (2, False, {})

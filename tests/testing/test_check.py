@@ -15,7 +15,7 @@ GOOD = [
     ("models", "conv2", {"width": 4, "hidden": 8, "norm": "batch"}),
     ("datasets", "digits", {}),
     ("optimizers", "adam", {"lr": 1e-3}),
-    ("optimizers", "lbfgs", {}),
+    ("optimizers", "sgd", {"lr": 0.1}),
     ("criteria", "magnitude", {}),
     ("criteria", "snip", {}),
     ("inits", "kaiming_normal", {}),
