@@ -281,8 +281,9 @@ def test_an_installed_plugin_package_adds_its_entries_without_a_flag(installed: 
     assert list(registry.plugins()) == ["lottery_tabular.entries"]
     added = {name: [e.name for e in catalogue if e.code] for name, catalogue in registry.catalogues.items()}
     assert {name: entries for name, entries in added.items() if entries} == {
-        "datasets": ["breast_cancer"],
+        "datasets": ["breast_cancer", "labelled_files"],
         "models": ["wide_and_deep"],
+        "optimizers": ["signum"],
         "criteria": ["lamp"],
     }
 
@@ -295,6 +296,43 @@ def test_a_recipe_names_the_entries_of_the_plugin_and_runs(installed: Plugs) -> 
     means = lottery.table(recipe, store="runs")
     assert [round(density, 2) for density in means["density"]] == [0.5, 0.25]
     assert means["dense"].min() > 0.8  # 63 of 100 tumours are benign
+
+
+def test_the_tests_that_come_with_the_package_hold(installed: Plugs, tmp_path: Path) -> None:
+    checks = runpy.run_path(str(PLUGIN / "test_entries.py"))
+    folder = tmp_path / "images"
+    folder.mkdir()
+    ran = [check(folder) if "files" in name else check() for name, check in checks.items() if name.startswith("test_")]
+    assert len(ran) == 5
+    x = registry.datasets["labelled_files"].make(folder, folder=".", test=2).train_x
+    assert (x.dtype, tuple(x.shape)) == (torch.uint8, (10, 1, 6, 6))
+
+
+def test_signum_steps_by_the_sign_of_an_average_of_gradients(installed: Plugs) -> None:
+    model = torch.nn.Linear(2, 1, bias=False)
+    optimizer = registry.optimizers["signum"].make(model, lr=0.5, momentum=0.5)
+    start, average = model.weight.detach().clone(), torch.zeros(1, 2)
+    for gradient in (torch.tensor([[1.0, -4.0]]), torch.tensor([[-3.0, 1.0]])):
+
+        def closure(gradient: torch.Tensor = gradient) -> torch.Tensor:
+            model.weight.grad = gradient.clone()
+            return torch.tensor(7.0)
+
+        assert float(optimizer.step(closure)) == 7.0
+        average = 0.5 * average + 0.5 * gradient
+        start -= 0.5 * average.sign()
+    assert torch.equal(model.weight.detach(), start)
+
+
+def test_a_network_of_ones_own_is_named_by_the_recipe_beside_it(plugs: Plugs, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("mynet.py", "study.yaml"):
+        shutil.copy(EXAMPLES / "own" / file, plugs.folder)
+    monkeypatch.chdir("/")
+    quick = ["seeds=1", "prune.levels=1", "train.length=40it"]
+    recipe = lottery.load_recipe(plugs.folder / "study.yaml", quick, trust=True)
+    outcome = lottery.run(recipe, store=plugs.folder / "runs", device="cpu")
+    assert set(outcome.ended.values()) == {"done"}
+    runpy.run_path(str(EXAMPLES / "own" / "test_mynet.py"))["test_mynet_does_what_a_study_counts_on"]()
 
 
 def test_lamp_is_the_square_over_the_sum_of_those_no_smaller(installed: Plugs) -> None:

@@ -113,7 +113,7 @@ def test_traits_that_name_keys_or_fields_name_ones_that_there_are() -> None:
 
 
 def test_every_model_whose_widths_are_keys_can_be_scaled() -> None:
-    assert {entry.name for entry in registry.models if entry.traits.scaled is None} == {"torchvision"}
+    assert {entry.name for entry in registry.models if entry.traits.scaled is None} == {"timm", "torchvision"}
     assert ModelTraits().scaled is None
 
 

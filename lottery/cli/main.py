@@ -59,7 +59,6 @@ from lottery.words import short
 if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
     from lottery.runner.events import Outcome, SweptOutcome
-    from lottery.store.store import Store
 
 app = typer.Typer(
     help="Find lottery tickets: run pruning recipes, compare tickets with dense networks, export tables.",
@@ -102,16 +101,22 @@ def main() -> None:
     except MemoryError:
         print("lottery: out of memory; close other programs, or run with fewer --jobs", file=sys.stderr)
         sys.exit(3)
-    except OSError as error:
-        print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
-        sys.exit(3)
     except Exception as error:
-        from lottery import registry
-        from lottery.plugins.faults import plugin_failure, write_traceback
+        sys.exit(_unforeseen(error))
 
-        theirs, path = plugin_failure(error, registry.plugins()), write_traceback(error)
-        print(f"lottery: {theirs or 'this is a bug of ours'}; its traceback is in {path}", file=sys.stderr)
-        sys.exit(2 if theirs else 70)
+
+def _unforeseen(error: Exception) -> int:
+    """Say whose an error is that nobody has foreseen, and where its traceback lies. Return the exit code."""
+    from lottery import registry
+    from lottery.plugins.faults import plugin_failure, write_traceback
+
+    theirs = plugin_failure(error, registry.plugins())
+    if isinstance(error, OSError) and theirs is None:
+        print(f"lottery: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        return 3
+    told = f"{theirs or 'this is a bug of ours'}; its traceback is in {write_traceback(error)}"
+    print(f"lottery: {told}", file=sys.stderr)
+    return 2 if theirs else 70
 
 
 @app.command("list")
@@ -214,7 +219,7 @@ def run(
         decided = frontier(study) or (sentences(study) if each.recipe.compare else ())
         for sentence in (*rewound(study), *decided, *connected(study), *roundings(study)):
             terminal.say(f"{each.label}: {sentence}" if sweep.keys else sentence)
-    _report(outcome, kept)
+    _report(outcome, store)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -273,11 +278,11 @@ def _run_unseen(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
     return ran
 
 
-def _report(outcome: Outcome | SweptOutcome, store: Store) -> None:
+def _report(outcome: Outcome | SweptOutcome, store: str | None) -> None:
     for message in outcome.messages:
         print(message, file=sys.stderr)
     if failed := [key for key, end in outcome.ended.items() if end == "failed"]:
-        place = [] if store.name == store_root() else ["--store", store.name]
+        place = [] if store is None else ["--store", store]
         print(f"{shlex.join(['lottery', 'show', short(failed[0]), *place])} has the traceback", file=sys.stderr)
     ends = [
         f"{outcome.count(kind)} {kind}" for kind in ("done", "diverged", "failed", "blocked") if outcome.count(kind)

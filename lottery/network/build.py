@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.layout import Layout, choose, prunable_weights
-from lottery.network.weights import originals, places, weight_parameter
+from lottery.network.weights import PRUNABLE, originals, places, weight_parameter
 from lottery.seed import generator, stream
 from lottery.values import Component
 
@@ -60,8 +60,8 @@ def initialized(
             (`lottery.network.layout`).
 
     Raises:
-        UsageError: The model does not take such inputs, the init asks for a batch and there is none, or it leaves a
-            parameter that is not finite.
+        UsageError: The model does not take such inputs, a layer of it has no weight of its own, the init asks for a
+            batch and there is none, or it leaves a parameter that is not finite.
     """
     entry = registry.inits[init.name]
     if entry.traits.batch and batch is None:
@@ -70,6 +70,7 @@ def initialized(
         torch.default_generator.manual_seed(construct)
         made = registry.models[component.name].make(input_shape, classes, **component.args)
     model = registry.models[component.name].checked(made, nn.Module)
+    check_layers(component.name, model)
     entry.make(model, draws, *([batch] if entry.traits.batch else []), **init.args)
     settle(model)
     for name, parameter in model.named_parameters():
@@ -78,6 +79,22 @@ def initialized(
     only = registry.models[component.name].traits.prunable
     choose(model, input_shape, empty=partial(on_device, model, "meta"), only=only, embeddings=embeddings)
     return model
+
+
+def check_layers(name: str, model: nn.Module) -> None:
+    """Check that each linear and convolutional layer has a weight that an init can draw and a mask can hold.
+
+    Raises:
+        UsageError: One has none.
+    """
+    for path, layer in model.named_modules():
+        if not isinstance(layer, PRUNABLE) or is_parametrized(layer, "weight"):
+            continue
+        if not isinstance(layer.weight, nn.Parameter):
+            raise UsageError(
+                f"model {name}: its layer {path} ({type(layer).__name__}) has no weight of its own, which could be "
+                "drawn and pruned; name another model"
+            )
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:

@@ -173,7 +173,10 @@ def load_sweep(
     """
     import_named(plugins)
     path = find_recipe(source)
-    return parse_sweep(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
+    sweep = parse_sweep(read_file(path), str(path), overrides, folder=path.parent, trust=trust)
+    if not sweep.plugins or sweep.origin is None:
+        return sweep
+    return replace(sweep, origin=replace(sweep.origin, source=str(path.absolute())))  # its plugins lie beside it
 
 
 def parse_sweep(

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from lottery.errors import UsageError
 from lottery.training.objective import Objective, autocast
 
 
@@ -54,7 +55,12 @@ class DenseEngine:
         """Train one step on this batch, and return the mean loss before it, a 0-d tensor on the device."""
         self._objective.x, self._objective.y = x, y
         loss = self._optimizer.step(self._objective.closure)  # type: ignore[arg-type]
-        assert isinstance(loss, Tensor)
+        if not isinstance(loss, Tensor):  # of an optimizer of the user's
+            kind = type(self._optimizer)
+            raise UsageError(
+                f"optimizer {kind.__module__}.{kind.__qualname__}: its step(closure) returns {type(loss).__name__}; it "
+                "has to return the loss that the closure returned"
+            )
         return loss.detach()
 
     @torch.no_grad()

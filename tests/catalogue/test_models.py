@@ -90,8 +90,11 @@ def test_all_parameters_together_are_those_of_public_implementations(
 def small(entry_name: str) -> tuple[tuple[int, ...], dict[str, Any]]:
     """An input and keys that keep the model small."""
     shapes = {"lenet": (1, 8, 8), "mlp": (40,), "deep_linear": (40,), "highway": (40,), "torchvision": (3, 32, 32)}
+    if entry_name == "timm":
+        pytest.importorskip("timm", reason="needs the extra `timm`")
     args: dict[str, dict[str, Any]] = {
         "torchvision": {"arch": "resnet18"},
+        "timm": {"arch": "resnet10t"},
         "resnet110": {"width": 2},
         "fixup_resnet110": {"width": 2},
         "densenet": {"depth": 10, "bottleneck": True, "compression": 0.5},
@@ -278,7 +281,7 @@ def test_under_the_fixup_init_every_block_starts_as_its_shortcut_and_outputs_are
     assert {float(value) for name, value in model.named_parameters() if name.endswith("scale")} == {1.0}
 
 
-SCALABLE = [entry.name for entry in registry.models if entry.name != "torchvision"]
+SCALABLE = [entry.name for entry in registry.models if entry.name not in ("torchvision", "timm")]
 
 
 def scaled(name: str, factor: float, **given: Any) -> dict[str, Any]:
@@ -296,7 +299,7 @@ def size(name: str, args: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("name", SCALABLE)
-def test_every_model_but_torchvisions_becomes_smaller_with_the_factor(name: str) -> None:
+def test_every_model_but_those_of_other_libraries_becomes_smaller_with_the_factor(name: str) -> None:
     assert scaled(name, 1.0) == registry.models[name].defaults
     sizes = [size(name, scaled(name, factor)) for factor in (0.0, 0.25, 0.5, 1.0)]
     assert sizes == sorted(set(sizes)) and sizes[-1] == size(name, {})

@@ -29,7 +29,7 @@ from tests.support.studies import hand
 
 ZOO = {"vit_b_16": 224, "convnext_tiny": 64, "swin_t": 64, "resnet18": 64, "mobilenet_v3_small": 64}
 DEEPER = ("32", "44", "56", "110", "13", "16", "19", "190")  # of the same code as a shallower one
-CATALOGUE = [entry.name for entry in registry.models if not entry.name.endswith(("torchvision", *DEEPER))]
+CATALOGUE = [entry.name for entry in registry.models if not entry.name.endswith(("torchvision", "timm", *DEEPER))]
 
 
 def catalogue(name: str) -> tuple[nn.Module, tuple[int, ...]]:

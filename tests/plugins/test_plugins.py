@@ -492,7 +492,7 @@ def test_a_plugin_that_fails_when_it_is_called_is_named_and_not_taken_for_a_bug_
     assert (left.value.code, capsys.readouterr().err.startswith(said)) == (2, True)
 
 
-def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs, tmp_path: Path) -> None:
+def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs, tmp_path: Path, call: Call) -> None:
     from lottery.store.store import Store
     from lottery.tickets import checks, export
     from lottery.tickets import file as ticketfile
@@ -505,6 +505,7 @@ def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs,
     file = tmp_path / "my.ticket"
     file.write_bytes(export.export(Store(store), key, Path("nowhere")))
     assert all(fine for _, fine, _ in checks.checks(ticketfile.read(file)))
+    assert f"plugin       mine (source {old})" in call("ticket", "show", file).out.splitlines()
     plugs.load(text=text.replace("one", "two"))
     way = (
         f"needs the plugin mine (source {old}); add --plugin mine, with the files as they were then "
@@ -517,3 +518,5 @@ def test_a_ticket_of_an_edited_plugin_is_neither_exported_nor_read(plugs: Plugs,
         with pytest.raises(UsageError) as caught:
             use()
         assert str(caught.value) == f"{place}: {way}"
+    for command in ("verify", "retrain"):
+        assert call("ticket", command, file).err == f"lottery: {file}: {way}\n"

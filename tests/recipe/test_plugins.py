@@ -63,7 +63,7 @@ def problems(study: Path, *changes: str, trust: bool = False) -> list[str]:
     return list(caught.value.problems)
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "run", "work", "table", "report"])
+@pytest.mark.parametrize("command", ["check", "plan", "run", "work", "table"])
 def test_no_command_imports_a_plugin_that_nobody_has_trusted(study: Path, call: Call, command: str) -> None:
     told = call(command, study)
     assert (told.code, ran(study), registry.plugins()) == (2, False, {})
@@ -264,6 +264,16 @@ def test_an_unknown_entry_is_told_with_how_plugins_come_in() -> None:
         "no model 'mycnn' (lottery list models); one of your own comes in by `plugins: [FILE]` in the recipe, or "
         "--plugin FILE (docs/own.md)"
     )
+
+
+def test_a_study_that_a_store_remembers_finds_the_plugins_beside_its_file_from_any_folder(
+    study: Path, plugs: Plugs, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.parent)
+    remember(Store(plugs.folder / "runs"), load_named(Path("r.yaml"), None, trust=True), [])
+    plugs.forget()
+    monkeypatch.chdir("/")
+    assert call("check", "micro", "--store", plugs.folder / "runs").out == "micro: fine\n"
 
 
 def test_a_plugin_that_a_store_names_is_trusted_no_more_than_one_of_a_recipe(

@@ -13,6 +13,8 @@ Width = Annotated[int, Field(ge=1)]
 Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
+NO_TIMM = 'needs timm, not installed here: pip install "lottery[timm]"'
+
 
 def scaling(*keys: str) -> Callable[[Mapping[str, Any], float], dict[str, Any]]:
     """Return the trait `scaled` of a model whose widths are set by these keys.

@@ -32,12 +32,16 @@ def classifier(input_shape: tuple[int, ...], classes: int, arch: str) -> nn.Modu
     # left unset, init_weights makes these two warn; an init draws the weights anyway
     special = {"aux_logits": False, "init_weights": False} if arch in ("googlenet", "inception_v3") else {}
     model: nn.Module = zoo.get_model(arch, weights=None, num_classes=classes, **special)
-    _try(model, input_shape, arch)
+    try_images(model, input_shape, arch)
     return model
 
 
-def _try(model: nn.Module, shape: tuple[int, ...], arch: str) -> None:
-    """Pass two images through without computing: some classifiers have a fixed or a least size."""
+def try_images(model: nn.Module, shape: tuple[int, ...], arch: str) -> None:
+    """Pass two images through without computing: some classifiers have a fixed or a least size.
+
+    Raises:
+        UsageError: They do not go through.
+    """
     tensors = chain(model.named_parameters(), model.named_buffers())
     shapes = {name: tensor.to("meta") for name, tensor in tensors}
     try:

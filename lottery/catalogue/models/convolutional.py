@@ -1,9 +1,9 @@
-"""Convolutional networks for small images, and torchvision's classifiers."""
+"""Convolutional networks for small images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from lottery.catalogue.activations import ActivationName
 from lottery.catalogue.models._keys import Dropout, Width, Widths, image_shape, scaling
@@ -121,16 +121,3 @@ def lenet5(
     for _ in channels:
         least = 2 * least + 4
     return LeNet5(image_shape(input_shape, least, norm), classes, channels, widths, norm, activation)
-
-
-def _version(args: Mapping[str, Any]) -> int:
-    """Return 2 where version 1 did not prune attention's projections of queries, keys and values, which torch packs."""
-    return 2 if str(args.get("arch")).startswith("vit_") else 1
-
-
-@models.register("torchvision", source="torchvision.models", version_of=_version)
-def torchvision(input_shape: tuple[int, ...], classes: int, *, arch: str) -> nn.Module:
-    """Any classification model of torchvision by its name there, `{name: torchvision, arch: resnet18}`, untrained."""
-    from lottery.catalogue.models._torchvision import classifier
-
-    return classifier(input_shape, classes, arch)
