@@ -19,7 +19,7 @@ from tests.support import ROOT
 PACKAGE = Path(lottery.__file__).parent
 
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
-    "": "api environment errors executor_traits paths registry seed signals traits values",
+    "": "api environment errors command_traits paths registry seed signals traits values",
     "analysis": "views",
     "cli": "bench listing main plan replicate report tables terminal theory ticket verify work",
     "executors": "crew news profiles worker",

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lottery.cli.options import run_points
+
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
     from lottery.recipe.sweep import Sweep
@@ -26,9 +28,7 @@ def ran(sweep: Sweep, settings: Mapping[str, Any]) -> int:
 
     A training that diverged did not fail: claims count it.
     """
-    from lottery.cli.progress import run_and_show
-
-    outcome = run_and_show(sweep, **settings)
+    outcome = run_points(sweep, progress=True, **settings)
     for message in outcome.messages:
         print(message, file=sys.stderr)
     return 1 if outcome.count("failed") or len(outcome.ended) < outcome.total else 0

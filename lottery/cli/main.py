@@ -8,13 +8,11 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery import api
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
@@ -29,9 +27,11 @@ from lottery.cli.options import (
     RecipeName,
     Sets,
     StoreDir,
+    Trackers,
     load_points,
     number_of_jobs,
     plug_in,
+    run_points,
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
@@ -51,7 +51,6 @@ from lottery.recipe.readings import READINGS
 from lottery.words import counted
 
 if TYPE_CHECKING:
-    from lottery.recipe.sweep import Sweep
     from lottery.runner.events import Outcome, SweptOutcome
 
 app = typer.Typer(
@@ -171,10 +170,10 @@ def run(
     ranks: Annotated[
         int, typer.Option("--ranks", min=1, metavar="N", help="Processes that train each network together.")
     ] = 1,
+    track: Trackers = None,
     plugin: Plugins = None,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
-    from lottery.cli.progress import run_and_show
     from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
@@ -185,8 +184,7 @@ def run(
         )
     sweep = load_points(recipe, sets, plugin, point)  # what is wrong is said once, before others are started
     shown, kept = run_on_ranks(ranks, jobs, on), Store(store_root(store))
-    start: Callable[..., Outcome | SweptOutcome] = run_and_show if shown else _run_unseen
-    outcome = start(
+    outcome = run_points(
         sweep,
         data=data,
         store=kept,
@@ -196,6 +194,8 @@ def run(
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
+        track=track or (),
+        progress=shown,
     )
     if not shown:
         raise typer.Exit(outcome.exit_code)
@@ -304,12 +304,6 @@ def schema() -> None:
     from lottery.recipe.load import json_schema
 
     print_json(json_schema())
-
-
-def _run_unseen(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
-    """Run a sweep, or a recipe without one, on a rank that says nothing."""
-    ran: Outcome | SweptOutcome = api.run(sweep if sweep.keys else sweep.only, **settings)
-    return ran
 
 
 def _report(outcome: Outcome | SweptOutcome) -> None:

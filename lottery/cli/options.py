@@ -6,10 +6,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lottery import api
 from lottery.errors import UsageError
 from lottery.words import counted
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
     from lottery.results.study import Study
     from lottery.results.sweep import SweptStudy
-    from lottery.runner.events import Jobs
+    from lottery.runner.events import Jobs, Outcome, SweptOutcome
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
 Sets = Annotated[
@@ -60,6 +61,15 @@ Executor = Annotated[
         "--jobs is the quicker: it reads the data once.",
     ),
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Tell a tracker of the trainings: its name (lottery list trackers), or '{name: wandb, project: tickets}'; "
+        "repeatable. It changes no result, and may fail without harm.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -82,6 +92,12 @@ def load_points(
 
     plug_in(plugins)
     return load_sweep(recipe, sets or ()).at(points or ())
+
+
+def run_points(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
+    """Call `lottery.api.run` with these settings on a sweep, or on its only recipe where no key is swept."""
+    ran: Outcome | SweptOutcome = api.run(sweep if sweep.keys else sweep.only, **settings)
+    return ran
 
 
 def load_study(

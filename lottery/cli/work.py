@@ -8,14 +8,17 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points
+from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, Trackers, load_points
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
+
+if TYPE_CHECKING:
+    from lottery.runner.events import Event
 
 
 def work(
@@ -33,6 +36,7 @@ def work(
         bool, typer.Option("--deterministic", help="The same bytes again on one machine.")
     ] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
+    track: Trackers = None,
     plugin: Plugins = None,
     tied: Annotated[
         bool, typer.Option("--tied", help="Save and leave when standard input ends: who started this is gone.")
@@ -44,11 +48,13 @@ def work(
     SIGUSR1, SIGTERM and SIGINT have it save and leave. Jobs that fail or diverge leave its exit code 0: `lottery run`
     tells of them, and prints the table.
     """
-    from lottery.cli.progress import RunDisplay
+    from lottery.display.terminal import TerminalDisplay
     from lottery.executors.work import Limits, work_on
     from lottery.runner.events import Request
     from lottery.signals import Stop, handle_signals
     from lottery.store.store import Store
+    from lottery.trackers.choose import trackers_of
+    from lottery.trackers.feed import following
 
     sweep, kept, stop = load_points(recipe, sets, plugin, point), Store(store_root(store)), Stop()
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
@@ -56,8 +62,22 @@ def work(
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     about = Request(sweep.points[0].recipe, data_root(data), kept.name, device, 1, deterministic, checkpoint_seconds)
     requests = about.of(sweep)
-    with handle_signals(stop), RunDisplay() as view:
-        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=view.plan, on_event=view.event)
+    trackers, points = trackers_of(track or ()), [each.point for each in requests]
+    with (
+        handle_signals(stop),
+        TerminalDisplay(stop) as display,
+        following(trackers, kept, points, own=True) as feed,
+    ):
+
+        def planned(plan: Any) -> None:
+            display.plan(plan)
+            feed.plan(plan)
+
+        def happened(event: Event) -> None:
+            display.event(event)
+            feed.event(event)
+
+        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=planned, on_event=happened)
     print(f"lottery work: {left.sentence()}", file=sys.stderr)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lottery.store.store import Store
 
 TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of workers write there
+MOST_ROWS = 1000  # of a curve in one line, which a reader takes in at once
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,13 @@ class _Worker:
     def __init__(self, store: Store, limits: Limits, limit: TimeLimit | None):
         self._store, self._limits, self._limit = store, limits, limit
         self._running, self._told = "", 0.0
+        self._rows: list[Any] = []  # of the curve, not told yet
         self.own = 0
 
     def has_enough(self, event: Event) -> bool:
         """Take in an event, and return True where this worker has ended as many jobs as it was to."""
         if event.kind == "start":
-            self._running, self._told = event.key, time.monotonic()
+            self._running, self._told, self._rows = event.key, time.monotonic(), []
             self._pace()
         elif event.key == self._running:
             self._pace(reported=True)
@@ -139,6 +141,10 @@ class _Worker:
             (self._limit.note if reported else self._limit.pause)()
 
     def _tell(self, event: Event) -> None:
-        if event.kind == "progress" and time.monotonic() - self._told >= TELL_SECONDS:
-            self._told = time.monotonic()
-            self._store.log("progress", key=event.key, label=event.label, about=event.about)
+        if event.kind != "progress":
+            return
+        self._rows += event.about["rows"]
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            about = {**event.about, "rows": self._rows[-MOST_ROWS:]}
+            self._store.log("progress", key=event.key, label=event.label, about=about)
+            self._told, self._rows = time.monotonic(), []
