@@ -18,7 +18,7 @@ STATUS = {"done": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
 
 @trackers.register("mlflow", source="Zaharia et al. 2018; MLflow", package="mlflow")
 def mlflow(*, uri: str | None = None, experiment: str | None = None) -> Tracker:
-    """Runs in MLflow, found by the tag `lottery.key`, in an experiment that is named as the study where none is given.
+    """Runs in MLflow, found by the tag lottery.key, in an experiment that is named as the study where none is given.
 
     `uri` is that of the tracking server, of a database such as `sqlite:///mlflow.db`, or of a folder; without it
     MLflow's own setting counts, $MLFLOW_TRACKING_URI. A training that goes on after a kill goes on in its run.

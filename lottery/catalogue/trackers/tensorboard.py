@@ -14,6 +14,7 @@ from lottery.registry import trackers
 if TYPE_CHECKING:
     from lottery.catalogue.trackers._tracker import End, Tracker, Training, Value
 
+FLUSH_SECONDS = 2  # between two writes to the disk, for those who watch
 ENDED_FILE = "lottery-ended"  # beside the events of a training that was told to its end
 
 
@@ -42,10 +43,12 @@ class _Folders:
         folder = self._folder(training)
         make_folder(folder)
         (folder / ENDED_FILE).unlink(missing_ok=True)
-        writer = self._open[training.key] = self._library.SummaryWriter(str(folder), purge_step=0)
-        lines = [f"| {name} | {value} |" for name, value in training.config.items()]
-        writer.add_text("job", "\n".join(["| | |", "|---|---|", *lines]), 0)
-        writer.flush()
+        again = any(folder.glob("events.out.tfevents.*"))
+        writer = self._library.SummaryWriter(str(folder), purge_step=0, flush_secs=FLUSH_SECONDS)
+        self._open[training.key] = writer
+        if not again:  # scalars are dropped from the step on that is purged, texts are not
+            lines = [f"| {name} | {value} |" for name, value in training.config.items()]
+            writer.add_text("job", "\n".join(["| | |", "|---|---|", *lines]), 0)
         return -1
 
     def log(self, training: Training, step: int, values: Mapping[str, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,10 @@ def wandb(*, project: str = "lottery", entity: str | None = None, offline: bool 
     takes the place of what was there when it is sent.
     """
     library = importlib.import_module("wandb")
-    if not offline and not library.api.api_key:
+    mode = "offline" if offline else os.environ.get("WANDB_MODE", "online")
+    if mode == "online" and not library.login(prompt=False, verify=False):
         raise UsageError("nobody is logged in here: wandb login, or {name: wandb, offline: true}")
-    return _Runs(library, {"project": project, "entity": entity, "mode": "offline" if offline else None}, Path(folder))
+    return _Runs(library, {"project": project, "entity": entity, "mode": mode}, Path(folder))
 
 
 class _Runs:
@@ -57,7 +59,7 @@ class _Runs:
             job_type=training.kind,
             config=dict(training.config),
             dir=str(self._folder),
-            resume="allow" if self._where["mode"] is None else None,
+            resume="allow" if self._where["mode"] == "online" else None,
             reinit="create_new",
             settings=self._library.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
         )
