@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import struct
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import lottery
 from lottery.errors import Interrupted, UsageError
 from lottery.runner import execute
 from lottery.runner.events import Event
+from tests.support import ROOT
 from tests.support.micro import micro
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of other people's packages
@@ -94,6 +96,9 @@ def in_mlflow(folder: Path) -> dict[str, Series]:
 
 def in_wandb(folder: Path) -> dict[str, Series]:
     """Read each run where `wandb sync` ends with it: from the latest folder of its id."""
+    import wandb
+
+    wandb.teardown()  # its service may still be writing what it has been told
     found: dict[str, Series] = {}
     latest: dict[str, Path] = {}
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
@@ -146,10 +151,17 @@ LIBRARIES: dict[str, tuple[Callable[[], dict[str, Any]], Callable[[Path], dict[s
 }
 
 
+def needed(library: str) -> tuple[Callable[[], dict[str, Any]], Callable[[Path], dict[str, Series]], float]:
+    """What the tests take of a library; they are skipped where it is missing, or older than the extra asks for."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        (wanted,) = tomllib.load(file)["project"]["optional-dependencies"][library]
+    pytest.importorskip(library, minversion=wanted.partition(">=")[2], reason=f"needs the extra `{library}`")
+    return LIBRARIES[library]
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_run_is_there_as_the_store_has_it_and_stays_so_when_it_is_run_again(library: str, tmp_path: Path) -> None:
-    pytest.importorskip(library, reason=f"needs the extra `{library}`")
-    track, read, digits = LIBRARIES[library]
+    track, read, digits = needed(library)
     lottery.run(micro(*STUDY), store=tmp_path / "store", track=track(), **SETTINGS)
     compare(read(tmp_path), tmp_path / "store", digits)
     lottery.run(micro(*STUDY), store=tmp_path / "store", track=track(), **SETTINGS)
@@ -158,8 +170,7 @@ def test_a_run_is_there_as_the_store_has_it_and_stays_so_when_it_is_run_again(li
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_run_that_was_stopped_or_killed_goes_on_there_without_a_step_twice(library: str, tmp_path: Path) -> None:
-    pytest.importorskip(library, reason=f"needs the extra `{library}`")
-    track, read, digits = LIBRARIES[library]
+    track, read, digits = needed(library)
     reports = 0
 
     def stops(event: Event) -> None:
@@ -185,7 +196,7 @@ def test_a_run_that_was_stopped_or_killed_goes_on_there_without_a_step_twice(lib
 
 
 def test_what_was_trained_without_a_tracker_is_told_by_the_same_command(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+    needed("tensorboard")
     lottery.run(micro(*STUDY), store=tmp_path / "store", **SETTINGS)
     lottery.run(micro(*STUDY), store=tmp_path / "store", track="tensorboard", **SETTINGS)
     compare(in_tensorboard(tmp_path), tmp_path / "store", 1e-6)
@@ -194,7 +205,7 @@ def test_what_was_trained_without_a_tracker_is_told_by_the_same_command(tmp_path
 def test_a_disk_that_is_full_under_tensorboard_costs_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+    needed("tensorboard")
     from tensorboard.summary.writer import record_writer
 
     def full(self: Any, data: bytes) -> None:
@@ -210,7 +221,7 @@ def test_a_disk_that_is_full_under_tensorboard_costs_a_warning(
 def test_weights_and_biases_without_a_login_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb", reason="needs the extra `wandb`")
+    needed("wandb")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

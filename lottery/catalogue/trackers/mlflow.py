@@ -49,7 +49,7 @@ class _Runs:
             given = [self._entities.Param(name, str(value)) for name, value in training.config.items()]
             self._client.log_batch(found.info.run_id, params=given)
         else:
-            self._client.set_terminated(found.info.run_id, "RUNNING")
+            self._client.update_run(found.info.run_id, status="RUNNING")
         self._open[training.key] = found.info.run_id
         return self._last(found)
 
