@@ -50,7 +50,7 @@ class Sink:
             elif len(self._live) < MOST_WAITING:
                 self._live.append(news)
             else:
-                self._warn(f"is too slow or hangs: of {news.training.name} and others it misses")
+                self._warn("is too slow or hangs", f"{news.training.name} and others")
             self._changed.notify()
 
     def finish(self, seconds: float) -> None:
@@ -69,9 +69,9 @@ class Sink:
             self._gone = True
             if left:
                 others = f" and {counted(len(left) - 1, 'other training')}" if len(left) > 1 else ""
-                self._warn(f"has not taken all in time: of {next(iter(left.values()))}{others} it misses")
+                self._warn("has not taken all in time", next(iter(left.values())) + others)
             elif self._thread.is_alive():
-                self._warn("has not ended in time: it may miss")
+                self._warn("has not ended in time", "what was running")
 
     def _work(self) -> None:
         while (news := self._next()) is not None:
@@ -79,11 +79,11 @@ class Sink:
                 self._teller.tell(news)
                 self._failures = 0
             except (Exception, SystemExit) as error:
-                self._fail(error, f"of {news.training.name}, and whatever else it refuses, it misses")
+                self._fail(error, f"{news.training.name}, and whatever else it refuses")
         try:
             self._teller.close()
         except (Exception, SystemExit) as error:
-            self._fail(error, "it may miss")
+            self._fail(error, "what was running")
 
     def _next(self) -> News | None:
         """Wait for news, and return it; None where nothing more is to be told."""
@@ -100,15 +100,17 @@ class Sink:
     def _fail(self, error: BaseException, missing: str) -> None:
         said = str(error).strip().partition("\n")[0]
         with self._changed:
-            self._warn(f"{type(error).__name__}: {said}; {missing}" if said else f"{type(error).__name__}; {missing}")
+            self._warn(f"failed with {type(error).__name__}{': ' if said else ''}{said}", missing)
             self._failures += 1
             if self._failures >= MOST_FAILURES:
                 self._gone = True  # the rest is lost as well
                 self._live.clear()
                 self._found.clear()
 
-    def _warn(self, what: str) -> None:
+    def _warn(self, why: str, missing: str) -> None:
+        """Warn once: what comes later is the same trouble."""
         if not self._warned:
             self._warned = True
-            again = "numbers there. The run and the store miss nothing; the same command tells it the rest later"
-            logging.getLogger("lottery").warning("tracker %s %s %s", self._name, what, again)
+            again = "the run and the store miss nothing, and the same command tells it the rest"
+            said = "tracker %s %s; it misses numbers of %s; %s"
+            logging.getLogger("lottery").warning(said, self._name, why, missing, again)

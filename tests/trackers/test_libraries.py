@@ -1,4 +1,4 @@
-"""What TensorBoard, MLflow and Weights & Biases have of a run, read back with what they offer, is what the store has."""
+"""What TensorBoard, MLflow and Weights & Biases have of a run, read back by their own means, is what the store has."""
 
 from __future__ import annotations
 
@@ -155,7 +155,8 @@ def needed(library: str) -> tuple[Callable[[], dict[str, Any]], Callable[[Path],
     """What the tests take of a library; they are skipped where it is missing, or older than the extra asks for."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         (wanted,) = tomllib.load(file)["project"]["optional-dependencies"][library]
-    pytest.importorskip(library, minversion=wanted.partition(">=")[2], reason=f"needs the extra `{library}`")
+    reason, oldest = f"needs the extra `{library}`", wanted.partition(">=")[2]
+    pytest.importorskip(library, minversion=oldest, reason=reason, exc_type=ImportError)
     return LIBRARIES[library]
 
 
