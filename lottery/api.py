@@ -73,7 +73,8 @@ def run(
     saves and says what happens (`on_plan`, `on_event`), and all return the same.
 
     Args:
-        recipe: A loaded recipe or sweep, the path of one, or the name of a shipped one.
+        recipe: A loaded recipe or sweep, the path of one, the name of a study that was run in the store before, which
+            goes on as it was run, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         device: `auto`, `cpu` or `cuda`.
@@ -103,7 +104,9 @@ def run(
     from lottery.distributed.place import place_of_environment
     from lottery.executors.profiles import executor_of
     from lottery.recipe.sweep import Sweep
+    from lottery.results.named_recipe import load_named
     from lottery.results.plugin_edits import other_sources
+    from lottery.results.studies import remember
     from lottery.runner.events import Request, lengthen, outcome_of
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
@@ -114,11 +117,14 @@ def run(
         registry.plug_in(plugin)
     if on is not None and jobs != 1:
         raise UsageError(f"jobs: {jobs} processes of this run, or workers that an executor starts (on), not both")
-    recipe = _loaded(recipe)
-    jobs = jobs if jobs == "auto" else max(1, jobs)
     opened = open_store(store)
-    sweep = recipe if isinstance(recipe, Sweep) else None
-    first = recipe.points[0].recipe if isinstance(recipe, Sweep) else recipe
+    asked = load_named(recipe, opened, tell=_say) if isinstance(recipe, (str, Path)) else recipe
+    if isinstance(asked, Sweep) and asked.origin is not None:
+        plugins = tuple(dict.fromkeys((*asked.origin.plugins, *plugins)))
+    jobs = jobs if jobs == "auto" else max(1, jobs)
+    swept = isinstance(recipe, Sweep) or (isinstance(asked, Sweep) and bool(asked.keys))
+    sweep = asked if isinstance(asked, Sweep) and asked.keys else None
+    first = asked.points[0].recipe if isinstance(asked, Sweep) else asked
     request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
     requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
@@ -127,7 +133,7 @@ def run(
         raise UsageError(f"all {place.size} ranks train one network after the other; leave --on and --jobs out")
     if place is not None and place.rank:
         with handle_signals(stop):
-            return _followed(requests, place, stop, opened, swept=sweep is not None)
+            return _followed(requests, place, stop, opened, swept=swept)
     trackers, points = trackers_of(track), [each.point for each in requests]
     with (
         handle_signals(stop),
@@ -135,10 +141,11 @@ def run(
         following(trackers, opened, points) as feed,
         _begun(requests, sweep, executor, plugins, stop, opened, place) as (plans, events),
     ):
-        outcome = outcome_of(plans, swept=sweep is not None)
+        outcome = outcome_of(plans, swept=swept)
         _warn(list(dict.fromkeys(said for plan in plans for said in other_sources(plan, opened))))
 
         def planned() -> None:
+            remember(opened, asked, outcome.plan.jobs, plugins)
             for tell in (display.plan, feed.plan, on_plan):
                 tell(outcome.plan)
 
@@ -158,14 +165,8 @@ def _warn(sentences: Sequence[str]) -> None:
         logging.getLogger("lottery").warning("%s", sentence)
 
 
-def _loaded(recipe: Recipe | Sweep | str | Path) -> Recipe | Sweep:
-    """Return a recipe or sweep that is named as it is loaded: the only point of a file without a sweep as a recipe."""
-    from lottery.recipe.sweep import load_sweep
-
-    if not isinstance(recipe, (str, Path)):
-        return recipe
-    sweep = load_sweep(recipe)
-    return sweep if sweep.keys else sweep.only
+def _say(words: str) -> None:
+    logging.getLogger("lottery").info("%s", words)
 
 
 @contextmanager
@@ -236,7 +237,8 @@ def table(
     That of a sweep has the rows of all points, with a column for each swept key in front.
 
     Args:
-        recipe: A loaded recipe or sweep, the path of one, or the name of a shipped one.
+        recipe: A loaded recipe or sweep, the path of one, the name of a study that was run in the store, which is shown
+            as it was run, or the name of a shipped one.
         data: Folder of data sets; $LOTTERY_DATA or `data` where it is None.
         store: Place of finished jobs, a folder or a URL; $LOTTERY_STORE or `runs` where it is None.
         view: A name of `lottery.analysis.views.VIEWS`.
@@ -248,10 +250,11 @@ def table(
     from lottery.analysis.views import rows_of
     from lottery.formats.render import frame
     from lottery.recipe.sweep import Sweep
+    from lottery.results.named_recipe import load_named
     from lottery.results.study import study
     from lottery.results.sweep import swept_study
 
-    loaded = _loaded(recipe)
+    loaded = load_named(recipe, store, tell=_say) if isinstance(recipe, (str, Path)) else recipe
     if isinstance(loaded, Sweep):
         return frame(swept_rows_of(swept_study(loaded, data=data, store=store), view))
     return frame(rows_of(study(loaded, data=data, store=store), view))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -167,3 +167,23 @@ def in_flow(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def told_apart(components: Sequence[Component]) -> list[str]:
+    """Return the components' names; those that share one also say in what they differ."""
+    labels = []
+    for component in components:
+        twins = [other for other in components if other.name == component.name]
+        keys = sorted({key for twin in twins for key in twin.args})
+        differing = [key for key in keys if len({str(twin.args.get(key)) for twin in twins}) > 1]
+        given = ", ".join(f"{key}={said(component.args[key])}" for key in differing if key in component.args)
+        labels.append(f"{component.name}({given})" if given else component.name)
+    return labels
+
+
+def said(value: Any) -> str:
+    """Return an entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as text."""
+    if not isinstance(value, Component):
+        return str(value)
+    given = ", ".join(f"{key}={said(item)}" for key, item in value.args.items())
+    return f"{value.name}({given})" if given else value.name

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lottery.values import Component
+from lottery.values import Component, told_apart
 
 if TYPE_CHECKING:
     from lottery.analysis.rows import Values
@@ -18,22 +18,7 @@ DENSE = "(dense)"
 
 def optimizer_labels(optimizers: Sequence[Component]) -> list[str]:
     """Return the optimizers' names; those that share one also say in what they differ."""
-    labels = []
-    for optimizer in optimizers:
-        twins = [other for other in optimizers if other.name == optimizer.name]
-        keys = sorted({key for twin in twins for key in twin.args})
-        differing = [key for key in keys if len({str(twin.args.get(key)) for twin in twins}) > 1]
-        given = ", ".join(f"{key}={said(optimizer.args[key])}" for key in differing if key in optimizer.args)
-        labels.append(f"{optimizer.name}({given})" if given else optimizer.name)
-    return labels
-
-
-def said(value: Any) -> str:
-    """Return an entry of a catalogue with its arguments, `sgd(lr=0.1)`; any other value as text."""
-    if not isinstance(value, Component):
-        return str(value)
-    given = ", ".join(f"{key}={said(item)}" for key, item in value.args.items())
-    return f"{value.name}({given})" if given else value.name
+    return told_apart(optimizers)
 
 
 def head(recipe: Recipe, rewind: str | None, **first: Any) -> Values:
@@ -53,8 +38,7 @@ def density_label(density: float) -> str:
 
 def rewind_label(rewind: RewindSpec) -> str:
     """Return a rewind point, with the mode where that is not the rewinding of weights: `init`, `100it (lr)`."""
-    to = str(rewind.to) if rewind.to.value else "init"
-    return to if rewind.mode == "weights" else f"{to} ({rewind.mode})"
+    return rewind.label
 
 
 def finite(row: Mapping[str, Any]) -> Values:

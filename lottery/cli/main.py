@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery import api
 from lottery.cli import terminal
 from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
+from lottery.cli.doctor import doctor
+from lottery.cli.gc import gc
 from lottery.cli.listing import catalogue_names, entries, in_words, print_json, print_table
 from lottery.cli.options import (
     DataDir,
@@ -29,9 +32,9 @@ from lottery.cli.options import (
     StoreDir,
     Trackers,
     load_points,
+    no_store,
     number_of_jobs,
     plug_in,
-    run_points,
 )
 from lottery.cli.plan import plan
 from lottery.cli.plot import plot
@@ -39,10 +42,12 @@ from lottery.cli.ranks import said_by_another
 from lottery.cli.replicate import replicate
 from lottery.cli.report import report
 from lottery.cli.store import store as store_commands
+from lottery.cli.studies import studies
 from lottery.cli.table import table
 from lottery.cli.theory import theory
 from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
+from lottery.cli.version import before_commands
 from lottery.cli.work import work
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
@@ -62,12 +67,17 @@ app = typer.Typer(
 
 app.add_typer(plot, name="plot")
 app.add_typer(store_commands, name="store")
+app.add_typer(studies, name="studies")
 app.add_typer(theory, name="theory")
 app.add_typer(ticket, name="ticket")
 app.command()(analyze)
 app.command()(bench)
+app.command()(doctor)
 app.command()(replicate)
 app.command()(report)
+
+
+app.callback()(before_commands)
 
 
 def main() -> None:
@@ -139,10 +149,15 @@ def copy(recipe: RecipeName, path: Annotated[Path, typer.Argument(help="The new 
 
 @app.command()
 def check(
-    recipe: RecipeName, sets: Sets = None, point: Points = None, plugin: Plugins = None, as_json: Json = False
+    recipe: RecipeName,
+    sets: Sets = None,
+    point: Points = None,
+    store: StoreDir = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
 ) -> None:
-    """Say all that is wrong with a recipe, or that it is fine. Reads neither data nor store."""
-    sweep = load_points(recipe, sets, plugin, point)
+    """Say all that is wrong with a recipe, or that it is fine. Reads no data, and a store for a study's name only."""
+    sweep = load_points(recipe, sets, plugin, point, store)
     if as_json:
         points = [{"values": each.values, "recipe": each.recipe.canonical()} for each in sweep.points]
         print_json({"keys": sweep.keys, "points": points} if sweep.keys else sweep.only.canonical())
@@ -182,9 +197,10 @@ def run(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    sweep = load_points(recipe, sets, plugin, point)  # what is wrong is said once, before others are started
-    shown, kept = run_on_ranks(ranks, jobs, on), Store(store_root(store))
-    outcome = run_points(
+    kept = Store(store_root(store))
+    sweep = load_points(recipe, sets, plugin, point, kept)  # what is wrong is said once, before others are started
+    shown = run_on_ranks(ranks, jobs, on)
+    outcome: Outcome | SweptOutcome = api.run(
         sweep,
         data=data,
         store=kept,
@@ -222,16 +238,29 @@ app.command()(work)
 
 
 @app.command()
-def status(store: StoreDir = None, as_json: Json = False) -> None:
+def status(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="Only the jobs of this study (lottery studies)."),
+    ] = None,
+    store: StoreDir = None,
+    as_json: Json = False,
+) -> None:
     """Count the jobs in the store by kind and state."""
     from lottery.store.maintenance import summarize
     from lottery.store.store import Store
 
-    summary = summarize(Store(store_root(store)))
+    kept = Store(store_root(store))
+    jobs = None
+    if study is not None:
+        from lottery.results.studies import find_study
+
+        jobs = frozenset(find_study(kept, study).jobs)
+    summary = summarize(kept, jobs)
     if as_json:
         print_json(summary.as_dict())
     else:
-        print(summary.text())
+        print(no_store(kept) or summary.text())
 
 
 @app.command()
@@ -244,6 +273,8 @@ def show(
     from lottery.store.store import Store
 
     kept = Store(store_root(store))
+    if absent := no_store(kept):
+        raise UsageError(absent)
     full = kept.resolve(key)
     manifest = kept.find(full)
     if manifest is None:
@@ -275,27 +306,7 @@ app.command()(table)
 app.command()(verify)
 
 
-@app.command()
-def gc(
-    store: StoreDir = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without this they are only listed.")] = False,
-    as_json: Json = False,
-) -> None:
-    """List what can go (leftovers of killed processes, checkpoints of finished jobs, quarantine); never results."""
-    from lottery.store.maintenance import collect, find_garbage
-    from lottery.store.store import Store
-
-    kept = Store(store_root(store))
-    items = find_garbage(kept)
-    if delete:
-        collect(kept, items)
-    if as_json:
-        print_json([{"path": str(path), "bytes": size, "reason": reason} for path, size, reason in items])
-        return
-    for path, size, reason in items:
-        print(f"{size:>12,}  {path}  ({reason})")
-    total = sum(size for _, size, _ in items) / 1e6
-    print(f"{total:,.1f} MB {'removed' if delete else 'can go; --delete removes them'}")
+app.command()(gc)
 
 
 @app.command()

@@ -6,22 +6,27 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery import api
 from lottery.errors import UsageError
 from lottery.words import counted
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
     from lottery.recipe.sweep import Sweep
-    from lottery.results.study import Study
     from lottery.results.sweep import SweptStudy
-    from lottery.runner.events import Jobs, Outcome, SweptOutcome
+    from lottery.runner.events import Jobs
+    from lottery.store.store import Store
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Path of a recipe, or the name of a shipped one.")]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="Path of a recipe, or the name of a study in the store (lottery studies) or of a shipped recipe.",
+    ),
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change a key of the recipe; repeatable.")
 ]
@@ -74,65 +79,77 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load(
-    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, points: Sequence[str] | None = None
-) -> Recipe:
-    """Return the recipe of this name or path, with `--set`, `--plugin` and `--point` applied.
-
-    Raises:
-        UsageError: It is a sweep, and no one point of it is chosen.
-    """
-    return load_points(recipe, sets, plugins, points).only
-
-
-def load_points(
-    recipe: str, sets: Sequence[str] | None, plugins: Sequence[str] | None, points: Sequence[str] | None
-) -> Sweep:
-    """Return the recipe of this name or path as a sweep, of which `--point` leaves some points; one has one point."""
-    from lottery.recipe.sweep import load_sweep
-
-    plug_in(plugins)
-    return load_sweep(recipe, sets or ()).at(points or ())
-
-
-def run_points(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
-    """Call `lottery.api.run` with these settings on a sweep, or on its only recipe where no key is swept."""
-    ran: Outcome | SweptOutcome = api.run(sweep if sweep.keys else sweep.only, **settings)
-    return ran
-
-
-def load_study(
     recipe: str,
     sets: Sequence[str] | None,
     plugins: Sequence[str] | None,
-    store: str | None,
-    data: Path | None,
-    points: Sequence[str] | None = None,
-) -> Study:
-    """Return the study of a recipe, with all that is finished of it; missing trainings are told on stderr.
+    points: Sequence[str] | None,
+    store: Store | str | None,
+) -> Recipe:
+    """Return the recipe of this name or path, with `--set`, `--plugin` and `--point` applied, see `load_points`.
 
     Raises:
         UsageError: It is a sweep, and no one point of it is chosen.
     """
-    from lottery.results.sweep import swept_study
-
-    sweep = load_points(recipe, sets, plugins, points)
-    assert sweep.only is not None  # before anything is read
-    found = swept_study(sweep, store=store, data=data)
-    tell_missing(found, recipe)
-    return found.studies[0]
+    return load_points(recipe, sets, plugins, points, store).only
 
 
-def tell_missing(found: SweptStudy, recipe: str) -> None:
-    """Say on stderr what is missing of a recipe, and what runs it."""
+def load_points(
+    recipe: str,
+    sets: Sequence[str] | None,
+    plugins: Sequence[str] | None,
+    points: Sequence[str] | None,
+    store: Store | str | None,
+) -> Sweep:
+    """Return the recipe of this name or path as a sweep, of which `--point` leaves some points; one has one point.
+
+    A name is that of a study in the store, which goes on with its `--set` and `--plugin`, or of a shipped recipe.
+    """
+    from lottery.results.named_recipe import load_named
+
+    return load_named(recipe, store, sets or (), plugins or (), _tell).at(points or ())
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def command_line(
+    command: str,
+    recipe: str,
+    sets: Sequence[str] | None = None,
+    points: Sequence[str] | None = None,
+    plugins: Sequence[str] | None = None,
+    data: Path | None = None,
+    store: str | None = None,
+) -> str:
+    """Return the words of a command that means the same recipe, data and store as one with these options."""
+    options = [("--set", sets), ("--point", points), ("--plugin", plugins)]
+    words = [recipe, *(word for name, values in options for value in values or () for word in (name, value))]
+    words += [word for name, value in (("--data", data), ("--store", store)) if value for word in (name, str(value))]
+    return f"lottery {command} {shlex.join(words)}"
+
+
+def tell_missing(found: SweptStudy, command: str) -> None:
+    """Say on stderr what is missing of a recipe, in which store, and the command that runs it."""
     from lottery.results.plugin_edits import other_sources
 
     if not found.missing:
         return
+    store = found.studies[0].store
     are, them = ("is", "it") if found.missing == 1 else ("are", "them")
     missing = f"{counted(found.missing, 'training')} {are} missing"
-    print(f"{missing}; lottery run {shlex.quote(recipe)} runs {them}", file=sys.stderr)
+    absent = no_store(store)
+    told = f"{absent}; {missing}" if absent else f"{missing} in {store.name}"
+    print(f"{told}; {command} runs {them}", file=sys.stderr)
     for sentence in dict.fromkeys(said for each in found.studies for said in other_sources(each.plan, each.store)):
         print(sentence, file=sys.stderr)
+
+
+def no_store(store: Store) -> str:
+    """Return in words that there is no store in a place; empty where there is one."""
+    if store.place.is_there():
+        return ""
+    return f"{store.name}: there is no store here yet (--store or LOTTERY_STORE names another place)"
 
 
 def plug_in(plugins: Sequence[str] | None) -> None:

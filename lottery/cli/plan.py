@@ -51,7 +51,7 @@ def plan(
     from lottery.runner.prepare import look
     from lottery.verdicts.frontier import sentences
 
-    sweep = load_points(recipe, sets, plugin, point)
+    sweep = load_points(recipe, sets, plugin, point, store)
     request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
     if sweep.keys:
         plan_sweep(request, sweep, every=every, as_json=as_json)

@@ -55,7 +55,7 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
     if every:
         for context, share in zip(contexts, shares, strict=True):
             for job in share.jobs:
-                print(f"{short(job.key)}  {context.store.state(job.key):<12} {context.point}: {job.label}")
+                print(f"{short(job.key)}  {context.store.state(job.key):<12} {context.label(job)}")
     else:
         terminal.write(text(rows, terminal.width()).encode())
     print(f"{whole['done']} jobs done, {whole['missing']} missing")

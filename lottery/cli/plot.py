@@ -34,6 +34,7 @@ def schedule(
     output: Outputs = None,
     log: Annotated[bool, typer.Option("--log", help="Logarithmic scale for the learning rate.")] = False,
     data: DataDir = None,
+    store: StoreDir = None,
     plugin: Plugins = None,
 ) -> None:
     """Draw the learning rate of each optimizer over the steps, with warm-up and rewind points.
@@ -43,7 +44,7 @@ def schedule(
     from lottery.figures.save import save_figure
     from lottery.figures.schedule import schedule_figure
 
-    loaded = load(recipe, sets, plugin, point)
+    loaded = load(recipe, sets, plugin, point, store)
     for path in output or [Path(f"{loaded.name}-schedule.png")]:
         save_figure(path, lambda: schedule_figure(loaded, data_root(data), log=log))
         print(path)
@@ -64,7 +65,7 @@ def differences(
     plugin: Plugins = None,
 ) -> None:
     """Draw ticket less dense accuracy against density, with the bound and the verdicts, of what is finished so far."""
-    _draw("differences", load(recipe, sets, plugin, point), output, data, store, controls=control or ())
+    _draw("differences", load(recipe, sets, plugin, point, store), output, data, store, controls=control or ())
 
 
 @plot.command()
@@ -95,7 +96,7 @@ def sweep(
     from lottery.figures.sweep import sweep_figure
     from lottery.results.sweep import swept_study
 
-    points = load_points(recipe, sets, plugin, point)
+    points = load_points(recipe, sets, plugin, point, store)
     paths = [check_suffix(path) for path in output or [Path(f"{points.name}-sweep.png")]]
     figure = sweep_figure(swept_study(points, data=data, store=store), against, measure, network or ())
     for path in paths:
@@ -126,7 +127,7 @@ def analysis(
     """
     from lottery.figures.analyses import analysis_figure
 
-    loaded = load(recipe, sets, plugin, point)
+    loaded = load(recipe, sets, plugin, point, store)
     options: dict[str, Any] = {"measures": measure or (), "seed": seed, "solid": solid}
     _save(loaded, view, output, data, store, lambda found: analysis_figure(found, view, **options))
 
@@ -141,7 +142,7 @@ def _command(name: str, shows: str) -> Callable[..., None]:
         store: StoreDir = None,
         plugin: Plugins = None,
     ) -> None:
-        _draw(name, load(recipe, sets, plugin, point), output, data, store)
+        _draw(name, load(recipe, sets, plugin, point, store), output, data, store)
 
     command.__doc__ = f"Draw {shows}, of what is finished so far."
     return command

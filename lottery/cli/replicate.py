@@ -17,6 +17,7 @@ from lottery.cli.options import (
     Plugins,
     Sets,
     StoreDir,
+    command_line,
     load_points,
     number_of_jobs,
     plug_in,
@@ -64,13 +65,16 @@ def replicate(
 
         plug_in(plugin)
         raise typer.Exit(replicate_survey(sets or (), only, settings, judge_only, on_cpu, output, as_json))
+    from lottery.recipe.load import shipped
+    from lottery.results.named_recipe import SHIPPED
+
     if only is not None:
         raise UsageError("--only: chooses among the statements of `lottery replicate survey`")
     if name is None:
         plug_in(plugin)
         _list()
         return
-    sweep = load_points(name, sets, plugin, ())
+    sweep = load_points(f"{name}{SHIPPED}" if name in shipped() else name, sets, plugin, (), store)
     if sweep.replicates is None:
         raise UsageError(f"{name}: has no claims; `lottery replicate` alone lists the recipes that have")
     form = _format(output)
@@ -93,7 +97,9 @@ def replicate(
         tell(table)
     if told or found.missing:
         are = "is" if found.missing == 1 else "are"
-        print(told or f"{counted(found.missing, 'training')} {are} missing", file=sys.stderr)
+        missing = f"{counted(found.missing, 'training')} {are} missing in {found.studies[0].store.name}"
+        runs = command_line("replicate", name, sets, plugins=plugin, data=data, store=store)
+        print(told or f"{missing}; {runs} runs what can be run", file=sys.stderr)
     elif (wanted := seeds_needed(table)) is not None:
         print(_more(name, sets, wanted), file=sys.stderr)
     raise typer.Exit(exit_code)

@@ -109,7 +109,8 @@ def judged(sweeps: Sequence[Sweep], settings: Mapping[str, Any], left_out: dict[
             continue
         found.append((swept, rows(swept)))
         if swept.missing:
-            print(f"{sweep.name}: {counted(swept.missing, 'training')} missing", file=sys.stderr)
+            store = swept.studies[0].store.name
+            print(f"{sweep.name}: {counted(swept.missing, 'training')} missing in {store}", file=sys.stderr)
     return collect(found)
 
 

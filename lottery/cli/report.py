@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points, tell_missing
+from lottery.cli.options import (
+    DataDir,
+    Plugins,
+    Points,
+    RecipeName,
+    Sets,
+    StoreDir,
+    command_line,
+    load_points,
+    tell_missing,
+)
 
 
 def report(
@@ -31,8 +41,8 @@ def report(
     from lottery.results.sweep import swept_study
 
     wanted = formats(form)
-    found = swept_study(load_points(recipe, sets, plugin, point), store=store, data=data)
-    tell_missing(found, recipe)
+    found = swept_study(load_points(recipe, sets, plugin, point, store), store=store, data=data)
+    tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     made = collect(found.studies[0]) if len(found.studies) == 1 else collect_sweep(found)
     files = export(made, output or Path(f"{made.name}-report"), wanted)
     print(files[-1])

@@ -34,6 +34,8 @@ Place = Annotated[
 def pull(place: Place, store: StoreDir = None, as_json: Json = False) -> None:
     """Copy the finished jobs of another store that are missing here, each verified; nothing is overwritten.
 
+    The studies that were run there can be named here, too.
+
     Exit code 1 where a job is damaged, or where both stores say of other bytes that they were computed
     deterministically.
     """
@@ -50,6 +52,7 @@ def push(place: Place, store: StoreDir = None, as_json: Json = False) -> None:
 
 
 def _transfer(place: str, given: str | None, *, pushes: bool) -> Transfer:
+    from lottery.results.studies import bring
     from lottery.signals import Stop, handle_signals
     from lottery.store.ssh import Remote
     from lottery.store.store import Store
@@ -59,14 +62,21 @@ def _transfer(place: str, given: str | None, *, pushes: bool) -> Transfer:
     with handle_signals(stop):
         tell = _teller(stop)
         if (remote := Remote.parse(place)) is not None:
-            return remote.push(here, tell) if pushes else remote.pull(here, tell)
+            if pushes:
+                return remote.push(here, tell)
+            found = remote.pull(here, tell)
+            bring(remote.mirror(here), here)
+            return found
         there = Store(place)
         if os.path.realpath(there.name) == os.path.realpath(here.name):
             raise UsageError(f"{place}: is the store itself; name another one, or this one by --store")
         source = here if pushes else there
         if next(source.keys(), None) is None:
             raise UsageError(f"{source.name}: has no finished jobs; name a store that has some")
-        return transfer(here, there, tell) if pushes else transfer(there, here, tell)
+        target = there if pushes else here
+        found = transfer(source, target, tell)
+        bring(source, target)
+        return found
 
 
 def _teller(stop: Stop) -> Callable[[int, int], None]:

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from lottery.analysis.views import VIEWS
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load_points, tell_missing
+from lottery.cli.options import (
+    DataDir,
+    Plugins,
+    Points,
+    RecipeName,
+    Sets,
+    StoreDir,
+    command_line,
+    load_points,
+    tell_missing,
+)
 from lottery.cli.tables import Format, Output, writer
 
 
@@ -34,8 +44,8 @@ def table(
     from lottery.results.sweep import swept_study
 
     write = writer(form, output)
-    found = swept_study(load_points(recipe, sets, plugin, point), store=store, data=data)
-    tell_missing(found, recipe)
+    found = swept_study(load_points(recipe, sets, plugin, point, store), store=store, data=data)
+    tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     if profile:
         from lottery.analysis.profiles import profile_rows
 

@@ -82,7 +82,8 @@ def show(file: File, plugin: Plugins = None) -> None:
 
 
 def _about(found: Ticket) -> list[tuple[str, str]]:
-    from lottery.analysis.labels import density_label, said
+    from lottery.analysis.labels import density_label
+    from lottery.values import said
 
     recipe, evidence = found.recipe, found.evidence
     train = recipe.train

@@ -10,7 +10,20 @@ import typer
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.options import DataDir, Json, NumberOfJobs, Plugins, Points, Sets, StoreDir, load_study, number_of_jobs
+from lottery.cli.options import (
+    DataDir,
+    Json,
+    NumberOfJobs,
+    Plugins,
+    Points,
+    Sets,
+    StoreDir,
+    command_line,
+    load_points,
+    no_store,
+    number_of_jobs,
+    tell_missing,
+)
 from lottery.errors import UsageError
 from lottery.paths import store_root
 
@@ -50,11 +63,17 @@ def verify(
             raise UsageError("lottery verify --again: name the recipe whose networks are to be evaluated again")
         _store(store, as_json)
         return
+    from lottery.results.sweep import swept_study
     from lottery.verification.records import check_records, notes, unproven
 
-    found = load_study(recipe, sets, plugin, store, data, point)
+    sweep = load_points(recipe, sets, plugin, point, store)
+    assert sweep.only is not None  # before anything is read
+    swept = swept_study(sweep, store=store, data=data)
+    command = command_line("run", recipe, sets, point, plugin, data, store)
+    (found,) = swept.studies
     if not found.found:
-        raise UsageError(f"{recipe}: none of its trainings is in {found.store.name}; lottery run runs them")
+        raise UsageError(f"{recipe}: none of its trainings is in {found.store.name}; {command} runs them")
+    tell_missing(swept, command)
     made: list[Check] = []
     for check in [*check_records(found)]:
         made.append(check)
@@ -65,7 +84,7 @@ def verify(
         from lottery.verification.run import check_again
 
         request = Request(found.recipe, data_root(data), found.store.name, device, number_of_jobs(jobs), deterministic)
-        for check in check_again(request, found.plan, plugin or ()):
+        for check in check_again(request, found.plan, sweep.origin.plugins if sweep.origin else ()):
             made.append(check)
             _print(check, as_json)
     open_ends, told = unproven(found, again=again), notes(found)
@@ -104,7 +123,10 @@ def _store(store: Any, as_json: bool) -> None:
     """Read every stored file and compare its hash; put damaged jobs aside."""
     from lottery.store.store import Store
 
-    checked = list(Store(store_root(store)).verify())
+    kept = Store(store_root(store))
+    if absent := no_store(kept):
+        raise UsageError(absent)
+    checked = list(kept.verify())
     damaged = [{"key": key, "problem": problem} for key, problem in checked if problem]
     if as_json:
         print_json({"checked": len(checked), "damaged": damaged})

@@ -18,6 +18,8 @@ from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
 
 if TYPE_CHECKING:
+    from lottery.plan.jobs import Plan
+    from lottery.plan.swept import SweptPlan
     from lottery.runner.events import Event
 
 
@@ -50,13 +52,15 @@ def work(
     """
     from lottery.display.terminal import TerminalDisplay
     from lottery.executors.work import Limits, work_on
+    from lottery.results.studies import remember
     from lottery.runner.events import Request
     from lottery.signals import Stop, handle_signals
     from lottery.store.store import Store
     from lottery.trackers.choose import trackers_of
     from lottery.trackers.feed import following
 
-    sweep, kept, stop = load_points(recipe, sets, plugin, point), Store(store_root(store)), Stop()
+    kept, stop = Store(store_root(store)), Stop()
+    sweep = load_points(recipe, sets, plugin, point, kept)
     limits, failures = Limits(_seconds(time), max_jobs), _failures(known_failures)
     if tied:
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
@@ -69,9 +73,11 @@ def work(
         following(trackers, kept, points, own=True) as feed,
     ):
 
-        def planned(plan: Any) -> None:
+        def planned(plan: Plan | SweptPlan) -> None:
             display.plan(plan)
             feed.plan(plan)
+            if known_failures is None:  # else `lottery run`, which started this worker, has noted the study
+                remember(kept, sweep, plan.jobs)
 
         def happened(event: Event) -> None:
             display.event(event)

@@ -161,7 +161,10 @@ def _pairs(
             for one, two in combinations(range(len(recipe.train.optimizer)), 2):
                 there = networks.trunk_level((seed, two, rewind), level) if one == optimizer else None
                 if there is not None:
-                    yield [(own, here, None), (f"{own} of {there.optimizer.name}", there, None)]
+                    yield [
+                        (own, here, None),
+                        (f"{own} of {there.trained_by}", there, None),
+                    ]
 
 
 def _next(seeds: Sequence[int], seed: int) -> int | None:

@@ -24,7 +24,7 @@ from lottery.recipe.pruned_once import is_the_ticket
 from lottery.recipe.schema import BranchSpec
 from lottery.recipe.tuning import learning_rates
 from lottery.recipe.types import RewindSpec
-from lottery.values import Chosen, Component, Duration, point_label
+from lottery.values import Chosen, Component, Duration, point_label, told_apart
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import Recipe
@@ -74,6 +74,7 @@ class _Draft:
     def __init__(self, recipe: Recipe, fingerprint: str, others: Mapping[str, str], asked: Asked | None):
         self.recipe, self.fingerprint, self.others, self.asked = recipe, fingerprint, others, asked
         self.optimizers = untuned_optimizers(recipe)
+        self.labels = told_apart(recipe.train.optimizer)
         self.choices: list[str] = []  # a key for each optimizer where the recipe tunes
         self.tickets: dict[tuple[int, int, int, int], Job] = {}  # by seed, optimizer, rewind and level
         self.own: dict[tuple[int, ...], str] = {}  # the last key of a trunk, by seed, optimizer, rewind, branch, sample
@@ -108,7 +109,7 @@ class _Draft:
                 training = training_identity(self.recipe, self.fingerprint, seed, component)
                 training.pop("metrics", None)  # no rate is chosen by them
                 identity = {"schema": SCHEMA, "kind": Kind.TRIAL.value, "training": training}
-                trials.append(Job(Kind.TRIAL, identity, None, seed, component, place))
+                trials.append(Job(Kind.TRIAL, identity, None, seed, component, place, self.labels[place]))
         yield from trials
         identity = {
             "schema": SCHEMA,
@@ -118,7 +119,8 @@ class _Draft:
             "report": self.recipe.report,
         }
         needs = tuple(trial.key for trial in trials)
-        choice = Job(Kind.CHOICE, identity, None, tune.seeds[0], self.optimizers[place], place, needs=needs)
+        optimizer, label = self.optimizers[place], self.labels[place]
+        choice = Job(Kind.CHOICE, identity, None, tune.seeds[0], optimizer, place, label, needs=needs)
         self.choices.append(choice.key)
         yield choice
 
@@ -127,7 +129,7 @@ class _Draft:
 
         Rewind points come first, then the dense network, then for each rewind a trunk with its branches.
         """
-        recipe, optimizer = self.recipe, self.optimizers[place]
+        recipe, optimizer, label = self.recipe, self.optimizers[place], self.labels[place]
         wanted = [self._wanted(seed, place, number) for number in range(len(recipe.rewind))]
         if self.asked is not None and not any(wanted):
             return
@@ -138,13 +140,13 @@ class _Draft:
         for rewind in sorted(states, key=lambda r: (r.to.value > 0, r.to.unit, r.to.value)):
             identity = {"schema": SCHEMA, "kind": Kind.REWIND.value, "training": training, "to": point_label(rewind.to)}
             needs = (*choice, *(job.key for job in points.values()))
-            point = Job(Kind.REWIND, identity, None, seed, optimizer, place, rewind=rewind, needs=needs)
+            point = Job(Kind.REWIND, identity, None, seed, optimizer, place, label, rewind=rewind, needs=needs)
             if rewind.to not in points:
                 points[rewind.to] = point
                 yield point
         identity = {"schema": SCHEMA, "kind": Kind.DENSE.value, "training": training}
         needs = (*choice, *(job.key for job in points.values()))
-        dense = Job(Kind.DENSE, identity, None, seed, optimizer, place, needs=needs)
+        dense = Job(Kind.DENSE, identity, None, seed, optimizer, place, label, needs=needs)
         yield dense
         for number, rewind in enumerate(recipe.rewind):
             base = dense.rewound_to(rewind, points[rewind.to].key)
@@ -219,7 +221,8 @@ class _Draft:
                 "sample": 0,
             }
             needs = (ticket.key, *self.choices[place : place + 1], *ticket.needs)
-            yield _off(ticket, identity, retraining_branch(optimizer), needs=needs, transfer=place)
+            about: dict[str, Any] = {"needs": needs, "transfer": place, "transfer_label": self.labels[place]}
+            yield _off(ticket, identity, retraining_branch(optimizer), **about)
 
 
 def _off(ticket: Job, identity: dict[str, Any], branch: BranchSpec, **about: Any) -> Job:

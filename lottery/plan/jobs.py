@@ -54,6 +54,7 @@ class Job:
         seed: of the initialization, the order of the data, and all else that is drawn.
         optimizer: what trains it.
         optimizer_index: index of the optimizer in the recipe.
+        optimizer_label: the optimizer in words, which tell it from others of the recipe; empty where it has no other.
         level: 0 for the dense network, 1 for the first ticket, and so on.
         rewind: the rewind point, and what goes back to it.
         fraction: part of the weights that is pruned, `times` times, to reach the level from the one it is pruned from.
@@ -62,6 +63,7 @@ class Job:
         branch: the control.
         sample: number of the control among those that differ in what they draw only.
         transfer: index in the recipe of the optimizer that retrains the ticket.
+        transfer_label: that optimizer in words, as `optimizer_label` has them.
         point: key of the rewind job that it goes back to.
         partner: key of the same ticket of another seed.
         noise: number of the noise that a child is trained under, see `lottery.seed.noisy`.
@@ -77,6 +79,7 @@ class Job:
     seed: int
     optimizer: Component
     optimizer_index: int = 0
+    optimizer_label: str = ""
     level: int = 0
     rewind: RewindSpec | None = None
     fraction: Fraction = Fraction(0)
@@ -85,6 +88,7 @@ class Job:
     branch: BranchSpec | None = None
     sample: int = 0
     transfer: int | None = None
+    transfer_label: str = ""
     point: str | None = None
     partner: str | None = None
     noise: int = 0
@@ -99,9 +103,17 @@ class Job:
         return digest(self.identity)
 
     @property
+    def trained_by(self) -> str:
+        """The optimizer in words that tell it from others of the recipe."""
+        return self.optimizer_label or self.optimizer.name
+
+    @property
     def label(self) -> str:
-        """Words for the job, as in logs and listings: `adam seed 0 level 1 reinit 0`."""
-        name = self.optimizer.name
+        """Words for the job, as in logs and listings, which no other job of a plan has.
+
+        For example `adam seed 0 level 1 reinit 0 from 500it`: the last is the point that was gone back to.
+        """
+        name = self.trained_by
         return f"{name} {self._what()}" if self.kind is Kind.CHOICE else f"{name} seed {self.seed} {self._what()}"
 
     def _what(self) -> str:
@@ -118,7 +130,8 @@ class Job:
             return self._measured()
         if self.kind is Kind.CHILD:
             assert self.rewind is not None
-            return f"{self._network()} from {point_label(self.rewind.to)} noise {self.noise}"
+            start = "" if self.level else f" from {self.rewind.label}"
+            return f"{self._network()}{start} noise {self.noise}"
         if self.kind is Kind.STATES:
             return f"{self._network()} at {', '.join(self.moments)}"
         return self._network()
@@ -127,7 +140,7 @@ class Job:
         """Return the words for an analysis: its table, and the networks that it looks at, a training as one."""
         assert self.analysis is not None
         names = dict.fromkeys(look.name for look in self.looks)
-        level = f" level {self.level}" if self.level else ""
+        level = f" level {self.level}{self._start()}" if self.level else ""
         return f"{self.analysis.label} of {' and '.join(names)}{level}"
 
     def _network(self) -> str:
@@ -137,10 +150,15 @@ class Job:
         if self.kind is Kind.RETRAINING:
             return f"{level} of a ticket file"
         if self.branch is None:
-            return level
+            return f"{level}{self._start()}"
         if self.transfer is not None:
-            return f"{level} retrained with {self.branch.component.args['optimizer'].name}"
-        return f"{level} {self.branch.label} {self.sample}"
+            other = self.transfer_label or self.branch.component.args["optimizer"].name
+            return f"{level} retrained with {other}{self._start()}"
+        return f"{level} {self.branch.label} {self.sample}{self._start()}"
+
+    def _start(self) -> str:
+        """Return the point that was gone back to in words, ` from 500it`; empty for what goes back to none."""
+        return "" if self.rewind is None else f" from {self.rewind.label}"
 
     @property
     def own_trunk(self) -> bool:

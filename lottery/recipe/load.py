@@ -109,12 +109,20 @@ def read_draft(source: str | Path, overrides: Sequence[str] = ()) -> Draft:
         RecipeError: It cannot be read, or is no YAML.
     """
     path = find_recipe(source)
+    return parse_draft(read_file(path), str(path), overrides)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a recipe file; of one that is too long, one more than `parse_draft` takes.
+
+    Raises:
+        RecipeError: It cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            text = file.read(yaml.MOST_BYTES + 1)
+            return file.read(yaml.MOST_BYTES + 1)
     except OSError as error:
-        raise RecipeError([f"{source}: cannot be read: {error.strerror}"]) from None
-    return parse_draft(text, str(path), overrides)
+        raise RecipeError([f"{path}: cannot be read: {error.strerror}"]) from None
 
 
 def parse_draft(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Draft:

@@ -15,7 +15,7 @@ from lottery.errors import RecipeError, UsageError
 from lottery.recipe.claim_rules import about_claims_of_points
 from lottery.recipe.claims import ReplicatesSpec
 from lottery.recipe.draft import Draft, Written
-from lottery.recipe.load import check_draft, consequence, misfit, parse_draft, read_draft
+from lottery.recipe.load import check_draft, consequence, find_recipe, misfit, parse_draft, read_file
 from lottery.recipe.schema import Recipe
 from lottery.recipe.swept import Where, axes, combinations, problems
 from lottery.recipe.yaml import parse_value
@@ -45,6 +45,23 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a sweep was made of, so that it can be made again.
+
+    Attributes:
+        source: Path of the file, for people; empty where it was made by a program.
+        text: The YAML document.
+        overrides: The values of `--set`.
+        plugins: The modules of `--plugin`.
+    """
+
+    source: str
+    text: str
+    overrides: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The recipes of one file.
 
@@ -56,6 +73,7 @@ class Sweep:
         replicates: Claims about the points; those of the recipe where there is no sweep.
         document: What the file says under its overrides, in plain JSON values: reading it gives an equal sweep.
         chosen: The settings of `--point` that these points are left by.
+        origin: What it was read from; None where it was made by hand.
     """
 
     name: str
@@ -65,6 +83,7 @@ class Sweep:
     replicates: ReplicatesSpec | None = None
     document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     chosen: tuple[str, ...] = ()
+    origin: Origin | None = field(default=None, repr=False, compare=False)
 
     @property
     def only(self) -> Recipe:
@@ -138,12 +157,15 @@ def load_sweep(source: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         RecipeError: With all that is wrong, a line for each problem.
     """
-    return _checked(read_draft(source, overrides))
+    path = find_recipe(source)
+    return parse_sweep(read_file(path), str(path), overrides)
 
 
 def parse_sweep(text: str | bytes, name: str, overrides: Sequence[str] = ()) -> Sweep:
     """Read the recipes that a text makes; arguments and errors are those of `lottery.recipe.load.parse_recipe`."""
-    return _checked(parse_draft(text, name, overrides))
+    sweep = _checked(parse_draft(text, name, overrides))
+    said = text if isinstance(text, str) else text.decode()  # it is valid YAML, and so UTF-8
+    return replace(sweep, origin=Origin(name, said, tuple(overrides)))
 
 
 def _checked(draft: Draft) -> Sweep:

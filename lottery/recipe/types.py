@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lottery.values import Component, Duration, LabelNoise
+from lottery.values import Component, Duration, LabelNoise, point_label
 
 
 def listed(value: object) -> object:
@@ -120,6 +120,12 @@ class RewindSpec(Section):
                 raise ValueError("auto looks for the point to go back to; leave `to` out")
             return {**value, "to": "init"}
         return value
+
+    @property
+    def label(self) -> str:
+        """The point in words, with the mode where that is not the rewinding of weights: `init`, `100it (lr)`."""
+        to = point_label(self.to)
+        return to if self.mode == "weights" else f"{to} ({self.mode})"
 
 
 def rewinds(value: object) -> object:

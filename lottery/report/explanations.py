@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING
 
 from lottery import registry
-from lottery.analysis.labels import said, whose
+from lottery.analysis.labels import whose
 from lottery.analysis.measurements import rows
 from lottery.figures.analyses import data_said, mode_said
 from lottery.recipe.families import acting, counted
-from lottery.values import PARTS
+from lottery.values import PARTS, said
 
 if TYPE_CHECKING:
     from lottery.recipe.analyses import AnalysisSpec

@@ -133,5 +133,8 @@ def find_fingerprint(
         return fingerprint(load(dataset, data_root(data), noise))
     except DataError as error:
         if not seen:
-            raise DataError(f"{store.name}: nothing of {name} has been run in this store, and {error}") from error
+            what = (
+                f"nothing of {name} has been run in this store" if store.place.is_there() else "there is no store here"
+            )
+            raise DataError(f"{store.name}: {what}, and {error}") from error
         raise DataError(f"{store.name}: has runs of {name} on {len(seen)} versions of the data, and {error}") from error

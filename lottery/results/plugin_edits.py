@@ -36,10 +36,10 @@ def other_sources(plan: Plan, store: Store) -> list[str]:
             missing[bare] = (job, codes)
     if not missing:
         return []
-    labels = {(job.kind, job.label) for job, _ in missing.values()}
+    kinds = {job.kind for job, _ in missing.values()}
     edited, there, keys = set[str](), set[str](), list[str]()
     for manifest in store.manifests():
-        if (manifest.kind, manifest.label) not in labels or manifest.key in plan.jobs:
+        if manifest.kind not in kinds or manifest.key in plan.jobs:
             continue
         bare, codes = reader.bare(manifest.key)
         if bare in missing:

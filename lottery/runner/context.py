@@ -19,7 +19,7 @@ from lottery.signals import Stop
 from lottery.values import Component
 
 if TYPE_CHECKING:
-    from lottery.plan.jobs import Plan
+    from lottery.plan.jobs import Job, Plan
     from lottery.recipe.types import AugmentSpec
     from lottery.store.store import Store
     from lottery.training.objective import Batch
@@ -59,6 +59,10 @@ class RunContext:
     failures: Mapping[str, str] | None = None
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
     point: str = ""
+
+    def label(self, job: Job) -> str:
+        """Return a job in words that tell it from those of other points of a sweep, too."""
+        return f"{self.point}: {job.label}" if self.point else job.label
 
     def told_to_stop(self) -> bool:
         """Return True if the run has been told to stop; all ranks ask together, and the signal of one is for all."""

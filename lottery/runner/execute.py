@@ -151,7 +151,7 @@ def commit(context: RunContext, job: Job, result: Result, seconds: float, enviro
         kind=job.kind.value,
         status=result.status,
         parent=job.parent,
-        label=job.label,
+        label=context.label(job),
         seconds=seconds,
         environment=environment,
     )

@@ -52,7 +52,8 @@ def work(*contexts: RunContext) -> Generator[Event]:
         else:
             looks = 0
             back_off.reset()
-            yield replace(event, label=f"{context.point}: {event.label}") if context.point and event.key else event
+            job = context.plan.jobs.get(event.key)
+            yield event if job is None else replace(event, label=context.label(job))
         if place == len(walks) and walks:
             back_off.pause(looks)  # the rest is in the hands of other processes
             looks, place = 0, 0
@@ -174,8 +175,9 @@ def _attend(context: RunContext, job: Job, ended: dict[str, str], before: Mappin
 
 def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     """Run a job that this process has claimed, and yield its events."""
+    label = context.label(job)
     yield Event("start", job.key, job.label)
-    context.store.log("start", key=job.key, label=job.label)
+    context.store.log("start", key=job.key, label=label)
     began = time.monotonic()
     try:
         for progress in execute(context, job):
@@ -183,17 +185,17 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     except (Interrupted, MachineError):
         raise
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
-        raise MachineError(f"{job.label}: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
+        raise MachineError(f"{label}: {str(error).partition(chr(10))[0] or 'out of memory'}") from error
     except DamagedFile as error:
-        context.store.log("damaged", key=job.key, label=job.label, message=str(error))
+        context.store.log("damaged", key=job.key, label=label, message=str(error))
         yield Event("damaged", job.key, job.label, {"message": str(error)})
         return
     except Exception as error:
         if "can't allocate memory" in str(error):  # torch's own word for it on a CPU
-            raise MachineError(f"{job.label}: out of memory: {str(error).partition(chr(10))[0]}") from error
+            raise MachineError(f"{label}: out of memory: {str(error).partition(chr(10))[0]}") from error
         message = str(error) if isinstance(error, LotteryError) else f"{type(error).__name__}: {error}"
-        context.store.record_failure(job.key, label=job.label, message=f"{message}\n{traceback.format_exc()}")
-        context.store.log("failed", key=job.key, label=job.label, message=message)
+        context.store.record_failure(job.key, label=label, message=f"{message}\n{traceback.format_exc()}")
+        context.store.log("failed", key=job.key, label=label, message=message)
         yield Event("failed", job.key, job.label, {"message": message.partition("\n")[0]})
         return
     ended = finished(context.store, job)
@@ -201,5 +203,5 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     context.store.clear_failure(job.key)
     about = {**ended.about, "session_seconds": time.monotonic() - began}
     kind = "done" if ended.kind == "found" else ended.kind
-    context.store.log(kind, key=job.key, label=job.label, seconds=about["session_seconds"])
+    context.store.log(kind, key=job.key, label=label, seconds=about["session_seconds"])
     yield Event(kind, job.key, job.label, about)

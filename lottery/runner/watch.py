@@ -124,5 +124,5 @@ class Watches:
 
 
 def _named(event: Event, watch: Watch) -> Event:
-    point = watch.context.point
-    return replace(event, label=f"{point}: {event.label}") if point else event
+    job = watch.context.plan.jobs.get(event.key)
+    return event if job is None else replace(event, label=watch.context.label(job))

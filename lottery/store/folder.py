@@ -38,6 +38,10 @@ class Folder:
         """Return the absolute path."""
         return f"{self.root}/{path}"
 
+    def is_there(self) -> bool:
+        """Return True if the folder is there and has something in it."""
+        return bool(names_in(self.root))
+
     # Groups of files
 
     def keys(self, prefix: str) -> Iterator[str]:

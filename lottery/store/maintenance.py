@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +60,19 @@ class Summary:
         return "\n".join(lines)
 
 
-def summarize(store: Store) -> Summary:
-    """Count a store from its manifests; no file is hashed."""
+def summarize(store: Store, only: Set[str] | None = None) -> Summary:
+    """Count a store from its manifests, no file of which is hashed; with `only` just the jobs of these keys."""
     counts: Counter[tuple[str, str]] = Counter()
     size, finished = 0, set()
     for manifest in store.manifests():
+        if only is not None and manifest.key not in only:
+            continue
         counts[manifest.kind, manifest.status] += 1
         size += sum(record.size for record in manifest.files.values())
         finished.add(manifest.key)
+    if only is not None:  # then nothing is to be told of other jobs
+        begun = (*store.leases.held(), *store.checkpoints.jobs(), *failed_jobs(store))
+        finished |= {key for key in begun if key not in only}
     jobs: dict[str, dict[str, int]] = {}
     for (kind, status), count in sorted(counts.items()):
         jobs.setdefault(kind, {})[status] = count

@@ -60,6 +60,9 @@ class Place(Protocol):
     def spell(self, path: str) -> str:
         """Return a path as messages name it."""
 
+    def is_there(self) -> bool:
+        """Return True if a store was begun here: something lies in the place."""
+
     # Groups of files that a manifest seals
 
     def keys(self, prefix: str) -> Iterator[str]:

@@ -43,6 +43,11 @@ for job in "$2"/jobs/*/*; do
     mkdir -p "$shelf"
     mv -T -- "$job" "$shelf/$(basename "$job")" 2>/dev/null || true
 done
+for study in "$2"/studies/*.json; do
+    [ -e "$study" ] || continue
+    mkdir -p studies
+    mv -n -- "$study" "studies/$(basename "$study")"
+done
 for note in "$2"/data/*/*; do
     [ -e "$note" ] || continue
     spec=data/$(basename "$(dirname "$note")")
@@ -95,11 +100,16 @@ class Remote:
         if not found.copied:
             return found
         incoming = f"incoming.tmp-{write.unique()}"
-        paths = _folders(found.copied) + "data/\n" * (store.root / "data").is_dir()
+        notes = "".join(f"{name}/\n" for name in ("data", "studies") if (store.root / name).is_dir())
+        paths = _folders(found.copied) + notes
         self._rsync(("--files-from=-", "--exclude=*.tmp-*"), f"{store.root}/", self._path(f"{incoming}/"), paths)
         sums = "".join(f"{sha256}  {path}\n" for path, sha256 in sent.sums.items())
         self._ssh(_TAKE_IN, self.folder, incoming, given=sums)
         return found
+
+    def mirror(self, store: Store) -> Store:
+        """Return where the copy of the other store's manifests and notes is kept, as it was brought last."""
+        return Store(store.root / "notes" / "mirrors" / hashlib.sha256(str(self).encode()).hexdigest()[:16])
 
     def _mirror(self, store: Store, *, create: bool = False) -> Store:
         """Bring the copy of the other store's manifests up to date, and return it as a store."""
@@ -108,9 +118,9 @@ class Remote:
                 raise UsageError(f"{self}: this machine has no {program}; install it, or name a folder")
         if create:
             self._ssh('mkdir -p -- "$1/jobs"', self.folder)
-        mirror = Store(store.root / "notes" / "mirrors" / hashlib.sha256(str(self).encode()).hexdigest()[:16])
+        mirror = self.mirror(store)
         write.make_folder(mirror.root)
-        kept = ("/jobs/", "/jobs/*/", "/jobs/*/*/", f"/jobs/*/*/{MANIFEST}", "/data/***")
+        kept = ("/jobs/", "/jobs/*/", "/jobs/*/*/", f"/jobs/*/*/{MANIFEST}", "/data/***", "/studies/***")
         which = ["--exclude=*.tmp-*", *(f"--include={each}" for each in kept), "--exclude=*", "--delete"]
         self._rsync(which, self._path(""), f"{mirror.root}/")
         return mirror

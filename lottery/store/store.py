@@ -6,7 +6,7 @@ leases/<key>.lease    who is working on a job
 failures/<key>.json   why a job failed the last time
 quarantine/           damaged folders, kept to be looked at
 data/<hash>/          fingerprints of the data that a recipe's data section gave
-notes/                what was looked for once and can be looked for again
+notes/  studies/      what can be looked for again; what was run, see `lottery.results.studies`
 events/               one log of JSON lines a process
 """
 

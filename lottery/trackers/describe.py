@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from lottery.analysis.labels import optimizer_labels, rewind_label, said
 from lottery.catalogue.trackers._tracker import Training
 from lottery.plan.kinds import Kind
-from lottery.values import Chosen
+from lottery.values import Chosen, said
 
 if TYPE_CHECKING:
     from lottery.catalogue.trackers._tracker import Value
@@ -27,32 +26,8 @@ def describe(plan: Plan, job: Job, point: str = "") -> Training:
         point: The plan in words among those of a sweep.
     """
     config = {name: value for name, value in _config(plan, job, point) if value not in ("", None)}
-    return Training(job.key, plan.recipe.name, " ".join(filter(None, _words(plan, job, point))), job.kind.value, config)
-
-
-def _words(plan: Plan, job: Job, point: str) -> Iterator[str]:
-    if point:
-        yield f"{point}:"
-    yield optimizer_labels(plan.recipe.train.optimizer)[job.optimizer_index]
-    yield f"seed {job.seed}"
-    if job.kind is Kind.TRIAL:
-        yield f"trial lr {job.optimizer.args.get('lr')}"
-        return
-    yield f"level {job.level}" if job.level else "dense"
-    if job.rewind is not None and (len(plan.recipe.rewind) > 1 or job.kind is Kind.CHILD):
-        yield f"rewound to {rewind_label(job.rewind)}" if job.level else f"from {rewind_label(job.rewind)}"
-    yield _control(job)
-    if job.kind is Kind.CHILD:
-        yield f"noise {job.noise}"
-
-
-def _control(job: Job) -> str:
-    """Return the control with the number of its sample; empty for a ticket and the dense network."""
-    if job.branch is None:
-        return ""
-    if job.transfer is not None:
-        return f"retrained with {said(job.branch.component.args['optimizer'])}"
-    return f"{job.branch.label} {job.sample}"
+    name = f"{point}: {job.label}" if point else job.label
+    return Training(job.key, plan.recipe.name, name, job.kind.value, config)
 
 
 def _config(plan: Plan, job: Job, point: str) -> Iterator[tuple[str, Value]]:
@@ -64,15 +39,12 @@ def _config(plan: Plan, job: Job, point: str) -> Iterator[tuple[str, Value]]:
     yield "kind", job.kind.value
     yield "seed", job.seed
     yield "level", job.level
-    yield "optimizer", optimizer_labels(recipe.train.optimizer)[job.optimizer_index]
+    yield "optimizer", job.trained_by
     yield from _plain("optimizer", job.optimizer.args)
-    yield "rewind", rewind_label(job.rewind) if job.rewind is not None else ""
+    yield "rewind", job.rewind.label if job.rewind is not None else ""
     yield "control", job.branch.label if job.branch is not None and job.transfer is None else ""
     yield "sample", job.sample if job.branch is not None and job.transfer is None else ""
-    yield (
-        "retrained_with",
-        said(job.branch.component.args["optimizer"]) if job.transfer is not None and job.branch else "",
-    )
+    yield "retrained_with", job.transfer_label
     yield "data", said(recipe.data.component)
     yield "model", said(recipe.model)
     yield "length", str(recipe.train.length)

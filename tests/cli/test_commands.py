@@ -340,7 +340,7 @@ def test_a_diverging_branch_is_exit_code_1_and_the_rest_is_done(mine: tuple[Path
     result = call(*command)
     assert result.code == 1
     assert "wild: 2 of 2 diverged" in result.out
-    assert "2 diverged" in result.err.splitlines()[-1] and "wild 0: diverged" in result.err
+    assert "2 diverged" in result.err.splitlines()[-1] and "wild 0 from init: diverged" in result.err
     assert call(*command).code == 1  # it is not trained again, and not forgotten either
 
 

@@ -90,8 +90,8 @@ def test_lines_are_those_of_jobs_that_ended_here_and_are_told_once(planned: Plan
         display.event(Event("blocked", jobs[3].key, jobs[3].label))
     assert out.getvalue().splitlines() == [
         "[2/8] adam seed 0 dense done in 10 s - 33 s left",
-        "[3/8] adam seed 0 level 1 FAILED (boom) - 28 s left",
-        "[4/8] adam seed 0 level 2 blocked - 22 s left",
+        "[3/8] adam seed 0 level 1 from 4it FAILED (boom) - 28 s left",
+        "[4/8] adam seed 0 level 2 from 4it blocked - 22 s left",
     ]
 
 

@@ -481,7 +481,7 @@ def test_workers_have_the_plugins_of_installed_packages_and_an_edit_is_seen_by_a
     plugs.write("theirs.py", f"{text}# edited\n")
     monkeypatch.setattr(registry, "_seen", set())
     missing, edited = call("table", "r.yaml").err.splitlines()
-    assert missing == "3 trainings are missing; lottery run r.yaml runs them"
+    assert missing == f"3 trainings are missing in {store.name}; lottery run r.yaml runs them"
     assert edited.startswith("plugin theirs (now ") and "): 6 finished jobs are of the source " in edited
 
 

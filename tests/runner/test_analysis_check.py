@@ -89,11 +89,11 @@ def test_an_alignment_of_a_network_whose_units_cannot_be_permuted_is_refused_wit
         ),
         (
             "{of: ticket, at: 2it}",
-            r"^keep\.at\.0: 2it is not between the start of adam seed 0 level 1, step 4",
+            r"^keep\.at\.0: 2it is not between the start of adam seed 0 level 1 from 4it, step 4",
         ),
         (
             "{of: reinit, at: 1ep}",
-            r"^keep\.at\.0: 1ep is not between the start of adam seed 0 level 1 reinit 0, st",
+            r"^keep\.at\.0: 1ep is not between the start of adam seed 0 level 1 reinit 0 from 4it, st",
         ),
     ],
 )

@@ -86,10 +86,13 @@ def test_what_is_missing_arrives_byte_for_byte_and_a_second_time_nothing_does(
     for key in (FIRST, SECOND, "cd" + "3" * 62):
         commit(far, key, {**FILES, "weights.safetensors": bytes(1000)})
     far.remember_data("a" * 64, "b" * 64)
+    far.place.write("studies/mine.0123456789ab.json", b"{}")
     commit(near, THIRD)
     before = jobs_of(far)
     found = move(far, near)
     assert (len(found.copied), found.same, found.fine) == (3, 0, True)
+    copies = list(far.root.parent.rglob("studies/mine.0123456789ab.json"))
+    assert len(copies) == 1 + (move is not transfer)  # by ssh they come along, to the mirror if they are pulled
     assert jobs_of(near).items() >= before.items()
     assert jobs_of(far) == before
     assert near.remembered_data("a" * 64) == ["b" * 64]

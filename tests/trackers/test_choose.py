@@ -63,7 +63,7 @@ def test_no_two_trainings_of_a_study_have_one_name(monkeypatch: pytest.MonkeyPat
     trainings = [describe(planned, job) for job in planned if job.kind in TRACKED]
     names = [training.name for training in trainings]
     assert len(names) == len(set(names)) > 100
-    assert "adam(lr=0.01) seed 1 level 2 rewound to 4it (lr) reinit 1" in names
+    assert "adam(lr=0.01) seed 1 level 2 reinit 1 from 4it (lr)" in names
     assert "sgd seed 0 dense" in names
     assert all(training.unique_name.endswith(training.key[:12]) for training in trainings)
 

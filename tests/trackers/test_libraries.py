@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -125,7 +126,7 @@ def in_wandb(folder: Path) -> dict[str, Series]:
 
 def records(path: Path) -> Iterator[Any]:
     """The records of a file of W&B: LevelDB's log format behind a header of 7 bytes, each a message of its protocol."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    Record: Any = importlib.import_module("wandb.proto.wandb_internal_pb2").Record
 
     data, at, parts = path.read_bytes(), 7, b""
     while at + 7 <= len(data):

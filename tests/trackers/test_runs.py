@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import lottery
 from lottery.errors import Interrupted
 from lottery.runner import execute
 from lottery.runner.events import Event
+from tests.support import ROOT
 from tests.support.calls import Call, call
 from tests.support.forked import register_forked
 from tests.support.micro import micro, micro_text
+from tests.support.plugs import Plugs, plugs
 from tests.support.trackers import Memory, Told, register
 
-__all__ = ["call"]
+__all__ = ["call", "plugs"]
 
 STUDY = ("branches=[reinit]", "rewind=4it", "prune.levels=1")
 TRAININGS = 3  # dense, ticket, control; the rewind point is the beginning of the dense network's
@@ -176,6 +179,16 @@ def test_a_diverged_training_is_told_as_that_with_the_rows_it_has(memory: Memory
     (metrics,) = [each for key, each in stored(tmp_path).items() if key == dense.training.key]
     assert (dense.end, dense.summary["diverged_at"]) == ("diverged", metrics["diverged"])
     assert dense.curve == [row["step"] for row in metrics["curve"]]
+
+
+def test_the_tracker_of_the_documentation_takes_a_run_as_it_stands(plugs: Plugs) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "trackers.md").read_text("utf-8"), re.DOTALL)
+    plugs.write("mytracker.py", code)
+    track = "{name: jsonl, file: all.jsonl}"
+    lottery.run(micro(*STUDY), store="store", plugins=["mytracker"], **{**SETTINGS, "track": track})
+    lines = [json.loads(line) for line in Path("all.jsonl").read_text().splitlines()]
+    ends = {line["key"]: line["test/accuracy"] for line in lines if line.get("end") == "done"}
+    assert ends == {key: metrics["best_accuracy"]["test_accuracy"] for key, metrics in stored(Path("store")).items()}
 
 
 @pytest.mark.slow

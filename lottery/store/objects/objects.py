@@ -55,6 +55,10 @@ class Objects:
         """Return the URL of a path."""
         return self.bucket.spell(path)
 
+    def is_there(self) -> bool:
+        """Return True if an object lies under the prefix."""
+        return bool(self.bucket.names(""))
+
     # Groups of objects
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -285,7 +289,8 @@ class Objects:
             self._snapshots[top].doubt()
 
     def _delete(self, path: str, *, only_if_seen: bool = False) -> None:
-        if only_if_seen and path not in self._snapshots[path.partition("/")[0]].look():
+        snapshot = self._snapshots.get(path.partition("/")[0])
+        if only_if_seen and snapshot is not None and path not in snapshot.look():
             return
         paths = [found.path for found in self.bucket.find(path)] or [path]
         first = [each for each in paths if each.endswith(MANIFEST)]
