@@ -22,12 +22,14 @@ LIGHT = {  # room -> its modules that import nothing heavy when they are loaded;
     "": "api environment errors command_traits paths registry seed signals traits values",
     "analysis": "views",
     "cli": "bench listing main plan replicate report tables terminal theory ticket verify work",
+    "display": "choose notebook tally terminal",
     "executors": "crew news profiles worker",
     "plan": "agenda jobs keys",
     "plugins": "load signature source",
     "recipe": "components conflicts consistency entry_rules load schema tuning yaml",
     "results": "mixed_environments plugin_edits study",
     "runner": "events",
+    "trackers": "choose describe feed measures sink teller",
 }
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}
 
