@@ -138,7 +138,7 @@ def run(
     with (
         handle_signals(stop),
         display_of(progress, stop) as display,
-        following(trackers, opened, points) as feed,
+        following(trackers, opened, stop, points) as feed,
         _begun(requests, sweep, executor, plugins, stop, opened, place) as (plans, events),
     ):
         outcome = outcome_of(plans, swept=swept)

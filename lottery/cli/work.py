@@ -70,7 +70,7 @@ def work(
     with (
         handle_signals(stop),
         TerminalDisplay(stop) as display,
-        following(trackers, kept, points, own=True) as feed,
+        following(trackers, kept, stop, points, own=True) as feed,
     ):
 
         def planned(plan: Plan | SweptPlan) -> None:

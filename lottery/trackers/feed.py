@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from lottery.catalogue.trackers._tracker import Tracker, Training
     from lottery.plan.jobs import Plan
     from lottery.runner.events import Event
+    from lottery.signals import Stop
 
 PATIENCE = 60.0  # seconds that a finished run waits for its trackers
-HURRY = 5.0  # seconds that one waits that is told to stop, or that failed
+HURRY = 3.0  # seconds that one waits that is told to stop, or that failed
 
 KINDS = ("progress", "done", "found", "diverged", "failed")
 
@@ -68,23 +69,29 @@ class Feed:
 
 @contextmanager
 def following(
-    trackers: Sequence[tuple[str, Tracker]], store: Store, points: Sequence[str] = ("",), *, own: bool = False
+    trackers: Sequence[tuple[str, Tracker]],
+    store: Store,
+    stop: Stop,
+    points: Sequence[str] = ("",),
+    *,
+    own: bool = False,
 ) -> Iterator[Feed]:
     """Yield what passes on the events of a run, and wait for the trackers at its end, but not for long.
 
     Args:
         trackers: The trackers, each with its name.
         store: The store of the run; what is finished is read there.
+        stop: What tells the run to stop: nothing is waited for then, or but a moment.
         points: See `Feed`.
         own: See `Feed`.
     """
     sinks = [Sink(name, Teller(tracker, Store(store.name))) for name, tracker in trackers]
-    patience = HURRY
+    finished = False
     try:
         yield Feed(sinks, points, own=own)
-        patience = PATIENCE
+        finished = True
     finally:
         for sink in sinks:
-            sink.finish(patience)
+            sink.finish(PATIENCE if finished else HURRY)
         for sink in sinks:
-            sink.close()
+            sink.close(lambda: finished and stop.told)

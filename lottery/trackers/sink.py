@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lottery.words import counted
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 10_000  # pieces of news that a slow tracker has not taken; with more it loses some
 MOST_FAILURES = 3  # in a row, after which it is told nothing more
-GRACE_SECONDS = 5.0  # beside the time limit, for the tracker to close
+LOOK_SECONDS = 0.1  # between two looks at whether the run is told to stop
+GRACE_SECONDS = 2.0  # beside the time limit, for the tracker to close
 
 
 class Sink:
@@ -59,10 +61,14 @@ class Sink:
             self._until = time.monotonic() + seconds
             self._changed.notify()
 
-    def close(self) -> None:
-        """Wait until the tracker has taken all news, or its time is up."""
+    def close(self, told_to_stop: Callable[[], bool]) -> None:
+        """Wait until the tracker has taken all news, or its time is up, or the run is told to stop meanwhile."""
         assert self._until is not None
-        self._thread.join(max(0.0, self._until - time.monotonic()) + GRACE_SECONDS)
+        end = self._until + GRACE_SECONDS
+        while self._thread.is_alive() and time.monotonic() < end and not told_to_stop():
+            self._thread.join(min(LOOK_SECONDS, max(0.0, end - time.monotonic())))
+        if told_to_stop():
+            self._thread.join(GRACE_SECONDS)
         with self._changed:
             waiting = [self._current] if self._current is not None else []
             left = {news.training.key: news.training.name for news in (*waiting, *self._live, *self._found)}

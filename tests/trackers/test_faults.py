@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +129,24 @@ def test_a_tracker_that_hangs_is_left_behind_with_a_warning(
     assert "has not taken all in time; it misses numbers of adam seed 0 dense and 1 other training;" in said
 
 
+def test_who_is_told_to_stop_while_only_a_tracker_is_waited_for_leaves_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, release: threading.Event
+) -> None:
+    def fault(called: str, training: Training | None) -> None:
+        if called == "begin":
+            os.kill(os.getpid(), signal.SIGINT)
+            release.wait()
+
+    register(monkeypatch, lambda: Memory(fault=fault))
+    monkeypatch.setattr(sink, "GRACE_SECONDS", 0.05)
+    recipe = micro("prune.levels=1")
+    lottery.run(recipe, store=tmp_path, **SETTINGS)
+    begun = time.monotonic()
+    outcome = lottery.run(recipe, store=tmp_path, track="memory", **SETTINGS)  # all of it is done
+    assert outcome.exit_code == 0 and time.monotonic() - begun < feed.PATIENCE / 2
+    assert len(warnings(caplog)) == 1
+
+
 def news(number: int, kind: str = "progress") -> News:
     training = Training(f"{number:064x}", "study", f"training {number}", "dense")
     return News(training, "end", kind, [{"step": number, "validation_loss": 1.0}])
@@ -150,7 +171,7 @@ def test_no_more_waits_for_a_slow_tracker_than_is_allowed_and_what_goes_on_is_to
         slow.tell(news(number))
     release.set()
     slow.finish(10)
-    slow.close()
+    slow.close(lambda: False)
     assert len(memory.told) == 6
     (said,) = warnings(caplog)
     assert "is too slow or hangs; it misses numbers of training 6 and others;" in said
@@ -171,7 +192,7 @@ def test_what_happens_now_is_told_before_what_was_finished_long_ago(tmp_path: Pa
     waits.tell(news(2))
     release.set()
     waits.finish(10)
-    waits.close()
+    waits.close(lambda: False)
     assert memory.calls == ["begin", "log", "begin", "log", "has", "close"]
 
 

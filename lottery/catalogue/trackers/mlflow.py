@@ -34,6 +34,7 @@ class _Runs:
         self._client, self._entities, self._experiment = client, entities, experiment
         self._experiments: dict[str, str] = {}  # id by name
         self._open: dict[str, str] = {}  # id of the run by key
+        self._final: dict[str, set[str]] = {}  # measures beside its curve that a run has already, by key
 
     def has(self, training: Training) -> bool:
         """Return True if a run of the training says how it ended."""
@@ -51,12 +52,14 @@ class _Runs:
         else:
             self._client.update_run(found.info.run_id, status="RUNNING")
         self._open[training.key] = found.info.run_id
+        self._final[training.key] = set(found.data.metrics) - set(_of_curve(found))
         return self._last(found)
 
     def log(self, training: Training, step: int, values: Mapping[str, float]) -> None:
         """Log the measures in one request."""
         now = int(1000 * time.time())
-        metrics = [self._entities.Metric(name, value, now, step) for name, value in values.items()]
+        new = {name: value for name, value in values.items() if name not in self._final[training.key]}
+        metrics = [self._entities.Metric(name, value, now, step) for name, value in new.items()]
         self._client.log_batch(self._open[training.key], metrics=metrics)
 
     def end(self, training: Training, end: End, summary: Mapping[str, Value]) -> None:
@@ -90,6 +93,10 @@ class _Runs:
 
     def _last(self, run: Any) -> int:
         """Return the last step of the curve that a run has."""
-        curve = [name for name in run.data.metrics if name.startswith(("train/", "validation/"))]
-        history = (self._client.get_metric_history(run.info.run_id, name) for name in curve)
+        history = (self._client.get_metric_history(run.info.run_id, name) for name in _of_curve(run))
         return max((each.step for metrics in history for each in metrics), default=-1)
+
+
+def _of_curve(run: Any) -> list[str]:
+    """Return the names of the measures of a run that are taken at each evaluation."""
+    return [name for name in run.data.metrics if name.startswith(("train/", "validation/"))]
