@@ -29,16 +29,15 @@ def wandb(
     """Runs in Weights & Biases, in a group for each study; their ids begin with the key of the job.
 
     With `offline` nothing is sent: `wandb sync wandb/offline-run-*` does that later. `folder` is where W&B puts its
-    folder `wandb`, if not $WANDB_DIR or here. A training that goes on after a kill goes on in its run; offline it is told again as a whole, and
-    takes the place of what was there when it is sent.
+    folder `wandb`; without it that is $WANDB_DIR, else the working folder. A training that goes on after a kill goes on
+    in its run; offline it is told again as a whole, and takes the place of what was there when it is sent.
     """
     library = importlib.import_module("wandb")
     mode = "offline" if offline else os.environ.get("WANDB_MODE", "online")
     if mode == "online" and not library.login(prompt=False, verify=False):
         raise UsageError("nobody is logged in here: wandb login, or {name: wandb, offline: true}")
-    return _Runs(
-        library, {"project": project, "entity": entity, "mode": mode}, Path(folder or os.environ.get("WANDB_DIR", "."))
-    )
+    place = Path(folder or os.environ.get("WANDB_DIR", "."))
+    return _Runs(library, {"project": project, "entity": entity, "mode": mode}, place)
 
 
 class _Runs:
