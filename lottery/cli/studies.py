@@ -70,12 +70,12 @@ def remove(
     again, which trains nothing that is there, to have all of it kept.
     """
     from lottery.results import study_removal
-    from lottery.results.studies import studies_named
+    from lottery.results.studies import none_named, studies_named
 
     kept = _opened(store or context.obj)
     found = studies_named(kept, name)
     if not found:
-        raise UsageError(f"{name}: no study of this name was run in {kept.name} (lottery studies)")
+        raise UsageError(f"{name}: {none_named(kept, name)}")
     removal = study_removal.removal_of(kept, found)
     if delete:
         study_removal.remove(kept, removal)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.errors import RecipeError
-from lottery.recipe.load import find_recipe, shipped
+from lottery.recipe.load import find_recipe, read_file, shipped
 from lottery.recipe.sweep import Sweep, load_sweep, parse_sweep
-from lottery.results.studies import find_study, studies_named
+from lottery.results.studies import find_study, none_named, studies_named
 from lottery.store.open import open_store
 from lottery.words import short
 
@@ -86,8 +86,7 @@ def _remembered(name: str, where: Store | str | Path | None, *, given: bool) -> 
         try:
             find_recipe(name)
         except RecipeError as error:
-            more = f"; no study of this name was run in {store.name} either (lottery studies)"
-            raise RecipeError([f"{line}{more}" for line in error.problems]) from None
+            raise RecipeError([f"{line}; {none_named(store, name)}" for line in error.problems]) from None
     return find_study(store, name)
 
 
@@ -100,11 +99,18 @@ def _with_plugins(sweep: Sweep, plugins: tuple[str, ...]) -> Sweep:
     return replace(sweep, origin=replace(sweep.origin, plugins=plugins))
 
 
+def _is_changed(file: Path, text: str) -> bool:
+    """Return True if there is such a file, and it says something else."""
+    try:
+        return file.is_file() and read_file(file).decode(errors="replace") != text
+    except RecipeError:
+        return False  # it cannot be read, and is not needed
+
+
 def _about(study: RememberedStudy) -> str:
     """Return what to tell of a study that a name was taken for; empty for a file as it is now, without options."""
     words = [f"as it was run with {study.how}"] if study.how else []
-    source = Path(study.source)
-    if study.source and source.is_file() and source.read_text(encoding="utf-8", errors="replace") != study.recipe:
+    if study.source and _is_changed(Path(study.source), study.recipe):
         words.append(f"the file {study.source} was changed since")
     if not words:
         return ""

@@ -81,8 +81,9 @@ class RememberedStudy:
 
     @property
     def how(self) -> str:
-        """The words that the command had beside the recipe: `--set seeds=3 --plugin mynet`; empty for none."""
-        given = [f"--set {each}" for each in self.overrides] + [f"--plugin {each}" for each in self.plugins]
+        """What stands beside the recipe: `--set seeds=3 --plugin mynet`, of each key the last value; empty for none."""
+        last = {each.partition("=")[0]: each for each in self.overrides}
+        given = [f"--set {each}" for each in last.values()] + [f"--plugin {each}" for each in self.plugins]
         return " ".join(given)
 
     @property
@@ -173,8 +174,7 @@ def find_study(store: Store, name: str) -> RememberedStudy:
     """
     found = studies_named(store, name)
     if not found:
-        names = [each.name for each in remembered(store)]
-        raise UsageError(f"{name}: no study of this name was run in {store.name}{suggest(name, set(names))}")
+        raise UsageError(f"{name}: {none_named(store, name)}")
     newest, *others = found
     if all(set(newest.jobs) >= set(other.jobs) for other in others):
         return newest
@@ -182,6 +182,14 @@ def find_study(store: Store, name: str) -> RememberedStudy:
     raise UsageError(
         f"{name}: {counted(len(found), 'version')} of this study were run in {store.name}; name one: {choices}"
     )
+
+
+def none_named(store: Store, name: str) -> str:
+    """Return in words that no study of a store is called so, or that there is no store."""
+    if not store.place.is_there():
+        return f"no study of this name was run here, as there is no store in {store.name} yet"
+    names = {study.name for study in remembered(store)}
+    return f"no study of this name was run in {store.name}{suggest(name, names)} (lottery studies)"
 
 
 def studies_named(store: Store, name: str) -> list[RememberedStudy]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lottery.errors import DamagedFile, UsageError
 from lottery.plan.keys import digest
 from lottery.plan.kinds import IDENTITY_FILE, Kind
-from lottery.results.studies import RememberedStudy, all_readable, forget, save, studies_named
+from lottery.results.studies import RememberedStudy, all_readable, forget, none_named, save, studies_named
 from lottery.store.maintenance import failed_jobs
 from lottery.words import counted, short
 
@@ -124,7 +124,7 @@ def rename(store: Store, old: str, new: str) -> list[RememberedStudy]:
         ) from None
     found = studies_named(store, old)
     if not found:
-        raise UsageError(f"{old}: no study of this name was run in {store.name} (lottery studies)")
+        raise UsageError(f"{old}: {none_named(store, old)}")
     if taken := studies_named(store, new):
         raise UsageError(f"{new}: is the name of another study, {taken[0].full_name}; choose another one")
     renamed = []

@@ -17,6 +17,7 @@ from lottery.results.named_recipe import load_named
 from lottery.results.studies import RememberedStudy, bring, differences, find_study, remember, remembered
 from lottery.store.store import Store
 from tests.support.calls import Call, call
+from tests.support.faults import Crash, Disk, crash_within
 from tests.support.micro import MICRO, micro, micro_text
 from tests.support.places import KINDS, Ground, ground, look_always
 
@@ -140,6 +141,26 @@ def test_a_damaged_document_is_left_out_with_a_warning_and_the_next_run_writes_i
     assert run_before(store, sweep(), "a").jobs == ("a",)
 
 
+def test_a_memory_that_is_cut_off_anywhere_is_the_old_one_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, crashed = 0, True
+    while crashed:
+        store = Store(tmp_path / str(number))
+        remember(store, sweep(), ["a"])
+        disk = Disk(monkeypatch)
+        disk.arm(number, crash_within)
+        try:
+            remember(store, sweep(), ["b"])
+            crashed = False
+        except Crash:
+            pass
+        disk.heal()
+        assert [each.jobs for each in remembered(Store(tmp_path / str(number)))] in ([("a",)], [("b",)])
+        number += 1
+    assert number > 2
+
+
 def test_many_processes_that_remember_one_study_leave_one_whole_document(place: Ground) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: remember(place.open(), sweep(), ["a"]), range(16)))
@@ -158,6 +179,16 @@ def test_a_name_goes_on_with_the_overrides_that_were_run(here: Path, call: Call)
     assert json.loads(call("plan", "mine", "--device", "cpu", "--json").out)["estimate"]["missing"] == 0
     more = call("table", "mine", "--set", "seeds=3").err
     assert f"2 trainings are missing in {here}/runs; lottery run mine --set seeds=3 runs them" in more
+
+
+def test_a_worker_remembers_what_it_was_told_to_run_and_not_what_a_run_told_it(here: Path, call: Call) -> None:
+    (here / "failures.json").write_text("{}")
+    told = ("--device", "cpu", "--set", "seeds=1")
+    assert call("work", "mine.yaml", *told, "--known-failures", here / "failures.json").code == 0
+    assert remembered(Store(here / "runs")) == []
+    assert call("work", "mine.yaml", *told).code == 0
+    assert call("studies").out.splitlines()[-1].endswith("mine.yaml --set seeds=1")
+    assert call("table", "mine", "--set", "seeds=3", "--set", "seeds=1").code == 0
 
 
 def test_a_changed_file_is_told_where_the_name_means_the_old_one(here: Path, call: Call) -> None:
