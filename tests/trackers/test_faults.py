@@ -134,9 +134,16 @@ def test_who_is_told_to_stop_while_only_a_tracker_is_waited_for_leaves_at_once(
 ) -> None:
     def fault(called: str, training: Training | None) -> None:
         if called == "begin":
+            assert finishing.wait(10)  # the run has ended
             os.kill(os.getpid(), signal.SIGINT)
             release.wait()
 
+    def finish(self: Sink, seconds: float) -> None:
+        finish_now(self, seconds)
+        finishing.set()
+
+    finishing, finish_now = threading.Event(), Sink.finish
+    monkeypatch.setattr(Sink, "finish", finish)
     register(monkeypatch, lambda: Memory(fault=fault))
     monkeypatch.setattr(sink, "GRACE_SECONDS", 0.05)
     recipe = micro("prune.levels=1")
