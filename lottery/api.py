@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lottery.runner.events import Event, Jobs, Outcome, Request, SweptOutcome
     from lottery.signals import Stop
     from lottery.store.store import Store
+    from lottery.trackers.choose import Track
     from lottery.values import Component
 
 
@@ -39,6 +40,8 @@ class Settings(TypedDict, total=False):
     checkpoint_seconds: float
     plugins: Sequence[str]
     trust: bool
+    track: Track | Sequence[Track]
+    progress: bool | None
     on_event: Callable[[Event], None]
 
 
@@ -60,6 +63,8 @@ def run(
     checkpoint_seconds: float = 60.0,
     plugins: Sequence[str] = (),
     trust: bool = False,
+    track: Track | Sequence[Track] = (),
+    progress: bool | None = None,
     on_plan: Callable[[Any], None] = lambda plan: None,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Outcome | SweptOutcome:
@@ -85,6 +90,10 @@ def run(
         checkpoint_seconds: Seconds between checkpoints.
         plugins: Modules or files that add entries to the catalogues, beside those that the recipe names.
         trust: True to run the code of the plugins that the file of the recipe names, and to remember it as trusted.
+        track: What else is told of the trainings, such as `tensorboard` or `{"name": "wandb", "offline": True}`, or
+            several; `lottery list trackers` has them. It changes no result, and where it fails there is a warning.
+        progress: True to show the run while it lasts, below the cell of a notebook or on stderr; False not to; None to
+            do so in a notebook, and in lines where stderr is a terminal.
         on_plan: Called with the plan, a `SweptPlan` for a sweep, before training, and each time that there is more to
             do, as with `levels: auto`.
         on_event: Called with each event.
@@ -95,6 +104,7 @@ def run(
         MachineError: The results cannot fit on the disk, and nothing was trained; or workers die again and again.
         Interrupted: The run was told to stop, and has saved.
     """
+    from lottery.display.choose import display_of
     from lottery.distributed.place import place_of_environment
     from lottery.executors.profiles import executor_of
     from lottery.recipe.plugins import import_named, references
@@ -105,6 +115,8 @@ def run(
     from lottery.runner.events import Request, lengthen, outcome_of
     from lottery.signals import Stop, handle_signals
     from lottery.store.open import open_store
+    from lottery.trackers.choose import trackers_of
+    from lottery.trackers.feed import following
 
     import_named(plugins)
     if on is not None and jobs != 1:
@@ -133,18 +145,29 @@ def run(
     if place is not None and place.rank:
         with handle_signals(stop):
             return _followed(requests, place, stop, opened, swept=swept)
-    with handle_signals(stop), _begun(requests, sweep, executor, imported, stop, opened, place) as (plans, events):
+    trackers, points = trackers_of(track), [each.point for each in requests]
+    with (
+        handle_signals(stop),
+        display_of(progress, stop) as display,
+        following(trackers, opened, stop, points) as feed,
+        _begun(requests, sweep, executor, imported, stop, opened, place) as (plans, events),
+    ):
         outcome = outcome_of(plans, swept=swept)
-        remember(opened, asked, outcome.plan.jobs, plugins)
         _warn(list(dict.fromkeys(said for plan in plans for said in other_sources(plan, opened))))
-        on_plan(outcome.plan)
+
+        def planned() -> None:
+            remember(opened, asked, outcome.plan.jobs, plugins)
+            for tell in (display.plan, feed.plan, on_plan):
+                tell(outcome.plan)
+
+        planned()
         for event in events(outcome):
             if event.kind != "planned":
                 outcome.add(event)
-                on_event(event)
+                for tell in (display.event, feed.event, on_event):
+                    tell(event)
             elif lengthen(outcome, requests, opened):  # each process says so
-                remember(opened, asked, outcome.plan.jobs, plugins)
-                on_plan(outcome.plan)
+                planned()
     return outcome
 
 

@@ -1,4 +1,4 @@
-"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the eleven catalogues.
+"""The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the twelve catalogues.
 
 A name that is taken is refused, a misspelt one gets a suggestion. The entries of this package are in
 `lottery.catalogue`, those of plugins come from outside.
@@ -19,8 +19,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lottery import traits
+from lottery.command_traits import ExecutorTraits, TrackerTraits
 from lottery.errors import UsageError
-from lottery.executor_traits import ExecutorTraits
 from lottery.plugins import signature
 from lottery.plugins.faults import place_of
 from lottery.plugins.find import Found, find
@@ -308,12 +308,13 @@ analyses = Registry(
     "of between through along at pairs levels reading margin as",
 )
 executors = Registry("executor", "executors", ExecutorTraits, "launch")
+trackers = Registry("tracker", "trackers", TrackerTraits)
 
 catalogues: dict[str, Registry[Any]] = {
     each.plural: each
     for each in (
         *(datasets, models, inits, normalizations, activations),
-        *(optimizers, schedules, criteria, branches, analyses, executors),
+        *(optimizers, schedules, criteria, branches, analyses, executors, trackers),
     )
 }
 

@@ -19,11 +19,13 @@ class Stop:
         signal: Number of the signal that was noted.
         time_is_up: True once a time limit leaves no more than the time to save.
         saving: Seconds that the longest save of a state has taken; None before the first.
+        at_once: Called before a second signal ends the process; it must wait for nothing.
     """
 
     signal: int | None = None
     time_is_up: bool = False
     saving: float | None = None
+    at_once: Callable[[], None] = lambda: None
 
     @property
     def told(self) -> bool:
@@ -47,6 +49,7 @@ def handle_signals(stop: Stop) -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if stop.signal is not None:
+            stop.at_once()
             os._exit(128 + number)
         stop.signal = number
 

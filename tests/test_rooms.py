@@ -19,17 +19,19 @@ from tests.support import ROOT
 PACKAGE = Path(lottery.__file__).parent
 
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
-    "": "api environment errors executor_traits paths registry seed signals traits values",
+    "": "api environment errors command_traits paths registry seed signals traits values",
     "analysis": "column_types views",
     "board": "app board curves guard live maker overview pages parts reading results serve",
     "cli": "bench board listing main plan replicate report show tables terminal theory ticket ticket_export verify "
     "work",
+    "display": "choose notebook tally terminal",
     "executors": "crew news profiles worker",
     "plan": "agenda jobs keys",
     "plugins": "faults find load signature source",
     "recipe": "components conflicts consistency entry_rules load plugins schema trust tuning yaml",
     "results": "mixed_environments plugin_edits study",
     "runner": "events",
+    "trackers": "choose describe feed measures sink teller",
     "verdicts": "claim_prospects fewest_seeds prospects prospects_in_words",
 }
 HEAVY = {"torch", "torchvision", "pandas", "numpy", "scipy", "sklearn", "matplotlib"}

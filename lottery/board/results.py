@@ -126,13 +126,14 @@ class Answers:
 
 
 def _loaded(study: RememberedStudy, plugins: Sequence[str]) -> Sweep:
-    """Return the recipe as it was run; of plugins only those are imported that the board was started with."""
-    from lottery import registry
+    """Return the recipe as it was run; plugins are imported that are trusted, or that the board was started with."""
+    from lottery.recipe.plugins import import_named
     from lottery.recipe.sweep import parse_sweep
 
-    for plugin in plugins:
-        registry.plug_in(plugin)
-    return parse_sweep(study.recipe, study.source or study.name, study.overrides)
+    import_named(plugins)
+    folder = Path(study.source).parent if study.source else None
+    name = study.source or study.name
+    return parse_sweep(study.recipe, name, study.overrides, folder=folder, plugins=study.plugins)
 
 
 def _of_study(study: Study) -> Iterator[Piece]:

@@ -86,14 +86,14 @@ def _measure(
         LotteryError: It failed; the message says why.
         Interrupted: It was told to stop; what is finished is saved.
     """
-    from lottery.cli.progress import RunDisplay
+    from lottery.display.terminal import TerminalDisplay
     from lottery.runner.by_hand import measure, open_context
     from lottery.signals import Stop, handle_signals
 
     stop = Stop()
     with handle_signals(stop):
         context = open_context(store, plan, data_root(data), device, deterministic=deterministic, stop=stop)
-        with RunDisplay() as view:
+        with TerminalDisplay(stop) as view:
             view.plan(replace(plan, jobs={job.key: job}))
             for event in measure(context, job, networks):
                 if event.kind in ("failed", "damaged"):

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lottery import api
+
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
     from lottery.recipe.sweep import Sweep
+    from lottery.runner.events import Outcome, SweptOutcome
 
 SURVEY = "survey"  # the name of all recipes of recipes/survey/
 MARKS = {"holds": "HOLDS    ", "fails": "FAILS    ", "undecided": "UNDECIDED"}
@@ -26,9 +29,7 @@ def ran(sweep: Sweep, settings: Mapping[str, Any]) -> int:
 
     A training that diverged did not fail: claims count it.
     """
-    from lottery.cli.progress import run_and_show
-
-    outcome = run_and_show(sweep, **settings)
+    outcome: Outcome | SweptOutcome = api.run(sweep, progress=True, **settings)
     for message in outcome.messages:
         print(message, file=sys.stderr)
     return 1 if outcome.count("failed") or len(outcome.ended) < outcome.total else 0

@@ -6,9 +6,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +31,7 @@ from lottery.cli.options import (
     RecipeName,
     Sets,
     StoreDir,
+    Trackers,
     Trust,
     load_points,
     no_store,
@@ -57,7 +57,6 @@ from lottery.paths import store_root
 from lottery.words import short
 
 if TYPE_CHECKING:
-    from lottery.recipe.sweep import Sweep
     from lottery.runner.events import Outcome, SweptOutcome
 
 app = typer.Typer(
@@ -174,11 +173,11 @@ def run(
     ranks: Annotated[
         int, typer.Option("--ranks", min=1, metavar="N", help="Processes that train each network together.")
     ] = 1,
+    track: Trackers = None,
     plugin: Plugins = None,
     trust: Trust = False,
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
-    from lottery.cli.progress import run_and_show
     from lottery.cli.ranks import run_on_ranks
     from lottery.store.store import Store
 
@@ -190,8 +189,7 @@ def run(
     kept = Store(store_root(store))
     sweep = load_points(recipe, sets, plugin, point, kept, trust)  # what is wrong is said once, before others start
     shown = run_on_ranks(ranks, jobs, on)
-    start: Callable[..., Outcome | SweptOutcome] = run_and_show if shown else _run_unseen
-    outcome = start(
+    outcome: Outcome | SweptOutcome = api.run(
         sweep,
         data=data,
         store=kept,
@@ -201,6 +199,8 @@ def run(
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
         plugins=plugin or (),
+        track=track or (),
+        progress=shown,
     )
     if not shown:
         raise typer.Exit(outcome.exit_code)
@@ -270,12 +270,6 @@ def schema() -> None:
     from lottery.recipe.load import json_schema
 
     print_json(json_schema())
-
-
-def _run_unseen(sweep: Sweep, **settings: Any) -> Outcome | SweptOutcome:
-    """Run a sweep, or a recipe without one, on a rank that says nothing."""
-    ran: Outcome | SweptOutcome = api.run(sweep, **settings)
-    return ran
 
 
 def _report(outcome: Outcome | SweptOutcome, store: str | None) -> None:

@@ -75,6 +75,15 @@ Executor = Annotated[
         "--jobs is the quicker: it reads the data once.",
     ),
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="TRACKER",
+        help="Tell a tracker of the trainings: its name (lottery list trackers), or '{name: wandb, project: tickets}'; "
+        "repeatable. It changes no result, and may fail without harm.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

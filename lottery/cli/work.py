@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Device, Plugins, Points, RecipeName, Sets, StoreDir, Trust, load_points
+from lottery.cli.options import (
+    DataDir,
+    Device,
+    Plugins,
+    Points,
+    RecipeName,
+    Sets,
+    StoreDir,
+    Trackers,
+    Trust,
+    load_points,
+)
 from lottery.errors import UsageError
 from lottery.paths import data_root, store_root
 from lottery.words import seconds_of
@@ -20,6 +31,7 @@ from lottery.words import seconds_of
 if TYPE_CHECKING:
     from lottery.plan.jobs import Plan
     from lottery.plan.swept import SweptPlan
+    from lottery.runner.events import Event
 
 
 def work(
@@ -37,6 +49,7 @@ def work(
         bool, typer.Option("--deterministic", help="The same bytes again on one machine.")
     ] = False,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Least time between two checkpoints.")] = 60.0,
+    track: Trackers = None,
     plugin: Plugins = None,
     trust: Trust = False,
     tied: Annotated[
@@ -49,12 +62,14 @@ def work(
     SIGUSR1, SIGTERM and SIGINT have it save and leave. Jobs that fail or diverge leave its exit code 0: `lottery run`
     tells of them, and prints the table.
     """
-    from lottery.cli.progress import RunDisplay
+    from lottery.display.terminal import TerminalDisplay
     from lottery.executors.work import Limits, work_on
     from lottery.results.studies import remember
     from lottery.runner.events import Request
     from lottery.signals import Stop, handle_signals
     from lottery.store.store import Store
+    from lottery.trackers.choose import trackers_of
+    from lottery.trackers.feed import following
 
     kept, stop = Store(store_root(store)), Stop()
     sweep = load_points(recipe, sets, plugin, point, kept, trust)
@@ -63,14 +78,24 @@ def work(
         threading.Thread(target=_listen, args=(stop,), daemon=True).start()
     about = Request(sweep.points[0].recipe, data_root(data), kept.name, device, 1, deterministic, checkpoint_seconds)
     requests = about.of(sweep)
-    with handle_signals(stop), RunDisplay() as view:
+    trackers, points = trackers_of(track or ()), [each.point for each in requests]
+    with (
+        handle_signals(stop),
+        TerminalDisplay(stop) as display,
+        following(trackers, kept, stop, points, own=True) as feed,
+    ):
 
         def planned(plan: Plan | SweptPlan) -> None:
-            view.plan(plan)
+            display.plan(plan)
+            feed.plan(plan)
             if known_failures is None:  # else `lottery run`, which started this worker, has noted the study
                 remember(kept, sweep, plan.jobs)
 
-        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=planned, on_event=view.event)
+        def happened(event: Event) -> None:
+            display.event(event)
+            feed.event(event)
+
+        left = work_on(requests, limits, stop, store=kept, failures=failures, on_plan=planned, on_event=happened)
     print(f"lottery work: {left.sentence()}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ from lottery.store.manifest import KEY
 
 KINDS = ("start", "progress", "done", "diverged", "failed", "damaged")
 _NUMBERS = ("step", "first", "total", "seconds", "images_per_second")  # of a training's progress
-_CURVE = ("train_loss", "validation_accuracy")  # of its last row
+_MEASURED = ("train_", "validation_")  # how the names of the columns of its curve begin
 
 
 def event_of(entry: dict[str, Any]) -> Event | None:
@@ -34,7 +34,22 @@ def _progress(about: Any) -> dict[str, Any] | None:
     row = about.get("row")
     if not isinstance(row, dict):
         return None
-    return {**{name: about[name] for name in _NUMBERS}, "row": {n: row[n] for n in _CURVE if _is_number(row.get(n))}}
+    rows = about.get("rows")
+    known = [_row(each) for each in (rows if isinstance(rows, list) else []) if _is_step(each)]
+    return {**{name: about[name] for name in _NUMBERS}, "row": _row(row), "rows": known}
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a row of a curve."""
+    return {
+        name: value
+        for name, value in row.items()
+        if (name == "step" or name.startswith(_MEASURED)) and _is_number(value)
+    }
+
+
+def _is_step(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("step"), int) and _is_number(row["step"])
 
 
 def _is_number(value: Any) -> bool:

@@ -57,6 +57,9 @@ if TYPE_CHECKING:
     from lottery.pruning.start import Start
 
 
+REPORT_SECONDS = 0.5  # between two reports of a training's progress
+
+
 @dataclass(frozen=True)
 class Progress:
     """The progress of a training.
@@ -68,6 +71,7 @@ class Progress:
         row: The last row of its curve.
         seconds: Time since step `first`.
         images_per_second: Training examples a second since the last report.
+        rows: Rows of its curve that are new since the last report; the first report of a session has all rows so far.
     """
 
     step: int
@@ -76,6 +80,7 @@ class Progress:
     row: Mapping[str, Any]
     seconds: float  # since step `first`
     images_per_second: float
+    rows: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -279,12 +284,12 @@ def _pruner(context: RunContext, training: Training, held: HeldMask, gradual: Gr
 
 
 def _advance(context: RunContext, training: Training, clock: Clock, until: int | None = None) -> Iterator[Progress]:
-    """Train to the end, or to a step, reporting the progress every half second and saving checkpoints when due.
+    """Train to the end, or to a step, reporting the progress every `REPORT_SECONDS` and saving checkpoints when due.
 
     Raises Stopped where the run is told to stop.
     """
     first, shown, shown_step = training.step, time.monotonic(), training.step
-    began = shown
+    began, told = shown, 0
     for step in training.steps():
         if step == until:
             return
@@ -292,10 +297,11 @@ def _advance(context: RunContext, training: Training, clock: Clock, until: int |
             raise Stopped
         now = time.monotonic()
         clock.save_if_due(now)
-        if now - shown >= 0.5:
+        if now - shown >= REPORT_SECONDS:
             speed = (step - shown_step) * training.timeline.batch_size / (now - shown)
-            yield Progress(step, first, training.timeline.stop, training.curve[-1], now - began, speed)
-            shown, shown_step = now, step
+            curve = training.curve
+            yield Progress(step, first, training.timeline.stop, curve[-1], now - began, speed, curve[told:])
+            shown, shown_step, told = now, step, len(curve)
 
 
 def _diverged(training: Training, mask: Mask, step: int) -> Result:

@@ -250,7 +250,7 @@ def test_a_failure_is_followed_by_its_content_whatever_the_clocks_say(
 def test_an_executor_whose_package_is_missing_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lottery.executor_traits import ExecutorTraits
+    from lottery.command_traits import ExecutorTraits
     from lottery.registry import Entry, executors
 
     entry = Entry("far", lambda launch: None, "here", 1, ExecutorTraits(package="nothing_of_that_name"), "executor")

@@ -106,6 +106,6 @@ def test_a_line_that_is_no_event_of_a_job_is_none(entry: dict[str, Any]) -> None
 def test_events_are_taken_from_lines_with_nothing_beside_what_is_known() -> None:
     about = {**PROGRESS, "row": {"train_loss": 0.5, "validation_accuracy": "high", "other": 1}, "other": [1]}
     event = event_of({"event": "progress", "key": KEY, "label": "x", "about": about, "time": "?"})
-    assert event is not None and event.about == PROGRESS
+    assert event is not None and event.about == {**PROGRESS, "rows": []}
     event = event_of({"event": "failed", "key": KEY, "label": "x", "message": "boom", "seconds": True})
     assert event is not None and event.about == {"message": "boom"}

@@ -14,7 +14,7 @@ import pytest
 
 from lottery.catalogue.executors._workers import Ended, Launch, last_lines, told_once
 from lottery.cli.main import main
-from lottery.executor_traits import ExecutorTraits
+from lottery.command_traits import ExecutorTraits
 from lottery.registry import Entry, executors
 
 Before = Callable[[int], None]  # is called in each worker with its number, from 1, before it begins

@@ -1,4 +1,4 @@
-"""Traits of executors, as `lottery.traits` has those of what a recipe can name."""
+"""Traits of what commands name and recipes do not, as `lottery.traits` has those of what a recipe can name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pydantic.dataclasses import dataclass
 
 from lottery.traits import Traits
 
+_CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid", defer_build=True))
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class ExecutorTraits(Traits):
     """The traits of an executor."""
 
@@ -21,4 +23,14 @@ class ExecutorTraits(Traits):
         default=None,
         description="The optional package that it imports, by the name of its module. Read by `lottery/benchmark`, "
         "`lottery/executors`.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class TrackerTraits(Traits):
+    """The traits of a tracker."""
+
+    package: str | None = Field(
+        default=None,
+        description="The optional package that it imports, by the name of its module. Read by `lottery/trackers`.",
     )
