@@ -1,7 +1,6 @@
 """The catalogues: `Registry`, to which a decorator adds entries, and one registry for each of the twelve catalogues.
 
-A name that is taken is refused, a misspelt one gets a suggestion. The entries of this package are in
-`lottery.catalogue`, those of plugins come from outside.
+A name that is taken is refused, a misspelt one gets a suggestion; this package's entries are in `lottery.catalogue`.
 """
 
 from __future__ import annotations
