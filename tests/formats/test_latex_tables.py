@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from lottery.formats.latex_tables import PACKAGES, Paper, Width, floats
 from lottery.formats.latex_widths import width
 from lottery.results.study import Study, study
 from lottery.runner.run import work
+from tests.support import latex
 from tests.support.micro import micro, prepared
 
 CLAIM = (
@@ -54,15 +53,8 @@ def row(optimizer: str, accuracy: float, n: int = 5, note: str = "") -> Row:
 
 def compiled(text: str, folder: Path, options: str) -> str:
     """The log of LaTeX on an article that takes the tables in, which must compile without an error."""
-    for needed in ("article.cls", "booktabs.sty", "siunitx.sty", "threeparttable.sty"):
-        if shutil.which("kpsewhich") is None or not subprocess.run(["kpsewhich", needed], capture_output=True).stdout:
-            pytest.skip(f"LaTeX is not here, or not with {needed}")
     source = "\n".join([rf"\documentclass[{options}]{{article}}", PACKAGES[2:], r"\begin{document}", text])
-    (folder / "article.tex").write_text(source + "\n" + r"\end{document}", encoding="utf-8")
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+    return latex.compiled(source + "\n" + r"\end{document}", folder)
 
 
 def test_numbers_are_set_by_siunitx_with_their_deviation_and_the_seeds_that_are_others_have_a_note() -> None:

@@ -6,8 +6,6 @@ import csv
 import errno
 import json
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,6 +41,7 @@ from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from tests.support.faults import Crash, Disk, contents, crash_after, crash_before, crash_within, refuses
+from tests.support.latex import compiled as compiled_document
 from tests.support.micro import micro_text
 from tests.support.studies import Recorded, dense, everything, hand, made, ticket, view_of
 
@@ -273,17 +272,10 @@ def test_latex_compiles_without_a_line_that_is_too_long(folder: Path, tmp_path: 
 
 def compiled(text: bytes, tmp_path: Path, figures: Path) -> str:
     """The log of LaTeX on an article that takes the report in, which must compile without an error."""
-    if shutil.which("pdflatex") is None:
-        pytest.skip("there is no pdflatex here")
     (tmp_path / "report.tex").write_bytes(text)
     packages = r"\usepackage{booktabs,siunitx,threeparttable,graphicx}\graphicspath{{" + f"{figures}/" + "}}"
-    (tmp_path / "article.tex").write_text(
-        rf"\documentclass{{article}}{packages}\begin{{document}}\input{{report}}\end{{document}}"
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+    source = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{report}}\end{{document}}"
+    return compiled_document(source, tmp_path)
 
 
 @pytest.mark.slow
