@@ -250,7 +250,7 @@ def test_children_of_a_state_are_found_by_their_keys(call: Call, tmp_path: Path)
         ("ticket@8it smoothness", "smoothness: looks at a whole training; leave @8it out"),
         ("ticket smoothness along=4", "did not keep its states at start, 1/3, 2/3, end"),
         ("shuffle smoothness along=3", "starts is known to its recipe alone, as it depends on which layers the recipe"),
-        ("dense/reinit hessian", "reinit 0, which keeps no mask; name a ticket behind the /"),
+        ("dense/reinit hessian", "reinit 0 from 4it, which keeps no mask; name a ticket behind the /"),
         ("0000 hessian", "0000: starts no key in"),
         ("xyz hessian", "'xyz': is no start of a key"),
         ("ticket hessian --format pdf", "--format pdf: there are text, csv"),
@@ -326,7 +326,7 @@ def test_a_mask_that_leaves_nothing_is_refused(call: Call, tmp_path: Path) -> No
     key = training(context.plan, "ticket")
     done = call("analyze", key, *HESSIAN, "--store", tmp_path, "--data", tmp_path, "--device", "cpu")
     assert done.code == 1
-    assert "hessian of ticket level 1: the mask leaves no weight: there is no surface to look at; look at" in done.err
+    assert "hessian of ticket level 1 from init: the mask leaves no weight: there is no surface to look at; look at" in done.err
 
 
 MODELS = '''
