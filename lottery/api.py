@@ -283,7 +283,7 @@ def table(
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.study import study
-    from lottery.results.sweep import swept_study
+    from lottery.results.sweep import SweptStudy, swept_study
 
     found: list[Study | SweptStudy] = []
     import_named(plugins)
@@ -298,4 +298,7 @@ def table(
     types = column_types(view)
     if not shown and columns:
         types = {name: kind for name, kind in types.items() if name in columns}
-    return frame(shown, {"study": "text", **types} if len(found) > 1 else types)
+    swept = dict.fromkeys(key for each in found if isinstance(each, SweptStudy) for key in each.sweep.keys)
+    if len(found) > 1:
+        types = {"study": "text", **types}
+    return frame(shown, types if shown else {**dict.fromkeys(swept, "text"), **types})

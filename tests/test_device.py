@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def own_filling(request: pytest.FixtureRequest) -> Iterator[bool]:
 def test_a_gpu_that_only_makes_bfloat16_up_does_not_count_as_one_that_computes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert not computes_bf16(torch.device("cuda"))
 

@@ -15,7 +15,7 @@ from lottery import registry
 from lottery.recipe.analyses import DENSE, PRUNED, TICKET, AnalysisSpec, units_of
 from lottery.recipe.pruned_once import levels_of
 from lottery.registry import Problem, suggest
-from lottery.values import point_label
+from lottery.values import point_label, told_apart
 
 if TYPE_CHECKING:
     from lottery.recipe.claims import ClaimSpec
@@ -96,8 +96,8 @@ class Trunks:
             elif pairing == "seed-seed" and len(self.seeds) > 1:
                 yield level, said_together((own, f"{own} of another seed"))
             elif pairing == "optimizer-optimizer":
-                for _, other in combinations(self.optimizers, 2):
-                    yield level, said_together((own, f"{own} of {other.name}"))
+                for _, other in combinations(told_apart(self.optimizers), 2):
+                    yield level, said_together((own, f"{own} of {other}"))
 
     def children(self, analysis: AnalysisSpec) -> Iterator[Subject]:
         """Yield the states whose children are looked at; those of a rewind point that is looked for are at `init`."""

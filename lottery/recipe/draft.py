@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from lottery.errors import RecipeError
 from lottery.recipe.yaml import MOST_DEPTH, Document, Path, dotted, legible, parse_value
 
+MOST_LETTERS = 1000  # of a problem, which may quote a value and name files
 MOST_PROBLEMS = 100
 
 
@@ -125,7 +126,7 @@ class Draft:
     def note(self, problems: Iterable[tuple[Path, str]]) -> None:
         """Add problems, each at the innermost part of its path that somebody wrote."""
         for path, message in problems:
-            message = message if len(message) <= 400 else message[:397] + "..."
+            message = message if len(message) <= MOST_LETTERS else message[: MOST_LETTERS - 3] + "..."
             self.found.append((self.place(path), f"{dotted(self._known(path))}: {message}"))
 
     def problems(self) -> list[str]:

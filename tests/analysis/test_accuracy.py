@@ -280,7 +280,7 @@ def test_integers_stay_integers_where_another_row_has_none(form: str) -> None:
 
 def test_a_frame_has_integers_as_such_and_leaves_means_and_flags_alone() -> None:
     made = frame([{"a": 130, "b": 130, "c": 1.0, "d": True}, {"a": None, "b": 2, "c": None, "d": None}])
-    assert [str(kind) for kind in made.dtypes] == ["Int64", "int64", "float64", "object"]
+    assert [str(kind) for kind in made.dtypes] == ["Int64", "int64", "float64", "boolean"]
     assert made["a"].tolist() == [130, pd.NA]
 
 

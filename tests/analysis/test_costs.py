@@ -136,6 +136,7 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     **dict.fromkeys(("vgg11", "vgg13", "vgg16", "vgg19"), ((3, 16, 16), {"width": 8})),
     "lenet5": ((3, 16, 16), {"channels": (2, 3), "widths": (5, 4)}),
     "torchvision": ((3, 32, 32), {"arch": "mobilenet_v3_small"}),
+    "timm": ((3, 32, 32), {"arch": "resnet10t"}),
     "densenet": ((3, 8, 8), {"depth": 16, "bottleneck": True, "compression": 0.5}),
 }
 

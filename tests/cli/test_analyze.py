@@ -326,7 +326,10 @@ def test_a_mask_that_leaves_nothing_is_refused(call: Call, tmp_path: Path) -> No
     key = training(context.plan, "ticket")
     done = call("analyze", key, *HESSIAN, "--store", tmp_path, "--data", tmp_path, "--device", "cpu")
     assert done.code == 1
-    assert "hessian of ticket level 1 from init: the mask leaves no weight: there is no surface to look at; look at" in done.err
+    assert (
+        "hessian of ticket level 1 from init: the mask leaves no weight: there is no surface to look at; look at"
+        in done.err
+    )
 
 
 MODELS = '''

@@ -231,7 +231,7 @@ def test_a_network_that_looks_at_values_is_tried_with_training_examples(
 
     monkeypatch.setattr(Data, "evaluation", evaluation)
     assert LAST.format(50, 151).replace("after1.0", "norm") in refused(tmp_path, "model=looking", "data.limit=151")
-    assert seen == [50, 1]
+    assert seen == [2, 50, 1]  # two before anything else, as with each network of a plugin
     context_of(tmp_path, "model={name: looking, norm: none}", "data.limit=151")
 
 

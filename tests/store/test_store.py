@@ -541,7 +541,7 @@ def test_a_failure_is_kept_until_it_is_cleared(store: Store, monkeypatch: pytest
     failure = store.failure(KEY)
     assert failure is not None and failure["time"] == 1e9 and failure["label"] == "dense"
     assert failure["message"].startswith("boom") and len(failure["message"]) == 100_000
-    assert store.state(KEY) == "failed" and summarize(store).failed == [KEY]
+    assert store.state(KEY) == "failed" and list(summarize(store).failed) == [KEY]
     store.clear_failure(KEY)
     assert store.failure(KEY) is None and store.state(KEY) == "missing"
 
@@ -603,7 +603,7 @@ def test_a_summary_counts_jobs_by_kind_and_state(store: Store) -> None:
     assert summary.jobs == {"dense": {"done": 1}, "ticket": {"diverged": 1, "done": 1}}
     assert (summary.finished, summary.size, summary.quarantined) == (3, 15, 0)
     assert list(summary.running) == [key_of(8)] and summary.interrupted == [key_of(7)]
-    assert summary.failed == [key_of(9)]
+    assert list(summary.failed) == [key_of(9)]
     assert json.loads(json.dumps(summary.as_dict()))["finished"] == 3
     assert "1 diverged, 1 done" in summary.text() and "1 running, 1 interrupted, 1 failed" in summary.text()
 

@@ -111,7 +111,7 @@ FAULTS = {  # plugin, what of it is replaced, by what, and what is told
     "another network each time": (
         NET,
         "8, classes)",
-        "8, classes); self.register_buffer('at', torch.tensor(time.perf_counter()))",
+        "8, classes); self.register_buffer('at', torch.tensor(time.perf_counter(), dtype=torch.float64))",
         "two networks of one seed differ",
     ),
     "dropout that is always on": (NET, "x.flatten(1)", "nn.functional.dropout(x.flatten(1))", "evaluation mode differ"),
