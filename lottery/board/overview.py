@@ -76,17 +76,18 @@ class Overview:
         states = [_state(study, snapshot) for study in studies.values()]
         names: dict[str, list[RememberedStudy]] = {}
         for state in states:
-            for job in state.running:
+            for job in (*state.running, *state.failures, *state.last):
                 names.setdefault(job.key, []).append(state.study)
         yield "notice", render("notice", snapshot=snapshot, problem=problem)
         yield "numbers", render("numbers", snapshot=snapshot)
         cards, more = snapshot.running[:MOST_CARDS], snapshot.running[MOST_CARDS:]
         yield "running", render("running", cards=cards, more=more, studies=names)
         failures = snapshot.failures
-        yield "failures", render("failures", failures=failures[:MOST_FAILURES], more=len(failures[MOST_FAILURES:]))
+        shown = failures[:MOST_FAILURES]
+        yield "failures", render("failures", failures=shown, more=len(failures[MOST_FAILURES:]), studies=names)
         yield "studies", render("studies", states=states, shared=_shared_names(states))
         last = heapq.nlargest(MOST_FINISHED, snapshot.finished.values(), key=_when)
-        yield "finished", render("finished", jobs=last)
+        yield "finished", render("finished", jobs=last, studies=names)
         for state in states:
             yield f"study/{state.study.full_name}", self._study(state)
 

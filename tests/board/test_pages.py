@@ -107,6 +107,8 @@ def test_what_is_finished_runs_and_failed_is_on_the_front_page(
     for words in ("adam: dense, seed 0", "step 50 of 100", "75.00 %", "ValueError: no", "line 7", "1 of 4 jobs"):
         assert words in page
     assert "1 running, 1 failed" in page
+    link = f'<a href="/study/{studies[0].full_name.replace("@", "%40")}">mnist</a>'
+    assert page.count(link) == 3  # at the job that runs, the one that failed and the one that was finished
 
 
 def test_a_study_has_a_page_with_the_state_of_each_job(
