@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lottery.errors import LotteryError
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ class Sink:
 
     def _fail(self, error: BaseException, missing: str) -> None:
         said = str(error).strip().partition("\n")[0]
+        kind = "" if isinstance(error, LotteryError) else type(error).__name__  # ours say what is wrong by themselves
         with self._changed:
-            self._warn(f"failed with {type(error).__name__}{': ' if said else ''}{said}", missing)
+            self._warn(f"failed: {': '.join(filter(None, (kind, said)))}", missing)
             self._failures += 1
             if self._failures >= MOST_FAILURES:
                 self._gone = True  # the rest is lost as well

@@ -24,12 +24,13 @@ _UNITS = {
 }
 
 
-def compared(claim: ClaimSpec, labels: Sequence[str]) -> str:
+def compared(claim: ClaimSpec, labels: Sequence[str], unit: str) -> str:
     """Return in words what a claim compares: `ticket against dense: accuracy, points`.
 
     Args:
         claim: The claim.
         labels: The optimizers' labels, by which another one is named.
+        unit: That of its effect, see `claim_units.unit_of`.
     """
     sides = claim.column if claim.against is None else f"{claim.column} against {claim.against}"
     if claim.analysis is not None:
@@ -44,7 +45,8 @@ def compared(claim: ClaimSpec, labels: Sequence[str]) -> str:
     several |= claim.analysis is None and claim.against is not None
     ratio = ", ratio" if claim.logarithmic and several else ""
     order = "" if claim.right is None else ", left over right" if claim.logarithmic else ", left minus right"
-    return f"{sides}: {_measured(claim)}{ratio}{order}"
+    points = ", points" if claim.analysis is not None and unit == "points" else ""
+    return f"{sides}: {_measured(claim)}{points}{ratio}{order}"
 
 
 def _measured(claim: ClaimSpec) -> str:

@@ -17,6 +17,7 @@ from lottery.errors import UsageError
 from lottery.results.study import once
 from lottery.verdicts import claim_values, good_values, measured_claims, published_claims
 from lottery.verdicts.claim_terms import Term, places_of, terms_of
+from lottery.verdicts.claim_units import unit_of
 from lottery.verdicts.claims_in_words import claimed, compared
 from lottery.verdicts.other_readings import others, read_at, with_other_readings, with_readings
 from lottery.verdicts.published_claims import Judgement, Observed
@@ -111,6 +112,7 @@ def _rows_of(replicates: ReplicatesSpec, claim: ClaimSpec, about: About) -> list
     table, first = list[Row](), about.left[0]
     compare = first.recipe.compare
     labels, power = optimizer_labels(first.recipe.train.optimizer), POWER if compare is None else compare.power
+    said = compared(claim, labels, unit_of(claim, first))
     for places in zip(*(places_of(claim, study) for study in about.studies), strict=True):
         cells = [
             [_nearest_cell(*each, wanted) for each in zip(about.studies, places, strict=True)]
@@ -126,7 +128,7 @@ def _rows_of(replicates: ReplicatesSpec, claim: ClaimSpec, about: About) -> list
         values |= {"verdict": published_claims.verdict(claim, found)}
         needed = {"claim_seeds_needed": published_claims.seeds_needed(claim, found)}
         for wanted, each, one, judgement in zip(claim.densities, terms, seen, found, strict=True):
-            figures = _row(claim, labels, wanted, each[0].at[2] if each else None, one, judgement)
+            figures = _row(claim, said, wanted, each[0].at[2] if each else None, one, judgement)
             table.append(Row({**values, **figures, **needed, "note": _note(one)}, _made_from(claim, each)))
     return table
 
@@ -158,9 +160,7 @@ def seeds_needed(table: Sequence[Row]) -> int | None:
     return max((row["claim_seeds_needed"] for row in table if row["claim_seeds_needed"] is not None), default=None)
 
 
-def _row(
-    claim: ClaimSpec, labels: Sequence[str], wanted: float, level: int | None, seen: Observed, judged: Judgement
-) -> Values:
+def _row(claim: ClaimSpec, said: str, wanted: float, level: int | None, seen: Observed, judged: Judgement) -> Values:
     estimate = statistics.fmean(seen.values) if seen.values else math.nan
     low, high = columns.interval("", 0.0, words="low, high")  # `bounds` says at which confidence
     figures: Values = {"estimate": estimate, low: judged.low, high: judged.high}
@@ -169,7 +169,7 @@ def _row(
     return {
         DENSITY: wanted,
         LEVEL_OF_DENSITY: level,
-        "compared": compared(claim, labels),
+        "compared": said,
         "claimed": claimed(claim),
         **finite(figures),
         "bounds": _bounds(judged),

@@ -64,7 +64,7 @@ def test_a_barrier_is_claimed_in_points_with_one_value_per_seed(run: RunContext,
     assert row["estimate"] == pytest.approx(statistics.fmean(points))
     bound = stats.ttest_1samp(points, 0).confidence_interval(0.9).high
     assert row["high"] >= bound - 1e-9
-    assert row["compared"] == "dense - ticket: test_error_barrier of barrier"
+    assert row["compared"] == "dense - ticket: test_error_barrier of barrier, points"
 
 
 def test_a_loss_is_claimed_as_it_is(run: RunContext) -> None:
