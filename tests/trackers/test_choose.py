@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,28 @@ def test_a_tracker_whose_package_is_missing_is_refused_with_what_installs_it(mon
     assert str(caught.value) == (
         "--track memory: needs no_such_package, not installed here: pip install 'lottery[memory]'"
     )
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("why", ["Read-only file system", "is a file"])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_trained(
+    tracker: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(tracker, reason=f"the extra `{tracker}` is not installed")
+    folder = tmp_path / "there"
+
+    def read_only(dir: Path) -> None:
+        assert dir == folder
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    if why == "is a file":
+        folder.write_text("")
+    else:
+        monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    offline = {"offline": True} if tracker == "wandb" else {}
+    with pytest.raises(UsageError, match=why) as caught:
+        choose.trackers_of({"name": tracker, "folder": str(folder), **offline})
+    assert str(caught.value).startswith(f"--track {tracker}: {folder}: ")
 
 
 def test_one_tracker_or_several_are_taken_as_text_or_as_mappings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery.catalogue.trackers._folder import writable
 from lottery.files.write import make_folder, write_atomic
 from lottery.registry import trackers
 
@@ -24,7 +25,7 @@ def tensorboard(*, folder: str = "tensorboard") -> Tracker:
 
     A training that goes on after a kill is told again from its first step, and TensorBoard drops what it had of it.
     """
-    return _Folders(Path(folder), importlib.import_module("torch.utils.tensorboard"))
+    return _Folders(writable(folder), importlib.import_module("torch.utils.tensorboard"))
 
 
 class _Folders:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lottery.catalogue.trackers._folder import writable
 from lottery.errors import UsageError
 from lottery.files.write import make_folder, write_atomic
 from lottery.registry import trackers
@@ -37,6 +38,8 @@ def wandb(
     if mode == "online" and not library.login(prompt=False, verify=False):
         raise UsageError("nobody is logged in here: wandb login, or {name: wandb, offline: true}")
     place = Path(folder or os.environ.get("WANDB_DIR", "."))
+    if folder or mode == "offline":  # online, W&B takes a temporary one where this one cannot be written to
+        writable(place)
     return _Runs(library, {"project": project, "entity": entity, "mode": mode}, place)
 
 
