@@ -76,8 +76,8 @@ class Overview:
         states = [_state(study, snapshot) for study in studies.values()]
         names: dict[str, list[RememberedStudy]] = {}
         for state in states:
-            for job in (*state.running, *state.failures, *state.last):
-                names.setdefault(job.key, []).append(state.study)
+            for key in (job.key for part in (state.running, state.failures, state.last) for job in part):
+                names.setdefault(key, []).append(state.study)
         yield "notice", render("notice", snapshot=snapshot, problem=problem)
         yield "numbers", render("numbers", snapshot=snapshot)
         cards, more = snapshot.running[:MOST_CARDS], snapshot.running[MOST_CARDS:]

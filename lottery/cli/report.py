@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from lottery.cli.options import (
     load_points,
     tell_missing,
 )
+
+if TYPE_CHECKING:
+    from lottery.recipe.sweep import Sweep
 
 
 def report(
@@ -44,5 +48,12 @@ def report(
     found = swept_study(load_points(recipe, sets, plugin, point, store), store=store, data=data)
     tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     made = collect(found.studies[0]) if len(found.studies) == 1 else collect_sweep(found)
-    files = export(made, output or Path(f"{made.name}-report"), wanted)
+    files = export(replace(made, changed=_changed(found.sweep)), output or Path(f"{made.name}-report"), wanted)
     print(files[-1])
+
+
+def _changed(sweep: Sweep) -> str:
+    """Return a sentence on the values of `--set`, of each key the last; empty where there are none."""
+    overrides = sweep.origin.overrides if sweep.origin else ()
+    last = {each.partition("=")[0]: each for each in overrides}
+    return f"The recipe was changed by {' '.join(f'--set {each}' for each in last.values())}." if last else ""

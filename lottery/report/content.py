@@ -98,7 +98,8 @@ class Report:
     """All that a report says, in plain values.
 
     `warnings` stand on top: what is missing, diverged, mixed or unfair. `date` is that of the newest training, so that
-    the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals.
+    the same study makes the same report; `recipe` is the full one as YAML; `confidence` that of intervals; `changed` a
+    sentence on what `--set` changed of the recipe, empty for nothing.
     """
 
     name: str
@@ -111,12 +112,13 @@ class Report:
     software: str
     date: str | None
     confidence: float
+    changed: str = ""
 
     @property
     def colophon(self) -> str:
-        """Return two sentences: how new the report is, and what wrote it."""
+        """Return sentences: how new the report is, what wrote it, and what `--set` changed."""
         newest = f"{moment(self.date)} UTC" if self.date else "none"
-        return f"Newest training: {newest}. Written by {self.software}."
+        return f"Newest training: {newest}. Written by {self.software}. {self.changed}".rstrip()
 
     @property
     def tables(self) -> list[Table]:

@@ -535,6 +535,16 @@ def test_the_command_writes_the_formats_asked_for_and_prints_the_last_file(
     assert set(made) == {"report.json", "report.html"} and made.items() <= contents(folder).items()
 
 
+def test_a_report_says_what_was_changed_of_the_recipe(
+    trained: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn_quickly: None
+) -> None:
+    sets = ["--set", "question=How?", "--set", "question=Where?"]
+    assert command(monkeypatch, tmp_path, trained.store.root, *sets, "--format", "md,html") == 0
+    for report in (tmp_path / "a_study-1.0-report").glob("report.*"):
+        text = report.read_text().replace("\\", "")
+        assert text.count("The recipe was changed by --set question=Where?.") == 1
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
