@@ -112,7 +112,8 @@ def _run(app: ASGIApp, changes: Changes, listener: socket.socket, begun: Callabl
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             changes.end()
-            super().handle_exit(sig, frame)
+            if not self.should_exit:  # a second Ctrl-C would force it and show where it was; it leaves soon by itself
+                super().handle_exit(sig, frame)
 
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=LEAVE_SECONDS
