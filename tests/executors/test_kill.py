@@ -70,12 +70,13 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_bytes(
     check_that_it_continues(whole, tmp_path / "store")
 
 
-def test_a_run_killed_again_and_again_gets_there(whole: Undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_killed_again_and_again_gets_there(whole: Undisturbed, tmp_path: Path, kills: int) -> None:
     store = tmp_path / "store"
-    for jobs in (1, whole.jobs // 2):
+    for jobs in ((whole.jobs // 2,), (1, whole.jobs // 2))[kills - 1]:
         run_until_killed(whole, store, jobs, "--jobs", "2")
     until(lambda: not summarize(Store(store)).running)  # its workers notice that it is gone
-    assert finish_here(whole.recipe, store) == whole.table  # the second one continued in processes of its own
+    assert finish_here(whole.recipe, store) == whole.table
     assert contents(store) == whole.expected
 
 
@@ -165,6 +166,7 @@ def test_several_runs_on_one_store_commit_each_job_once(whole: Undisturbed, tmp_
     assert logs.count('"event": "done"') == whole.jobs
 
 
+@pytest.mark.slow
 def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(whole: Undisturbed, tmp_path: Path) -> None:
     recipe, expected, table = whole.recipe, whole.expected, whole.table
     elsewhere = tmp_path / "somewhere élse"

@@ -91,6 +91,8 @@ def _is_compiling() -> bool:
 
 
 def _main() -> None:
+    with suppress(AttributeError, OSError):  # the threads of a training wait for one another: none may be held up
+        os.nice(19)
     threading.Thread(target=_leave_with_stdin, daemon=True).start()
     with suppress(Timeout), _lock().acquire(timeout=0):  # where another process has it, that one compiles
         for name in NAMES:
