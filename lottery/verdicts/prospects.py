@@ -5,7 +5,7 @@ Nothing here is a second account of the tests: each is asked itself, see `lotter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -200,10 +200,14 @@ def _no_claim(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec) -> str:
     fields = withheld_fields(recipe, branch, rewind, levels)
     if not fields:
         return ""
-    fair = shares_steps(recipe, branch, rewind, levels)
     tickets = "tickets rewound after step 0" if rewind.mode == "weights" else f"tickets of mode {rewind.mode}"
-    why = f"trains other steps than {tickets}: withheld without `compare: {{allow: [{', '.join(fields)}]}}`"
-    return f"{why}; with `{fair}` it trains the same steps" if fair else why
+    return f"trains other steps than {tickets}: {ways_out(fields, shares_steps(recipe, branch, rewind, levels))}"
+
+
+def ways_out(fields: Iterable[str], fair: str) -> str:
+    """Return what makes a claim of a control of other steps, in words; `fair` is its key for those of its ticket."""
+    allowed = f"withheld without `compare: {{allow: [{', '.join(fields)}]}}`"
+    return f"{allowed}; with `{fair}` it trains the same steps" if fair else allowed
 
 
 def _of_transfers(recipe: Recipe, look: Look) -> Iterator[Prospect]:

@@ -354,9 +354,7 @@ def test_a_control_that_has_a_key_for_its_tickets_steps_is_named_with_it(mode: s
     assert why("reinit").endswith(f"withheld without {allowed}")
 
 
-def test_what_the_points_of_a_sweep_can_show_names_a_point_that_stands_alone(
-    tmp_path: Path, call: Call
-) -> None:
+def test_what_the_points_of_a_sweep_can_show_names_a_point_that_stands_alone(tmp_path: Path, call: Call) -> None:
     path = tmp_path / "rewinding.yaml"
     path.write_text(micro_text("seeds=3", "compare={margin: 1}", "sweep.rewind=[init, 4it]"))
     told = call("check", path).out
