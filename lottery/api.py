@@ -286,11 +286,13 @@ def table(
     from lottery.results.sweep import swept_study
 
     found: list[Study | SweptStudy] = []
+    swept: list[str] = []
     import_named(plugins)
     for each in [recipe] if isinstance(recipe, (str, Path)) or not isinstance(recipe, Sequence) else recipe:
         loaded = load_named(each, store, tell=_say) if isinstance(each, (str, Path)) else each
         if isinstance(loaded, Sweep):
             found.append(swept_study(loaded, data=data, store=store))
+            swept += loaded.keys
         else:
             found.append(study(loaded, data=data, store=store))
     wanted = [(name, [str(value) for value in _listed(values)]) for name, values in (rows or {}).items()]
@@ -298,4 +300,4 @@ def table(
     types = column_types(view)
     if not shown and columns:
         types = {name: kind for name, kind in types.items() if name in columns}
-    return frame(shown, {"study": "text", **types} if len(found) > 1 else types)
+    return frame(shown, {**dict.fromkeys(["study"] if len(found) > 1 else swept, "text"), **types})

@@ -46,7 +46,7 @@ def test_a_sweep_is_checked_planned_run_and_shown(recipe: str, call: Call) -> No
 def test_what_is_done_of_one_recipe_wants_a_point(recipe: str, call: Call) -> None:
     point = ("--point", "model.norm=batch", "--point", "prune.levels=1")
     assert call("run", recipe, "--device", "cpu", *point).code == 0
-    for command in (("plot", "accuracy"), ("plot", "schedule"), ("verify",)):
+    for command in (("plot", "schedule"), ("verify",)):
         refused = call(*command, recipe)
         assert (refused.code, "4 points, and this is done of one; choose it with --point" in refused.err) == (2, True)
     assert call("verify", recipe, *point).code == 0
