@@ -283,14 +283,16 @@ def table(
     from lottery.recipe.sweep import Sweep
     from lottery.results.named_recipe import load_named
     from lottery.results.study import study
-    from lottery.results.sweep import SweptStudy, swept_study
+    from lottery.results.sweep import swept_study
 
     found: list[Study | SweptStudy] = []
+    swept: list[str] = []
     import_named(plugins)
     for each in [recipe] if isinstance(recipe, (str, Path)) or not isinstance(recipe, Sequence) else recipe:
         loaded = load_named(each, store, tell=_say) if isinstance(each, (str, Path)) else each
         if isinstance(loaded, Sweep):
             found.append(swept_study(loaded, data=data, store=store))
+            swept += loaded.keys
         else:
             found.append(study(loaded, data=data, store=store))
     wanted = [(name, [str(value) for value in _listed(values)]) for name, values in (rows or {}).items()]
@@ -298,7 +300,4 @@ def table(
     types = column_types(view)
     if not shown and columns:
         types = {name: kind for name, kind in types.items() if name in columns}
-    swept = dict.fromkeys(key for each in found if isinstance(each, SweptStudy) for key in each.sweep.keys)
-    if len(found) > 1:
-        types = {"study": "text", **types}
-    return frame(shown, types if shown else {**dict.fromkeys(swept, "text"), **types})
+    return frame(shown, {**dict.fromkeys(["study"] if len(found) > 1 else swept, "text"), **types})

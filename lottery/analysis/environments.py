@@ -71,9 +71,9 @@ def _by_environment(found: Iterable[Record]) -> list[list[Record]]:
     return sorted(groups.values(), key=len, reverse=True)
 
 
-def roundings(study: Study) -> list[str]:
+def roundings(*studies: Study) -> list[str]:
     """Return a sentence on what differs between trainings and changes nothing but rounding, if anything does."""
-    found = rounding(record.manifest.sessions for record in study.found.values())
+    found = rounding(record.manifest.sessions for study in studies for record in study.found.values())
     if not found:
         return []
     parts = ", ".join(f"{name} ({' and '.join(values)})" for name, values in found.items())

@@ -9,6 +9,7 @@ from lottery.audit.protocol_checks import grid, shared_steps
 from lottery.audit.step_differences import allowed_by, step_differences
 from lottery.audit.trainings import AuditedTraining
 from lottery.plan.origins import NETWORK, TICKET, Origin, origin_of
+from lottery.registry import branches
 
 if TYPE_CHECKING:
     from lottery.recipe.schema import BranchSpec, Recipe
@@ -37,6 +38,14 @@ def withheld_fields(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec, leve
             if not allowed_by(recipe.compare, ours, dense, each.field):
                 fields[each.field] = None
     return list(fields)
+
+
+def shares_steps(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec, levels: Iterable[int]) -> str:
+    """Return the key with which a control trains the steps of its ticket, `weights: mode`; empty where it has none."""
+    changed = branch.model_copy(update={"weights": "mode"})
+    if branches.check(changed.component)[1]:
+        return ""
+    return "" if withheld_fields(recipe, changed, rewind, levels) else "weights: mode"
 
 
 def _training(origin: Origin, branch: str, mode: str, point: int, above: Sequence[AuditedTraining]) -> AuditedTraining:

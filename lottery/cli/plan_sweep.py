@@ -52,8 +52,8 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         points = [
             {"values": point.values, **share.as_dict()} for point, share in zip(sweep.points, shares, strict=True)
         ]
-        told: dict[str, Any] = {"decided": decided, "warnings": warnings}
-        told |= {"plugins": list(plugin_lines(sweep.plugins)), "claims": claims(sweep, least_spread)}
+        told: dict[str, Any] = {"decided": decided, "warnings": warnings, "plugins": list(plugin_lines(sweep.plugins))}
+        told |= {"claims": claims(sweep, least_spread)}
         print_json({"points": points, "estimate": whole, "needs": vars(needs)} | told)
         return
     from lottery.formats.text import text

@@ -77,7 +77,7 @@ def table(
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
     names = [name.strip() for name in columns.split(",")] if columns else ()
     write(select(made, [setting(each) for each in rows or ()], names))
-    for sentence in dict.fromkeys(said for found in swept for each in found.studies for said in roundings(each)):
+    for sentence in roundings(*(each for found in swept for each in found.studies)):
         print(sentence, file=sys.stderr)
 
 

@@ -93,15 +93,21 @@ class _Table:
         if width == "column" and _wide(self.columns) > WIDTHS["column"]:
             width = "page"
         parts = list(_parts(self.columns))
-        groups = [parts]  # of parts that share a float
-        if LONGEST // len(parts) - self._head < min(LONGEST // 4, len(self.rows)):
-            several = max(1, LONGEST // (self._head + len(self.rows)))  # of a few rows, as many as fit
-            groups = [parts[at : at + several] for at in range(0, len(parts), several)]
+        groups: list[Sequence[Sequence[SetColumn]]] = [parts]  # of parts that share a float
+        most, cut = LONGEST // 4, len([*self._chunks(len(parts), NOTE[width], first=True)]) > 1
+        if LONGEST // len(parts) - self._head < min(most, len(self.rows)) or (cut and len(self.rows) <= most):
+            groups = self._groups(parts, NOTE[width])
         number = 0
         for group in groups:
             for chunk in self._chunks(len(group), NOTE[width], first=not number):
                 number += 1
                 yield self._float(width, number, group, chunk)
+
+    def _groups(self, parts: Sequence[Sequence[SetColumn]], note: int) -> list[Sequence[Sequence[SetColumn]]]:
+        """Return the parts that share a float: of a few rows as many as fit with all notes."""
+        notes = sum(1 + len(each) // note for each in (*self._general(), *self.letters))
+        several = max(1, (LONGEST - notes) // (self._head + len(self.rows)))
+        return [parts[at : at + several] for at in range(0, len(parts), several)]
 
     @property
     def _head(self) -> int:
@@ -189,14 +195,18 @@ def _wide(part: Sequence[SetColumn]) -> float:
 
 
 def _parts(made: Sequence[SetColumn]) -> Iterator[list[SetColumn]]:
-    """Yield the columns in parts that fit the width of a page, each with those that say what a row is."""
+    """Yield the columns in parts that fit the width of a page, each with those that say what a row is.
+
+    Of these the first part has all, the others those that tell rows apart.
+    """
     lead = [column for column in made if column.place]
-    part = list(lead)
+    again = [column for column in lead if len({*column.cells}) > 1] or lead[:1]
+    part, places = list(lead), len(lead)
     for column in made:
         if column.place:
             continue
-        if _wide([*part, column]) > WIDTHS["page"] and len(part) > len(lead):
+        if _wide([*part, column]) > WIDTHS["page"] and len(part) > places:
             yield part
-            part = list(lead)
+            part, places = list(again), len(again)
         part.append(column)
     yield part

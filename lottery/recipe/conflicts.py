@@ -195,7 +195,7 @@ _OF_TUNING_SEEDS = (
     Conflict(
         (),
         lambda recipe, seed: seed in (recipe.seeds or ()),
-        "seed {item} is one of the recipe's; tune on seeds of its own",
+        "seed {item} is one of the recipe's; tune on seeds of its own, named and not counted: [1000000, 1000001]",
     ),
 )
 _OF_REWINDS = (

@@ -160,9 +160,10 @@ def parse_draft(
     draft = Draft(yaml.parse(text, name), name, _SHORT)
     for override in overrides:
         draft.set(override)
-    for section in ("sweep", "plugins"):
-        if draft.data.get(section) is None:
-            draft.data.pop(section, None)  # as `--set sweep=` leaves it
+    optional = {name for name, field in SweptRecipe.model_fields.items() if not field.is_required()}
+    for section in ("sweep", "plugins", *(override.partition("=")[0] for override in overrides)):
+        if section in optional and draft.data.get(section) is None:
+            draft.data.pop(section, None)  # as `--set sweep=` and `--set branches=` leave it
     import_plugins(draft, folder, plugins, trust)
     return draft
 

@@ -10,6 +10,7 @@ from lottery.values import in_flow
 from lottery.words import short_keys
 
 if TYPE_CHECKING:
+    from lottery.recipe.schema import Recipe
     from lottery.results.study import Study
 
 # sections that change no training: they tell studies apart only where nothing else does
@@ -61,7 +62,7 @@ def _differences(name: str, studies: Sequence[Study]) -> list[str]:
     Raises:
         UsageError: Two of them do not differ.
     """
-    recipes = [dict(_leaves(study.recipe.canonical())) for study in studies]
+    recipes = [dict(_leaves(_told(study.recipe))) for study in studies]
     keys = dict.fromkeys(key for recipe in recipes for key in recipe)
     differing = [key for key in keys if len({in_flow(recipe.get(key)) for recipe in recipes}) > 1]
     chosen, told = list[str](), [""] * len(recipes)
@@ -76,6 +77,13 @@ def _differences(name: str, studies: Sequence[Study]) -> list[str]:
         ", ".join(f"{short[key]}={in_flow(recipe[key])}" if key in recipe else f"no {short[key]}" for key in chosen)
         for recipe in recipes
     ]
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe in plain values, its rewind points by their labels where none is looked for."""
+    if any(rewind.auto is not None for rewind in recipe.rewind):
+        return recipe.canonical()
+    return recipe.canonical() | {"rewind": [rewind.label for rewind in recipe.rewind]}
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

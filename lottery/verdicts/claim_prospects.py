@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lottery.audit.planned_steps import withheld_fields
+from lottery.audit.planned_steps import shares_steps, withheld_fields
 from lottery.recipe.analyses import units_of
 from lottery.recipe.pruned_once import levels_of
 from lottery.verdicts import published_claims
 from lottery.verdicts.fewest_seeds import Scale, of_claim
-from lottery.verdicts.prospects import AUTO, Look, Prospect, independent_pairs, prospect
+from lottery.verdicts.prospects import AUTO, Look, Prospect, independent_pairs, prospect, ways_out
 
 if TYPE_CHECKING:
     from lottery.recipe.claims import ClaimSpec, ReplicatesSpec
@@ -61,7 +61,8 @@ def _hindrances(claim: ClaimSpec, recipe: Recipe) -> Iterator[str]:
         levels = levels_of(branch, recipe.prune)
         fields = [withheld_fields(recipe, branch, rewind, levels) for rewind in rewinds]
         if fields and all(fields):
-            yield f"{branch.label} trains other steps: withheld without `compare: {{allow: [{', '.join(fields[0])}]}}`"
+            fair = shares_steps(recipe, branch, rewinds[0], levels)
+            yield f"{branch.label} trains other steps: {ways_out(fields[0], fair)}"
 
 
 def _scale(claim: ClaimSpec, left: Sequence[Recipe], right: Sequence[Recipe], floor: float) -> Scale:

@@ -5,14 +5,14 @@ Nothing here is a second account of the tests: each is asked itself, see `lotter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.analysis.labels import rewind_label
-from lottery.audit.planned_steps import withheld_fields
+from lottery.audit.planned_steps import shares_steps, withheld_fields
 from lottery.plan.analyses import next_seed
 from lottery.plan.frontier import rule, walk
 from lottery.recipe.analysis_subjects import Trunks, subjects
@@ -196,11 +196,18 @@ def _no_claim(recipe: Recipe, branch: BranchSpec, rewind: RewindSpec) -> str:
         return AUTO
     if not stands_for_a_claim(recipe, branch.name):
         return "tickets are not pruned step by step, so there is no gain of iteration to be shown"
-    fields = withheld_fields(recipe, branch, rewind, levels_of(branch, recipe.prune))
+    levels = levels_of(branch, recipe.prune)
+    fields = withheld_fields(recipe, branch, rewind, levels)
     if not fields:
         return ""
     tickets = "tickets rewound after step 0" if rewind.mode == "weights" else f"tickets of mode {rewind.mode}"
-    return f"trains other steps than {tickets}: withheld without `compare: {{allow: [{', '.join(fields)}]}}`"
+    return f"trains other steps than {tickets}: {ways_out(fields, shares_steps(recipe, branch, rewind, levels))}"
+
+
+def ways_out(fields: Iterable[str], fair: str) -> str:
+    """Return what makes a claim of a control of other steps, in words; `fair` is its key for those of its ticket."""
+    allowed = f"withheld without `compare: {{allow: [{', '.join(fields)}]}}`"
+    return f"{allowed}; with `{fair}` it trains the same steps" if fair else allowed
 
 
 def _of_transfers(recipe: Recipe, look: Look) -> Iterator[Prospect]:

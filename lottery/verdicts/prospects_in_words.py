@@ -48,7 +48,8 @@ def sentences(sweep: Sweep, floor: float = 0.0) -> list[str]:
     look, told = Look(floor, numbers=False), list[str]()
     groups = of_points(sweep, look)
     for labels, found in groups[:MOST_TOLD]:
-        where = f"at {counted(len(labels), 'point')}: " if len(groups) > 1 else ""
+        which = labels[0] if len(labels) == 1 else counted(len(labels), "point")
+        where = f"at {which}: " if len(groups) > 1 else ""
         told += [f"{where}{line}" for line in (*_can(found), *_cannot(found))]
     if len(groups) > MOST_TOLD:
         told.append(

@@ -111,6 +111,17 @@ def test_each_part_and_float_of_a_table_says_what_its_rows_are() -> None:
     assert "(continued)" in made[1]
 
 
+def test_a_few_rows_stand_together_in_every_float_and_what_they_share_in_the_first_part() -> None:
+    rows = [
+        Row({"study": f"rewound to {at}", "optimizer": "momentum", **each}, []) for at, each in enumerate(table(60))
+    ]
+    made = floats([Row(each | {"optimizer": "momentum"}, []) for each in rows], Paper("Values", "v"))
+    bodies = re.findall(r"\\midrule\n(.*?)\\bottomrule", "\n".join(made), re.DOTALL)
+    assert len(bodies) > len(made) > 1
+    assert all(re.findall(r"rewound to \d", body) == [f"rewound to {at}" for at in range(3)] for body in bodies)
+    assert ["momentum" in body for body in bodies] == [True] + [False] * (len(bodies) - 1)
+
+
 @pytest.mark.slow
 def test_a_text_is_no_wider_than_its_width_says(tmp_path: Path) -> None:
     """Each character of ASCII, ten times, in a box that LaTeX measures in the font of tables."""

@@ -641,3 +641,8 @@ def test_a_name_with_a_space_is_told_the_rule_in_words(change: str) -> None:
     (problem,) = problems(TEXT, change)
     assert "a name is letters, digits, '.', '_' and '-' without spaces" in problem
     assert "^" not in problem and problem.endswith(("not 'my study'", "not 'new weights'"))
+
+
+def test_an_empty_override_takes_away_what_may_be_left_out_and_nothing_else() -> None:
+    assert read("branches=", "report=", "question=") == read("branches=[]", "report=best_accuracy", "question=''")
+    assert any(each.startswith("--set train=") for each in problems(TEXT, "train="))

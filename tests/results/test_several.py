@@ -25,10 +25,10 @@ def test_a_study_is_called_as_its_recipe_is_and_those_of_one_name_by_what_tells_
     assert labels(study(), study("prune.criterion=random")) == ["hand (criterion=magnitude)", "hand (criterion=random)"]
     late = [study("rewind=20it"), study("rewind=20it", "seeds=5"), study("name=a"), study()]
     assert labels(*late) == [
-        "hand (to=20it, seeds=[0, 1])",
-        "hand (to=20it, seeds=[0, 1, 2, 3, 4])",
+        "hand (rewind=20it, seeds=[0, 1])",
+        "hand (rewind=20it, seeds=[0, 1, 2, 3, 4])",
         "a",
-        "hand (to=0it, seeds=[0, 1])",
+        "hand (rewind=init, seeds=[0, 1])",
     ]
 
 

@@ -282,7 +282,8 @@ def test_what_contradicts_tuning_is_refused_with_its_place() -> None:
         "hold examples out with data.validation"
     ]
     assert problems("seeds=[77]") == [
-        "tuned.yaml:22:11: tune.seeds.0: seed 77 is one of the recipe's; tune on seeds of its own"
+        "tuned.yaml:22:11: tune.seeds.0: seed 77 is one of the recipe's; tune on seeds of its own, named and not "
+        "counted: [1000000, 1000001]"
     ]
     assert problems("train.optimizer.0.lr=0.1") == [
         "--set train.optimizer.0.lr=0.1: train.optimizer.0.lr: tune chooses the learning rate; leave lr out, or give "

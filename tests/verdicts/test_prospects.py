@@ -340,6 +340,27 @@ def test_controls_that_train_other_steps_are_named_with_what_allows_them() -> No
     assert found_of(recipe)["superior", "shuffle", ""].can
 
 
+@pytest.mark.parametrize(("mode", "fields"), [("weights", "own_steps"), ("lr", "own_steps, steps")])
+def test_a_control_that_has_a_key_for_its_tickets_steps_is_named_with_it(mode: str, fields: str) -> None:
+    changes = (f"rewind={{to: 4it, mode: {mode}}}", "seeds=5", "compare={margin: 1}")
+
+    def why(branch: str) -> str:
+        recipe = parse_recipe(micro_text(*changes, f"branches=[{branch}]"), "r")
+        return next(each.why for each in prospects(recipe, Look()) if each.word == "superior")
+
+    allowed = f"`compare: {{allow: [{fields}]}}`"
+    assert why("random").endswith(f"withheld without {allowed}; with `weights: mode` it trains the same steps")
+    assert why("{name: random, weights: mode}") == ""
+    assert why("reinit").endswith(f"withheld without {allowed}")
+
+
+def test_what_the_points_of_a_sweep_can_show_names_a_point_that_stands_alone(tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "rewinding.yaml"
+    path.write_text(micro_text("seeds=3", "compare={margin: 1}", "sweep.rewind=[init, 4it]"))
+    told = call("check", path).out
+    assert "at rewind=init: 3 seeds can show" in told and "at rewind=4it: no claim: winning against dense" in told
+
+
 @pytest.mark.slow
 def test_every_shipped_recipe_is_told_what_it_can_claim_in_few_lines() -> None:
     for name in shipped():
