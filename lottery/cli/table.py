@@ -51,7 +51,9 @@ def table(
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", metavar="NAME", help="Of several studies and the matrix: dense, ticket or a control [ticket]."
+            "--network",
+            metavar="NAME",
+            help="Of several studies and the matrix: dense, ticket or a control; ticket if not given.",
         ),
     ] = None,
     width: Width = None,
@@ -77,7 +79,7 @@ def table(
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
     names = [name.strip() for name in columns.split(",")] if columns else ()
     write(select(made, [setting(each) for each in rows or ()], names))
-    for sentence in dict.fromkeys(said for found in swept for each in found.studies for said in roundings(each)):
+    for sentence in roundings(*(each for found in swept for each in found.studies)):
         print(sentence, file=sys.stderr)
 
 
