@@ -268,7 +268,7 @@ def _elsewhere(key: str) -> str:
     if key in _USUAL:
         return f"; there is {_USUAL[key]}"
     own = [(path, spec) for path, spec in _SECTIONS.items() if path[:1] != ("replicates",)]
-    found = [".".join((*path, key)) for path, spec in own if key in _keys(spec)]
+    found = [".".join((*map(str, path), key)) for path, spec in own if key in _keys(spec)]
     if not 0 < len(found) <= 3:
         return ""
     return f"; there {'is' if len(found) == 1 else 'are'} {' and '.join(found)}"
