@@ -6,6 +6,7 @@ import csv
 import importlib
 import re
 import sys
+import tomllib
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -215,3 +216,8 @@ def test_retraining_with_adam_and_no_mask_revives_nearly_all_pruned_weights(monk
     shares = unmasked.measure("digits", model, init, lr, batch_size, density, steps=(1, 20))
     assert 0.8 < shares[1] <= shares[20]
     assert shares[20] > 0.9
+
+
+def test_the_extras_that_can_be_installed_are_named_where_installing_is_told() -> None:
+    extras = set(tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]) - {"docs", "examples"}
+    assert set(re.findall(r"'\.\[(\w+)\]'", section("docs/use.md", "Installing"))) == extras

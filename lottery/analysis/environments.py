@@ -76,8 +76,13 @@ def roundings(*studies: Study) -> list[str]:
     found = rounding(record.manifest.sessions for study in studies for record in study.found.values())
     if not found:
         return []
-    parts = ", ".join(f"{name} ({' and '.join(values)})" for name, values in found.items())
+    parts = ", ".join(f"{name} ({_listed(values)})" for name, values in found.items())
     return [f"Trainings differ in {parts}: that changes rounding only, so they are compared all the same."]
+
+
+def _listed(values: Sequence[str]) -> str:
+    *first, last = values
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def newest(study: Study) -> str | None:

@@ -15,7 +15,8 @@ from lottery.errors import UsageError
 
 def bench(
     only: Annotated[
-        list[str] | None, typer.Argument(metavar="[CASE]...", help="Some of the cases [all but those of executors].")
+        list[str] | None,
+        typer.Argument(metavar="[CASE]...", help="Some of the cases; all but those of executors if none is given."),
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 5,
     log: Annotated[Path, typer.Option(metavar="FILE", help="Where figures are kept, a line a run.")] = Path(

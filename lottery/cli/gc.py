@@ -32,5 +32,8 @@ def gc(
     if absent := no_store(kept):
         print(absent)
         return
+    if not items:
+        print("nothing can go")
+        return
     total = sum(size for _, size, _ in items) / 1e6
     print(f"{total:,.1f} MB {'removed' if delete else 'can go; --delete removes them'}")

@@ -118,4 +118,6 @@ def in_words(value: Any) -> str:
 
 def _measured(name: str, value: Any) -> str:
     """Return a measurement as `in_words` does, shares of the examples in percent."""
-    return in_unit(name, value) if isinstance(value, float) and name.endswith(SHARES) else in_words(value)
+    if isinstance(value, float):
+        return in_unit(name, value) if name.endswith((*SHARES, "loss")) else f"{value:.6g}"
+    return in_words(value)

@@ -68,7 +68,7 @@ def differences(
         typer.Option(
             "--against",
             metavar="NAME,...",
-            help="What is subtracted: dense, a control, a study; repeatable [dense].",
+            help="What is subtracted: dense, a control, a study; repeatable; dense if not given.",
         ),
     ] = None,
     optimizers: Optimizers = None,
@@ -89,7 +89,10 @@ def differences(
 def sweep(
     recipe: RecipeName,
     against: Annotated[
-        str, typer.Option("--against", metavar="KEY", help="The swept key along the axis [the one with most values].")
+        str,
+        typer.Option(
+            "--against", metavar="KEY", help="The swept key along the axis; the one with most values if not given."
+        ),
     ] = "",
     measure: Annotated[
         str,
@@ -99,7 +102,9 @@ def sweep(
     ] = "accuracy",
     network: Annotated[
         list[str] | None,
-        typer.Option("--network", metavar="NAME", help="dense, ticket or a control; repeatable [dense and ticket]."),
+        typer.Option(
+            "--network", metavar="NAME", help="dense, ticket or a control; repeatable; dense and ticket if not given."
+        ),
     ] = None,
     sets: Sets = None,
     point: Points = None,
@@ -134,7 +139,9 @@ def analysis(
         list[str] | None,
         typer.Option("--measure", metavar="COLUMN", help="Draw this column of the profile, as test_loss; repeatable."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="The seed, where a picture shows one network [the first].")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The seed, where a picture shows one network; the first if not given.")
+    ] = None,
     solid: Annotated[bool, typer.Option("--3d", help="Planes as surfaces in three dimensions.")] = False,
     captioned: Annotated[bool, typer.Option("--caption/--no-caption", help="Write the caption above it.")] = True,
     optimizers: Optimizers = None,

@@ -32,7 +32,8 @@ def report(
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="The folder to write to [RECIPE-report].")
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", metavar="A,B", help="Of html, md, tex, json, csv and parquet [all].")
+        str | None,
+        typer.Option("--format", metavar="A,B", help="Of html, md, tex, json, csv and parquet; all if not given."),
     ] = None,
     data: DataDir = None,
     store: StoreDir = None,

@@ -43,7 +43,7 @@ def show(
         return
     for name in ("key", "label", "kind", "status", "parent", "created", "seconds"):
         if about[name] is not None:
-            print(f"{name:<12} {about[name]}")
+            print(f"{name:<12} {round(about[name], 1) if name == 'seconds' else about[name]}")
     for name in ("environment", "files"):
         print(name)
         for item, value in about[name].items():

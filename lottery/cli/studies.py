@@ -113,6 +113,7 @@ def _studies(found: list[StudyProgress]) -> list[RememberedStudy]:
 def _show(found: list[StudyProgress]) -> None:
     from lottery.formats.text import text
     from lottery.results.study_progress import versions_told_apart
+    from lottery.values import in_flow
 
     now = datetime.now(UTC)
     terminal.write(text([_row(each, now) for each in found], terminal.width()).encode())
@@ -120,7 +121,10 @@ def _show(found: list[StudyProgress]) -> None:
         versions = {each.version: None for each in _studies(found) if each.name == name}
         print(f"{name}: {len(versions)} versions")
         for key, values in list(differing.items())[:MOST_DIFFERENCES]:
-            told = ", ".join(f"{_in_few_words(values[version])} in @{version}" for version in versions)
+            alike: dict[str, list[str]] = {}
+            for version in versions:
+                alike.setdefault(in_flow(values[version]), []).append(f"@{version}")
+            told = "; ".join(f"{_in_few_words(value)} in {', '.join(those)}" for value, those in alike.items())
             terminal.say(f"  {key}: {told}", indent=4)
         if len(differing) > MOST_DIFFERENCES:
             print(f"  and {len(differing) - MOST_DIFFERENCES} more keys; --json has them")
@@ -134,10 +138,7 @@ def _row(each: StudyProgress, now: datetime) -> dict[str, Any]:
     return row | {"recipe": " ".join(filter(None, (Path(study.source).name or "made by a program", study.how)))}
 
 
-def _in_few_words(value: Any) -> str:
-    from lottery.values import in_flow
-
-    words = in_flow(value)
+def _in_few_words(words: str) -> str:
     return words if len(words) <= 60 else f"{words[:57]}..."
 
 

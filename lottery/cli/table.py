@@ -51,7 +51,9 @@ def table(
     network: Annotated[
         str | None,
         typer.Option(
-            "--network", metavar="NAME", help="Of several studies and the matrix: dense, ticket or a control [ticket]."
+            "--network",
+            metavar="NAME",
+            help="Of several studies and the matrix: dense, ticket or a control; ticket if not given.",
         ),
     ] = None,
     width: Width = None,

@@ -22,7 +22,7 @@ Width = Annotated[
     typer.Option(
         "--width",
         metavar="column|page",
-        help="In LaTeX: fit a column of the paper where that can be, or go across its page [column].",
+        help="In LaTeX: fit a column of the paper where that can be, or go across its page; column if not given.",
     ),
 ]
 

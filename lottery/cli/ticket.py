@@ -142,7 +142,9 @@ def retrain(
     data: DataDir = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", metavar="PLACE", help="Keep it there, to continue it [temporary]."),
+        typer.Option(
+            "--store", metavar="PLACE", help="Keep it there, to continue it; a temporary folder if not given."
+        ),
     ] = None,
     device: Device = "auto",
     deterministic: Annotated[bool, typer.Option("--deterministic", help="The same bytes again.")] = False,

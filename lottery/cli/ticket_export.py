@@ -50,7 +50,7 @@ def export(
     weights: Annotated[str, typer.Option(help="Of a network: trained, or start (where training starts).")] = "trained",
     at: Annotated[
         str | None,
-        typer.Option("--at", help="Trained weights at best_accuracy [where there is one], early_stop or end."),
+        typer.Option("--at", help="Trained weights at best_accuracy (if it was measured), early_stop or end."),
     ] = None,
     sets: Sets = None,
     point: Points = None,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lottery.signals import Stop
 
 PLAIN_EVERY = 30.0  # seconds between lines about one training where nothing is drawn
-NARROWEST_LABEL = 16  # letters of a job that are left when columns are dropped for it
+NARROWEST_LABEL = 16  # letters of a job that are left beside its step and accuracy
+USUAL_LABEL = 48  # letters of a job that no further column takes room from: the last ones say which control it is
 LONGEST_BAR = 40
 SHOW_CURSOR = b"\x1b[?25h\n"
 
@@ -34,6 +35,7 @@ COLUMNS: dict[str, Callable[[Running], str]] = {
     "loss": lambda each: each.loss,
     "images/s": lambda each: each.speed,
 }
+FIRST = ("step", "validation")  # also where a label is cut for them
 ORDER = ("step", "loss", "validation", "images/s", "time left")  # from left to right
 
 
@@ -117,14 +119,12 @@ def _table(running: Sequence[Running], width: int) -> Table:
     """Return what is running in a table that fits the width: columns go first, then the ends of labels."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     wanted = max(len(each.label) for each in running)
-    left = width - 1 - min(wanted, NARROWEST_LABEL)
     shown: dict[str, int] = {}
     for name, value in COLUMNS.items():
+        kept = min(wanted, NARROWEST_LABEL if name in FIRST else USUAL_LABEL)
         room = max(len(name), *(len(value(each)) for each in running)) + 1
-        if not any(value(each) for each in running) or room > left:
-            continue
-        shown[name] = room
-        left -= room
+        if any(value(each) for each in running) and room <= width - 1 - kept - sum(shown.values()):
+            shown[name] = room
     label = min(wanted, width - 1 - sum(shown.values()))
     table.add_column("running", no_wrap=True, overflow="ellipsis", width=max(1, label))
     names = [name for name in ORDER if name in shown]

@@ -257,6 +257,24 @@ def consequence(error: Any) -> bool:
     return error["type"] == "default_factory_not_called" or (error["type"] == "too_short" and bool(error["input"]))
 
 
+_USUAL = {  # what other programs call it
+    **dict.fromkeys(("lr", "learning_rate"), "train.optimizer.lr"),
+    **dict.fromkeys(("epochs", "steps", "iterations"), "train.length"),
+    **dict.fromkeys(("sparsity", "density"), "prune.fraction with prune.levels, and prune.one_shot"),
+}
+
+
+def _elsewhere(key: str) -> str:
+    """Return `; there is train.engine` for a key that another section has, or that is called so elsewhere, else ''."""
+    if key in _USUAL:
+        return f"; there is {_USUAL[key]}"
+    own = [(path, spec) for path, spec in _SECTIONS.items() if path[:1] != ("replicates",)]
+    found = [".".join((*map(str, path), key)) for path, spec in own if key in _keys(spec)]
+    if not 0 < len(found) <= 3:
+        return ""
+    return f"; there {'is' if len(found) == 1 else 'are'} {' and '.join(found)}"
+
+
 def misfit(error: Any) -> Problem:
     """Return pydantic's problem in the words of the catalogues, at the mapping in which a key is missing."""
     path, kind = error["loc"], error["type"]
@@ -264,7 +282,8 @@ def misfit(error: Any) -> Problem:
         return path[:-1], f"the key {path[-1]!r} is missing"
     if kind == "extra_forbidden":
         section = tuple(step for step in path[:-1] if isinstance(step, str))
-        return path, f"there is no key {path[-1]!r} here{suggest(str(path[-1]), _keys(_SECTIONS[section]))}"
+        known = _elsewhere(str(path[-1])) or suggest(str(path[-1]), _keys(_SECTIONS[section]))
+        return path, f"there is no key {path[-1]!r} here{known}"
     if kind == "too_short":
         return path, "the list is empty; write at least one item"
     one = path in components.CATALOGUES and isinstance(error["input"], list)

@@ -175,13 +175,26 @@ def find_study(store: Store, name: str) -> RememberedStudy:
     found = studies_named(store, name)
     if not found:
         raise UsageError(f"{name}: {none_named(store, name)}")
-    newest, *others = found
-    if all(set(newest.jobs) >= set(other.jobs) for other in others):
-        return newest
-    choices = "; ".join(f"{each.full_name} ({told(each, found)})" for each in found)
-    raise UsageError(
-        f"{name}: {counted(len(found), 'version')} of this study were run in {store.name}; name one: {choices}"
+    apart = _not_outgrown(found)
+    if len(apart) == 1:
+        return apart[0]
+    choices = "".join(f"\n  {each.full_name} ({told(each, apart)})" for each in apart)
+    others = len(found) - len(apart)
+    rest = (
+        f"\n  and {counted(others, 'version')} with no other jobs than a later one (lottery studies)" if others else ""
     )
+    raise UsageError(
+        f"{name}: {counted(len(found), 'version')} of this study were run in {store.name}; name one:{choices}{rest}"
+    )
+
+
+def _not_outgrown(found: Sequence[RememberedStudy]) -> list[RememberedStudy]:
+    """Return versions of a study, the last run first, without those whose jobs a later one has all of."""
+    kept: list[RememberedStudy] = []
+    for each in found:
+        if not any(set(later.jobs) >= set(each.jobs) for later in kept):
+            kept.append(each)
+    return kept
 
 
 def none_named(store: Store, name: str) -> str:

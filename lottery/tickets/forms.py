@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from lottery.data.load import load as load_data
 from lottery.errors import UsageError
 from lottery.files.tensors import encode
 from lottery.network.build import on_device
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from lottery.store.store import Store
 
 BATCH = 128  # inputs of a forward pass whose time is told
+INPUTS = "(x / 255 - mean) / std of images of 0 to 255, by channel"
 
 
 def plain_state(model: nn.Module, mask: Mask) -> dict[str, Tensor]:
@@ -111,11 +114,22 @@ def export_network(
     if form == "prune":
         return encode(prune_form(model, mask, ticket.shape).state_dict()), lines
     if form == "onnx":
-        content, told = onnx_bytes(model, mask, ticket.shape)
+        splits = load_data(ticket.recipe.data.component, data, ticket.recipe.data.label_noise)
+        about = {"ticket": ticket.key, "data": ticket.recipe.data.component.name, "weights": "start"}
+        if trained_weights:
+            about["weights"] = f"step {measured[reading]['step']}, {IN_WORDS[reading]}"
+        if splits.mean:
+            about |= {"input": INPUTS, "mean": json.dumps(splits.mean), "std": json.dumps(splits.std)}
+            lines.append(f"input: {INPUTS}; mean {_few(splits.mean)}, std {_few(splits.std)}")
+        content, told = onnx_bytes(model, mask, ticket.shape, about)
         return content, [*lines, told]
     made = compact(model, mask, ticket.shape)
     lines += [*_units_in_words(made), _speed_in_words(model, made, ticket.shape)]
     return compact_bytes(made.model, ticket.recipe.model, ticket.shape, ticket.classes), lines
+
+
+def _few(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
 
 
 def _measured_in_words(reading: Reading, row: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,9 @@ INPUT, OUTPUT = "input", "output"
 _TRACED = 2  # examples that the network is followed with
 
 
-def onnx_bytes(model: nn.Module, mask: Mask, shape: Sequence[int]) -> tuple[bytes, str]:
+def onnx_bytes(
+    model: nn.Module, mask: Mask, shape: Sequence[int], about: Mapping[str, str] | None = None
+) -> tuple[bytes, str]:
     """Return the network under the mask as ONNX, in evaluation mode, for batches of any size, and a line about it.
 
     Weight normalizations are replaced by the weights that they compute, and pruned weights are 0. Its outputs on random
@@ -35,6 +37,7 @@ def onnx_bytes(model: nn.Module, mask: Mask, shape: Sequence[int]) -> tuple[byte
         model: The network; it is not changed.
         mask: Bool tensors by name, True where a weight survives.
         shape: Shape of an input without the batch.
+        about: What the file says of itself, as its metadata.
 
     Raises:
         UsageError: A package is missing, torch cannot export the network, or the file computes something else.
@@ -43,12 +46,12 @@ def onnx_bytes(model: nn.Module, mask: Mask, shape: Sequence[int]) -> tuple[byte
         raise UsageError(f"--form onnx: needs {', '.join(lacking)}, not installed here: pip install 'lottery[onnx]'")
     network = pruned(model, mask).cpu().eval()
     own_parameters(network, [name for name in Layout.of(network).weights if name in mask])
-    content = _exported(network, shape)
+    content = _exported(network, shape, about or {})
     furthest = _furthest(network, content, shape)
     return content, f"onnxruntime computes what torch does, within {furthest:.1g} on batches of {_listed(BATCHES)}"
 
 
-def _exported(network: nn.Module, shape: Sequence[int]) -> bytes:
+def _exported(network: nn.Module, shape: Sequence[int], about: Mapping[str, str]) -> bytes:
     example, batch = torch.zeros(_TRACED, *shape), torch.export.Dim("batch")
     logger, said = logging.getLogger("torch.onnx"), io.StringIO()
     before = logger.level
@@ -66,7 +69,10 @@ def _exported(network: nn.Module, shape: Sequence[int]) -> bytes:
                 verbose=False,
             )
         assert program is not None
-        content: bytes = program.model_proto.SerializeToString()
+        proto = program.model_proto
+        for name, value in about.items():
+            proto.metadata_props.add(key=name, value=value)
+        content: bytes = proto.SerializeToString()
     except Exception as error:  # whatever torch meets in the code of a model
         why = str(error).strip().partition("\n")[0][:300]
         raise UsageError(

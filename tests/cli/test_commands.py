@@ -685,6 +685,7 @@ def test_gc_lists_first_removes_when_told_and_never_touches_results(mine: tuple[
     removed = call("gc", "--store", store, "--delete")
     assert removed.code == 0 and "removed" in removed.out and not Path(item["path"]).exists()
     assert json.loads(call("gc", "--store", store, "--json").out) == []
+    assert call("gc", "--store", store).out == "nothing can go\n"
     assert {path: path.read_bytes() for path in (store / "jobs").rglob("*") if path.is_file()} == results
 
 

@@ -125,6 +125,13 @@ def drawn(planned: Plan, width: int, height: int = 25, running: int = 3, stop: S
     return captured.get().splitlines()
 
 
+def test_what_runs_is_named_in_full_before_more_is_said_of_it(planned: Plan) -> None:
+    labels = [job.label for job in list(planned)[1:4]]
+    shown = drawn(planned, 60)
+    assert all(any(line.startswith(f"{label} ") for line in shown) for label in labels)
+    assert all("/12000" in line for line in shown[-3:])
+
+
 @pytest.mark.parametrize("width", [12, 20, 30, 40, 60, 80, 200])
 def test_no_line_is_longer_than_the_terminal_is_wide(planned: Plan, width: int) -> None:
     lines = drawn(planned, width)

@@ -173,6 +173,7 @@ def test_the_code_of_the_page_on_own_loops_runs_as_it_stands(tmp_path: Path, mon
     assert repr(known["mask"]) == "Mask: 20.0 % of 160 weights" and zero(model, known["mask"])
     exec(blocks[1], known)
     assert sum(known["mask"].alive().values()) == 18  # of 128, 102, 82, 66, 53, 42, 34, 27, 22
+    assert zero(model, known["mask"]) and not torch.equal(model[0].weight, known["start"]["0.weight"])  # trained last
     whole = known["mask"]
     exec(blocks[3], known)
     assert known["mask"] == whole

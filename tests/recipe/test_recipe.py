@@ -493,6 +493,8 @@ def test_an_override_may_give_what_the_file_leaves_out() -> None:
         ("train.optimizer=adamm", "--set train.optimizer=adamm: train.optimizer: no optimizer 'adamm'"),
         ("train.optimzer.lr=1", "--set train.optimzer.lr=1: train.optimzer: there is no key 'optimzer' here; did you"),
         ("trian={}", "--set trian={}: trian: there is no key 'trian' here; did you mean 'train'?"),
+        ("engine=dense", "--set engine=dense: engine: there is no key 'engine' here; there is train.engine"),
+        ("train.lr=1", "--set train.lr=1: train.lr: there is no key 'lr' here; there is train.optimizer.lr"),
         ("train.optimizer.lrr=1", "--set train.optimizer.lrr=1: train.optimizer.lrr: adam has no key 'lrr'; did"),
         ("train={}", "--set train={}: train: the key 'batch_size' is missing"),
         ("data.validation=0.5", "--set data.validation=0.5: data.validation: input should be a valid integer, not 0.5"),

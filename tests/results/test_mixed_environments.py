@@ -95,6 +95,9 @@ def test_engines_that_differ_are_recorded_and_said_once() -> None:
     assert roundings(held) == [
         "Trainings differ in engine (dense and sparse): that changes rounding only, so they are compared all the same."
     ]
+    other = Study(planned, made(planned, ({}, {"environment": {**HERE, "engine": "background"}})), Recorded(planned))
+    (told,) = roundings(held, other)  # of a table of several: one sentence, with all there are
+    assert "engine (background, dense and sparse):" in told
 
 
 class Kept(Recorded):

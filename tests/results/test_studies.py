@@ -106,11 +106,28 @@ def test_the_last_of_several_versions_is_meant_only_if_it_has_the_jobs_of_all(tm
     remember(store, sweep(MICRO, "seeds=2"), ["a", "b"])
     assert find_study(store, "micro").overrides == ("seeds=2",)
     older.write_text(json.dumps(json.loads(older.read_bytes()) | {"jobs": ["a", "z"]}))
-    with pytest.raises(UsageError, match=r"2 versions .* name one: micro@.*--set seeds=2.*seeds=\[0, 1\]"):
+    with pytest.raises(UsageError, match=r"2 versions .* name one:\n  micro@.*--set seeds=2.*seeds=\[0, 1\]"):
         find_study(store, "micro")
     versions = [each.full_name for each in remembered(store)]
     assert [find_study(store, each).overrides for each in versions] == [("seeds=2",), ("seeds=1",)]
     assert differences(*remembered(store)) == {"seeds": ([0, 1], [0])}
+
+
+def test_versions_that_a_later_one_has_all_jobs_of_are_counted_and_not_offered(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runs = (("seeds=1", ["a"], 2024), ("seeds=2", ["a", "b"], 2025), ("train.batch_size=7", ["z"], 2026))
+    for change, jobs, year in runs:
+        before = {each.path for each in remembered(store)}
+        remember(store, sweep(MICRO, change), jobs)
+        (path,) = {each.path for each in remembered(store)} - before
+        document = json.loads((tmp_path / path).read_bytes()) | {"last_run": f"{year}-01-01T00:00:00Z"}
+        (tmp_path / path).write_text(json.dumps(document))
+    with pytest.raises(UsageError) as refused:
+        find_study(store, "micro")
+    first, *choices, rest = str(refused.value).splitlines()
+    assert first.startswith("micro: 3 versions") and first.endswith("name one:")
+    assert ["batch_size=7" in choices[0], "seeds=2" in choices[1], len(choices)] == [True, True, 2]
+    assert rest.strip() == "and 1 version with no other jobs than a later one (lottery studies)"
 
 
 def test_a_name_that_was_never_run_is_refused_with_those_that_were(tmp_path: Path) -> None:

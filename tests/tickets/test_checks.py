@@ -37,6 +37,7 @@ from lottery.tickets.export import export
 from lottery.tickets.file import Ticket, read
 from lottery.tickets.forms import export_network
 from lottery.tickets.measures import measure
+from lottery.tickets.onnx_form import PACKAGES
 from lottery.tickets.retrain import context_of_ticket, retrain
 from lottery.values import Component
 from tests.support.micro import micro_text
@@ -625,6 +626,23 @@ def test_exports_carry_the_weights_of_the_accuracy_that_is_told(of_a_kind: OfAKi
         assert told.startswith(f"weights of step {row['step']}, at the ")
         assert told.endswith(f": test accuracy {100 * accuracy:.2f} %")
     assert found[None] == found["best_accuracy"] != found["end"]
+
+
+@pytest.mark.slow  # torch imports and traces for seconds
+def test_an_onnx_file_says_which_ticket_it_is_and_how_its_images_are_normalized(of_a_kind: OfAKind) -> None:
+    for package in PACKAGES:
+        pytest.importorskip(package, reason="needs the extra `onnx`")
+    import onnx
+
+    study, (ticket, *_) = of_a_kind("three readings")
+    content, lines = export_network(study.store, ticket.key, study.folder, "onnx", at="end")
+    about = {each.key: each.value for each in onnx.load_from_string(content).metadata_props}
+    splits = study.context.splits
+    assert about["ticket"] == ticket.key and about["weights"].startswith(
+        f"step {ticket.evidence['ticket']['end']['step']}"
+    )
+    assert [tuple(json.loads(about[name])) for name in ("mean", "std")] == [splits.mean, splits.std]
+    assert any(f"mean {splits.mean[0]:.4g}" in line for line in lines)
 
 
 def test_without_a_validation_split_exports_carry_the_weights_of_the_end(of_a_kind: OfAKind) -> None:

@@ -64,8 +64,9 @@ def test_a_network_computes_the_same_in_onnxruntime_for_batches_of_any_size(
             module.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))  # type: ignore[union-attr]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     mask = random_mask(model)
-    content, told = onnx_bytes(model, mask, shape)
+    content, told = onnx_bytes(model, mask, shape, {"data": "drawn"})
     onnx.checker.check_model(onnx.load_from_string(content))
+    assert {each.key: each.value for each in onnx.load_from_string(content).metadata_props}["data"] == "drawn"
     assert told.startswith("onnxruntime computes what torch does, within ")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -106,10 +107,10 @@ def test_a_file_that_computes_something_else_is_not_handed_out(monkeypatch: pyte
     model = nn.Sequential(nn.Linear(4, 2))
     exported = onnx_form._exported
 
-    def a_little_off(network: nn.Module, shape: Any) -> bytes:
+    def a_little_off(network: nn.Module, *given: Any) -> bytes:
         with torch.no_grad():
             network[0].bias += 1e-4  # type: ignore[index]
-        content = exported(network, shape)
+        content = exported(network, *given)
         with torch.no_grad():
             network[0].bias -= 1e-4  # type: ignore[index]
         return content
