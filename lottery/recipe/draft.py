@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lottery.errors import RecipeError
 from lottery.recipe.yaml import MOST_DEPTH, Document, Path, dotted, legible, parse_value
 
-MOST_LETTERS = 1000  # of a problem, which may quote a value and name files
+MOST_LETTERS = 400  # of a problem, which may quote a value
 MOST_PROBLEMS = 100
 
 
@@ -123,10 +123,10 @@ class Draft:
         self._written = {old: place for old, place in self._written.items() if old[: len(path)] != path}
         self._written |= {(*path, *inside): place for inside, place in written.items()}
 
-    def note(self, problems: Iterable[tuple[Path, str]]) -> None:
-        """Add problems, each at the innermost part of its path that somebody wrote."""
+    def note(self, problems: Iterable[tuple[Path, str]], most: int = MOST_LETTERS) -> None:
+        """Add problems of so many letters, each at the innermost part of its path that somebody wrote."""
         for path, message in problems:
-            message = message if len(message) <= MOST_LETTERS else message[: MOST_LETTERS - 3] + "..."
+            message = message if len(message) <= most else message[: most - 3] + "..."
             self.found.append((self.place(path), f"{dotted(self._known(path))}: {message}"))
 
     def problems(self) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lottery.recipe.draft import Draft
 
 MOST_SHOWN = 3  # files of a plugin in a message
+MOST_LETTERS = 4000  # of it: the paths of all of them, and the way out
 
 
 def import_plugins(draft: Draft, folder: Path | None, others: Sequence[str], trusted: bool) -> None:
@@ -38,7 +39,7 @@ def import_plugins(draft: Draft, folder: Path | None, others: Sequence[str], tru
     for path, name in [*every, *((("plugins",), name) for name in others)]:
         if isinstance(name, str) and (problem := _imported(name, folder, trusted)) is not None:
             draft.lacks = (*draft.lacks, name)
-            draft.note([(path, problem)])
+            draft.note([(path, problem)], MOST_LETTERS)
 
 
 def import_named(names: Sequence[str]) -> None:

@@ -295,13 +295,13 @@ def test_characters_that_mean_something_to_latex_are_escaped_and_unknown_ones_nu
 
 def test_wide_and_long_tables_are_cut_into_parts_that_say_what_a_row_is() -> None:
     rows = [
-        Row({"optimizer": "adam", DENSITY: 1 / (1 + n), **{f"column_{c}": n * c for c in range(30)}}, [])
+        Row({"optimizer": f"o{n % 2}", DENSITY: 1 / (1 + n), **{f"column_{c}": n * c for c in range(30)}}, [])
         for n in range(90)
     ]
     text = latex(tables(Table("wide", "Wide", rows))).decode()
     parts = re.findall(r"\\begin\{tabular\}.*?\\midrule\n(.*?)\\bottomrule", text, re.DOTALL)
     cells = [[line.split(" & ") for line in part.strip().splitlines()] for part in parts]
-    assert all(line[0] == "adam" and len(line) == len(part[0]) for part in cells for line in part)
+    assert all(line[0] in ("o0", "o1") and len(line) == len(part[0]) for part in cells for line in part)
     assert all(len(part) <= 40 for part in cells)
     assert sum((len(line) - 2) for part in cells for line in part) == 90 * 30
     assert len(re.findall(r"\\begin\{table\*\}", text)) == len(set(re.findall(r"\\label\{(.*)\}", text)))
