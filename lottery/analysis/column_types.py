@@ -18,7 +18,7 @@ _INTERVAL = "n:i difference:f low:f high:f"
 _COLUMNS = {
     "means": f"optimizer:s density:f {_MEAN.format('dense')} dense_step:f {_MEAN.format('ticket')} ticket_step:f "
     "ticket_diff:f note:s",
-    "matrix": f"optimizer:s {_MEAN.format('dense')} dense_best:b shown:s test:s",
+    "matrix": f"optimizer:s {_MEAN.format('dense')} dense_best:b cells:s test:s",
     "long": "optimizer:s rewind:s seed:i level:i kind:s retrained_with:s lr:f sample:i density:f status:s "
     "diverged_step:i best_accuracy_step:i best_accuracy_train_loss:f best_accuracy_validation_loss:f "
     "best_accuracy_validation_accuracy:f best_accuracy_test_loss:f best_accuracy_test_accuracy:f early_stop_step:i "
