@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lottery.cli.options import DataDir, Plugins, Points, RecipeName, Sets, StoreDir, load, load_points
+from lottery.cli.options import (
+    DataDir,
+    Plugins,
+    Points,
+    RecipeName,
+    Sets,
+    StoreDir,
+    command_line,
+    load,
+    load_points,
+    tell_missing,
+)
 from lottery.cli.plot_options import (
     Columns,
     Densities,
@@ -121,8 +132,11 @@ def sweep(
 
     inches, points = width_of(width), load_points(recipe, sets, plugin, point, store)
 
+    found = swept_study(points, data=data, store=store)
+    tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
+
     def drawn() -> Figure:
-        return sweep_figure(swept_study(points, data=data, store=store), against, measure, network or (), inches)
+        return sweep_figure(found, against, measure, network or (), inches)
 
     _write(output, f"{points.name}-sweep", drawn)
 
@@ -224,13 +238,16 @@ def _all(
     data: Path | None,
     store: str | None,
 ) -> list[Study]:
-    """Return the studies of recipes, each with the same settings; the points of a sweep are studies."""
+    """Return the studies of recipes, each with the same settings, and say what they lack; of a sweep its points."""
     from lottery.results.sweep import swept_study
     from lottery.store.open import open_store
 
     opened = open_store(store)
     sweeps = [load_points(recipe, sets, plugins, points, opened) for recipe in recipes]
-    return [study for sweep in sweeps for study in swept_study(sweep, data=data, store=opened).studies]
+    swept = [swept_study(sweep, data=data, store=opened) for sweep in sweeps]
+    for found, recipe in zip(swept, recipes, strict=True):
+        tell_missing(found, command_line("run", recipe, sets, points, plugins, data, store))
+    return [study for found in swept for study in found.studies]
 
 
 def _draw(name: str, studies: Sequence[Study], output: list[Path] | None, width: str | None, **options: Any) -> None:

@@ -51,7 +51,9 @@ def test_what_is_done_of_one_recipe_wants_a_point(recipe: str, call: Call) -> No
         assert (refused.code, "4 points, and this is done of one; choose it with --point" in refused.err) == (2, True)
     assert call("verify", recipe, *point).code == 0
     assert call("plot", "accuracy", recipe, *point).out == "micro-accuracy.png\n"
-    assert call("plot", "sweep", recipe).out == "micro-sweep.png\n"
+    drawn = call("plot", "sweep", recipe)
+    assert drawn.out == "micro-sweep.png\n"
+    assert " are missing in " in drawn.err and drawn.err.splitlines()[0].endswith(f"; lottery run {recipe} runs them")
     assert call("report", recipe, *point, "--format", "json").code == 0
     whole = json.loads(Path("micro-report/report.json").read_text())
     assert "audit" in {section["name"] for section in whole["sections"]}  # as of any other recipe
