@@ -111,14 +111,15 @@ def _engine(
         return (
             LocalStatisticsEngine(objective, optimizer, context.group) if local else DenseEngine(objective, optimizer)
         )
-    if context.choices.steps is None:
+    wanted = context.plan.recipe.train.engine
+    if wanted == "auto" and context.choices.steps is None and not context.machine.deterministic:  # else nobody asks
         context.choices.steps = steps_left(context) // context.jobs
     try:
         return engine_for(
             objective,
             optimizer,
             start.mask if start.mold is None and start.gradual is None else None,
-            context.plan.recipe.train.engine,
+            wanted,
             context.machine,
             lambda: data.epoch(0, timeline.batch_size),
             steps=timeline.stop - timeline.first,
