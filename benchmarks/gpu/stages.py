@@ -9,7 +9,7 @@ STAGES = (
     Stage("poisoned", "random numbers after a recording that failed", 20, "benchmarks.gpu.correct:poisoned"),
     Stage("recording", "steps are recorded, errors raised", 30, "benchmarks.gpu.correct:recording"),
     Stage("tests", "pytest -m gpu, warnings are errors", 150, "benchmarks.gpu.correct:tests"),
-    Stage("bytes", "a study twice, the same bytes", 60, "benchmarks.gpu.correct:same_bytes"),
+    Stage("bytes", "a study twice, the same bytes", 90, "benchmarks.gpu.correct:same_bytes"),
     Stage("steps", "steps by engine, precision and layout", 80, "benchmarks.gpu.steps:steps"),
     Stage("ablations", "what parts of a step and an evaluation cost", 30, "benchmarks.gpu.steps:ablations"),
     Stage("lockstep", "1, 8 and 32 seeds as one", 60, "benchmarks.gpu.together:lockstep"),

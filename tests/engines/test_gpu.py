@@ -32,12 +32,22 @@ pytestmark = [
 SMALL = ("seeds=1", "prune.levels=2")
 
 
-@pytest.mark.parametrize("model", ["{name: lenet, widths: [24, 12], norm: batch}", "{name: conv2, norm: batch}"])
-def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, model: str) -> None:
+SHORT = ("prune.levels=1", "train.optimizer={name: momentum, lr: 0.05}", "branches=[shuffle]")
+STUDIES = {
+    "lenet": ("model={name: lenet, widths: [24, 12], norm: batch}",),
+    "conv2": ("model={name: conv2, norm: batch}",),
+    "resnet20": ("model=resnet20", *SHORT),
+    "resnet20, bf16": ("model=resnet20", "train.precision=bf16", *SHORT),
+    "densenet": ("model={name: densenet, depth: 10, growth: 4}", *SHORT),
+    "learned masks": ("model={name: conv2}", *SHORT, "branches=[learned_supermask, edge_popup]"),
+}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, study: str) -> None:
+    recipe = full_recipe(40, *SMALL, *STUDIES[study])
     for name in ("a", "b"):
-        request = Request(
-            full_recipe(40, *SMALL, f"model={model}"), Path(), tmp_path / name, "cuda", deterministic=True
-        )
+        request = Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True)
         events = list(work(prepare(request)))
         assert {event.kind for event in events} <= {"start", "progress", "done"}
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
