@@ -189,15 +189,18 @@ def prepare_all(
     store: Store | None = None,
     known: Sequence[Plan | None] = (),
     group: Group = ALONE,
+    on_gpus: int | None = None,
 ) -> list[RunContext]:
     """Do what `prepare` does for the points of a sweep, which are to be run in one place: all of them, or none.
+
+    For `jobs: auto` its processes are given out over `on_gpus` GPUs; over those that this one sees where that is None.
 
     Raises:
         UsageError: Where recipes do not fit their data, the network or the machine: with a line for each.
         DataError: Where data are missing or damaged.
         MachineError: Where the jobs do not fit on the disk.
     """
-    contexts = look_at_all(requests, stop, store=store, known=known, group=group, to_run=True)
+    contexts = look_at_all(requests, stop, store=store, known=known, group=group, to_run=True, on_gpus=on_gpus)
     check_disk(*contexts)
     for context in contexts:
         _remember(context)
@@ -231,8 +234,11 @@ def look_at_all(
     known: Sequence[Plan | None] = (),
     group: Group = ALONE,
     to_run: bool = False,
+    on_gpus: int | None = None,
 ) -> list[RunContext]:
     """Do what `look` does for the points of a sweep; with `to_run` the number of ranks is checked too.
+
+    `on_gpus` is as in `prepare_all`.
 
     Raises:
         UsageError: Where recipes do not fit their data, the network or the machine: with a line for each.
@@ -254,7 +260,7 @@ def look_at_all(
     if problems:
         raise RecipeError(problems)
     if requests[0].jobs == "auto":
-        contexts = share_out(contexts)
+        contexts = share_out(contexts, on_gpus)
     return contexts
 
 
