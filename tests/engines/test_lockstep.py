@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lottery import registry
 from lottery.catalogue.models._perceptron import Perceptron
-from lottery.engines.cuda_graph import WARM_UP, Recorder
+from lottery.engines.cuda_graph import WARM_UP, GraphEngine, Recorder
 from lottery.engines.lockstep import Lockstep, Member
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
@@ -183,3 +184,52 @@ def _perceptron(widths: tuple[int, ...] = (9,), norm: str = "none", dropout: flo
 def test_what_cannot_be_trained_in_lockstep_is_refused_with_the_reason(members, why: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UsageError, match=why):
         Lockstep(members())
+
+
+def _convolutional(seed: int) -> tuple[Trained, Mask]:
+    """A residual network with batch normalization, under momentum and a mask of its own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = registry.models["resnet20"].make((1, 8, 8), 7, width=2, norm="batch", activation="relu")
+    made = registry.optimizers["momentum"].make(model, lr=2**-5 * (1 + seed))
+    objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1, clip=1.0)
+    draws = torch.Generator().manual_seed(seed)
+    weights = {name: p for name, p in model.named_parameters() if p.dim() == 4}
+    return (model, made, objective), Mask(
+        {name: torch.rand(p.shape, generator=draws) < 0.5 for name, p in weights.items()}
+    )
+
+
+def _images(seed: int, step: int) -> tuple[Tensor, Tensor]:
+    draws = torch.Generator().manual_seed(100 * seed + step)
+    return torch.randn(6, 1, 8, 8, generator=draws), torch.randint(7, (6,), generator=draws)
+
+
+def test_other_networks_side_by_side_in_one_recording_have_the_bits_of_a_recording_of_their_own() -> None:
+    together = [_convolutional(seed) for seed in (0, 1, 2)]
+    recordings, losses, wanted = Recordings(), [], []
+    with ExitStack() as held:
+        for (model, optimizer, _), mask in together:
+            held.enter_context(masked(model, mask, optimizer))
+        lockstep = Lockstep([Member(each[2], each[1], mask) for each, mask in together], recordings)
+        for step in range(8):
+            xs, ys = zip(*(_images(seed, step) for seed in (0, 1, 2)), strict=True)
+            losses.append(lockstep.step(torch.stack(xs), torch.stack(ys)).tolist())
+    assert (recordings.recorded, recordings.replayed, lockstep.engines[0].name) == (1, 8 - WARM_UP, "lockstep, graph")
+    for seed in (0, 1, 2):
+        (model, optimizer, objective), mask = _convolutional(seed)
+        with masked(model, mask, optimizer):
+            engine = GraphEngine(objective, optimizer, Recordings())
+            wanted.append([engine.step(*_images(seed, step)).item() for step in range(8)])
+        there = together[seed][0][0].state_dict()
+        assert all(torch.equal(value, there[name]) for name, value in model.state_dict().items())
+    assert losses == [list(each) for each in zip(*wanted, strict=True)]
+
+
+def test_networks_side_by_side_that_cannot_be_recorded_are_refused_with_the_reason() -> None:
+    dropping, plain = _perceptron(norm="batch", dropout=0.5), _perceptron(norm="batch")
+    counting = torch.optim.Adagrad(plain.parameters())
+    with pytest.raises(UsageError, match="without dropout"):
+        Lockstep([_member(dropping, nn.CrossEntropyLoss(), torch.optim.RMSprop(dropping.parameters()))], Recordings())
+    with pytest.raises(UsageError, match="can be replayed"):
+        Lockstep([_member(plain, nn.CrossEntropyLoss(), counting)], Recordings())
