@@ -8,11 +8,17 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 from benchmarks.gpu.stage import Measurement, NotHere, Setting
 
 NOT_HERE = 75  # exit code of a stage that this machine cannot run
+
+
+def errors_where_launched() -> None:
+    """Have a step that cannot be recorded raise in this process: what is timed as replayed has to be."""
+    warnings.filterwarnings("error", "train.engine: ", UserWarning)
 
 
 def main() -> int:
@@ -22,6 +28,7 @@ def main() -> int:
     setting = Setting(Path(given["file"]), given["dry"], given["limit"], Path(given["log"]))
     setting.began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what is open is closed
+    errors_where_launched()
     try:
         getattr(importlib.import_module(module), function)(setting)
     except NotHere as reason:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.gpu.child import errors_where_launched
 from benchmarks.gpu.clock import synchronize
 from benchmarks.gpu.networks import ENGINES, LENET, RESNET, Kind, network
 from lottery.device import Machine, prepared
@@ -28,6 +29,7 @@ LOADS: dict[str, tuple[Kind, str, str]] = {
 
 def main() -> None:
     """Serve until stdin ends."""
+    errors_where_launched()
     dry = sys.argv[1] == "dry"
     device = torch.device("cpu" if dry else "cuda")
     steps = {name: _step(device, dry, *load) for name, load in LOADS.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import selectors
@@ -25,23 +24,17 @@ from benchmarks.gpu.networks import BATCH, LENET, RESNET, Network, graph_engine,
 from benchmarks.gpu.side import LOADS
 from benchmarks.gpu.stage import Measurement, NotHere, Setting, median
 from lottery.device import Machine, prepared
+from lottery.engines.lockstep import Lockstep, Member
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 
 SEEDS, JOBS = (1, 8, 32), (1, 4, 8)
 ROUND_SECONDS, READY_SECONDS, ANSWER_SECONDS = 2.0, 40.0, 15.0
-MODULE = "lottery.engines.lockstep"
 SIDE = "benchmarks.gpu.side"
 
 
 def lockstep(setting: Setting) -> None:
-    """Time steps of several seeds in lockstep against one training by graph.
-
-    Raises:
-        NotHere: The package has no such engine.
-    """
-    if importlib.util.find_spec(MODULE) is None:
-        raise NotHere("the package has no lockstep engine")
+    """Time steps of several seeds in lockstep against one training by graph."""
     for kind, precision in ((LENET, "fp32"), (LENET, "bf16"), (RESNET, "bf16")):
         name = f"{kind.label}, {precision}, batch {BATCH}"
         make = partial(network, kind, setting.device, precision=precision, dry=setting.dry)
@@ -73,9 +66,8 @@ def _cohort(device: torch.device, networks: Sequence[Network]) -> Callable[[], T
     Raises:
         UsageError: They cannot be trained in lockstep.
     """
-    module = importlib.import_module(MODULE)
-    members = [module.Member(each.objective, each.optimizer, Mask({})) for each in networks]
-    together = module.Lockstep(members, recorder(device))
+    members = [Member(each.objective, each.optimizer, Mask({})) for each in networks]
+    together = Lockstep(members, recorder(device))
     x, y = (torch.stack([part] * len(networks)) for part in networks[0].next_batch())
     return lambda: together.step(x, y)
 

@@ -279,14 +279,22 @@ def _seeds(data: Path) -> Turn:
 
 
 def seconds_by_job(recipe: Recipe, data: Path, device: str = "cpu") -> dict[tuple[str, int], float]:
-    """Return the seconds of each job by kind and level, commits included, in this process with all its threads."""
+    """Return the seconds of each job by kind and level, commits included, in this process with all its threads.
+
+    Raises:
+        MachineError: A job fails.
+    """
     seconds: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as store:
         context = prepare(Request(recipe, data, Path(store), device))
         for event in work(context):
             if event.kind == "start":
                 began = time.perf_counter()
-            elif event.kind != "progress":
+            elif event.kind not in ("progress", "done"):
+                raise MachineError(
+                    f"a training of the benchmark {event.kind}: {event.about.get('message', event.label)}"
+                )
+            elif event.kind == "done":
                 job = context.plan.jobs[event.key]
                 seconds[job.kind.value, job.level] = time.perf_counter() - began
     return seconds
