@@ -39,7 +39,7 @@ def service() -> Iterator[Mapping[str, str]]:
     Raises:
         NotHere: It is not installed, or may not be started.
     """
-    with tempfile.TemporaryDirectory(prefix="mps", dir="/tmp") as folder:  # a short path, for its sockets
+    with tempfile.TemporaryDirectory(prefix="mps", dir="/tmp", ignore_cleanup_errors=True) as folder:  # for sockets
         found = {PIPES: str(Path(folder) / "pipes"), LOGS: str(Path(folder) / "logs")}
         for each in found.values():
             Path(each).mkdir()

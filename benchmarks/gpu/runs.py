@@ -103,7 +103,7 @@ def _through(training: Iterator[int], steps: int) -> None:
 def _tell_kernels(setting: Setting, what: str, seen: profile, seconds: float, steps: int) -> None:
     """Write down the time in which a kernel or a copy was at work, against the seconds of as many steps unprofiled."""
     events = seen.events() or ()  # type: ignore[no-untyped-call]
-    found = [e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation]
+    found = [e for e in events if e.device_type == DeviceType.CUDA and not getattr(e, "is_user_annotation", False)]
     share = busy((e.time_range.start, e.time_range.end) for e in found) / 1e6 / seconds
     totals: dict[str, float] = {}
     for event in found:

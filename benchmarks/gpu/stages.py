@@ -13,7 +13,7 @@ STAGES = (
     Stage("steps", "steps by engine, precision and layout", 80, "benchmarks.gpu.steps:steps"),
     Stage("ablations", "what parts of a step and an evaluation cost", 30, "benchmarks.gpu.steps:ablations"),
     Stage("lockstep", "1, 8 and 32 seeds as one", 60, "benchmarks.gpu.together:lockstep"),
-    Stage("processes", "1, 4 and 8 processes, without and with MPS", 80, "benchmarks.gpu.together:processes"),
+    Stage("processes", "1, 4 and 8 processes, without and with MPS", 110, "benchmarks.gpu.together:processes"),
     Stage("study", "a study's time, from a few levels", 60, "benchmarks.gpu.runs:study"),
     Stage("breakdown", "share of a run in which kernels are at work", 30, "benchmarks.gpu.runs:breakdown"),
     Stage("growth", "memory after many replays and trainings", 20, "benchmarks.gpu.runs:growth"),

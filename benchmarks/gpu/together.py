@@ -29,7 +29,7 @@ from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
 
 SEEDS, JOBS = (1, 8, 32), (1, 4, 8)
-ROUND_SECONDS, READY_SECONDS, ANSWER_SECONDS = 2.0, 40.0, 15.0
+ROUND_SECONDS, READY_SECONDS, ANSWER_SECONDS = 1.5, 45.0, 15.0
 SIDE = "benchmarks.gpu.side"
 
 
