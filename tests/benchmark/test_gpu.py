@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import random
-import stat
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,14 +13,13 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import correct, drive, mps, together
+from benchmarks.gpu import correct, drive
 from benchmarks.gpu.drive import Ended
-from benchmarks.gpu.mps import PIPES, service
-from benchmarks.gpu.runs import busy
 from benchmarks.gpu.stage import Measurement, NotHere, Setting, Stage
 from benchmarks.gpu.stages import STAGES
 from benchmarks.gpu.table import keep, markdown
 from lottery import registry
+from tests.support.gpu_stages import read
 
 DATE = datetime(2026, 11, 29, 20, 15, tzinfo=UTC)
 
@@ -39,11 +35,6 @@ def own_entries() -> Iterator[None]:
 
 def stage(name: str, limit: float = 30.0) -> Stage:
     return Stage(name, name.upper(), limit, f"tests.support.gpu_stages:{name}")
-
-
-def read(file: Path) -> list[Measurement]:
-    lines = (json.loads(line) for line in file.read_text().splitlines())
-    return [Measurement(**line["measurement"]) for line in lines if "measurement" in line]
 
 
 def alive(pid: int) -> bool:
@@ -195,72 +186,3 @@ def test_a_report_of_pytest_is_told_by_counts_and_by_each_test_that_failed(tmp_p
     failed, counts = read(setting.file)
     assert failed == Measurement("test two", holds=False, note="no")
     assert (counts.value, counts.holds, counts.note) == (1.0, False, "1 passed, 1 failed, 1 skipped")
-
-
-CONTROL = """#!/bin/sh
-echo "$1 $CUDA_MPS_PIPE_DIRECTORY" >> {folder}/calls
-if [ "$1" = -f ]; then
-    [ -e {folder}/refuse ] && echo "not permitted" && exit 1
-    touch "$CUDA_MPS_PIPE_DIRECTORY/up"
-    while [ ! -e "$CUDA_MPS_PIPE_DIRECTORY/quit" ]; do sleep 0.05; done
-    exit 0
-fi
-[ -e "$CUDA_MPS_PIPE_DIRECTORY/up" ] || exit 1
-read command
-[ "$command" = quit ] && touch "$CUDA_MPS_PIPE_DIRECTORY/quit"
-[ "$command" = get_server_list ] && echo 4711
-exit 0
-"""
-
-
-@pytest.fixture
-def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for NVIDIA's daemon on the path; returns its folder."""
-    script = tmp_path / mps.CONTROL
-    script.write_text(CONTROL.format(folder=tmp_path))
-    script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return tmp_path
-
-
-def test_the_service_of_nvidia_runs_in_folders_of_its_own_and_is_ended(control: Path) -> None:
-    with service() as variables:
-        pipes = Path(variables[PIPES])
-        assert pipes.is_dir() and mps.servers(variables) == "4711"
-    calls = (control / "calls").read_text().splitlines()
-    assert f"-f {pipes}" in calls and {call.split()[-1] for call in calls} == {str(pipes)}
-    assert not pipes.exists()
-
-
-def test_where_the_service_cannot_be_started_the_reason_is_told(control: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (control / "refuse").touch()
-    with pytest.raises(NotHere, match="left with exit code 1: not permitted"), service():
-        pass
-    monkeypatch.setenv("PATH", str(control / "nowhere"))
-    with pytest.raises(NotHere, match="nvidia-cuda-mps-control cannot be started: No such file"), service():
-        pass
-
-
-def test_processes_side_by_side_are_added_up_without_and_with_the_service(
-    control: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(together, "SIDE", "tests.support.gpu_stages")
-    monkeypatch.setattr(together, "LOADS", {"a network": None})
-    setting = Setting(tmp_path / "found", True, 60.0, tmp_path)
-    together.processes(setting)
-    *rates, served = read(setting.file)
-    assert [(each.what, each.value, each.ratio) for each in rates] == [
-        ("a network, 1 process", 10.0, None),
-        ("a network, 2 processes", 20.0, 2.0),
-        ("a network, 2 processes, with MPS", 20.0, 2.0),
-    ]
-    assert (served.holds, served.note) == (True, "4711")
-
-
-def test_time_in_which_several_kernels_overlap_counts_once() -> None:
-    draws = random.Random(0)
-    starts = [draws.randrange(200) for _ in range(40)]
-    intervals = [(start, start + draws.randrange(1, 9)) for start in starts]
-    ticks = {tick for start, end in intervals for tick in range(start, end)}
-    assert busy((float(start), float(end)) for start, end in intervals) == len(ticks)
-    assert busy([]) == 0

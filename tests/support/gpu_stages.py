@@ -8,8 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.gpu.stage import Measurement, NotHere, Setting
+
+
+def read(file: Path) -> list[Measurement]:
+    lines = (json.loads(line) for line in file.read_text().splitlines())
+    return [Measurement(**line["measurement"]) for line in lines if "measurement" in line]
 
 
 def good(setting: Setting) -> None:
