@@ -95,7 +95,7 @@ def _broken_down(setting: Setting, text: str, engine: str, what: str) -> None:
     _tell_kernels(setting, f"{what}, an evaluation every {steps // 2} steps", seen, seconds, steps)
 
 
-def _through(training: Iterator[int], steps: int) -> None:
+def _through(training: Iterator[object], steps: int) -> None:
     for _ in range(steps):
         next(training)
 
@@ -126,7 +126,7 @@ def busy(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 @contextmanager
-def _stepping(setting: Setting, recipe: Recipe) -> Iterator[Iterator[int]]:
+def _stepping(setting: Setting, recipe: Recipe) -> Iterator[Iterator[object]]:
     """Yield the steps of the dense network of a recipe."""
     with tempfile.TemporaryDirectory() as store:
         context = prepare(Request(recipe, Path(), Path(store), setting.device.type))
@@ -227,6 +227,28 @@ def study(setting: Setting) -> None:
         for label, text, epoch, epochs in setting.sized(cases, cases[1:]):
             what = f"{label}, {engine} engine: {SEEDS} seeds, {LEVELS} levels, extrapolated"
             setting.attempt(what, partial(_extrapolated, setting, what, text, engine, epoch, epochs), least=15)
+    setting.attempt("LeNet-300-100, seeds in lockstep", partial(_seeds, setting), least=15)
+
+
+def _seeds(setting: Setting) -> None:
+    """Time a level of several seeds, one after another and with `--lockstep`."""
+    seeds, steps = setting.sized((8, 3 * LENET_EPOCH), (2, 8))
+    changes = (f"seeds={seeds}", f"train.length={steps}it", f"train.evaluate_every={max(1, steps // 3)}it")
+    base = None
+    for said, engine, at_once in (("one after another", setting.sized("graph", "dense"), 1), ("", "auto", seeds)):
+        what = f"LeNet-300-100, fp32, {seeds} seeds of {steps} steps, {said or f'--lockstep {seeds}'}"
+        recipe = _recipe(setting, LENET_RUN, engine, *changes)
+        with tempfile.TemporaryDirectory() as store:
+            context = prepare(Request(recipe, Path(), Path(store), setting.device.type, lockstep=at_once))
+            began = time.perf_counter()
+            ends = {event.kind for event in work(context)}
+            seconds = time.perf_counter() - began
+        if not ends <= {"start", "progress", "done"}:
+            raise RuntimeError(f"{what}: ended with {sorted(ends)}")
+        ratio = None if base is None else base / seconds
+        against = "" if base is None else "one after another"
+        setting.tell(Measurement(what, seconds, "s", ratio=ratio, against=against))
+        base = base or seconds
 
 
 def _extrapolated(setting: Setting, what: str, text: str, engine: str, epoch: int, epochs: int) -> None:

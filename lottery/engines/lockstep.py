@@ -16,7 +16,7 @@ by the same operations as alone. Either way pruned weights are exactly 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 import torch
@@ -68,7 +68,7 @@ class Lockstep:
         engines: The engine of each member: its outputs, and the way to put its state from and to its optimizer.
 
     Raises:
-        UsageError: They cannot be trained in lockstep, see `stacked.unsupported` and `branches.unsupported`.
+        UsageError: They cannot be trained in lockstep, see `unsupported`.
     """
 
     def __init__(self, members: Sequence[Member], recorder: Recorder | None = None):
@@ -143,17 +143,28 @@ class MemberEngine:
         self._lockstep.flush(self._place)
 
 
+def unsupported(members: Sequence[Member], recorder: Recorder | None) -> str | None:
+    """Return why these trainings cannot be done in lockstep, in words; None where they can."""
+    why = stacked.unsupported(members)
+    if why is None and (recorder is None or all(capturable(member.optimizer) for member in members)):
+        return None
+    return why if recorder is None else branches.unsupported(members)
+
+
+def kind_of(member: Member) -> Hashable:
+    """Return what members must have in common to be trained in lockstep."""
+    return stacked.kind_of(member) if stacked.unsupported([member]) is None else None
+
+
 def _together(members: Sequence[Member], recorder: Recorder | None) -> Together:
     """Return the members as one.
 
     Raises:
         UsageError: They cannot be trained so; the message says why.
     """
-    why = stacked.unsupported(members)
-    if why is None and (recorder is None or all(capturable(member.optimizer) for member in members)):
+    why = unsupported(members, recorder)
+    if why is not None:
+        raise UsageError(f"lockstep {why}")
+    if recorder is None or stacked.unsupported(members) is None:
         return stacked.Stacked(members)
-    if recorder is not None:
-        why = branches.unsupported(members)
-        if why is None:
-            return branches.Branches(members, recorder)
-    raise UsageError(f"lockstep {why}")
+    return branches.Branches(members, recorder)

@@ -211,10 +211,10 @@ def unsupported(members: Sequence[Member]) -> str | None:
             return "knows no train.clip, no train.accumulate and no bf16"
         if rule(member.optimizer) is None:
             return "knows the optimizers sgd, momentum, nesterov, adam and adamw only"
-    return None if len({_shape_of(member) for member in members}) == 1 else "trains networks and optimizers of one kind"
+    return None if len({kind_of(member) for member in members}) == 1 else "trains networks and optimizers of one kind"
 
 
-def _shape_of(member: Member) -> tuple[Any, ...]:
+def kind_of(member: Member) -> tuple[Any, ...]:
     """Return what members have to have in common."""
     model, objective = _perceptron(member.objective), member.objective
     weight = objective.parameters[0]

@@ -15,6 +15,7 @@ from lottery.data.shared import load_once
 from lottery.data.splits import Splits, fingerprint
 from lottery.device import Machine, computes_bf16, machine
 from lottery.distributed.group import ALONE, Group
+from lottery.engines.cohort import Cohort
 from lottery.errors import DataError, MachineError, RecipeError, UsageError
 from lottery.plan.expand import other_data
 from lottery.plan.jobs import Plan
@@ -103,6 +104,7 @@ def _looked(request: Request, stop: Stop, store: Store, known: Plan | None, grou
         group=group,
         on_device=loaded.on_device(request.recipe),
         point=request.point,
+        cohort=_cohort(request, where, group),
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
@@ -110,6 +112,24 @@ def _looked(request: Request, stop: Stop, store: Store, known: Plan | None, grou
             "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
         )
     return context
+
+
+def _cohort(request: Request, where: Machine, group: Group) -> Cohort | None:
+    """Return what trains the jobs of this process in lockstep; None where each is trained by itself.
+
+    Raises:
+        UsageError: They cannot be, on several ranks, or where results must not depend on what else is trained.
+    """
+    if request.lockstep == 1:
+        return None
+    if group.size > 1:
+        raise UsageError(f"--lockstep {request.lockstep}: trains in one process; leave out --ranks")
+    if request.deterministic:
+        raise UsageError(
+            f"--lockstep {request.lockstep}: a training's last bits depend on how many others are trained with it; "
+            "leave out --deterministic"
+        )
+    return Cohort(where.device, request.lockstep)
 
 
 def follower(request: Request, stop: Stop, store: Store, group: Group, loaded: Loaded | None = None) -> RunContext:
