@@ -41,6 +41,13 @@ test-wheel:
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -q
 
+# What a GPU gains, measured in eight minutes (docs/speed.md); without a GPU, or with DRY=1, a dry run on the CPU.
+# GPU_PYTHON=python takes an environment that is there, and installs nothing; STAGES="steps lockstep" runs some.
+GPU_PYTHON ?= $(BIN)/python
+.PHONY: gpu
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+	$(GPU_PYTHON) -m benchmarks.gpu $(if $(DRY),--dry) $(if $(LOG),--log $(LOG)) $(STAGES)
+
 # the documentation, in build/docs/index.html; a warning is an error
 .PHONY: docs
 docs: $(VENV)/.docs

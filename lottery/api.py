@@ -38,6 +38,7 @@ class Settings(TypedDict, total=False):
     on: str | Mapping[str, Any] | None
     deterministic: bool
     checkpoint_seconds: float
+    lockstep: int
     plugins: Sequence[str]
     trust: bool
     track: Track | Sequence[Track]
@@ -61,6 +62,7 @@ def run(
     on: str | Mapping[str, Any] | None = None,
     deterministic: bool = False,
     checkpoint_seconds: float = 60.0,
+    lockstep: int = 1,
     plugins: Sequence[str] = (),
     trust: bool = False,
     track: Track | Sequence[Track] = (),
@@ -88,6 +90,8 @@ def run(
             processes of this run; `lottery list executors` has them.
         deterministic: Equal jobs give equal bytes on one machine and version.
         checkpoint_seconds: Seconds between checkpoints.
+        lockstep: Number of trainings that each process does a step of at a time, for a GPU that one small network
+            leaves idle.
         plugins: Modules or files that add entries to the catalogues, beside those that the recipe names.
         trust: True to run the code of the plugins that the file of the recipe names, and to remember it as trusted.
         track: What else is told of the trainings, such as `tensorboard` or `{"name": "wandb", "offline": True}`, or
@@ -126,6 +130,8 @@ def run(
             f"--device {device}: the executor gives GPUs to its workers, and each counts its own from 0; write "
             "--device cuda, with CUDA_VISIBLE_DEVICES in the environment for some of them"
         )
+    if on is not None and lockstep != 1:
+        raise UsageError(f"--lockstep {lockstep}: is for processes of this run, --on starts workers; leave out one")
     opened = open_store(store)
     asked = load_named(recipe, opened, tell=_say, trust=trust) if isinstance(recipe, (str, Path)) else recipe
     plugins = references((), plugins)
@@ -136,7 +142,7 @@ def run(
     sweep = asked if isinstance(asked, Sweep) and asked.keys else None
     first = asked.points[0].recipe if isinstance(asked, Sweep) else asked
     imported = references(first.plugins, plugins)  # by other processes
-    request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds)
+    request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds, lockstep)
     requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
     executor = None if on is None else executor_of(on)

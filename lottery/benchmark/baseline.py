@@ -6,14 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lottery.training.objective import autocast
+
 Split = tuple[Tensor, Tensor]
 EVALUATED_AT_ONCE = 500
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Tensor:
-    """Train one step as anybody writes it, and return the loss, a 0-d tensor."""
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, precision: str = "fp32") -> Tensor:
+    """Train one step as anybody writes it, and return the loss, a 0-d tensor; for `bf16` under autocast."""
     optimizer.zero_grad()
-    loss = functional.cross_entropy(model(x), y)
+    with autocast(precision, x.device):
+        loss = functional.cross_entropy(model(x), y)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss

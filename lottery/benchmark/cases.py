@@ -165,7 +165,9 @@ def measure(
         ready(data)
     if device == "cpu" and any(case.name.startswith(("lenet", "on-", "between-")) for case in chosen):
         for engine in ("sparse", "background"):  # compiled once on a machine, and loaded once in a process
-            _trained(parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data)
+            seconds_by_job(
+                parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data
+            )
     for turn in range(turns):
         for case in chosen:
             base, ours, peak = case.turn(data)
@@ -229,7 +231,7 @@ def _result(case: Case, turns: Sequence[Turn]) -> Result:
 def _one(text: str, device: str, overrides: Sequence[str], data: Path) -> Turn:
     """Measure the dense network of a recipe; the bare loop computes in fp32, whatever the recipe says."""
     recipe = parse_recipe(text, "bench", overrides)
-    return _bare(recipe, data, device), sum(_trained(recipe, data, device).values()), None
+    return _bare(recipe, data, device), sum(seconds_by_job(recipe, data, device).values()), None
 
 
 def _reads(text: str, *overrides: str) -> Callable[[Path], object]:
@@ -241,9 +243,9 @@ def _ticket(density: float, least: float, ready: Callable[[Path], object]) -> Ca
     """Return the case of a ticket against its dense network as the dense engine trains it, both with the framework."""
 
     def turn(data: Path) -> Turn:
-        dense = _trained(parse_recipe(LENET, "bench", ["train.engine=dense"]), data)
+        dense = seconds_by_job(parse_recipe(LENET, "bench", ["train.engine=dense"]), data)
         recipe = parse_recipe(LENET, "bench", [f"prune={{one_shot: [{density}]}}"])
-        return sum(dense.values()), _trained(recipe, data)["ticket", 1], None
+        return sum(dense.values()), seconds_by_job(recipe, data)["ticket", 1], None
 
     return Case(f"lenet-{density:g}", f"LeNet, ticket of {100 * density:g} %", least, turn, ready)
 
@@ -251,7 +253,7 @@ def _ticket(density: float, least: float, ready: Callable[[Path], object]) -> Ca
 def _levels(device: str, data: Path) -> Turn:
     """Measure a run of all levels in one process."""
     recipe = parse_recipe(LENET, "bench", [f"prune.levels={LEVELS}"])
-    return (1 + LEVELS) * _bare(recipe, data, device), sum(_trained(recipe, data, device).values()), None
+    return (1 + LEVELS) * _bare(recipe, data, device), sum(seconds_by_job(recipe, data, device).values()), None
 
 
 def _seeds(data: Path) -> Turn:
@@ -276,15 +278,23 @@ def _seeds(data: Path) -> Turn:
     return SEEDS * (1 + LEVELS) * _bare(recipe, data), seconds, int(done.stdout) * 1024
 
 
-def _trained(recipe: Recipe, data: Path, device: str = "cpu") -> dict[tuple[str, int], float]:
-    """Return the seconds of each job by kind and level, commits included, in this process with all its threads."""
+def seconds_by_job(recipe: Recipe, data: Path, device: str = "cpu") -> dict[tuple[str, int], float]:
+    """Return the seconds of each job by kind and level, commits included, in this process with all its threads.
+
+    Raises:
+        MachineError: A job fails.
+    """
     seconds: dict[tuple[str, int], float] = {}
     with tempfile.TemporaryDirectory() as store:
         context = prepare(Request(recipe, data, Path(store), device))
         for event in work(context):
             if event.kind == "start":
                 began = time.perf_counter()
-            elif event.kind != "progress":
+            elif event.kind not in ("progress", "done"):
+                raise MachineError(
+                    f"a training of the benchmark {event.kind}: {event.about.get('message', event.label)}"
+                )
+            elif event.kind == "done":
                 job = context.plan.jobs[event.key]
                 seconds[job.kind.value, job.level] = time.perf_counter() - began
     return seconds

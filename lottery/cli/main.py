@@ -173,6 +173,9 @@ def run(
     ranks: Annotated[
         int, typer.Option("--ranks", min=1, metavar="N", help="Processes that train each network together.")
     ] = 1,
+    lockstep: Annotated[
+        int, typer.Option("--lockstep", min=1, metavar="N", help="Trainings that a process steps together, on a GPU.")
+    ] = 1,
     track: Trackers = None,
     plugin: Plugins = None,
     trust: Trust = False,
@@ -198,6 +201,7 @@ def run(
         on=on,
         deterministic=deterministic,
         checkpoint_seconds=checkpoint_seconds,
+        lockstep=lockstep,
         plugins=plugin or (),
         track=track or (),
         progress=shown,

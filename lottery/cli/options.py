@@ -61,7 +61,7 @@ NumberOfJobs = Annotated[
     typer.Option(
         "--jobs",
         metavar="N|auto",
-        help="Processes; the threads are shared out among them. auto: one for each core that has work.",
+        help="Processes; the threads are shared out among them. auto: one for each core, or GPU, that has work.",
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, or cuda:1 for the GPU of that number.")]

@@ -9,7 +9,7 @@ PyTorch's documentation ("whole-network capture").
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Protocol
@@ -40,6 +40,9 @@ class Recorder(Protocol):
             RuntimeError: It cannot be recorded; torch raises this.
         """
 
+    def side_by_side(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Call the functions, none of which reads what another writes, so that the device may do them at once."""
+
 
 @cache
 def _stream_of(device: torch.device) -> torch.cuda.Stream:
@@ -47,6 +50,12 @@ def _stream_of(device: torch.device) -> torch.cuda.Stream:
 
     Libraries keep work space for each stream, and never free it: a stream for each training would add up.
     """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _branch_of(device: torch.device, number: int) -> torch.cuda.Stream:
+    """Return a further stream of a device, for calls side by side."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
@@ -84,6 +93,17 @@ class CudaGraphs:
         finally:
             torch.cuda.set_stream(current)  # some versions stay on the other stream where a recording fails
         return graph.replay
+
+    def side_by_side(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Call each function on a stream of its own, between what is queued now and what will be."""
+        current = torch.cuda.current_stream(self._device)
+        streams = [_branch_of(self._device, number) for number in range(len(calls))]
+        for stream, call in zip(streams, calls, strict=True):
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                call()
+        for stream in streams:
+            current.wait_stream(stream)
 
 
 def _release_generator(device: torch.device) -> None:

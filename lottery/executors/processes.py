@@ -129,6 +129,7 @@ class _Crew:
             "jobs": first.jobs,
             "deterministic": first.deterministic,
             "checkpoint_seconds": first.checkpoint_seconds,
+            "lockstep": first.lockstep,
             "plugins": list(self._plugins),
             "number": len(self._started) - 1,
             "plan_bytes": len(plans.encode()),

@@ -87,16 +87,16 @@ def _serve(request: dict[str, Any], plans: bytes, stop: Stop, line: Line) -> dic
 
     for plugin in request.pop("plugins"):
         registry.plug_in(plugin)
-    _take_gpu(request.pop("number"), request["device"])
+    on_gpus = _take_gpu(request.pop("number"), request["device"])
     if plans:
-        _take_part(_contexts(request, stop, json.loads(plans)), line)
+        _take_part(_contexts(request, stop, on_gpus, json.loads(plans)), line)
         return {}
     from lottery.executors import fork
     from lottery.plan.handover import pack_plan
     from lottery.results.mixed_environments import foreseen
 
     threads = fork.hold_threads()
-    contexts, able = fork.prepare_fork(_contexts(request, stop), fitting=request["jobs"] == "auto")
+    contexts, able = fork.prepare_fork(_contexts(request, stop, on_gpus), fitting=request["jobs"] == "auto")
 
     def begin(own: Line) -> None:
         fork.release_threads(threads)
@@ -113,20 +113,29 @@ def _serve(request: dict[str, Any], plans: bytes, stop: Stop, line: Line) -> dic
     return {}
 
 
-def _take_gpu(number: int, device: str) -> None:
+def _take_gpu(number: int, device: str) -> int:
     """Leave this process one GPU of its machine, another one than those of the other processes as far as there are.
 
-    Where the run has named one, all of them have that.
-    """
-    if device == "cpu" or ":" in device:
-        return
-    from lottery.device import GPUS, share_of_gpus
+    Where the run has named one, all of them have that. One that trains on the CPU is left none: torch's Adam would
+    start CUDA there, which costs memory of the device, and which no fork may do after its parent.
 
+    Returns:
+        The number of GPUs that the processes are given out over; 0 where there are none.
+    """
+    from lottery.device import GPUS, gpus, share_of_gpus
+
+    if device == "cpu":
+        os.environ[GPUS] = ""
+        return 0
+    if ":" in device:
+        return 1
+    there = len(gpus())
     if (own := share_of_gpus(number)) is not None:
         os.environ[GPUS] = own
+    return there
 
 
-def _contexts(request: dict[str, Any], stop: Stop, packed: Sequence[str] = ()) -> list[RunContext]:
+def _contexts(request: dict[str, Any], stop: Stop, on_gpus: int, packed: Sequence[str] = ()) -> list[RunContext]:
     """Load the data, and make the plans where none are handed over.
 
     Raises:
@@ -141,7 +150,7 @@ def _contexts(request: dict[str, Any], stop: Stop, packed: Sequence[str] = ()) -
     recipes = [(point, restore_recipe(each)) for point, each in request["recipes"]]
     requests = [Request(each, Path(request["data"]), request["store"], point=point, **about) for point, each in recipes]
     plans = [unpack_plan(plan, recipe) for plan, (_, recipe) in zip(packed, recipes, strict=False)]
-    contexts = prepare_all(requests, stop, known=plans)
+    contexts = prepare_all(requests, stop, known=plans, on_gpus=on_gpus)
     if plans and any(context.plan is not plan for context, plan in zip(contexts, plans, strict=True)):
         raise DataError(f"{request['data']}: the data were changed while this run was starting; start it again")
     return contexts

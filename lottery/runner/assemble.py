@@ -15,7 +15,7 @@ from lottery.data.loader import Data
 from lottery.distributed.batch_norm import alone, synchronize
 from lottery.distributed.share import WHOLE, Share
 from lottery.engines.choose import engine_for, refuse
-from lottery.errors import Interrupted
+from lottery.errors import Interrupted, UsageError
 from lottery.network.layout import load
 from lottery.plan.kinds import Kind
 from lottery.plan.origins import carries_state
@@ -111,6 +111,9 @@ def _engine(
         return (
             LocalStatisticsEngine(objective, optimizer, context.group) if local else DenseEngine(objective, optimizer)
         )
+    mask = start.mask if start.mold is None and start.gradual is None else None
+    if context.cohort is not None:
+        return context.cohort.engine(objective, optimizer, mask)
     wanted = context.plan.recipe.train.engine
     if wanted == "auto" and context.choices.steps is None and not context.machine.deterministic:  # else nobody asks
         context.choices.steps = steps_left(context) // context.jobs
@@ -118,7 +121,7 @@ def _engine(
         return engine_for(
             objective,
             optimizer,
-            start.mask if start.mold is None and start.gradual is None else None,
+            mask,
             wanted,
             context.machine,
             lambda: data.epoch(0, timeline.batch_size),
@@ -191,13 +194,19 @@ def _recalibration(
 
 
 def check_engine(context: RunContext, optimizer: Component) -> None:
-    """Raise UsageError where the recipe wants an engine for a network that it cannot train."""
-    wanted = context.plan.recipe.train.engine
-    if wanted not in ("auto", "dense"):  # which train all
+    """Raise UsageError where the recipe, or the run, wants an engine for a network that it cannot train."""
+    wanted, cohort = context.plan.recipe.train.engine, context.cohort
+    if cohort is not None and wanted != "auto":
+        raise UsageError(f"--lockstep {cohort.size}: is an engine, and so is train.engine: {wanted}; write auto there")
+    if cohort is not None or wanted not in ("auto", "dense"):  # which train all
         data = context.data(context.plan.recipe.seeds[0])
         model = context.networks.blank().to(context.machine.device)
         component = Component(optimizer.name, {**optimizer.args, "lr": 1.0})  # the rate may not be chosen yet
-        refuse(_objective(context, model, data, 1), optimizer_of(component, model), wanted, data.background)
+        objective, made = _objective(context, model, data, 1), optimizer_of(component, model)
+        if cohort is None:
+            refuse(objective, made, wanted, data.background)
+        else:
+            cohort.refuse(objective, made)
 
 
 def _objective(context: RunContext, model: nn.Module, data: Data, batch_size: int, share: Share = WHOLE) -> Objective:

@@ -14,6 +14,7 @@ from lottery.data.splits import Splits
 from lottery.device import Machine, cores
 from lottery.distributed.group import ALONE, Group
 from lottery.engines.choose import Choices
+from lottery.engines.cohort import Cohort
 from lottery.network.factory import NetworkFactory
 from lottery.plan.keys import name_of
 from lottery.signals import Stop
@@ -47,6 +48,7 @@ class RunContext:
         on_device: The data sets that `data` has put on the device, by `name_of`.
         point: The recipe in words among those of a sweep; empty where it is alone.
         choices: The engines that the run has taken in this process.
+        cohort: What trains jobs of this process in lockstep; None where each is trained by itself.
     """
 
     plan: Plan
@@ -62,6 +64,7 @@ class RunContext:
     on_device: dict[str, Data] = field(default_factory=dict, repr=False)
     point: str = ""
     choices: Choices = field(default_factory=Choices, repr=False)
+    cohort: Cohort | None = field(default=None, repr=False)
 
     def label(self, job: Job) -> str:
         """Return a job in words that tell it from those of other points of a sweep, too."""

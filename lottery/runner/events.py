@@ -36,6 +36,7 @@ class Request:
         jobs: Number of processes; `auto` chooses it, as `lottery.runner.parallelism` says.
         deterministic: Whether equal jobs have to give equal bytes.
         checkpoint_seconds: Time between two checkpoints of a training at least.
+        lockstep: Number of trainings that each process does a step of at a time.
         point: The recipe in words among those of a sweep; empty where it is alone.
     """
 
@@ -46,6 +47,7 @@ class Request:
     jobs: Jobs = 1
     deterministic: bool = False
     checkpoint_seconds: float = 60.0
+    lockstep: int = 1
     point: str = ""
 
     def of(self, sweep: Sweep) -> list[Request]:

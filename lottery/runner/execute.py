@@ -92,10 +92,11 @@ class Result:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterator[Progress]:
+def execute(context: RunContext, job: Job, start: Start | None = None) -> Iterator[Progress | None]:
     """Run one job whose needs are done, and commit it; a diverged training is committed as that.
 
-    It goes on from the job's newest checkpoint where there is one.
+    It goes on from the job's newest checkpoint where there is one. It yields its progress, and None where it waits for
+    the next step of the context's cohort.
 
     Args:
         context: What all jobs share.
@@ -177,7 +178,7 @@ def _choose(context: RunContext, job: Job) -> Result:
 
 def _train(
     context: RunContext, job: Job, start: Start, training: Training, clock: Clock
-) -> Generator[Progress, None, Result]:
+) -> Generator[Progress | None, None, Result]:
     """Train under the start's mask, from the furthest state there is, and return what comes out."""
     mask = Mask({}) if start.mold else start.mask
     with masked(training.model, mask, training.optimizer, training.restrict) as held:
@@ -283,14 +284,21 @@ def _pruner(context: RunContext, training: Training, held: HeldMask, gradual: Gr
     return after_step
 
 
-def _advance(context: RunContext, training: Training, clock: Clock, until: int | None = None) -> Iterator[Progress]:
+def _advance(
+    context: RunContext, training: Training, clock: Clock, until: int | None = None
+) -> Iterator[Progress | None]:
     """Train to the end, or to a step, reporting the progress every `REPORT_SECONDS` and saving checkpoints when due.
+
+    None is yielded where the training waits for a step that is done with those of others.
 
     Raises Stopped where the run is told to stop.
     """
     first, shown, shown_step = training.step, time.monotonic(), training.step
     began, told = shown, 0
     for step in training.steps():
+        if step is None:
+            yield None
+            continue
         if step == until:
             return
         if context.told_to_stop():

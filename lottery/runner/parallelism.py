@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lottery.device import cores, machine, prepared
+from lottery.device import cores, gpus, machine, prepared
 from lottery.plan.agenda import width
 from lottery.plan.kinds import Kind
 from lottery.pruning.mask import Mask
@@ -29,22 +29,29 @@ MEMORY_SHARE = 0.8  # of what is free: a training may need more than what is tri
 TRIED_STEPS = 2
 
 
-def share_out(contexts: Sequence[RunContext]) -> list[RunContext]:
-    """Return the contexts with the number of processes and the threads of each; one where a GPU does the work.
+def share_out(contexts: Sequence[RunContext], on_gpus: int | None = None) -> list[RunContext]:
+    """Return the contexts with the number of processes and the threads of each.
 
     Threads follow from the whole plan and not from what is missing of it: a run that is continued computes as it did
-    before. There is a process for each core that has work, threads where the plan is narrower than the machine, as it
-    is not where results may ask for more.
+    before. There is a process for each core that has work, or for each GPU; threads where the plan is narrower than the
+    machine, as it is not where results may ask for more.
+
+    Args:
+        contexts: The contexts of a run.
+        on_gpus: Number of GPUs that its processes are given out over; None for those that this process sees.
     """
-    where = contexts[0].machine
+    where, most = contexts[0].machine, cores()
     if where.device.type != "cpu":
-        return list(contexts)
+        most = len(gpus()) if on_gpus is None else on_gpus
+        if most <= 1 or where.device.index is not None:  # all have the one that the run names
+            return list(contexts)
     grows = any(context.plan.recipe.grows for context in contexts)
     steps = {key: number for context in contexts for key, number in steps_of(context).items()}
     needs = {key: above for context in contexts for key, above in context.plan.needs.items()}
     if not where.deterministic:
-        where = machine("cpu", jobs=cores() if grows else min(cores(), width(needs, steps)))
-    most = cores() // where.threads
+        where = machine(where.device.type, jobs=most if grows else min(most, width(needs, steps)))
+    if where.device.type == "cpu":
+        most //= where.threads
     missing = {job.key: job.needs for context in contexts for job in missing_jobs(context)}
     jobs = most if grows else max(1, min(most, width(missing, steps)))
     return share_among([replace(context, machine=where) for context in contexts], jobs)

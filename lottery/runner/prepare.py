@@ -15,6 +15,7 @@ from lottery.data.shared import load_once
 from lottery.data.splits import Splits, fingerprint
 from lottery.device import Machine, computes_bf16, machine
 from lottery.distributed.group import ALONE, Group
+from lottery.engines.cohort import Cohort
 from lottery.errors import DataError, MachineError, RecipeError, UsageError
 from lottery.plan.expand import other_data
 from lottery.plan.jobs import Plan
@@ -103,6 +104,7 @@ def _looked(request: Request, stop: Stop, store: Store, known: Plan | None, grou
         group=group,
         on_device=loaded.on_device(request.recipe),
         point=request.point,
+        cohort=_cohort(request, where, group),
     )
     check(context)
     if request.recipe.train.precision == "bf16" and not computes_bf16(where.device):
@@ -110,6 +112,24 @@ def _looked(request: Request, stop: Stop, store: Store, known: Plan | None, grou
             "train.precision: this processor has no instructions for bf16; steps take many times as long as in fp32"
         )
     return context
+
+
+def _cohort(request: Request, where: Machine, group: Group) -> Cohort | None:
+    """Return what trains the jobs of this process in lockstep; None where each is trained by itself.
+
+    Raises:
+        UsageError: They cannot be, on several ranks, or where results must not depend on what else is trained.
+    """
+    if request.lockstep == 1:
+        return None
+    if group.size > 1:
+        raise UsageError(f"--lockstep {request.lockstep}: trains in one process; leave out --ranks")
+    if request.deterministic:
+        raise UsageError(
+            f"--lockstep {request.lockstep}: a training's last bits depend on how many others are trained with it; "
+            "leave out --deterministic"
+        )
+    return Cohort(where.device, request.lockstep)
 
 
 def follower(request: Request, stop: Stop, store: Store, group: Group, loaded: Loaded | None = None) -> RunContext:
@@ -189,15 +209,18 @@ def prepare_all(
     store: Store | None = None,
     known: Sequence[Plan | None] = (),
     group: Group = ALONE,
+    on_gpus: int | None = None,
 ) -> list[RunContext]:
     """Do what `prepare` does for the points of a sweep, which are to be run in one place: all of them, or none.
+
+    For `jobs: auto` its processes are given out over `on_gpus` GPUs; over those that this one sees where that is None.
 
     Raises:
         UsageError: Where recipes do not fit their data, the network or the machine: with a line for each.
         DataError: Where data are missing or damaged.
         MachineError: Where the jobs do not fit on the disk.
     """
-    contexts = look_at_all(requests, stop, store=store, known=known, group=group, to_run=True)
+    contexts = look_at_all(requests, stop, store=store, known=known, group=group, to_run=True, on_gpus=on_gpus)
     check_disk(*contexts)
     for context in contexts:
         _remember(context)
@@ -231,8 +254,11 @@ def look_at_all(
     known: Sequence[Plan | None] = (),
     group: Group = ALONE,
     to_run: bool = False,
+    on_gpus: int | None = None,
 ) -> list[RunContext]:
     """Do what `look` does for the points of a sweep; with `to_run` the number of ranks is checked too.
+
+    `on_gpus` is as in `prepare_all`.
 
     Raises:
         UsageError: Where recipes do not fit their data, the network or the machine: with a line for each.
@@ -254,7 +280,7 @@ def look_at_all(
     if problems:
         raise RecipeError(problems)
     if requests[0].jobs == "auto":
-        contexts = share_out(contexts)
+        contexts = share_out(contexts, on_gpus)
     return contexts
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from lottery import registry
+from lottery.device import prepared
+from lottery.engines.cohort import Cohort
 from lottery.errors import DamagedFile, Interrupted, LotteryError, MachineError
 from lottery.plan.agenda import BAD, Agenda, ranks
 from lottery.plan.jobs import Job
@@ -29,6 +31,7 @@ from lottery.runner.finished import finished
 from lottery.store.maintenance import known_failures
 
 IDLE = "idle"  # an event of one walk, which `work` keeps to itself
+WAITING = "waiting"  # an event of one job, which `_together` keeps to itself
 NO_MEMORY = re.compile(r"can't allocate memory|CU[A-Z]+_STATUS_\w*ALLOC\w*_FAILED")
 TELL_SECONDS = 5.0  # between two lines about one training in the store's log: hundreds of processes write there
 FIRST_SECONDS = 1.0  # until the first one, so that short trainings are seen too; the next ones come ever later
@@ -133,13 +136,13 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before:
     """Attend to the best of what is ready, again and again, until all has ended or some input was damaged."""
     while len(ended) < len(context.plan):
         ready = list(agenda)
-        for key in ready:
+        for keys in [[key] for key in ready] if context.cohort is None else [ready] if ready else []:
             kinds = []
-            for event in _attend(context, context.plan.jobs[key], ended, before):
+            for event in _attend_some(context, keys, ended, before):
                 kinds.append(event.kind)
                 if event.kind in ENDS:
-                    ended[key] = event.kind
-                    agenda.end(key, event.kind)
+                    ended[event.key] = event.kind
+                    agenda.end(event.key, event.kind)
                 yield event
             _check(context)
             if "damaged" in kinds:
@@ -181,6 +184,54 @@ def _attend(context: RunContext, job: Job, ended: dict[str, str], before: Mappin
         yield from _run_one(context, job)
 
 
+def _attend_some(
+    context: RunContext, keys: Sequence[str], ended: dict[str, str], before: Mapping[str, str]
+) -> Iterator[Event]:
+    """Attend to one job; with a cohort to the first of these, as many as it has, until all of them have ended."""
+    jobs = [_attend(context, context.plan.jobs[key], ended, before) for key in keys]
+    if context.cohort is None:
+        yield from jobs[0]
+        return
+    with prepared(context.machine, context.plan.recipe.train.precision):  # which each job puts back as it found it
+        yield from _together(context.cohort, jobs)
+
+
+def _together(cohort: Cohort, jobs: Sequence[Iterator[Event]]) -> Iterator[Event]:
+    """Yield the events of jobs that are begun together, as many as the cohort has, and wait for its steps.
+
+    Raises:
+        Interrupted: The run was told to stop, and all of them have saved.
+    """
+    live: list[Iterator[Event]] = []
+    told: Interrupted | None = None
+    for job in jobs:
+        if (yield from _until_it_waits(job)):
+            live.append(job)
+        if len(live) == cohort.size:
+            break
+    while live:
+        cohort.step()
+        waiting = []
+        for job in live:
+            try:
+                if (yield from _until_it_waits(job)):
+                    waiting.append(job)
+            except Interrupted as interrupted:
+                told = interrupted
+        live = waiting
+    if told is not None:
+        raise told
+
+
+def _until_it_waits(job: Iterator[Event]) -> Generator[Event, None, bool]:
+    """Yield the events of a job until it waits for the cohort, and return True; False where it has ended."""
+    for event in job:
+        if event.kind == WAITING:
+            return True
+        yield event
+    return False
+
+
 def _why(error: Exception) -> str:
     """Return why a job failed: of an error in the code of a plugin the file and line there."""
     if isinstance(error, LotteryError):
@@ -196,7 +247,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     began = time.monotonic()
     try:
         for about in _logged(context, job, execute(context, job)):
-            yield Event("progress", job.key, job.label, about)
+            yield Event(WAITING) if about is None else Event("progress", job.key, job.label, about)
     except (Interrupted, MachineError):
         raise
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
@@ -222,7 +273,7 @@ def _run_one(context: RunContext, job: Job) -> Iterator[Event]:
     yield Event(kind, job.key, job.label, about)
 
 
-def _logged(context: RunContext, job: Job, every: Iterator[Progress]) -> Iterator[dict[str, Any]]:
+def _logged(context: RunContext, job: Job, every: Iterator[Progress | None]) -> Iterator[dict[str, Any] | None]:
     """Yield the progress of a job as plain values, and log some of it for those who watch the store from elsewhere.
 
     Of its curve each row is logged, as far as progress has them, but no more than MOST_ROWS in a line.
@@ -230,6 +281,9 @@ def _logged(context: RunContext, job: Job, every: Iterator[Progress]) -> Iterato
     began = told = time.monotonic()
     rows: list[Any] = []  # that are not told yet
     for progress in every:
+        if progress is None:
+            yield None
+            continue
         about, now = asdict(progress), time.monotonic()
         rows += about.get("rows", ())
         if now - told >= min(TELL_SECONDS, max(FIRST_SECONDS, told - began)):

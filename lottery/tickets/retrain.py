@@ -86,7 +86,8 @@ def retrain(
     if context.store.find(job.key) is None:
         with handle_signals(stop):
             for progress in execute(context, job, ticket.start()):
-                on_progress(progress)
+                if progress is not None:
+                    on_progress(progress)
     return _compare(ticket, job.key, context.store)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,17 @@ class Engine(Protocol):
 
     def flush(self) -> None:
         """Put weights and optimizer state back into the model and its optimizer."""
+
+
+@runtime_checkable
+class JointEngine(Engine, Protocol):
+    """An engine whose steps are done together with those of other trainings.
+
+    A batch is handed in, then all steps are done, and `step` returns what came out for this training.
+    """
+
+    def hand_in(self, x: Tensor, y: Tensor) -> None:
+        """Hand in the batch of the next step."""
 
 
 class DenseEngine:

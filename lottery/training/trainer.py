@@ -15,6 +15,7 @@ from lottery.errors import DamagedFile
 from lottery.files.tensors import part
 from lottery.recipe.readings import CHOSEN, ChosenSteps
 from lottery.seed import noisy, seed_torch, stream
+from lottery.training.engine import JointEngine
 from lottery.training.evaluation import Classes, Squares
 from lottery.training.running_statistics import finite, running_statistics
 from lottery.training.state import flatten, load_optimizer, optimizer_state, rng_state, set_rng_state, unflatten
@@ -109,8 +110,11 @@ class Training:
         self._rng: dict[str, Tensor] | None = None
         self.draws: bool | None = None  # whether a step draws at random, such as for dropout; known after the first
 
-    def steps(self) -> Iterator[int]:
+    def steps(self) -> Iterator[int | None]:
         """Train, and yield the number of the step just done.
+
+        Where the engine does its steps together with those of other trainings, also yield None before each, when the
+        batch is handed in: the training goes on when the engine has done the step.
 
         Raises:
             Diverged: Where loss, weights or running statistics are not finite.
@@ -120,7 +124,7 @@ class Training:
         if not self.curve or (self._on_grid() and self.curve[-1]["step"] != self.step):
             self._evaluate()
         self.model.train()
-        stop = self.timeline.stop
+        stop, joint = self.timeline.stop, self.engine if isinstance(self.engine, JointEngine) else None
         while self.step < stop:
             epoch, batch = divmod(self.step, self.timeline.steps_per_epoch)
             if batch == 0:
@@ -130,6 +134,9 @@ class Training:
                 multiplier = self.multiplier(self.step)
                 for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                     group["lr"] = rate * multiplier
+                if joint is not None:
+                    joint.hand_in(x, y)
+                    yield None
                 self._loss += self._run(x, y)
                 self._losses += 1
                 self.step += 1

@@ -15,7 +15,8 @@ from lottery.benchmark.case import Case
 from lottery.benchmark.cases import cases, keep, last, measure, table
 from lottery.cli.main import app
 from lottery.device import Machine
-from lottery.errors import DataError, UsageError
+from lottery.errors import DataError, MachineError, UsageError
+from tests.support.micro import micro
 
 
 def made_up(name: str, turns: list[tuple[float, float, int | None]], least: float = 2.0) -> Case:
@@ -104,6 +105,13 @@ def test_data_that_are_not_there_are_told_before_anything_is_measured(tmp_path: 
     with pytest.raises(DataError, match="nothing"):
         measure([first, second], tmp_path, 1, measured.append)
     assert measured == []
+
+
+def test_a_training_that_diverges_or_fails_is_no_measurement(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"a training of the benchmark diverged: .* not finite"):
+        benchmark.seconds_by_job(micro("train.optimizer={name: sgd, lr: 1e30}"), tmp_path)
+    jobs = benchmark.seconds_by_job(micro("prune.levels=1"), tmp_path)
+    assert jobs.keys() == {("rewind", 0), ("dense", 0), ("ticket", 1)}
 
 
 @pytest.mark.data

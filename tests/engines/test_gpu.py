@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lottery import registry
 from lottery.device import Machine, prepared
 from lottery.engines.cuda_graph import WARM_UP, CudaGraphs, GraphEngine, unsupported
+from lottery.engines.lockstep import Lockstep, Member
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.results.record import records
@@ -32,12 +33,22 @@ pytestmark = [
 SMALL = ("seeds=1", "prune.levels=2")
 
 
-@pytest.mark.parametrize("model", ["{name: lenet, widths: [24, 12], norm: batch}", "{name: conv2, norm: batch}"])
-def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, model: str) -> None:
+SHORT = ("prune.levels=1", "train.optimizer={name: momentum, lr: 0.05}", "branches=[shuffle]")
+STUDIES = {
+    "lenet": ("model={name: lenet, widths: [24, 12], norm: batch}",),
+    "conv2": ("model={name: conv2, norm: batch}",),
+    "resnet20": ("model=resnet20", *SHORT),
+    "resnet20, bf16": ("model=resnet20", "train.precision=bf16", *SHORT),
+    "densenet": ("model={name: densenet, depth: 10, growth: 4}", *SHORT),
+    "learned masks": ("model={name: conv2}", *SHORT, "branches=[learned_supermask, edge_popup]"),
+}
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, study: str) -> None:
+    recipe = full_recipe(40, *SMALL, *STUDIES[study])
     for name in ("a", "b"):
-        request = Request(
-            full_recipe(40, *SMALL, f"model={model}"), Path(), tmp_path / name, "cuda", deterministic=True
-        )
+        request = Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True)
         events = list(work(prepare(request)))
         assert {event.kind for event in events} <= {"start", "progress", "done"}
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -174,3 +185,37 @@ def test_a_study_by_graph_gives_the_same_bytes_twice_and_when_it_is_stopped_and_
     assert contents(tmp_path / "c") == contents(tmp_path / "a")
     store = Store(tmp_path / "c")
     assert {e for r in records(prepare(stopped).plan, store).values() for e in r.manifest.engines} == {"graph"}
+
+
+def in_lockstep(kind: tuple[str, dict[str, Any], str, float], steps: int) -> tuple[Lockstep, Tensor, Tensor]:
+    """Train three networks in lockstep; return it, its losses, and those of each network alone by graph, (steps, 3)."""
+    name, args, precision, _ = kind
+    batches = [[batch(5 * member + 1 + step % 4) for member in range(3)] for step in range(steps)]  # of one size
+    found = []
+    made, others = ([network(name, args, precision, "momentum") for _ in range(3)] for _ in range(2))
+    for objective, _ in (*made, *others):
+        objective.clip = None  # which stacked networks have not
+    lockstep = Lockstep([Member(*each, Mask({})) for each in made], CudaGraphs(CUDA))
+    for each in batches:
+        x = torch.stack([x.permute(0, 2, 3, 1) for x, _ in each]).permute(0, 1, 4, 2, 3)  # channels last, as alone
+        found.append(lockstep.step(x, torch.stack([y for _, y in each])).clone())
+    alone = []
+    for member in range(3):
+        engine = GraphEngine(*others[member], CudaGraphs(CUDA))
+        alone.append(torch.stack([engine.step(*each[member]).clone() for each in batches]))
+    return lockstep, torch.stack(found), torch.stack(alone, dim=1)
+
+
+def test_perceptrons_in_lockstep_have_the_losses_of_each_alone() -> None:
+    kind = ("lenet", {"widths": (24, 12), "norm": "none", "activation": "relu"}, "fp32", 0.0)
+    with prepared(Machine(CUDA, 1, True), "fp32"):
+        lockstep, found, alone = in_lockstep(kind, 20)
+    assert lockstep.name == "lockstep, graph"
+    assert torch.allclose(found, alone, rtol=1e-4)
+
+
+def test_convolutional_networks_side_by_side_have_the_bits_of_each_alone() -> None:
+    with prepared(Machine(CUDA, 1, True), "fp32"):
+        lockstep, found, alone = in_lockstep(("resnet20", {"norm": "batch", "activation": "relu"}, "fp32", 0.0), 10)
+    assert lockstep.name == "lockstep, graph"
+    assert torch.equal(found, alone)

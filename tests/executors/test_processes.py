@@ -19,12 +19,14 @@ import lottery
 from lottery.cli.options import number_of_jobs
 from lottery.errors import MachineError, UsageError
 from lottery.plan.agenda import BAD, Agenda, makespan, ranks, width
+from lottery.results.record import records
 from lottery.runner import parallelism
 from lottery.runner.events import Event, Request
 from lottery.runner.prepare import look, prepare
 from lottery.runner.run import work
 from lottery.store.maintenance import summarize
 from lottery.store.store import Store
+from tests.support.micro import micro
 from tests.support.restarts import contents, full_recipe, write_full_recipe
 
 CHAIN = {"a1": (), "a2": ("a1",), "a3": ("a2",)}
@@ -176,6 +178,7 @@ def told_of_forks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 import json, sys, threading
 from pathlib import Path
 from lottery.executors import fork
+from lottery.results.record import records
 from lottery.runner import parallelism
 from lottery.recipe.load import parse_recipe
 from lottery.runner.events import Request
@@ -270,3 +273,12 @@ def test_a_run_all_of_whose_workers_die_says_so(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"every worker process died \(exit codes -9, -9\).*Run again to go on"):
         lottery.run(full_recipe(100_000, *LONG), store=tmp_path, device="cpu", jobs=2, on_event=_Killer(2))
     assert not summarize(Store(tmp_path)).running
+
+
+@pytest.mark.slow
+def test_each_process_trains_its_jobs_in_lockstep_where_that_is_asked_for(tmp_path: Path) -> None:
+    small = micro("seeds=4", "prune.levels=0")
+    outcome = lottery.run(small, store=tmp_path, device="cpu", jobs=2, lockstep=2)
+    found = records(outcome.plan, Store(tmp_path))
+    assert len(found) == 4
+    assert {engine for each in found.values() for engine in each.manifest.engines} == {"lockstep"}

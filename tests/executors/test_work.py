@@ -202,15 +202,16 @@ def test_more_gpus_than_there_are_are_refused(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("there", "kind", "own"), [(2, "auto", "1"), (4, "cuda", "3"), (0, "auto", None), (4, "cpu", None)]
+    ("there", "kind", "own", "over"),
+    [(2, "auto", "1", 2), (4, "cuda", "3", 4), (0, "auto", None, 0), (4, "cpu", "", 0), (4, "cuda:2", None, 1)],
 )
-def test_each_process_of_a_run_has_a_gpu_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, there: int, kind: str, own: str | None
+def test_each_process_of_a_run_has_a_gpu_of_its_own_and_none_where_it_trains_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, there: int, kind: str, own: str | None, over: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     monkeypatch.setenv(device.GPUS, "")
     monkeypatch.delenv(device.GPUS)
-    worker._take_gpu(3, kind)
+    assert worker._take_gpu(3, kind) == over
     assert os.environ.get(device.GPUS) == own
 
 

@@ -43,8 +43,8 @@ def states_by_hand(context: RunContext, job: Job) -> dict[int, dict[str, Tensor]
     """The states of a training after each step, from a training of its own."""
     start, training, found = starting_point(context, job), training_of(context, job), {}
     with masked(training.model, start.mask, training.optimizer):
-        for step in training.steps():
-            found[step] = {name: value.clone() for name, value in state_of(training.model).items()}
+        for _ in training.steps():
+            found[training.step] = {name: value.clone() for name, value in state_of(training.model).items()}
     return found
 
 

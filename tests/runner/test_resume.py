@@ -49,7 +49,7 @@ def test_a_ticket_rewound_into_the_warm_up_has_the_dense_networks_learning_rates
     def noting(self: Training) -> Any:
         seen = used.setdefault(f"training {len(used)}", {})
         for step in steps(self):
-            seen[step - 1] = self.optimizer.param_groups[0]["lr"]
+            seen[self.step - 1] = self.optimizer.param_groups[0]["lr"]
             yield step
 
     monkeypatch.setattr(Training, "steps", noting)

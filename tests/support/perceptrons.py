@@ -36,10 +36,12 @@ STUDY = (  # of two optimizers, one of them at a branch, long enough to be stopp
 Trained = tuple[Perceptron, torch.optim.Optimizer, Objective]
 
 
-def network(optimizer: str, residual: bool, dtype: torch.dtype = torch.float32, **objective: Any) -> Trained:
-    """A network that is the same at each call, its optimizer from the catalogue, and its smoothed loss."""
+def network(
+    optimizer: str, residual: bool, dtype: torch.dtype = torch.float32, seed: int = 0, **objective: Any
+) -> Trained:
+    """A network that is the same at each call with a seed, its optimizer from the catalogue, and its smoothed loss."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         widths = (60, 60, 60) if residual else (60, 40)
         model = Perceptron((INPUTS,), CLASSES, widths, "none", "relu", 0.0, residual).to(dtype)
     made = registry.optimizers[optimizer].make(model, **OPTIMIZERS[optimizer])

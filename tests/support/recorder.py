@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,10 @@ class Recordings:
             tape.replay()
 
         return replay
+
+    def side_by_side(self, calls: Sequence[Callable[[], None]]) -> None:
+        for call in calls:
+            call()
 
 
 def tensors(values: Any) -> list[Tensor]:

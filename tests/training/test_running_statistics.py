@@ -312,8 +312,8 @@ def test_learned_masks_are_measured_with_statistics_of_the_evaluated_network(fin
     job, metrics = found[name].job, found[name].metrics
     training = training_of(context, job)
     seen: dict[int, dict[str, Tensor]] = {0: effective(training)}
-    for step in training.steps():
-        seen[step] = effective(training)
+    for _ in training.steps():
+        seen[training.step] = effective(training)
     assert training.metrics() == {key: metrics[key] for key in (*READINGS, "curve")}
     for row in [*metrics["curve"], *(metrics[reading] for reading in READINGS)]:
         expected = by_hand(context, seen[row["step"]])

@@ -1,0 +1,1 @@
+"""Measurements of the framework; the scripts in this folder are run by themselves."""

@@ -1,0 +1,183 @@
+"""Stages that measure no time: whether steps can be recorded, and whether they compute what dense steps do."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as xml
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.gpu.drive import ROOT
+from benchmarks.gpu.networks import (
+    DENSENET,
+    LENET_DROPOUT,
+    RESNET,
+    Kind,
+    errors_for_warnings,
+    graph_engine,
+    network,
+    recorder,
+)
+from benchmarks.gpu.stage import Measurement, NotHere, Setting
+from lottery.device import Machine, prepared
+
+OPTIMIZERS = (
+    *("sgd", "momentum", "nesterov", "adam", "adamw", "amsgrad"),  # fused: a CPU can record them, too
+    *("adadelta", "rmsprop", "adamax", "nadam"),
+)
+FUSED = 6
+SAME_BYTES = "same_bytes"  # in the names of the tests that run a study twice
+
+
+def poisoned(setting: Setting) -> None:
+    """Fail to record a step that draws random numbers, then draw, record and replay as if nothing had happened."""
+    device = setting.device
+    records = recorder(device)
+    x, drawn = torch.ones(4096, device=device), torch.empty(4096, device=device)
+
+    def draw() -> None:
+        drawn.copy_(functional.dropout(x))
+
+    def fails() -> None:
+        draw()
+        drawn.sum().item()  # the host may not read while a step is recorded
+
+    def failing() -> str:
+        try:
+            records.record(fails)
+        except RuntimeError as error:
+            return str(error).strip().partition("\n")[0]
+        raise AssertionError("the host has read a value of a step that was being recorded")
+
+    def draws() -> str:
+        torch.manual_seed(0)
+        draw()
+        if not torch.equal(drawn, wanted):
+            raise AssertionError("other random numbers than before")
+        return ""
+
+    def replays() -> str:
+        replay, found = records.record(draw), list[Tensor]()
+        torch.manual_seed(0)
+        for _ in range(2):
+            replay()
+            found.append(drawn.clone())
+        if torch.equal(*found):
+            raise AssertionError("two replays drew the same random numbers")
+        if not torch.equal(found[0], wanted):
+            raise AssertionError("a replay draws other random numbers than the step itself")
+        return ""
+
+    torch.manual_seed(0)
+    draw()
+    wanted = drawn.clone()
+    setting.check("a recording that reads a value raises", failing)
+    setting.check("random numbers after it are those of before", draws)
+    setting.check("a step is recorded and replayed after it", replays)
+    if device.type == "cuda":  # last: nothing mends the generator afterwards
+        torch.cuda.synchronize()
+        setting.tell(Measurement("torch alone, after a failed recording", note=_torch_alone(fails, draw)))
+
+
+def _torch_alone(fails: Callable[[], None], draw: Callable[[], None]) -> str:
+    """Return how torch's own generator fares where nobody puts it right."""
+    current = torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(torch.cuda.CUDAGraph()):
+            fails()
+    except RuntimeError:
+        pass
+    finally:
+        torch.cuda.set_stream(current)
+    try:
+        draw()
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        return f"draws raise: {str(error).partition(chr(10))[0]}"
+    return "draws work"
+
+
+def recording(setting: Setting) -> None:
+    """Record and replay steps of several networks by several optimizers; a warning counts as a failure."""
+    errors_for_warnings()
+    precisions = ("fp32", "tf32", "bf16")
+    networks = [(kind, precision, kind.optimizer) for kind in (RESNET, DENSENET) for precision in precisions]
+    perceptrons = [(LENET_DROPOUT, "fp32", name) for name in OPTIMIZERS[: setting.sized(None, FUSED)]]
+    for kind, precision, optimizer in (*perceptrons, *networks[: setting.sized(None, 1)]):
+        what = f"{kind.label}, {optimizer}, {precision}: steps are recorded"
+        setting.check(what, partial(_recorded, setting, kind, precision, optimizer))
+
+
+def _recorded(setting: Setting, kind: Kind, precision: str, optimizer: str) -> str:
+    steps = 8
+    with prepared(Machine(setting.device, 1, deterministic=False), precision):
+        found = network(kind, setting.device, precision=precision, optimizer=optimizer, dry=setting.dry, clip=1.0)
+        engine = graph_engine(found, setting.device)
+        step = found.stepping(engine)
+        losses = [step().item() for _ in range(steps)]
+    if (engine.name, engine.recorded) != ("graph", 1) or engine.replayed < 4:
+        raise AssertionError(f"{engine.name}: {engine.recorded} recordings, {engine.replayed} replays of {steps} steps")
+    if not all(loss == loss for loss in losses):
+        raise AssertionError(f"losses {losses}")
+    return f"{engine.replayed} of {steps} replayed"
+
+
+def tests(setting: Setting) -> None:
+    """Run the tests of a GPU, but those that run a study twice."""
+    _run_tests(setting, f"not {SAME_BYTES}")
+
+
+def same_bytes(setting: Setting) -> None:
+    """Run the tests that train a study twice, deterministic, and compare what was stored, byte by byte."""
+    _run_tests(setting, SAME_BYTES)
+
+
+def _run_tests(setting: Setting, chosen: str) -> None:
+    """Run tests marked `gpu` with warnings as errors, and write down how many passed and which did not.
+
+    Raises:
+        NotHere: pytest is not installed.
+    """
+    if importlib.util.find_spec("pytest") is None:
+        raise NotHere("pytest is not installed in this environment")
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        options = ("-m", "gpu", "-k", chosen, "-W", "error::UserWarning", "-q", f"--junit-xml={report}")
+        places = ("-p", "no:cacheprovider", "tests/engines/test_gpu.py", *setting.sized((), ("--collect-only",)))
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *places], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        print(done.stdout)
+        if setting.dry:
+            if done.returncode:
+                raise RuntimeError("the tests cannot be collected")
+            collected = sum("::" in line for line in done.stdout.splitlines())
+            setting.skip(f"{collected} tests, collected", "they need a GPU")
+            return
+        if not report.exists():
+            raise RuntimeError(f"pytest left with exit code {done.returncode} and no report")
+        _tell_tests(setting, report)
+
+
+def _tell_tests(setting: Setting, report: Path) -> None:
+    """Write down what a report of pytest in JUnit's form says."""
+    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    for case in xml.parse(report).getroot().iter("testcase"):
+        broken = [each for each in case if each.tag in ("failure", "error")]
+        skipped = case.find("skipped") is not None
+        counts["failed" if broken else "skipped" if skipped else "passed"] += 1
+        for each in broken:
+            why = (each.get("message") or "").strip().partition("\n")[0]
+            setting.tell(Measurement(f"test {case.get('name')}", holds=False, note=why[:300]))
+    good = counts["passed"] > 0 and not counts["skipped"]
+    passed = Measurement("tests that passed", float(counts["passed"]), "tests", holds=good)
+    setting.tell(replace(passed, note=", ".join(f"{count} {name}" for name, count in counts.items())))
