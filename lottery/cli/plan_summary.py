@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lottery.cli import terminal
 from lottery.words import duration
-
-if TYPE_CHECKING:
-    from lottery.data.splits import Splits
-
-
-def floor_of_splits(splits: Splits) -> float:
-    """Return the least spread that verdicts will believe of differences on a test set; 0 for a regression."""
-    from lottery.results.resolution import floor
-
-    return 0.0 if splits.regression else floor(len(splits.test_y))
 
 
 def tell_summary(told: Mapping[str, Any], needs: str, claims: Sequence[str]) -> None:

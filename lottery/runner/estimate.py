@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import replace
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +21,7 @@ from lottery.runner.analysis_costs import TYPICAL, examples_of, seconds_of
 from lottery.runner.assemble import training_of
 from lottery.runner.states import missing_steps, step_of
 from lottery.runner.timelines import planned_timeline, trained_steps, whole_timeline
+from lottery.runner.work_left import Estimate
 from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
@@ -35,29 +36,6 @@ CURVE_ROW_BYTES = 180
 STATE_COPIES = 5  # a checkpoint: weights, those of the two chosen steps, two moments
 TIMED_STEPS = 12
 TIMED_SECONDS = 3.0  # after which no further step is timed
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The work that a plan has left.
-
-    Attributes:
-        done: Number of finished jobs.
-        missing: Number of the others.
-        seconds: Time for the missing ones in one process.
-        measured: True if it follows from finished jobs alone; else a few steps were timed just now.
-        need_bytes: Disk space that the missing ones will take.
-        free_bytes: Disk space that is free; None where the store has no limit.
-        by_job: Seconds of each missing job by its key.
-    """
-
-    done: int
-    missing: int
-    seconds: float
-    measured: bool  # from finished jobs; else from a few steps timed just now
-    need_bytes: int
-    free_bytes: int | None
-    by_job: Mapping[str, float]
 
 
 def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
