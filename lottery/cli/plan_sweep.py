@@ -24,6 +24,7 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
     from lottery.recipe.plugins import plugin_lines
     from lottery.results.mixed_environments import foreseen
     from lottery.results.plugin_edits import other_sources
+    from lottery.runner.estimate import least_sure
     from lottery.runner.needs import needs_of
     from lottery.runner.outlook import least_spread_of
     from lottery.runner.prepare import look_at_all
@@ -45,6 +46,7 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         "missing": sum(share.told.missing for share in shares),
         "seconds": seconds,
         "measured": all(share.told.measured for share in shares),
+        "source": least_sure(share.told for share in shares),
         "need_bytes": need_bytes,
         "free_bytes": free_bytes,
     }

@@ -110,7 +110,7 @@ def _of_finished(plan: Plan, store: Store) -> Outlook | None:
     least = floor_of([dense], store)
     if not least and "test_r2" not in (dense.at("end") or {}):
         return None
-    told = Estimate(len(plan), 0, 0.0, True, 0, store.free_bytes(), {})
+    told = Estimate(len(plan), 0, 0.0, True, "", 0, store.free_bytes(), {})
     left, sizes = dense.metrics.get("never_pruned", {}), dense.metrics["sizes"]
     return Outlook(plan, states, told, [], least, None, left, sum(sizes.values()), copies)
 

@@ -14,7 +14,8 @@ class Estimate:
         done: Number of finished jobs.
         missing: Number of the others.
         seconds: Time for the missing ones in one process.
-        measured: True if it follows from finished jobs alone; else a few steps were timed just now.
+        measured: True if it follows from finished jobs alone; else a few steps were timed.
+        source: Where the time of a step is from, in words; of several the least sure.
         need_bytes: Disk space that the missing ones will take.
         free_bytes: Disk space that is free; None where the store has no limit.
         by_job: Seconds of each missing job by its key.
@@ -24,6 +25,7 @@ class Estimate:
     missing: int
     seconds: float
     measured: bool
+    source: str
     need_bytes: int
     free_bytes: int | None
     by_job: Mapping[str, float]
