@@ -91,9 +91,14 @@ def differing(trainings: Iterable[Sequence[Session]]) -> list[str]:
     A field that one of them did not record is compared among the others. A package that is not installed where a
     training ran, or a plugin that was not loaded, took no part in it.
     """
-    known = [described(sessions) for sessions in trainings]
+    known = [described(sessions) for sessions in _distinct(trainings)]
     names = dict.fromkeys(name for each in known for name in each)
     return [name for name in names if len({each[name] for each in known if name in each} - {ABSENT}) > 1]
+
+
+def _distinct(trainings: Iterable[Sequence[Session]]) -> list[Sequence[Session]]:
+    """Return the trainings without those whose sessions are those of one before: of thousands, few differ."""
+    return list({repr(sessions): sessions for sessions in trainings}.values())
 
 
 def are_alike(one: Session, other: Session) -> bool:
@@ -106,12 +111,12 @@ def are_alike(one: Session, other: Session) -> bool:
 
 def mixed(trainings: Iterable[Sequence[Session]]) -> list[str]:
     """Return the fields in which the sessions of several trainings differ in more than rounding."""
-    return differing([[essence(session) for session in sessions] for sessions in trainings])
+    return differing([[essence(session) for session in sessions] for sessions in _distinct(trainings)])
 
 
 def rounding(trainings: Iterable[Sequence[Session]]) -> dict[str, list[str]]:
     """Return the fields in which the sessions of several trainings differ in rounding only, with the values found."""
-    known = [[{**EARLIER, **session} for session in sessions] for sessions in trainings]
+    known = [[{**EARLIER, **session} for session in sessions] for sessions in _distinct(trainings)]
     apart = mixed(known)
     return {
         name: sorted({said(session[name]) for sessions in known for session in sessions if name in session})

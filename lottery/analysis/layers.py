@@ -6,31 +6,34 @@ import logging
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import torch
-from scipy.stats import rankdata
-from torch import Tensor
+import numpy as np
 
+from lottery import registry
 from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, in_plan_order
 from lottery.errors import DataError
-from lottery.files.tensors import part
-from lottery.network.layout import state_of
+from lottery.files.arrays import decode_arrays
 from lottery.network.names import layer_name
-from lottery.plan.kinds import WEIGHTS_FILE, Kind
+from lottery.plan.kinds import STATE_FILE, WEIGHTS_FILE, Kind
 from lottery.pruning.mask import Mask
-from lottery.results.artifacts import read_mask, read_state, unpack
+from lottery.results.artifacts import read_mask, unpack_arrays
 from lottery.results.study import once
-from lottery.runner.finished_study import context_of, level_of
-from lottery.structure.connectivity import paths
+from lottery.structure.chain import LayerPaths, chain_paths, is_chain
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
     from lottery.plan.jobs import Job
     from lottery.recipe.types import RewindSpec
     from lottery.results.study import Study
-    from lottery.structure.connectivity import Paths
+    from lottery.runner.context import RunContext
+
+    Arrays = Mapping[str, NDArray[Any]]  # weights by the names of the method
 
 
 ALL = "all"  # the layer that stands for all of them together
@@ -44,15 +47,15 @@ def layers(study: Study) -> list[Row]:
 
     Level 0 is the dense network. Each column is the mean over the `n` seeds whose training is finished: `density` and
     `kept` weights; `effective_density`, which counts only weights on a path from input to output, and `dead_units`,
-    as a `dead_share` of all too (see `connectivity.paths`; None where the data are not there, since they alone know
-    the shape of the input); `survival`, the share of the level above's weights that are kept. The start is the rewind
-    point: `start_rank` is the mean rank of the kept weights among all of their layer by absolute value there, between
-    0 (smallest) and 1, ties shared, so that 0.5 says that pruning took small and large ones alike;
-    `sign_change_share` is that of the kept weights whose sign at the end of training is another than at the start (one
-    that is exactly 0 at either has not changed); `start_magnitude` and `end_magnitude` are their mean absolute values
-    at both. Where some rewind point is not the initialization, `init_sign_change_share` counts from there (None
-    without the data). Under a weight normalization all these are of the weights that the layers compute with. None
-    where a layer has nothing left to take a share of.
+    as a `dead_share` of all too (see `connectivity.paths`; None where the data are not there, which alone know the
+    shape of the input, unless the network is a chain of fully connected layers); `survival`, the share of the level
+    above's weights that are kept. The start is the rewind point: `start_rank` is the mean rank of the kept weights
+    among all of their layer by absolute value there, between 0 (smallest) and 1, ties shared, so that 0.5 says that
+    pruning took small and large ones alike; `sign_change_share` is that of the kept weights whose sign at the end of
+    training is another than at the start (one that is exactly 0 at either has not changed); `start_magnitude` and
+    `end_magnitude` are their mean absolute values at both. Where some rewind point is not the initialization,
+    `init_sign_change_share` counts from there (None without the data). Under a weight normalization all these are of
+    the weights that the layers compute with. None where a layer has nothing left to take a share of.
     """
     structure = _Structure(study)
     labels = optimizer_labels(study.recipe.train.optimizer)
@@ -128,36 +131,72 @@ def _mean(shares: Sequence[Mapping[str, float | None]]) -> dict[str, float | Non
 
 
 class _Structure:
-    """The network itself, for what needs it: paths, initializations, weights behind a weight normalization.
+    """What of the network itself is needed: paths, initializations, weights behind a weight normalization.
 
-    Where the data are not there, nothing of it is `known`: they alone know the shape of the input.
+    Paths through a chain of fully connected layers follow from the masks. Of other networks, and for the rest, the
+    network is built when it is first asked for; where the data are not there, which alone know the shape of the input,
+    what needs it is None.
     """
 
     def __init__(self, study: Study):
-        self.study, self.known = study, True
+        self.study = study
+
+    @cached_property
+    def _context(self) -> RunContext | None:
+        from lottery.runner.finished_study import context_of  # imports torch
+
         try:
-            context = context_of(study)
-            self._network, self._shape = context.networks.blank(), context.splits.input_shape
+            return context_of(self.study)
         except DataError as error:
             logging.getLogger("lottery").warning("%s; what needs the shape of the input is left out", error)
-            self.known = False
-
-    def paths(self, mask: Mask) -> Paths | None:
-        """Return the weights and units that a mask leaves on a path from input to output."""
-        return paths(self._network, mask, self._shape) if self.known else None
-
-    def weights(self, job: Job, mask: Mask, state: Mapping[str, Tensor] | None) -> Mapping[str, Tensor] | None:
-        """Return the weights that layers compute with, by mask name; those that are pruned are 0."""
-        if state is None:
             return None
-        state = mask.apply(state)
-        if all(name in state and ".parametrizations." not in name for name in mask):
-            return state
-        return level_of(self.study, job).effective(state) if self.known else None
 
-    def initial(self, job: Job) -> Mapping[str, Tensor] | None:
+    @cached_property
+    def _network(self) -> nn.Module | None:
+        return None if self._context is None else self._context.networks.blank()
+
+    @cached_property
+    def _chain(self) -> bool:
+        model = self.study.recipe.model
+        entry = registry.models[model.name]
+        arguments = entry.all_arguments(model.args)
+        inside = (registry.activations, "activation"), (registry.normalizations, "norm")
+        own = not any(named[arguments[key]].code for named, key in inside if key in arguments)
+        return own and entry.traits.chain is not None and entry.traits.chain(arguments)
+
+    def paths(self, mask: Mask) -> Mapping[str, LayerPaths] | None:
+        """Return the weights and units that a mask leaves on a path from input to output."""
+        if self._chain and is_chain(mask.shapes()):
+            return chain_paths(mask)
+        if self._context is None or self._network is None:
+            return None
+        from lottery.structure.connectivity import paths
+
+        found = paths(self._network, mask, self._context.splits.input_shape)
+        effective, units = found.effective.alive(), found.units
+        return {name: LayerPaths(effective[name], len(units[name].works), units[name].dead) for name in mask}
+
+    def weights(self, job: Job, mask: Mask, state: Arrays | None) -> Arrays | None:
+        """Return the weights that layers compute with, by mask name; those that are pruned may have any value."""
+        if state is None or all(name in state and ".parametrizations." not in name for name in mask):
+            return state
+        if self._context is None:
+            return None
+        import torch
+
+        from lottery.runner.finished_study import level_of
+
+        tensors = mask.apply({name: torch.from_numpy(value) for name, value in state.items()})
+        return {name: value.numpy() for name, value in level_of(self.study, job).effective(tensors).items()}
+
+    def initial(self, job: Job) -> Arrays | None:
         """Return the network's state as its init draws it."""
-        return state_of(context_of(self.study).networks.network(job.seed)) if self.known else None
+        if self._context is None:
+            return None
+        from lottery.network.layout import state_of
+
+        state = state_of(self._context.networks.network(job.seed))
+        return {name: value.detach().numpy() for name, value in state.items()}
 
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts], list[str]]]:
@@ -167,17 +206,17 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
     """
     study, (job, *_) = structure.study, levels.values()
     assert job.point is not None and job.rewind is not None
-    state, _ = read_state(study.store, job.point)
-    start = part(state, "model/")
+    state = _read(study, job.point, STATE_FILE)
+    start = {name.removeprefix("model/"): value for name, value in state.items() if name.startswith("model/")}
     init = structure.initial(job) if job.rewind.to.value else start
-    every = Mask.dense({name: start[name] for name in study.found[job.key].metrics["sizes"]})
+    every = Mask.full({name: start[name].shape for name in study.found[job.key].metrics["sizes"]})
     ranks = _ranks(every, structure.weights(job, every, start))
     above: tuple[Job, Mask] | None = None
     for level, job in sorted(levels.items()):
-        end, mask = study.store.read_tensors(job.key, WEIGHTS_FILE), every
+        end, mask = _read(study, job.key, WEIGHTS_FILE), every
         if job.kind is Kind.TICKET:
             mask = read_mask(study.store, job.key)
-            end = unpack(end, mask)
+            end = unpack_arrays(end, mask)
         states = [structure.weights(job, mask, state) for state in (start, end, init)]
         before, keys = None, [job.key]
         if above is not None and above[0].level == level - 1:
@@ -187,45 +226,57 @@ def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple
         above = job, mask
 
 
-def _ranks(every: Mask, weights: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+def _read(study: Study, key: str, name: str) -> Arrays:
+    """Return the tensors of a file of a finished job."""
+    return decode_arrays(study.store.read(key, name))[0]
+
+
+def _ranks(every: Mask, weights: Arrays | None) -> Arrays | None:
     """Return the rank of each weight among those of its layer by absolute value, between 0 and 1; 0.5 on average."""
     if weights is None:
         return None
-    return {
-        name: torch.from_numpy((rankdata(weights[name].abs().double().numpy(), axis=None) - 0.5) / size).view(
-            weights[name].shape
-        )
-        for name, size in every.sizes().items()
-    }
+    return {name: (mean_ranks(np.abs(weights[name])) - 0.5) / size for name, size in every.sizes().items()}
+
+
+def mean_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the ranks of values from 1 on, flattened; equal ones share the mean of theirs."""
+    # not scipy.stats.rankdata: importing it takes longer than all ranks of a study
+    _, place, counts = np.unique(values.ravel(), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: NDArray[np.float64] = (last - (counts - 1) / 2)[place]
+    return mean
 
 
 def _counted(
     mask: Mask,
     above: Mask | None,
-    found: Paths | None,
-    ranks: Mapping[str, Tensor] | None,
-    start: Mapping[str, Tensor] | None,
-    end: Mapping[str, Tensor] | None,
-    init: Mapping[str, Tensor] | None,
+    found: Mapping[str, LayerPaths] | None,
+    ranks: Arrays | None,
+    start: Arrays | None,
+    end: Arrays | None,
+    init: Arrays | None,
 ) -> dict[str, _Counts]:
     counts: dict[str, _Counts] = {}
-    for name, bits in mask.items():
+    sizes, kept, flat = mask.sizes(), mask.alive(), mask.flat()
+    before, survived = (None, None) if above is None else (above.alive(), above.shared(mask))
+    for name in mask:
         own, ended, drawn, rank = (
-            None if every is None else every[name][bits].double() for every in (start, end, init, ranks)
+            None if every is None else every[name].ravel()[flat[name]].astype(np.float64)
+            for every in (start, end, init, ranks)
         )
         counts[layer_name(name)] = _Counts(
-            size=bits.numel(),
-            kept=int(bits.sum()),
-            effective=None if found is None else int(found.effective[name].sum()),
-            above=None if above is None else int(above[name].sum()),
-            survived=None if above is None else int((above[name] & bits).sum()),
+            size=sizes[name],
+            kept=kept[name],
+            effective=None if found is None else found[name].effective,
+            above=None if before is None else before[name],
+            survived=None if survived is None else survived[name],
             ranks=None if rank is None else float(rank.sum()),
-            start=None if own is None else float(own.abs().sum()),
-            end=None if ended is None else float(ended.abs().sum()),
+            start=None if own is None else float(np.abs(own).sum()),
+            end=None if ended is None else float(np.abs(ended).sum()),
             changed=_changes(own, ended),
             changed_since_init=_changes(drawn, ended),
-            units=None if found is None else len(found.units[name].works),
-            dead=None if found is None else found.units[name].dead,
+            units=None if found is None else found[name].units,
+            dead=None if found is None else found[name].dead,
         )
     total, *others = counts.values()
     for layer in others:
@@ -233,9 +284,9 @@ def _counted(
     return {**counts, ALL: total}
 
 
-def _changes(one: Tensor | None, other: Tensor | None) -> int | None:
+def _changes(one: NDArray[Any] | None, other: NDArray[Any] | None) -> int | None:
     """Return the number of weights whose sign differs."""
-    return None if one is None or other is None else int((one.sign() * other.sign() < 0).sum())
+    return None if one is None or other is None else int(np.count_nonzero(np.sign(one) * np.sign(other) < 0))
 
 
 def trunks(study: Study) -> Trunks:

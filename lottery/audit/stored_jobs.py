@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
 from lottery.audit import protocol_checks
+from lottery.environment import ABSENT, FIELDS, ROUNDING, Session, described, essence
 from lottery.errors import LotteryError, MachineError
 from lottery.plan.keys import digest
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lottery.store.store import Store
 
 Problem = tuple[str, str]  # a field and what is wrong with it
+Environments = tuple[dict[str, str], dict[str, str]]  # all that sessions recorded, and what is compared of it
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class StoredJobs:
     _identities: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _trainings: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     _choices: dict[str, Choice] = field(default_factory=dict)
+    _environments: dict[str, Environments] = field(default_factory=dict)
 
     def identity(self, key: str) -> dict[str, Any] | None:
         """Return the identity in a job's own record, which its key is a hash of; None where none can be read."""
@@ -97,6 +100,19 @@ class StoredJobs:
     def genuine(self, key: str) -> bool:
         """Return True if the recorded identity of a job is what its key is a hash of."""
         return digest(self.identity(key)) == key
+
+    def environments(self, sessions: Sequence[Session]) -> Environments:
+        """Return what the sessions of one training recorded in words, by field; described once where many are alike.
+
+        Beside it are the fields that change more than rounding, as far as they were recorded.
+        """
+        name = repr(sessions)
+        if name not in self._environments:
+            essences = described([essence(session) for session in sessions])
+            compared = (each for each in FIELDS if each not in ROUNDING)
+            kept = {each: value for each in compared if (value := essences.get(each, ABSENT)) != ABSENT}
+            self._environments[name] = described(sessions), kept
+        return self._environments[name]
 
     def choice(self, key: str) -> Choice:
         """Return how the learning rate was chosen, by the key of the job that chose it."""

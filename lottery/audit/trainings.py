@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lottery import registry
 from lottery.audit import protocol_checks
 from lottery.audit.stored_jobs import Problem, StoredJobs, rate_of
-from lottery.environment import ABSENT, FIELDS, ROUNDING, described, essence
+from lottery.environment import FIELDS
 from lottery.plan.origins import Origin, carries_state, origin_of
 from lottery.values import Component
 
@@ -61,8 +61,8 @@ def audit_training(stored: StoredJobs, record: Record, report: str) -> AuditedTr
     Accuracy is meant to be read at `report`.
     """
     key, metrics = record.manifest.key, record.metrics
-    recorded, identity, training = described(record.manifest.machines), stored.identity(key), stored.training(key)
-    environment = _environment(record)
+    identity, training = stored.identity(key), stored.training(key)
+    recorded, environment = stored.environments(record.manifest.machines)
     problems = list(_identity_problems(stored, record))
     if identity is None or training is None:
         return AuditedTraining(environment, tuple(problems))
@@ -118,16 +118,6 @@ def in_words(value: Any) -> str:
 def _is_ticket(identity: Mapping[str, Any]) -> bool:
     """Return True for a ticket that goes back to its rewind point, which a level of a control's own trunk names too."""
     return "rewind" in identity and "branch" not in identity
-
-
-def _environment(record: Record) -> dict[str, str]:
-    """Return the parts of the environment that change more than rounding, as far as they were recorded.
-
-    All sessions that a training took count.
-    """
-    found = described([essence(session) for session in record.manifest.machines])
-    compared = [name for name in FIELDS if name not in ROUNDING]
-    return {name: value for name in compared if (value := found.get(name, ABSENT)) != ABSENT}
 
 
 def _settings(training: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, str]:

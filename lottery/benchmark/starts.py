@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,10 +64,18 @@ def _seconds(recipe: Recipe, data: Path, folder: Path, variables: Mapping[str, s
     written = folder / "bench.json"
     written.write_text(json.dumps(recipe.canonical()), encoding="utf-8")
     places = ["--store", str(folder / "runs"), "--data", str(data), "--device", "cpu"]
-    command = [sys.executable, "-m", "lottery", "run", str(written), *places]
+    return timed([sys.executable, "-m", "lottery", "run", str(written), *places], variables)
+
+
+def timed(command: Sequence[str], variables: Mapping[str, str] | None = None) -> float:
+    """Return the seconds of a command, from the start of its process to its end.
+
+    Raises:
+        MachineError: It fails.
+    """
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(variables or {})})
     seconds = time.perf_counter() - began
     if done.returncode:
-        raise MachineError(f"lottery run: {done.stderr.strip().splitlines()[-1]}")
+        raise MachineError(f"lottery {command[3]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
     return seconds

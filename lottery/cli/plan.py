@@ -10,7 +10,7 @@ import typer
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
 from lottery.cli.options import DataDir, Device, Json, Plugins, Points, RecipeName, Sets, StoreDir, Trust, load_points
-from lottery.cli.plan_summary import floor_of_splits, tell_summary
+from lottery.cli.plan_summary import tell_summary
 from lottery.cli.plan_sweep import plan_sweep
 from lottery.paths import data_root, store_root
 from lottery.words import short
@@ -38,78 +38,76 @@ def plan(
 ) -> None:
     """Count the jobs that are done and missing, by seed or level, and say the time and disk they will take."""
     from lottery.analysis.rewind_search import sentences as rewind_sentences
-    from lottery.data.duplicates import duplicates, remembered
     from lottery.data.duplicates import sentence as sentence_of
-    from lottery.network.build import prunable
-    from lottery.network.layout import Layout
     from lottery.recipe.plugins import plugin_lines
     from lottery.results.coverage import in_words
-    from lottery.results.mixed_environments import foreseen
     from lottery.results.plugin_edits import other_sources
     from lottery.results.record import records
     from lottery.results.study import Study
-    from lottery.runner.estimate import estimate
     from lottery.runner.events import Request
-    from lottery.runner.needs import needs_of
-    from lottery.runner.prepare import look
+    from lottery.runner.outlook import outlook
+    from lottery.store.store import Store
     from lottery.verdicts.frontier import sentences
     from lottery.verdicts.prospects_in_words import rows as claims
     from lottery.verdicts.prospects_in_words import sentences as claims_in_words
     from lottery.verdicts.prospects_in_words import spreads
 
     sweep = load_points(recipe, sets, plugin, point, store, trust)
-    request = Request(sweep.points[0].recipe, data_root(data), store_root(store), device)
+    kept = Store(store_root(store))
+    request = Request(sweep.points[0].recipe, data_root(data), kept.name, device)
     if sweep.keys:
         plan_sweep(request, sweep, every=every, as_json=as_json)
         return
-    context = look(request)
-    states = {job.key: context.store.state(job.key) for job in context.plan}
-    told = estimate(context)
-    found_so_far = Study(context.plan, records(context.plan, context.store), context.store)
-    decided, rewound = sentences(found_so_far), rewind_sentences(found_so_far)
-    mixed = foreseen(context.plan, context.store, context.machine.environment())
-    layout = Layout.of(network := context.networks.blank())
-    found = remembered(context.store, context.plan.fingerprint) or duplicates(context.splits)
-    least_spread = floor_of_splits(context.splits)
+    found = outlook(request, kept, needs=as_json)
+    planned, told = found.plan, found.estimate
+    decided: list[str] = []
+    rewound: list[str] = []
+    if planned.recipe.grows:
+        so_far = Study(planned, records(planned, kept), kept)
+        decided, rewound = sentences(so_far), rewind_sentences(so_far)
     if as_json:
         jobs = [
-            {"key": job.key, "kind": job.kind.value, "label": job.label, "state": states[job.key]}
+            {"key": job.key, "kind": job.kind.value, "label": job.label, "state": found.states[job.key]}
             | {"seconds": told.by_job.get(job.key)}
-            for job in context.plan
+            for job in planned
         ]
         counted = {name: value for name, value in vars(told).items() if name != "by_job"}
-        about: dict[str, Any] = {"needs": vars(needs_of(context))}
+        about: dict[str, Any] = {"needs": vars(found.needs)}
         about |= {"plugins": list(plugin_lines(sweep.plugins))}
-        about |= {"mixed_environments": mixed, "duplicates": None if found is None else found.as_dict()}
-        about |= {"claims": claims(sweep, least_spread)}
+        about |= {
+            "mixed_environments": found.mixed,
+            "duplicates": None if found.copies is None else found.copies.as_dict(),
+        }
+        about |= {"claims": claims(sweep, found.least_spread)}
         print_json(
             {
                 "jobs": jobs,
                 "estimate": counted,
                 "frontier": decided,
                 "rewind": rewound,
-                "never_pruned": dict(layout.left),
+                "never_pruned": dict(found.never_pruned),
             }
             | about
         )
         return
     from lottery.formats.text import text
 
-    tell_summary(vars(told), needs_of(context).sentence(), [*claims_in_words(sweep, least_spread), *spreads(sweep)])
-    for sentence in (*rewound, *decided, *mixed):
+    needs = "" if found.needs is None else found.needs.sentence()
+    tell_summary(vars(told), needs, [*claims_in_words(sweep, found.least_spread), *spreads(sweep)])
+    for sentence in (*rewound, *decided, *found.mixed):
         terminal.say(sentence)
     print()
     if every:
-        for job in context.plan:
-            print(f"{short(job.key)}  {states[job.key]:<12} {job.label}")
+        for job in planned:
+            print(f"{short(job.key)}  {found.states[job.key]:<12} {job.label}")
     else:
-        terminal.write(text(grouped(context.plan, states, told.by_job)).encode())
+        terminal.write(text(grouped(planned, found.states, told.by_job)).encode())
     for line in plugin_lines(sweep.plugins):
         print(f"plugin: {line}")
-    details = [*other_sources(context.plan, context.store)]
-    if layout.left:
-        details.append(in_words(layout.left, sum(weight.numel() for weight in prunable(network).values())))
-    if copies := sentence_of(context.plan.recipe.data.component.name, found):
+    details = [*other_sources(planned, kept)]
+    if found.never_pruned:
+        details.append(in_words(found.never_pruned, found.prunable))
+    if copies := sentence_of(planned.recipe.data.component.name, found.copies):
         details.append(copies)
     for sentence in details:
         terminal.say(sentence)

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lottery.cli import terminal
 from lottery.words import duration
-
-if TYPE_CHECKING:
-    from lottery.data.splits import Splits
-
-
-def floor_of_splits(splits: Splits) -> float:
-    """Return the least spread that verdicts will believe of differences on a test set; 0 for a regression."""
-    from lottery.results.resolution import floor
-
-    return 0.0 if splits.regression else floor(len(splits.test_y))
 
 
 def tell_summary(told: Mapping[str, Any], needs: str, claims: Sequence[str]) -> None:
     """Print what a plan comes to: its jobs, their time and disk, what they need, and what may be claimed of them.
 
     Args:
-        told: `done`, `missing`, `seconds`, `measured`, `need_bytes` and `free_bytes` of the estimate.
+        told: `done`, `missing`, `seconds`, `source`, `need_bytes` and `free_bytes` of the estimate.
         needs: What the missing jobs need, in words.
         claims: What the study will be able to claim, in words.
     """
     print(f"{told['done']} jobs done, {told['missing']} missing")
     if told["missing"]:
-        how = "from finished jobs" if told["measured"] else "from a few steps timed now"
-        print(f"time: about {duration(told['seconds'])} in one process ({how})")
+        print(f"time: about {duration(told['seconds'])} in one process ({told['source']})")
         free = "" if told["free_bytes"] is None else f" of {told['free_bytes'] / 1e6:,.0f} MB free"
         print(f"disk: about {told['need_bytes'] / 1e6:,.0f} MB{free}")
         terminal.say(needs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lottery.cli import terminal
 from lottery.cli.listing import print_json
-from lottery.cli.plan_summary import floor_of_splits, tell_summary
+from lottery.cli.plan_summary import tell_summary
 from lottery.words import duration, short
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.recipe.sweep import Point, Sweep
     from lottery.runner.context import RunContext
-    from lottery.runner.estimate import Estimate
     from lottery.runner.events import Request
+    from lottery.runner.work_left import Estimate
 
 
 def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) -> None:
@@ -24,7 +24,9 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
     from lottery.recipe.plugins import plugin_lines
     from lottery.results.mixed_environments import foreseen
     from lottery.results.plugin_edits import other_sources
+    from lottery.runner.estimate import least_sure
     from lottery.runner.needs import needs_of
+    from lottery.runner.outlook import least_spread_of
     from lottery.runner.prepare import look_at_all
     from lottery.verdicts.prospects_in_words import rows as claims
     from lottery.verdicts.prospects_in_words import sentences as claims_in_words
@@ -44,10 +46,11 @@ def plan_sweep(request: Request, sweep: Sweep, *, every: bool, as_json: bool) ->
         "missing": sum(share.told.missing for share in shares),
         "seconds": seconds,
         "measured": all(share.told.measured for share in shares),
+        "source": least_sure(share.told for share in shares),
         "need_bytes": need_bytes,
         "free_bytes": free_bytes,
     }
-    least_spread = min(floor_of_splits(context.splits) for context in contexts)
+    least_spread = min(least_spread_of(context.splits) for context in contexts)
     if as_json:
         points = [
             {"values": point.values, **share.as_dict()} for point, share in zip(sweep.points, shares, strict=True)

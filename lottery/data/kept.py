@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +26,26 @@ MOST_BYTES = 100_000  # of ABOUT
 
 
 def folder_of(dataset: Component, root: Path) -> Path | None:
-    """Return the folder for what is decoded of a data set's files, by the hash of their bytes.
+    """Return the folder for what is decoded of a data set's files, by the hash of their bytes, or computed of it.
 
     Args:
         dataset: the data set, as the recipe names it.
         root: the folder of data sets.
 
     Returns:
-        None where the data set is not one that its files alone determine, or one of them is missing.
+        None where neither files nor packages alone determine the data set, or one of them is missing.
     """
-    entry = registry.datasets[dataset.name]
-    if not entry.traits.files:
+    traits = registry.datasets[dataset.name].traits
+    if not (traits.files or traits.packages):
         return None
     try:
-        hashes = [[name, _sha256(root / name)] for name in entry.traits.files]
-    except OSError:
+        hashes = [[name, _sha256(root / name)] for name in traits.files]
+        versions = [[name, metadata.version(name)] for name in traits.packages]
+    except (OSError, metadata.PackageNotFoundError):
         return None
     about = {"version": VERSION, "dataset": registry.datasets.identity(dataset), "files": hashes}
+    if versions:
+        about["packages"] = versions
     return cache_root() / "data" / hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 

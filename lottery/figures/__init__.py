@@ -130,7 +130,8 @@ def figure_bytes(figure: Figure, form: str, letters: bool = False) -> bytes:
     if figure.get_layout_engine() is not None:
         # each drawing starts from the layout of the one before, so that bytes would depend on what was saved earlier
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)  # not "none", for which it would be drawn once more before it is saved
     content = io.BytesIO()
     style: Any = {"svg.hashsalt": "lottery", "pdf.fonttype": 42}  # publishers refuse fonts of type 3
     if letters:

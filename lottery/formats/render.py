@@ -48,10 +48,8 @@ def render(rows: Sequence[Row], form: str, width: int | None = None, paper: Pape
         from lottery.formats.latex_tables import PACKAGES, Paper, floats
 
         return ("\n\n".join([PACKAGES, *floats(rows, paper or Paper())]) + "\n").encode()
-    if form == "csv":
-        return frame(rows).to_csv(index=False, lineterminator="\n").encode()
-    if form == "parquet":
-        return _parquet(frame(rows))
+    if form in ("csv", "parquet"):
+        return frame_bytes(frame(rows), form)
     raise UsageError(f"--format {form}: there are {', '.join(FORMATS)}")
 
 
@@ -102,7 +100,14 @@ def _type(column: Column, known: Sequence[Any]) -> Type | None:
     return "int" if not kinds and column.unit == "ordinal" else None
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
+def frame_bytes(frame: pd.DataFrame, form: str) -> bytes:
+    """Return a data frame as csv or parquet.
+
+    Raises:
+        UsageError: Where parquet lacks pyarrow.
+    """
+    if form == "csv":
+        return frame.to_csv(index=False, lineterminator="\n").encode()
     buffer = io.BytesIO()
     try:
         frame.to_parquet(buffer, index=False, engine="pyarrow")

@@ -108,6 +108,10 @@ def trace(model: nn.Module, inputs: Tensor) -> Traced:
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows storages, which views share; all that were seen are kept, so that no address stands for two of them."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and to keep torch's compiler out of it takes a second to import it
+
     def __init__(self, model: nn.Module, inputs: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]
         self.traced, self.running = Traced(), Counter[int]()

@@ -108,6 +108,16 @@ class Mask(Mapping[str, "Tensor"]):
         """Return the number of surviving weights of each layer."""
         return {name: int(np.bitwise_count(bits).sum(dtype=np.int64)) for name, bits in self._packed.items()}
 
+    def flat(self) -> dict[str, NDArray[np.bool_]]:
+        """Return the bits of each layer as an array of bools, in the order of the flattened weight."""
+        sizes = self.sizes().items()
+        return {name: np.unpackbits(self._packed[name], count=size).view(np.bool_) for name, size in sizes}
+
+    def shared(self, other: Mask) -> dict[str, int]:
+        """Return the number of weights of each layer that survive here and in a mask of the same layers."""
+        pairs = ((name, bits & other._packed[name]) for name, bits in self._packed.items())
+        return {name: int(np.bitwise_count(both).sum(dtype=np.int64)) for name, both in pairs}
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each layer's weight."""
         return dict(self._shapes)

@@ -27,6 +27,7 @@ from lottery.figures import FIGURES, draw, figure_bytes
 from lottery.figures.analyses import analysis_figure
 from lottery.formats.numbers import moment
 from lottery.formats.pages import columns
+from lottery.formats.render import frame
 from lottery.recipe.families import acting
 from lottery.recipe.readings import IN_WORDS
 from lottery.report.explanations import analysis_explained, diverged_said, metrics_explained, verdicts_explained
@@ -35,6 +36,7 @@ from lottery.verdicts import connected, frontier, superiority
 from lottery.verdicts.sentences import sentences
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from lottery.recipe.analyses import AnalysisSpec
@@ -58,6 +60,11 @@ class Table:
     caption: str
     rows: list[Row]
     appendix: bool = False
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a data frame, which files of several formats are written from."""
+        return frame(self.rows)
 
 
 @dataclass(frozen=True)

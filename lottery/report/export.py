@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from lottery.errors import UsageError
 from lottery.files.clock import FileClock
 from lottery.files.write import abandoned, machine_error, make_folder, remove, write_atomic
-from lottery.formats.render import render
+from lottery.formats.render import frame_bytes
 
 if TYPE_CHECKING:
-    from lottery.report.content import Report
+    from lottery.report.content import Report, Table
 
 FORMATS = ("html", "md", "tex", "json", "csv", "parquet")
 IMAGES = (("tex", "pdf"), ("md", "svg"))  # files of figures beside the report
@@ -71,6 +71,10 @@ def _ours(name: str, formats: Sequence[str]) -> bool:
     return name in tables | images or (name.startswith("analysis-") and name.rpartition(".")[2] in ends)
 
 
+def _framed(table: Table, form: str) -> bytes:
+    return frame_bytes(table.frame, form)
+
+
 def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield the names of files and what makes them, report.html last."""
     from lottery.report.html import html
@@ -78,11 +82,11 @@ def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callab
     from lottery.report.latex import latex
     from lottery.report.markdown import markdown
 
-    for form in ("csv", "parquet"):
-        if form in formats:
-            for table in [*report.tables, sources_table(report)]:
-                if table.rows:
-                    yield f"{table.name}.{form}", partial(render, table.rows, form)
+    framed = [form for form in ("csv", "parquet") if form in formats]
+    tables = [table for table in [*report.tables, sources_table(report)] if table.rows] if framed else []
+    for form in framed:
+        for table in tables:
+            yield f"{table.name}.{form}", partial(_framed, table, form)
     for form, image in IMAGES:
         if form in formats:
             for picture in report.pictures:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from lottery.analysis.labels import finite
 from lottery.analysis.rows import Row
-from lottery.formats.render import render
 from lottery.report.content import Table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _table(table: Table) -> dict[str, Any]:
     return {
         "name": table.name,
         "caption": table.caption,
-        "rows": json.loads(render(table.rows, "json")),
+        "rows": [finite(row) for row in table.rows],
         "keys": [list(row.made_from) for row in table.rows],
     }
 

@@ -119,6 +119,26 @@ def pack(weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     return {name: value.cpu()[mask[name]] if name in mask else value for name, value in weights.items()}
 
 
+def unpack_arrays(packed: Mapping[str, NDArray[Any]], mask: Mask) -> dict[str, NDArray[Any]]:
+    """Return what `unpack` returns, of arrays.
+
+    Raises:
+        DamagedFile: the counts disagree.
+    """
+    weights, alive, flat = dict(packed), mask.alive(), mask.flat()
+    for name in mask.of(name for name in mask if name in packed):
+        _check_count(name, packed[name].shape, alive[name])
+        weights[name] = np.zeros(mask.shapes()[name], packed[name].dtype)
+        weights[name].reshape(-1)[flat[name]] = packed[name]
+    return weights
+
+
+def _check_count(name: str, shape: tuple[int, ...], alive: int) -> None:
+    """Raise DamagedFile where a layer's kept weights are not as many as its mask leaves."""
+    if shape != (alive,):
+        raise DamagedFile(f"{name}: {tuple(shape)} kept weights for {alive} alive in the mask")
+
+
 def unpack(packed: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
     """Return the weights that `pack` was given, pruned ones 0.
 
@@ -132,8 +152,7 @@ def unpack(packed: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
         weights[name] = value
         if name in mask:
             bits = mask[name]
-            if value.shape != (int(bits.sum()),):
-                raise DamagedFile(f"{name}: {tuple(value.shape)} kept weights for {int(bits.sum())} alive in the mask")
+            _check_count(name, value.shape, int(bits.sum()))
             weights[name] = torch.zeros(bits.shape, dtype=value.dtype)
             weights[name][bits] = value
     return weights

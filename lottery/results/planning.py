@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lottery.data import kept
 from lottery.errors import DataError
+from lottery.paths import data_root
 from lottery.plan.expand import Asked, other_data, plan
 from lottery.plan.frontier import Pair, Step, rule, walk
 from lottery.plan.jobs import Plan
@@ -125,12 +127,14 @@ def find_fingerprint(
     seen = store.remembered_data(digest(dataset_identity(dataset, noise)))
     if len(seen) == 1 and data is None:
         return seen[0]
+    root = data_root(data)
+    if noise is None and (known := kept.fingerprint_of(dataset, root)) is not None:
+        return known
     from lottery.data.load import load
     from lottery.data.splits import fingerprint
-    from lottery.paths import data_root
 
     try:
-        return fingerprint(load(dataset, data_root(data), noise))
+        return fingerprint(load(dataset, root, noise))
     except DataError as error:
         if not seen:
             what = (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Hashable, Iterable
+from dataclasses import replace
 from itertools import chain, count, islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,10 +17,12 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.readings import READINGS
 from lottery.recipe.tuning import default_range
+from lottery.runner import step_times
 from lottery.runner.analysis_costs import TYPICAL, examples_of, seconds_of
 from lottery.runner.assemble import training_of
 from lottery.runner.states import missing_steps, step_of
 from lottery.runner.timelines import planned_timeline, trained_steps, whole_timeline
+from lottery.runner.work_left import Estimate
 from lottery.values import Chosen, Component
 
 if TYPE_CHECKING:
@@ -35,33 +37,20 @@ CURVE_ROW_BYTES = 180
 STATE_COPIES = 5  # a checkpoint: weights, those of the two chosen steps, two moments
 TIMED_STEPS = 12
 TIMED_SECONDS = 3.0  # after which no further step is timed
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The work that a plan has left.
-
-    Attributes:
-        done: Number of finished jobs.
-        missing: Number of the others.
-        seconds: Time for the missing ones in one process.
-        measured: True if it follows from finished jobs alone; else a few steps were timed just now.
-        need_bytes: Disk space that the missing ones will take.
-        free_bytes: Disk space that is free; None where the store has no limit.
-        by_job: Seconds of each missing job by its key.
-    """
-
-    done: int
-    missing: int
-    seconds: float
-    measured: bool  # from finished jobs; else from a few steps timed just now
-    need_bytes: int
-    free_bytes: int | None
-    by_job: Mapping[str, float]
+SOURCES = (  # of the times of steps, the surest first
+    "from finished jobs",
+    "from finished jobs of other recipes in the store",
+    "from a few steps timed here before",
+    "from a few steps timed now",
+)
+_, OTHERS, KEPT, NOW = range(len(SOURCES))
 
 
 def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
-    """Return what is left to do and what it takes. Times a few training steps where no finished job tells.
+    """Return what is left to do and what it takes.
+
+    A training takes as long as finished ones of the plan; where there are none, as others of the store of the same
+    network and optimizer; where there are none either, as a few steps that were timed here in the last week or are now.
 
     Jobs whose keys are among those `counted` are left out, as another estimate has them.
     """
@@ -70,8 +59,10 @@ def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
     measured = _measured(context, lambda job: job.optimizer_index)
     per_step = dict(measured)
     trained = [job for job in missing if job.kind is not Kind.ANALYSIS]
+    sources = {0} if trained else set[int]()
     for place in sorted({job.optimizer_index for job in trained} - set(measured)):
-        per_step[place] = _timed(context, place)
+        per_step[place], source = _known(context, place)
+        sources.add(source)
     by_job, told = seconds_of(context, [job for job in missing if job.kind is Kind.ANALYSIS])
     # sparser networks may train faster: of the same level where one has finished
     by_job |= {
@@ -81,11 +72,17 @@ def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
         done=sum(key not in counted for key in context.plan.jobs) - len(missing),
         missing=len(missing),
         seconds=sum(by_job.values()),
-        measured=told and set(per_step) == set(measured),
+        measured=told and max(sources, default=0) < KEPT,
+        source=SOURCES[max([*sources, 0 if told else NOW])],
         need_bytes=disk_bytes(context, missing),
         free_bytes=context.store.free_bytes(),
         by_job=by_job,
     )
+
+
+def least_sure(estimates: Iterable[Estimate]) -> str:
+    """Return the source of several estimates in words, the least sure of those that have work left."""
+    return max((each.source for each in estimates if each.missing), key=SOURCES.index, default=SOURCES[0])
 
 
 def missing_jobs(context: RunContext) -> list[Job]:
@@ -163,6 +160,17 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
             seconds[here] = seconds.get(here, 0.0) + manifest.seconds
             steps[here] = steps.get(here, 0) + _steps(context, job)
     return {here: seconds[here] / steps[here] for here in seconds if steps[here]}
+
+
+def _known(context: RunContext, place: int) -> tuple[float, int]:
+    """Return the seconds of one step of an optimizer of which no training of the plan has finished, and the source."""
+    dense = next(job for job in context.plan if job.kind is Kind.DENSE and job.optimizer_index == place)
+    if (seconds := step_times.of_other_jobs(context, dense)) is not None:
+        return seconds, OTHERS
+    if (seconds := step_times.recall(context, dense)) is not None:
+        return seconds, KEPT
+    step_times.keep(context, dense, seconds := _timed(context, place))
+    return seconds, NOW
 
 
 def dense_training(context: RunContext, place: int) -> Training:

@@ -62,6 +62,15 @@ def all_finished(requests: Sequence[Request], store: Store) -> tuple[list[Plan],
     return plans, list(events.values())
 
 
+def finished_plan(request: Request, store: Store) -> Plan | None:
+    """Return the plan of a recipe; None where a job is missing, or where the data would have to be read to know."""
+    planned = _planned(request, store, {})
+    if planned is None:
+        return None
+    store.expect(planned.jobs.keys())
+    return planned if all(store.find(key) is not None for key in planned.jobs) else None
+
+
 def _planned(request: Request, store: Store, seen: dict[str, str | None]) -> Plan | None:
     """Return the plan on data whose fingerprints are known, `seen` without another look; None where one is not."""
     recipe = request.recipe

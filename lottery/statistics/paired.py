@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -89,16 +90,18 @@ def bca_interval(
     return Interval(_mean(differences), float(found.low), float(found.high), confidence, "BCa", n)
 
 
-def summary(differences: Sequence[float], confidence: float, floor: float = 0.0) -> dict[str, Any]:
+def summary(
+    differences: Sequence[float], confidence: float, floor: float = 0.0, *, bootstrap: bool = True
+) -> dict[str, Any]:
     """Return the columns of a mean difference.
 
     These are `n` values, `difference`, its two-sided t interval, and the bootstrap interval where there are at least 10
-    values.
+    values; without `bootstrap` that is left out.
     """
     interval = t_interval(differences, confidence, floor)
     row = {"n": interval.n, "difference": interval.estimate, "low": interval.low, "high": interval.high}
-    bootstrap = bca_interval(differences, confidence) if interval.n >= FEWEST_FOR_BCA else None
-    return row | {"bca_low": bootstrap and bootstrap.low, "bca_high": bootstrap and bootstrap.high}
+    drawn = bca_interval(differences, confidence) if bootstrap and interval.n >= FEWEST_FOR_BCA else None
+    return row | {"bca_low": drawn and drawn.low, "bca_high": drawn and drawn.high}
 
 
 def t_pvalue(
@@ -208,13 +211,12 @@ def seeds_needed(
     if spread < NO_SPREAD:
         return least
 
-    from scipy import special
-    from scipy.stats import nct  # takes most of a second: only where it is asked for
+    from scipy import special  # as in `lower_bound`
 
     def enough(n: int) -> bool:
         bound = special.stdtrit(n - 1, confidence)
-        reached = nct.sf(bound, n - 1, distance / spread * math.sqrt(n))
-        return bool(reached >= power) or math.isnan(reached)  # nan: so far out that the power is 1
+        reached = 1 - float(special.nctdtr(n - 1, distance / spread * math.sqrt(n), bound))
+        return reached >= power or math.isnan(reached)  # nan: so far out that the power is 1
 
     low, high = least - 1, least
     while not enough(high):
@@ -286,13 +288,19 @@ def _gain(gains: Array, ours: Any, theirs: Any, largest: float) -> Array:
     return known
 
 
+@lru_cache(maxsize=2)  # the tests of a study ask for the same ones again and again, and 20,000 of 130 take 20 MB
 def flips(n: int, seed: int) -> Array:
-    """Return rows of 1 and -1, of shape (flips, n): all of them for up to 16 columns, identity first, else drawn."""
+    """Return rows of 1 and -1, of shape (flips, n): all of them for up to 16 columns, identity first, else drawn.
+
+    The array cannot be written to: all who ask for it share it.
+    """
     if n <= EXACT:
         bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
     else:
         bits = np.random.default_rng(seed).integers(0, 2, (DRAWS, n))
-    return np.asarray(1 - 2 * bits, dtype=np.float64)
+    signs = np.asarray(1 - 2 * bits, dtype=np.float64)
+    signs.flags.writeable = False
+    return signs
 
 
 def _share(drawn: Array, seen: float, n: int) -> float:

@@ -70,8 +70,11 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
     loadings = np.nan_to_num(values - means) / np.sqrt(counts[known] - 1)
     n = math.ceil(round(-math.log2(alpha), 9))  # with which p can be as small as alpha
     few = _power(means, loadings, paired.EXACT, alpha) >= power if (means > 0).any() else means > 0
-    for column in map(int, np.flatnonzero((means > 0) & ~few)):
-        needed[known[column]] = _many(means, loadings, column, alpha, power)
+    if (many := np.flatnonzero((means > 0) & ~few)).size:
+        spreads = np.maximum(np.sqrt((loadings**2).sum(axis=0)), paired.NO_SPREAD)
+        effects, drawn = means / spreads, _drawn(loadings / spreads)
+        for column in map(int, many):
+            needed[known[column]] = _many(effects, drawn, column, alpha, power)
     while few.any():
         reached = few & ((_power(means, loadings, n, alpha) >= power) | (n >= paired.EXACT))
         for place in known[reached]:
@@ -106,15 +109,23 @@ def _power(means: Array, loadings: Array, n: int, alpha: float) -> Array:
     return shown / STUDIES
 
 
-def _many(means: Array, loadings: Array, column: int, alpha: float, power: float) -> int | None:
-    """Return the number of seeds of a density, where they are many; not fewer than of those that are shown before."""
+def _drawn(loadings: Array) -> Array:
+    """Return draws of normal statistics with these correlations, of shape (draws, densities)."""
+    return np.random.default_rng(0).normal(size=(DRAWS, len(loadings))) @ loadings
+
+
+def _many(effects: Array, drawn: Array, column: int, alpha: float, power: float) -> int | None:
+    """Return the number of seeds of a density, where they are many; not fewer than of those that are shown before.
+
+    Args:
+        effects: Means over spreads, one for each density.
+        drawn: Draws of the statistics without these effects, of shape (draws, densities).
+        column: The density.
+        alpha: The level of the test.
+        power: The power that is asked for.
+    """
     from scipy.special import ndtr
 
-    spreads = np.sqrt((loadings**2).sum(axis=0))
-    effects = means / np.maximum(spreads, paired.NO_SPREAD)
-    drawn = np.random.default_rng(0).normal(size=(DRAWS, len(loadings))) @ (
-        loadings / np.maximum(spreads, paired.NO_SPREAD)
-    )
     most = paired.EXACT + 1
     for effect in effects[effects >= effects[column]]:
         limit = float(np.quantile(drawn[:, effects <= effect].max(axis=1), 1 - alpha))

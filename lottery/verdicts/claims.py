@@ -67,7 +67,10 @@ def rows(study: Study) -> list[Row]:
 
 
 def _at_report(study: Study, plans: bool = True) -> list[Row]:
-    """Return the rows at the recipe's reading; with `plans` it is simulated how many seeds would show a difference."""
+    """Return the rows at the recipe's reading.
+
+    With `plans` it is simulated how many seeds would show a difference, and bootstrap intervals are drawn.
+    """
     recipe, compare = study.recipe, declared(study)
     controls = sorted(
         (branch for branch in recipe.branches if stands_for_a_claim(recipe, branch.name)),
@@ -131,7 +134,7 @@ def _of_control(
         wanted = seeds_needed(cells, compare) if plans else [None] * len(cells)
         for cell_key, cell, decision, needed in zip(family, cells, decisions, wanted, strict=True):
             row = _row(study, cell_key, branch, known[cell_key])
-            row |= _figures(cell.values, decision, compare, floor(study))
+            row |= _figures(cell.values, decision, compare, floor(study), plans)
             stop = _sequence_end(decision, cells, compare)
             needed = needed if decision.verdict == "inconclusive" and stop is None else None
             row |= {SEEDS_NEEDED: needed, "correction": _correction(compare), "verdict": decision.verdict}
@@ -187,9 +190,11 @@ def _row(study: Study, cell_key: CellKey, branch: BranchSpec, density: float) ->
     }
 
 
-def _figures(differences: Sequence[float], decision: ControlDecision, compare: CompareSpec, least: float) -> Values:
+def _figures(
+    differences: Sequence[float], decision: ControlDecision, compare: CompareSpec, least: float, bootstrap: bool
+) -> Values:
     confidence = compare.confidence
-    row = columns.comparison(paired.summary(differences, confidence, least), confidence)
+    row = columns.comparison(paired.summary(differences, confidence, least, bootstrap=bootstrap), confidence)
     for column in (*p_values("p", confidence), *p_values("p_inferior", confidence, "inferior")):
         row[column] = getattr(decision, column)
     return finite(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lottery.analysis import columns
@@ -55,10 +56,10 @@ def rows(study: Study) -> list[Row]:
     Raises:
         UsageError: The recipe declares no margin.
     """
-    return with_other_readings(study, _at_report(study), _at_report)
+    return with_other_readings(study, _at_report(study), partial(_at_report, bootstrap=False))
 
 
-def _at_report(study: Study) -> list[Row]:
+def _at_report(study: Study, bootstrap: bool = True) -> list[Row]:
     compare, recipe = declared(study), study.recipe
     table: list[Row] = []
     labels, known, withheld = optimizer_labels(recipe.train.optimizer), densities(study), audit(study).withheld()
@@ -72,9 +73,9 @@ def _at_report(study: Study) -> list[Row]:
             row = head(recipe, rewind, optimizer=labels[optimizer])
             row |= {LEVEL_OF_DENSITY: cell_key[2], DENSITY: known[cell_key]}
             if sequential is not None:
-                row |= _sequential_row(sequential.get(cell_key[2]), cell, decision, compare, floor(study))
+                row |= _sequential_row(sequential.get(cell_key[2]), cell, decision, compare, floor(study), bootstrap)
             else:
-                row |= _row(cell, decision, compare, len(cells), floor(study))
+                row |= _row(cell, decision, compare, len(cells), floor(study), bootstrap)
                 at = sequence_end(decision, decisions, compare)
                 stopped = "" if at is None else density_label(known[cell_keys[at]])
                 row["reason"] = _reason(row, cell, decision, compare, may_win, stopped)
@@ -88,19 +89,28 @@ def _at_report(study: Study) -> list[Row]:
     return table
 
 
-def _row(cell: DenseDifferences, decision: MatchingDecision, compare: CompareSpec, family: int, least: float) -> Values:
+def _row(
+    cell: DenseDifferences,
+    decision: MatchingDecision,
+    compare: CompareSpec,
+    family: int,
+    least: float,
+    bootstrap: bool,
+) -> Values:
     """Return the verdict on one of a `family` of densities with its figures; `least` is the spread that is believed."""
     words = [word for word in ("better", "equivalent") if getattr(decision, word)]
-    row = {"verdict": decision.verdict, "also": ", ".join(words), **_figures(cell, decision, compare, least)}
+    row = {"verdict": decision.verdict, "also": ", ".join(words), **_figures(cell, decision, compare, least, bootstrap)}
     if decision.better:
         gain = paired.lower_bound(cell.differences, 1 - compare.alpha / family, least)
         row["better_by"] = gain if gain > 0 else None
     return row
 
 
-def _figures(cell: DenseDifferences, decision: MatchingDecision, compare: CompareSpec, least: float) -> Values:
+def _figures(
+    cell: DenseDifferences, decision: MatchingDecision, compare: CompareSpec, least: float, bootstrap: bool
+) -> Values:
     values, confidence = cell.differences, compare.confidence
-    row = columns.comparison(paired.summary(values, confidence, least), confidence)
+    row = columns.comparison(paired.summary(values, confidence, least, bootstrap=bootstrap), confidence)
     row[BOUND] = paired.lower_bound(values, confidence, least)
     row[Column("better_by", "points", words="better by at least")] = None
     for word in ("matching", "losing", "better", "equivalent"):
@@ -164,10 +174,15 @@ def _sequential(study: Study, optimizer: int, rewind: str) -> dict[int, str] | N
 
 
 def _sequential_row(
-    decision: str | None, cell: DenseDifferences, fixed: MatchingDecision, compare: CompareSpec, least: float
+    decision: str | None,
+    cell: DenseDifferences,
+    fixed: MatchingDecision,
+    compare: CompareSpec,
+    least: float,
+    bootstrap: bool,
 ) -> Values:
     verdict = decision if decision in ("matching", "losing") else "inconclusive"
-    figures = _figures(cell, fixed, compare, least)
+    figures = _figures(cell, fixed, compare, least, bootstrap)
     words = ("matching", "losing", "better", "equivalent")
     unfit = ["bound", *(f"p_{word}" for word in words), *(f"p_{word}_adjusted" for word in words)]  # of a fixed n
     row: Values = {"verdict": verdict, "also": "", **figures}

@@ -472,6 +472,7 @@ def test_steps_that_take_long_are_timed_for_seconds_only(tmp_path: Path, monkeyp
     compute = DenseEngine.step
     for seconds, steps in ((0.01, 2 + 12), (2.0, 2 + 2)):
         clock["steps"] = 0
+        monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / f"cache-{steps}"))
 
         def step(*given: Any, seconds: float = seconds) -> Any:
             clock["now"] += seconds
@@ -481,7 +482,28 @@ def test_steps_that_take_long_are_timed_for_seconds_only(tmp_path: Path, monkeyp
         monkeypatch.setattr(DenseEngine, "step", step)
         context = prepare(Request(recipe("seeds=1", "branches=[]"), tmp_path, tmp_path, device="cpu"))
         left = sum(_steps(context, job) for job in missing_jobs(context))
-        assert (estimate(context).seconds, clock["steps"]) == (pytest.approx(seconds * left), steps)
+        for _ in range(2):  # the second time nothing is timed
+            assert (estimate(context).seconds, clock["steps"]) == (pytest.approx(seconds * left), steps)
+        assert estimate(context).source == "from a few steps timed here before"
+
+
+def test_steps_of_another_recipe_take_what_finished_ones_of_the_same_network_took(tmp_path: Path) -> None:
+    """Of other seeds, lengths and pruning; with another batch size or network a few steps are timed."""
+    done = run(tmp_path, "seeds=1", "branches=[]", "rewind=init")
+    dense = [done.store.find(job.key) for job in done.plan if job.kind == "dense"]
+    assert dense[0] is not None and len(dense) == 1
+    length = next(job for job in done.plan if job.kind == "dense").identity["training"]["length"]
+    each = dense[0].seconds / int(length.removesuffix("it"))
+
+    def told(*settings: str) -> Any:
+        asked = recipe("seeds=[7]", "branches=[]", "rewind=init", "prune.levels=0", *settings)
+        return estimate(prepare(Request(asked, tmp_path, tmp_path, device="cpu", deterministic=True)))
+
+    other = told("train.length=60it")
+    assert (other.measured, other.source) == (True, "from finished jobs of other recipes in the store")
+    assert other.seconds == pytest.approx(60 * each)
+    for settings in ("train.batch_size=7", "model.widths=[5]"):
+        assert (told(settings).measured, told(settings).source) == (False, "from a few steps timed here before")
 
 
 @pytest.mark.parametrize("when", ["init", "training"])

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import lottery.catalogue.datasets._torchvision as reader
+from lottery.catalogue.datasets import local
 from lottery.catalogue.datasets.vision import MNIST
 from lottery.data import kept
 from lottery.data.load import load
@@ -127,8 +128,21 @@ def test_a_cache_that_cannot_be_written_is_done_without(root: Path, monkeypatch:
     assert torch.equal(images(load(DATA, root)), images(load(DATA, root)))
 
 
-def test_a_data_set_without_files_is_not_kept(root: Path) -> None:
-    assert kept.folder_of(Component("digits"), root) is None
+def test_computed_data_are_kept_under_the_versions_of_what_computes_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(Component("mnist1d", {"samples": 50}), root)
+    here = kept.folder_of(Component("mnist1d", {"samples": 50}), root)
+    assert here is not None and kept.fingerprint_of(Component("mnist1d", {"samples": 50}), root) == first.known
+    monkeypatch.setattr(local, "_kept_signals", None)  # whoever computes them again fails
+    assert torch.equal(images(load(Component("mnist1d", {"samples": 50}), root)), images(first))
+    assert kept.folder_of(Component("mnist1d", {"samples": 60}), root) != here
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "another")
+    assert kept.folder_of(Component("mnist1d", {"samples": 50}), root) not in (None, here)
+
+
+def test_a_data_set_that_neither_files_nor_packages_determine_is_not_kept(root: Path) -> None:
+    assert kept.folder_of(Component("least_squares"), root) is None
 
 
 def test_a_run_of_which_nothing_is_missing_reads_no_data(
@@ -151,19 +165,20 @@ def test_a_run_of_which_nothing_is_missing_reads_no_data(
     assert (other.count("found"), other.count("done")) == (0, first.total)
 
 
-def test_a_finished_recipe_is_shown_without_torch(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["run"], ["plan"], ["plan", "--list"], ["table", "--view", "layers"]])
+def test_a_finished_recipe_is_shown_without_torch(root: Path, tmp_path: Path, command: list[str]) -> None:
     import lottery
 
     recipe = tmp_path / "recipe.json"
-    settings = ("data=mnist", "seeds=[0]", "model={name: lenet, widths: [4]}", "train.batch_size=20")
+    settings = ("data=mnist", "seeds=[0]", "model={name: lenet, widths: [4]}", "train.batch_size=20", "rewind=init")
     recipe.write_text(json.dumps(micro(*settings).canonical()))
-    places = ["--data", str(root), "--store", str(tmp_path / "store"), "--device", "cpu"]
+    places = ["--data", str(root), "--store", str(tmp_path / "store")]
     lottery.run(recipe, data=root, store=tmp_path / "store", device="cpu")
     code = (
         "import sys\nfrom lottery.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, "run", str(recipe), *places], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].endswith("done before") and "density" in done.stdout
-    assert done.stdout.splitlines()[-1] == "False"
+    done = subprocess.run([sys.executable, "-c", code, *command, str(recipe), *places], capture_output=True, text=True)
+    shown = {"run": "density", "plan": "0 missing", "table": "effective"}[command[0]]
+    assert (done.stdout.splitlines()[-1:], shown in done.stdout) == (["False"], True), done.stderr

@@ -16,6 +16,7 @@ from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.build import prunable
 from lottery.pruning.mask import Mask
+from lottery.structure.chain import chain_paths, is_chain
 from lottery.structure.connectivity import effective_mask, paths, units
 
 Node = tuple[object, ...]
@@ -350,3 +351,26 @@ def test_a_network_with_normalized_weights_computes_as_before(norm: str) -> None
     expected = network(x)
     paths(network, random_mask(network, 0.5, 0), (6,))
     assert torch.equal(network(x), expected)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.15, 0.5, 1.0])
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_of_a_chain_of_layers_the_bits_of_the_mask_tell_what_a_pass_through_the_network_tells(
+    density: float, norm: str
+) -> None:
+    network = registry.models["lenet"].make((1, 3, 4), 5, widths=(9, 7), norm=norm)
+    for seed in range(4):
+        mask = random_mask(network, density, seed)
+        found, passed = chain_paths(mask), paths(network, mask, (1, 3, 4))
+        assert is_chain(mask.shapes())
+        assert {name: layer.effective for name, layer in found.items()} == passed.effective.alive()
+        assert {name: (layer.units, layer.dead) for name, layer in found.items()} == {
+            name: (len(layer.works), layer.dead) for name, layer in passed.units.items()
+        }
+
+
+def test_layers_that_cannot_follow_on_each_other_are_no_chain() -> None:
+    assert not is_chain({"one": (4, 3), "two": (2, 5)})
+    assert not is_chain({"one": (4, 3, 1, 1)})
+    residual = registry.models["mlp"]
+    assert residual.traits.chain is not None and not residual.traits.chain({"residual": True})

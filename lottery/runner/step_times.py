@@ -1,0 +1,87 @@
+"""Seconds of a training step that are known without a step: from finished jobs of other recipes, and kept timings.
+
+A step takes about as long in all trainings of one network on data of one kind, with one optimizer, batch size, engine,
+processor and number of threads. Timings are kept in `$LOTTERY_CACHE/steps`, and hold for a week: other work on the
+machine may have slowed them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from lottery.errors import DamagedFile, LotteryError, MachineError, UsageError
+from lottery.files import write
+from lottery.files.read import parse_json, read_bytes
+from lottery.paths import cache_root
+from lottery.plan.keys import digest, training_identity
+from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, Kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lottery.plan.jobs import Job
+    from lottery.runner.context import RunContext
+
+WEEK = 7 * 24 * 3600.0
+MOST_BYTES = 10_000  # of a kept timing
+DEPENDS = ("data", "model", "batch_size", "augment", "precision", "accumulate", "embeddings", "batch_norm", "ranks")
+OF_MACHINE = ("device", "threads", "torch")
+
+
+def of_other_jobs(context: RunContext, job: Job) -> float | None:
+    """Return the seconds of a step of a finished dense network of any recipe of the store, evaluations included.
+
+    It was trained on a machine like this one, and as the dense network `job` is to be.
+    """
+    like, here = _like(context, job), context.machine.environment()
+    for manifest in context.store.manifests():
+        if manifest.kind != Kind.DENSE or manifest.status != "done":
+            continue
+        if any(manifest.environment.get(name) != here[name] for name in OF_MACHINE):
+            continue
+        with suppress(LotteryError, KeyError, TypeError, AttributeError):  # what cannot be read tells nothing
+            training = context.store.read_json(manifest.key, IDENTITY_FILE)["training"]
+            if _depends(training) == like:
+                steps = int(context.store.read_json(manifest.key, METRICS_FILE)["end"]["step"])
+                return manifest.seconds / steps if steps else None
+    return None
+
+
+def recall(context: RunContext, job: Job) -> float | None:
+    """Return the seconds of a step that `keep` was told in the last week; None where there are none."""
+    path = _path(context, job)
+    with suppress(DamagedFile, MachineError, TypeError, KeyError, ValueError):
+        found = parse_json(read_bytes(path, most=MOST_BYTES), str(path))
+        if 0 <= time.time() - float(found["time"]) < WEEK and float(found["seconds"]) > 0:
+            return float(found["seconds"])
+    return None
+
+
+def keep(context: RunContext, job: Job, seconds: float) -> None:
+    """Keep the seconds of a step of a dense network; a disk that refuses does without."""
+    path = _path(context, job)
+    with suppress(MachineError, UsageError, OSError):
+        write.make_folder(path.parent)
+        write.write_atomic(path, json.dumps({"seconds": seconds, "time": time.time()}).encode(), durable=False)
+
+
+def _path(context: RunContext, job: Job) -> Path:
+    here = context.machine.environment()
+    about = {"training": _like(context, job), "engine": context.plan.recipe.train.engine}
+    about |= {name: here[name] for name in OF_MACHINE}
+    return cache_root() / "steps" / f"{digest(about)}.json"
+
+
+def _like(context: RunContext, job: Job) -> dict[str, Any]:
+    """Return what the time of a step of a dense network depends on, by its identity."""
+    plan = context.plan
+    return _depends(json.loads(json.dumps(training_identity(plan.recipe, plan.fingerprint, job.seed, job.optimizer))))
+
+
+def _depends(training: Mapping[str, Any]) -> dict[str, Any]:
+    optimizer = {name: value for name, value in training["optimizer"].items() if name != "lr"}
+    return {"optimizer": optimizer, **{name: training[name] for name in DEPENDS if name in training}}

@@ -1,0 +1,66 @@
+"""Paths through a chain of fully connected layers, from the bits of a mask alone: no network, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lottery.pruning.mask import Mask
+
+
+@dataclass(frozen=True)
+class LayerPaths:
+    """The numbers of one layer's weights and output units that lie on a path from input to output.
+
+    Attributes:
+        effective: Number of surviving weights on a path.
+        units: Number of output units.
+        dead: Number of output units on no path.
+    """
+
+    effective: int
+    units: int
+    dead: int
+
+
+def chain_paths(mask: Mask) -> dict[str, LayerPaths]:
+    """Return for each layer what of it lies on a path, as `lottery.structure.connectivity.paths` has it.
+
+    Args:
+        mask: Mask of a network whose prunable weights are matrices of shape (outputs, inputs), in the order in which
+            the layers follow on each other, each reading the one before it and nothing else.
+    """
+    flat, shapes = mask.flat(), mask.shapes()
+    alive = {name: bits.reshape(shapes[name]) for name, bits in flat.items()}
+    given: dict[str, NDArray[np.bool_]] = {}  # by layer, which of its inputs depend on the network's input
+    receives: dict[str, NDArray[np.bool_]] = {}
+    reached: NDArray[np.bool_] | None = None
+    for name, bits in alive.items():
+        given[name] = np.ones(bits.shape[1], bool) if reached is None else reached
+        receives[name] = reached = _any(bits[:, given[name]], 1)
+    found: dict[str, LayerPaths] = {}
+    needed: NDArray[np.bool_] | None = None  # of a layer's outputs, those that the network's output depends on
+    for name, bits in reversed(alive.items()):
+        reaches = np.ones(len(bits), bool) if needed is None else needed
+        effective = np.count_nonzero(bits[np.ix_(reaches, given[name])])
+        found[name] = LayerPaths(int(effective), len(bits), int(np.count_nonzero(~(receives[name] & reaches))))
+        needed = _any(bits[reaches], 0)
+    return {name: found[name] for name in alive}
+
+
+def _any(bits: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.logical_or.reduce(bits, axis=axis)
+    return found
+
+
+def is_chain(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return True if the shapes can be those of such a chain: matrices, each with as many inputs as outputs before."""
+    every = list(shapes.values())
+    return all(len(shape) == 2 for shape in every) and all(one[0] == other[1] for one, other in pairwise(every))
