@@ -144,7 +144,7 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
             torch.cuda.set_device(gpu)  # streams and graphs are made on the current one
         torch.set_default_dtype(torch.float32)  # whatever a plugin has made of it
         torch.set_num_threads(machine.threads)
-        torch.use_deterministic_algorithms(machine.deterministic)
+        _use_deterministic_algorithms(machine.deterministic)
         memory.fill_uninitialized_memory = False  # else each new tensor is filled with NaN: 3.5 times the operations
         cudnn.benchmark = not machine.deterministic
         cudnn.deterministic = machine.deterministic
@@ -155,12 +155,19 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
             torch.cuda.set_device(current)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        _use_deterministic_algorithms(deterministic)
         memory.fill_uninitialized_memory = filled
         cudnn.benchmark, cudnn.deterministic = flags
         torch.set_rng_state(rng)
         if cuda_rng:
             torch.cuda.set_rng_state_all(cuda_rng)
+
+
+def _use_deterministic_algorithms(wanted: bool) -> None:
+    """Switch torch's deterministic algorithms on or off where they are not: that imports its compiler, a second."""
+    strictly = not torch.is_deterministic_algorithms_warn_only_enabled()
+    if torch.are_deterministic_algorithms_enabled() is not wanted or not strictly:
+        torch.use_deterministic_algorithms(wanted)
 
 
 @contextmanager

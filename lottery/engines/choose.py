@@ -9,7 +9,9 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
@@ -36,10 +38,31 @@ COMPILED_FOR = 20_000  # steps of one training for which it waits until what it 
 TIMED_STEPS = 6  # of each engine
 WORTH_IT = 1.1  # times as fast, for another matrix library: sums have another order for it
 SPARSE_ENOUGH = 0.5  # density, where nothing may be decided by the clock
+# None is the dense engine; what each step costs falls the more with the density the later it stands here
+BY_DENSITY: tuple[Candidate | None, ...] = (None, "onednn", "background", "sparse")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The engine that was the fastest of some at a density."""
+
+    density: float
+    fastest: Candidate | None
+    among: frozenset[Candidate | None]
+
+    def rules_out(self, name: Candidate | None, density: float) -> bool:
+        """Return True if an engine that was slower then is slower at this density, too.
+
+        It is at a lower one if its cost falls less with the density than that of the fastest, at a higher one if its
+        cost falls more.
+        """
+        later = BY_DENSITY.index(name) - BY_DENSITY.index(self.fastest)
+        slower_here = (later < 0 and density <= self.density) or (later > 0 and density >= self.density)
+        return name in self.among and slower_here
 
 
 class Choices:
-    """The engines that `auto` has taken in one run: trainings of one kind, at about one density, share one.
+    """The engines that `auto` has found to be the fastest in one run, for trainings of one kind at some densities.
 
     Attributes:
         steps: Number of steps that the run has to train in this process; None where nobody has counted them yet.
@@ -47,8 +70,30 @@ class Choices:
 
     def __init__(self, steps: int | None = None):
         self.steps = steps
-        self.taken: dict[Hashable, Candidate | None] = {}
+        self._measured: dict[Hashable, list[Measured]] = {}
         self._ahead: Ahead | None = None
+
+    def fastest(
+        self,
+        kind: Hashable,
+        density: float,
+        names: Sequence[Candidate | None],
+        measure: Callable[[Sequence[Candidate | None]], Candidate | None],
+    ) -> Candidate | None:
+        """Return the engine to take of `names`, and measure only those that are not known to be slower than another.
+
+        About the same density is measured once.
+        """
+        before = self._measured.setdefault(kind, [])
+        left = [name for name in names if not any(each.rules_out(name, density) for each in before)]
+        if len(left) < 2:
+            return (left or names)[0]
+        for each in before:
+            if _half_octave(each.density) == _half_octave(density) and each.among >= set(left):
+                return each.fastest
+        found = measure(left)
+        before.append(Measured(density, found, frozenset(left)))
+        return found
 
     def compiled(self, name: Candidate, steps: int) -> bool:
         """Return True if an engine need not be waited for: its kernels are kept, or a training is long enough for it.
@@ -165,18 +210,15 @@ def _chosen(
     names: list[Candidate] = ["sparse"] if able and mask.density < 1 else []
     names += ["background"] if able and no_background(objective, background) is None else []
     names += ["onednn"] if no_other_library(objective, optimizer) is None else []
-    names = [name for name in names if choices.compiled(name, steps)]
-    kind = _kind(objective, optimizer, mask, names)
-    if names and kind not in choices.taken:
-        choices.taken[kind] = _fastest(objective, optimizer, mask, batches, names, make)
-    return choices.taken.get(kind)
+    ready: list[Candidate | None] = [None, *(name for name in names if choices.compiled(name, steps))]
+    kind = tuple(parameter.shape for parameter in objective.parameters), type(optimizer)
+    measure = partial(_fastest, objective, optimizer, mask, batches, make)
+    return choices.fastest(kind, mask.density, ready, measure)
 
 
-def _kind(objective: Objective, optimizer: torch.optim.Optimizer, mask: Mask, names: Sequence[Candidate]) -> Hashable:
-    """Return what trainings have in common that one measurement is for: a step of them takes about as long."""
-    shapes = tuple(parameter.shape for parameter in objective.parameters)
-    half_octave = round(-2 * math.log2(mask.density)) if mask.density else math.inf
-    return shapes, type(optimizer), half_octave, mask.density == 1, tuple(names)
+def _half_octave(density: float) -> float:
+    """Return the same number for about the same density, another one for that of the dense network."""
+    return -1 if density == 1 else round(-2 * math.log2(density)) if density else math.inf
 
 
 def _fastest(
@@ -184,22 +226,39 @@ def _fastest(
     optimizer: torch.optim.Optimizer,
     mask: Mask,
     batches: Callable[[], Iterable[Batch]],
-    names: Sequence[Candidate],
     make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
+    names: Sequence[Candidate | None],
 ) -> Candidate | None:
     """Return the engine whose steps take the least time, on copies; None where it is the dense one."""
-    (copied, its_optimizer), *others = (copy.deepcopy((objective, optimizer)) for _ in (None, *names))
-    with masked(copied.model, mask, its_optimizer):
-        engines: dict[Candidate | None, Engine] = {None: DenseEngine(copied, its_optimizer)}
-        for candidate, other in zip(names, others, strict=True):
-            engines[candidate] = make(candidate, *other)
-        seconds: dict[Candidate | None, float] = dict.fromkeys(engines, math.inf)
-        for x, y in islice(batches(), TIMED_STEPS):
-            for name, engine in engines.items():
-                began = time.perf_counter()
-                engine.step(x, y)
-                taken = (time.perf_counter() - began) * (WORTH_IT if name == "onednn" else 1)
-                seconds[name] = min(seconds[name], taken)
+    copies = [copy.deepcopy((objective, optimizer)) for _ in names]
+    with ExitStack() as stack:
+        engines: dict[Candidate | None, Engine] = {}
+        for name, (copied, its_optimizer) in zip(names, copies, strict=True):
+            if name is None:
+                stack.enter_context(masked(copied.model, mask, its_optimizer))
+                engines[name] = DenseEngine(copied, its_optimizer)
+            else:
+                engines[name] = make(name, copied, its_optimizer)
+        # Torch's first step of an optimizer imports its compiler, for a second: no such step is needed where a whole
+        # step of another engine takes less than torch's gradient.
+        parts = {name: e.gradient if isinstance(e, DenseEngine) else e.step for name, e in engines.items()}
+        found = _least(batches, parts)
+        if not isinstance(engines[found], DenseEngine):
+            return found
+        return _least(batches, {name: engine.step for name, engine in engines.items()})
+
+
+def _least(
+    batches: Callable[[], Iterable[Batch]], steps: Mapping[Candidate | None, Callable[[Tensor, Tensor], object]]
+) -> Candidate | None:
+    """Return the name of the step that takes the least time."""
+    seconds: dict[Candidate | None, float] = dict.fromkeys(steps, math.inf)
+    for x, y in islice(batches(), TIMED_STEPS):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step(x, y)
+            taken = (time.perf_counter() - began) * (WORTH_IT if name == "onednn" else 1)
+            seconds[name] = min(seconds[name], taken)
     return min(seconds, key=lambda name: seconds[name])
 
 

@@ -74,6 +74,11 @@ class DenseEngine:
             )
         return loss.detach()
 
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute the gradient of a step on this batch, leave the weights, and return the mean loss, a 0-d tensor."""
+        self._objective.x, self._objective.y = x, y
+        return self._objective.closure()
+
     @torch.no_grad()
     def outputs(self, x: Tensor) -> Tensor:
         """Return what the network in evaluation mode computes of this batch, float32."""
@@ -100,6 +105,11 @@ class OneDnnEngine(DenseEngine):
         """Train one step on this batch, and return the mean loss before it, a 0-d tensor."""
         with _by_onednn():
             return super().step(x, y)
+
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """Compute the gradient of a step on this batch; see `DenseEngine`."""
+        with _by_onednn():
+            return super().gradient(x, y)
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return what the network in evaluation mode computes of this batch, float32."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor
 
-from lottery.training.engine import DenseEngine, Engine, OneDnnEngine
+from lottery.training.engine import DenseEngine, Engine
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def step_seconds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
         return timed_step
 
-    for engine in (DenseEngine, OneDnnEngine, SparseEngine, BackgroundEngine):
+    for engine in (DenseEngine, SparseEngine, BackgroundEngine):  # OneDnnEngine steps as the dense one does
         monkeypatch.setattr(engine, "step", timed(engine.step))
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     return seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,43 @@ def test_another_library_is_refused_where_it_is_of_no_use() -> None:
     )
     model, _, objective = network("sgd", False)
     assert "knows the optimizers" in refused(objective, torch.optim.RMSprop(model.parameters()))
+
+
+def test_a_density_is_measured_only_among_engines_that_others_do_not_rule_out() -> None:
+    asked = list[list[str | None]]()
+    choices, names = Choices(), [None, "background", "sparse"]
+
+    def fastest(density: float, found: str | None, among: Sequence[str | None] = names) -> str | None:
+        def measure(left: Sequence[str | None]) -> str | None:
+            asked.append(list(left))
+            return found
+
+        return choices.fastest("a kind", density, among, measure)  # type: ignore[arg-type]
+
+    assert fastest(1, "background", names[:2]) == "background"
+    assert fastest(0.8, "background") == "background"  # dense steps cost no less than before, so they are out
+    assert fastest(0.75, "unasked") == "background"  # about the same density
+    assert fastest(0.4, "sparse") == "sparse"
+    assert fastest(0.02, "unasked") == "sparse"  # of all, its cost falls the most
+    assert fastest(0.5, "background") == "background"
+    assert fastest(0.9, "unasked") == "background"
+    assert asked == [[None, "background"], ["background", "sparse"], ["background", "sparse"], ["background", "sparse"]]
+    assert fastest(0.3, "onednn", [*names, "onednn"]) == "onednn"  # one that was not there before is measured
+
+
+def test_an_optimizer_that_never_steps_leaves_torch_s_compiler_out(tmp_path: Path) -> None:
+    """It takes a second to import, a tenth of a short study on kernels that are kept."""
+    (tmp_path / "run.py").write_text("""
+import sys, torch
+from lottery.device import machine, prepared
+from lottery.training.state import keep_compiler_out, load_optimizer, optimizer_state
+
+keep_compiler_out()
+with prepared(machine("cpu"), "fp32"):
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
+    load_optimizer(optimizer, optimizer_state(optimizer))
+    optimizer.zero_grad()
+print("torch._dynamo" in sys.modules)
+""")
+    done = subprocess.run([sys.executable, str(tmp_path / "run.py")], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
