@@ -14,7 +14,7 @@ import torch
 
 from lottery import registry
 from lottery._version import __version__
-from lottery.environment import PLUGIN, variables, versions
+from lottery.environment import PLUGIN, processor, variables, versions
 from lottery.errors import UsageError
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -54,7 +54,7 @@ class Machine:
             "torch": torch.__version__,
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor(),
+            "device": _name(self.device),
             "threads": self.threads,
             "deterministic": self.deterministic,
             "ranks": self.ranks,
@@ -251,13 +251,7 @@ def _hand_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _processor() -> str:
-    """Return the processor's name: sums differ in their last bits between vector widths."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return f"{line.partition(':')[2].strip()} {torch.backends.cpu.get_cpu_capability()}"
-    except OSError:
-        pass  # no such file outside Linux
-    return f"{platform.processor() or platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()} {torch.backends.cpu.get_cpu_capability()}"

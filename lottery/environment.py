@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -53,14 +54,27 @@ def versions() -> dict[str, str]:
     A package that does not fit torch cannot be imported. The versions are those at the first call: what is installed
     later is not what this process has imported.
     """
-    return {name: _version(distribution) for name, distribution in PACKAGES.items()}
+    return {name: version(distribution) for name, distribution in PACKAGES.items()}
 
 
-def _version(distribution: str) -> str:
+def version(distribution: str) -> str:
+    """Return the version of a package that is installed, without importing it; ABSENT where it is not."""
     try:
         return str(metadata.version(distribution))
     except metadata.PackageNotFoundError:
         return ABSENT
+
+
+def processor() -> str:
+    """Return the processor's name: sums differ in their last bits between vector widths."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass  # no such file outside Linux
+    return platform.processor() or platform.machine()
 
 
 def variables() -> str:

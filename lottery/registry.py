@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from lottery import traits
 from lottery.command_traits import ExecutorTraits, TrackerTraits
+from lottery.data_traits import DatasetTraits
 from lottery.errors import UsageError
 from lottery.plugins import signature
 from lottery.plugins.faults import place_of
@@ -219,9 +220,8 @@ class Registry(Generic[T]):
         self._loaded = True
         module = importlib.import_module(f"lottery.catalogue.{self.plural}")
         for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            if info.name.startswith("_"):  # what entries import when they are called: torch is allowed there
-                continue
-            importlib.import_module(f"{module.__name__}.{info.name}")
+            if not info.name.startswith("_"):  # else entries import it when they are called: torch is allowed there
+                importlib.import_module(f"{module.__name__}.{info.name}")
 
     def __iter__(self) -> Iterator[Entry[T]]:
         self._load()
@@ -290,7 +290,7 @@ class Registry(Generic[T]):
         return {"name": entry.name, "version": version, **({"code": entry.code} if entry.code else {}), **said}
 
 
-datasets = Registry("dataset", "datasets", traits.DatasetTraits, "root", "validation augment limit label_noise")
+datasets = Registry("dataset", "datasets", DatasetTraits, "root", "validation augment limit label_noise")
 models = Registry("model", "models", traits.ModelTraits, "input_shape classes")
 inits = Registry("init", "inits", traits.InitTraits, "model generator")
 normalizations = Registry("normalization", "normalizations", traits.NormalizationTraits, "channels spatial")

@@ -55,29 +55,6 @@ class Traits:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class DatasetTraits(Traits):
-    """The traits of a data set."""
-
-    files: tuple[str, ...] = Field(
-        default=(),
-        description="Paths in the folder of data sets of the files that alone determine it. Read by `lottery/data`.",
-    )
-    packages: tuple[str, ...] = Field(
-        default=(),
-        description="Distributions whose versions, with its arguments, determine a data set that reads no file of the "
-        "folder of data sets. Read by `lottery/data`.",
-    )
-    crops: tuple[str, ...] | None = Field(
-        default=None,
-        description="Keys that must be given for `random_resized_crop`, which None refuses. Read by `lottery/recipe`.",
-    )
-
-    def named_keys(self) -> dict[str, tuple[str, ...]]:
-        """Return the keys of the entry that traits name, by trait."""
-        return {**super().named_keys(), "crops": self.crops or ()}
-
-
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class ModelTraits(Traits):
     """The traits of a model."""
 

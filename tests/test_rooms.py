@@ -19,7 +19,7 @@ from tests.support import ROOT
 PACKAGE = Path(lottery.__file__).parent
 
 LIGHT = {  # room -> its modules that import nothing heavy when they are loaded; "" is the root
-    "": "api environment errors command_traits paths registry seed signals traits values",
+    "": "api environment errors command_traits data_traits paths registry seed signals traits values",
     "analysis": "column_types views",
     "board": "app board curves guard live maker overview pages parts reading results serve",
     "cli": "bench board listing main plan replicate report show tables terminal theory ticket ticket_export verify "

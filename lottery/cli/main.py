@@ -208,20 +208,15 @@ def run(
     )
     if not shown:
         raise typer.Exit(outcome.exit_code)
-    from lottery.analysis.environments import roundings  # these import torch, which with `--jobs` others trained with
-    from lottery.analysis.rewind_search import sentences as rewound
     from lottery.analysis.sweep import swept_rows_of
     from lottery.formats.render import render
     from lottery.results.sweep import swept_study_of
-    from lottery.verdicts.connected import sentences as connected
-    from lottery.verdicts.frontier import sentences as frontier
-    from lottery.verdicts.sentences import sentences
+    from lottery.verdicts.study_sentences import study_sentences
 
     found = swept_study_of(sweep, [each.plan for each in outcome.points], kept, data)
     terminal.write(render(swept_rows_of(found, "means"), "text", terminal.width()))
     for each, study in found:
-        decided = frontier(study) or (sentences(study) if each.recipe.compare else ())
-        for sentence in (*rewound(study), *decided, *connected(study), *roundings(study)):
+        for sentence in study_sentences(study):
             terminal.say(f"{each.label}: {sentence}" if sweep.keys else sentence)
     _report(outcome, store)
     raise typer.Exit(outcome.exit_code)

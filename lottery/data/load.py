@@ -33,14 +33,21 @@ def load(component: Component, root: Path, noise: LabelNoise | None = None) -> S
         DataError: It is missing, damaged, or not what training needs.
         UsageError: There is noise, and the targets are not classes.
     """
-    splits = _clean(component, root)
-    return splits if noise is None else with_label_noise(splits, noise)
+    splits, folder = _clean(component, root)
+    if noise is None:
+        return splits
+    noisy = with_label_noise(splits, noise)
+    if folder is not None:
+        with suppress(MachineError, UsageError, OSError):
+            write.write_atomic(kept.noise_file(folder, noise), noisy.known.encode(), durable=False)
+    return noisy
 
 
-def _clean(component: Component, root: Path) -> Splits:
+def _clean(component: Component, root: Path) -> tuple[Splits, Path | None]:
+    """Return the data set as it is, and its folder in the cache, None where it has none."""
     folder = kept.folder_of(component, root)
     if folder is not None and (found := _read(folder)) is not None:
-        return found
+        return found, folder
     entry = registry.datasets[component.name]
     splits = entry.checked(entry.make(root, **component.args), Splits)
     for problem in problems(splits):
@@ -48,8 +55,8 @@ def _clean(component: Component, root: Path) -> Splits:
     folder = folder or kept.folder_of(component, root)  # it may have been downloaded
     if folder is not None:
         splits = replace(splits, known=fingerprint(splits))
-        _keep(splits, folder)
-    return splits
+        _keep(splits, folder, tensors=entry.traits.state is None)
+    return splits, folder
 
 
 def described(splits: Splits) -> dict[str, Any]:
@@ -95,13 +102,17 @@ def back(value: Tensor) -> Tensor:
     return value.view(count, 1, height, width) if channels == 1 else value.permute(0, 3, 1, 2)
 
 
-def _keep(splits: Splits, folder: Path) -> None:
-    """Write a data set to the cache, what describes it last; a disk that refuses does without."""
-    sizes = {name: getattr(splits, name).nbytes for name in TENSORS}
-    about = {**described(splits), "bytes": sizes, "fingerprint": splits.known}
+def _keep(splits: Splits, folder: Path, *, tensors: bool) -> None:
+    """Write a data set to the cache, what describes it last; a disk that refuses does without.
+
+    Without `tensors` only its fingerprint is written, of a data set that keeps what it decodes by itself.
+    """
+    about: dict[str, Any] = {"fingerprint": splits.known}
+    if tensors:
+        about |= {**described(splits), "bytes": {name: getattr(splits, name).nbytes for name in TENSORS}}
     with suppress(MachineError, UsageError, OSError):
         write.make_folder(folder)
-        for name in TENSORS:
+        for name in TENSORS if tensors else ():
             data = in_order(getattr(splits, name)).contiguous().numpy().tobytes()
             write.write_atomic(folder / name, data, durable=False)
         write.write_atomic(folder / kept.ABOUT, json.dumps(about).encode(), durable=False)

@@ -6,14 +6,15 @@ import math
 import struct
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from lottery.errors import DamagedFile
 from lottery.files.read import parse_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MOST_HEADER_BYTES = 1 << 24
 MOST_DIMENSIONS = 64
@@ -34,6 +35,8 @@ def decode_arrays(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]
     Raises:
         DamagedFile: The bytes are no valid file.
     """
+    from safetensors.numpy import load
+
     metadata = check(data)
     try:
         return load(data), metadata

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lottery.errors import DamagedFile, UsageError
 from lottery.files.arrays import decode_arrays
 from lottery.plan.kinds import CORRECT_FILE, MASK_FILE, METRICS_FILE, STATE_FILE, STATE_VALUES_FILE, WEIGHTS_FILES
@@ -15,6 +13,7 @@ from lottery.recipe.readings import CHOSEN, READINGS, Reading
 from lottery.words import short
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -84,6 +83,7 @@ def read_trained(store: Store, key: str, mask: Mask | None, reading: Reading = "
 
 def pack_correct(correct: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return one bit for each test example, eight in a byte, by reading, and the number of examples as header."""
+    import numpy as np
     import torch
 
     packed = {name: torch.from_numpy(np.packbits(each.numpy())) for name, each in correct.items()}
@@ -101,6 +101,8 @@ def read_correct(store: Store, key: str) -> dict[Reading, NDArray[np.bool_]]:
     manifest = store.find(key)
     if manifest is None or CORRECT_FILE not in manifest.files:
         return {}
+    import numpy as np
+
     packed, head = decode_arrays(store.read(key, CORRECT_FILE))
     examples = int(head.get("examples", -1))
     if any(bits.dtype != np.uint8 or bits.shape != (-(-examples // 8),) for bits in packed.values()):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lottery.data import kept
 from lottery.errors import DamagedFile
 from lottery.plan.expand import other_data
-from lottery.plan.keys import name_of
+from lottery.plan.keys import dataset_identity, digest, name_of
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.results.planning import plan_with_walks
 from lottery.runner.events import Event
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job, Plan
     from lottery.runner.events import Request
     from lottery.store.store import Store
-    from lottery.values import Component
+    from lottery.values import Component, LabelNoise
 
 
 def finished(store: Store, job: Job) -> Event | None:
@@ -74,16 +74,14 @@ def finished_plan(request: Request, store: Store) -> Plan | None:
 def _planned(request: Request, store: Store, seen: dict[str, str | None]) -> Plan | None:
     """Return the plan on data whose fingerprints are known, `seen` without another look; None where one is not."""
     recipe = request.recipe
-    if recipe.data.label_noise is not None:
-        return None
 
-    def known(dataset: Component) -> str | None:
-        name = name_of(dataset)
+    def known(dataset: Component, noise: LabelNoise | None = None) -> str | None:
+        name = digest(dataset_identity(dataset, noise))
         if name not in seen:
-            seen[name] = kept.fingerprint_of(dataset, request.data)
+            seen[name] = kept.fingerprint_of(dataset, request.data, noise)
         return seen[name]
 
-    own = known(recipe.data.component)
+    own = known(recipe.data.component, recipe.data.label_noise)
     others = {name_of(other): known(other) for other in other_data(recipe)}
     prints = {name: each for name, each in others.items() if each is not None}
     return plan_with_walks(recipe, own, prints, store) if own is not None and prints == others else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lottery.analysis.cells import declared, records_by_cell
 from lottery.analysis.labels import density_label, head, optimizer_labels, rewind_label
 from lottery.plan.kinds import Kind
-from lottery.verdicts.verdicts import rows, sparsest
+from lottery.verdicts.verdicts import rows, sparsest_matching
 from lottery.words import counted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def sentences(study: Study) -> list[str]:
     """
     compare, table = declared(study), rows(study)
     how = f"within {compare.points}, one-sided {100 * compare.confidence:g} %"
-    down_to = {_optimizer_and_rewind(summary): summary["density"] for summary in sparsest(study)}
+    down_to = sparsest_matching(study)
     told = []
     for optimizer_index, label in enumerate(optimizer_labels(study.recipe.train.optimizer)):
         for rewind in study.recipe.rewind:

@@ -192,28 +192,39 @@ def _sequential_row(
 
 
 @once
-def sparsest(study: Study) -> list[Row]:
-    """Return for each optimizer and rewind point the sparsest density that matches as all denser ones do.
+def sparsest_matching(study: Study) -> Mapping[tuple[str, str | None], float | None]:
+    """Return the sparsest density that matches, or wins, as all denser ones do, by optimizer and rewind point.
 
-    Matching or winning counts. Beside it stands where the mean difference falls below -margin, with an interval.
+    None where the densest does not.
+    """
+    found: dict[tuple[str, str | None], float | None] = {}
+    ended = set[tuple[str, str | None]]()
+    for row in rows(study):
+        at = row["optimizer"], row.get("rewind")
+        found.setdefault(at, None)
+        if at not in ended and row["verdict"] in ("matching", "winning"):
+            found[at] = row["density"]
+        else:
+            ended.add(at)
+    return found
+
+
+@once
+def sparsest(study: Study) -> list[Row]:
+    """Return a row for each optimizer and rewind point with its `sparsest_matching` density.
+
+    Beside it stands where the mean difference falls below -margin, with an interval.
     `crossing` is found on the line through the mean differences against the logarithm of the density; its interval is
     that of bootstrap draws of the seeds that have all levels, widened for their small number. `how` says where it is
     censored: no crossing down to the sparsest level trained.
     """
     table, known, compare = [], densities(study), declared(study)
-    grouped: dict[tuple[str, str], list[Row]] = {}
-    for row in rows(study):
-        grouped.setdefault((row["optimizer"], row.get("rewind", "")), []).append(row)
-    cells = differences(study)
-    for ((optimizer, rewind), mine), cell_keys in zip(grouped.items(), _sequences(study).values(), strict=True):
-        matched: float | None = None
-        for row in mine:
-            if row["verdict"] not in ("matching", "winning"):
-                break
-            matched = row["density"]
+    cells, matched = differences(study), sparsest_matching(study)
+    for ((optimizer, rewind), density), cell_keys in zip(matched.items(), _sequences(study).values(), strict=True):
+        mine = [row for row in rows(study) if (row["optimizer"], row.get("rewind")) == (optimizer, rewind)]
         per_level = [cells[cell_key]["ticket"] for cell_key in cell_keys]
         seeds = sorted(set.intersection(*(set(values) for values in per_level)))
-        about = head(study.recipe, rewind, optimizer=optimizer) | {DENSITY: matched, SEEDS: len(seeds)}
+        about = head(study.recipe, rewind, optimizer=optimizer) | {DENSITY: density, SEEDS: len(seeds)}
         curve = [[values[seed] for seed in seeds] for values in per_level]
         found = crossing_interval(
             curve, [known[cell_key] for cell_key in cell_keys], compare.margin / 100, compare.confidence

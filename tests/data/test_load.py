@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import lottery.catalogue.datasets._torchvision as reader
-from lottery.catalogue.datasets import local
+from lottery import registry
 from lottery.catalogue.datasets.vision import MNIST
 from lottery.data import kept
 from lottery.data.load import load
 from lottery.data.splits import Splits, fingerprint
 from lottery.errors import DataError
-from lottery.values import Component
+from lottery.values import Component, LabelNoise
 from tests.support.micro import micro
 
 DATA = Component("mnist")
@@ -128,21 +133,97 @@ def test_a_cache_that_cannot_be_written_is_done_without(root: Path, monkeypatch:
     assert torch.equal(images(load(DATA, root)), images(load(DATA, root)))
 
 
-def test_computed_data_are_kept_under_the_versions_of_what_computes_them(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+COMPUTED = [entry.name for entry in registry.datasets if entry.traits.computed_by is not None]
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_is_computed_is_kept_and_has_the_same_bytes_from_there(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = load(Component("mnist1d", {"samples": 50}), root)
-    here = kept.folder_of(Component("mnist1d", {"samples": 50}), root)
-    assert here is not None and kept.fingerprint_of(Component("mnist1d", {"samples": 50}), root) == first.known
-    monkeypatch.setattr(local, "_kept_signals", None)  # whoever computes them again fails
-    assert torch.equal(images(load(Component("mnist1d", {"samples": 50}), root)), images(first))
-    assert kept.folder_of(Component("mnist1d", {"samples": 60}), root) != here
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "another")
-    assert kept.folder_of(Component("mnist1d", {"samples": 50}), root) not in (None, here)
+    entry = registry.datasets[name]
+    made = entry.make(root)
+    load(Component(name), root)
+
+    @wraps(entry.make)
+    def refuse(root: Path, **_: object) -> Splits:
+        raise AssertionError("computed again")
+
+    monkeypatch.setitem(registry.datasets._entries, name, replace(entry, make=refuse))
+    again = load(Component(name), root)
+    for tensor in ("train_x", "train_y", "test_x", "test_y"):
+        one, other = getattr(made, tensor), getattr(again, tensor)
+        assert torch.equal(one, other)
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+    assert fingerprint(again) == fingerprint(made) == kept.fingerprint_of(Component(name), root)
 
 
-def test_a_data_set_that_neither_files_nor_packages_determine_is_not_kept(root: Path) -> None:
-    assert kept.folder_of(Component("least_squares"), root) is None
+def test_every_data_set_of_this_package_says_what_it_is_made_of(root: Path) -> None:
+    """Else a run of a finished recipe would have to read or compute the data."""
+    traits = {entry.name: entry.traits for entry in registry.datasets if not entry.code}
+    assert {n for n, each in traits.items() if not each.files and not each.state and each.computed_by is None} == set()
+
+
+@pytest.mark.parametrize("other", ["version", "processor", "variables"])
+def test_what_other_packages_or_processors_compute_is_kept_apart(
+    other: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept.folder_of(Component("mnist1d"), root)
+    monkeypatch.setattr(kept, other, lambda *_: "another")
+    assert kept.folder_of(Component("mnist1d"), root) != before
+
+
+PETS = Component("image_folder", {"folder": "pets", "size": 4})
+
+
+@pytest.fixture
+def pets(root: Path) -> Path:
+    """A folder of two classes with an image each in train/ and test/."""
+    for number, place in enumerate(("train/ape", "train/bee", "test/ape", "test/bee")):
+        (root / "pets" / place).mkdir(parents=True)
+        Image.new("RGB", (4, 4), (number, 2 * number, 9 * number)).save(root / "pets" / place / "a.bmp")
+    return root / "pets"
+
+
+@pytest.mark.parametrize("change", ["bytes", "name", "more", "fewer", "size"])
+def test_the_fingerprint_of_a_folder_of_images_is_known_until_a_file_changes(
+    change: str, pets: Path, root: Path
+) -> None:
+    known = fingerprint(load(PETS, root))
+    assert kept.fingerprint_of(PETS, root) == known
+    assert kept.fingerprint_of(Component("image_folder", {**PETS.args, "stream": True}), root) == known
+    file, other = pets / "train" / "ape" / "a.bmp", PETS
+    if change == "bytes":  # of the same length, and the time is set back
+        before = file.stat()
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "name":
+        file.rename(file.with_name("b.bmp"))
+    elif change == "more":
+        (file.parent / "inside").mkdir()
+        shutil.copy(file, file.parent / "inside" / "b.bmp")
+    elif change == "fewer":
+        (pets / "test" / "bee" / "a.bmp").unlink()
+    else:
+        other = Component("image_folder", {**PETS.args, "size": 3})
+    assert kept.fingerprint_of(other, root) is None
+    load(other, root)
+    assert kept.fingerprint_of(other, root) is not None
+
+
+def test_a_folder_that_is_gone_has_no_fingerprint(pets: Path, root: Path) -> None:
+    load(PETS, root)
+    shutil.rmtree(pets)
+    assert kept.fingerprint_of(PETS, root) is None
+
+
+def test_labels_with_noise_are_known_by_the_share_and_the_seed(root: Path) -> None:
+    noise = LabelNoise(share=0.5)
+    assert kept.fingerprint_of(Component("digits"), root, noise) is None
+    noisy = load(Component("digits"), root, noise)
+    assert kept.fingerprint_of(Component("digits"), root, noise) == fingerprint(noisy)
+    assert kept.fingerprint_of(Component("digits"), root) != fingerprint(noisy)
+    for other in (LabelNoise(share=0.5, seed=1), LabelNoise(share=0.25)):
+        assert kept.fingerprint_of(Component("digits"), root, other) is None
 
 
 def test_a_run_of_which_nothing_is_missing_reads_no_data(
@@ -165,20 +246,28 @@ def test_a_run_of_which_nothing_is_missing_reads_no_data(
     assert (other.count("found"), other.count("done")) == (0, first.total)
 
 
-@pytest.mark.parametrize("command", [["run"], ["plan"], ["plan", "--list"], ["table", "--view", "layers"]])
-def test_a_finished_recipe_is_shown_without_torch(root: Path, tmp_path: Path, command: list[str]) -> None:
+@pytest.mark.parametrize("data", ["mnist", "mnist1d", "pets", "noise"])
+def test_a_finished_recipe_is_shown_without_torch(data: str, pets: Path, root: Path, tmp_path: Path) -> None:
     import lottery
 
-    recipe = tmp_path / "recipe.json"
-    settings = ("data=mnist", "seeds=[0]", "model={name: lenet, widths: [4]}", "train.batch_size=20", "rewind=init")
-    recipe.write_text(json.dumps(micro(*settings).canonical()))
+    recipe, given = tmp_path / "recipe.json", {"pets": "{name: image_folder, folder: pets, size: 4}"}
+    given["noise"] = "{name: digits, label_noise: 0.5}"
+    settings = ("seeds=[0, 1]", "model={name: mlp, widths: [4]}", "train.batch_size=2", "train.length=2it")
+    made = micro(f"data={given.get(data, data)}", *settings, "compare={margin: 1}")
+    recipe.write_text(json.dumps(made.canonical()))
     places = ["--data", str(root), "--store", str(tmp_path / "store")]
-    lottery.run(recipe, data=root, store=tmp_path / "store", device="cpu")
+    lottery.run(made, data=root, store=tmp_path / "store", device="cpu")
     code = (
         "import sys\nfrom lottery.cli.main import main\n"
         "try: main()\nexcept SystemExit: pass\n"
-        "print('torch' in sys.modules)"
+        "print({'torch', 'pandas', 'scipy.stats'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *command, str(recipe), *places], capture_output=True, text=True)
-    shown = {"run": "density", "plan": "0 missing", "table": "effective"}[command[0]]
-    assert (done.stdout.splitlines()[-1:], shown in done.stdout) == (["False"], True), done.stderr
+    others = (["plan"], ["plan", "--list"], ["table", "--view", "layers"]) if data == "mnist" else ()
+    for command in (["run", "--device", "cpu"], *others):
+        asked = [sys.executable, "-c", code, *command, str(recipe), *places]
+        done = subprocess.run(asked, capture_output=True, text=True)
+        shown = {"run": "density", "plan": "0 missing", "table": "effective"}[command[0]]
+        assert shown in done.stdout and "'torch'" not in done.stdout.splitlines()[-1], done.stderr
+        if command[0] == "run":
+            assert done.stderr.splitlines()[-1].endswith("done before")
+            assert done.stdout.splitlines()[-1] == "set()"

@@ -93,7 +93,7 @@ def test_a_deterministic_run_does_not_go_on_from_another_environment(
 ) -> None:
     list(work(context_of(tmp_path / "whole")))
     stopped_at_step_5(tmp_path / "moved", monkeypatch)
-    here = device._processor()
+    name = device._name
     restored: list[int] = []
     restore = Training.restore
 
@@ -102,10 +102,10 @@ def test_a_deterministic_run_does_not_go_on_from_another_environment(
         restore(self, tensors, values)
 
     monkeypatch.setattr(Training, "restore", noting)
-    monkeypatch.setattr(device, "_processor", lambda: "another processor")
+    monkeypatch.setattr(device, "_name", lambda _: "another processor")
     list(work(context_of(tmp_path / "moved")))
     assert 5 not in restored
-    monkeypatch.setattr(device, "_processor", lambda: here)
+    monkeypatch.setattr(device, "_name", name)
     assert contents(tmp_path / "moved") == contents(tmp_path / "whole")
 
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_from_before_packages_were_recorded_is_gone_on_from_one_of_
 
 def test_a_job_that_moved_between_environments_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped_at_step_5(tmp_path, monkeypatch, deterministic=False)
-    monkeypatch.setattr(device, "_processor", lambda: "another processor")
+    monkeypatch.setattr(device, "_name", lambda _: "another processor")
     context = context_of(tmp_path, deterministic=False)
     list(work(context))
     (dense,) = [job for job in context.plan if job.kind == "dense"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections import Counter
@@ -9,10 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lottery.environment import version
 from lottery.errors import DataError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SYSTEM = ("thumbs.db", "desktop.ini")  # files that no one has put there
+PIXELS = 2  # raise the number when decoded pixels change: what is known of images is kept under it
 NAMED = 5  # classes that a message lists
 
 
@@ -55,6 +58,33 @@ def scan(folder: Path) -> tuple[int, Part, Part]:
         logging.getLogger("lottery").warning("%s: left out, since they are no images of a class: %s", folder, kinds)
     classes = list(train)
     return len(classes), _part(folder / "train", train, classes), _part(folder / "test", test, classes)
+
+
+def state(folder: Path) -> str:
+    """Return a hash of the place, of names, sizes and times of all files in train/ and test/, and of the decoder.
+
+    The time at which a file's entry was changed last is among them, which no program sets back.
+
+    Raises:
+        OSError: A file or folder cannot be looked at.
+    """
+    decoder = f"{PIXELS} pillow {version('pillow')}"
+    digest = hashlib.sha256(f"{decoder} {os.path.realpath(folder)}\n".encode(errors="surrogateescape"))
+    waiting, seen = [os.path.join(folder, part) for part in ("test", "train")], set[str]()
+    while waiting:
+        inside = waiting.pop()
+        if (real := os.path.realpath(inside)) in seen:
+            continue  # a link that leads back
+        seen.add(real)
+        with os.scandir(inside) as entries:
+            visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda each: each.name)
+        for entry in visible:
+            if entry.is_dir():
+                waiting.append(entry.path)
+            found = entry.stat()
+            said = f"{entry.path} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n"
+            digest.update(said.encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _classes(folder: Path, other: Counter[str]) -> list[str]:

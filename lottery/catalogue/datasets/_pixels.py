@@ -11,11 +11,12 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lottery.catalogue.datasets._folders import PIXELS
 from lottery.data.random_crop import Window
 from lottery.errors import DataError
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # none that starts another program, as EPS does
-DECODER = f"2 pillow {PIL.__version__}"  # raise the number when decoded pixels change: caches are named after it
+DECODER = f"{PIXELS} pillow {PIL.__version__}"  # caches are named after it
 BILINEAR = Image.Resampling.BILINEAR
 ORIENTATION = 0x0112  # the tag of EXIF
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lottery.data.splits import Splits
 
 
-@datasets.register("modular_addition", source="Power et al. 2022; Minegishi et al. 2023")
+@datasets.register("modular_addition", computed_by=(), source="Power et al. 2022; Minegishi et al. 2023")
 def modular_addition(
     root: Path,
     *,

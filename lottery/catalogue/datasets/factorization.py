@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lottery.data.splits import Splits
 
 
-@datasets.register("matrix_factorization", source="Saxe et al. 2014; Sun 2019")
+@datasets.register("matrix_factorization", computed_by=(), source="Saxe et al. 2014; Sun 2019")
 def matrix_factorization(
     root: Path,
     *,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -30,8 +31,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0, le=1)]
 
 
+def _state(root: Path, arguments: Mapping[str, Any]) -> str:
+    from lottery.catalogue.datasets._folders import state
+
+    return state(root / arguments["folder"])
+
+
 @datasets.register(
-    "image_folder", source="the layout of torchvision's ImageFolder", how=("stream",), crops=("stream", "resize")
+    "image_folder",
+    source="the layout of torchvision's ImageFolder",
+    how=("stream",),
+    crops=("stream", "resize"),
+    state=_state,
 )
 def image_folder(
     root: Path,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lottery.data.splits import Splits
 
 
-@datasets.register("least_squares", source="Nesterov 2004; Sun 2019")
+@datasets.register("least_squares", computed_by=(), source="Nesterov 2004; Sun 2019")
 def least_squares(
     root: Path,
     *,

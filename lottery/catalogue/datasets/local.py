@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,21 +14,15 @@ from lottery.registry import datasets
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from lottery.data.splits import Splits
 
     Array = np.ndarray[Any, np.dtype[np.float64]]
 
 DIGITS_TEST = 360  # of 1797
-KEPT_SIGNALS = 20_000  # data sets of MNIST-1D with more samples are not kept in memory: 3 MB
 
 
-@datasets.register(
-    "digits",
-    packages=("scikit-learn", "numpy", "torch"),
-    source="Alpaydin & Kaynak 1998; scikit-learn load_digits",
-)
+@datasets.register("digits", computed_by=("scikit-learn",), source="Alpaydin & Kaynak 1998; scikit-learn load_digits")
 def digits(root: Path) -> Splits:
     """Digits of scikit-learn: 1,437 + 360 handwritten digits, 8x8 grey; always the same images are the test set.
 
@@ -67,7 +60,7 @@ def _published() -> Array:
     return table
 
 
-@datasets.register("mnist1d", packages=("mnist1d", "numpy", "scipy", "torch"), source="Greydanus & Kobak 2024")
+@datasets.register("mnist1d", computed_by=("mnist1d", "scipy"), source="Greydanus & Kobak 2024")
 def mnist1d(
     root: Path,
     *,
@@ -75,17 +68,10 @@ def mnist1d(
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 42,
 ) -> Splits:
     """MNIST-1D: signals of 40 values in 10 classes, computed here; four fifths of the `samples` are for training."""
-    from lottery.data.splits import Splits
-
-    signals = _kept_signals if samples <= KEPT_SIGNALS else _signals
-    train_x, train_y, test_x, test_y = (tensor.clone() for tensor in signals(samples, seed))
-    return Splits(train_x, train_y, test_x, test_y, classes=10)
-
-
-def _signals(samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return training signals and labels, test signals and labels; 5,000 of them take a second."""
     import torch
     from mnist1d.data import get_dataset_args, make_dataset
+
+    from lottery.data.splits import Splits
 
     args = get_dataset_args()
     args.num_samples, args.seed = samples, seed
@@ -93,10 +79,7 @@ def _signals(samples: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         made = make_dataset(args)
     train_x, test_x = (torch.from_numpy(made[key]).float() for key in ("x", "x_test"))
     train_y, test_y = (torch.from_numpy(made[key]).long() for key in ("y", "y_test"))
-    return train_x, train_y, test_x, test_y
-
-
-_kept_signals = lru_cache(maxsize=4)(_signals)  # a run and the tables after it ask for the same ones
+    return Splits(train_x, train_y, test_x, test_y, classes=10)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ Sizes = Annotated[tuple[Size, ...], Field(min_length=1, max_length=20)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 
 
-@datasets.register("planted", source="Fischer & Burkholz 2022")
+@datasets.register("planted", computed_by=(), source="Fischer & Burkholz 2022")
 def planted(
     root: Path,
     *,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lottery.data.splits import Splits
 
 
-@datasets.register("teacher_student", source="Saad & Solla 1995; Safran & Shamir 2018; Sun 2019")
+@datasets.register("teacher_student", computed_by=(), source="Saad & Solla 1995; Safran & Shamir 2018; Sun 2019")
 def teacher_student(
     root: Path,
     *,
