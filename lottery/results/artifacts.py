@@ -127,6 +127,8 @@ def unpack_arrays(packed: Mapping[str, NDArray[Any]], mask: Mask) -> dict[str, N
     Raises:
         DamagedFile: the counts disagree.
     """
+    import numpy as np
+
     weights, alive, flat = dict(packed), mask.alive(), mask.flat()
     for name in mask.of(name for name in mask if name in packed):
         _check_count(name, packed[name].shape, alive[name])
