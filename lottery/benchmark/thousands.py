@@ -10,13 +10,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery import api
 from lottery.benchmark.case import Case, Turn
 from lottery.benchmark.starts import timed
 from lottery.plan.expand import plan
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE
 from lottery.recipe.load import parse_recipe
+from lottery.runner.events import Request
+from lottery.runner.prepare import prepare
 from lottery.runner.resume import as_json
+from lottery.runner.run import work
 from lottery.store.store import Store
 
 if TYPE_CHECKING:
@@ -80,7 +82,10 @@ def make_finished(recipe: Recipe, trained: int, data: Path, folder: Path) -> Non
     """
     store = Store(folder)
     few = recipe.model_copy(update={"seeds": recipe.seeds[:trained]})
-    ran = api.run(few, data=data, store=store, device="cpu", progress=False).plan
+    context = prepare(Request(few, data, folder, "cpu"), store=store)
+    for _ in work(context):
+        pass
+    ran = context.plan
     models = {_place(job, recipe.seeds.index(job.seed)): job for job in ran}
     for job in plan(recipe, ran.fingerprint, ran.others):
         number = recipe.seeds.index(job.seed)

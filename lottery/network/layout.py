@@ -20,7 +20,6 @@ from lottery.network.tracing import Traced, trace
 from lottery.network.weights import Value, WeightPosition, places
 
 EXAMPLES = 2  # of a pass that is followed
-QUICK_WEIGHTS = 1_000_000  # of a network whose pass takes less time than torch takes for its first one on "meta"
 _CHOICE = "_lottery_choice"
 
 
@@ -182,11 +181,8 @@ def choose(
 def traced(model: nn.Module, shape: Sequence[int], empty: Callable[[], nn.Module]) -> Traced | None:
     """Return the observations of a pass of two examples; None where the model's code takes none."""
     why = ""
-    ways: list[tuple[str, Callable[[], nn.Module]]] = [("meta", empty), ("cpu", lambda: deepcopy(model).cpu())]
-    if sum(parameter.numel() for parameter in model.parameters()) <= QUICK_WEIGHTS and _only_linear(model):
-        ways.reverse()
     for dtype in (torch.float32, torch.int64):  # numbers, or places in an embedding
-        for device, copied in ways:
+        for device, copied in (("meta", empty), ("cpu", lambda: deepcopy(model).cpu())):
             try:
                 with torch.random.fork_rng(devices=[]):
                     return trace(copied(), torch.zeros(EXAMPLES, *shape, dtype=dtype, device=device))
@@ -198,12 +194,6 @@ def traced(model: nn.Module, shape: Sequence[int], empty: Callable[[], nn.Module
         stacklevel=2,
     )
     return None
-
-
-def _only_linear(model: nn.Module) -> bool:
-    """Return True if fully connected layers are all that has weights: each is one operator on any device."""
-    kinds = {type(module) for module in model.modules() if any(p.dim() > 1 for p in module.parameters(recurse=False))}
-    return kinds == {nn.Linear}
 
 
 def _apart(name: str) -> tuple[str, str]:
