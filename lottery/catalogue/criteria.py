@@ -31,6 +31,22 @@ def magnitude(weights: Mapping[str, Tensor], context: Context, *, same_sign: boo
     return _same_sign(scores, weights, context) if same_sign else scores
 
 
+@criteria.register("filter_norm", source="Li et al. 2017", dataless=True)
+def filter_norm(weights: Mapping[str, Tensor], context: Context) -> Scores:
+    """Mean absolute value of the weights of a filter, the same score for each of them: whole filters go.
+
+    A filter is what computes one unit or channel, a row of the weight: `weight[i]`. Within a layer the order is that of
+    the L1 norm, by which the authors prune. At the edge of a number of weights that is no whole number of filters, one
+    filter is pruned in part. `lottery ticket export --form compact` makes the channels that are left a smaller network.
+    """
+
+    def score(name: str) -> Tensor:
+        weight = weights[name]
+        return weight.abs().mean(tuple(range(1, weight.dim())), keepdim=True).expand_as(weight)
+
+    return Lazy(weights, score)
+
+
 @criteria.register("random", source="Frankle & Carbin 2019 (control)", dataless=True, draws=True)
 def random(weights: Mapping[str, Tensor], context: Context) -> Scores:
     """Uniform random scores: which weights survive is chance."""

@@ -62,6 +62,16 @@ def test_scores_that_are_made_when_asked_for_are_those_of_the_weights_named() ->
     assert scores["a.weight"] is not scores["a.weight"]  # nobody holds them
 
 
+def test_the_norm_of_a_filter_takes_whole_filters_with_the_smallest_sum_of_absolute_values() -> None:
+    weight = torch.randn(6, 2, 3, 3, generator=generator(4))
+    scores = criteria["filter_norm"].make({"conv.weight": weight}, Context(generator()))
+    kept = keep_top(scores, Mask({"conv.weight": torch.ones_like(weight, dtype=torch.bool)}), {"conv.weight": 4 * 18})
+    left = kept["conv.weight"].flatten(1)
+    assert torch.equal(left.all(1), left.any(1))
+    smallest = sorted(range(6), key=lambda i: sum(abs(float(value)) for value in weight[i].flatten()))[:2]
+    assert [i for i in range(6) if not left[i].any()] == sorted(smallest)
+
+
 @pytest.mark.parametrize(("name", "sign"), [("large_init_large_final", 1), ("small_init_small_final", -1)])
 @pytest.mark.parametrize("pruned", [0, 30])
 def test_both_large_or_both_small_keeps_a_quadrant_whose_edges_are_equal_quantiles(

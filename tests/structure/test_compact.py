@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from lottery.errors import DamagedFile, LotteryError, UsageError
 from lottery.files.tensors import decode, encode
 from lottery.network.build import build_model, prunable
-from lottery.pruning.mask import Mask
+from lottery.pruning.mask import Mask, keep_top
 from lottery.pruning.masking import masked
+from lottery.pruning.scoring import Context
+from lottery.registry import criteria
 from lottery.structure.compact import Compacted, compact
 from lottery.structure.compact_file import compact_bytes, load_compact
 from lottery.structure.speed import speed_up
@@ -45,12 +48,16 @@ def network(name: str, seed: int = 0) -> tuple[nn.Module, Component, tuple[int, 
     """In float64, with biases and running statistics that are not those of initialization."""
     component, shape = SMALL[name]
     model = build_model(component, shape, 5, init=Component("torch"), seed=seed).double()
+    return drawn_biases(model, seed), component, shape
+
+
+def drawn_biases(model: nn.Module, seed: int = 0) -> nn.Module:
     draws = torch.Generator().manual_seed(seed)
     for key, value in model.state_dict().items():
         if value.is_floating_point() and value.dim() == 1 and "parametrizations" not in key:
             noise = torch.rand(value.shape, generator=draws, dtype=torch.float64)
             value.copy_(noise + 0.5 if key.endswith("var") else noise - 0.5)
-    return model.eval(), component, shape
+    return model.eval()
 
 
 def random_mask(model: nn.Module, density: float, seed: int = 0) -> Mask:
@@ -318,6 +325,32 @@ def test_in_a_residual_network_channels_go_inside_the_blocks_and_alike_along_the
         assert len({widths[path] for path in writers}) == 1
         assert widths[first] >= sum(map(any, zip(*(units[path] for path in writers), strict=True)))
     assert sum(widths.values()) < sum(map(len, units.values())) / 2
+
+
+@pytest.mark.parametrize(
+    ("component", "pruned"),
+    [
+        (Component("vgg11", {"width": 4}), "conv*"),
+        (Component("resnet20", {"width": 8}), "blocks.*.conv1.weight"),
+        (Component("resnet20", {"width": 8, "shortcut": "pad"}), "blocks.*.conv1.weight"),
+    ],
+)
+def test_filters_that_are_pruned_whole_leave_half_the_channels_and_one_for_their_constants(
+    component: Component, pruned: str
+) -> None:
+    shape = (3, 16, 16)
+    model = drawn_biases(build_model(component, shape, 5, init=Component("torch"), seed=0).double())
+    weights = {name: weight.detach() for name, weight in prunable(model).items()}
+    chosen = {name: weight for name, weight in weights.items() if fnmatch(name, pruned)}
+    scores = criteria["filter_norm"].make(chosen, Context(torch.Generator()))
+    half = {name: weight.numel() // 2 for name, weight in chosen.items()}
+    mask = keep_top(scores, Mask.dense(weights), half)
+    found = compact(model, mask, shape)
+    widths = {row.layer: (row.before, row.after) for row in found.rows if f"{row.layer}.weight" in chosen}
+    assert len(widths) == len(chosen)
+    assert all(now in (before // 2, before // 2 + 1) for before, now in widths.values()), widths
+    x = inputs(shape)
+    torch.testing.assert_close(found.model(x), zeroed(model, mask)(x), rtol=0, atol=1e-9)
 
 
 def test_where_units_are_normalized_together_dead_ones_stay_and_are_told() -> None:
