@@ -142,7 +142,9 @@ def run(
     sweep = asked if isinstance(asked, Sweep) and asked.keys else None
     first = asked.points[0].recipe if isinstance(asked, Sweep) else asked
     imported = references(first.plugins, plugins)  # by other processes
-    request = Request(first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds, lockstep)
+    request = Request(
+        first, data_root(data), opened.name, device, jobs, deterministic, checkpoint_seconds, max(1, lockstep)
+    )
     requests = [request] if sweep is None else request.of(sweep)
     stop, place = Stop(), place_of_environment()
     executor = None if on is None else executor_of(on)

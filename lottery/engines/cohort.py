@@ -67,24 +67,23 @@ class Cohort:
         groups: dict[Hashable, list[CohortEngine]] = {}
         for engine, (x, y) in self._handed.items():
             groups.setdefault((kind_of(engine.member), x.shape, y.shape), []).append(engine)
-        for together in groups.values():
+        used = {}
+        for together in map(tuple, groups.values()):
             xs, ys = zip(*(self._handed[engine] for engine in together), strict=True)
-            losses = self._lockstep(together).step(torch.stack(xs), torch.stack(ys))
-            for engine, loss in zip(together, losses, strict=True):
+            used[together] = lockstep = self._locksteps.get(together) or self._begun(together)
+            for engine, loss in zip(together, lockstep.step(torch.stack(xs), torch.stack(ys)), strict=True):
                 engine.loss = loss
+        self._locksteps = used  # the networks of those that have ended are kept no longer
         self._handed.clear()
 
-    def _lockstep(self, together: Sequence[CohortEngine]) -> Lockstep:
-        """Return the lockstep of these members; a new one, to which they bring their state, where others were in it."""
-        key = tuple(together)
-        if key not in self._locksteps:
-            for engine in key:
-                engine.flush()
-            kept = {others: each for others, each in self._locksteps.items() if not set(others) & set(key)}
-            self._locksteps = {**kept, key: Lockstep([engine.member for engine in key], self._recorder)}
-            for engine, joined in zip(key, self._locksteps[key].engines, strict=True):
-                engine.joined = joined
-        return self._locksteps[key]
+    def _begun(self, together: Sequence[CohortEngine]) -> Lockstep:
+        """Return a lockstep of these members, to which they bring their state from those that they were in."""
+        for engine in together:
+            engine.flush()
+        lockstep = Lockstep([engine.member for engine in together], self._recorder)
+        for engine, joined in zip(together, lockstep.engines, strict=True):
+            engine.joined = joined
+        return lockstep
 
 
 class CohortEngine:

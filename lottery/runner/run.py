@@ -136,7 +136,7 @@ def _through(context: RunContext, agenda: Agenda, ended: dict[str, str], before:
     """Attend to the best of what is ready, again and again, until all has ended or some input was damaged."""
     while len(ended) < len(context.plan):
         ready = list(agenda)
-        for keys in [[key] for key in ready] if context.cohort is None else [ready] if ready else []:
+        for keys in ([key] for key in ready) if context.cohort is None else [ready]:
             kinds = []
             for event in _attend_some(context, keys, ended, before):
                 kinds.append(event.kind)

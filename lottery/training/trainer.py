@@ -198,6 +198,8 @@ class Training:
         The tensors are those of the training itself: they are to be used up before the next step.
         """
         self.engine.flush()
+        if isinstance(self.engine, JointEngine):  # the others have seeded the generators as well
+            self._seed_dropout(max(self.step - 1, self.timeline.first))
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         tensors |= self.chosen.tensors()
         tensors |= {f"rng/{name}": value for name, value in rng_state(self._device).items()}
@@ -259,9 +261,12 @@ class Training:
         )  # of a fraction of a step: the first step at or after each of its multiples
         return self.step // every > (self.step - 1) // every or self.step == self.timeline.total
 
-    def _seed_dropout(self) -> None:
-        """Seed torch's process-wide generator, the only one that dropout draws from, with this epoch's stream."""
-        epoch = self.step // self.timeline.steps_per_epoch
+    def _seed_dropout(self, step: int | None = None) -> None:
+        """Seed torch's process-wide generator, the only one that dropout draws from, with the stream of a step's epoch.
+
+        That is the next step where none is given.
+        """
+        epoch = (self.step if step is None else step) // self.timeline.steps_per_epoch
         seed_torch(stream(self.seed, noisy("dropout", self.noise), epoch), self._device)
         if self._rng is not None:
             set_rng_state(self._rng, self._device)

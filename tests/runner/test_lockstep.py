@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lottery.errors import RecipeError, UsageError
+from lottery.files.tensors import part
+from lottery.plan.kinds import Kind
 from lottery.recipe.schema import Recipe
+from lottery.results.artifacts import read_state
 from lottery.results.record import Record, records
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
@@ -91,3 +95,14 @@ def test_what_cannot_be_run_in_lockstep_is_refused_before_any_training(
 ) -> None:
     with pytest.raises((UsageError, RecipeError), match=why):
         prepare(request(tmp_path, *changes, **options))
+
+
+def test_the_state_of_a_rewind_point_has_the_generators_that_it_has_alone(tmp_path: Path) -> None:
+    states = []
+    for name, lockstep in (("alone", 1), ("together", 3)):
+        asked = request(tmp_path / name, "train.engine=auto", lockstep=lockstep)
+        list(work(context := prepare(asked)))
+        keys = [job.key for job in context.plan if job.kind is Kind.REWIND]
+        states.append([part(read_state(context.store, key)[0], "rng/") for key in keys])
+    assert len(states[0]) == 4
+    assert all(torch.equal(one["cpu"], other["cpu"]) for one, other in zip(*states, strict=True))
