@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from lottery.errors import UsageError
 
 GPUS = "CUDA_VISIBLE_DEVICES"
 ON_CPU = ("mkldnn.conv", "mkldnn.rnn")  # computed in float32 whatever the precision
+ALLOW, ERROR = 0, 2  # torch's modes for operations that are not deterministic
+UNCOMPILED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")  # methods of torch's optimizers
+UNCOMPILED_ATTRIBUTE = "__dynamo_disable"  # torch/_compile.py
 PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", *ON_CPU)
 
 # cuBLAS reads it once a process, at the first product, and a deterministic run may follow others: eight buffers of
@@ -132,7 +136,7 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
     _hand_back()
     threads = torch.get_num_threads()
     cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)  # of a module in disguise
-    deterministic, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    deterministic, filled = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     dtype = torch.get_default_dtype()
     flags = (cudnn.benchmark, cudnn.deterministic)
     rng = torch.get_rng_state()
@@ -144,18 +148,23 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
             torch.cuda.set_device(gpu)  # streams and graphs are made on the current one
         torch.set_default_dtype(torch.float32)  # whatever a plugin has made of it
         torch.set_num_threads(machine.threads)
-        _use_deterministic_algorithms(machine.deterministic)
+        if machine.deterministic and registry.plugins():  # whose code may be compiled: its compiler is told as well
+            torch.use_deterministic_algorithms(True)
+        else:  # the same switch, but imports no compiler: as long as importing torch, and 150 MB
+            torch.set_deterministic_debug_mode(ERROR if machine.deterministic else ALLOW)
         memory.fill_uninitialized_memory = False  # else each new tensor is filled with NaN: 3.5 times the operations
         cudnn.benchmark = not machine.deterministic
         cudnn.deterministic = machine.deterministic
-        with _precision(precision):
+        with _precision(precision), _without_compiler():
             yield
     finally:
         if current is not None:
             torch.cuda.set_device(current)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
-        _use_deterministic_algorithms(deterministic)
+        if machine.deterministic and registry.plugins():
+            torch.use_deterministic_algorithms(deterministic != ALLOW)
+        torch.set_deterministic_debug_mode(deterministic)
         memory.fill_uninitialized_memory = filled
         cudnn.benchmark, cudnn.deterministic = flags
         torch.set_rng_state(rng)
@@ -163,11 +172,24 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_rng)
 
 
-def _use_deterministic_algorithms(wanted: bool) -> None:
-    """Switch torch's deterministic algorithms on or off where they are not: that imports its compiler, a second."""
-    strictly = not torch.is_deterministic_algorithms_warn_only_enabled()
-    if torch.are_deterministic_algorithms_enabled() is not wanted or not strictly:
-        torch.use_deterministic_algorithms(wanted)
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Keep torch from importing its compiler, which nothing here uses, for the first optimizer of a process.
+
+    torch has some methods of optimizers left uncompiled. It looks for such a one in an attribute of the method, and
+    where that is missing imports the compiler to make it. Without a compiler the method itself is the uncompiled one.
+    """
+    known = (getattr(getattr(torch.optim.Optimizer, name, None), "__wrapped__", None) for name in UNCOMPILED)
+    marked = [method for method in known if method is not None and not hasattr(method, UNCOMPILED_ATTRIBUTE)]
+    if "torch._dynamo" in sys.modules:
+        marked.clear()
+    for method in marked:
+        setattr(method, UNCOMPILED_ATTRIBUTE, method)
+    try:
+        yield
+    finally:
+        for method in marked:
+            delattr(method, UNCOMPILED_ATTRIBUTE)
 
 
 @contextmanager

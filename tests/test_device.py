@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 import lottery
+from lottery import registry
 from lottery.device import GPUS, PRODUCTS, Machine, computes_bf16, cores, machine, prepared
 from lottery.errors import UsageError
 from lottery.executors import worker
@@ -112,6 +115,42 @@ def test_new_memory_is_not_filled_in_a_deterministic_run(own_filling: bool) -> N
         assert torch.are_deterministic_algorithms_enabled()
         assert not MEMORY.fill_uninitialized_memory
     assert MEMORY.fill_uninitialized_memory is own_filling
+
+
+@pytest.mark.parametrize("own", ["default", "warn", "error"])
+@pytest.mark.parametrize("plugins", [{}, {"mynet": "0"}])
+def test_a_programs_own_determinism_is_put_back(
+    own: str, plugins: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "plugins", lambda: plugins)
+    for deterministic in (True, False):
+        torch.set_deterministic_debug_mode(own)
+        mode = torch.get_deterministic_debug_mode()
+        try:
+            with prepared(Machine(torch.device("cpu"), 1, deterministic=deterministic), "fp32"):
+                assert torch.are_deterministic_algorithms_enabled() is deterministic
+                assert not torch.is_deterministic_algorithms_warn_only_enabled()
+            assert torch.get_deterministic_debug_mode() == mode
+        finally:
+            torch.set_deterministic_debug_mode("default")
+
+
+def test_the_compiler_of_torch_is_imported_by_no_more_than_a_step_of_an_optimizer_of_its_own() -> None:
+    """It takes as long as importing torch, and 150 MB, in processes whose steps are those of a compiled engine."""
+    code = (
+        "import sys, torch\n"
+        "from lottery.device import machine, prepared\n"
+        "for deterministic in (True, False):\n"
+        "    with prepared(machine('cpu', deterministic=deterministic), 'fp32'):\n"
+        "        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)\n"
+        "        optimizer.zero_grad()\n"
+        "        optimizer.load_state_dict(optimizer.state_dict())\n"
+        "print({'torch._dynamo', 'torch._inductor'} & set(sys.modules))\n"
+        "optimizer.state_dict()\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["set()", "True"]  # outside it is torch's own way again
 
 
 @pytest.fixture(params=[True, False])

@@ -29,6 +29,11 @@ prune: {{fraction: 0.2, levels: {LEVELS}}}
 rewind: init
 seeds: 1
 """
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"  # with it a checkout is compiled at each start; what is installed never is
+WITH_VERDICTS = (
+    *("data={name: mnist1d, validation: 500}", "model={name: mlp, widths: [50, 50]}", "seeds=5"),
+    *("branches=[{name: random}]", "compare={margin: 1}"),
+)
 FINISHED_SECONDS = 0.6  # for the table of a recipe of which nothing is missing
 
 Bare = Callable[[Recipe, Path], float]
@@ -40,7 +45,9 @@ def start_cases(ready: Callable[[Path], object], bare: Bare) -> Iterator[Case]:
     yield Case("lenet-short", study, 2.5, partial(_short, bare, kept=True), ready)
     yield Case("lenet-first", f"{study}, kernels to compile", 1.2, partial(_short, bare, kept=False), ready)
     finished = f"{FINISHED_SECONDS:g} s against the run of a finished recipe"
-    yield Case("finished", finished, 1.0, _finished, ready)
+    yield Case("finished", finished, 1.0, partial(_finished, ()), ready)
+    claims = f"{finished} on MNIST-1D, five seeds with verdicts"
+    yield Case("finished-verdicts", claims, 1.0, partial(_finished, WITH_VERDICTS), ready)
 
 
 def _short(bare: Bare, data: Path, *, kept: bool) -> Turn:
@@ -51,9 +58,10 @@ def _short(bare: Bare, data: Path, *, kept: bool) -> Turn:
         return (1 + LEVELS) * bare(recipe, data), _seconds(recipe, data, Path(folder), place), None
 
 
-def _finished(data: Path) -> Turn:
-    """Measure the command when nothing is missing any more."""
-    recipe = parse_recipe(SHORT, "bench", ["prune.levels=2", "train.length=20it", "train.evaluate_every=10it"])
+def _finished(changes: Sequence[str], data: Path) -> Turn:
+    """Measure the command when nothing is missing any more of the recipe under these changes."""
+    few = ["prune.levels=2", "train.length=20it", "train.evaluate_every=10it"]
+    recipe = parse_recipe(SHORT, "bench", [*few, *changes])
     with tempfile.TemporaryDirectory() as folder:
         _seconds(recipe, data, Path(folder))
         return FINISHED_SECONDS, _seconds(recipe, data, Path(folder)), None
@@ -73,8 +81,9 @@ def timed(command: Sequence[str], variables: Mapping[str, str] | None = None) ->
     Raises:
         MachineError: It fails.
     """
+    here = {name: value for name, value in os.environ.items() if name != NO_BYTECODE}
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(variables or {})})
+    done = subprocess.run(command, capture_output=True, text=True, env={**here, **(variables or {})})
     seconds = time.perf_counter() - began
     if done.returncode:
         raise MachineError(f"lottery {command[3]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -271,3 +272,37 @@ def test_a_finished_recipe_is_shown_without_torch(data: str, pets: Path, root: P
         if command[0] == "run":
             assert done.stderr.splitlines()[-1].endswith("done before")
             assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_second_start_trains_without_what_has_decoded_the_data(root: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.json"
+    changes = ("seeds=[0]", "model={name: lenet, widths: [4]}", "train.batch_size=20", "train.engine=dense")
+    recipe.write_text(json.dumps(micro("data=mnist", *changes).canonical()))
+    load(DATA, root)
+    code = (
+        "import sys, lottery\n"
+        "done = lottery.run(sys.argv[1], data=sys.argv[3], store=sys.argv[2], device='cpu')\n"
+        "assert done.count('done') == done.total\n"
+        "print({'torchvision', 'PIL', 'pandas', 'sklearn'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(recipe), str(tmp_path / "store"), str(root)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
+
+
+def test_a_training_holds_one_copy_of_the_images(root: Path, tmp_path: Path) -> None:
+    import lottery
+
+    write_digits(root, training=5000)
+    size = 5000 * 28 * 28  # bytes of the training images, a hundred times those of the network
+    copies: list[int] = []
+
+    def count(*_: object) -> None:
+        tensors = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+        storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}
+        copies.append(sum(nbytes // size for nbytes in storages.values()))
+
+    settings = ("seeds=[0, 1]", "model={name: lenet, widths: [4]}", "train.batch_size=20", "branches=[{name: random}]")
+    lottery.run(micro("data=mnist", *settings), data=root, store=tmp_path / "store", device="cpu", on_event=count)
+    assert len(copies) > 20
+    assert set(copies) == {1}
