@@ -18,5 +18,6 @@ STAGES = (
     Stage("breakdown", "share of a run in which kernels are at work", 30, "benchmarks.gpu.runs:breakdown"),
     Stage("growth", "memory after many replays and trainings", 20, "benchmarks.gpu.runs:growth"),
     Stage("memory", "out of memory is told as that", 20, "benchmarks.gpu.runs:memory"),
+    Stage("stopped", "each optimizer, stopped and continued", 150, "benchmarks.gpu.correct:stopped"),
     Stage("bench", "lottery bench --device cuda", 60, "benchmarks.gpu.runs:bench"),
 )

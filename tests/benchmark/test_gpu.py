@@ -19,6 +19,7 @@ from benchmarks.gpu.stage import Measurement, NotHere, Setting, Stage
 from benchmarks.gpu.stages import STAGES
 from benchmarks.gpu.table import keep, markdown
 from lottery import registry
+from tests.support import ROOT
 from tests.support.gpu_stages import read
 
 DATE = datetime(2026, 11, 29, 20, 15, tzinfo=UTC)
@@ -139,7 +140,7 @@ def test_a_dry_run_is_marked_and_nothing_of_it_is_kept(
     assert len((tmp_path / "gpu.jsonl").read_text().splitlines()) == 3
 
 
-PROCESSES = ("tests", "bytes", "processes")  # dry they start processes that import torch
+PROCESSES = ("tests", "bytes", "processes", "stopped")  # dry they start processes that import torch
 
 
 def dry(name: str, folder: Path) -> list[Measurement]:
@@ -174,6 +175,12 @@ def test_each_stage_runs_dry_on_a_cpu_or_says_why_it_cannot(
 def test_stages_that_start_processes_run_dry_too(name: str, tmp_path: Path) -> None:
     found = dry(name, tmp_path)
     assert found and not [each for each in found if each.holds is False]
+
+
+def test_every_test_of_a_gpu_is_in_a_file_that_a_stage_runs() -> None:
+    others = (path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__))
+    marked = {path for path in others if "pytest.mark.gpu" in path.read_text()}
+    assert marked == {ROOT / name for name in (*correct.TESTS, correct.STOPPED)}
 
 
 def test_a_report_of_pytest_is_told_by_counts_and_by_each_test_that_failed(tmp_path: Path) -> None:
