@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Wanted = Literal["auto", "dense", "onednn", "sparse", "background", "graph"]
 Candidate = Literal["onednn", "sparse", "background"]
+Make = Callable[..., Engine]  # of a candidate, an objective, an optimizer and a number of threads
 LEAST_STEPS = 1000  # left to a run, for a choice by measurement to be worth its time
 COMPILED_FOR = 20_000  # steps of one training for which it waits until what it needs is compiled
 TIMED_STEPS = 6  # of each engine
@@ -95,23 +96,32 @@ class Choices:
         before.append(Measured(density, found, frozenset(left)))
         return found
 
-    def compiled(self, name: Candidate, steps: int) -> bool:
-        """Return True if an engine need not be waited for: its kernels are kept, or a training is long enough for it.
+    def ready(self, names: Sequence[Candidate], steps: int, threads: int) -> tuple[list[Candidate], int]:
+        """Return the engines that need not be waited for, and the number of threads that a training has.
 
-        Where they are not kept, they are compiled beside the trainings from now on.
+        Their kernels are kept, or the training is long enough to wait for them. Where they are not, they are compiled
+        beside the trainings from now on, with one of their threads: with all of them busy it would take as long as the
+        run.
 
         Raises:
-            MachineError: It cannot be compiled here.
+            MachineError: They cannot be compiled here.
         """
-        if name == "onednn" or steps >= COMPILED_FOR:
-            return True
-        if self._ahead is None:
-            try:
-                from lottery.engines.compiled.ahead import Ahead
-            except (ImportError, RuntimeError, OSError) as error:
-                raise _not_compiled(error) from error
-            self._ahead = Ahead()
-        return self._ahead.has(name)
+        if steps >= COMPILED_FOR or all(name == "onednn" for name in names):
+            return list(names), threads
+        try:
+            from lottery.engines.compiled import ahead
+        except (ImportError, RuntimeError, OSError) as error:
+            raise _not_compiled(error) from error
+
+        def is_kept(name: Candidate, threads: int) -> bool:
+            return name == "onednn" or ahead.is_kept(name, threads)
+
+        self._ahead = self._ahead or ahead.Ahead()
+        if not all(is_kept(name, threads) for name in names):
+            self._ahead.start(threads)
+        if self._ahead.compiling and threads > 1:
+            threads -= 1
+        return [name for name in names if is_kept(name, threads)], threads
 
 
 def engine_for(
@@ -159,16 +169,18 @@ def engine_for(
         return cuda_graph.GraphEngine(objective, optimizer, cuda_graph.CudaGraphs(machine.device))
     if wanted == "sparse" and mask.density == 1:
         return dense
-    make = partial(_made, mask=mask, machine=machine, background=background, stopped=stopped)
+    make = partial(_made, mask=mask, background=background, stopped=stopped)
     if wanted == "auto":
         try:
             about = (objective, optimizer, mask, machine, batches, steps, choices or Choices(), background, make)
-            chosen = _chosen(*about)
-            return dense if chosen is None else make(chosen, objective, optimizer)
+            chosen, threads = _chosen(*about)
+            engine = dense if chosen is None else make(chosen, objective, optimizer, threads)
+            engine.threads = threads
+            return engine
         except MachineError as error:
             warnings.warn(f"{error}; dense steps in its place", stacklevel=2)
             return dense
-    return make(wanted, objective, optimizer)
+    return make(wanted, objective, optimizer, machine.threads)
 
 
 def refuse(
@@ -198,22 +210,24 @@ def _chosen(
     steps: int,
     choices: Choices,
     background: Tensor | None,
-    make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
-) -> Candidate | None:
-    """Return the fastest engine; None where it is the dense one."""
+    make: Make,
+) -> tuple[Candidate | None, int]:
+    """Return the fastest engine, None where it is the dense one, and its number of threads; torch then has it, too."""
     if machine.deterministic:  # by the training alone: in other company it must come out the same
         able = steps >= LEAST_STEPS and unsupported(objective, optimizer) is None
-        return "sparse" if able and mask.density <= SPARSE_ENOUGH else None
+        return ("sparse" if able and mask.density <= SPARSE_ENOUGH else None), machine.threads
     if max(steps, choices.steps or 0) < LEAST_STEPS:
-        return None
+        return None, machine.threads
     able = unsupported(objective, optimizer) is None
     names: list[Candidate] = ["sparse"] if able and mask.density < 1 else []
     names += ["background"] if able and no_background(objective, background) is None else []
     names += ["onednn"] if no_other_library(objective, optimizer) is None else []
-    ready: list[Candidate | None] = [None, *(name for name in names if choices.compiled(name, steps))]
-    kind = tuple(parameter.shape for parameter in objective.parameters), type(optimizer)
-    measure = partial(_fastest, objective, optimizer, mask, batches, make)
-    return choices.fastest(kind, mask.density, ready, measure)
+    ready, threads = choices.ready(names, steps, machine.threads)
+    if threads < machine.threads:
+        torch.set_num_threads(threads)  # until `lottery.device.prepared` puts its number back
+    kind = tuple(parameter.shape for parameter in objective.parameters), type(optimizer), threads
+    measure = partial(_fastest, objective, optimizer, mask, batches, partial(make, threads=threads))
+    return choices.fastest(kind, mask.density, [None, *ready], measure), threads
 
 
 def _half_octave(density: float) -> float:
@@ -226,7 +240,7 @@ def _fastest(
     optimizer: torch.optim.Optimizer,
     mask: Mask,
     batches: Callable[[], Iterable[Batch]],
-    make: Callable[[Candidate, Objective, torch.optim.Optimizer], Engine],
+    make: Make,
     names: Sequence[Candidate | None],
 ) -> Candidate | None:
     """Return the engine whose steps take the least time, on copies; None where it is the dense one."""
@@ -266,8 +280,8 @@ def _made(
     name: Candidate,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
+    threads: int,
     mask: Mask,
-    machine: Machine,
     background: Tensor | None,
     stopped: Callable[[], bool],
 ) -> Engine:
@@ -281,11 +295,11 @@ def _made(
     except (ImportError, RuntimeError, OSError) as error:  # or it may keep nothing that it compiled
         raise _not_compiled(error) from error
     with stoppable(stopped):
-        make_ready(name)
+        make_ready(name, min(threads, 2))
     if name == "sparse":
-        return SparseEngine(objective, optimizer, mask, machine.threads)
+        return SparseEngine(objective, optimizer, mask, threads)
     assert background is not None
-    return BackgroundEngine(objective, optimizer, mask, machine.threads, background)
+    return BackgroundEngine(objective, optimizer, mask, threads, background)
 
 
 def _not_compiled(error: Exception) -> MachineError:

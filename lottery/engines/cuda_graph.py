@@ -148,6 +148,7 @@ class GraphEngine:
 
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer, recorder: Recorder):
         self.recorded, self.replayed = 0, 0
+        self.threads: int | None = None
         self._dense, self._optimizer, self._recorder = DenseEngine(objective, optimizer), optimizer, recorder
         weight = objective.parameters[0]
         self._loss = torch.zeros((), dtype=weight.dtype, device=weight.device)

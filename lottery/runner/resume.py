@@ -117,7 +117,9 @@ def _rewind_points(context: RunContext, job: Job, training: Training) -> Iterato
 def environment_of(context: RunContext, training: Training) -> dict[str, Any]:
     """Return what beside the recipe may change a training in its last bits."""
     drawing = {DRAWING: context.group.size} if training.draws else {}
-    return {**context.machine.environment(), "engine": training.engine.name, **drawing}
+    engine, machine = training.engine, context.machine
+    threads = engine.threads or machine.threads
+    return {**machine.environment(), "threads": threads, "engine": engine.name, **drawing}
 
 
 class Clock:

@@ -19,7 +19,12 @@ class Engine(Protocol):
 
     It may hold weights and optimizer state in a form of its own: between `load` and `flush` those of the model and its
     optimizer mean nothing.
+
+    Attributes:
+        threads: Number of threads that it has; None where it is that of the machine.
     """
+
+    threads: int | None
 
     @property
     def name(self) -> str:
@@ -59,6 +64,7 @@ class DenseEngine:
 
     def __init__(self, objective: Objective, optimizer: torch.optim.Optimizer):
         self._objective, self._optimizer = objective, optimizer
+        self.threads: int | None = None
         if hasattr(optimizer, "objective"):
             optimizer.objective = objective
 

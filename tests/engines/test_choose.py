@@ -32,7 +32,7 @@ from tests.support.perceptrons import OPTIMIZERS, STUDY, batch, mask_of, network
 from tests.support.restarts import contents, run_until_stopped
 
 MKLDNN: Any = torch.backends.mkldnn
-AHEAD = [sys.executable, "-m", "lottery.engines.compiled.ahead"]
+AHEAD = [sys.executable, "-m", "lottery.engines.compiled.ahead", "2"]
 exact = pytest.mark.skipif(not onednn_is_exact(), reason="oneDNN rounds to bfloat16 on this processor")
 
 
@@ -122,10 +122,12 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Engines whose kernels are said to be kept on disk; nothing is compiled."""
     made = choose._made
     monkeypatch.setattr(
-        choose, "_made", lambda name, *about, **more: Stub(*about) if name == "sparse" else made(name, *about, **more)
+        choose,
+        "_made",
+        lambda name, *about, **more: Stub(*about[:2]) if name == "sparse" else made(name, *about, **more),
     )
     found = {"sparse", "background"}
-    monkeypatch.setattr(ahead, "is_kept", lambda name: name in found)
+    monkeypatch.setattr(ahead, "is_kept", lambda name, threads: name in found)
     monkeypatch.setattr(subprocess, "Popen", Process)
     started.clear()
     return found
@@ -142,6 +144,9 @@ class Process:
 
     def kill(self) -> None:
         """Nothing is there."""
+
+    def poll(self) -> None:
+        """It has not ended."""
 
 
 @pytest.mark.usefixtures("kept")
@@ -188,13 +193,14 @@ def test_kernels_compiled_beside_a_run_are_kept_for_the_next_process(tmp_path: P
         )
         return done.stdout.strip()
 
-    about = "from lottery.engines.compiled.ahead import NAMES, is_kept; print(*(is_kept(name) for name in NAMES))"
-    assert python("-c", about) == "False False"
+    about = "from lottery.engines.compiled.ahead import NAMES, is_kept; "
+    about += "print(*(is_kept(name, threads) for threads in (1, 2) for name in NAMES))"
+    assert python("-c", about) == " ".join(["False"] * 4)
     process = subprocess.Popen(AHEAD, env=environment, stdin=subprocess.PIPE)
     assert process.wait(300) == 0
-    assert python("-c", about) == "True True"
-    hits = "from lottery.engines.compiled import ahead, kernels; ahead.make_ready('sparse'); "
-    assert python("-c", hits + "print(kernels.step.stats.cache_misses.total())") == "0"
+    assert python("-c", about) == " ".join(["True"] * 4)
+    hits = "from lottery.engines.compiled import ahead, kernels; ahead.make_ready('sparse', 2); "
+    assert python("-c", hits + "print(kernels.step(2).stats.cache_misses.total())") == "0"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Compilation of the engines' kernels before a training needs them, in a process of its own that keeps them on disk.
 
-`python -m lottery.engines.compiled.ahead` compiles what is missing; it ends when its standard input does.
+`python -m lottery.engines.compiled.ahead THREADS` compiles what is missing for so many threads; it ends when its
+standard input does.
 """
 
 from __future__ import annotations
@@ -35,28 +36,34 @@ NAMES: tuple[Name, ...] = ("sparse", "background")
 
 
 @cache
-def make_ready(name: Name) -> None:
-    """Compile all that an engine runs, or load it, by having it train a network of two inputs; note that it is kept."""
+def make_ready(name: Name, threads: int) -> None:
+    """Compile all that an engine runs, or load it, by having it train a network of two inputs; note that it is kept.
+
+    That is something else for one thread than for several.
+    """
     with torch.random.fork_rng(devices=[]):
         model = Perceptron((2,), 2, (2,), "none", "relu", 0.0, False)
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
-    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), 1
+    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), threads
     engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
     engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
     engine.outputs(torch.ones(2, 2))
-    _mark(name).touch()
+    _mark(name, threads).touch()
 
 
-def is_kept(name: Name) -> bool:
+def is_kept(name: Name, threads: int) -> bool:
     """Return True if an engine's kernels have been compiled on this machine, from these sources and by this numba."""
-    return _mark(name).exists()
+    return _mark(name, threads).exists()
 
 
-def _mark(name: Name) -> Path:
+def _mark(name: Name, threads: int) -> Path:
     """Return the file beside what numba keeps that says so, named by all that numba compiles for."""
     target = transpose.targetctx.codegen().magic_tuple()  # triple, processor and its features
     about = repr((numba.__version__, sys.version_info[:3], target)).encode()
-    return Path(transpose._cache.cache_path) / f"{name}-{sha256(STAMP + about).hexdigest()[:16]}.kept"
+    return (
+        Path(transpose._cache.cache_path)
+        / f"{name}{'-alone' if threads == 1 else ''}-{sha256(STAMP + about).hexdigest()[:16]}.kept"
+    )
 
 
 class Ahead:
@@ -65,21 +72,23 @@ class Ahead:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def has(self, name: Name) -> bool:
-        """Return True if an engine's kernels are kept; where they are not, have them compiled meanwhile, once."""
-        if is_kept(name):
-            return True
+    def start(self, threads: int) -> None:
+        """Have all kernels compiled for trainings of so many threads, once."""
         if self._process is None and not _is_compiling():
-            command = [sys.executable, "-m", "lottery.engines.compiled.ahead"]
+            command = [sys.executable, "-m", "lottery.engines.compiled.ahead", str(threads)]
             silent = subprocess.DEVNULL
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=silent, stderr=silent)
             atexit.register(self._process.kill)  # what is compiled by then is kept
-        return False
+
+    @property
+    def compiling(self) -> bool:
+        """True while the process is at it."""
+        return self._process is not None and self._process.poll() is None
 
 
 def _lock() -> FileLock:
     """Return the lock of the one process that compiles."""
-    return FileLock(_mark(NAMES[0]).with_suffix(".lock"))
+    return FileLock(_mark(NAMES[0], 1).with_suffix(".lock"))
 
 
 def _is_compiling() -> bool:
@@ -95,8 +104,11 @@ def _main() -> None:
         os.nice(19)
     threading.Thread(target=_leave_with_stdin, daemon=True).start()
     with suppress(Timeout), _lock().acquire(timeout=0):  # where another process has it, that one compiles
-        for name in NAMES:
-            make_ready(name)
+        threads = int(sys.argv[1])
+        # with two, trainings leave one of them to this process: first what trains with the other one
+        for each in (1, 2) if threads == 2 else (threads,):
+            for name in NAMES:
+                make_ready(name, each)
 
 
 def _leave_with_stdin() -> None:

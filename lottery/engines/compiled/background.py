@@ -7,7 +7,6 @@ numba, see `lottery.engines.compiled.background_kernels`.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -100,12 +99,12 @@ class BackgroundEngine(CompiledEngine):
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Do one training step on a batch; see `Engine`."""
-        numba.set_num_threads(self._threads)
+        self._take_threads()
         self._steps += 1
         _, bias, _, _, bm, bv = self._state
         weights, wm, wv = self._rest
         work, own = self._buffers(len(x))
-        loss = kernels.step(
+        loss = kernels.step(self._threads)(
             flat(x),
             y.numpy(),
             self._background,
@@ -125,10 +124,12 @@ class BackgroundEngine(CompiledEngine):
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs of a batch; see `Engine`."""
-        numba.set_num_threads(self._threads)
+        self._take_threads()
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
         weights, others, biases = self._first[0], self._rest[0], self._state[1]
-        kernels.outputs(flat(x), self._background, weights, self._net, others, biases, self._evaluated, out)
+        kernels.outputs(self._threads)(
+            flat(x), self._background, weights, self._net, others, biases, self._evaluated, out
+        )
         return torch.from_numpy(out)
 
     def _lists(self, tiles: int, tile: int) -> tuple[Array, ...]:

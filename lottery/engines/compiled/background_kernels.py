@@ -13,7 +13,7 @@ from typing import Any
 
 from numba import prange
 
-from lottery.engines.compiled.jit import kernel
+from lottery.engines.compiled.jit import kernel, threaded
 from lottery.engines.compiled.kernels import (
     F,
     added_up,
@@ -101,7 +101,7 @@ def _first_layer(n: int, base: Any, weights: Any, lists: Any, out: Any, a: Any) 
     rectify(a)
 
 
-@kernel(parallel=True)
+@threaded
 def step(
     x: Any,
     y: Any,
@@ -179,7 +179,7 @@ def step(
     return float(losses.sum() * scale)
 
 
-@kernel(parallel=True)
+@threaded
 def outputs(x: Any, background: Any, weights: Any, net: Any, others: Any, bias: Any, work: Any, out: Any) -> None:
     """Compute the outputs (n, classes) of the examples `x` (n, inputs)."""
     every, bases, outs, values, places, counts, acts, gates = work

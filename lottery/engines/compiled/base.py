@@ -40,6 +40,7 @@ class CompiledEngine:
         model, kept_rule = objective.model, rule(optimizer)
         assert isinstance(model, Perceptron) and kept_rule is not None
         self._optimizer, self._rule, self._threads = optimizer, kept_rule, _launched(threads)
+        self.threads: int | None = None
         self._layers, self._residual = layers(model), model.residual
         self._smoothing = np.float32(getattr(objective.loss, "label_smoothing", 0.0))
         self._steps = 0
@@ -115,6 +116,10 @@ class CompiledEngine:
         else:
             self._optimizer.state[parameter][name] = value.clone()
 
+    def _take_threads(self) -> None:
+        if self._threads > 1:
+            numba.set_num_threads(self._threads)
+
     def _factors(self) -> Array:
         return _factors(self._optimizer.param_groups[0], self._rule, self._steps)
 
@@ -176,6 +181,8 @@ def _launched(threads: int) -> int:
     Their first use in a process sets OpenMP's number of threads, which is torch's too, to that of all cores.
     """
     of_torch = torch.get_num_threads()
+    if threads == 1:  # whose kernels need none of numba's
+        return threads
     usable = min(threads, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     numba.set_num_threads(usable)
     torch.set_num_threads(of_torch)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from lottery.engines.compiled.jit import kernel
+from lottery.engines.compiled.jit import kernel, threaded
 from lottery.engines.compiled.simd import LANES, add_products, add_rows
 
 F = np.float32
@@ -197,7 +197,7 @@ def added_up(parts: Any) -> Any:
     return parts[0]
 
 
-@kernel(parallel=True)
+@threaded
 def step(
     x: Any,
     y: Any,
@@ -234,7 +234,7 @@ def step(
     return float(losses.sum() * scale)
 
 
-@kernel(parallel=True)
+@threaded
 def outputs(x: Any, net: Any, state: Any, acts: Any, gates: Any, residual: bool, out: Any) -> None:
     """Compute the outputs (n, classes) of the examples `x` (n, inputs); a thread has one of `acts` and `gates`."""
     layers = net[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,9 +50,9 @@ class SparseEngine(CompiledEngine):
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Do one training step on a batch; see `Engine`."""
-        numba.set_num_threads(self._threads)
+        self._take_threads()
         self._steps += 1
-        loss = kernels.step(
+        loss = kernels.step(self._threads)(
             flat(x),
             y.numpy(),
             self._net,
@@ -69,10 +68,10 @@ class SparseEngine(CompiledEngine):
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the outputs of a batch; see `Engine`."""
-        numba.set_num_threads(self._threads)
+        self._take_threads()
         out = np.empty((len(x), list(self._layers.values())[-1].out_features), np.float32)
         acts, gates = self._evaluated
-        kernels.outputs(flat(x), self._net, self._state, acts, gates, self._residual, out)
+        kernels.outputs(self._threads)(flat(x), self._net, self._state, acts, gates, self._residual, out)
         return torch.from_numpy(out)
 
     def _sizes(self) -> tuple[list[int], list[int]]:
