@@ -93,12 +93,14 @@ class CohortEngine:
         member: Its network, optimizer and mask.
         joined: The engine that it has in a lockstep; None before the first step.
         loss: The loss of the step that was done for it.
+        threads: None: a cohort has the threads of the machine.
     """
 
     def __init__(self, cohort: Cohort, member: Member):
         self._cohort, self.member = cohort, member
         self.joined: MemberEngine | None = None
         self.loss: Tensor | None = None
+        self.threads: int | None = None
 
     @property
     def name(self) -> str:
