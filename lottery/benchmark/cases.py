@@ -28,6 +28,7 @@ from lottery.benchmark.executors import executor_cases
 from lottery.benchmark.ranks import ranks_turn
 from lottery.benchmark.starts import start_cases
 from lottery.benchmark.thousands import thousands_cases
+from lottery.benchmark.steps import step_cases
 from lottery.benchmark.traffic import traffic_cases
 from lottery.data.load import load
 from lottery.data.splits import Splits
@@ -127,6 +128,7 @@ def cases(only: Sequence[str] = (), images: str = "cifar10", device: str = "cpu"
         Case(
             "ranks", "ResNet-20, a step on two ranks", 1 / 1.15, lambda data: ranks_turn(RESNET, data, *fp32), pictures
         ),
+        *step_cases(RESNET, fp32, pictures),
         *start_cases(mnist, _bare),
         *thousands_cases(),
         *analysis_cases(images, mnist),

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from lottery.benchmark import baseline
 from lottery.benchmark import cases as benchmark
 from lottery.benchmark.case import Case
 from lottery.benchmark.cases import cases, keep, last, measure, table
+from lottery.benchmark.steps import SKIPPED, STEPS, step_cases
 from lottery.cli.main import app
 from lottery.device import Machine
 from lottery.errors import DataError, MachineError, UsageError
 from tests.support.micro import micro
+from lottery.errors import DataError, UsageError
+from lottery.training.engine import DenseEngine
 
 
 def made_up(name: str, turns: list[tuple[float, float, int | None]], least: float = 2.0) -> Case:
@@ -124,3 +129,35 @@ def test_the_command_measures_real_trainings(tmp_path: Path, monkeypatch: pytest
     assert [row["case"] for row in rows] == ["lenet", "lenet-0.2"]
     assert all(row["base_seconds"] > 0 and row["seconds"] > 0 for row in rows)
     assert picture.read_bytes().startswith(b"<?xml") and set(last(log)) == {row["case"] for row in rows}
+
+
+def test_a_case_of_steps_times_as_many_of_the_bare_loop_and_evaluates_before_the_first_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    step, outputs = baseline.step, DenseEngine.outputs
+
+    def bare(*about: Any) -> torch.Tensor:
+        done.append("bare")
+        return step(*about)
+
+    def evaluated(engine: DenseEngine, x: torch.Tensor) -> torch.Tensor:
+        done.append("evaluated")
+        return outputs(engine, x)
+
+    monkeypatch.setattr(baseline, "step", bare)
+    monkeypatch.setattr(DenseEngine, "outputs", evaluated)
+    for shade, part in enumerate(("train", "test")):
+        for name in ("ants", "bees"):
+            folder = tmp_path / "images" / part / name
+            folder.mkdir(parents=True)
+            for i in range(5):
+                Image.new("RGB", (8, 8), (20 * i, 9 * i + 100 * shade, 99 - 9 * i)).save(folder / f"{i}.png")
+    text = benchmark.RESNET.replace("resnet20", "{name: resnet20, width: 2}").replace("128", "3")
+    images = "{name: image_folder, folder: images}"
+    overrides = (f"data={images}", "data.validation=2")
+    cases_of_steps = list(step_cases(text, overrides, lambda data: None))
+    assert [case.name for case in cases_of_steps] == ["resnet20-step", "resnet20-step-bf16"]
+    base, ours, peak = cases_of_steps[0].turn(tmp_path)
+    assert base > 0 and ours > 0 and peak is None
+    assert done == ["evaluated", *["bare"] * (SKIPPED + STEPS)]
