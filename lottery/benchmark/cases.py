@@ -164,8 +164,11 @@ def measure(
     for ready in dict.fromkeys(case.ready for case in chosen):  # before anything is measured: it may not be there
         ready(data)
     if device == "cpu" and any(case.name.startswith(("lenet", "on-", "between-")) for case in chosen):
-        for engine in ("sparse", "background"):  # compiled once on a machine, and loaded once in a process
-            _trained(parse_recipe(LENET, "bench", [f"train.engine={engine}", "train.length=1it", *ONE_LEVEL]), data)
+        from lottery.engines.compiled.ahead import NAMES, make_ready
+
+        for name in NAMES:  # compiled once on a machine, and loaded once in a process
+            for threads in {1, min(machine(device).threads, 2)}:
+                make_ready(name, threads)
     for turn in range(turns):
         for case in chosen:
             base, ours, peak = case.turn(data)
