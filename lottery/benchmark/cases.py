@@ -11,13 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,15 +23,15 @@ from lottery.benchmark.analyses import analysis_cases
 from lottery.benchmark.case import Case, Turn
 from lottery.benchmark.executors import executor_cases
 from lottery.benchmark.ranks import ranks_turn
+from lottery.benchmark.results import Result
 from lottery.benchmark.starts import start_cases
-from lottery.benchmark.thousands import thousands_cases
 from lottery.benchmark.steps import step_cases
+from lottery.benchmark.thousands import thousands_cases
 from lottery.benchmark.traffic import traffic_cases
 from lottery.data.load import load
 from lottery.data.splits import Splits
 from lottery.device import computes_bf16, machine
 from lottery.errors import MachineError, UsageError
-from lottery.files.write import write_atomic
 from lottery.network.build import build_model
 from lottery.recipe.load import parse_recipe
 from lottery.runner.events import Request
@@ -42,8 +39,6 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from lottery.recipe.schema import Recipe
 
 LENET = """
@@ -69,34 +64,6 @@ seeds: 1
 ONE_LEVEL = ("train.evaluate_every=1it", "prune.levels=1")
 DENSITIES = (0.2, 0.05, 0.02)
 LEVELS, SEEDS = 20, 8
-
-
-@dataclass(frozen=True)
-class Result:
-    """A case over all its turns: the ratio's median, least and largest, and the median seconds of both sides.
-
-    `peak_bytes` is the memory of one process, where that is measured.
-    """
-
-    case: Case
-    ratio: float
-    low: float
-    high: float
-    base_seconds: float
-    seconds: float
-    peak_bytes: int | None
-
-    def row(self) -> dict[str, Any]:
-        """Return the result as plain values, for the log."""
-        figures = ("ratio", "low", "high", "base_seconds", "seconds")
-        row = {"case": self.case.name, **{name: round(getattr(self, name), 4) for name in figures}}
-        most = {"most": round(self.case.most, 4)} if isfinite(self.case.most) else {}
-        return {**row, "least": round(self.case.least, 4), **most, "peak_bytes": self.peak_bytes}
-
-    @property
-    def held(self) -> str:
-        """Empty where the ratio is what it is held to, else how it is not: `below` or `above`."""
-        return "below" if self.ratio < self.case.least else "above" if self.ratio > self.case.most else ""
 
 
 def cases(only: Sequence[str] = (), images: str = "cifar10", device: str = "cpu") -> list[Case]:
@@ -184,49 +151,6 @@ def measure(
             pair = f"{base:.2f} {case.unit} and {ours:.2f} {case.unit}"
             told(f"{turn + 1}/{turns} {case.what}: {pair}, {base / ours:.2f}x")
     return [_result(case, taken[case.name]) for case in chosen]
-
-
-def last(log: Path, device: str = "cpu") -> Mapping[str, float]:
-    """Return the ratio of the last run of each case on this device that the log has, by the case's name."""
-    here = machine(device).environment()["device"]
-    found: dict[str, float] = {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-        entry = json.loads(line)
-        if entry["environment"]["device"] == here:
-            found |= {row["case"]: row["ratio"] for row in entry["results"]}
-    return found
-
-
-def keep(log: Path, results: Sequence[Result], device: str = "cpu") -> None:
-    """Add a line to the log: when, where, and what came out."""
-    line = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": machine(device).environment(),
-        "results": [result.row() for result in results],
-    }
-    log.parent.mkdir(parents=True, exist_ok=True)
-    before = log.read_bytes() if log.exists() else b""
-    write_atomic(log, before + json.dumps(line).encode() + b"\n")
-
-
-def figure(results: Sequence[Result], before: Mapping[str, float]) -> Figure:
-    """Draw a bar for each case, its spread over the turns, what it is held to, and the last ratio that was kept."""
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(7, 0.5 * len(results) + 1.3), layout="constrained")
-    axes, places = drawing.subplots(), range(len(results))
-    spread = [[r.ratio - r.low for r in results], [r.high - r.ratio for r in results]]
-    axes.barh(places, [r.ratio for r in results], xerr=spread, color="#0072B2", height=0.55, label="this run")
-    axes.plot([r.case.least for r in results], places, "|", color="black", markersize=16, label="held to")
-    kept = [(before[r.case.name], place) for r, place in zip(results, places, strict=True) if r.case.name in before]
-    if kept:
-        axes.plot(*zip(*kept, strict=True), "o", color="#E69F00", label="last kept")
-    axes.axvline(1, color="grey", linewidth=0.8)
-    axes.set_yticks(places, [r.case.what for r in results])
-    axes.invert_yaxis()
-    axes.set_xlabel("times as fast as the bare loop; tickets: as their dense network under engine: dense")
-    axes.legend(loc="best", frameon=False)
-    return drawing
 
 
 def _result(case: Case, turns: Sequence[Turn]) -> Result:
@@ -340,19 +264,3 @@ def _normalized(splits: Splits, part: str, device: torch.device) -> baseline.Spl
     x, y = getattr(splits, f"{part}_x").float() / 255, getattr(splits, f"{part}_y")
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (splits.mean, splits.std))
     return ((x - mean) / std).to(device), y.to(device)
-
-
-def table(results: Sequence[Result], before: Mapping[str, float]) -> Iterator[str]:
-    """Yield the lines of the table to print."""
-    width = max(len(result.case.what) for result in results)
-    yield f"{'':{width}}  ratio  least and largest  held to   last  seconds"
-    for result in results:
-        kept = f"{before[result.case.name]:5.2f}x" if result.case.name in before else "     -"
-        spread = f"{result.low:.2f} to {result.high:.2f}"
-        memory = f"  {result.peak_bytes / 1e9:.2f} GB a process" if result.peak_bytes else ""
-        unit = f" {result.case.unit}" if result.case.unit != "s" else ""
-        held = f"  {result.held}" if result.held else ""
-        yield (
-            f"{result.case.what:{width}}  {result.ratio:4.2f}x  {spread:>17}  {result.case.least:6.2f}x  {kept}"
-            f"  {result.base_seconds:.2f} and {result.seconds:.2f}{unit}{memory}{held}"
-        )

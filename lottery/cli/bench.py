@@ -31,7 +31,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure trainings of LeNet and ResNet-20 against a bare loop, in turns; needs MNIST and CIFAR-10."""
-    from lottery.benchmark import cases
+    from lottery.benchmark.cases import cases, measure
+    from lottery.benchmark.results import figure, keep, last, table
     from lottery.figures.save import check_suffix, save_figure
     from lottery.paths import data_root
 
@@ -39,12 +40,12 @@ def bench(
         check_suffix(output)
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device {device}: bench measures on cpu or on cuda")
-    chosen, before = cases.cases(only or (), images, device), cases.last(log, device)
-    results = cases.measure(chosen, data_root(data), turns, lambda line: print(line, file=sys.stderr), device)
-    cases.keep(log, results, device)
+    chosen, before = cases(only or (), images, device), last(log, device)
+    results = measure(chosen, data_root(data), turns, lambda line: print(line, file=sys.stderr), device)
+    keep(log, results, device)
     if output is not None:
-        save_figure(output, lambda: cases.figure(results, before))
+        save_figure(output, lambda: figure(results, before))
     if as_json:
         print_json([result.row() for result in results])
     else:
-        print("\n".join(cases.table(results, before)))
+        print("\n".join(table(results, before)))

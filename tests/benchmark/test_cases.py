@@ -14,14 +14,14 @@ from typer.testing import CliRunner
 from lottery.benchmark import baseline
 from lottery.benchmark import cases as benchmark
 from lottery.benchmark.case import Case
-from lottery.benchmark.cases import cases, keep, last, measure, table
+from lottery.benchmark.cases import cases, measure
+from lottery.benchmark.results import figure, keep, last, table
 from lottery.benchmark.steps import SKIPPED, STEPS, step_cases
 from lottery.cli.main import app
 from lottery.device import Machine
 from lottery.errors import DataError, MachineError, UsageError
-from tests.support.micro import micro
-from lottery.errors import DataError, UsageError
 from lottery.training.engine import DenseEngine
+from tests.support.micro import micro
 
 
 def made_up(name: str, turns: list[tuple[float, float, int | None]], least: float = 2.0) -> Case:
@@ -68,8 +68,8 @@ def test_the_table_says_what_is_below_and_what_was_before(tmp_path: Path) -> Non
     assert (
         second.split()[:2] == ["TWO", "4.00x"] and "3.50x" in second and "1.00 GB" in second and "below" not in second
     )
-    figure = benchmark.figure(found, {"two": 3.5})
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ONE", "TWO"]
+    drawing = figure(found, {"two": 3.5})
+    assert [label.get_text() for label in drawing.axes[0].get_yticklabels()] == ["ONE", "TWO"]
 
 
 def test_a_case_that_is_not_there_is_told() -> None:
