@@ -62,11 +62,6 @@ class DatasetTraits(Traits):
         default=(),
         description="Paths in the folder of data sets of the files that alone determine it. Read by `lottery/data`.",
     )
-    packages: tuple[str, ...] = Field(
-        default=(),
-        description="Distributions whose versions, with its arguments, determine a data set that reads no file of the "
-        "folder of data sets. Read by `lottery/data`.",
-    )
     crops: tuple[str, ...] | None = Field(
         default=None,
         description="Keys that must be given for `random_resized_crop`, which None refuses. Read by `lottery/recipe`.",
@@ -90,11 +85,6 @@ class ModelTraits(Traits):
         default=False,
         description="True if it multiplies what it computes, so that it has no sums over paths. Read by "
         "`lottery/recipe`.",
-    )
-    chain: Callable[[Arguments], bool] | None = Field(
-        default=None,
-        description="`f(arguments)`: True if its prunable weights are those of fully connected layers, each of which "
-        "reads the layer before it and nothing else. Read by `lottery/analysis`.",
     )
     prunable: tuple[str, ...] = Field(
         default=(),

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 VERSION = 1  # of what is kept, and how
 ABOUT = "about.json"
 MOST_BYTES = 100_000  # of ABOUT
+COMPUTED = {  # data sets without files, by the packages whose versions determine them
+    "digits": ("scikit-learn", "numpy", "torch"),
+    "mnist1d": ("mnist1d", "numpy", "scipy", "torch"),
+}
 
 
 def folder_of(dataset: Component, root: Path) -> Path | None:
@@ -35,12 +39,12 @@ def folder_of(dataset: Component, root: Path) -> Path | None:
     Returns:
         None where neither files nor packages alone determine the data set, or one of them is missing.
     """
-    traits = registry.datasets[dataset.name].traits
-    if not (traits.files or traits.packages):
+    files, packages = registry.datasets[dataset.name].traits.files, COMPUTED.get(dataset.name, ())
+    if not (files or packages):
         return None
     try:
-        hashes = [[name, _sha256(root / name)] for name in traits.files]
-        versions = [[name, metadata.version(name)] for name in traits.packages]
+        hashes = [[name, _sha256(root / name)] for name in files]
+        versions = [[name, metadata.version(name)] for name in packages]
     except (OSError, metadata.PackageNotFoundError):
         return None
     about = {"version": VERSION, "dataset": registry.datasets.identity(dataset), "files": hashes}

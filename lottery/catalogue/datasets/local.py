@@ -25,11 +25,7 @@ DIGITS_TEST = 360  # of 1797
 KEPT_SIGNALS = 20_000  # data sets of MNIST-1D with more samples are not kept in memory: 3 MB
 
 
-@datasets.register(
-    "digits",
-    packages=("scikit-learn", "numpy", "torch"),
-    source="Alpaydin & Kaynak 1998; scikit-learn load_digits",
-)
+@datasets.register("digits", source="Alpaydin & Kaynak 1998; scikit-learn load_digits")
 def digits(root: Path) -> Splits:
     """Digits of scikit-learn: 1,437 + 360 handwritten digits, 8x8 grey; always the same images are the test set.
 
@@ -67,7 +63,7 @@ def _published() -> Array:
     return table
 
 
-@datasets.register("mnist1d", packages=("mnist1d", "numpy", "scipy", "torch"), source="Greydanus & Kobak 2024")
+@datasets.register("mnist1d", source="Greydanus & Kobak 2024")
 def mnist1d(
     root: Path,
     *,
