@@ -68,11 +68,6 @@ class ModelTraits(Traits):
         description="True if it multiplies what it computes, so that it has no sums over paths. Read by "
         "`lottery/recipe`.",
     )
-    chain: Callable[[Arguments], bool] | None = Field(
-        default=None,
-        description="`f(arguments)`: True if its prunable weights are those of fully connected layers, each of which "
-        "reads the layer before it and nothing else. Read by `lottery/analysis`.",
-    )
     prunable: tuple[str, ...] = Field(
         default=(),
         description='Patterns of the layers that are prunable, such as `("encoder.*", "output")`, by the names that '

@@ -22,7 +22,7 @@ from lottery.plan.kinds import STATE_FILE, WEIGHTS_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask, unpack_arrays
 from lottery.results.study import once
-from lottery.structure.chain import LayerPaths, chain_paths, is_chain
+from lottery.structure.chain import CHAINS, LayerPaths, chain_paths, is_chain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,7 +162,7 @@ class _Structure:
         arguments = entry.all_arguments(model.args)
         inside = (registry.activations, "activation"), (registry.normalizations, "norm")
         own = not any(named[arguments[key]].code for named, key in inside if key in arguments)
-        return own and entry.traits.chain is not None and entry.traits.chain(arguments)
+        return own and model.name in CHAINS and not arguments.get("residual")
 
     def paths(self, mask: Mask) -> Mapping[str, LayerPaths] | None:
         """Return the weights and units that a mask leaves on a path from input to output."""

@@ -44,17 +44,13 @@ if TYPE_CHECKING:
     from lottery.results.study import Study
 
 T = TypeVar("T")
-
 MOST_COLUMNS = 20  # of a table for a page
 APPENDICES = ("layers", "overlaps", "long")  # views too long for a page of a paper
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of a view, or of the report's own.
-
-    An `appendix` is for programs and for looking something up: too long for a page of a paper.
-    """
+    """Rows of a view, or of the report's own; an `appendix` is for programs, too long for a page of a paper."""
 
     name: str
     caption: str
@@ -63,7 +59,7 @@ class Table:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Return the rows as a data frame, which files of several formats are written from."""
+        """Return the rows as a data frame."""
         return frame(self.rows)
 
 

@@ -30,7 +30,7 @@ from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Batch, Objective, loss_of
 from lottery.training.running_statistics import recalibrate
 from lottery.training.shared import LocalStatisticsEngine, SharedObjective
-from lottery.training.state import keep_compiler_out, load_optimizer
+from lottery.training.state import load_optimizer
 from lottery.training.trainer import Stopped, Training
 from lottery.values import Component
 
@@ -228,7 +228,6 @@ def optimizer_of(component: Component, model: nn.Module) -> torch.optim.Optimize
     """Return a fresh optimizer of the model's parameters."""
     args = {name: value for name, value in component.args.items() if name != "batch_size"}
     entry = registry.optimizers[component.name]
-    keep_compiler_out()
     return entry.checked(entry.make(model, **args), torch.optim.Optimizer)
 
 

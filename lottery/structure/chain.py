@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lottery.pruning.mask import Mask
 
 
+CHAINS = ("lenet", "mlp")  # models of the catalogue that are such chains; with `residual` they are none
+
+
 @dataclass(frozen=True)
 class LayerPaths:
     """The numbers of one layer's weights and output units that lie on a path from input to output.

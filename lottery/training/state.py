@@ -15,18 +15,6 @@ HOST_COUNTERS = {"mu_product"}  # of NAdam
 OWN_OPTIONS = ("lr", "fused", "foreach", "capturable")
 
 
-def keep_compiler_out() -> None:
-    """Have torch's optimizers made, saved and loaded without importing its compiler, which takes a second.
-
-    Four of their methods import it at their first call, to tell it not to trace them; where that is said already, they
-    do not. The first step of a torch optimizer imports it all the same, so this is for processes that never take one.
-    """
-    for name in ("add_param_group", "state_dict", "load_state_dict", "zero_grad"):
-        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
-        if method is not None and not hasattr(method, "__dynamo_disable"):  # where `torch._disable_dynamo` looks
-            setattr(method, "__dynamo_disable", method)
-
-
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Return the torch state dict without learning rates, which a schedule sets, and the options of the machine."""
     state = optimizer.state_dict()

@@ -372,5 +372,3 @@ def test_of_a_chain_of_layers_the_bits_of_the_mask_tell_what_a_pass_through_the_
 def test_layers_that_cannot_follow_on_each_other_are_no_chain() -> None:
     assert not is_chain({"one": (4, 3), "two": (2, 5)})
     assert not is_chain({"one": (4, 3, 1, 1)})
-    residual = registry.models["mlp"]
-    assert residual.traits.chain is not None and not residual.traits.chain({"residual": True})

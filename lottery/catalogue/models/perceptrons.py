@@ -13,12 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@models.register(
-    "lenet",
-    source="LeCun et al. 1998; Frankle & Carbin 2019",
-    scaled=scaling("widths"),
-    chain=lambda arguments: True,
-)
+@models.register("lenet", source="LeCun et al. 1998; Frankle & Carbin 2019", scaled=scaling("widths"))
 def lenet(
     input_shape: tuple[int, ...],
     classes: int,
@@ -34,12 +29,7 @@ def lenet(
     return Perceptron(input_shape, classes, widths, norm, activation, dropout, residual=False)
 
 
-@models.register(
-    "mlp",
-    source="Greydanus & Kobak 2024",
-    scaled=scaling("widths"),
-    chain=lambda arguments: not arguments["residual"],
-)
+@models.register("mlp", source="Greydanus & Kobak 2024", scaled=scaling("widths"))
 def mlp(
     input_shape: tuple[int, ...],
     classes: int,
