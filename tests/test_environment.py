@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lottery.device import machine, prepared
-from lottery.environment import FIELDS, are_alike, differing, variables, versions
+from lottery.environment import FIELDS, VARIABLES, are_alike, differing, variables, versions
 from lottery.recipe.audit_fields import FIELDS as AUDITED
 from tests.support.studies import HERE, dense, everything, hand, made, view_of
 
@@ -19,6 +19,8 @@ NOW = {**HERE, "numpy": "2.4", "pillow": "2.4", "curvlinops": "3.0", "plugin min
 
 
 def test_the_record_has_each_field_with_the_version_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:  # whatever this machine has set
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     monkeypatch.setenv("NUMBA_OPT", "0")
     found = machine("cpu").environment()

@@ -113,6 +113,7 @@ def test_batches_keep_each_target_with_its_example() -> None:
 def test_targets_that_cannot_be_trained_on_are_refused(
     change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / "cache"))  # where nothing is kept of the right ones
     broken = replace(regression(), **change)
     monkeypatch.setitem(datasets._entries, "digits", replace(datasets["digits"], make=lambda root: broken))
     with pytest.raises(DataError, match=f"data set digits: .*{message}"):

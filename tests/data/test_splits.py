@@ -349,6 +349,7 @@ def test_a_data_set_that_is_kept_in_memory_is_given_out_as_a_copy(name: str, tmp
 def test_splits_that_cannot_be_trained_on_are_refused(
     change: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / "cache"))  # where nothing is kept of the right ones
     broken = replace(images(), **change)
     monkeypatch.setitem(datasets._entries, "digits", replace(datasets["digits"], make=lambda root: broken))
     with pytest.raises(DataError, match=f"data set digits: .*{message}"):
