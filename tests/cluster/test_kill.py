@@ -31,7 +31,7 @@ from tests.support.restarts import (
 from tests.support.workers import CLUSTERS, usable
 
 LENGTH = 100  # steps
-EVERY = 2.0  # seconds between two kills at least
+EVERY = 1.0  # seconds between two kills at least
 
 
 @pytest.fixture(scope="module")
