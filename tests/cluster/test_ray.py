@@ -17,6 +17,12 @@ pytest.importorskip("ray", reason="ray is not installed")
 pytestmark = pytest.mark.slow  # it takes ten seconds to start
 
 
+@pytest.fixture(autouse=True)
+def _no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all clusters of this process do without tokens: Ray keeps what the first of them wanted."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
 def test_the_handlers_of_signals_are_as_they_were(tmp_path: Path) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(number) for number in numbers]
