@@ -144,11 +144,8 @@ class Clock:
         """Count this training's share of the time from now on, as the cohort shares it out."""
         if not self._shares:
             assert self.context.cohort is not None
-            self._before, self._now, self._shares = (
-                self._before + self._now() - self._began,
-                self.context.cohort.now,
-                True,
-            )
+            self._before += self._now() - self._began
+            self._now, self._shares = self.context.cohort.now, True
             self._began = self._now()
 
     def environment(self) -> dict[str, Any]:
