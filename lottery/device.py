@@ -189,7 +189,7 @@ def _without_compiler() -> Iterator[None]:
         yield
     finally:
         for method in marked:
-            delattr(method, UNCOMPILED_ATTRIBUTE)
+            vars(method).pop(UNCOMPILED_ATTRIBUTE, None)  # another thread may have done so
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 
 import lottery
 from lottery import registry
-from lottery.device import GPUS, PRODUCTS, Machine, computes_bf16, cores, machine, prepared
+from lottery.device import GPUS, PRODUCTS, UNCOMPILED_ATTRIBUTE, Machine, computes_bf16, cores, machine, prepared
 from lottery.errors import UsageError
 from lottery.executors import worker
 
@@ -151,6 +151,19 @@ def test_the_compiler_of_torch_is_imported_by_no_more_than_a_step_of_an_optimize
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["set()", "True"]  # outside it is torch's own way again
+
+
+def test_a_run_that_ends_beside_another_leaves_nothing_of_its_own_in_the_methods_of_optimizers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch._dynamo", raising=False)  # with which there is nothing to do
+    method = torch.optim.Optimizer.zero_grad.__wrapped__  # type: ignore[attr-defined]
+    vars(method).pop(UNCOMPILED_ATTRIBUTE, None)
+    before = dict(vars(method))
+    with pytest.raises(ZeroDivisionError), prepared(machine("cpu"), "fp32"):
+        vars(method).pop(UNCOMPILED_ATTRIBUTE, None)  # as the other one does that began before and ends before
+        raise ZeroDivisionError
+    assert vars(method) == before
 
 
 @pytest.fixture(params=[True, False])

@@ -152,6 +152,8 @@ def _notes(study: Study, meter: _Meter, jobs: Sequence[Job], searches: Sequence[
     machines = (machine for search in searches for manifest in search.manifests for machine in manifest.machines)
     if differing([machine] for machine in machines):
         yield "seconds of different machines, threads or versions"
+    if any(manifest.in_lockstep for search in searches for manifest in search.manifests):
+        yield "seconds in lockstep, a share of those in which several were trained"
     if any(search.unknown_seconds for search in searches):
         yield "seconds without the rewind points, which are not in the store"
     if passes(jobs[0].optimizer) is None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import platform
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lottery import registry
+from lottery._version import __version__
 from lottery.environment import processor, variables, version
 from lottery.errors import DamagedFile, DataError, MachineError
 from lottery.files.read import parse_json, read_bytes
@@ -63,10 +63,14 @@ def _made_of(entry: registry.Entry[DatasetTraits], dataset: Component, root: Pat
         return {"state": traits.state(root, entry.all_arguments(dataset.args))}
     if traits.computed_by is None:
         return None
+    file = getattr(sys.modules[entry.module], "__file__", None)
+    if file is None:  # of a notebook, whose source may be another one at any time
+        return None
     return {
-        "packages": {name: version(name) for name in ("torch", "numpy", *traits.computed_by)},
+        "packages": {name: version(name) for name in ("torch", "numpy", *traits.computed_by)}
+        | {"lottery": __version__},
         "processor": [platform.machine(), processor(), variables()],
-        "source": _sha256(Path(inspect.getfile(sys.modules[entry.module]))),
+        "source": _sha256(Path(file)),
     }
 
 

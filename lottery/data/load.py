@@ -52,10 +52,11 @@ def _clean(component: Component, root: Path) -> tuple[Splits, Path | None]:
     splits = entry.checked(entry.make(root, **component.args), Splits)
     for problem in problems(splits):
         raise DataError(str(entry.fault(problem)) if entry.code else f"data set {component.name}: {problem}")
-    folder = folder or kept.folder_of(component, root)  # it may have been downloaded
-    if folder is not None:
-        splits = replace(splits, known=fingerprint(splits))
-        _keep(splits, folder, tensors=entry.traits.state is None)
+    before, folder = folder, kept.folder_of(component, root)  # it may have been downloaded
+    if folder is None or before not in (None, folder):  # files were changed while they were read
+        return splits, None
+    splits = replace(splits, known=fingerprint(splits))
+    _keep(splits, folder, tensors=entry.traits.state is None)
     return splits, folder
 
 

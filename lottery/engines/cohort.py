@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -33,11 +34,21 @@ class Cohort:
         self._recorder: Recorder | None = CudaGraphs(device) if device.type == "cuda" else None
         self._handed: dict[CohortEngine, tuple[Tensor, Tensor]] = {}
         self._locksteps: dict[tuple[CohortEngine, ...], Lockstep] = {}
+        self._sharing, self._seconds, self._told = 0, 0.0, time.monotonic()
 
     @property
     def name(self) -> str:
         """Name of the engine of a training that has not stepped yet."""
         return "lockstep" if self._recorder is None else "lockstep, graph"
+
+    def share_time(self, sharing: int) -> None:
+        """Share out the time from now on among so many trainings; with 0, none of it counts."""
+        self._seconds = self.now()
+        self._sharing, self._told = sharing, time.monotonic()
+
+    def now(self) -> float:
+        """Return the seconds that have been shared out to each: of one second among four trainings a quarter."""
+        return self._seconds + ((time.monotonic() - self._told) / self._sharing if self._sharing else 0.0)
 
     def refuse(self, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
         """Refuse networks and optimizers that cannot be trained in lockstep.

@@ -150,16 +150,19 @@ def _network(job: Job) -> tuple[int, int]:
 
 
 def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group, float]:
-    """Return the seconds of one step over the finished trainings of each group, evaluation and commits included."""
-    seconds: dict[Group, float] = {}
-    steps: dict[Group, int] = {}
+    """Return the seconds of one step over the finished trainings of each group, evaluation and commits included.
+
+    Those in lockstep count only in a group that has no others: their seconds are shares.
+    """
+    found: dict[bool, dict[Group, tuple[float, int]]] = {True: {}, False: {}}
     for job in context.plan:
         manifest = context.store.find(job.key) if job.kind is Kind.TRIAL or job.kind.measured else None
         if manifest is not None and manifest.status == "done":
-            here = group(job)
-            seconds[here] = seconds.get(here, 0.0) + manifest.seconds
-            steps[here] = steps.get(here, 0) + _steps(context, job)
-    return {here: seconds[here] / steps[here] for here in seconds if steps[here]}
+            sums = found[manifest.in_lockstep]
+            seconds, steps = sums.get(group(job), (0.0, 0))
+            sums[group(job)] = seconds + manifest.seconds, steps + _steps(context, job)
+    sums = found[True] | found[False]
+    return {here: seconds / steps for here, (seconds, steps) in sums.items() if steps}
 
 
 def _known(context: RunContext, place: int) -> tuple[float, int]:
@@ -174,12 +177,12 @@ def _known(context: RunContext, place: int) -> tuple[float, int]:
 
 
 def dense_training(context: RunContext, place: int) -> Training:
-    """Return a dense training with this optimizer, to be tried and thrown away."""
+    """Return a dense training with this optimizer, to be tried by itself and thrown away."""
     job = next(job for job in context.plan if job.kind is Kind.DENSE and job.optimizer_index == place)
     if isinstance(job.optimizer.args.get("lr"), Chosen):  # not chosen yet: the time of a step does not depend on it
         low, high = default_range(job.optimizer)
         job = replace(job, optimizer=Component(job.optimizer.name, {**job.optimizer.args, "lr": (low * high) ** 0.5}))
-    return training_of(context, job)
+    return training_of(replace(context, cohort=None), job)
 
 
 def _timed(context: RunContext, place: int) -> float:

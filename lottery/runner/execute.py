@@ -297,6 +297,7 @@ def _advance(
     began, told = shown, 0
     for step in training.steps():
         if step is None:
+            clock.share()
             yield None
             continue
         if step == until:

@@ -119,10 +119,12 @@ def _need(context: RunContext) -> int:
 
 
 def _try(context: RunContext) -> None:
-    """Train a little with each optimizer, and evaluate a batch."""
+    """Train as many networks as are trained at a time a little with each optimizer, and evaluate a batch."""
+    together = 1 if context.cohort is None else context.cohort.size
+    held = []
     with prepared(context.machine, context.plan.recipe.train.precision):
-        for place in {job.optimizer_index for job in context.plan if job.kind is Kind.DENSE}:
-            training = dense_training(context, place)
+        for place in together * sorted({job.optimizer_index for job in context.plan if job.kind is Kind.DENSE}):
+            held.append(training := dense_training(context, place))
             with masked(training.model, Mask({}), training.optimizer):
                 for x, y in islice(training.data.epoch(0, training.timeline.batch_size), TRIED_STEPS):
                     training.engine.step(x, y)

@@ -123,18 +123,30 @@ def environment_of(context: RunContext, training: Training) -> dict[str, Any]:
 
 
 class Clock:
-    """Measures the seconds of a job over all its sessions, and saves a checkpoint when one is due."""
+    """Measures the seconds of a job over all its sessions, and saves a checkpoint when one is due.
+
+    A training in lockstep has its share of the seconds in which others are trained, too.
+    """
 
     def __init__(self, context: RunContext, job: Job, training: Training, began: float):
         self.context, self.job, self.training = context, job, training
-        self.began, self.past = began, Past()
+        self.past = Past()
+        self._now, self._began, self._before, self._shares = time.monotonic, began, 0.0, False
         self.held: HeldMask | None = None  # where the mask changes in the course of the training
         self.kept = Kept()
         self._saved, self._every = time.monotonic(), context.checkpoint_seconds
 
     def seconds(self) -> float:
         """Return the seconds of this session and of earlier ones."""
-        return self.past.seconds + time.monotonic() - self.began
+        return self.past.seconds + self._before + self._now() - self._began
+
+    def share(self) -> None:
+        """Count this training's share of the time from now on, as the cohort shares it out."""
+        if not self._shares:
+            assert self.context.cohort is not None
+            self._before += self._now() - self._began
+            self._now, self._shares = self.context.cohort.now, True
+            self._began = self._now()
 
     def environment(self) -> dict[str, Any]:
         """Return the environment of this session.

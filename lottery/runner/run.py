@@ -204,20 +204,24 @@ def _together(cohort: Cohort, jobs: Sequence[Iterator[Event]]) -> Iterator[Event
     """
     live: list[Iterator[Event]] = []
     told: Interrupted | None = None
+    cohort.share_time(0)  # who makes ready has that time for itself
     for job in jobs:
         if (yield from _until_it_waits(job)):
             live.append(job)
         if len(live) == cohort.size:
             break
     while live:
+        cohort.share_time(sharing := len(live))
         cohort.step()
         waiting = []
         for job in live:
             try:
                 if (yield from _until_it_waits(job)):
                     waiting.append(job)
+                    continue
             except Interrupted as interrupted:
                 told = interrupted
+            cohort.share_time(sharing := sharing - 1)
         live = waiting
     if told is not None:
         raise told

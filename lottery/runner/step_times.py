@@ -1,8 +1,8 @@
 """Seconds of a training step that are known without a step: from finished jobs of other recipes, and kept timings.
 
 A step takes about as long in all trainings of one network on data of one kind, with one optimizer, batch size, engine,
-processor and number of threads. Timings are kept in `$LOTTERY_CACHE/steps`, and hold for a week: other work on the
-machine may have slowed them.
+processor, number of threads, and version of this package and torch. Timings are kept in `$LOTTERY_CACHE/steps`, and
+hold for a week: other work on the machine may have slowed them, so that an estimate may be off, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ if TYPE_CHECKING:
 
 WEEK = 7 * 24 * 3600.0
 MOST_BYTES = 10_000  # of a kept timing
-DEPENDS = ("data", "model", "batch_size", "augment", "precision", "accumulate", "embeddings", "batch_norm", "ranks")
-OF_MACHINE = ("device", "threads", "torch")
+DEPENDS = (
+    *("data", "validation", "limit", "model", "batch_size", "augment", "precision", "clip", "accumulate"),
+    *("evaluate_every", "metrics", "embeddings", "batch_norm"),  # a finished training was also evaluated
+)
+OF_MACHINE = ("lottery", "device", "threads", "torch", "deterministic", "ranks", "variables")
 
 
 def of_other_jobs(context: RunContext, job: Job) -> float | None:
     """Return the seconds of a step of a finished dense network of any recipe of the store, evaluations included.
 
-    It was trained on a machine like this one, and as the dense network `job` is to be.
+    It was trained on a machine like this one, by itself, and as the dense network `job` is to be.
     """
     like, here = _like(context, job), context.machine.environment()
     for manifest in context.store.manifests():
-        if manifest.kind != Kind.DENSE or manifest.status != "done":
+        if manifest.kind != Kind.DENSE or manifest.status != "done" or manifest.in_lockstep:
             continue
         if any(manifest.environment.get(name) != here[name] for name in OF_MACHINE):
             continue

@@ -78,6 +78,11 @@ class Manifest:
         return {str(session.get("engine", "dense")) for session in self.sessions}
 
     @property
+    def in_lockstep(self) -> bool:
+        """True if its steps were done together with those of other trainings: its seconds are a share of theirs."""
+        return any(engine.startswith("lockstep") for engine in self.engines)
+
+    @property
     def machines(self) -> list[dict[str, Any]]:
         """The `sessions`, each without the engine."""
         return [{k: v for k, v in session.items() if k != "engine"} for session in self.sessions]

@@ -100,6 +100,31 @@ def test_other_bytes_in_a_file_are_other_data(root: Path) -> None:
     assert fingerprint(before) != fingerprint(after)
 
 
+def test_files_that_are_changed_while_they_are_read_are_not_kept_as_what_they_were(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = fingerprint(load(DATA, root))
+    shutil.rmtree(root.parent / "cache")
+    with monkeypatch.context() as patch:
+        make = reader._tensors
+
+        def changing(dataset: object) -> tuple[torch.Tensor, torch.Tensor]:
+            found = make(dataset)
+            write_digits(root, seed=1)
+            return found
+
+        patch.setattr(reader, "_tensors", changing)
+        load(DATA, root)
+    write_digits(root)
+    assert fingerprint(load(DATA, root)) == right
+
+
+def test_what_code_of_a_notebook_computes_is_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept.folder_of(Component("mnist1d"), root) is not None
+    monkeypatch.delattr(sys.modules[registry.datasets["mnist1d"].module], "__file__")
+    assert kept.folder_of(Component("mnist1d"), root) is None
+
+
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "describe"])
 def test_what_is_kept_and_damaged_is_decoded_anew(root: Path, decoded: list[str], harm: str) -> None:
     whole = load(DATA, root)
@@ -164,12 +189,12 @@ def test_every_data_set_of_this_package_says_what_it_is_made_of(root: Path) -> N
     assert {n for n, each in traits.items() if not each.files and not each.state and each.computed_by is None} == set()
 
 
-@pytest.mark.parametrize("other", ["version", "processor", "variables"])
+@pytest.mark.parametrize("other", ["version", "processor", "variables", "__version__"])
 def test_what_other_packages_or_processors_compute_is_kept_apart(
     other: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = kept.folder_of(Component("mnist1d"), root)
-    monkeypatch.setattr(kept, other, lambda *_: "another")
+    monkeypatch.setattr(kept, other, "another" if other == "__version__" else lambda *_: "another")
     assert kept.folder_of(Component("mnist1d"), root) != before
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from lottery.analysis.costs import rows
 from lottery.errors import RecipeError, UsageError
 from lottery.files.tensors import part
 from lottery.plan.kinds import Kind
 from lottery.recipe.schema import Recipe
 from lottery.results.artifacts import read_state
 from lottery.results.record import Record, records
+from lottery.results.study import study_of
+from lottery.runner import step_times
 from lottery.runner.events import Request
+from lottery.runner.parallelism import _need
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.store.store import Store
@@ -106,3 +111,28 @@ def test_the_state_of_a_rewind_point_has_the_generators_that_it_has_alone(tmp_pa
         states.append([part(read_state(context.store, key)[0], "rng/") for key in keys])
     assert len(states[0]) == 4
     assert all(torch.equal(one["cpu"], other["cpu"]) for one, other in zip(*states, strict=True))
+
+
+def test_seconds_of_jobs_in_lockstep_add_up_to_those_of_the_run(tmp_path: Path) -> None:
+    context = prepare(request(tmp_path, "train.length=200it", "branches="))
+    began = time.monotonic()
+    list(work(context))
+    took = time.monotonic() - began
+    manifests = [context.store.find(job.key) for job in context.plan]
+    seconds = [manifest.seconds for manifest in manifests if manifest is not None]
+    assert len(seconds) == len(manifests) and all(each > 0 for each in seconds)
+    assert took / 2 < sum(seconds) <= took
+
+
+def test_seconds_of_jobs_in_lockstep_are_not_taken_for_those_of_a_training_alone(tmp_path: Path) -> None:
+    list(work(context := prepare(request(tmp_path, "train.optimizer={name: momentum, lr: 0.05}", "branches="))))
+    notes = {str(row["note"]) for row in rows(study_of(context.plan, context.store))}
+    assert all("seconds in lockstep" in note for note in notes)
+    dense = next(job for job in context.plan if job.kind is Kind.DENSE)
+    assert step_times.of_other_jobs(context, dense) is None
+
+
+def test_networks_in_lockstep_are_tried_for_the_memory_that_a_process_needs(tmp_path: Path) -> None:
+    sizes = ("model={name: lenet, widths: [2000, 1000]}", "branches=")  # 10 MB each, with its state three times as much
+    few, many = (_need(prepare(request(tmp_path, *sizes, lockstep=number))) for number in (1, 8))
+    assert many > few + 5 * 10_000_000
