@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,6 +24,10 @@ ON_CPU = ("mkldnn.conv", "mkldnn.rnn")  # computed in float32 whatever the preci
 ALLOW, ERROR = 0, 2  # torch's modes for operations that are not deterministic
 UNCOMPILED = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")  # methods of torch's optimizers
 UNCOMPILED_ATTRIBUTE = "__dynamo_disable"  # torch/_compile.py
+KNOWN_STEP = {  # the names in what torch 2.11 to 2.14 wrap around a step, which `_plain_step` stands for
+    *("torch._dynamo", "cast", "Optimizer", "is_grad_enabled", "set_grad_enabled", "defaults", "_dynamo"),
+    "graph_break",
+}
 PRODUCTS = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul", *ON_CPU)
 
 # cuBLAS reads it once a process, at the first product, and a deterministic run may follow others: eight buffers of
@@ -155,7 +160,7 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
         memory.fill_uninitialized_memory = False  # else each new tensor is filled with NaN: 3.5 times the operations
         cudnn.benchmark = not machine.deterministic
         cudnn.deterministic = machine.deterministic
-        with _precision(precision), _without_compiler():
+        with _precision(precision), without_compiler():
             yield
     finally:
         if current is not None:
@@ -173,23 +178,63 @@ def prepared(machine: Machine, precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def _without_compiler() -> Iterator[None]:
+def without_compiler() -> Iterator[None]:
     """Keep torch from importing its compiler, which nothing here uses, for the first optimizer of a process.
 
     torch has some methods of optimizers left uncompiled. It looks for such a one in an attribute of the method, and
     where that is missing imports the compiler to make it. Without a compiler the method itself is the uncompiled one.
+    Around steps it tells the compiler to stop and to go on, which it imports for that: see `_plain_step`.
     """
     known = (getattr(getattr(torch.optim.Optimizer, name, None), "__wrapped__", None) for name in UNCOMPILED)
     marked = [method for method in known if method is not None and not hasattr(method, UNCOMPILED_ATTRIBUTE)]
+    steps = {step: step.__code__ for step in _steps_that_import()}
     if "torch._dynamo" in sys.modules:
         marked.clear()
+        steps.clear()
     for method in marked:
         setattr(method, UNCOMPILED_ATTRIBUTE, method)
+    for step in steps:
+        step.__code__ = PLAIN_STEP
     try:
         yield
     finally:
         for method in marked:
             vars(method).pop(UNCOMPILED_ATTRIBUTE, None)  # another thread may have done so
+        for step, code in steps.items():
+            step.__code__ = code
+
+
+def _plain_step(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the step of an optimizer as torch's `_use_grad_for_differentiable` does, but tell no compiler of it.
+
+    Only the code of the function in it is used, in place of that of torch's: hooks, subclasses and what holds a step
+    stay as they are.
+    """
+
+    def step(*args: Any, **kwargs: Any) -> Any:
+        with torch.set_grad_enabled(args[0].defaults["differentiable"]):
+            return func(*args, **kwargs)
+
+    return step
+
+
+PLAIN_STEP: CodeType = cast(FunctionType, _plain_step(len)).__code__
+
+
+def _steps_that_import() -> Iterator[FunctionType]:
+    """Yield torch's functions around the steps of all classes of optimizers there are that import its compiler."""
+    wrap = getattr(sys.modules[torch.optim.Optimizer.__module__], "_use_grad_for_differentiable", None)
+    code = getattr(wrap and wrap(_plain_step), "__code__", None)
+    if code is None or (code.co_freevars, set(code.co_names)) != (PLAIN_STEP.co_freevars, KNOWN_STEP):
+        return  # another version of torch may do more around a step
+    kinds: list[type] = [torch.optim.Optimizer]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+        step = vars(kind).get("step")
+        while step is not None:
+            if getattr(step, "__code__", None) is code:
+                yield step
+            step = getattr(step, "__wrapped__", None)
 
 
 @contextmanager

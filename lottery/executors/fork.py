@@ -45,7 +45,6 @@ def prepare_fork(contexts: list[RunContext], *, fitting: bool) -> tuple[list[Run
     """
     if sys.platform != "linux" or contexts[0].jobs == 1 or contexts[0].machine.device.type != "cpu":
         return contexts, False
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)  # the first optimizer imports a great deal
     if not _alone():
         return contexts, False
     _put_data(contexts)  # before it is measured what a worker needs for itself

@@ -12,6 +12,7 @@ from torch import nn
 from lottery import registry
 from lottery.catalogue.branches._learned import drawn
 from lottery.data.loader import Data
+from lottery.device import without_compiler
 from lottery.distributed.batch_norm import alone, synchronize
 from lottery.distributed.share import WHOLE, Share
 from lottery.engines.choose import engine_for, refuse
@@ -228,7 +229,8 @@ def optimizer_of(component: Component, model: nn.Module) -> torch.optim.Optimize
     """Return a fresh optimizer of the model's parameters."""
     args = {name: value for name, value in component.args.items() if name != "batch_size"}
     entry = registry.optimizers[component.name]
-    return entry.checked(entry.make(model, **args), torch.optim.Optimizer)
+    with without_compiler():
+        return entry.checked(entry.make(model, **args), torch.optim.Optimizer)
 
 
 def _multiplier(spec: Spec, timeline: Timeline, total: int) -> Callable[[int], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -267,19 +268,18 @@ def test_a_density_is_measured_only_among_engines_that_others_do_not_rule_out() 
     assert fastest(0.3, "onednn", [*names, "onednn"]) == "onednn"  # one that was not there before is measured
 
 
-def test_an_optimizer_that_never_steps_leaves_torch_s_compiler_out(tmp_path: Path) -> None:
-    """It takes a second to import, a tenth of a short study on kernels that are kept."""
-    (tmp_path / "run.py").write_text("""
-import sys, torch
-from lottery.device import machine, prepared
-from lottery.training.state import keep_compiler_out, load_optimizer, optimizer_state
-
-keep_compiler_out()
-with prepared(machine("cpu"), "fp32"):
-    optimizer = torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1, momentum=0.9)
-    load_optimizer(optimizer, optimizer_state(optimizer))
-    optimizer.zero_grad()
-print("torch._dynamo" in sys.modules)
-""")
-    done = subprocess.run([sys.executable, str(tmp_path / "run.py")], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+def test_a_run_of_dense_and_sparse_trainings_never_imports_torch_s_compiler(tmp_path: Path) -> None:
+    """It takes about a second of a process, and 160 MB."""
+    (tmp_path / "micro.json").write_text(json.dumps(micro("train.engine=sparse").canonical()))
+    places = ["--store", str(tmp_path / "runs"), "--data", "nowhere", "--device", "cpu"]
+    code = (
+        "import sys\n"
+        "from lottery.cli.main import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print({'torch', 'numba', 'torch._dynamo', 'sympy'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", code, "run", str(tmp_path / "micro.json"), *places]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(done.stderr.splitlines()[-1].strip("{}").split(", ")) == {"'torch'", "'numba'"}

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from lottery.catalogue.models._perceptron import Perceptron
+from lottery.device import without_compiler
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.engines.compiled.jit import STAMP
 from lottery.engines.compiled.kernels import transpose
@@ -44,7 +45,9 @@ def make_ready(name: Name, threads: int) -> None:
     with torch.random.fork_rng(devices=[]):
         model = Perceptron((2,), 2, (2,), "none", "relu", 0.0, False)
     objective = Objective(model, nn.CrossEntropyLoss(), lambda: iter(()), steps_per_epoch=1)
-    about = objective, torch.optim.SGD(model.parameters(), lr=0.0), Mask.dense(prunable(model)), threads
+    with without_compiler():
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    about = objective, optimizer, Mask.dense(prunable(model)), threads
     engine = SparseEngine(*about) if name == "sparse" else BackgroundEngine(*about, torch.zeros(2))
     engine.step(torch.ones(2, 2), torch.zeros(2, dtype=torch.int64))
     engine.outputs(torch.ones(2, 2))
