@@ -13,10 +13,12 @@ from lottery.analysis.columns import DENSITY, LEVEL_OF_DENSITY, SEEDS, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, Values, in_plan_order, keys_of
 from lottery.environment import differing
+from lottery.network.build import prunable
 from lottery.plan.kinds import METRICS_FILE, Kind
 from lottery.recipe.readings import READINGS
 from lottery.runner.finished_study import context_of
 from lottery.runner.timelines import whole_timeline
+from lottery.structure.chain import chain_steps, makes_chain
 from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step, surviving
 
 if TYPE_CHECKING:
@@ -188,13 +190,24 @@ class _Meter:
         return context_of(self.study)
 
     @cached_property
+    def _chain(self) -> dict[str, int] | None:
+        """Sizes of the layers, where that says all: a pass through the network takes a second of torch's imports."""
+        if not makes_chain(self.study.recipe.model):
+            return None
+        return {name: weight.numel() for name, weight in prunable(self.context.networks.blank()).items()}
+
+    @cached_property
     def layers(self) -> dict[str, int]:
         """Multiply-adds of one example's forward pass, by layer."""
+        if self._chain is not None:
+            return self._chain
         return per_layer(self.context.networks.blank(), self.context.splits.input_shape)
 
     @cached_property
     def steps(self) -> dict[str, int]:
         """Multiply-adds of one example's share in a training step, by layer."""
+        if self._chain is not None:
+            return chain_steps(self._chain)
         return per_layer_and_step(self.context.networks.blank(), self.context.splits.input_shape)
 
     @property

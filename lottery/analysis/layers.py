@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lottery import registry
 from lottery.analysis.columns import DENSITY, LEVEL, SEEDS, Column
 from lottery.analysis.labels import head, optimizer_labels, rewind_label
 from lottery.analysis.rows import Row, in_plan_order
 from lottery.errors import DataError
 from lottery.files.arrays import decode_arrays
+from lottery.meanwhile import Meanwhile
 from lottery.network.names import layer_name
 from lottery.plan.kinds import STATE_FILE, WEIGHTS_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask, unpack_arrays
 from lottery.results.study import once
-from lottery.structure.chain import CHAINS, LayerPaths, chain_paths, is_chain
+from lottery.structure.chain import LayerPaths, chain_paths, is_chain, makes_chain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 ALL = "all"  # the layer that stands for all of them together
+
+MOST_SIGNS = 20_000_000  # of initial weights that a second process draws, a byte each
 
 Trunks = dict[tuple[int, "RewindSpec"], dict[int, dict[int, "Job"]]]  # optimizer's place, rewind -> seed -> level
 
@@ -58,6 +60,7 @@ def layers(study: Study) -> list[Row]:
     the weights that the layers compute with. None where a layer has nothing left to take a share of.
     """
     structure = _Structure(study)
+    structure.draw([next(iter(levels.values())) for seeds in trunks(study).values() for levels in seeds.values()])
     labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
     for (place, rewind), seeds in trunks(study).items():
@@ -140,6 +143,32 @@ class _Structure:
 
     def __init__(self, study: Study):
         self.study = study
+        self._drawing: Meanwhile[dict[int, Arrays] | None] | None = None
+
+    def draw(self, jobs: Sequence[Job]) -> None:
+        """Have a second process draw what `initial` will return, while this one reads files: torch is imported for it.
+
+        Only the signs, and those of so many weights as a process can send at once; behind a weight normalization more
+        than signs is needed.
+        """
+        later = {job.seed: job for job in jobs if job.rewind is not None and job.rewind.to.value}
+        sizes = [self.study.found[job.key].metrics["sizes"] for job in later.values()]
+        plain = all(".parametrizations." not in name for each in sizes for name in each)
+        if later and plain and sum(sum(each.values()) for each in sizes) <= MOST_SIGNS:
+            self._drawing = Meanwhile(lambda: self._drawn(later, list(sizes[0])))
+
+    def _drawn(self, jobs: Mapping[int, Job], names: Sequence[str]) -> dict[int, Arrays] | None:
+        """Return the signs of the initial weights by seed; None without the data."""
+        states = {seed: self._state(job) for seed, job in jobs.items()}
+        return {
+            seed: {name: np.sign(state[name]).astype(np.int8) for name in names}
+            for seed, state in states.items()
+            if state is not None
+        } or None
+
+    @cached_property
+    def _signs(self) -> dict[int, Arrays] | None:
+        return None if self._drawing is None else self._drawing.value()
 
     @cached_property
     def _context(self) -> RunContext | None:
@@ -155,18 +184,9 @@ class _Structure:
     def _network(self) -> nn.Module | None:
         return None if self._context is None else self._context.networks.blank()
 
-    @cached_property
-    def _chain(self) -> bool:
-        model = self.study.recipe.model
-        entry = registry.models[model.name]
-        arguments = entry.all_arguments(model.args)
-        inside = (registry.activations, "activation"), (registry.normalizations, "norm")
-        own = not any(named[arguments[key]].code for named, key in inside if key in arguments)
-        return own and model.name in CHAINS and not arguments.get("residual")
-
     def paths(self, mask: Mask) -> Mapping[str, LayerPaths] | None:
         """Return the weights and units that a mask leaves on a path from input to output."""
-        if self._chain and is_chain(mask.shapes()):
+        if makes_chain(self.study.recipe.model) and is_chain(mask.shapes()):
             return chain_paths(mask)
         if self._context is None or self._network is None:
             return None
@@ -190,6 +210,10 @@ class _Structure:
         return {name: value.numpy() for name, value in level_of(self.study, job).effective(tensors).items()}
 
     def initial(self, job: Job) -> Arrays | None:
+        """Return the weights as the network's init draws them, or numbers of the same signs; None without the data."""
+        return self._state(job) if self._signs is None else self._signs[job.seed]
+
+    def _state(self, job: Job) -> Arrays | None:
         """Return the network's state as its init draws it."""
         if self._context is None:
             return None

@@ -41,14 +41,14 @@ def report(
 ) -> None:
     """Write the report on what is done so far: question, verdicts, tables, figures, where each number comes from."""
     from lottery.report.content import collect
-    from lottery.report.export import export, formats
+    from lottery.report.export import drawings, export, formats
     from lottery.report.sweep import collect_sweep
     from lottery.results.sweep import swept_study
 
     wanted = formats(form)
     found = swept_study(load_points(recipe, sets, plugin, point, store), store=store, data=data)
     tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
-    made = collect(found.studies[0]) if len(found.studies) == 1 else collect_sweep(found)
+    made = collect(found.studies[0], drawings(wanted)) if len(found.studies) == 1 else collect_sweep(found)
     files = export(replace(made, changed=_changed(found.sweep)), output or Path(f"{made.name}-report"), wanted)
     print(files[-1])
 

@@ -12,18 +12,16 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from lottery.meanwhile import is_alone
 from lottery.plan.expand import other_data
 from lottery.runner.parallelism import fit_memory
 
 if TYPE_CHECKING:
     from lottery.runner.context import RunContext
-
-FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of them at a fork
 
 
 def hold_threads() -> int:
@@ -45,7 +43,7 @@ def prepare_fork(contexts: list[RunContext], *, fitting: bool) -> tuple[list[Run
     """
     if sys.platform != "linux" or contexts[0].jobs == 1 or contexts[0].machine.device.type != "cpu":
         return contexts, False
-    if not _alone():
+    if not is_alone():
         return contexts, False
     _put_data(contexts)  # before it is measured what a worker needs for itself
     if fitting:
@@ -59,18 +57,6 @@ def _put_data(contexts: list[RunContext]) -> None:
     for context in contexts:
         for dataset in (None, *other_data(context.plan.recipe)):
             context.data(context.plan.recipe.seeds[0], dataset)
-
-
-def _alone() -> bool:
-    """Return whether a fork leaves no thread behind.
-
-    OpenBLAS ends its own at a fork, which is why one is made here before threads are counted.
-    """
-    if (child := os.fork()) == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
-    others = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
-    return all((task / "comm").read_text().strip() in FORK_SAFE for task in others)
 
 
 def fork(count: int, channel: socket.socket, begin: Callable[[socket.socket], None]) -> list[int]:

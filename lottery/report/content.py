@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from lottery import registry
-from lottery.analysis import rewind_search
-from lottery.analysis.environments import environments, newest, roundings, software
+from lottery.analysis.environments import environments, newest, software
 from lottery.analysis.measurements import rows as rows_of_analysis
 from lottery.analysis.missing import lacking
 from lottery.analysis.rows import Row
@@ -28,12 +26,10 @@ from lottery.figures.analyses import analysis_figure
 from lottery.formats.numbers import moment
 from lottery.formats.pages import columns
 from lottery.formats.render import frame
+from lottery.meanwhile import Meanwhile
 from lottery.recipe.families import acting
-from lottery.recipe.readings import IN_WORDS
-from lottery.report.explanations import analysis_explained, diverged_said, metrics_explained, verdicts_explained
-from lottery.results import coverage
-from lottery.verdicts import connected, frontier, superiority
-from lottery.verdicts.sentences import sentences
+from lottery.report.explanations import analysis_explained, diverged_said
+from lottery.report.parts import Part, parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +41,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_COLUMNS = 20  # of a table for a page
+TESTING = ("verdicts", "replication", "frontier", "claims", "audit", "provenance")  # sections that share what they read
 APPENDICES = ("layers", "overlaps", "long")  # views too long for a page of a paper
 
 
@@ -69,18 +66,34 @@ class Picture:
 
     name: str
     caption: str
-    figure: Figure
+    figure: Figure | None
     letters: bool = False
 
     @cached_property
     def svg(self) -> bytes:
         """Return the drawing that HTML and Markdown show."""
-        return figure_bytes(self.figure, "svg", self.letters)
+        return self._bytes("svg", self.letters)
 
-    @property
+    @cached_property
     def pdf(self) -> bytes:
         """Return the drawing that LaTeX shows."""
-        return figure_bytes(self.figure, "pdf")
+        return self._bytes("pdf")
+
+    @cached_property
+    def width(self) -> float:
+        """Return the width of the figure in inches."""
+        assert self.figure is not None
+        return float(self.figure.get_figwidth())
+
+    def _bytes(self, form: str, letters: bool = False) -> bytes:
+        assert self.figure is not None
+        return figure_bytes(self.figure, form, letters)
+
+    def drawn(self, images: Sequence[str]) -> Picture:
+        """Return the picture as nothing but its drawings, `svg` or `pdf`, which another process can be sent."""
+        made = replace(self, figure=None)
+        made.__dict__.update({image: getattr(self, image) for image in (*images, "width")})
+        return made
 
 
 @dataclass(frozen=True)
@@ -134,10 +147,13 @@ class Report:
         return [picture for section in self.sections for picture in section.pictures]
 
 
-def collect(study: Study) -> Report:
-    """Return the report on what is finished of a study; what it cannot say is said to be absent, with the reason."""
+def collect(study: Study, images: Sequence[str] = ()) -> Report:
+    """Return the report on what is finished of a study; what it cannot say is said to be absent, with the reason.
+
+    With `images`, the drawings that will be asked for (`svg`, `pdf`), a second process makes half of the sections.
+    """
     recipe = study.recipe
-    sections = list(sections_of(study))
+    sections = _shared(study, images) if images else list(sections_of(study))
     missing = lacking(study)
     return Report(
         recipe.name,
@@ -155,115 +171,25 @@ def collect(study: Study) -> Report:
 
 def sections_of(study: Study) -> Iterator[Section]:
     """Yield the sections of the report on a study in order, each made when it is asked for."""
-    for part in _parts(study.recipe):
+    for part in parts(study.recipe):
         yield _section(study, part)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The parts of a section: views and figures by name, and what makes its sentences."""
-
-    name: str
-    title: str
-    explanation: str = ""
-    sentences: Callable[[Study], list[str]] | None = None
-    tables: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-    analysis: AnalysisSpec | None = None
+def _shared(study: Study, images: Sequence[str]) -> list[Section]:
+    """Return the sections, of which a second process has made all that do not test anything."""
+    every = list(parts(study.recipe))
+    here = [part for part in every if part.name in TESTING]
+    beside = Meanwhile(lambda: [_drawn(_section(study, part), images) for part in every if part not in here])
+    made = {part.name: _section(study, part) for part in here}
+    made |= {section.name: section for section in beside.value()}
+    return [made[part.name] for part in every]
 
 
-def _parts(recipe: Recipe) -> Iterator[_Part]:
-    yield _Part(
-        "verdicts",
-        "Verdicts",
-        verdicts_explained(recipe),
-        sentences,
-        ("verdicts", "sparsest"),
-        ("differences",) if recipe.compare else (),
-    )
-    if recipe.replicates is not None:
-        text = "What the literature claims, held against the trainings of this study."
-        yield _Part("replication", "Replication", text, tables=("replication",))
-    if recipe.prune.auto is not None:
-        text = "Which densities and seeds were trained in search of the sparsest matching density, and why no more."
-        yield _Part("frontier", "Adaptive frontier", text, frontier.sentences, ("frontier",))
-    if recipe.search is not None:
-        text = "The search for the earliest step from which copies under different noise end without a barrier."
-        yield _Part("rewind", "Rewind point", text, rewind_search.sentences, ("rewind",))
-    yield _Part(
-        "claims",
-        "What wins",
-        "The ticket against each control, at equal density and paired by seed; samples of a control are averaged within"
-        " their seed first. A positive difference says how much better the ticket is for what the control lacks; the"
-        " parts do not add up to a whole. Cells without a verdict beside them show nothing either way."
-        f"{'' if (compare := acting(recipe)) is None else f' {superiority.explain_tests(compare)}'}",
-        tables=("decomposition", "claims"),
-    )
-    if any(registry.analyses[analysis.name].traits.connects for analysis in recipe.analyses):
-        yield _Part(
-            "connectivity",
-            "Connected or not",
-            "Two networks are connected where the test error on the path between them is shown to rise by less than a"
-            " margin over the mean of its ends, by an equivalence test over independent pairs: those of a seed count"
-            " once. Undecided is no sign of either.",
-            connected.sentences,
-            ("connected",),
-        )
-    yield _Part(
-        "accuracy",
-        "Accuracy",
-        f"Mean test accuracy over seeds ± standard deviation (number of seeds), read {IN_WORDS[recipe.report]}."
-        f" Differences to the dense network are paired by seed.{metrics_explained(recipe)}",
-        coverage.sentences,
-        tables=("means", "examples"),
-        figures=("accuracy",) if recipe.compare else ("accuracy", "differences"),
-    )
-    yield _Part(
-        "early-stopping",
-        "Early stopping",
-        "The early-stop step is the first minimum of the validation loss on the evaluation grid. It is censored where"
-        " the last step was the best: the true one may lie later.",
-        figures=("early_stop",),
-    )
-    yield _Part(
-        "costs",
-        "Costs",
-        "What was spent, search included: trainings, optimizer steps, and multiply-adds as dense hardware does them and"
-        " as ideal sparse hardware would.",
-        tables=("costs",),
-    )
-    yield _Part(
-        "genealogy",
-        "Genealogy",
-        "What the masks look like, layer by layer, and what those of different seeds and optimizers have in common,"
-        " against what chance would give.",
-        tables=("layers", "overlaps"),
-        figures=("layers", "overlap", "weights"),
-    )
-    matrix = ["transfer", "transfer_tests"] * bool(recipe.transfer) + ["rates"] * bool(recipe.tune)
-    if matrix:
-        yield _Part("optimizers", "Optimizers", tables=tuple(matrix), figures=("transfer",) if recipe.transfer else ())
-    yield _Part("curves", "Learning curves", figures=("curves",))
-    for analysis in recipe.analyses:
-        yield _Part(f"analysis-{analysis.label}", f"Analysis: {analysis.label}", analysis=analysis)
-    yield _Part(
-        "audit",
-        "Fairness audit",
-        "Tickets and dense networks compared field by field. A difference that the recipe does not allow withholds the"
-        " verdict.",
-        tables=("audit",),
-    )
-    yield _Part(
-        "provenance",
-        "Provenance",
-        "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
-        " it. Dates are in UTC.",
-        roundings,
-        tables=("environments", "long"),
-    )
+def _drawn(section: Section, images: Sequence[str]) -> Section:
+    return replace(section, pictures=[picture.drawn(images) for picture in section.pictures])
 
 
-def _section(study: Study, part: _Part) -> Section:
+def _section(study: Study, part: Part) -> Section:
     section = Section(part.name, part.title, part.explanation)
     if part.analysis is not None:
         section = _measured(study, part.name, part.title, part.analysis)

@@ -35,6 +35,11 @@ def formats(named: str | None) -> list[str]:
     return wanted
 
 
+def drawings(formats: Sequence[str]) -> list[str]:
+    """Return the kinds of drawings that these formats show."""
+    return [image for form, image in IMAGES if form in formats or (image == "svg" and "html" in formats)]
+
+
 def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write the report into a folder, made where there is none, and return its files in the order they were written.
 

@@ -68,7 +68,7 @@ def _figure(report: Report, picture: Picture) -> str:
 
     One that is wider than a column goes across both columns, where a paper has two.
     """
-    inches = picture.figure.get_figwidth()
+    inches = picture.width
     kind = "figure*" if inches > COLUMN else "figure"
     width = rf"\ifdim\linewidth<{inches:.4g}in \linewidth\else {inches:.4g}in\fi"
     return "\n".join(

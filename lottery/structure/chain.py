@@ -1,4 +1,4 @@
-"""Paths through a chain of fully connected layers, from the bits of a mask alone: no network, no torch."""
+"""Chains of fully connected layers: paths and multiply-adds from masks and sizes alone, without network or torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lottery import registry
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lottery.pruning.mask import Mask
+    from lottery.values import Component
 
 
 CHAINS = ("lenet", "mlp")  # models of the catalogue that are such chains; with `residual` they are none
@@ -67,3 +70,20 @@ def is_chain(shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Return True if the shapes can be those of such a chain: matrices, each with as many inputs as outputs before."""
     every = list(shapes.values())
     return all(len(shape) == 2 for shape in every) and all(one[0] == other[1] for one, other in pairwise(every))
+
+
+def makes_chain(model: Component) -> bool:
+    """Return True if a recipe's model is such a chain, with nothing of a plugin inside it."""
+    entry = registry.models[model.name]
+    arguments = entry.all_arguments(model.args)
+    inside = (registry.activations, "activation"), (registry.normalizations, "norm")
+    own = not any(named[arguments[key]].code for named, key in inside if key in arguments)
+    return own and model.name in CHAINS and not arguments.get("residual")
+
+
+def chain_steps(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the multiply-adds of a training step, as `multiply_adds.per_layer_and_step` has them, by size of layer.
+
+    Those of a forward pass are the sizes.
+    """
+    return {name: (3 if place else 2) * size for place, (name, size) in enumerate(sizes.items())}

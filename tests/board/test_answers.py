@@ -11,6 +11,7 @@ import pytest
 from lottery.board.results import Answers, Piece
 from lottery.report import content
 from lottery.report.content import collect
+from lottery.report.parts import parts
 from lottery.results.studies import RememberedStudy
 from lottery.results.study import study as found
 from lottery.runner.context import RunContext
@@ -58,8 +59,8 @@ def test_all_sections_are_those_of_the_report(ran: RunContext, study: Remembered
 def test_a_section_is_that_of_the_report_and_nothing_is_written(
     ran: RunContext, study: RememberedStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = [part for part in content._parts(ran.plan.recipe) if part.name == "accuracy"]
-    monkeypatch.setattr(content, "_parts", lambda recipe: [replace(part, figures=("accuracy",)) for part in parts])
+    few = [part for part in parts(ran.plan.recipe) if part.name == "accuracy"]
+    monkeypatch.setattr(content, "parts", lambda recipe: [replace(part, figures=("accuracy",)) for part in few])
     expected = collect(found(ran.plan.recipe, store=ran.store))
     before = contents(ran.store.root)
     answers = Answers(read_only_store(ran.store.root), ())

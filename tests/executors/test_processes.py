@@ -186,14 +186,14 @@ from lottery.runner.prepare import look
 fork.hold_threads()
 import torch
 torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-found = {"alone": fork._alone()}
+found = {"alone": fork.is_alone()}
 for width in (300, 2000):
     text = Path(sys.argv[1]).read_text().replace("[24, 12]", f"[{width}, {width}]")
     context = look(Request(parse_recipe(text, "micro"), Path(), Path(sys.argv[2]), "cpu", 2))
     found[width] = min(parallelism._need(context) for _ in range(2))  # what a busy system adds is not the training's
 wait = threading.Event()
 threading.Thread(target=wait.wait, daemon=True).start()
-found["alone beside a thread"] = fork._alone()
+found["alone beside a thread"] = fork.is_alone()
 print(json.dumps(found))
 """
     folder = tmp_path_factory.mktemp("forks")

@@ -12,7 +12,7 @@ from lottery.analysis.cells import declared
 from lottery.plan.frontier import rule
 from lottery.recipe.families import acting, counted, families
 from lottery.recipe.schema import CompareSpec
-from lottery.report.content import _parts
+from lottery.report.parts import parts
 from lottery.results.study import Study
 from lottery.verdicts.decisions import DenseDifferences, decide
 from tests.support.studies import Recorded, dense, hand, made, ticket, view_of
@@ -74,7 +74,7 @@ def rows(compare: str) -> list[dict[str, Any]]:
     found = made(planned, *(dense(seed, 0.5) for seed in range(6)))
     found |= made(planned, *(ticket(seed, 0.5 + point / 100, step=90) for seed, point in enumerate(points)))
     found |= made(planned, *(({"kind": "reinit", "seed": seed}, {"accuracy": 0.4}) for seed in range(6)))
-    explained = " ".join(p.explanation for p in _parts(planned.recipe) if p.name in ("verdicts", "claims"))
+    explained = " ".join(p.explanation for p in parts(planned.recipe) if p.name in ("verdicts", "claims"))
     return [*view_of("verdicts", planned, found), *view_of("claims", planned, found), {"explained": explained}]
 
 

@@ -36,6 +36,7 @@ from lottery.report.export import FORMATS, export
 from lottery.report.html import html
 from lottery.report.latex import latex
 from lottery.report.markdown import markdown
+from lottery.report.parts import parts
 from lottery.results.study import Study, study
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
@@ -379,8 +380,7 @@ def test_trainings_of_each_environment_stand_behind_its_row_and_a_banner_says_th
 
 def only(held: Study, monkeypatch: pytest.MonkeyPatch, *names: str) -> Study:
     """The same study, of which the report has these sections alone: others need what records made up lack."""
-    parts = report_module._parts
-    monkeypatch.setattr(report_module, "_parts", lambda recipe: (p for p in parts(recipe) if p.name in names))
+    monkeypatch.setattr(report_module, "parts", lambda recipe: (p for p in parts(recipe) if p.name in names))
     return held
 
 

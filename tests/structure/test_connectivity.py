@@ -16,8 +16,10 @@ from lottery import registry
 from lottery.errors import UsageError
 from lottery.network.build import prunable
 from lottery.pruning.mask import Mask
-from lottery.structure.chain import chain_paths, is_chain
+from lottery.structure.chain import CHAINS, chain_paths, chain_steps, is_chain, makes_chain
 from lottery.structure.connectivity import effective_mask, paths, units
+from lottery.structure.multiply_adds import per_layer, per_layer_and_step
+from lottery.values import Component
 
 Node = tuple[object, ...]
 Edge = tuple[Node, Node, tuple[str, tuple[int, ...]] | None]  # from, to, and the weight between, if any
@@ -367,6 +369,16 @@ def test_of_a_chain_of_layers_the_bits_of_the_mask_tell_what_a_pass_through_the_
         assert {name: (layer.units, layer.dead) for name, layer in found.items()} == {
             name: (len(layer.works), layer.dead) for name, layer in passed.units.items()
         }
+
+
+@pytest.mark.parametrize("model", CHAINS)
+@pytest.mark.parametrize("norm", ["none", "batch", "weight", "spectral"])
+def test_of_a_chain_of_layers_the_sizes_tell_the_multiply_adds_that_a_pass_tells(model: str, norm: str) -> None:
+    network = registry.models[model].make((1, 3, 4), 5, widths=(9, 7), norm=norm)
+    sizes = {name: weight.numel() for name, weight in prunable(network).items()}
+    assert makes_chain(Component(model, {"widths": (9, 7), "norm": norm}))
+    assert per_layer(network, (1, 3, 4)) == sizes
+    assert per_layer_and_step(network, (1, 3, 4)) == chain_steps(sizes)
 
 
 def test_layers_that_cannot_follow_on_each_other_are_no_chain() -> None:

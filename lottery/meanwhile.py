@@ -1,0 +1,109 @@
+"""Values that a second process computes while this one goes on, for commands that take seconds. No torch here."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+LOGGER = logging.getLogger("lottery")
+FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of them at a fork
+
+
+class Meanwhile(Generic[T]):
+    """A value that a forked process computes from now on, where there is a second processor for it.
+
+    The function must change nothing that others read: what it does to this process's objects is lost. What it logs is
+    told by this process when the value is asked for, unless this one has said it. Where no process can be forked, and
+    where it fails or is killed, the value is computed here when it is asked for, so that errors are those of a program
+    with one process. The process ends with this one.
+
+    Args:
+        make: The function; its value can be pickled.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._found: Connection | None = None
+        if not can_fork():
+            return
+        self._heard = _Heard()
+        LOGGER.addHandler(self._heard)
+        context = multiprocessing.get_context("fork")
+        self._found, end = context.Pipe(duplex=False)
+        process = context.Process(target=_send, args=(make, end, self._found), daemon=True)
+        process.start()
+        end.close()
+
+    def value(self) -> T:
+        """Return the value, once; this waits for it."""
+        if self._found is None:
+            return self._make()
+        LOGGER.removeHandler(self._heard)
+        with self._found as found, suppress(EOFError, OSError):
+            made, said = found.recv()
+            for level, words in said:
+                if (level, words) not in self._heard.said:
+                    LOGGER.log(level, "%s", words)
+            value: T = made
+            return value
+        return self._make()
+
+
+class _Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep level and words."""
+        self.said.append((record.levelno, record.getMessage()))
+
+
+def _send(make: Callable[[], T], end: Connection, other: Connection) -> None:
+    """Send what is made, and end without a word where that fails: the process that waits then makes it itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    heard = _Heard()
+    LOGGER.handlers, LOGGER.propagate = [heard], False
+    other.close()
+    failed = 1
+    try:
+        made = make()
+        end.send((made, heard.said))
+        end.close()
+        failed = 0
+    finally:
+        os._exit(failed)  # nothing of the parent's is flushed or cleaned up twice
+
+
+def can_fork() -> bool:
+    """Return True on Linux with a second processor, but in a process that is itself such a second one.
+
+    No library may have threads, which a fork would leave behind; torch can start some at any product.
+    """
+    if sys.platform != "linux" or "torch" in sys.modules or multiprocessing.current_process().daemon:
+        return False
+    return len(os.sched_getaffinity(0)) > 1 and is_alone()
+
+
+def is_alone() -> bool:
+    """Return True if a fork leaves no thread behind.
+
+    OpenBLAS ends its own at a fork, which is why one is made here before threads are counted.
+    """
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    others = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
+    return all((task / "comm").read_text().strip() in FORK_SAFE for task in others)
