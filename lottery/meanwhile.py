@@ -35,8 +35,8 @@ class Meanwhile(Generic[T]):
         self._found: Connection | None = None
         if not can_fork():
             return
-        self._heard = _Heard()
-        LOGGER.addHandler(self._heard)
+        self._heard = _Heard(told=True)
+        LOGGER.addFilter(self._heard)
         context = multiprocessing.get_context("fork")
         self._found, end = context.Pipe(duplex=False)
         process = context.Process(target=_send, args=(make, end, self._found), daemon=True)
@@ -47,7 +47,7 @@ class Meanwhile(Generic[T]):
         """Return the value, once; this waits for it."""
         if self._found is None:
             return self._make()
-        LOGGER.removeHandler(self._heard)
+        LOGGER.removeFilter(self._heard)
         with self._found as found, suppress(EOFError, OSError):
             made, said = found.recv()
             for level, words in said:
@@ -58,24 +58,26 @@ class Meanwhile(Generic[T]):
         return self._make()
 
 
-class _Heard(logging.Handler):
-    """Keeps what is logged."""
+class _Heard(logging.Filter):
+    """Keeps what is logged, which is told as well where `told` is true."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool) -> None:
         super().__init__()
         self.said: list[tuple[int, str]] = []
+        self._told = told
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         """Keep level and words."""
         self.said.append((record.levelno, record.getMessage()))
+        return self._told
 
 
 def _send(make: Callable[[], T], end: Connection, other: Connection) -> None:
     """Send what is made, and end without a word where that fails: the process that waits then makes it itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    heard = _Heard()
-    LOGGER.handlers, LOGGER.propagate = [heard], False
+    heard = _Heard(told=False)
+    LOGGER.addFilter(heard)
     other.close()
     failed = 1
     try:
