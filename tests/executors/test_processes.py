@@ -210,7 +210,7 @@ print(json.dumps(found))
 def test_the_memory_that_a_training_needs_is_found_by_trying_one(told_of_forks: dict[str, Any]) -> None:
     weights = 4 * (64 * 2000 + 2000 * 2000 + 2000 * 10)
     more = told_of_forks["2000"] - told_of_forks["300"]
-    assert 3 * weights < more < 9 * weights  # weight, gradient, moments, and what Adam passes by
+    assert 3 * weights < more < 10 * weights  # weight, gradient, moments, and what Adam passes by
 
 
 def test_a_process_with_other_threads_is_not_forked(told_of_forks: dict[str, Any]) -> None:
@@ -259,7 +259,7 @@ LONG = ("seeds=1", "prune.levels=1", "branches=[]", "rewind=init")
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 def test_the_others_take_over_where_a_worker_dies(tmp_path: Path) -> None:
     killer = _Killer(1)
-    recipe = full_recipe(300, *LONG)
+    recipe = full_recipe(1500, *LONG)
     outcome = lottery.run(recipe, store=tmp_path / "store", device="cpu", jobs=2, deterministic=True, on_event=killer)
     assert len(killer.dead) == 1 and outcome.exit_code == 0
     assert set(outcome.ended.values()) == {"done"}
