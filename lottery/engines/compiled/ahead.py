@@ -115,7 +115,8 @@ def _main() -> None:
 
 
 def _leave_with_stdin() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through `sys.stdin`, whose lock the interpreter wants when it ends
+        pass
     os._exit(1)
 
 
