@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lottery.formats.cells import Shown
 
 GAP = 6.0  # points between two columns
-WORDS = 110.0  # points: a column of words is broken into lines of so many
+WORDS = 110.0  # points: a column of words is broken into lines of so many, or of its longest word
 MARK = 5.0  # points of the letter of a note
 _NUMBER = re.compile(
     r"(?P<than>< |)(?P<sign>[+−]?)(?P<whole>\d[\d,]*)(?:\.(?P<places>\d+))?"
@@ -92,8 +92,8 @@ def _words(shown: Shown, texts: Sequence[str], place: bool) -> SetColumn:
     needed = max((width(text) for text in texts), default=0.0)
     kind = "r" if shown.number else "l"
     if needed > WORDS:
-        needed = WORDS
-        kind = rf">{{\raggedright\arraybackslash}}p{{{WORDS:g}pt}}"
+        needed = max(WORDS, *(width(word) for text in texts for word in text.split()))
+        kind = rf">{{\raggedright\arraybackslash}}p{{{needed:.4g}pt}}"
     head, widest = _folded(shown.header, needed)
     return SetColumn(
         [line(each) for each in head], kind, [line(text) for text in texts], max(needed, widest), place, False

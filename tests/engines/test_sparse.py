@@ -225,9 +225,8 @@ def test_auto_takes_the_engine_that_a_measurement_shows_to_be_faster(
 
 
 @pytest.mark.slow
-def test_sparse_steps_are_faster_where_nearly_all_is_pruned_and_slower_where_nothing_is() -> None:
-    assert wide(0.01, False, "auto") == "sparse"
-    assert wide(0.99, False, "auto") in ("dense", "onednn")
+def test_sparse_steps_are_faster_where_nearly_all_is_pruned() -> None:
+    assert wide(0.01, False, "auto") == "sparse"  # where nothing is pruned it depends on the processor
 
 
 def test_auto_takes_no_clock_where_bytes_must_come_out_equal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,7 @@ def test_after_a_crash_anywhere_in_a_checkpoint_the_old_or_the_new_one_is_loaded
             disk.heal()
             assert tried.open().load_checkpoint(key) in (states[20], states[30])
             tried.open().save_checkpoint(key, *states[30])
+            tried.rest()
             assert tried.open().load_checkpoint(key) == states[30] and tried.quarantine() == {}
             if done:
                 break
