@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lottery.traits import Traits
-
-_CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
+from lottery.traits import CHECKED, Traits
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ExecutorTraits(Traits):
     """The traits of an executor."""
 
@@ -26,7 +24,7 @@ class ExecutorTraits(Traits):
     )
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class TrackerTraits(Traits):
     """The traits of a tracker."""
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from lottery.traits import Arguments, Traits
-
-_CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
+from lottery.traits import CHECKED, Arguments, Traits
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class DatasetTraits(Traits):
     """The traits of a data set."""
 

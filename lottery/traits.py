@@ -17,7 +17,7 @@ Claim = Literal["mask", "initialization", "signs", "magnitudes", "iteration", "c
 Scope = Literal["layer", "global", "erk"]
 Setting = Literal["accumulate", "clip", "bf16", "batch_size"]
 
-_CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
+CHECKED = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
 
 def _rising(rates: tuple[float, float]) -> tuple[float, float]:
@@ -30,7 +30,7 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rates = Annotated[tuple[Rate, Rate], AfterValidator(_rising)]
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class Traits:
     """The traits that an entry of any catalogue may have; activations and schedules have no others."""
 
@@ -54,7 +54,7 @@ class Traits:
         return {"how": self.how}
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class ModelTraits(Traits):
     """The traits of a model."""
 
@@ -68,6 +68,11 @@ class ModelTraits(Traits):
         description="True if it multiplies what it computes, so that it has no sums over paths. Read by "
         "`lottery/recipe`.",
     )
+    chain: Callable[[Arguments], bool] | None = Field(
+        default=None,
+        description="`f(arguments)`: True if its prunable weights are those of fully connected layers, each of which "
+        "reads the layer before it and nothing else. Read by `lottery/structure`.",
+    )
     prunable: tuple[str, ...] = Field(
         default=(),
         description='Patterns of the layers that are prunable, such as `("encoder.*", "output")`, by the names that '
@@ -75,7 +80,7 @@ class ModelTraits(Traits):
     )
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class InitTraits(Traits):
     """The traits of an initialization."""
 
@@ -91,7 +96,7 @@ class InitTraits(Traits):
         return [*called, "batch"] if self.batch else list(called)
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class NormalizationTraits(Traits):
     """The traits of a normalization."""
 
@@ -107,7 +112,7 @@ class NormalizationTraits(Traits):
         return ["layer"] if self.weight else list(called)
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class OptimizerTraits(Traits):
     """The traits of an optimizer."""
 
@@ -159,7 +164,7 @@ class OptimizerTraits(Traits):
     )
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class CriterionTraits(Traits):
     """The traits of a pruning criterion."""
 
@@ -189,7 +194,7 @@ class CriterionTraits(Traits):
     )
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class BranchTraits(Traits):
     """The traits of a control."""
 
@@ -280,7 +285,7 @@ class Work:
     each: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class AnalysisTraits(Traits):
     """The traits of an analysis."""
 

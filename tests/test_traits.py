@@ -20,7 +20,7 @@ __all__ = ["plugs"]
 
 WRONG = {  # the traits that a plugin gives, and what it is told of them
     "models, prunabel=('output',)": "models have no trait 'prunabel'; did you mean 'prunable'?",
-    "models, wholly=True": "models have no trait 'wholly'; there are gates, how, prunable, scaled, version_of",
+    "models, wholly=True": "models have no trait 'wholly'; there are chain, gates, how, prunable, scaled, version_of",
     "schedules, rates=(0.1, 1.0)": "schedules have no trait 'rates'; there are how, version_of",
     "models, prunable='output'": "the trait 'prunable': input should be a valid tuple, not 'output'",
     "models, prunable=('output', 3)": "the trait 'prunable' at 1: input should be a valid string, not 3",

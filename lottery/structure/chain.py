@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from lottery.values import Component
 
 
-CHAINS = ("lenet", "mlp")  # models of the catalogue that are such chains; with `residual` they are none
-
-
 @dataclass(frozen=True)
 class LayerPaths:
     """The numbers of one layer's weights and output units that lie on a path from input to output.
@@ -78,7 +75,7 @@ def makes_chain(model: Component) -> bool:
     arguments = entry.all_arguments(model.args)
     inside = (registry.activations, "activation"), (registry.normalizations, "norm")
     own = not any(named[arguments[key]].code for named, key in inside if key in arguments)
-    return own and model.name in CHAINS and not arguments.get("residual")
+    return own and entry.traits.chain is not None and entry.traits.chain(arguments)
 
 
 def chain_steps(sizes: Mapping[str, int]) -> dict[str, int]:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@models.register("lenet", source="LeCun et al. 1998; Frankle & Carbin 2019", scaled=scaling("widths"))
+@models.register(
+    "lenet",
+    source="LeCun et al. 1998; Frankle & Carbin 2019",
+    scaled=scaling("widths"),
+    chain=lambda arguments: True,
+)
 def lenet(
     input_shape: tuple[int, ...],
     classes: int,
@@ -29,7 +34,12 @@ def lenet(
     return Perceptron(input_shape, classes, widths, norm, activation, dropout, residual=False)
 
 
-@models.register("mlp", source="Greydanus & Kobak 2024", scaled=scaling("widths"))
+@models.register(
+    "mlp",
+    source="Greydanus & Kobak 2024",
+    scaled=scaling("widths"),
+    chain=lambda arguments: not arguments["residual"],
+)
 def mlp(
     input_shape: tuple[int, ...],
     classes: int,
