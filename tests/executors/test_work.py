@@ -220,23 +220,17 @@ def test_a_worker_that_comes_for_another_gets_the_gpu_that_is_free(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv(device.GPUS, raising=False)
-    script = f"echo $PPID ${device.GPUS} $LOKY_MAX_CPU_COUNT; read line"
+    script = f"echo $$ ${device.GPUS}; read line"
     workers = local(Launch(("sh", "-c", script), tmp_path, tmp_path), workers=2)
-    said = lambda number: (tmp_path / f"worker-{number}.log").read_text().split()[1:]  # noqa: E731
+    said = lambda number: (tmp_path / f"worker-{number}.log").read_text().split()  # noqa: E731
     workers.start(2)
-    until(lambda: all((tmp_path / f"worker-{number}.log").read_text() for number in (1, 2)))
-    assert [said(1)[0], said(2)[0]] == ["0", "1"]
-    os.kill(children()[-1], signal.SIGKILL)
+    until(lambda: said(1) and said(2))
+    (_, first), (second, gpu) = said(1), said(2)
+    assert (first, gpu) == ("0", "1")
+    os.kill(int(second), signal.SIGKILL)  # this one, and no other process that is a child of the tests'
     until(lambda: workers.alive() == 1)
     assert [ended.code for ended in workers.ended()] == [-9]
     workers.start(1)
-    until(lambda: (tmp_path / "worker-3.log").read_text() != "")
-    assert said(3)[0] == "1"
+    assert until(lambda: said(3))[1] == "1"
     workers.close()
     assert workers.alive() == 0 and [ended.code for ended in workers.ended()] == [-15, -15]
-
-
-def children() -> list[int]:
-    """The processes that this one has started and that live, in the order of their start."""
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return sorted(map(int, found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from time import monotonic  # the true one, whatever a test has put ahead
 from typing import TypeVar
 
 import pytest
@@ -26,11 +27,13 @@ class Clock:
 
 
 def until(happened: Callable[[], T], process: subprocess.Popen[str] | None = None) -> T:
-    """Wait for what another process does, however long that takes; an error where the process ends before.
+    """Wait for what another process does; an error where the process ends before, or five minutes pass.
 
     Returns what `happened` gives when it is true.
     """
+    end = monotonic() + 300
     while not (found := happened()):
         assert process is None or process.poll() is None, process.communicate()
+        assert monotonic() < end, "waited five minutes in vain"
         time.sleep(0.02)
     return found
