@@ -20,7 +20,8 @@ from lottery.analysis.engines import how_computed
 from lottery.audit.audit import audit
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines.choose import COMPILED_FOR, LEAST_STEPS, engine_for
+from lottery.engines.choices import COMPILED_FOR
+from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.engines.compiled.base import stoppable
 from lottery.engines.compiled.sparse import STRETCH, SparseEngine, by_source, compressed
