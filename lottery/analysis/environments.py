@@ -72,15 +72,19 @@ def _by_environment(found: Iterable[Record]) -> list[list[Record]]:
 
 
 def roundings(*studies: Study) -> list[str]:
-    """Return a sentence on what differs between trainings and changes nothing but rounding, if anything does."""
-    found = rounding(record.manifest.sessions for study in studies for record in study.found.values())
+    """Return a sentence on what differs between trainings and changes nothing but rounding, if anything does.
+
+    Their engines are left to `lottery.analysis.engines`.
+    """
+    found = rounding(record.manifest.machines for study in studies for record in study.found.values())
     if not found:
         return []
-    parts = ", ".join(f"{name} ({_listed(values)})" for name, values in found.items())
+    parts = ", ".join(f"{name} ({listed(values)})" for name, values in found.items())
     return [f"Trainings differ in {parts}: that changes rounding only, so they are compared all the same."]
 
 
-def _listed(values: Sequence[str]) -> str:
+def listed(values: Sequence[str]) -> str:
+    """Return words as a list: `a, b and c`."""
     *first, last = values
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lottery.analysis.columns import KEY, LEVEL, SEED
-from lottery.analysis.environments import roundings
+from lottery.analysis.engines import how_computed
 from lottery.analysis.labels import head, optimizer_labels
 from lottery.analysis.rows import Row, keys_of
 from lottery.audit.audit import audit
@@ -90,7 +90,7 @@ def _summary_row(study: Study, optimizer_index: int, label: str) -> Row:
     note = f"{len(compared)} trainings, {len({*FIELDS, *FIXED})} fields"
     if opened := found.unproven.get(optimizer_index):
         note += f"; the records do not prove {' and '.join(opened)}"
-    note += "".join(f"; {sentence}" for sentence in roundings(study))
+    note += "".join(f"; {sentence}" for sentence in how_computed(study))
     fair = all(finding.allowed_by for finding in found.findings if finding.cell[0] == optimizer_index)
     row = dict.fromkeys(_COLUMNS) | {"field": "compared", "ok": fair, "note": note}
     keys = keys_of(study, (study.found[key] for key in compared))

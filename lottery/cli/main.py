@@ -208,6 +208,7 @@ def run(
     )
     if not shown:
         raise typer.Exit(outcome.exit_code)
+    from lottery.analysis.engines import how_computed
     from lottery.analysis.sweep import swept_rows_of
     from lottery.formats.render import render
     from lottery.results.sweep import swept_study_of
@@ -218,6 +219,8 @@ def run(
     for each, study in found:
         for sentence in study_sentences(study):
             terminal.say(f"{each.label}: {sentence}" if sweep.keys else sentence)
+    for sentence in how_computed(*found.studies, labels=[point.label for point in sweep.points]):
+        print(sentence, file=sys.stderr)
     _report(outcome, store)
     raise typer.Exit(outcome.exit_code)
 

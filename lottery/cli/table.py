@@ -15,6 +15,7 @@ from lottery.errors import UsageError
 
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
+    from lottery.recipe.sweep import Point
     from lottery.results.sweep import SweptStudy
 
 
@@ -65,7 +66,7 @@ def table(
     plugin: Plugins = None,
 ) -> None:
     """Print the table of ticket against dense accuracy, or another view, from what is done so far."""
-    from lottery.analysis.environments import roundings
+    from lottery.analysis.engines import how_computed
     from lottery.analysis.selection import select, setting
     from lottery.analysis.several import rows_of_all
     from lottery.results.sweep import swept_study
@@ -79,8 +80,14 @@ def table(
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
     names = [name.strip() for name in columns.split(",")] if columns else ()
     write(select(made, [setting(each) for each in rows or ()], names))
-    for sentence in roundings(*(each for found in swept for each in found.studies)):
+    named = [(_label(found, point, len(swept)), study) for found in swept for point, study in found]
+    for sentence in how_computed(*(study for _, study in named), labels=[label for label, _ in named]):
         print(sentence, file=sys.stderr)
+
+
+def _label(found: SweptStudy, point: Point, number: int) -> str:
+    """Return the label of a study, of a point of a sweep or of one recipe, among so many of them."""
+    return point.label if number == 1 else f"{found.sweep.name} {point.label}" if found.sweep.keys else found.sweep.name
 
 
 def _profiles(swept: Sequence[SweptStudy], view: str) -> list[Row]:

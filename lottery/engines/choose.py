@@ -9,18 +9,18 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lottery.device import Machine
 from lottery.engines import cuda_graph
+from lottery.engines.choices import Candidate, Choices, not_compiled
 from lottery.engines.support import no_background, no_other_library, unsupported
 from lottery.errors import MachineError, UsageError
 from lottery.pruning.mask import Mask
@@ -28,100 +28,12 @@ from lottery.pruning.masking import masked
 from lottery.training.engine import DenseEngine, Engine, OneDnnEngine
 from lottery.training.objective import Batch, Objective
 
-if TYPE_CHECKING:
-    from lottery.engines.compiled.ahead import Ahead
-
 Wanted = Literal["auto", "dense", "onednn", "sparse", "background", "graph"]
-Candidate = Literal["onednn", "sparse", "background"]
 Make = Callable[..., Engine]  # of a candidate, an objective, an optimizer and a number of threads
 LEAST_STEPS = 1000  # left to a run, for a choice by measurement to be worth its time
-COMPILED_FOR = 20_000  # steps of one training for which it waits until what it needs is compiled
 TIMED_STEPS = 6  # of each engine
 WORTH_IT = 1.1  # times as fast, for another matrix library: sums have another order for it
 SPARSE_ENOUGH = 0.5  # density, where nothing may be decided by the clock
-# None is the dense engine; what each step costs falls the more with the density the later it stands here
-BY_DENSITY: tuple[Candidate | None, ...] = (None, "onednn", "background", "sparse")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The engine that was the fastest of some at a density."""
-
-    density: float
-    fastest: Candidate | None
-    among: frozenset[Candidate | None]
-
-    def rules_out(self, name: Candidate | None, density: float) -> bool:
-        """Return True if an engine that was slower then is slower at this density, too.
-
-        It is at a lower one if its cost falls less with the density than that of the fastest, at a higher one if its
-        cost falls more.
-        """
-        later = BY_DENSITY.index(name) - BY_DENSITY.index(self.fastest)
-        slower_here = (later < 0 and density <= self.density) or (later > 0 and density >= self.density)
-        return name in self.among and slower_here
-
-
-class Choices:
-    """The engines that `auto` has found to be the fastest in one run, for trainings of one kind at some densities.
-
-    Attributes:
-        steps: Number of steps that the run has to train in this process; None where nobody has counted them yet.
-    """
-
-    def __init__(self, steps: int | None = None):
-        self.steps = steps
-        self._measured: dict[Hashable, list[Measured]] = {}
-        self._ahead: Ahead | None = None
-
-    def fastest(
-        self,
-        kind: Hashable,
-        density: float,
-        names: Sequence[Candidate | None],
-        measure: Callable[[Sequence[Candidate | None]], Candidate | None],
-    ) -> Candidate | None:
-        """Return the engine to take of `names`, and measure only those that are not known to be slower than another.
-
-        About the same density is measured once.
-        """
-        before = self._measured.setdefault(kind, [])
-        left = [name for name in names if not any(each.rules_out(name, density) for each in before)]
-        if len(left) < 2:
-            return (left or names)[0]
-        for each in before:
-            if _half_octave(each.density) == _half_octave(density) and each.among >= set(left):
-                return each.fastest
-        found = measure(left)
-        before.append(Measured(density, found, frozenset(left)))
-        return found
-
-    def ready(self, names: Sequence[Candidate], steps: int, threads: int) -> tuple[list[Candidate], int]:
-        """Return the engines that need not be waited for, and the number of threads that a training has.
-
-        Their kernels are kept, or the training is long enough to wait for them. Where they are not, they are compiled
-        beside the trainings from now on, with one of their threads: with all of them busy it would take as long as the
-        run.
-
-        Raises:
-            MachineError: They cannot be compiled here.
-        """
-        if steps >= COMPILED_FOR or all(name == "onednn" for name in names):
-            return list(names), threads
-        try:
-            from lottery.engines.compiled import ahead
-        except (ImportError, RuntimeError, OSError) as error:
-            raise _not_compiled(error) from error
-
-        def is_kept(name: Candidate, threads: int) -> bool:
-            return name == "onednn" or ahead.is_kept(name, threads)
-
-        self._ahead = self._ahead or ahead.Ahead()
-        if not all(is_kept(name, threads) for name in names):
-            self._ahead.start(threads)
-        if self._ahead.compiling and threads > 1:
-            threads -= 1
-        return [name for name in names if is_kept(name, threads)], threads
 
 
 def engine_for(
@@ -133,6 +45,7 @@ def engine_for(
     batches: Callable[[], Iterable[Batch]],
     *,
     steps: int,
+    batch_size: int = 0,
     choices: Choices | None = None,
     background: Tensor | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -152,7 +65,8 @@ def engine_for(
         machine: Device, threads, and whether equal jobs give equal bytes.
         batches: Yields training batches to time the engines on.
         steps: Number of steps of the training.
-        choices: What the run has taken so far.
+        batch_size: Examples in a batch, which trainings that take the same engine have in common.
+        choices: What was taken so far.
         background: The inputs of a black image; None where examples are no images.
         stopped: True when the run has been told to stop.
 
@@ -172,8 +86,8 @@ def engine_for(
     make = partial(_made, mask=mask, background=background, stopped=stopped)
     if wanted == "auto":
         try:
-            about = (objective, optimizer, mask, machine, batches, steps, choices or Choices(), background, make)
-            chosen, threads = _chosen(*about)
+            about = (objective, optimizer, mask, machine, batches, steps, batch_size, choices or Choices())
+            chosen, threads = _chosen(*about, background, make)
             engine = dense if chosen is None else make(chosen, objective, optimizer, threads)
             engine.threads = threads
             return engine
@@ -208,6 +122,7 @@ def _chosen(
     machine: Machine,
     batches: Callable[[], Iterable[Batch]],
     steps: int,
+    batch_size: int,
     choices: Choices,
     background: Tensor | None,
     make: Make,
@@ -225,14 +140,10 @@ def _chosen(
     ready, threads = choices.ready(names, steps, machine.threads)
     if threads < machine.threads:
         torch.set_num_threads(threads)  # until `lottery.device.prepared` puts its number back
-    kind = tuple(parameter.shape for parameter in objective.parameters), type(optimizer), threads
+    shapes = [list(parameter.shape) for parameter in objective.parameters]
+    kind = {"shapes": shapes, "optimizer": type(optimizer).__qualname__, "batch_size": batch_size, "threads": threads}
     measure = partial(_fastest, objective, optimizer, mask, batches, partial(make, threads=threads))
     return choices.fastest(kind, mask.density, [None, *ready], measure), threads
-
-
-def _half_octave(density: float) -> float:
-    """Return the same number for about the same density, another one for that of the dense network."""
-    return -1 if density == 1 else round(-2 * math.log2(density)) if density else math.inf
 
 
 def _fastest(
@@ -293,16 +204,10 @@ def _made(
         from lottery.engines.compiled.base import stoppable
         from lottery.engines.compiled.sparse import SparseEngine
     except (ImportError, RuntimeError, OSError) as error:  # or it may keep nothing that it compiled
-        raise _not_compiled(error) from error
+        raise not_compiled(error) from error
     with stoppable(stopped):
         make_ready(name, min(threads, 2))
     if name == "sparse":
         return SparseEngine(objective, optimizer, mask, threads)
     assert background is not None
     return BackgroundEngine(objective, optimizer, mask, threads, background)
-
-
-def _not_compiled(error: Exception) -> MachineError:
-    return MachineError(
-        f"train.engine: numba cannot work here: {error}; name a folder it may write to as NUMBA_CACHE_DIR"
-    )

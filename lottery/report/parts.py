@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lottery import registry
 from lottery.analysis import rewind_search
-from lottery.analysis.environments import roundings
+from lottery.analysis.engines import how_computed
 from lottery.recipe.families import acting
 from lottery.recipe.readings import IN_WORDS
 from lottery.report.explanations import metrics_explained, verdicts_explained
@@ -122,6 +122,6 @@ def parts(recipe: Recipe) -> Iterator[Part]:
         "Provenance",
         "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
         " it. Dates are in UTC.",
-        roundings,
+        how_computed,
         tables=("environments", "long"),
     )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lottery.analysis.environments import environments_of, newest, roundings, software
+from lottery.analysis.engines import how_computed
+from lottery.analysis.environments import environments_of, newest, software
 from lottery.analysis.missing import lacking
 from lottery.analysis.rows import Row
 from lottery.analysis.sweep import swept_rows, swept_rows_of, swept_values
@@ -88,7 +89,7 @@ def _sections(found: SweptStudy) -> Iterator[Section]:
         "Provenance",
         "Every training has a key, a hash of everything that can change its result; lottery show KEY tells all about"
         " it. Dates are in UTC.",
-        _of_points(found, roundings),
+        how_computed(*found.studies, labels=[point.label for point in sweep.points]),
     )
     ran = environments_of(record for study in found.studies for record in study.found.values())
     provenance.tables.append(Table("environments", "Environments that the trainings ran in", ran))

@@ -25,7 +25,7 @@ from lottery.pruning.start import Spec, Start
 from lottery.recipe.learning_rate import multiplier, peak
 from lottery.runner.batch_sizes import check_other_model
 from lottery.runner.starting_point import resolve_rate, starting_point
-from lottery.runner.timelines import steps_left, timeline_of
+from lottery.runner.timelines import steps_in_all, timeline_of
 from lottery.seed import noisy, seed_torch, stream
 from lottery.training.engine import DenseEngine, Engine
 from lottery.training.objective import Batch, Objective, loss_of
@@ -117,7 +117,7 @@ def _engine(
         return context.cohort.engine(objective, optimizer, mask)
     wanted = context.plan.recipe.train.engine
     if wanted == "auto" and context.choices.steps is None and not context.machine.deterministic:  # else nobody asks
-        context.choices.steps = steps_left(context) // context.jobs
+        context.choices.steps = steps_in_all(context) // context.jobs
     try:
         return engine_for(
             objective,
@@ -127,6 +127,7 @@ def _engine(
             context.machine,
             lambda: data.epoch(0, timeline.batch_size),
             steps=timeline.stop - timeline.first,
+            batch_size=timeline.batch_size,
             choices=context.choices,
             background=data.background,
             stopped=context.told_to_stop,

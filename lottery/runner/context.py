@@ -13,7 +13,7 @@ from lottery.data.random_crop import ResizedCrop
 from lottery.data.splits import Splits
 from lottery.device import Machine, cores
 from lottery.distributed.group import ALONE, Group
-from lottery.engines.choose import Choices
+from lottery.engines.choices import Choices
 from lottery.engines.cohort import Cohort
 from lottery.network.factory import NetworkFactory
 from lottery.plan.keys import name_of
@@ -47,7 +47,7 @@ class RunContext:
             None for those that are noted when a process begins.
         on_device: The data sets that `data` has put on the device, by `name_of`.
         point: The recipe in words among those of a sweep; empty where it is alone.
-        choices: The engines that the run has taken in this process.
+        choices: The engines that `auto` takes, in all processes on this machine the same.
         cohort: What trains jobs of this process in lockstep; None where each is trained by itself.
     """
 

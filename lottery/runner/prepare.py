@@ -15,8 +15,10 @@ from lottery.data.shared import load_once
 from lottery.data.splits import Splits, fingerprint
 from lottery.device import Machine, computes_bf16, machine
 from lottery.distributed.group import ALONE, Group
+from lottery.engines.choices import Choices
 from lottery.engines.cohort import Cohort
 from lottery.errors import DataError, MachineError, RecipeError, UsageError
+from lottery.paths import cache_root
 from lottery.plan.expand import other_data
 from lottery.plan.jobs import Plan
 from lottery.plan.keys import data_identity, dataset_identity, digest, name_of
@@ -104,6 +106,7 @@ def _looked(request: Request, stop: Stop, store: Store, known: Plan | None, grou
         group=group,
         on_device=loaded.on_device(request.recipe),
         point=request.point,
+        choices=Choices(folder=cache_root() / "engines" / digest([where.environment(), known.fingerprint])),
         cohort=_cohort(request, where, group),
     )
     check(context)

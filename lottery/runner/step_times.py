@@ -8,14 +8,12 @@ hold for a week: other work on the machine may have slowed them, so that an esti
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from lottery.errors import DamagedFile, LotteryError, MachineError, UsageError
-from lottery.files import write
-from lottery.files.read import parse_json, read_bytes
+from lottery.errors import LotteryError
+from lottery.files import for_a_week
 from lottery.paths import cache_root
 from lottery.plan.keys import digest, training_identity
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, Kind
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
 
-WEEK = 7 * 24 * 3600.0
-MOST_BYTES = 10_000  # of a kept timing
 DEPENDS = (
     *("data", "validation", "limit", "model", "batch_size", "augment", "precision", "clip", "accumulate"),
     *("evaluate_every", "metrics", "embeddings", "batch_norm"),  # a finished training was also evaluated
@@ -56,20 +52,16 @@ def of_other_jobs(context: RunContext, job: Job) -> float | None:
 
 def recall(context: RunContext, job: Job) -> float | None:
     """Return the seconds of a step that `keep` was told in the last week; None where there are none."""
-    path = _path(context, job)
-    with suppress(DamagedFile, MachineError, TypeError, KeyError, ValueError):
-        found = parse_json(read_bytes(path, most=MOST_BYTES), str(path))
-        if 0 <= time.time() - float(found["time"]) < WEEK and float(found["seconds"]) > 0:
+    with suppress(TypeError, KeyError, ValueError):
+        found = for_a_week.recall(_path(context, job)) or {}
+        if float(found["seconds"]) > 0:
             return float(found["seconds"])
     return None
 
 
 def keep(context: RunContext, job: Job, seconds: float) -> None:
     """Keep the seconds of a step of a dense network; a disk that refuses does without."""
-    path = _path(context, job)
-    with suppress(MachineError, UsageError, OSError):
-        write.make_folder(path.parent)
-        write.write_atomic(path, json.dumps({"seconds": seconds, "time": time.time()}).encode(), durable=False)
+    for_a_week.keep(_path(context, job), {"seconds": seconds})
 
 
 def _path(context: RunContext, job: Job) -> Path:

@@ -36,9 +36,9 @@ def timeline_of(context: RunContext, job: Job, start: Start) -> Timeline:
     )
 
 
-def steps_left(context: RunContext) -> int:
-    """Return the number of steps that the missing jobs of the plan train."""
-    return sum(trained_steps(context, job) for job in context.plan if context.store.find(job.key) is None)
+def steps_in_all(context: RunContext) -> int:
+    """Return the number of steps that the jobs of the plan train, finished ones too."""
+    return sum(trained_steps(context, job) for job in context.plan)
 
 
 def trained_steps(context: RunContext, job: Job) -> int:

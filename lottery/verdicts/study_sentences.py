@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lottery.analysis.environments import roundings
-
 if TYPE_CHECKING:
     from lottery.results.study import Study
 
 
 def study_sentences(study: Study) -> Iterator[str]:
-    """Yield in words the rewind step that was found, the verdicts, what is connected, and what differs in rounding."""
+    """Yield in words the rewind step that was found, the verdicts, and what is connected."""
     recipe = study.recipe
     if recipe.search is not None:
         from lottery.analysis import rewind_search
@@ -30,4 +28,3 @@ def study_sentences(study: Study) -> Iterator[str]:
         from lottery.verdicts import connected
 
         yield from connected.sentences(study)
-    yield from roundings(study)

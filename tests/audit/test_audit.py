@@ -136,7 +136,7 @@ def test_the_summary_counts_what_was_compared(fair: Finished) -> None:
     summaries = [row for row in rows(study_of(fair)) if row["field"] == "compared"]
     assert [(row["optimizer"], row["ok"]) for row in summaries] == [("adam", True), ("momentum", True)]
     measured = [job for job in fair[0] if job.kind in ("dense", "ticket", "branch") and job.optimizer_index == 0]
-    assert summaries[0]["note"] == f"{len(measured)} trainings, {len(FIELDS) + len(FIXED)} fields"
+    assert summaries[0]["note"] == f"{len(measured)} trainings, {len(FIELDS) + len(FIXED)} fields; Engine: dense."
 
 
 def test_behind_what_was_found_are_the_trainings_that_were_compared(fair: Finished) -> None:

@@ -344,8 +344,8 @@ def test_a_run_prints_its_table_on_stdout_and_all_else_on_stderr(study: tuple[Pa
     assert result.out.splitlines()[0].split()[:3] == ["optimizer", "density", "dense"]
     assert result.out == call("table", recipe, "--store", store).out
     lines = result.err.splitlines()
-    assert len(lines) == JOBS + 1 and lines[-1] == f"{JOBS} done"
-    assert all(line.startswith(f"[{number}/{JOBS}] ") for number, line in enumerate(lines[:-1], 1))
+    assert len(lines) == JOBS + 2 and lines[-2:] == ["Engine: dense.", f"{JOBS} done"]
+    assert all(line.startswith(f"[{number}/{JOBS}] ") for number, line in enumerate(lines[:-2], 1))
     assert ESCAPE not in result.out + result.err
 
 
@@ -451,7 +451,7 @@ def test_sigterm_saves_leaves_and_tells_the_command_that_continues(recipe: Path,
 
 def saved(call: Call, study: tuple[Path, Path, Result], form: str, *options: object) -> str:
     result = call("table", study[0], "--store", study[1], "--format", form, *options)
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err) == (0, "Engine: dense.\n")
     return result.out
 
 

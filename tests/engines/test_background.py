@@ -14,7 +14,8 @@ from lottery.catalogue.models._perceptron import Perceptron
 from lottery.data.loader import Data
 from lottery.data.splits import Splits
 from lottery.device import Machine
-from lottery.engines.choose import COMPILED_FOR, LEAST_STEPS, engine_for
+from lottery.engines.choices import COMPILED_FOR
+from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask

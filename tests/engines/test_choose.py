@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
 from lottery.engines import choose
-from lottery.engines.choose import LEAST_STEPS, Choices, engine_for
+from lottery.engines.choices import Choices
+from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.compiled import ahead
 from lottery.errors import UsageError
 from lottery.pruning.mask import Mask
@@ -255,7 +256,7 @@ def test_a_density_is_measured_only_among_engines_that_others_do_not_rule_out() 
             asked.append(list(left))
             return found
 
-        return choices.fastest("a kind", density, among, measure)  # type: ignore[arg-type]
+        return choices.fastest({}, density, among, measure)  # type: ignore[arg-type]
 
     assert fastest(1, "background", names[:2]) == "background"
     assert fastest(0.8, "background") == "background"  # dense steps cost no less than before, so they are out

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from lottery.analysis.accuracy import means
-from lottery.analysis.environments import roundings
+from lottery.analysis.engines import how_computed
 from lottery.audit.audit import audit
 from lottery.catalogue.models._perceptron import Perceptron
 from lottery.device import Machine
-from lottery.engines.choose import COMPILED_FOR, LEAST_STEPS, engine_for
+from lottery.engines.choices import COMPILED_FOR
+from lottery.engines.choose import LEAST_STEPS, engine_for
 from lottery.engines.compiled.background import BackgroundEngine
 from lottery.engines.compiled.base import stoppable
 from lottery.engines.compiled.sparse import STRETCH, SparseEngine, by_source, compressed
@@ -282,8 +283,8 @@ def test_records_and_tables_name_the_engine(finished: Path) -> None:
     assert engines == {("dense", "dense"), ("ticket", "sparse"), ("branch", "sparse")}
     for row in means(found):
         assert "mixed" not in row["note"] and "engine" not in row["note"]
-    (told,) = roundings(found)
-    assert "engine (dense and sparse)" in told
+    (told,) = how_computed(found)
+    assert told.startswith("Engines: dense at a density of 100 %, sparse below.")
     assert {cell: why for cell, why in audit(found).withheld().items() if any("engine" in each for each in why)} == {}
 
 

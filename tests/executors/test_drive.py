@@ -60,14 +60,14 @@ def test_workers_of_an_executor_give_the_table_of_a_run_and_its_lines(
     assert made.started == 2
     done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "forked")
     assert done.out == quiet.table
-    assert done.err == f"{quiet.jobs} done before\n"  # and no worker was started
+    assert done.err == f"Engine: dense.\n{quiet.jobs} done before\n"  # and no worker was started
 
 
 def made_by(monkeypatch: pytest.MonkeyPatch, quiet: Undisturbed, store: Path) -> list[Forked]:
     made = register_forked(monkeypatch)
     done = call_here(*arguments(quiet.recipe, store), "--on", "forked")
     check(quiet, store, done)
-    assert sorted(line.partition("/")[0] for line in done.err.splitlines()[:-1]) == sorted(
+    assert sorted(line.partition("/")[0] for line in done.err.splitlines()[:-2]) == sorted(
         f"[{number}" for number in range(1, quiet.jobs + 1)
     )
     assert done.err.splitlines()[-1] == f"{quiet.jobs} done"
@@ -83,7 +83,7 @@ def test_jobs_that_workers_have_done_are_told_as_done_where_their_lines_come_lat
     register_forked(monkeypatch)
     done = call_here(*arguments(quiet.recipe, tmp_path), "--on", "forked")
     check(quiet, tmp_path, done)
-    assert done.err.splitlines()[-1] == f"{quiet.jobs} done" and len(done.err.splitlines()) == quiet.jobs + 1
+    assert done.err.splitlines()[-1] == f"{quiet.jobs} done" and len(done.err.splitlines()) == quiet.jobs + 2
 
 
 def test_a_plan_that_grows_by_its_results_is_done_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,5 +179,6 @@ def test_folder_hash_seed_and_locale_leave_the_bytes_as_they_are(whole: Undistur
     assert contents(elsewhere / "store") == expected
     lines = done.stderr.decode("utf-8").splitlines()  # and nothing else is printed by a process of its own
     assert [line.partition("] ")[0] for line in lines] == [f"[{n}/{whole.jobs}" for n in range(1, whole.jobs + 1)] + [
-        f"{whole.jobs} done"
+        "Engine: dense.",
+        f"{whole.jobs} done",
     ]

@@ -176,7 +176,10 @@ def test_the_accuracy_figure_stands_beside_the_answer_before_all_sections(folder
     text = (folder / "report.html").read_text()
     places = [text.index(part) for part in ('<div class="top"', '<ul class="answers"', 'id="figure-accuracy"', "<nav")]
     assert places == sorted(places)
-    assert text.count('id="figure-accuracy"') == text.count('<ul class="answers"') == 1  # and nowhere else
+    assert text.count('id="figure-accuracy"') == text.count('<div class="top"') == 1  # and nowhere else
+    provenance = text[text.index('<section id="provenance">') :]
+    assert text.count('<ul class="answers"') == 1 + provenance.count('<ul class="answers"')
+    assert "<li>Engine: dense.</li>" in provenance
     accuracy = text[text.index('<section id="accuracy">') :].partition("</section>")[0]
     assert '<a href="#figure-accuracy">' in accuracy and "<svg" not in accuracy
     shown = re.findall(r'<figure id="figure-([^"]+)"', text)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lottery import api, device
-from lottery.analysis.environments import roundings
+from lottery.analysis.engines import how_computed
 from lottery.analysis.views import rows_of
 from lottery.audit.audit import audit
 from lottery.cli.main import main
@@ -80,24 +80,18 @@ def test_a_study_begun_in_one_process_and_continued_in_two_keeps_its_verdicts_an
     assert {r.job.level: r.manifest.environment["threads"] for r in whole.found.values()} == {0: 2, 1: 2, 2: 1}
     assert {row["verdict"] for row in rows_of(whole, "verdicts")} <= {"winning", "matching"}
     assert not any("mixed" in row["note"] or "threads" in row["note"] for row in rows_of(whole, "means"))
-    (told,) = roundings(whole)
-    assert "threads (1 and 2)" in told and "rounding" in told
+    engine, told = how_computed(whole)
+    assert engine == "Engine: dense." and "threads (1 and 2)" in told and "rounding" in told
     (summary,) = [row for row in rows_of(whole, "audit") if row["field"] == "compared"]
     assert summary["ok"] and told in summary["note"]
 
 
-def test_engines_that_differ_are_recorded_and_said_once() -> None:
+def test_engines_that_differ_withhold_nothing_and_are_noted_in_no_row() -> None:
     planned = hand("prune.levels=2", "seeds=3", "compare={margin: 1}", "train.engine=dense")
     found = everything(planned) | made(planned, ({"kind": "ticket"}, {"environment": {**HERE, "engine": "sparse"}}))
     held = Study(planned, found, Recorded(planned))
     assert audit(held).withheld() == {}
     assert [row["note"] for row in rows_of(held, "means")] == ["", ""]
-    assert roundings(held) == [
-        "Trainings differ in engine (dense and sparse): that changes rounding only, so they are compared all the same."
-    ]
-    other = Study(planned, made(planned, ({}, {"environment": {**HERE, "engine": "background"}})), Recorded(planned))
-    (told,) = roundings(held, other)  # of a table of several: one sentence, with all there are
-    assert "engine (background, dense and sparse):" in told
 
 
 class Kept(Recorded):
