@@ -17,7 +17,7 @@ from lottery.errors import MachineError
 from lottery.recipe.load import parse_recipe
 from lottery.recipe.schema import Recipe
 
-LEVELS = 20
+LEVELS, FEW_LEVELS = 20, 5
 STEPS = 2 * 55_000 // 128  # about two passes, which the bare loop is given as well
 SHORT = f"""
 name: bench
@@ -42,20 +42,22 @@ Bare = Callable[[Recipe, Path], float]
 def start_cases(ready: Callable[[Path], object], bare: Bare) -> Iterator[Case]:
     """Yield the cases; `ready` reads MNIST, and `bare` measures the bare loop for the dense network of a recipe."""
     study = f"LeNet, {1 + LEVELS} levels of 2 epochs, from the start of a process"
-    yield Case("lenet-short", study, 2.5, partial(_short, bare, kept=True), ready)
-    yield Case("lenet-first", f"{study}, kernels to compile", 1.2, partial(_short, bare, kept=False), ready)
+    yield Case("lenet-short", study, 2.5, partial(_short, bare, LEVELS, kept=True), ready)
+    yield Case("lenet-first", f"{study}, kernels to compile", 1.2, partial(_short, bare, LEVELS, kept=False), ready)
+    six = f"LeNet, {1 + FEW_LEVELS} trainings of 2 epochs, from the start of a process"
+    yield Case("lenet-six", six, 1.13, partial(_short, bare, FEW_LEVELS, kept=True), ready)
     finished = f"{FINISHED_SECONDS:g} s against the run of a finished recipe"
     yield Case("finished", finished, 1.0, partial(_finished, ()), ready)
     claims = f"{finished} on MNIST-1D, five seeds with verdicts"
     yield Case("finished-verdicts", claims, 1.0, partial(_finished, WITH_VERDICTS), ready)
 
 
-def _short(bare: Bare, data: Path, *, kept: bool) -> Turn:
+def _short(bare: Bare, levels: int, data: Path, *, kept: bool) -> Turn:
     """Measure the bare loop for each level, and the whole command; without `kept` nothing compiled is there."""
-    recipe = parse_recipe(SHORT, "bench")
+    recipe = parse_recipe(SHORT, "bench", [f"prune.levels={levels}"])
     with tempfile.TemporaryDirectory() as folder:
         place = {} if kept else {"NUMBA_CACHE_DIR": str(Path(folder) / "kernels")}
-        return (1 + LEVELS) * bare(recipe, data), _seconds(recipe, data, Path(folder), place), None
+        return (1 + levels) * bare(recipe, data), _seconds(recipe, data, Path(folder), place), None
 
 
 def _finished(changes: Sequence[str], data: Path) -> Turn:

@@ -182,6 +182,7 @@ def run(
 ) -> None:
     """Start, skip or continue: run what is missing of a recipe, then print its table and what may be claimed."""
     from lottery.cli.ranks import run_on_ranks
+    from lottery.collector import collector_paused
     from lottery.store.store import Store
 
     if on is not None and jobs != "1":
@@ -189,23 +190,25 @@ def run(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    kept = Store(store_root(store))
-    sweep = load_points(recipe, sets, plugin, point, kept, trust)  # what is wrong is said once, before others start
-    shown = run_on_ranks(ranks, jobs, on)
-    outcome: Outcome | SweptOutcome = api.run(
-        sweep,
-        data=data,
-        store=kept,
-        device=device,
-        jobs=number_of_jobs(jobs),
-        on=on,
-        deterministic=deterministic,
-        checkpoint_seconds=checkpoint_seconds,
-        lockstep=lockstep,
-        plugins=plugin or (),
-        track=track or (),
-        progress=shown,
-    )
+    with collector_paused() as resume:
+        kept = Store(store_root(store))
+        sweep = load_points(recipe, sets, plugin, point, kept, trust)  # what is wrong is said once, before others start
+        shown = run_on_ranks(ranks, jobs, on)
+        outcome: Outcome | SweptOutcome = api.run(
+            sweep,
+            data=data,
+            store=kept,
+            device=device,
+            jobs=number_of_jobs(jobs),
+            on=on,
+            deterministic=deterministic,
+            checkpoint_seconds=checkpoint_seconds,
+            lockstep=lockstep,
+            plugins=plugin or (),
+            track=track or (),
+            progress=shown,
+            on_plan=lambda plan: resume(),  # torch is imported by then, where it is needed
+        )
     if not shown:
         raise typer.Exit(outcome.exit_code)
     from lottery.analysis.engines import how_computed

@@ -62,14 +62,17 @@ def work(
     SIGUSR1, SIGTERM and SIGINT have it save and leave. Jobs that fail or diverge leave its exit code 0: `lottery run`
     tells of them, and prints the table.
     """
-    from lottery.display.terminal import TerminalDisplay
-    from lottery.executors.work import Limits, work_on
-    from lottery.results.studies import remember
-    from lottery.runner.events import Request
-    from lottery.signals import Stop, handle_signals
-    from lottery.store.store import Store
-    from lottery.trackers.choose import trackers_of
-    from lottery.trackers.feed import following
+    from lottery.collector import collector_paused
+
+    with collector_paused():
+        from lottery.display.terminal import TerminalDisplay
+        from lottery.executors.work import Limits, work_on
+        from lottery.results.studies import remember
+        from lottery.runner.events import Request
+        from lottery.signals import Stop, handle_signals
+        from lottery.store.store import Store
+        from lottery.trackers.choose import trackers_of
+        from lottery.trackers.feed import following
 
     kept, stop = Store(store_root(store)), Stop()
     sweep = load_points(recipe, sets, plugin, point, kept, trust)

@@ -1,13 +1,24 @@
-"""Duplicates in a data set: exact copies, byte for byte, in training, validation and test data."""
+"""Duplicates in a data set: exact copies, byte for byte, in training, validation and test data.
+
+Counts are kept in the store, and in `$LOTTERY_CACHE/duplicates` for other stores of the machine, by the fingerprint of
+the data.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lottery.errors import DamagedFile, MachineError, UsageError
+from lottery.files import write
+from lottery.files.read import parse_json, read_bytes
+from lottery.paths import cache_root
 from lottery.store.notes import recall, remember
 
 if TYPE_CHECKING:
@@ -18,6 +29,8 @@ if TYPE_CHECKING:
 
 DIGEST_BYTES = 16
 NOTED = "duplicates"  # counts by the fingerprint of the data
+VERSION = 1  # of how they are counted
+MOST_BYTES = 10_000  # of kept counts
 
 
 @dataclass(frozen=True)
@@ -88,18 +101,40 @@ def _targets(y: Tensor) -> Iterator[bytes]:
 
 def remembered(store: Store, fingerprint: str) -> Duplicates | None:
     """Return the counts that a store has of the data with this fingerprint; None where nobody has looked."""
-    found = recall(store, NOTED, fingerprint)
+    return _counts(recall(store, NOTED, fingerprint))
+
+
+def _counts(found: Any) -> Duplicates | None:
     names = Duplicates.__dataclass_fields__.keys()
     if not isinstance(found, dict) or found.keys() != names or not all(type(n) is int for n in found.values()):
         return None
     return Duplicates(**found)
 
 
+def known_duplicates(fingerprint: str, splits: Splits) -> Duplicates | None:
+    """Return the counts of exact copies in a data set: those that this machine has, else counted now, and kept."""
+    path = cache_root() / NOTED / f"{VERSION}-{fingerprint}.json"
+    if (known := _kept(path)) is not None:
+        return known
+    found = duplicates(splits)
+    if found is not None:
+        with suppress(MachineError, UsageError, OSError):  # a disk that refuses does without
+            write.make_folder(path.parent)
+            write.write_atomic(path, json.dumps(found.as_dict()).encode(), durable=False)
+    return found
+
+
+def _kept(path: Path) -> Duplicates | None:
+    with suppress(DamagedFile, MachineError):
+        return _counts(parse_json(read_bytes(path, most=MOST_BYTES), str(path)))
+    return None
+
+
 def look(store: Store, fingerprint: str, splits: Splits) -> Duplicates | None:
     """Count the exact copies in a data set once, and keep the counts in the store."""
     if (known := remembered(store, fingerprint)) is not None:
         return known
-    found = duplicates(splits)
+    found = known_duplicates(fingerprint, splits)
     if found is not None:
         remember(store, NOTED, fingerprint, found.as_dict())
     return found

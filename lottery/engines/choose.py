@@ -199,12 +199,13 @@ def _made(
     if name == "onednn":
         return OneDnnEngine(objective, optimizer)
     try:
-        from lottery.engines.compiled.ahead import make_ready
+        from lottery.engines.compiled.ahead import compile_apart, make_ready
         from lottery.engines.compiled.background import BackgroundEngine
         from lottery.engines.compiled.base import stoppable
         from lottery.engines.compiled.sparse import SparseEngine
     except (ImportError, RuntimeError, OSError) as error:  # or it may keep nothing that it compiled
         raise not_compiled(error) from error
+    compile_apart(name, min(threads, 2), stopped)
     with stoppable(stopped):
         make_ready(name, min(threads, 2))
     if name == "sparse":

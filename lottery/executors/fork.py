@@ -78,9 +78,7 @@ def fork(count: int, channel: socket.socket, begin: Callable[[socket.socket], No
             _be_worker(socket.socket(fileno=received[0]), begin)
         os.close(received[0])
         workers.append(worker)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
-    gc.unfreeze()  # what is not given back at the end is told of on stderr by a library
-    return codes
+    return [os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) for worker in workers]
 
 
 def _be_worker(own: socket.socket, begin: Callable[[socket.socket], None]) -> None:

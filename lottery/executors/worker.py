@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from lottery.collector import collector_paused
 from lottery.errors import DataError, Interrupted, LotteryError
 from lottery.signals import Stop
 
@@ -141,10 +142,11 @@ def _contexts(request: dict[str, Any], stop: Stop, on_gpus: int, packed: Sequenc
     Raises:
         DataError: the data are not those that the plans were made for.
     """
-    from lottery.plan.handover import unpack_plan
-    from lottery.recipe.load import restore_recipe
-    from lottery.runner.events import Request
-    from lottery.runner.prepare import prepare_all
+    with collector_paused():
+        from lottery.plan.handover import unpack_plan
+        from lottery.recipe.load import restore_recipe
+        from lottery.runner.events import Request
+        from lottery.runner.prepare import prepare_all
 
     about = {name: value for name, value in request.items() if name not in ("recipes", "data", "store")}
     recipes = [(point, restore_recipe(each)) for point, each in request["recipes"]]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lottery.data.duplicates import duplicates, remembered
+from lottery.data.duplicates import known_duplicates, remembered
 from lottery.plan.kinds import Kind
 from lottery.results.mixed_environments import foreseen
 from lottery.results.record import record_of
@@ -96,7 +96,7 @@ def _of_context(context: RunContext) -> Outlook:
         needs_of(context),
         left,
         weights,
-        remembered(store, plan.fingerprint) or duplicates(context.splits),
+        remembered(store, plan.fingerprint) or known_duplicates(plan.fingerprint, context.splits),
     )
 
 

@@ -43,6 +43,20 @@ def test_data_without_copies_say_nothing() -> None:
     assert sentence("made", None) == ""
 
 
+def test_a_machine_counts_the_copies_of_a_data_set_once_for_all_its_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOTTERY_CACHE", str(tmp_path / "cache"))
+    first = look(Store(tmp_path / "one"), "e" * 64, _splits())
+    other = _splits()
+    other.train_x[0] += 1  # under the fingerprint of the first it would be taken for it
+    assert look(Store(tmp_path / "two"), "e" * 64, other) == first
+    assert look(Store(tmp_path / "two"), "d" * 64, other) != first
+    for file in (tmp_path / "cache" / "duplicates").iterdir():
+        file.write_bytes(b"{")
+    assert look(Store(tmp_path / "three"), "e" * 64, _splits()) == first  # what is damaged is counted again
+
+
 def test_a_store_looks_once_for_each_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, splits = Store(tmp_path / "store"), _splits()
     assert remembered(store, "f" * 64) is None

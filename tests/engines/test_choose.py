@@ -29,6 +29,7 @@ from lottery.runner.prepare import prepare
 from lottery.runner.run import work
 from lottery.training.engine import DenseEngine, OneDnnEngine, onednn_is_exact
 from lottery.training.objective import Objective
+from lottery.training.trainer import Stopped
 from tests.support.micro import micro
 from tests.support.perceptrons import OPTIMIZERS, STUDY, batch, mask_of, network, values
 from tests.support.restarts import contents, run_until_stopped
@@ -203,6 +204,34 @@ def test_kernels_compiled_beside_a_run_are_kept_for_the_next_process(tmp_path: P
     assert python("-c", about) == " ".join(["True"] * 4)
     hits = "from lottery.engines.compiled import ahead, kernels; ahead.make_ready('sparse', 2); "
     assert python("-c", hits + "print(kernels.step(2).stats.cache_misses.total())") == "0"
+
+
+@pytest.mark.slow
+def test_kernels_that_are_waited_for_are_compiled_by_another_process(tmp_path: Path) -> None:
+    program = """
+from lottery.engines.compiled import ahead, kernels
+ahead.compile_apart("sparse", 1, lambda: False)
+ahead.make_ready("sparse", 1)
+print(ahead.is_kept("sparse", 1), ahead.is_kept("background", 1), kernels.step(1).stats.cache_misses.total())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False", "0"], done.stderr
+
+
+def test_a_run_that_is_told_to_stop_does_not_wait_for_who_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[subprocess.Popen[bytes]] = []
+
+    def sleeper(threads: int, *names: str) -> subprocess.Popen[bytes]:
+        found.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"]))
+        return found[0]
+
+    monkeypatch.setattr(ahead, "is_kept", lambda name, threads: False)
+    monkeypatch.setattr(ahead, "_started", sleeper)
+    looks = iter([False, True])
+    with pytest.raises(Stopped):
+        ahead.compile_apart("sparse", 1, lambda: next(looks))
+    assert found[0].returncode is not None and found[0].returncode != 0
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """Compilation of the engines' kernels before a training needs them, in a process of its own that keeps them on disk.
 
-`python -m lottery.engines.compiled.ahead THREADS` compiles what is missing for so many threads; it ends when its
-standard input does.
+Only that process has the memory of the compiler. `python -m lottery.engines.compiled.ahead THREADS` compiles what is
+missing for so many threads, beside trainings; with the name of an engine after it, that one's, for a training that
+waits. It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -31,9 +33,11 @@ from lottery.engines.compiled.sparse import SparseEngine
 from lottery.network.build import prunable
 from lottery.pruning.mask import Mask
 from lottery.training.objective import Objective
+from lottery.training.trainer import Stopped
 
 Name = Literal["sparse", "background"]
 NAMES: tuple[Name, ...] = ("sparse", "background")
+LOOK_SECONDS = 0.05  # between two looks at whether the run is told to stop
 
 
 @cache
@@ -59,6 +63,34 @@ def is_kept(name: Name, threads: int) -> bool:
     return _mark(name, threads).exists()
 
 
+def compile_apart(name: Name, threads: int, stopped: Callable[[], bool]) -> None:
+    """Have an engine's kernels compiled by a process of its own, and wait for it; nothing where they are kept.
+
+    Where that process fails they are not kept, and `make_ready` compiles them.
+
+    Raises:
+        Stopped: The run is told to stop meanwhile.
+    """
+    if is_kept(name, threads):
+        return
+    process = _started(threads, name)
+    try:
+        while process.poll() is None:
+            if stopped():
+                raise Stopped
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _started(threads: int, *names: Name) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "lottery.engines.compiled.ahead", str(threads), *names]
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=silent, stderr=silent)
+
+
 def _mark(name: Name, threads: int) -> Path:
     """Return the file beside what numba keeps that says so, named by all that numba compiles for."""
     target = transpose.targetctx.codegen().magic_tuple()  # triple, processor and its features
@@ -78,9 +110,7 @@ class Ahead:
     def start(self, threads: int) -> None:
         """Have all kernels compiled for trainings of so many threads, once."""
         if self._process is None and not _is_compiling():
-            command = [sys.executable, "-m", "lottery.engines.compiled.ahead", str(threads)]
-            silent = subprocess.DEVNULL
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=silent, stderr=silent)
+            self._process = _started(threads)
             atexit.register(self._process.kill)  # what is compiled by then is kept
 
     @property
@@ -103,11 +133,17 @@ def _is_compiling() -> bool:
 
 
 def _main() -> None:
+    threads, waited_for = int(sys.argv[1]), [name for name in NAMES if name in sys.argv[2:]]
+    threading.Thread(target=_leave_with_stdin, daemon=True).start()
+    if waited_for:
+        with _lock():
+            for name in waited_for:
+                if not is_kept(name, threads):  # where another process had the lock, it may be by now
+                    make_ready(name, threads)
+        return
     with suppress(AttributeError, OSError):  # the threads of a training wait for one another: none may be held up
         os.nice(19)
-    threading.Thread(target=_leave_with_stdin, daemon=True).start()
     with suppress(Timeout), _lock().acquire(timeout=0):  # where another process has it, that one compiles
-        threads = int(sys.argv[1])
         # with two, trainings leave one of them to this process: first what trains with the other one
         for each in (1, 2) if threads == 2 else (threads,):
             for name in NAMES:
