@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.analysis.views import VIEWS
+from lottery.cli.collector import seldom_collecting
 from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, command_line, load_points, tell_missing
 from lottery.cli.tables import Format, Output, Width, writer
 from lottery.errors import UsageError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lottery.results.sweep import SweptStudy
 
 
+@seldom_collecting()
 def table(
     recipes: Annotated[
         list[str],
