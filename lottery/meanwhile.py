@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -56,6 +56,48 @@ class Meanwhile(Generic[T]):
             value: T = made
             return value
         return self._make()
+
+
+def divided(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what tasks make, in their order, made by this process from the first on and by a second from the last on.
+
+    Each takes its next task when it has made one, until they meet. So tasks that share what they read stand together,
+    short ones in the middle, and those that a fork cannot follow, as they import torch, at the end.
+
+    Args:
+        tasks: Functions as `Meanwhile` takes them.
+    """
+    turns = _Turns(len(tasks))
+    made: dict[int, T] = {}
+    last = range(len(tasks) - 1, -1, -1)
+    beside = Meanwhile(lambda: {number: tasks[number]() for number in last if number not in made and turns.take()})
+    for number, task in enumerate(tasks):
+        if not turns.take():
+            break
+        made[number] = task()
+    turns.end()  # so that this process makes what the second was to make, should that have failed
+    made |= beside.value()
+    return [made[number] for number in range(len(tasks))]
+
+
+class _Turns:
+    """As many turns as there are tasks, of which two processes take one at a time: bytes of a pipe."""
+
+    def __init__(self, number: int) -> None:
+        self._left, end = os.pipe()
+        os.set_blocking(end, False)
+        assert os.write(end, bytes(number)) == number  # a pipe holds thousands
+        os.close(end)
+        self._over = False
+
+    def take(self) -> bool:
+        """Return True for one more turn; False where none is left."""
+        return self._over or bool(os.read(self._left, 1))
+
+    def end(self) -> None:
+        """Give this process all turns that it asks for from now on."""
+        os.close(self._left)
+        self._over = True
 
 
 class _Heard(logging.Filter):

@@ -18,6 +18,7 @@ DRAWS = 20_000  # of normal statistics, to find how large the largest of them ge
 ROUNDING = 1e-12  # statistics that differ by less are equal
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def adjusted(differences: Array) -> list[float]:
@@ -69,14 +70,15 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
     # products of its columns are the covariances; a missing value lowers the correlation, which asks for more seeds
     loadings = np.nan_to_num(values - means) / np.sqrt(counts[known] - 1)
     n = math.ceil(round(-math.log2(alpha), 9))  # with which p can be as small as alpha
-    few = _power(means, loadings, paired.EXACT, alpha) >= power if (means > 0).any() else means > 0
+    few = means > 0
+    few = few & _reached(means, loadings, paired.EXACT, alpha, power, few)
     if (many := np.flatnonzero((means > 0) & ~few)).size:
         spreads = np.maximum(np.sqrt((loadings**2).sum(axis=0)), paired.NO_SPREAD)
         effects, drawn = means / spreads, _drawn(loadings / spreads)
         for column in map(int, many):
             needed[known[column]] = _many(effects, drawn, column, alpha, power)
     while few.any():
-        reached = few & ((_power(means, loadings, n, alpha) >= power) | (n >= paired.EXACT))
+        reached = few & (_reached(means, loadings, n, alpha, power, few) | (n >= paired.EXACT))
         for place in known[reached]:
             needed[place] = n
         few, n = few & ~reached, n + 1
@@ -103,16 +105,22 @@ def _stepdown(values: Array, flips: Array, exact: bool) -> Array:
     return found
 
 
-def _power(means: Array, loadings: Array, n: int, alpha: float) -> Array:
-    """Return the share of simulated studies of n seeds in which each density is shown."""
+def _reached(means: Array, loadings: Array, n: int, alpha: float, power: float, asked: Flags) -> Flags:
+    """Return whether each density is shown in such a share of simulated studies of n seeds; True only of those asked.
+
+    The simulation ends once it is known of all that are asked.
+    """
     draws = np.random.default_rng(n)
     exact = 2**n <= FLIPS
     flips = paired.flips(n, 0) if exact else draws.choice([-1.0, 1.0], size=(FLIPS, n))
-    shown = np.zeros(len(means))
-    for _ in range(STUDIES // AT_ONCE):
+    least = next((count for count in range(STUDIES) if count / STUDIES >= power), STUDIES)
+    shown, done = np.zeros(len(means), dtype=int), 0
+    while (asked & (shown < least) & (shown + STUDIES - done >= least)).any():
         values = means + draws.normal(size=(AT_ONCE, n, len(loadings))) @ loadings
         shown += (_stepdown(values, flips, exact) <= alpha).sum(axis=0)
-    return shown / STUDIES
+        done += AT_ONCE
+    known: Flags = asked & (shown >= least)
+    return known
 
 
 def _drawn(loadings: Array) -> Array:
