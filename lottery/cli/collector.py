@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SELDOM = 50_000  # new objects between two looks; with Python's own 700, looks are an eighth of a report's time
+SELDOM = 500_000  # new objects between two looks; with Python's own 700, looks are an eighth of a report's time
 
 
 @contextmanager
