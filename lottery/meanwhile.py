@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import os
@@ -9,13 +10,32 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("lottery")
 FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of them at a fork
+
+
+class Ahead:
+    """A second process that imports modules before it is known what it will compute, where there is a processor for it.
+
+    It computes one value, of `Meanwhile(make, ahead)`. It ends with this process.
+
+    Args:
+        *modules: The modules, by name.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._process = _forked(partial(_asked, modules)) if can_fork() else None
+
+    def take(self) -> Connection | None:
+        """Return the way to the process, once; None where there is none, or it was taken."""
+        found, self._process = self._process, None
+        return found
 
 
 class Meanwhile(Generic[T]):
@@ -28,20 +48,20 @@ class Meanwhile(Generic[T]):
 
     Args:
         make: The function; its value can be pickled.
+        ahead: A process that was forked before, for a function that can be pickled; one is forked where it is None.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], ahead: Ahead | None = None) -> None:
         self._make = make
-        self._found: Connection | None = None
-        if not can_fork():
-            return
+        self._found = None if ahead is None else ahead.take()
+        if self._found is not None:
+            with suppress(OSError):  # where it was killed there is no answer either
+                self._found.send(make)
+        elif can_fork():
+            self._found = _forked(lambda _: make())
         self._heard = _Heard(told=True)
-        LOGGER.addFilter(self._heard)
-        context = multiprocessing.get_context("fork")
-        self._found, end = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(make, end, self._found), daemon=True)
-        process.start()
-        end.close()
+        if self._found is not None:
+            LOGGER.addFilter(self._heard)
 
     def value(self) -> T:
         """Return the value, once; this waits for it."""
@@ -114,7 +134,24 @@ class _Heard(logging.Filter):
         return self._told
 
 
-def _send(make: Callable[[], T], end: Connection, other: Connection) -> None:
+def _forked(make: Callable[[Connection], Any]) -> Connection:
+    """Fork a process that sends what is made, and return the way to it; the function is given its other end."""
+    context = multiprocessing.get_context("fork")
+    found, end = context.Pipe()
+    process = context.Process(target=_send, args=(make, end, found), daemon=True)
+    process.start()
+    end.close()
+    return found
+
+
+def _asked(modules: Sequence[str], end: Connection) -> Any:
+    """Import modules, and return what a function makes that is sent then."""
+    for module in modules:
+        importlib.import_module(module)
+    return end.recv()()
+
+
+def _send(make: Callable[[Connection], Any], end: Connection, other: Connection) -> None:
     """Send what is made, and end without a word where that fails: the process that waits then makes it itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -123,7 +160,7 @@ def _send(make: Callable[[], T], end: Connection, other: Connection) -> None:
     other.close()
     failed = 1
     try:
-        made = make()
+        made = make(end)
         end.send((made, heard.said))
         end.close()
         failed = 0

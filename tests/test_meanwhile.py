@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 def told(script: str) -> Any:
     """What a process without torch prints as JSON."""
-    begun = "import json, logging, os, signal, time\nfrom lottery.meanwhile import Meanwhile, divided\n"
+    begun = "import json, logging, os, signal, time\nfrom lottery.meanwhile import Ahead, Meanwhile, divided\n"
     done = subprocess.run(
         [sys.executable, "-c", begun + script], capture_output=True, text=True, timeout=60, check=True
     )
@@ -95,6 +95,32 @@ def test_tasks_are_done_in_order_where_no_process_can_be_forked(monkeypatch: pyt
 
     assert divided([partial(task, number) for number in range(5)]) == [0, 2, 4, 6, 8]
     assert done == [0, 1, 2, 3, 4] and divided([]) == []
+
+
+def test_a_process_that_was_forked_ahead_has_imported_modules_and_computes_one_value() -> None:
+    found = told("""
+import sys
+ahead = Ahead("wave")
+first, second = (Meanwhile(function, ahead) for function in (os.getpid, lambda: os.getpid()))
+modules = Meanwhile(lambda: "wave" in sys.modules)
+print(json.dumps({"made": [first.value(), second.value()], "own": os.getpid(), "modules": modules.value()}))
+""")
+    assert len({*found["made"], found["own"]}) == 3 and found["modules"] is False
+    found = told("""
+from functools import partial
+ahead = Ahead("wave")
+print(json.dumps({"modules": Meanwhile(partial(eval, "'wave' in __import__('sys').modules"), ahead).value()}))
+""")
+    assert found["modules"] is True
+
+
+def test_what_a_process_that_was_forked_ahead_cannot_give_is_made_here() -> None:
+    found = told("""
+ahead = Ahead("no_such_module")
+time.sleep(0.2)
+print(json.dumps({"made": Meanwhile(os.getpid, ahead).value(), "own": os.getpid()}))
+""")
+    assert found["made"] == found["own"] and found["said"] == ""
 
 
 def test_an_error_is_raised_where_the_value_is_asked_for() -> None:

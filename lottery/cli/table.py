@@ -16,6 +16,8 @@ from lottery.errors import UsageError
 
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
+    from lottery.meanwhile import Ahead
+    from lottery.recipe.sweep import Sweep
     from lottery.results.sweep import SweptStudy
 
 
@@ -75,7 +77,8 @@ def table(
     caption = VIEWS[view].caption if view in VIEWS else view
     sweeps = [load_points(each, sets, plugin, point, store) for each in recipes]
     write = writer(form, output, caption, "-".join([*(sweep.name for sweep in sweeps), view]), width)
-    swept = [swept_study(sweep, store=store, data=data) for sweep in sweeps]
+    ahead = _ahead(sweeps, view)
+    swept = [swept_study(sweep, store=store, data=data, ahead=ahead) for sweep in sweeps]
     for found, recipe in zip(swept, recipes, strict=True):
         tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
@@ -83,6 +86,15 @@ def table(
     write(select(made, [setting(each) for each in rows or ()], names))
     for sentence in roundings(*(each for found in swept for each in found.studies)):
         print(sentence, file=sys.stderr)
+
+
+def _ahead(sweeps: Sequence[Sweep], view: str) -> Ahead | None:
+    """Return a second process that imports torch while this one reads records; None for a view that needs none."""
+    from lottery.meanwhile import Ahead
+
+    needs = VIEWS[view].needs_torch if view in VIEWS else None
+    asked = needs is not None and any(needs(point.recipe) for sweep in sweeps for point in sweep.points)
+    return Ahead("torch", "lottery.runner.finished_study") if asked else None
 
 
 def _profiles(swept: Sequence[SweptStudy], view: str) -> list[Row]:
