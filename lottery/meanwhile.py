@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("lottery")
 FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of them at a fork
+
+
+class Ahead:
+    """A second process that imports modules before it is known what it will compute, where there is a processor for it.
+
+    It computes one value, of `Meanwhile(make, ahead)`. It ends with this process.
+
+    Args:
+        *modules: The modules, by name.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._process = _forked(partial(_asked, modules)) if can_fork() else None
+
+    def take(self) -> Connection | None:
+        """Return the way to the process, once; None where there is none, or it was taken."""
+        found, self._process = self._process, None
+        return found
 
 
 class Meanwhile(Generic[T]):
@@ -28,20 +48,20 @@ class Meanwhile(Generic[T]):
 
     Args:
         make: The function; its value can be pickled.
+        ahead: A process that was forked before, for a function that can be pickled; one is forked where it is None.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
+    def __init__(self, make: Callable[[], T], ahead: Ahead | None = None) -> None:
         self._make = make
-        self._found: Connection | None = None
-        if not can_fork():
-            return
+        self._found = None if ahead is None else ahead.take()
+        if self._found is not None:
+            with suppress(OSError):  # where it was killed there is no answer either
+                self._found.send(make)
+        elif can_fork():
+            self._found = _forked(lambda _: make())
         self._heard = _Heard(told=True)
-        LOGGER.addFilter(self._heard)
-        context = multiprocessing.get_context("fork")
-        self._found, end = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(make, end, self._found), daemon=True)
-        process.start()
-        end.close()
+        if self._found is not None:
+            LOGGER.addFilter(self._heard)
 
     def value(self) -> T:
         """Return the value, once; this waits for it."""
@@ -58,6 +78,48 @@ class Meanwhile(Generic[T]):
         return self._make()
 
 
+def divided(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what tasks make, in their order, made by this process from the first on and by a second from the last on.
+
+    Each takes its next task when it has made one, until they meet. So tasks that share what they read stand together,
+    short ones in the middle, and those that a fork cannot follow, as they import torch, at the end.
+
+    Args:
+        tasks: Functions as `Meanwhile` takes them.
+    """
+    turns = _Turns(len(tasks))
+    made: dict[int, T] = {}
+    last = range(len(tasks) - 1, -1, -1)
+    beside = Meanwhile(lambda: {number: tasks[number]() for number in last if number not in made and turns.take()})
+    for number, task in enumerate(tasks):
+        if not turns.take():
+            break
+        made[number] = task()
+    turns.end()  # so that this process makes what the second was to make, should that have failed
+    made |= beside.value()
+    return [made[number] for number in range(len(tasks))]
+
+
+class _Turns:
+    """As many turns as there are tasks, of which two processes take one at a time: bytes of a pipe."""
+
+    def __init__(self, number: int) -> None:
+        self._left, end = os.pipe()
+        os.set_blocking(end, False)
+        assert os.write(end, bytes(number)) == number  # a pipe holds thousands
+        os.close(end)
+        self._over = False
+
+    def take(self) -> bool:
+        """Return True for one more turn; False where none is left."""
+        return self._over or bool(os.read(self._left, 1))
+
+    def end(self) -> None:
+        """Give this process all turns that it asks for from now on."""
+        os.close(self._left)
+        self._over = True
+
+
 class _Heard(logging.Filter):
     """Keeps what is logged, which is told as well where `told` is true."""
 
@@ -72,7 +134,24 @@ class _Heard(logging.Filter):
         return self._told
 
 
-def _send(make: Callable[[], T], end: Connection, other: Connection) -> None:
+def _forked(make: Callable[[Connection], Any]) -> Connection:
+    """Fork a process that sends what is made, and return the way to it; the function is given its other end."""
+    context = multiprocessing.get_context("fork")
+    found, end = context.Pipe()
+    process = context.Process(target=_send, args=(make, end, found), daemon=True)
+    process.start()
+    end.close()
+    return found
+
+
+def _asked(modules: Sequence[str], end: Connection) -> Any:
+    """Import modules, and return what a function makes that is sent then."""
+    for module in modules:
+        importlib.import_module(module)
+    return end.recv()()
+
+
+def _send(make: Callable[[Connection], Any], end: Connection, other: Connection) -> None:
     """Send what is made, and end without a word where that fails: the process that waits then makes it itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -81,7 +160,7 @@ def _send(make: Callable[[], T], end: Connection, other: Connection) -> None:
     other.close()
     failed = 1
     try:
-        made = make()
+        made = make(end)
         end.send((made, heard.said))
         end.close()
         failed = 0

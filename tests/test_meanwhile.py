@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
-from lottery.meanwhile import Meanwhile
+from lottery.meanwhile import Meanwhile, divided
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="processes are forked on Linux with two cores"
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 
 def told(script: str) -> Any:
     """What a process without torch prints as JSON."""
-    begun = "import json, logging, os, signal, time\nfrom lottery.meanwhile import Meanwhile\n"
+    begun = "import json, logging, os, signal, time\nfrom lottery.meanwhile import Ahead, Meanwhile, divided\n"
     done = subprocess.run(
         [sys.executable, "-c", begun + script], capture_output=True, text=True, timeout=60, check=True
     )
@@ -52,6 +53,72 @@ def make():
         {end}
     return os.getpid()
 print(json.dumps({{"made": Meanwhile(make).value(), "own": own}}))
+""")
+    assert found["made"] == found["own"] and found["said"] == ""
+
+
+def test_two_processes_divide_tasks_from_both_ends_and_give_them_in_order() -> None:
+    found = told("""
+def task(number):
+    time.sleep(0.02 * (number < 2))
+    return number, os.getpid()
+made = divided([lambda number=number: task(number) for number in range(12)])
+print(json.dumps({"made": made, "own": os.getpid()}))
+""")
+    assert [number for number, _ in found["made"]] == list(range(12))
+    makers = [maker for _, maker in found["made"]]
+    own = makers.count(found["own"])
+    assert 0 < own < 12 and set(makers[:own]) == {found["own"]} and len(set(makers[own:])) == 1
+
+
+def test_tasks_that_a_second_process_took_and_did_not_finish_are_done_by_the_first() -> None:
+    found = told("""
+own = os.getpid()
+def task(number):
+    if os.getpid() != own and number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return number, os.getpid()
+made = divided([lambda number=number: task(number) for number in range(4)])
+print(json.dumps({"made": made, "own": own}))
+""")
+    assert found["made"] == [[number, found["own"]] for number in range(4)]
+
+
+def test_tasks_are_done_in_order_where_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lottery.meanwhile.can_fork", lambda: False)
+    done: list[int] = []
+
+    def task(number: int) -> int:
+        done.append(number)
+        return 2 * number
+
+    assert divided([partial(task, number) for number in range(5)]) == [0, 2, 4, 6, 8]
+    assert done == [0, 1, 2, 3, 4] and divided([]) == []
+
+
+def test_a_process_that_was_forked_ahead_has_imported_modules_and_computes_one_value() -> None:
+    found = told("""
+import sys
+ahead = Ahead("wave")
+first, second = (Meanwhile(function, ahead) for function in (os.getpid, lambda: os.getpid()))
+modules = Meanwhile(lambda: "wave" in sys.modules)
+print(json.dumps({"made": [first.value(), second.value()], "own": os.getpid(), "modules": modules.value()}))
+""")
+    assert len({*found["made"], found["own"]}) == 3 and found["modules"] is False
+    found = told("""
+from functools import partial
+ahead = Ahead("wave")
+print(json.dumps({"modules": Meanwhile(partial(eval, "'wave' in __import__('sys').modules"), ahead).value()}))
+""")
+    assert found["modules"] is True
+
+
+def test_what_a_process_that_was_forked_ahead_cannot_give_is_made_here() -> None:
+    found = told("""
+ahead = Ahead("no_such_module")
+time.sleep(0.2)
+print(json.dumps({"made": Meanwhile(os.getpid, ahead).value(), "own": os.getpid()}))
 """)
     assert found["made"] == found["own"] and found["said"] == ""
 

@@ -6,7 +6,7 @@ import logging
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +21,18 @@ from lottery.network.names import layer_name
 from lottery.plan.kinds import STATE_FILE, WEIGHTS_FILE, Kind
 from lottery.pruning.mask import Mask
 from lottery.results.artifacts import read_mask, unpack_arrays
-from lottery.results.study import once
+from lottery.results.study import Study, once
+from lottery.store.open import open_store
 from lottery.structure.chain import LayerPaths, chain_paths, is_chain, makes_chain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import nn
 
-    from lottery.plan.jobs import Job
+    from lottery.plan.jobs import Job, Plan
     from lottery.recipe.types import RewindSpec
-    from lottery.results.study import Study
     from lottery.runner.context import RunContext
 
     Arrays = Mapping[str, NDArray[Any]]  # weights by the names of the method
@@ -155,16 +157,9 @@ class _Structure:
         sizes = [self.study.found[job.key].metrics["sizes"] for job in later.values()]
         plain = all(".parametrizations." not in name for each in sizes for name in each)
         if later and plain and sum(sum(each.values()) for each in sizes) <= MOST_SIGNS:
-            self._drawing = Meanwhile(lambda: self._drawn(later, list(sizes[0])))
-
-    def _drawn(self, jobs: Mapping[int, Job], names: Sequence[str]) -> dict[int, Arrays] | None:
-        """Return the signs of the initial weights by seed; None without the data."""
-        states = {seed: self._state(job) for seed, job in jobs.items()}
-        return {
-            seed: {name: np.sign(state[name]).astype(np.int8) for name in names}
-            for seed, state in states.items()
-            if state is not None
-        } or None
+            study = self.study
+            asked = partial(_drawn, study.plan, study.store.name, study.data, later, list(sizes[0]))
+            self._drawing = Meanwhile(asked, study.ahead)
 
     @cached_property
     def _signs(self) -> dict[int, Arrays] | None:
@@ -211,16 +206,29 @@ class _Structure:
 
     def initial(self, job: Job) -> Arrays | None:
         """Return the weights as the network's init draws them, or numbers of the same signs; None without the data."""
-        return self._state(job) if self._signs is None else self._signs[job.seed]
+        return self.state(job) if self._signs is None else self._signs[job.seed]
 
-    def _state(self, job: Job) -> Arrays | None:
-        """Return the network's state as its init draws it."""
+    def state(self, job: Job) -> Arrays | None:
+        """Return the network's state as its init draws it; None without the data."""
         if self._context is None:
             return None
         from lottery.network.layout import state_of
 
         state = state_of(self._context.networks.network(job.seed))
         return {name: value.detach().numpy() for name, value in state.items()}
+
+
+def _drawn(
+    plan: Plan, store: str, data: Path | None, jobs: Mapping[int, Job], names: Sequence[str]
+) -> dict[int, Arrays] | None:
+    """Return the signs of the initial weights by seed; None without the data."""
+    structure = _Structure(Study(plan, {}, open_store(store), data))
+    states = {seed: structure.state(job) for seed, job in jobs.items()}
+    return {
+        seed: {name: np.sign(state[name]).astype(np.int8) for name in names}
+        for seed, state in states.items()
+        if state is not None
+    } or None
 
 
 def _history(structure: _Structure, levels: Mapping[int, Job]) -> Iterator[tuple[int, dict[str, _Counts], list[str]]]:

@@ -18,6 +18,7 @@ from lottery.errors import UsageError
 
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
+    from lottery.recipe.schema import Recipe
     from lottery.results.study import Study
 
 
@@ -26,12 +27,14 @@ class View(NamedTuple):
 
     A sweep has the rows of its points, or those that the function `of_sweep` makes of all of them. Several studies have
     the rows of each, or those that `of_several` makes of them with their labels and of the network that is compared.
+    `needs_torch` says of a recipe whether a second process had better import torch while records are read.
     """
 
     rows: str
     caption: str
     of_sweep: str = ""
     of_several: str = ""
+    needs_torch: Callable[[Recipe], bool] | None = None
 
 
 VIEWS = {
@@ -70,7 +73,11 @@ VIEWS = {
         "lottery.analysis.examples:rows",
         "Test examples: intervals for other seeds and other examples, disagreement, classes",
     ),
-    "layers": View("lottery.analysis.layers:layers", "Layers of the tickets"),
+    "layers": View(
+        "lottery.analysis.layers:layers",
+        "Layers of the tickets",
+        needs_torch=lambda recipe: recipe.search is not None or any(each.to.value for each in recipe.rewind),
+    ),
     "overlaps": View("lottery.analysis.mask_overlap:overlaps", "Overlaps of masks"),
     "replication": View(
         "lottery.verdicts.replication:rows", "Published claims", of_sweep="lottery.verdicts.swept_claims:rows"

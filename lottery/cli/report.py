@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lottery.collector import seldom_collecting
 from lottery.cli.options import (
     DataDir,
     Plugins,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
 
 
+@seldom_collecting()
 def report(
     recipe: RecipeName,
     sets: Sets = None,

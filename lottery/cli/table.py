@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.analysis.views import VIEWS
+from lottery.collector import seldom_collecting
 from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, command_line, load_points, tell_missing
 from lottery.cli.tables import Format, Output, Width, writer
 from lottery.errors import UsageError
 
 if TYPE_CHECKING:
     from lottery.analysis.rows import Row
-    from lottery.recipe.sweep import Point
+    from lottery.meanwhile import Ahead
+    from lottery.recipe.sweep import Point, Sweep
     from lottery.results.sweep import SweptStudy
 
 
+@seldom_collecting()
 def table(
     recipes: Annotated[
         list[str],
@@ -74,7 +77,8 @@ def table(
     caption = VIEWS[view].caption if view in VIEWS else view
     sweeps = [load_points(each, sets, plugin, point, store) for each in recipes]
     write = writer(form, output, caption, "-".join([*(sweep.name for sweep in sweeps), view]), width)
-    swept = [swept_study(sweep, store=store, data=data) for sweep in sweeps]
+    ahead = _ahead(sweeps, view)
+    swept = [swept_study(sweep, store=store, data=data, ahead=ahead) for sweep in sweeps]
     for found, recipe in zip(swept, recipes, strict=True):
         tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
     made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
@@ -88,6 +92,15 @@ def table(
 def _label(found: SweptStudy, point: Point, number: int) -> str:
     """Return the label of a study, of a point of a sweep or of one recipe, among so many of them."""
     return point.label if number == 1 else f"{found.sweep.name} {point.label}" if found.sweep.keys else found.sweep.name
+
+
+def _ahead(sweeps: Sequence[Sweep], view: str) -> Ahead | None:
+    """Return a second process that imports torch while this one reads records; None for a view that needs none."""
+    from lottery.meanwhile import Ahead
+
+    needs = VIEWS[view].needs_torch if view in VIEWS else None
+    asked = needs is not None and any(needs(point.recipe) for sweep in sweeps for point in sweep.points)
+    return Ahead("torch", "lottery.runner.finished_study") if asked else None
 
 
 def _profiles(swept: Sequence[SweptStudy], view: str) -> list[Row]:

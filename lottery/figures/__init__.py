@@ -127,9 +127,9 @@ def figure_bytes(figure: Figure, form: str, letters: bool = False) -> bytes:
         about[UNDATED[form]] = None
     if caption := str(figure.get_label()):
         about[CAPTIONED[form]] = caption
-    if figure.get_layout_engine() is not None:
+    if (layout := figure.get_layout_engine()) is not None:
         # each drawing starts from the layout of the one before, so that bytes would depend on what was saved earlier
-        figure.draw_without_rendering()
+        layout.execute(figure)
         with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
             figure.set_layout_engine(None)  # not "none", for which it would be drawn once more before it is saved
     content = io.BytesIO()

@@ -14,13 +14,14 @@ SENTENCE = 30  # characters: what is longer is too wide for a column of a page
 
 def columns(rows: Sequence[Values]) -> list[Shown]:
     """Return the columns of a table that tell its rows apart; those in which all cells are empty are left out."""
-    shared = [shown.column for shown in _shared(rows)]
-    return [shown for shown in _told(rows) if shown.column not in shared]
+    told = _told(rows)
+    shared = [shown.column for shown in _shared(told, rows)]
+    return [shown for shown in told if shown.column not in shared]
 
 
 def in_common(rows: Sequence[Values]) -> str:
     """Return a sentence on the other columns, which are the same in every row; empty where there are none."""
-    said = [f"{shown.header}: {shown.text(rows[0])}" for shown in _shared(rows)]
+    said = [f"{shown.header}: {shown.text(rows[0])}" for shown in _shared(_told(rows), rows)]
     return f"In every row {'; '.join(said)}." if said else ""
 
 
@@ -34,13 +35,13 @@ def is_sentence(shown: Shown, rows: Sequence[Values]) -> bool:
     return not shown.number and not is_place(shown) and any(len(shown.text(row)) > SENTENCE for row in rows)
 
 
-def _shared(rows: Sequence[Values]) -> list[Shown]:
+def _shared(told: Sequence[Shown], rows: Sequence[Values]) -> list[Shown]:
     """Return the columns of words with one value in all rows. Places and verdicts stay beside their numbers."""
     if len(rows) < 2:
         return []
     return [
         shown
-        for shown in _told(rows)[1:]
+        for shown in told[1:]
         if not shown.number
         and not is_place(shown)
         and shown.column not in (*VERDICTS, "also")

@@ -26,7 +26,7 @@ from lottery.figures.analyses import analysis_figure
 from lottery.formats.numbers import moment
 from lottery.formats.pages import columns
 from lottery.formats.render import frame
-from lottery.meanwhile import Meanwhile
+from lottery.meanwhile import divided
 from lottery.recipe.families import acting
 from lottery.report.explanations import analysis_explained, diverged_said
 from lottery.report.parts import Part, parts
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_COLUMNS = 20  # of a table for a page
-TESTING = ("verdicts", "replication", "frontier", "claims", "audit", "provenance")  # sections that share what they read
+ORDER = (  # of sections for two processes that make them from both ends; those that need torch, or may, are not named
+    *("verdicts", "claims", "replication", "frontier", "audit"),  # which share what they read
+    *("rewind", "connectivity", "provenance", "optimizers", "early-stopping", "curves"),
+)
 APPENDICES = ("layers", "overlaps", "long")  # views too long for a page of a paper
 
 
@@ -150,10 +153,10 @@ class Report:
 def collect(study: Study, images: Sequence[str] = ()) -> Report:
     """Return the report on what is finished of a study; what it cannot say is said to be absent, with the reason.
 
-    With `images`, the drawings that will be asked for (`svg`, `pdf`), a second process makes half of the sections.
+    With `images`, the drawings that will be asked for (`svg`, `pdf`), a second process makes some of the sections.
     """
     recipe = study.recipe
-    sections = _shared(study, images) if images else list(sections_of(study))
+    sections = _divided(study, images) if images else list(sections_of(study))
     missing = lacking(study)
     return Report(
         recipe.name,
@@ -175,17 +178,17 @@ def sections_of(study: Study) -> Iterator[Section]:
         yield _section(study, part)
 
 
-def _shared(study: Study, images: Sequence[str]) -> list[Section]:
-    """Return the sections, of which a second process has made all that do not test anything."""
+def _divided(study: Study, images: Sequence[str]) -> list[Section]:
+    """Return the sections with their drawings, of which a second process has made some."""
     every = list(parts(study.recipe))
-    here = [part for part in every if part.name in TESTING]
-    beside = Meanwhile(lambda: [_drawn(_section(study, part), images) for part in every if part not in here])
-    made = {part.name: _section(study, part) for part in here}
-    made |= {section.name: section for section in beside.value()}
-    return [made[part.name] for part in every]
+    order = sorted(every, key=lambda part: ORDER.index(part.name) if part.name in ORDER else len(ORDER))
+    made = divided([partial(_drawn_section, study, part, images) for part in order])
+    by_name = {section.name: section for section in made}
+    return [by_name[part.name] for part in every]
 
 
-def _drawn(section: Section, images: Sequence[str]) -> Section:
+def _drawn_section(study: Study, part: Part, images: Sequence[str]) -> Section:
+    section = _section(study, part)
     return replace(section, pictures=[picture.drawn(images) for picture in section.pictures])
 
 

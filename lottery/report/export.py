@@ -12,6 +12,7 @@ from lottery.errors import UsageError
 from lottery.files.clock import FileClock
 from lottery.files.write import abandoned, machine_error, make_folder, remove, write_atomic
 from lottery.formats.render import frame_bytes
+from lottery.meanwhile import divided
 
 if TYPE_CHECKING:
     from lottery.report.content import Report, Table
@@ -46,7 +47,8 @@ def export(report: Report, folder: Path, formats: Sequence[str] = FORMATS) -> li
     Each file is the old or the new one at any moment; the report itself is written last. Tables and figures of an
     earlier export that the study no longer has are removed, as are drafts of killed exports.
     """
-    files = {name: make() for name, make in _files(report, formats)}
+    made = divided(list(_files(report, formats)))
+    files = {name: content for some in reversed(made) for name, content in some.items()}
     make_folder(folder)
     for name, content in files.items():
         write_atomic(folder / name, content)
@@ -76,26 +78,29 @@ def _ours(name: str, formats: Sequence[str]) -> bool:
     return name in tables | images or (name.startswith("analysis-") and name.rpartition(".")[2] in ends)
 
 
-def _framed(table: Table, form: str) -> bytes:
-    return frame_bytes(table.frame, form)
+def _framed(table: Table, forms: Sequence[str]) -> dict[str, bytes]:
+    return {f"{table.name}.{form}": frame_bytes(table.frame, form) for form in forms if table.rows}
 
 
-def _files(report: Report, formats: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield the names of files and what makes them, report.html last."""
+def _pictures(report: Report, images: Sequence[str]) -> dict[str, bytes]:
+    return {f"{picture.name}.{image}": getattr(picture, image) for image in images for picture in report.pictures}
+
+
+def _page(report: Report, form: str, make: Callable[[Report], bytes]) -> dict[str, bytes]:
+    return {f"report.{form}": make(report)}
+
+
+def _files(report: Report, formats: Sequence[str]) -> Iterator[Callable[[], dict[str, bytes]]]:
+    """Yield what makes files by their names, those first that take longest and are written last."""
     from lottery.report.html import html
     from lottery.report.json_document import as_json, sources_table
     from lottery.report.latex import latex
     from lottery.report.markdown import markdown
 
-    framed = [form for form in ("csv", "parquet") if form in formats]
-    tables = [table for table in [*report.tables, sources_table(report)] if table.rows] if framed else []
-    for form in framed:
-        for table in tables:
-            yield f"{table.name}.{form}", partial(_framed, table, form)
-    for form, image in IMAGES:
+    for form, make in (("html", html), ("md", markdown), ("tex", latex), ("json", as_json)):
         if form in formats:
-            for picture in report.pictures:
-                yield f"{picture.name}.{image}", partial(getattr, picture, image)
-    for form, make in (("json", as_json), ("tex", latex), ("md", markdown), ("html", html)):
-        if form in formats:
-            yield f"report.{form}", partial(make, report)
+            yield partial(_page, report, form, make)
+    yield partial(_pictures, report, [image for form, image in IMAGES if form in formats])
+    if framed := [form for form in ("csv", "parquet") if form in formats]:
+        yield from (partial(_framed, table, framed) for table in report.tables)
+        yield lambda: _framed(sources_table(report), framed)

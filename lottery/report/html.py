@@ -38,11 +38,11 @@ def words() -> dict[str, Any]:
         "is_long": is_sentence,
         "notes": NOTES,
         "layout": _layout,
+        "cells": _cells,
         "in_common": in_common,
         "moment": moment,
         "short": short,
         "shapes": SHAPES,
-        "verdicts": VERDICTS,
     }
 
 
@@ -89,3 +89,15 @@ def _layout(rows: Sequence[Row]) -> tuple[Shown, list[Shown], list[Shown]]:
     first, *others = columns(rows)
     below = [column for column in others if is_sentence(column, rows)]
     return first, [column for column in others if column not in below], below
+
+
+def _cells(columns: Sequence[Shown], row: Row) -> list[tuple[str, str]]:
+    """Return what each cell of a row is, `verdict`, `key`, `number` or words, and its text."""
+    # one call for a row: a macro for each of the cells of thousands of rows takes most of a second
+    return [(_kind(column, text), text) for column in columns for text in [column.text(row)]]
+
+
+def _kind(column: Shown, text: str) -> str:
+    if column.column in VERDICTS and text in SHAPES:
+        return "verdict"
+    return "key" if column.column.unit == "key" else "number" if column.number else ""

@@ -15,6 +15,7 @@ from lottery.store.store import Store
 from lottery.words import counted
 
 if TYPE_CHECKING:
+    from lottery.meanwhile import Ahead
     from lottery.plan.jobs import Plan
     from lottery.recipe.schema import Recipe
     from lottery.results.record import Record
@@ -26,13 +27,15 @@ T = TypeVar("T")
 class Study:
     """The plan of a recipe, the records of its finished trainings by key, and the store they lie in.
 
-    `data` is the data root where one was named, `made` what functions under `once` gave.
+    `data` is the data root where one was named, `made` what functions under `once` gave, `ahead` a second process that
+    has imported torch, or is about to, where one was begun.
     """
 
     plan: Plan
     found: Mapping[str, Record]
     store: Store
     data: Path | None = None
+    ahead: Ahead | None = field(default=None, repr=False, compare=False)
     made: dict[Callable[[Study], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -73,7 +76,13 @@ def once(make: Callable[[Study], T]) -> Callable[[Study], T]:
     return known
 
 
-def study(recipe: Recipe, *, store: str | Path | Store | None = None, data: str | Path | None = None) -> Study:
+def study(
+    recipe: Recipe,
+    *,
+    store: str | Path | Store | None = None,
+    data: str | Path | None = None,
+    ahead: Ahead | None = None,
+) -> Study:
     """Return what is finished of a recipe.
 
     Raises:
@@ -81,7 +90,7 @@ def study(recipe: Recipe, *, store: str | Path | Store | None = None, data: str 
     """
     opened, root = open_store(store), Path(data) if data else None
     planned = plan_from_store(recipe, opened, root)
-    return Study(planned, records(planned, opened), opened, root)
+    return Study(planned, records(planned, opened), opened, root, ahead)
 
 
 def study_of(ran: Plan, store: Store, data: Path | None = None) -> Study:

@@ -14,6 +14,7 @@ from lottery.store.store import Store
 from lottery.words import counted
 
 if TYPE_CHECKING:
+    from lottery.meanwhile import Ahead
     from lottery.plan.jobs import Plan
 
 
@@ -44,14 +45,20 @@ class SweptStudy:
         )
 
 
-def swept_study(sweep: Sweep, *, store: str | Path | Store | None = None, data: str | Path | None = None) -> SweptStudy:
-    """Return what is finished of a sweep.
+def swept_study(
+    sweep: Sweep,
+    *,
+    store: str | Path | Store | None = None,
+    data: str | Path | None = None,
+    ahead: Ahead | None = None,
+) -> SweptStudy:
+    """Return what is finished of a sweep; `ahead` is that of its studies.
 
     Raises:
         DataError: Neither the store nor the data root knows the data of a point.
     """
     opened = open_store(store)
-    return SweptStudy(sweep, tuple(study(point.recipe, store=opened, data=data) for point in sweep.points))
+    return SweptStudy(sweep, tuple(study(point.recipe, store=opened, data=data, ahead=ahead) for point in sweep.points))
 
 
 def swept_study_of(sweep: Sweep, ran: Iterable[Plan], store: Store, data: Path | None = None) -> SweptStudy:

@@ -7,6 +7,8 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from lottery.statistics.paired import NO_SPREAD
 
 
@@ -46,7 +48,9 @@ def t_test(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(values) < 2 or max(values) - min(values) < NO_SPREAD * max(1.0, *map(abs, values)):
         return None
-    from scipy.stats import ttest_1samp  # takes most of a second: only where it is asked for
+    from scipy import special  # `scipy.stats.ttest_1samp` gives the same to the bit, after half a second of imports
 
-    found = ttest_1samp(values, 0.0)
-    return None if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))
+    known, n = np.asarray(values, dtype=float), len(values)
+    mean = known.mean()
+    t = float(mean / np.sqrt(((known - mean) ** 2).mean() * (n / (n - 1)) / n))
+    return None if math.isnan(t) else (t, float(2 * special.stdtr(n - 1, -abs(t))))

@@ -13,10 +13,12 @@ import numpy as np
 from lottery.statistics import paired
 
 STUDIES, FLIPS = 400, 512  # simulated to tell the power of so many seeds, and the most flips that each is tested with
+AT_ONCE = 20  # of these, whose statistics fit into a processor's cache
 DRAWS = 20_000  # of normal statistics, to find how large the largest of them gets
 ROUNDING = 1e-12  # statistics that differ by less are equal
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def adjusted(differences: Array) -> list[float]:
@@ -43,9 +45,8 @@ def adjusted(differences: Array) -> list[float]:
     values = values[~np.isnan(values).all(axis=1)]
     if values.size:
         n = len(values)
-        for place, p in zip(
-            tested, _stepdown(np.nan_to_num(values), paired.flips(n, 0), n <= paired.EXACT), strict=True
-        ):
+        (shown,) = _stepdown(np.nan_to_num(values)[None], paired.flips(n, 0), n <= paired.EXACT)
+        for place, p in zip(tested, shown, strict=True):
             found[place] = float(p)
     return found
 
@@ -69,14 +70,15 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
     # products of its columns are the covariances; a missing value lowers the correlation, which asks for more seeds
     loadings = np.nan_to_num(values - means) / np.sqrt(counts[known] - 1)
     n = math.ceil(round(-math.log2(alpha), 9))  # with which p can be as small as alpha
-    few = _power(means, loadings, paired.EXACT, alpha) >= power if (means > 0).any() else means > 0
+    few = means > 0
+    few = few & _reached(means, loadings, paired.EXACT, alpha, power, few)
     if (many := np.flatnonzero((means > 0) & ~few)).size:
         spreads = np.maximum(np.sqrt((loadings**2).sum(axis=0)), paired.NO_SPREAD)
         effects, drawn = means / spreads, _drawn(loadings / spreads)
         for column in map(int, many):
             needed[known[column]] = _many(effects, drawn, column, alpha, power)
     while few.any():
-        reached = few & ((_power(means, loadings, n, alpha) >= power) | (n >= paired.EXACT))
+        reached = few & (_reached(means, loadings, n, alpha, power, few) | (n >= paired.EXACT))
         for place in known[reached]:
             needed[place] = n
         few, n = few & ~reached, n + 1
@@ -84,29 +86,41 @@ def seeds_needed(differences: Array, alpha: float, power: float) -> list[int | N
 
 
 def _stepdown(values: Array, flips: Array, exact: bool) -> Array:
-    """Return the adjusted p of each column; missing values are 0."""
-    sizes = np.sqrt((values**2).sum(axis=0))  # a flip does not change them
+    """Return the adjusted p of each column of several studies, of shape (studies, columns); missing values are 0.
+
+    `values` has the shape (studies, seeds, columns), `flips` (flips, seeds).
+    """
+    studies, seeds, columns = values.shape
+    sizes = np.sqrt((values**2).sum(axis=1, keepdims=True))  # a flip does not change them
     scaled = values / np.where(sizes > 0, sizes, 1)
-    seen, drawn = scaled.sum(axis=0), flips @ scaled
-    order = np.argsort(seen, kind="stable")
-    largest = np.maximum.accumulate(drawn[:, order], axis=1)  # of each column and all with a smaller statistic
-    counts = (largest >= seen[order] - ROUNDING).sum(axis=0)
+    order = np.argsort(scaled.sum(axis=1), kind="stable")
+    rising = np.take_along_axis(scaled.transpose(0, 2, 1), order[:, :, None], axis=1)
+    drawn = (rising.reshape(-1, seeds) @ flips.T).reshape(studies, columns, -1)
+    for column in range(1, columns):  # of each column and all with a smaller statistic
+        np.maximum(drawn[:, column - 1], drawn[:, column], out=drawn[:, column])
+    counts = np.count_nonzero(drawn >= rising.sum(axis=2, keepdims=True) - ROUNDING, axis=2)
     p = counts / len(flips) if exact else (counts + 1) / (len(flips) + 1)
-    found: Array = np.empty(len(seen))
-    found[order] = np.maximum.accumulate(p[::-1])[::-1]
+    found: Array = np.empty(p.shape)
+    np.put_along_axis(found, order, np.maximum.accumulate(p[:, ::-1], axis=1)[:, ::-1], axis=1)
     return found
 
 
-def _power(means: Array, loadings: Array, n: int, alpha: float) -> Array:
-    """Return the share of simulated studies of n seeds in which each density is shown."""
+def _reached(means: Array, loadings: Array, n: int, alpha: float, power: float, asked: Flags) -> Flags:
+    """Return whether each density is shown in such a share of simulated studies of n seeds; True only of those asked.
+
+    The simulation ends once it is known of all that are asked.
+    """
     draws = np.random.default_rng(n)
     exact = 2**n <= FLIPS
     flips = paired.flips(n, 0) if exact else draws.choice([-1.0, 1.0], size=(FLIPS, n))
-    shown = np.zeros(len(means))
-    for _ in range(STUDIES):
-        values = means + draws.normal(size=(n, len(loadings))) @ loadings
-        shown += _stepdown(values, flips, exact) <= alpha
-    return shown / STUDIES
+    least = next((count for count in range(STUDIES) if count / STUDIES >= power), STUDIES)
+    shown, done = np.zeros(len(means), dtype=int), 0
+    while (asked & (shown < least) & (shown + STUDIES - done >= least)).any():
+        values = means + draws.normal(size=(AT_ONCE, n, len(loadings))) @ loadings
+        shown += (_stepdown(values, flips, exact) <= alpha).sum(axis=0)
+        done += AT_ONCE
+    known: Flags = asked & (shown >= least)
+    return known
 
 
 def _drawn(loadings: Array) -> Array:

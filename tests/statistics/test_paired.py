@@ -64,13 +64,18 @@ def test_many_pairs_are_flipped_by_chance_and_never_to_a_p_of_zero() -> None:
     assert paired.sign_flip(centred) == pytest.approx(0.57, abs=0.02)  # P(at least 15 of 30 heads) = 0.572
 
 
-def test_the_bootstrap_interval_is_that_of_scipy() -> None:
-    values = SAMPLES[3]
+@pytest.mark.parametrize("values", [SAMPLES[3], [0.1, 0.1, 0.1, 0.2], list(DRAWS.normal(0.0, 1e-3, 130).round(4))])
+def test_the_bootstrap_interval_is_that_of_scipy(values: list[float]) -> None:
     expected = oracle.bootstrap(
         (np.array(values),), np.mean, method="BCa", n_resamples=10_000, rng=np.random.default_rng(0)
     ).confidence_interval
     found = paired.bca_interval(values)
     assert (found.low, found.high) == (expected.low, expected.high)
+
+
+def test_values_that_are_equal_but_for_rounding_are_their_own_bootstrap_interval() -> None:
+    found = paired.bca_interval([0.07, 0.57 - 0.5] * 13)  # the second is 0.06999999999999995
+    assert (found.low, found.estimate, found.high) == pytest.approx((0.07,) * 3, abs=1e-12)
 
 
 def test_too_few_values_say_nothing_and_equal_ones_have_no_spread() -> None:
