@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,7 @@ from tests.support.micro import micro
 from tests.support.perceptrons import STUDY
 from tests.support.recorder import Recordings
 from tests.support.restarts import contents, run_until_stopped
+from tests.support.waiting import nothing_waits
 
 INPUTS, CLASSES = 20, 5
 EXACT = {  # rates that float32 has: a rate in a tensor is the same number
@@ -279,6 +281,25 @@ def test_after_a_recording_that_failed_generator_and_memory_are_in_none_and_anot
     assert not allocator.recording  # else torch frees no memory that it keeps, as if a recording went on
     assert allocator.done[1:] == ["a state of its own", *([] if mends else ["released"]), "the stream is back"]
     graphs.record(lambda: None)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_that_nothing_waits_is_asked_of_torch_where_warnings_are_errors_and_never_for_longer(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    modes: list[str] = []
+
+    def set_mode(mode: str) -> None:  # as torch does it: it is set before the warning is one
+        modes.append(mode)
+        warnings.warn("Synchronization debug mode is a prototype feature and does not yet detect all", stacklevel=2)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext(), nothing_waits():
+            assert modes == ["error"] and 1 / (not fails)
+    assert modes == ["error", "default"]
 
 
 def test_a_counter_on_the_host_cannot_be_recorded_unseen() -> None:
