@@ -85,7 +85,7 @@ def test_a_stage_whose_limit_no_longer_fits_is_left_out_and_a_shorter_one_after_
 
 def test_the_facts_come_first_and_the_rest_in_the_order_of_worth() -> None:
     names = [stage.name for stage in STAGES]
-    assert names[:4] == ["facts", "poisoned", "recording", "tests"]
+    assert names[:6] == ["facts", "poisoned", "recording", "steps", "lockstep", "tests"]
     assert [stage.name for stage in command.chosen([])] == names
     assert [stage.name for stage in command.chosen(["steps", "poisoned"])] == ["facts", "poisoned", "steps"]
     assert all(stage.limit < drive.TOTAL_SECONDS for stage in STAGES)
@@ -97,7 +97,7 @@ ENDED = [
     Ended(STAGES[0], "done", 3.0, [Measurement("launch", 2.5, "µs", 2.0, 3.0, 5)], {"device": "H", "driver": "9"}),
     Ended(STAGES[1], "failed", 4.0, [Measurement("a|b", holds=False, note="why")], output=("last line",)),
     Ended(STAGES[2], "left out"),
-    Ended(STAGES[5], "done", 1.0, [Measurement("step", 1.23456789, ratio=4.0, against="the bare loop")]),
+    Ended(STAGES[3], "done", 1.0, [Measurement("step", 1.23456789, ratio=4.0, against="the bare loop")]),
 ]
 
 
