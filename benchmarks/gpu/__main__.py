@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from benchmarks.gpu.drive import drive
 from benchmarks.gpu.stage import Stage
 from benchmarks.gpu.stages import STAGES
-from benchmarks.gpu.table import keep, markdown
+from benchmarks.gpu.table import Log, markdown
+from lottery.signals import signals_to
 
 LOG = Path(__file__).parents[1] / "log"
 
@@ -31,17 +35,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("torch sees no CUDA device here: this is a dry run on the CPU, with small sizes; nothing of it is kept")
         dry = True
     date = datetime.now(UTC)
-    ended = drive(chosen(given.stages), dry=dry, log=given.log, told=lambda line: print(line, flush=True))
+    run = partial(drive, chosen(given.stages), dry=dry, log=given.log, told=lambda line: print(line, flush=True))
+    with _ended_by_signals():
+        if dry:
+            ended = run()
+        else:
+            log = Log(given.log, date)
+            print(f"kept in {log.table} and {log.file}, what is measured at once", flush=True)
+            ended = run(kept=log.add, done=log.write_table)
     print()
     print(markdown(ended, dry=dry, date=date))
-    if not dry:
-        print(f"kept in {keep(given.log, ended, date)} and {given.log / 'gpu.jsonl'}")
     return 0 if all(each.good for each in ended) else 1
 
 
 def chosen(names: Sequence[str]) -> list[Stage]:
     """Return the stages of these names, all without any; the machine's facts, which the log needs, come first."""
     return [stage for stage in STAGES if not names or stage.name in (*names, "facts")]
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Have a signal that ends this process end the stage that runs as well, whose processes are no children of a shell.
+
+    A machine that is lent sends one where its time is up.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    with signals_to(leave):
+        yield
 
 
 def _has_gpu() -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,18 @@ class Ended:
         return self.how in GOOD
 
 
+Kept = Callable[[str, Measurement, Mapping[str, Any]], None]  # of a stage's name, and the machine as far as it is known
+
+
 def drive(
-    stages: Sequence[Stage], *, dry: bool, log: Path, told: Callable[[str], None], total: float = TOTAL_SECONDS
+    stages: Sequence[Stage],
+    *,
+    dry: bool,
+    log: Path,
+    told: Callable[[str], None],
+    kept: Kept = lambda stage, found, environment: None,
+    done: Callable[[Sequence[Ended]], None] = lambda ended: None,
+    total: float = TOTAL_SECONDS,
 ) -> list[Ended]:
     """Run the stages in order and return how each ended, whatever happens to one of them.
 
@@ -66,6 +77,8 @@ def drive(
         dry: Whether they only try themselves on the CPU; limits and total are longer then.
         log: Folder of the logs, for stages that add to them.
         told: Called with each line of progress.
+        kept: Called with each measurement as soon as it is written down.
+        done: Called after each stage with those that have ended.
         total: Seconds for all of them.
     """
     share = DRY_SHARE if dry else 1.0
@@ -76,17 +89,28 @@ def drive(
         if left < limit:
             told(f"{said}: left out, {left:.0f} s are left and it may take {limit:.0f} s")
             ended.append(Ended(stage, "left out"))
+            done(ended)
             continue
         told(f"{said} (at most {limit:.0f} s)")
-        ended.append(_run(stage, limit, dry, log, told))
+        known = {name: value for each in ended for name, value in each.environment.items()}
+        ended.append(_run(stage, limit, dry, log, told, partial(kept, stage.name), known))
         told(f"    {ended[-1].how} after {ended[-1].seconds:.1f} s")
         if not ended[-1].good:
             for line in ended[-1].output:
                 told(f"    | {line}")
+        done(ended)
     return ended
 
 
-def _run(stage: Stage, limit: float, dry: bool, log: Path, told: Callable[[str], None]) -> Ended:
+def _run(
+    stage: Stage,
+    limit: float,
+    dry: bool,
+    log: Path,
+    told: Callable[[str], None],
+    kept: Callable[[Measurement, Mapping[str, Any]], None],
+    known: Mapping[str, Any],
+) -> Ended:
     """Run one stage in a process."""
     with tempfile.TemporaryDirectory() as folder:
         file, output = Path(folder) / "measurements.jsonl", Path(folder) / "output"
@@ -102,7 +126,7 @@ def _run(stage: Stage, limit: float, dry: bool, log: Path, told: Callable[[str],
                 stderr=written,
                 start_new_session=True,  # a group of its own, which is ended whole
             )
-        reader = _Reader(file, told)
+        reader = _Reader(file, told, kept, known)
         cut = False
         try:
             while process.poll() is None and not cut:
@@ -118,10 +142,16 @@ def _run(stage: Stage, limit: float, dry: bool, log: Path, told: Callable[[str],
 
 
 class _Reader:
-    """Reads what a stage writes down while it does, and tells of it."""
+    """Reads what a stage writes down while it does, tells of it and has it kept; `known` is of the machine already."""
 
-    def __init__(self, file: Path, told: Callable[[str], None]):
-        self._file, self._told, self._read = file, told, 0
+    def __init__(
+        self,
+        file: Path,
+        told: Callable[[str], None],
+        kept: Callable[[Measurement, Mapping[str, Any]], None],
+        known: Mapping[str, Any],
+    ):
+        self._file, self._told, self._kept, self._known, self._read = file, told, kept, known, 0
         self.measurements: list[Measurement] = []
         self.environment: dict[str, Any] = {}
 
@@ -138,6 +168,7 @@ class _Reader:
                 if "measurement" in message:
                     self.measurements.append(Measurement(**message["measurement"]))
                     self._told(f"    {self.measurements[-1].in_words()}")
+                    self._kept(self.measurements[-1], {**self._known, **self.environment})
 
 
 def _how(code: int | None, measurements: Sequence[Measurement]) -> str:

@@ -32,19 +32,30 @@ def markdown(ended: Sequence[Ended], *, dry: bool, date: datetime) -> str:
     return "\n".join([*_head(ended, dry, date), *_stages(ended), *_table(ended, dry), *_outputs(ended)]) + "\n"
 
 
-def keep(folder: Path, ended: Sequence[Ended], date: datetime) -> Path:
-    """Write the table to a file of its own, add a line for each measurement to the log, and return the table's file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log, environment = folder / LOG, environment_of(ended)
-    lines = b"".join(
-        json.dumps(line(each.stage.name, measurement, environment, date)).encode() + b"\n"
-        for each in ended
-        for measurement in each.measurements
-    )
-    write_atomic(log, (log.read_bytes() if log.exists() else b"") + lines)
-    written = folder / f"gpu-{date:%Y-%m-%d-%H%M%S}.md"
-    write_atomic(written, markdown(ended, dry=False, date=date).encode())
-    return written
+class Log:
+    """What is kept of a run, at once: it may be cut off at any time.
+
+    Args:
+        folder: Folder of the log and the table.
+        date: When the run began.
+
+    Attributes:
+        file: The log, to which each measurement adds a line.
+        table: The table in Markdown, written anew after each stage.
+    """
+
+    def __init__(self, folder: Path, date: datetime):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file, self.table, self._date = folder / LOG, folder / f"gpu-{date:%Y-%m-%d-%H%M%S}.md", date
+
+    def add(self, stage: str, found: Measurement, environment: Mapping[str, Any]) -> None:
+        """Add the line of a measurement."""
+        with self.file.open("ab") as file:
+            file.write(json.dumps(line(stage, found, environment, self._date)).encode() + b"\n")
+
+    def write_table(self, ended: Sequence[Ended]) -> None:
+        """Write the table of the stages that have ended so far."""
+        write_atomic(self.table, markdown(ended, dry=False, date=self._date).encode())
 
 
 def line(stage: str, found: Measurement, environment: Mapping[str, Any], date: datetime) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ from lottery.benchmark.thousands import thousands_cases
 from lottery.benchmark.traffic import traffic_cases
 from lottery.data.load import load
 from lottery.data.splits import Splits
-from lottery.device import computes_bf16, machine
+from lottery.device import computes_bf16, machine, prepared
 from lottery.errors import MachineError, UsageError
 from lottery.network.build import build_model
 from lottery.recipe.load import parse_recipe
@@ -234,7 +235,10 @@ def seconds_by_job(recipe: Recipe, data: Path, device: str = "cpu") -> dict[tupl
 
 
 def _bare(recipe: Recipe, data: Path, device: str = "cpu") -> float:
-    """Return the seconds of the bare loop for the dense network: the same steps, the same evaluation."""
+    """Return the seconds of the bare loop for the dense network: the same steps, the same evaluation.
+
+    On a GPU it has our switches for fp32, or its convolutions would be those of tf32, by torch's default.
+    """
     where = machine(device)
     splits = load(recipe.data.component, data)
     training, test = (_normalized(splits, part, where.device) for part in ("train", "test"))
@@ -252,11 +256,12 @@ def _bare(recipe: Recipe, data: Path, device: str = "cpu") -> float:
     size = recipe.train.batch_size
     assert isinstance(size, int)
     torch.set_num_threads(where.threads)
-    began = time.perf_counter()
-    baseline.train(model, made, rest, held_out, steps=steps, batch_size=size, evaluate_every=every)  # type: ignore[arg-type]
-    for _ in range(2):  # at the end and at the early-stop step
-        baseline.evaluate(model, test)
-    return time.perf_counter() - began
+    with prepared(where, "fp32") if device == "cuda" else nullcontext():
+        began = time.perf_counter()
+        baseline.train(model, made, rest, held_out, steps=steps, batch_size=size, evaluate_every=every)  # type: ignore[arg-type]
+        for _ in range(2):  # at the end and at the early-stop step
+            baseline.evaluate(model, test)
+        return time.perf_counter() - began
 
 
 def _normalized(splits: Splits, part: str, device: torch.device) -> baseline.Split:

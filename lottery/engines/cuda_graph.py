@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Protocol
@@ -89,10 +90,23 @@ class CudaGraphs:
                 call()
         except BaseException:
             _release_generator(self._device)
+            self._leave_pool()
             raise
         finally:
             torch.cuda.set_stream(current)  # some versions stay on the other stream where a recording fails
         return graph.replay
+
+    def _leave_pool(self) -> None:
+        """End the allocator's part of a recording that failed, and take another pool: torch before 2.12 does neither.
+
+        The allocator would take the recording to go on for ever: it would refuse the next one that shares the pool, and
+        free nothing that it keeps where memory runs out (pytorch pull request 180395).
+        """
+        device = _number(self._device)
+        with suppress(RuntimeError):  # torch has ended it by itself
+            torch._C._cuda_endAllocateToPool(device, self._pool)
+            torch._C._cuda_releasePool(device, self._pool)
+        self._pool = torch.cuda.graph_pool_handle()
 
     def side_by_side(self, calls: Sequence[Callable[[], None]]) -> None:
         """Call each function on a stream of its own, between what is queued now and what will be."""
@@ -112,9 +126,12 @@ def _release_generator(device: torch.device) -> None:
     Each later draw would raise `Offset increment outside graph capture`. The generator gets a copy of its state, with
     the same seed and offset, which takes part in no recording.
     """
-    number = torch.cuda.current_device() if device.index is None else device.index
-    generator = torch.cuda.default_generators[number]
+    generator = torch.cuda.default_generators[_number(device)]
     generator.graphsafe_set_state(generator.clone_state())
+
+
+def _number(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 @dataclass

@@ -18,8 +18,10 @@ from lottery.benchmark.cases import cases, measure
 from lottery.benchmark.results import figure, keep, last, table
 from lottery.benchmark.steps import SKIPPED, STEPS, step_cases
 from lottery.cli.main import app
+from lottery.data.splits import Splits
 from lottery.device import Machine
 from lottery.errors import DataError, MachineError, UsageError
+from lottery.recipe.load import parse_recipe
 from lottery.training.engine import DenseEngine
 from tests.support.micro import micro
 
@@ -101,6 +103,24 @@ def test_the_bare_loop_orders_its_examples_where_they_are(monkeypatch: pytest.Mo
     model = baseline.lenet()
     baseline.train(model, torch.optim.SGD(model.parameters(), lr=0.1), (x, y), steps=3, batch_size=4)
     assert asked == [x.device, x.device]
+
+
+def test_on_a_gpu_the_bare_loop_computes_in_fp32_as_its_case_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch computes convolutions in tf32 by default, several times as fast as what they would be compared with."""
+    cudnn: Any = torch.backends.cudnn
+    seen: list[object] = []
+    monkeypatch.setattr(benchmark, "machine", lambda device: Machine(torch.device("cpu"), 1, deterministic=False))
+    monkeypatch.setattr(
+        baseline, "train", lambda *args, **about: seen.append((cudnn.conv.fp32_precision, cudnn.benchmark))
+    )
+    monkeypatch.setattr(baseline, "evaluate", lambda *args: None)
+    x, y = torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
+    splits = Splits(x, y, x, y, classes=10, mean=(0.5,), std=(0.5,))
+    monkeypatch.setattr(benchmark, "load", lambda component, root: splits)
+    benchmark._bare(parse_recipe(benchmark.LENET, "bench", ["data.validation=2"]), tmp_path, "cuda")
+    assert seen == [("ieee", True)]
 
 
 def test_data_that_are_not_there_are_told_before_anything_is_measured(tmp_path: Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +21,7 @@ from benchmarks.gpu import correct, drive
 from benchmarks.gpu.drive import Ended
 from benchmarks.gpu.stage import Measurement, NotHere, Setting, Stage
 from benchmarks.gpu.stages import STAGES
-from benchmarks.gpu.table import keep, markdown
+from benchmarks.gpu.table import Log, markdown
 from lottery import registry
 from tests.support import ROOT
 from tests.support.gpu_stages import read
@@ -81,7 +85,7 @@ def test_a_stage_whose_limit_no_longer_fits_is_left_out_and_a_shorter_one_after_
 
 def test_the_facts_come_first_and_the_rest_in_the_order_of_worth() -> None:
     names = [stage.name for stage in STAGES]
-    assert names[:4] == ["facts", "poisoned", "recording", "tests"]
+    assert names[:6] == ["facts", "poisoned", "recording", "steps", "lockstep", "tests"]
     assert [stage.name for stage in command.chosen([])] == names
     assert [stage.name for stage in command.chosen(["steps", "poisoned"])] == ["facts", "poisoned", "steps"]
     assert all(stage.limit < drive.TOTAL_SECONDS for stage in STAGES)
@@ -93,13 +97,18 @@ ENDED = [
     Ended(STAGES[0], "done", 3.0, [Measurement("launch", 2.5, "µs", 2.0, 3.0, 5)], {"device": "H", "driver": "9"}),
     Ended(STAGES[1], "failed", 4.0, [Measurement("a|b", holds=False, note="why")], output=("last line",)),
     Ended(STAGES[2], "left out"),
-    Ended(STAGES[5], "done", 1.0, [Measurement("step", 1.23456789, ratio=4.0, against="the bare loop")]),
+    Ended(STAGES[3], "done", 1.0, [Measurement("step", 1.23456789, ratio=4.0, against="the bare loop")]),
 ]
 
 
 def test_each_measurement_is_a_line_of_the_log_with_the_machine_and_the_table_has_all(tmp_path: Path) -> None:
     (tmp_path / "gpu.jsonl").write_text('{"before": 1}\n')
-    written = keep(tmp_path, ENDED, DATE)
+    log = Log(tmp_path, DATE)
+    for each in ENDED:
+        for found in each.measurements:
+            log.add(each.stage.name, found, ENDED[0].environment)
+    log.write_table(ENDED[:1])
+    log.write_table(ENDED)
     earlier, *lines = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
     assert earlier == {"before": 1}
     assert [line["environment"] for line in lines] == [{"device": "H", "driver": "9"}] * 3
@@ -109,8 +118,8 @@ def test_each_measurement_is_a_line_of_the_log_with_the_machine_and_the_table_ha
         [{"case": "poisoned", "what": "a|b", "repeats": 1, "holds": False, "note": "why"}],
         [{"case": "steps", "what": "step", "value": 1.2346, "repeats": 1, "ratio": 4.0, "against": "the bare loop"}],
     ]
-    table = written.read_text()
-    assert written.name == "gpu-2026-11-29-201500.md" and "dry" not in table
+    table = log.table.read_text()
+    assert log.table.name == "gpu-2026-11-29-201500.md" and "dry" not in table
     assert "| facts | launch | 2.5 µs | 2 to 3 |  |  |" in table
     assert "| poisoned | a\\|b |  |  |  | **does not hold**, why |" in table
     assert "| steps | step | 1.235 |  | 4.00x as fast as the bare loop |  |" in table
@@ -118,13 +127,57 @@ def test_each_measurement_is_a_line_of_the_log_with_the_machine_and_the_table_ha
     assert table.endswith("```\nlast line\n```\n")
 
 
+def test_a_measurement_is_kept_as_soon_as_it_is_made_with_the_machine_that_an_earlier_stage_told_of(
+    tmp_path: Path,
+) -> None:
+    kept: list[tuple[str, str, object]] = []
+    done: list[list[str]] = []
+    drive.drive(
+        [stage("good"), stage("raises"), stage("cannot", 100.0)],
+        dry=False,
+        log=tmp_path,
+        told=lambda line: None,
+        kept=lambda name, found, machine: kept.append((name, found.what, machine)),
+        done=lambda ended: done.append([each.how for each in ended]),
+        total=90.0,
+    )
+    machine = {"device": "made up"}
+    assert kept == [("good", "one", machine), ("raises", "before", machine)]
+    assert done == [["done"], ["done", "failed"], ["done", "failed", "left out"]]
+
+
+def test_a_run_that_is_told_to_end_keeps_what_it_has_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    code = (
+        "from benchmarks.gpu import __main__ as command, drive\n"
+        "from benchmarks.gpu.stage import Stage\n"
+        "drive.GRACE_SECONDS, command._has_gpu = 0.3, lambda: True\n"
+        "names = ('good', 'hangs')\n"
+        "command.STAGES = [Stage(name, name.upper(), 30, f'tests.support.gpu_stages:{name}') for name in names]\n"
+        f"command.main(['--log', {str(tmp_path)!r}])\n"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    log, end = tmp_path / "gpu.jsonl", time.monotonic() + 60
+    while not (log.exists() and log.read_text().count("\n") == 2):
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    run.terminate()
+    run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM
+    _, process = (json.loads(line)["results"][0] for line in log.read_text().splitlines())
+    assert process["what"] == "process" and not alive(int(process["value"]))
+    (table,) = tmp_path.glob("gpu-*.md")
+    assert "| good | GOOD | done |" in table.read_text()
+
+
 def test_a_dry_run_is_marked_and_nothing_of_it_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[bool] = []
 
-    def driven(stages: list[Stage], *, dry: bool, **about: object) -> list[Ended]:
+    def driven(stages: list[Stage], *, dry: bool, **about: Any) -> list[Ended]:
         asked.append(dry)
+        if "kept" in about:
+            about["kept"]("facts", ENDED[0].measurements[0], {})
         return ENDED
 
     monkeypatch.setattr(command, "drive", driven)
@@ -137,7 +190,7 @@ def test_a_dry_run_is_marked_and_nothing_of_it_is_kept(
     assert "these numbers say nothing of a GPU" in markdown(ENDED, dry=True, date=DATE)
     monkeypatch.setattr(command, "_has_gpu", lambda: True)
     assert command.main(["--log", str(tmp_path)]) == 1 and asked[-1] is False
-    assert len((tmp_path / "gpu.jsonl").read_text().splitlines()) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu.jsonl"]
 
 
 PROCESSES = ("tests", "bytes", "processes", "stopped")  # dry they start processes that import torch

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +37,7 @@ from tests.support.micro import micro
 from tests.support.perceptrons import STUDY
 from tests.support.recorder import Recordings
 from tests.support.restarts import contents, run_until_stopped
+from tests.support.waiting import nothing_waits
 
 INPUTS, CLASSES = 20, 5
 EXACT = {  # rates that float32 has: a rate in a tensor is the same number
@@ -210,34 +214,92 @@ def test_a_recording_that_fails_drops_those_that_drew_from_the_same_generator() 
     assert recordings.replayed == replayed == engine.replayed
 
 
-def test_a_generator_is_taken_out_of_a_recording_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch before 2.13 leaves it there. Without a device, generators of the CPU stand in for those of CUDA."""
-    done: list[object] = []
+class Allocator:
+    """torch's CUDA allocator and generator as far as a recording that fails leaves them in it, before torch 2.12."""
 
-    class Poisoned:
-        def clone_state(self) -> str:
-            return "a state of its own"
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, mends: bool):
+        self.mends, self.made, self.done = mends, 0, list[object]()
+        self.recording: set[tuple[int, int]] = set()
+        for name, stand_in in {
+            "default_generators": (None, self),
+            "current_stream": lambda device: None,
+            "set_stream": lambda stream: self.done.append("the stream is back"),
+            "graph": self.graph,
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: None),
+            "graph_pool_handle": self.pool,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        monkeypatch.setattr(cuda_graph, "_stream_of", lambda device: None)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
+        monkeypatch.setattr(
+            torch._C, "_cuda_releasePool", lambda device, pool: self.done.append("released"), raising=False
+        )
 
-        def graphsafe_set_state(self, state: object) -> None:
-            done.append(state)
+    def clone_state(self) -> str:
+        return "a state of its own"
 
-    class Broken:
-        def __enter__(self) -> None:
-            raise RuntimeError("no capture here")
+    def graphsafe_set_state(self, state: object) -> None:
+        self.done.append(state)
 
-        def __exit__(self, *error: object) -> None:
-            raise AssertionError
+    def pool(self) -> tuple[int, int]:
+        self.made += 1
+        return 0, self.made
 
-    monkeypatch.setattr(torch.cuda, "default_generators", (None, Poisoned()))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: done.append("the stream is back"))
-    monkeypatch.setattr(torch.cuda, "graph", lambda *args, **kwargs: Broken())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(cuda_graph, "_stream_of", lambda device: None)
+    def end(self, device: int, pool: tuple[int, int]) -> None:
+        if pool not in self.recording:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.recording.remove(pool)
+
+    @contextmanager
+    def graph(self, graph: object, pool: tuple[int, int], **about: object) -> Iterator[None]:
+        if pool in self.recording:
+            raise RuntimeError("beginAllocateToPool: already recording to mempool_id")
+        self.recording.add(pool)
+        try:
+            yield
+        except BaseException:
+            if self.mends:
+                self.recording.remove(pool)
+            raise
+        self.recording.remove(pool)
+
+
+@pytest.mark.parametrize("mends", [True, False])
+def test_after_a_recording_that_failed_generator_and_memory_are_in_none_and_another_can_be_made(
+    monkeypatch: pytest.MonkeyPatch, mends: bool
+) -> None:
+    """torch before 2.13 leaves the generator in it, torch before 2.12 the allocator. Both are stood in for here."""
+
+    def reads() -> None:
+        raise RuntimeError("no capture here")
+
+    allocator = Allocator(monkeypatch, mends)
+    graphs = CudaGraphs(torch.device("cuda", 1))
+    graphs.record(lambda: None)
     with pytest.raises(RuntimeError, match="no capture here"):
-        CudaGraphs(torch.device("cuda", 1)).record(lambda: None)
-    assert done == ["a state of its own", "the stream is back"]
+        graphs.record(reads)
+    assert not allocator.recording  # else torch frees no memory that it keeps, as if a recording went on
+    assert allocator.done[1:] == ["a state of its own", *([] if mends else ["released"]), "the stream is back"]
+    graphs.record(lambda: None)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_that_nothing_waits_is_asked_of_torch_where_warnings_are_errors_and_never_for_longer(
+    monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    modes: list[str] = []
+
+    def set_mode(mode: str) -> None:  # as torch does it: it is set before the warning is one
+        modes.append(mode)
+        warnings.warn("Synchronization debug mode is a prototype feature and does not yet detect all", stacklevel=2)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext(), nothing_waits():
+            assert modes == ["error"] and 1 / (not fails)
+    assert modes == ["error", "default"]
 
 
 def test_a_counter_on_the_host_cannot_be_recorded_unseen() -> None:

@@ -25,6 +25,7 @@ from lottery.store.store import Store
 from lottery.training.engine import DenseEngine
 from lottery.training.objective import Objective
 from tests.support.restarts import contents, full_recipe, run_until_stopped
+from tests.support.waiting import nothing_waits
 
 pytestmark = [
     pytest.mark.gpu,
@@ -75,12 +76,8 @@ def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
     training = training_of(context, next(job for job in context.plan if job.kind == "dense"))
     x, y = next(context.data(0).epoch(0, 32))
     training.engine.step(x, y)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with nothing_waits():
         training.engine.step(x, y)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 CUDA = torch.device("cuda")
@@ -160,14 +157,10 @@ def test_a_replay_waits_for_nothing() -> None:
     x, y = batch(1)
     for _ in range(WARM_UP + 1):
         engine.step(x, y)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with nothing_waits():
         for step in range(3):
             optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
             engine.step(x, y)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("model", ["{name: lenet, widths: [24, 12], norm: batch, dropout: 0.2}", "{name: conv2}"])
