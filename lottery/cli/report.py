@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lottery.collector import seldom_collecting
 from lottery.cli.options import (
     DataDir,
     Plugins,
@@ -20,6 +19,7 @@ from lottery.cli.options import (
     load_points,
     tell_missing,
 )
+from lottery.collector import seldom_collecting
 
 if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lottery.analysis.views import VIEWS
-from lottery.collector import seldom_collecting
 from lottery.cli.options import DataDir, Plugins, Points, Sets, StoreDir, command_line, load_points, tell_missing
 from lottery.cli.tables import Format, Output, Width, writer
+from lottery.collector import seldom_collecting
 from lottery.errors import UsageError
 
 if TYPE_CHECKING:
