@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,9 @@ import torch
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import correct, drive
+from benchmarks.gpu.child import HARMLESS
 from benchmarks.gpu.drive import Ended
+from benchmarks.gpu.networks import errors_for_warnings
 from benchmarks.gpu.stage import Measurement, NotHere, Setting, Stage
 from benchmarks.gpu.stages import STAGES
 from benchmarks.gpu.table import Log, markdown
@@ -236,13 +240,36 @@ def test_every_test_of_a_gpu_is_in_a_file_that_a_stage_runs() -> None:
     assert marked == {ROOT / name for name in (*correct.TESTS, correct.STOPPED)}
 
 
-def test_a_report_of_pytest_is_told_by_counts_and_by_each_test_that_failed(tmp_path: Path) -> None:
-    report, setting = tmp_path / "report.xml", Setting(tmp_path / "found", False, 10.0, tmp_path)
-    report.write_text(
-        '<testsuites><testsuite><testcase name="one"/><testcase name="two"><failure message="no&#10;way"/></testcase>'
-        '<testcase name="three"><skipped message="no CUDA device"/></testcase></testsuite></testsuites>'
-    )
-    correct._tell_tests(setting, report)
-    failed, counts = read(setting.file)
-    assert failed == Measurement("test two", holds=False, note="no")
+def test_each_test_is_told_as_soon_as_it_ends_and_how_many_passed_at_the_end(tmp_path: Path) -> None:
+    """The stage may be cut before the last one ends."""
+    setting = Setting(tmp_path / "found", False, 10.0, tmp_path)
+    teller = correct.Teller(setting)
+
+    def ends(name: str, outcome: str, when: str = "call", longrepr: object = None) -> None:
+        report = SimpleNamespace(outcome=outcome, when=when, longrepr=longrepr, duration=0.5, nodeid=f"a.py::{name}")
+        teller.pytest_runtest_logreport(report)
+
+    ends("one", "passed", "setup")
+    ends("one", "passed")
+    ends("two[x]", "failed", longrepr=SimpleNamespace(reprcrash=SimpleNamespace(message="no\nway")))
+    ends("three", "skipped", "setup", longrepr=("a.py", 3, "no CUDA device"))
+    one, two, three = read(setting.file)
+    assert one == Measurement("test one", 0.5, "s", holds=True)
+    assert two == Measurement("test two[x]", 0.5, "s", holds=False, note="no")
+    assert (three.holds, "no CUDA device" in three.note) == (False, True)
+    teller.tell_counts(1)
+    counts = read(setting.file)[-1]
     assert (counts.value, counts.holds, counts.note) == (1.0, False, "1 passed, 1 failed, 1 skipped")
+
+
+def test_a_stage_in_which_no_test_was_run_has_failed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="pytest left with exit code 4 and ran no test"):
+        correct.Teller(Setting(tmp_path / "found", False, 10.0, tmp_path)).tell_counts(4)
+
+
+def test_a_warning_that_torch_acts_on_by_itself_is_no_error_of_a_recording() -> None:
+    with warnings.catch_warnings():
+        errors_for_warnings()
+        warnings.warn(f"{HARMLESS}! Attempting to set the primary context...", stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("train.engine: this training's steps cannot be recorded", stacklevel=1)

@@ -26,6 +26,7 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.schema import Recipe
 from lottery.results.study import study
+from lottery.runner import estimate
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
@@ -350,6 +351,21 @@ def taken(wanted: Any, optimizer: str = "sgd", density: float | None = 1.0) -> s
     mask = None if density is None else Mask(bits)
     machine = Machine(torch.device("cpu"), 1, True)
     return engine_for(objective, made, mask, wanted, machine, list, steps=LEAST_STEPS).name
+
+
+def test_an_estimate_times_replayed_steps_and_no_recording(
+    recorded: list[Recordings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = prepare(Request(micro("train.engine=graph", "train.optimizer={name: sgd, lr: 0.1}"), tmp_path, tmp_path))
+    seen: list[tuple[int, int]] = []
+
+    def now() -> float:
+        seen.append((recorded[-1].recorded, recorded[-1].replayed))
+        return float(len(seen))
+
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=now))
+    estimate._timed(context, 0)
+    assert seen[0] == (1, 1) and seen[-1][1] > 1 and {count for count, _ in seen} == {1}
 
 
 @pytest.mark.usefixtures("recorded")
