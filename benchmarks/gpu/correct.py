@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ OPTIMIZERS = (
 )
 FUSED = 6
 SAME_BYTES = "same_bytes"  # in the names of the tests that run a study twice
+NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 TESTS = ("tests/engines/test_gpu.py", "tests/data/test_splits.py", "tests/landscape/test_surface.py")
 STOPPED = "tests/runner/test_resume_optimizers.py"
 
@@ -154,6 +156,7 @@ def _run_tests(setting: Setting, chosen: str, files: Sequence[str]) -> None:
     """
     if importlib.util.find_spec("pytest") is None:
         raise NotHere("pytest is not installed in this environment")
+    os.environ[NO_PLUGINS] = "1"  # others that are installed there have warnings of their own
     options = ["-p", "no:cacheprovider", "-W", "error::UserWarning", "-W", f"ignore:{HARMLESS}:UserWarning"]
     options += ["-m", "gpu", "-k", chosen, *files]
     if setting.dry:
@@ -189,9 +192,12 @@ class Teller:
         self._counts[report.outcome] += 1
         crash = getattr(report.longrepr, "reprcrash", None)
         why = "" if report.outcome == "passed" else str(getattr(crash, "message", report.longrepr)).strip()
-        name, holds = report.nodeid.rpartition("::")[2], report.outcome == "passed"
-        note = why.partition("\n")[0][:300]
-        self._setting.tell(Measurement(f"test {name}", report.duration, "s", holds=holds, note=note))
+        name, note = f"test {report.nodeid.rpartition('::')[2]}", why.partition("\n")[0][:300]
+        if report.outcome == "skipped":  # for want of a package that is not needed, say
+            self._setting.skip(name, str(report.longrepr[-1]))
+        else:
+            holds = report.outcome == "passed"
+            self._setting.tell(Measurement(name, report.duration, "s", holds=holds, note=note))
 
     def tell_counts(self, code: int) -> None:
         """Write down how many passed; `code` is pytest's exit code.
@@ -201,6 +207,6 @@ class Teller:
         """
         if not any(self._counts.values()):
             raise RuntimeError(f"pytest left with exit code {code} and ran no test")
-        passed, others = self._counts["passed"], self._counts["failed"] + self._counts["skipped"]
         note = ", ".join(f"{count} {name}" for name, count in self._counts.items())
-        self._setting.tell(Measurement("tests that passed", float(passed), "tests", holds=not others, note=note))
+        passed, good = self._counts["passed"], self._counts["passed"] > 0 and not self._counts["failed"]
+        self._setting.tell(Measurement("tests that passed", float(passed), "tests", holds=good, note=note))

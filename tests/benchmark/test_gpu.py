@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -256,10 +257,39 @@ def test_each_test_is_told_as_soon_as_it_ends_and_how_many_passed_at_the_end(tmp
     one, two, three = read(setting.file)
     assert one == Measurement("test one", 0.5, "s", holds=True)
     assert two == Measurement("test two[x]", 0.5, "s", holds=False, note="no")
-    assert (three.holds, "no CUDA device" in three.note) == (False, True)
+    assert (three.holds, three.note) == (None, "not measured: no CUDA device")
     teller.tell_counts(1)
     counts = read(setting.file)[-1]
     assert (counts.value, counts.holds, counts.note) == (1.0, False, "1 passed, 1 failed, 1 skipped")
+
+
+def test_tests_that_are_skipped_one_and_all_have_not_passed(tmp_path: Path) -> None:
+    setting = Setting(tmp_path / "found", False, 10.0, tmp_path)
+    teller = correct.Teller(setting)
+    about = {"duration": 0.0, "nodeid": "a.py::one", "longrepr": ("a.py", 3, "no CUDA device")}
+    teller.pytest_runtest_logreport(SimpleNamespace(outcome="skipped", when="setup", **about))
+    teller.tell_counts(0)
+    assert read(setting.file)[-1].holds is False
+
+
+def test_the_tests_are_run_without_what_else_is_installed_for_pytest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where warnings are errors, one of such a plugin would end the stage."""
+    asked: list[tuple[str | None, list[str]]] = []
+
+    def run(options: list[str], plugins: list[Any]) -> int:
+        asked.append((os.environ.get(correct.NO_PLUGINS), options))
+        plugins[0].pytest_runtest_logreport(
+            SimpleNamespace(outcome="passed", when="call", longrepr=None, duration=0.5, nodeid="a.py::one")
+        )
+        return 0
+
+    monkeypatch.setenv(correct.NO_PLUGINS, "")
+    monkeypatch.setattr(pytest, "main", run)
+    correct.same_bytes(Setting(tmp_path / "found", False, 10.0, tmp_path))
+    ((off, options),) = asked
+    assert off == "1" and options[options.index("-k") + 1] == "same_bytes"
 
 
 def test_a_stage_in_which_no_test_was_run_has_failed(tmp_path: Path) -> None:
