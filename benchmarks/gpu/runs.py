@@ -77,7 +77,7 @@ def breakdown(setting: Setting) -> None:
 
 def _broken_down(setting: Setting, text: str, engine: str, what: str) -> None:
     """Time steps of a run with two evaluations among them, and then look at as many with torch's profiler."""
-    steps = setting.sized(100, 4)  # reading what the profiler has seen of them takes seconds: 37 µs for each of its events
+    steps = setting.sized(100, 4)  # few: each of the profiler's events takes 37 µs to be read
     recipe = _recipe(setting, text, engine, f"train.length={4 * steps}it", f"train.evaluate_every={steps // 2}it")
     with _stepping(setting, recipe) as training:
         _through(training, steps)  # recorded, and all algorithms chosen

@@ -215,10 +215,13 @@ def test_a_recording_that_fails_drops_those_that_drew_from_the_same_generator() 
     assert recordings.replayed == replayed == engine.replayed
 
 
+PRIVATE = {"end": "_cuda_endAllocateToPool", "release": "_cuda_releasePool"}  # functions of torch._C
+
+
 class Allocator:
     """torch's CUDA allocator and generator as far as a recording that fails leaves them in it, before torch 2.12."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, mends: bool):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, mends: str):
         self.mends, self.made, self.done = mends, 0, list[object]()
         self.recording: set[tuple[int, int]] = set()
         for name, stand_in in {
@@ -231,10 +234,10 @@ class Allocator:
         }.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
         monkeypatch.setattr(cuda_graph, "_stream_of", lambda device: None)
-        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
-        monkeypatch.setattr(
-            torch._C, "_cuda_releasePool", lambda device, pool: self.done.append("released"), raising=False
-        )
+        for name, function in {"end": self.end, "release": lambda device, pool: self.done.append("released")}.items():
+            monkeypatch.setattr(torch._C, PRIVATE[name], function, raising=False)
+            if mends == "without the functions":
+                monkeypatch.delattr(torch._C, PRIVATE[name])
 
     def clone_state(self) -> str:
         return "a state of its own"
@@ -265,9 +268,9 @@ class Allocator:
         self.recording.remove(pool)
 
 
-@pytest.mark.parametrize("mends", [True, False])
+@pytest.mark.parametrize("mends", ["", "by itself", "without the functions"])
 def test_after_a_recording_that_failed_generator_and_memory_are_in_none_and_another_can_be_made(
-    monkeypatch: pytest.MonkeyPatch, mends: bool
+    monkeypatch: pytest.MonkeyPatch, mends: str
 ) -> None:
     """torch before 2.13 leaves the generator in it, torch before 2.12 the allocator. Both are stood in for here."""
 
