@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
-import tempfile
-import xml.etree.ElementTree as xml
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.gpu.child import HARMLESS
 from benchmarks.gpu.drive import ROOT
 from benchmarks.gpu.networks import (
     DENSENET,
@@ -36,6 +35,7 @@ OPTIMIZERS = (
 )
 FUSED = 6
 SAME_BYTES = "same_bytes"  # in the names of the tests that run a study twice
+NO_PLUGINS = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 TESTS = ("tests/engines/test_gpu.py", "tests/data/test_splits.py", "tests/landscape/test_surface.py")
 STOPPED = "tests/runner/test_resume_optimizers.py"
 
@@ -149,40 +149,64 @@ def stopped(setting: Setting) -> None:
 
 
 def _run_tests(setting: Setting, chosen: str, files: Sequence[str]) -> None:
-    """Run tests marked `gpu` with warnings as errors, and write down how many passed and which did not.
+    """Run tests marked `gpu` with warnings as errors, and write down each as it ends, then how many passed.
 
     Raises:
         NotHere: pytest is not installed.
     """
     if importlib.util.find_spec("pytest") is None:
         raise NotHere("pytest is not installed in this environment")
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error::UserWarning"]
-    command += ["-m", "gpu", "-k", chosen, *files]
+    os.environ[NO_PLUGINS] = "1"  # others that are installed there have warnings of their own
+    options = ["-p", "no:cacheprovider", "-W", "error::UserWarning", "-W", f"ignore:{HARMLESS}:UserWarning"]
+    options += ["-m", "gpu", "-k", chosen, *files]
     if setting.dry:
-        done = subprocess.run([*command, "--collect-only", "-q"], cwd=ROOT, capture_output=True, text=True)
+        command = [sys.executable, "-m", "pytest", *options, "--collect-only", "-q"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"the tests cannot be collected: {done.stdout}{done.stderr}")
         collected = sum("::" in line for line in done.stdout.splitlines())
         setting.skip(f"{collected} tests, collected", "they need a GPU")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        done = subprocess.run([*command, "-v", f"--junit-xml={report}"], cwd=ROOT, text=True)  # as far as it comes
-        if not report.exists():
-            raise RuntimeError(f"pytest left with exit code {done.returncode} and no report")
-        _tell_tests(setting, report)
+    import pytest
+
+    teller = Teller(setting)
+    code = pytest.main([*options, "-v"], plugins=[teller])
+    teller.tell_counts(int(code))
 
 
-def _tell_tests(setting: Setting, report: Path) -> None:
-    """Write down what a report of pytest in JUnit's form says."""
-    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
-    for case in xml.parse(report).getroot().iter("testcase"):
-        broken = [each for each in case if each.tag in ("failure", "error")]
-        skipped = case.find("skipped") is not None
-        counts["failed" if broken else "skipped" if skipped else "passed"] += 1
-        for each in broken:
-            why = (each.get("message") or "").strip().partition("\n")[0]
-            setting.tell(Measurement(f"test {case.get('name')}", holds=False, note=why[:300]))
-    good = counts["passed"] > 0 and not counts["failed"] + counts["skipped"]
-    passed = Measurement("tests that passed", float(counts["passed"]), "tests", holds=good)
-    setting.tell(replace(passed, note=", ".join(f"{count} {name}" for name, count in counts.items())))
+class Teller:
+    """A plugin of pytest that writes down each test as soon as it ends: the stage may be cut before the last one.
+
+    Args:
+        setting: Where the tests are run and written down.
+    """
+
+    def __init__(self, setting: Setting):
+        self._setting = setting
+        self._counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Write down a test that has run, or could not."""
+        if report.outcome == "passed" and report.when != "call":
+            return
+        self._counts[report.outcome] += 1
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = "" if report.outcome == "passed" else str(getattr(crash, "message", report.longrepr)).strip()
+        name, note = f"test {report.nodeid.rpartition('::')[2]}", why.partition("\n")[0][:300]
+        if report.outcome == "skipped":  # for want of a package that is not needed, say
+            self._setting.skip(name, str(report.longrepr[-1]))
+        else:
+            holds = report.outcome == "passed"
+            self._setting.tell(Measurement(name, report.duration, "s", holds=holds, note=note))
+
+    def tell_counts(self, code: int) -> None:
+        """Write down how many passed; `code` is pytest's exit code.
+
+        Raises:
+            RuntimeError: No test was run.
+        """
+        if not any(self._counts.values()):
+            raise RuntimeError(f"pytest left with exit code {code} and ran no test")
+        note = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        passed, good = self._counts["passed"], self._counts["passed"] > 0 and not self._counts["failed"]
+        self._setting.tell(Measurement("tests that passed", float(passed), "tests", holds=good, note=note))

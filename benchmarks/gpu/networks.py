@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu.child import HARMLESS
 from lottery import registry
 from lottery.benchmark import baseline
 from lottery.engines.cuda_graph import CudaGraphs, GraphEngine, Recorder
@@ -169,3 +170,4 @@ ENGINES: dict[str, Callable[[Network, torch.device], Engine]] = {"dense": dense_
 def errors_for_warnings() -> None:
     """Have each warning raise in this process: a step that cannot be recorded is told of by one."""
     warnings.simplefilter("error", UserWarning)
+    warnings.filterwarnings("ignore", HARMLESS, UserWarning)

@@ -103,7 +103,7 @@ class CudaGraphs:
         free nothing that it keeps where memory runs out (pytorch pull request 180395).
         """
         device = _number(self._device)
-        with suppress(RuntimeError):  # torch has ended it by itself
+        with suppress(RuntimeError, AttributeError):  # torch has ended it by itself, or has no such functions any more
             torch._C._cuda_endAllocateToPool(device, self._pool)
             torch._C._cuda_releasePool(device, self._pool)
         self._pool = torch.cuda.graph_pool_handle()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,9 @@ import torch
 
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import correct, drive
+from benchmarks.gpu.child import HARMLESS
 from benchmarks.gpu.drive import Ended
+from benchmarks.gpu.networks import errors_for_warnings
 from benchmarks.gpu.stage import Measurement, NotHere, Setting, Stage
 from benchmarks.gpu.stages import STAGES
 from benchmarks.gpu.table import Log, markdown
@@ -236,13 +241,65 @@ def test_every_test_of_a_gpu_is_in_a_file_that_a_stage_runs() -> None:
     assert marked == {ROOT / name for name in (*correct.TESTS, correct.STOPPED)}
 
 
-def test_a_report_of_pytest_is_told_by_counts_and_by_each_test_that_failed(tmp_path: Path) -> None:
-    report, setting = tmp_path / "report.xml", Setting(tmp_path / "found", False, 10.0, tmp_path)
-    report.write_text(
-        '<testsuites><testsuite><testcase name="one"/><testcase name="two"><failure message="no&#10;way"/></testcase>'
-        '<testcase name="three"><skipped message="no CUDA device"/></testcase></testsuite></testsuites>'
-    )
-    correct._tell_tests(setting, report)
-    failed, counts = read(setting.file)
-    assert failed == Measurement("test two", holds=False, note="no")
+def test_each_test_is_told_as_soon_as_it_ends_and_how_many_passed_at_the_end(tmp_path: Path) -> None:
+    """The stage may be cut before the last one ends."""
+    setting = Setting(tmp_path / "found", False, 10.0, tmp_path)
+    teller = correct.Teller(setting)
+
+    def ends(name: str, outcome: str, when: str = "call", longrepr: object = None) -> None:
+        report = SimpleNamespace(outcome=outcome, when=when, longrepr=longrepr, duration=0.5, nodeid=f"a.py::{name}")
+        teller.pytest_runtest_logreport(report)
+
+    ends("one", "passed", "setup")
+    ends("one", "passed")
+    ends("two[x]", "failed", longrepr=SimpleNamespace(reprcrash=SimpleNamespace(message="no\nway")))
+    ends("three", "skipped", "setup", longrepr=("a.py", 3, "no CUDA device"))
+    one, two, three = read(setting.file)
+    assert one == Measurement("test one", 0.5, "s", holds=True)
+    assert two == Measurement("test two[x]", 0.5, "s", holds=False, note="no")
+    assert (three.holds, three.note) == (None, "not measured: no CUDA device")
+    teller.tell_counts(1)
+    counts = read(setting.file)[-1]
     assert (counts.value, counts.holds, counts.note) == (1.0, False, "1 passed, 1 failed, 1 skipped")
+
+
+def test_tests_that_are_skipped_one_and_all_have_not_passed(tmp_path: Path) -> None:
+    setting = Setting(tmp_path / "found", False, 10.0, tmp_path)
+    teller = correct.Teller(setting)
+    about = {"duration": 0.0, "nodeid": "a.py::one", "longrepr": ("a.py", 3, "no CUDA device")}
+    teller.pytest_runtest_logreport(SimpleNamespace(outcome="skipped", when="setup", **about))
+    teller.tell_counts(0)
+    assert read(setting.file)[-1].holds is False
+
+
+def test_the_tests_are_run_without_what_else_is_installed_for_pytest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where warnings are errors, one of such a plugin would end the stage."""
+    asked: list[tuple[str | None, list[str]]] = []
+
+    def run(options: list[str], plugins: list[Any]) -> int:
+        asked.append((os.environ.get(correct.NO_PLUGINS), options))
+        plugins[0].pytest_runtest_logreport(
+            SimpleNamespace(outcome="passed", when="call", longrepr=None, duration=0.5, nodeid="a.py::one")
+        )
+        return 0
+
+    monkeypatch.setenv(correct.NO_PLUGINS, "")
+    monkeypatch.setattr(pytest, "main", run)
+    correct.same_bytes(Setting(tmp_path / "found", False, 10.0, tmp_path))
+    ((off, options),) = asked
+    assert off == "1" and options[options.index("-k") + 1] == "same_bytes"
+
+
+def test_a_stage_in_which_no_test_was_run_has_failed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="pytest left with exit code 4 and ran no test"):
+        correct.Teller(Setting(tmp_path / "found", False, 10.0, tmp_path)).tell_counts(4)
+
+
+def test_a_warning_that_torch_acts_on_by_itself_is_no_error_of_a_recording() -> None:
+    with warnings.catch_warnings():
+        errors_for_warnings()
+        warnings.warn(f"{HARMLESS}! Attempting to set the primary context...", stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("train.engine: this training's steps cannot be recorded", stacklevel=1)

@@ -26,6 +26,7 @@ from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.recipe.schema import Recipe
 from lottery.results.study import study
+from lottery.runner import estimate
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
@@ -214,10 +215,13 @@ def test_a_recording_that_fails_drops_those_that_drew_from_the_same_generator() 
     assert recordings.replayed == replayed == engine.replayed
 
 
+PRIVATE = {"end": "_cuda_endAllocateToPool", "release": "_cuda_releasePool"}  # functions of torch._C
+
+
 class Allocator:
     """torch's CUDA allocator and generator as far as a recording that fails leaves them in it, before torch 2.12."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, mends: bool):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, mends: str):
         self.mends, self.made, self.done = mends, 0, list[object]()
         self.recording: set[tuple[int, int]] = set()
         for name, stand_in in {
@@ -230,10 +234,10 @@ class Allocator:
         }.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
         monkeypatch.setattr(cuda_graph, "_stream_of", lambda device: None)
-        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
-        monkeypatch.setattr(
-            torch._C, "_cuda_releasePool", lambda device, pool: self.done.append("released"), raising=False
-        )
+        for name, function in {"end": self.end, "release": lambda device, pool: self.done.append("released")}.items():
+            monkeypatch.setattr(torch._C, PRIVATE[name], function, raising=False)
+            if mends == "without the functions":
+                monkeypatch.delattr(torch._C, PRIVATE[name])
 
     def clone_state(self) -> str:
         return "a state of its own"
@@ -264,9 +268,9 @@ class Allocator:
         self.recording.remove(pool)
 
 
-@pytest.mark.parametrize("mends", [True, False])
+@pytest.mark.parametrize("mends", ["", "by itself", "without the functions"])
 def test_after_a_recording_that_failed_generator_and_memory_are_in_none_and_another_can_be_made(
-    monkeypatch: pytest.MonkeyPatch, mends: bool
+    monkeypatch: pytest.MonkeyPatch, mends: str
 ) -> None:
     """torch before 2.13 leaves the generator in it, torch before 2.12 the allocator. Both are stood in for here."""
 
@@ -350,6 +354,21 @@ def taken(wanted: Any, optimizer: str = "sgd", density: float | None = 1.0) -> s
     mask = None if density is None else Mask(bits)
     machine = Machine(torch.device("cpu"), 1, True)
     return engine_for(objective, made, mask, wanted, machine, list, steps=LEAST_STEPS).name
+
+
+def test_an_estimate_times_replayed_steps_and_no_recording(
+    recorded: list[Recordings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = prepare(Request(micro("train.engine=graph", "train.optimizer={name: sgd, lr: 0.1}"), tmp_path, tmp_path))
+    seen: list[tuple[int, int]] = []
+
+    def now() -> float:
+        seen.append((recorded[-1].recorded, recorded[-1].replayed))
+        return float(len(seen))
+
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=now))
+    estimate._timed(context, 0)
+    assert seen[0] == (1, 1) and seen[-1][1] > 1 and {count for count, _ in seen} == {1}
 
 
 @pytest.mark.usefixtures("recorded")

@@ -18,6 +18,7 @@ from lottery.engines.lockstep import Lockstep, Member
 from lottery.pruning.mask import Mask
 from lottery.pruning.masking import masked
 from lottery.results.record import records
+from lottery.runner.context import RunContext
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
@@ -45,34 +46,26 @@ STUDIES = {
 }
 
 
+def train(request: Request) -> RunContext:
+    """Train what a request asks for, and return its run; a training that fails is told of with its reason."""
+    context = prepare(request)
+    wrong = [event for event in work(context) if event.kind not in ("start", "progress", "done")]
+    assert not [(event.kind, event.label, event.about.get("message")) for event in wrong]
+    return context
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_two_deterministic_runs_on_a_gpu_give_the_same_bytes(tmp_path: Path, study: str) -> None:
     recipe = full_recipe(40, *SMALL, *STUDIES[study])
     for name in ("a", "b"):
-        request = Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True)
-        events = list(work(prepare(request)))
-        assert {event.kind for event in events} <= {"start", "progress", "done"}
+        train(Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
-    losses = {}
-    for device in ("cpu", "cuda"):
-        recipe = full_recipe(200, *SMALL, f"train.precision={precision}")
-        context = prepare(Request(recipe, Path(), tmp_path / device, device))
-        list(work(context))
-        found = records(context.plan, Store(tmp_path / device))
-        losses[device] = [record.metrics["end"]["validation_loss"] for record in found.values()]
-    mean = {device: sum(values) / len(values) for device, values in losses.items()}
-    assert mean["cuda"] == pytest.approx(mean["cpu"], rel=0.15)
 
 
 def test_the_step_does_not_wait_for_the_device(tmp_path: Path) -> None:
     from lottery.runner.assemble import training_of
 
-    context = prepare(Request(full_recipe(40, *SMALL), Path(), tmp_path, "cuda"))
-    list(work(context))
+    context = train(Request(full_recipe(40, *SMALL), Path(), tmp_path, "cuda"))
     training = training_of(context, next(job for job in context.plan if job.kind == "dense"))
     x, y = next(context.data(0).epoch(0, 32))
     training.engine.step(x, y)
@@ -169,12 +162,12 @@ def test_a_study_by_graph_gives_the_same_bytes_twice_and_when_it_is_stopped_and_
 ) -> None:
     recipe = full_recipe(40, *SMALL, f"model={model}", "train.batch_size=256", "train.engine=graph")
     for name in ("a", "b"):
-        list(work(prepare(Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True))))
+        train(Request(recipe, Path(), tmp_path / name, "cuda", deterministic=True))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     stopped = Request(recipe, Path(), tmp_path / "c", "cuda", deterministic=True, checkpoint_seconds=0)
     for steps in (5, 44, 61):
         run_until_stopped(stopped, steps)
-    list(work(prepare(Request(recipe, Path(), tmp_path / "c", "cuda", deterministic=True))))
+    train(Request(recipe, Path(), tmp_path / "c", "cuda", deterministic=True))
     assert contents(tmp_path / "c") == contents(tmp_path / "a")
     store = Store(tmp_path / "c")
     assert {e for r in records(prepare(stopped).plan, store).values() for e in r.manifest.engines} == {"graph"}
@@ -212,3 +205,15 @@ def test_convolutional_networks_side_by_side_have_the_bits_of_each_alone() -> No
         lockstep, found, alone = in_lockstep(("resnet20", {"norm": "batch", "activation": "relu"}, "fp32", 0.0), 10)
     assert lockstep.name == "lockstep, graph"
     assert torch.equal(found, alone)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_a_gpu_learns_what_a_cpu_learns(tmp_path: Path, precision: str) -> None:
+    losses = {}
+    for device in ("cpu", "cuda"):
+        recipe = full_recipe(200, *SMALL, f"train.precision={precision}")
+        context = train(Request(recipe, Path(), tmp_path / device, device))
+        found = records(context.plan, Store(tmp_path / device))
+        losses[device] = [record.metrics["end"]["validation_loss"] for record in found.values()]
+    mean = {device: sum(values) / len(values) for device, values in losses.items()}
+    assert mean["cuda"] == pytest.approx(mean["cpu"], rel=0.15)
