@@ -17,6 +17,7 @@ from lottery.cli.analyze import analyze
 from lottery.cli.bench import bench
 from lottery.cli.board import board
 from lottery.cli.check import check
+from lottery.cli.collector import leave_uncollected
 from lottery.cli.doctor import doctor
 from lottery.cli.gc import gc
 from lottery.cli.listing import catalogue_names, entries, print_json, print_table
@@ -102,6 +103,8 @@ def main() -> None:
         sys.exit(3)
     except Exception as error:
         sys.exit(_unforeseen(error))
+    finally:
+        leave_uncollected()
 
 
 def _unforeseen(error: Exception) -> int:
