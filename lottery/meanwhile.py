@@ -106,7 +106,8 @@ class _Turns:
     def __init__(self, number: int) -> None:
         self._left, end = os.pipe()
         os.set_blocking(end, False)
-        assert os.write(end, bytes(number)) == number  # a pipe holds thousands
+        written = os.write(end, bytes(number))
+        assert written == number  # a pipe holds thousands
         os.close(end)
         self._over = False
 

@@ -52,6 +52,7 @@ from lottery.cli.ticket import ticket
 from lottery.cli.verify import verify
 from lottery.cli.version import before_commands
 from lottery.cli.work import work
+from lottery.collector import leave_uncollected
 from lottery.errors import Interrupted, LotteryError, UsageError
 from lottery.paths import store_root
 from lottery.words import short
@@ -102,6 +103,8 @@ def main() -> None:
         sys.exit(3)
     except Exception as error:
         sys.exit(_unforeseen(error))
+    finally:
+        leave_uncollected()
 
 
 def _unforeseen(error: Exception) -> int:
