@@ -88,7 +88,7 @@ def cases(only: Sequence[str] = (), images: str = "cifar10", device: str = "cpu"
     found = [
         trained("lenet", "LeNet, dense, SGD 128", 1.6, partial(_one, LENET, device, ()), mnist),
         trained("lenet-adam", "LeNet, dense, Adam 60", 1.4, partial(_one, LENET, device, adam), mnist),
-        trained("lenet-dense", "LeNet, dense engine, SGD 128", 1.0, partial(_one, LENET, device, dense), mnist),
+        Case("lenet-dense", "LeNet, dense engine, SGD 128", 1.0, partial(_one, LENET, "cpu", dense), mnist),
         *(_ticket(density, least, mnist) for density, least in zip(DENSITIES, (1.9, 3.5, 4.5), strict=True)),
         trained("lenet-levels", f"LeNet, {1 + LEVELS} levels, one run", 2.5, partial(_levels, device), mnist),
         Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),
