@@ -81,6 +81,7 @@ def cases(only: Sequence[str] = (), images: str = "cifar10", device: str = "cpu"
         UsageError: For a case that is not there, or not on this device.
     """
     adam = ("train.optimizer={name: adam, lr: 1.2e-3}", "train.batch_size=60")
+    dense = ("train.engine=dense",)
     fp32 = (f"data={images}", "data.validation=1000")
     bf16 = (*fp32, "train.precision=bf16")
     mnist, pictures = _reads(LENET), _reads(RESNET, *fp32)
@@ -88,6 +89,7 @@ def cases(only: Sequence[str] = (), images: str = "cifar10", device: str = "cpu"
     found = [
         trained("lenet", "LeNet, dense, SGD 128", 1.6, partial(_one, LENET, device, ()), mnist),
         trained("lenet-adam", "LeNet, dense, Adam 60", 1.4, partial(_one, LENET, device, adam), mnist),
+        Case("lenet-dense", "LeNet, dense engine, SGD 128", 1.0, partial(_one, LENET, "cpu", dense), mnist),
         *(_ticket(density, least, mnist) for density, least in zip(DENSITIES, (1.9, 3.5, 4.5), strict=True)),
         trained("lenet-levels", f"LeNet, {1 + LEVELS} levels, one run", 2.5, partial(_levels, device), mnist),
         Case("lenet-seeds", f"LeNet, {SEEDS} seeds, {1 + LEVELS} levels, all cores", 3.5, _seeds, mnist),

@@ -108,11 +108,12 @@ class _Share:
 
 def _shares(contexts: Sequence[RunContext]) -> list[_Share]:
     from lottery.runner.estimate import estimate
+    from lottery.runner.step_times import OtherJobs
 
-    shares, seen = list[_Share](), set[str]()
+    shares, seen, others = list[_Share](), set[str](), OtherJobs(contexts[0].store, contexts[0].machine)
     for context in contexts:
         jobs = [job for job in context.plan if job.key not in seen]
-        shares.append(_Share(context, jobs, estimate(context, counted=seen)))
+        shares.append(_Share(context, jobs, estimate(context, seen, others)))
         seen.update(context.plan.jobs)
     return shares
 

@@ -76,14 +76,17 @@ class Choices:
             names: The engines that can be had now.
             measure: Returns the fastest of some.
         """
+        if len(names) == 1:
+            return names[0]
         name = digest(kind)
         before = self._known(name)
-        left = [each for each in names if not any(one.rules_out(each, density) for one in before)]
-        alike = [one for one in before if _half_octave(one.density) == _half_octave(density)]
+        can_be = [one for one in before if one.fastest in names]
+        left = [each for each in names if not any(one.rules_out(each, density) for one in can_be)]
+        alike = [one for one in can_be if _half_octave(one.density) == _half_octave(density)]
         for one in sorted(alike, key=lambda one: (-len(one.among), sorted(map(str, one.among)))):
-            if one.fastest in names and one.among >= set(left):
+            if one.among >= set(left):
                 return one.fastest
-        found = measure(left) if len(left) > 1 else (left or names)[0]
+        found = measure(left) if len(left) > 1 else (left or names)[0]  # of one, nothing has to be measured
         return self._keep(name, Measured(density, found, frozenset(left or names[:1]))).fastest
 
     def ready(self, names: Sequence[Candidate], steps: int, threads: int) -> tuple[list[Candidate], int]:

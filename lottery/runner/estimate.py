@@ -48,14 +48,18 @@ SOURCES = (  # of the times of steps, the surest first
 _, OTHERS, KEPT, NOW = range(len(SOURCES))
 
 
-def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
+def estimate(
+    context: RunContext, counted: Collection[str] = (), others: step_times.OtherJobs | None = None
+) -> Estimate:
     """Return what is left to do and what it takes.
 
     A training takes as long as finished ones of the plan; where there are none, as others of the store of the same
     network and optimizer; where there are none either, as a few steps that were timed here in the last week or are now.
 
-    Jobs whose keys are among those `counted` are left out, as another estimate has them.
+    Jobs whose keys are among those `counted` are left out, as another estimate has them. Several estimates share
+    `others`, so that the store is read once for all.
     """
+    others = others or step_times.OtherJobs(context.store, context.machine)
     missing = [job for job in missing_jobs(context) if job.key not in counted]
     at_level = _measured(context, _network)
     measured = _measured(context, lambda job: job.optimizer_index)
@@ -63,7 +67,7 @@ def estimate(context: RunContext, counted: Collection[str] = ()) -> Estimate:
     trained = [job for job in missing if job.kind is not Kind.ANALYSIS]
     sources = {0} if trained else set[int]()
     for place in sorted({job.optimizer_index for job in trained} - set(measured)):
-        per_step[place], source = _known(context, place)
+        per_step[place], source = _known(context, place, others)
         sources.add(source)
     by_job, told = seconds_of(context, [job for job in missing if job.kind is Kind.ANALYSIS])
     # sparser networks may train faster: of the same level where one has finished
@@ -167,10 +171,10 @@ def _measured(context: RunContext, group: Callable[[Job], Group]) -> dict[Group,
     return {here: seconds / steps for here, (seconds, steps) in sums.items() if steps}
 
 
-def _known(context: RunContext, place: int) -> tuple[float, int]:
+def _known(context: RunContext, place: int, others: step_times.OtherJobs) -> tuple[float, int]:
     """Return the seconds of one step of an optimizer of which no training of the plan has finished, and the source."""
     dense = next(job for job in context.plan if job.kind is Kind.DENSE and job.optimizer_index == place)
-    if (seconds := step_times.of_other_jobs(context, dense)) is not None:
+    if (seconds := others.seconds(context, dense)) is not None:
         return seconds, OTHERS
     if (seconds := step_times.recall(context, dense)) is not None:
         return seconds, KEPT

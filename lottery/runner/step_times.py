@@ -8,46 +8,76 @@ hold for a week: other work on the machine may have slowed them, so that an esti
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lottery.errors import LotteryError
 from lottery.files import for_a_week
 from lottery.paths import cache_root
-from lottery.plan.keys import digest, training_identity
+from lottery.plan.keys import digest, digest_of_json, training_identity
 from lottery.plan.kinds import IDENTITY_FILE, METRICS_FILE, Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lottery.device import Machine
     from lottery.plan.jobs import Job
     from lottery.runner.context import RunContext
+    from lottery.store.manifest import Manifest
+    from lottery.store.store import Store
 
 DEPENDS = (
     *("data", "validation", "limit", "model", "batch_size", "augment", "precision", "clip", "accumulate"),
     *("evaluate_every", "metrics", "embeddings", "batch_norm"),  # a finished training was also evaluated
 )
+UNREADABLE = (LotteryError, KeyError, TypeError, AttributeError, ValueError)  # what raises them tells nothing
 OF_MACHINE = ("lottery", "device", "threads", "torch", "deterministic", "ranks", "variables")
 
 
-def of_other_jobs(context: RunContext, job: Job) -> float | None:
-    """Return the seconds of a step of a finished dense network of any recipe of the store, evaluations included.
+class OtherJobs:
+    """The seconds of a step of the finished dense networks of a store, of any recipe, evaluations included.
 
-    It was trained on a machine like this one, by itself, and as the dense network `job` is to be.
+    They ran on a machine like this one, each by itself. The store is read once for all that are asked for, and no
+    further than to the first that is like the job.
+
+    Args:
+        store: The store.
+        machine: This machine.
     """
-    like, here = _like(context, job), context.machine.environment()
-    for manifest in context.store.manifests():
-        if manifest.kind != Kind.DENSE or manifest.status != "done" or manifest.in_lockstep:
-            continue
-        if any(manifest.environment.get(name) != here[name] for name in OF_MACHINE):
-            continue
-        with suppress(LotteryError, KeyError, TypeError, AttributeError):  # what cannot be read tells nothing
-            training = context.store.read_json(manifest.key, IDENTITY_FILE)["training"]
-            if _depends(training) == like:
-                steps = int(context.store.read_json(manifest.key, METRICS_FILE)["end"]["step"])
+
+    def __init__(self, store: Store, machine: Machine):
+        self._store, self._here = store, machine.environment()
+        self._read: dict[str, list[Manifest]] = {}  # by the digest of what the time of a step depends on
+        self._unread = self._dense()
+
+    def seconds(self, context: RunContext, job: Job) -> float | None:
+        """Return the seconds of a step of one that was trained as the dense network `job` is to be; None for none."""
+        like = digest(_like(context, job))
+        for manifest in self._like(like):
+            with suppress(*UNREADABLE):
+                steps = int(self._store.read_json(manifest.key, METRICS_FILE)["end"]["step"])
                 return manifest.seconds / steps if steps else None
-    return None
+        return None
+
+    def _like(self, like: str) -> Iterator[Manifest]:
+        """Yield those of this digest, in the order of keys."""
+        yield from self._read.get(like, ())
+        for found, manifest in self._unread:
+            self._read.setdefault(found, []).append(manifest)
+            if found == like:
+                yield manifest
+
+    def _dense(self) -> Iterator[tuple[str, Manifest]]:
+        """Yield all of them, each with its digest."""
+        for manifest in self._store.manifests():
+            if manifest.kind != Kind.DENSE or manifest.status != "done" or manifest.in_lockstep:
+                continue
+            if any(manifest.environment.get(name) != self._here[name] for name in OF_MACHINE):
+                continue
+            with suppress(*UNREADABLE):
+                training = self._store.read_json(manifest.key, IDENTITY_FILE)["training"]
+                yield digest_of_json(_depends(training)), manifest
 
 
 def recall(context: RunContext, job: Job) -> float | None:

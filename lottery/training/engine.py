@@ -78,7 +78,7 @@ class DenseEngine:
                 f"optimizer {kind.__module__}.{kind.__qualname__}: its step(closure) returns {type(loss).__name__}; it "
                 "has to return the loss that the closure returned"
             )
-        return loss.detach()
+        return loss.detach() if loss.requires_grad else loss
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         """Compute the gradient of a step on this batch, leave the weights, and return the mean loss, a 0-d tensor."""

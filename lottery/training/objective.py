@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +59,13 @@ class Objective:
 
     def value(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch, a 0-d tensor that can be differentiated."""
+        if self.precision != "bf16":
+            value: Tensor = self.loss(self.model(x), y)
+            return value
         with autocast(self.precision, x.device):
             loss: Tensor = self.loss(self.model(x), y)
         return loss
 
-    @torch.enable_grad()
     def closure(self) -> Tensor:
         """Compute gradients of the batch's mean loss, clipped where the recipe says so, and return the loss, detached.
 
@@ -70,19 +73,26 @@ class Objective:
         weighted by its size; batch normalization then sees the statistics of each part.
         """
         self._forget()
-        loss: Tensor | None = None
-        parts = parts_of(len(self.y), self.accumulate)
-        xs, ys = self.x.tensor_split(parts), self.y.tensor_split(parts)
-        for x, y in zip(xs, ys, strict=True):
-            part = self.value(x, y)
-            if parts > 1:
-                part = part * (len(y) / len(self.y))
-            part.backward()  # type: ignore[no-untyped-call]
-            loss = part.detach() if loss is None else loss + part.detach()
-        assert loss is not None
+        with torch.enable_grad():
+            parts = parts_of(len(self.y), self.accumulate)
+            if parts == 1:
+                whole = self.value(self.x, self.y)
+                whole.backward()  # type: ignore[no-untyped-call]
+                loss = whole.detach()
+            else:
+                loss = self._in_parts(parts)
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.clip)
         return loss
+
+    def _in_parts(self, parts: int) -> Tensor:
+        """Add up the gradients of so many parts of the batch, and return its mean loss, detached."""
+        losses = []
+        for x, y in zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True):
+            part = self.value(x, y) * (len(y) / len(self.y))
+            part.backward()  # type: ignore[no-untyped-call]
+            losses.append(part.detach())
+        return reduce(torch.add, losses)
 
     @torch.enable_grad()
     def whole(self) -> Tensor:

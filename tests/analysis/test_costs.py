@@ -29,6 +29,7 @@ from lottery.runner.estimate import _steps, estimate, missing_jobs
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
+from lottery.runner.step_times import OtherJobs
 from lottery.store.store import Store
 from lottery.structure.multiply_adds import passes, per_layer, per_layer_and_step
 from lottery.training.engine import DenseEngine
@@ -504,6 +505,41 @@ def test_steps_of_another_recipe_take_what_finished_ones_of_the_same_network_too
     assert other.seconds == pytest.approx(60 * each)
     for settings in ("train.batch_size=7", "model.widths=[5]"):
         assert (told(settings).measured, told(settings).source) == (False, "from a few steps timed here before")
+
+
+def test_the_plan_of_a_sweep_reads_a_store_once_for_all_its_points_and_optimizers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three optimizers and two points, four of six dense networks are like finished ones, and none of the plan's."""
+    optimizers = [f"{{name: {name}, lr: {lr}}}" for name, lr in (("sgd", 0.1), ("adam", 1e-3), ("momentum", 0.05))]
+    settings = ("seeds=1", "branches=[]", "rewind=init", "prune.levels=0")
+    run(tmp_path, *settings, f"train.optimizer=[{', '.join(optimizers[:2])}]")
+    run(tmp_path, *settings, f"train.optimizer=[{', '.join(optimizers[:2])}]", "train.clip=1")
+
+    def planned(*changes: str) -> RunContext:
+        asked = recipe(*settings, f"train.optimizer=[{', '.join(optimizers)}]", "train.length=60it", *changes)
+        return prepare(Request(asked, tmp_path, tmp_path, device="cpu", deterministic=True))
+
+    read, looked = list[str](), list[str]()
+    points = [planned(), planned("train.clip=1")]
+    for name, noted in (("read_json", read), ("manifests", looked)):
+        monkeypatch.setattr(Store, name, _noting(getattr(Store, name), noted))
+    others = OtherJobs(points[0].store, points[0].machine)
+    seconds = [estimate(point, (), others).seconds for point in points]
+    assert len(looked) == 1
+    assert read.count("job.json") == 4 and len(read) <= 8  # with the metrics of those that are like one asked for
+    monkeypatch.undo()
+    assert seconds == [pytest.approx(estimate(point).seconds) for point in points]
+
+
+def _noting(method: Any, noted: list[str]) -> Any:
+    """The method of a store, which notes the last of what it is asked for."""
+
+    def called(store: Store, *asked: str) -> Any:
+        noted.append(asked[-1] if asked else "")
+        return method(store, *asked)
+
+    return called
 
 
 @pytest.mark.parametrize("when", ["init", "training"])

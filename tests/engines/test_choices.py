@@ -56,19 +56,23 @@ def test_what_other_densities_show_later_changes_no_choice(tmp_path: Path) -> No
     choices, asked = Choices(folder=tmp_path), list[object]()
     assert choices.fastest(KIND, 0.5, NAMES, finds("sparse", asked)) == "sparse"
     assert choices.fastest(KIND, 0.3, NAMES, never) == "sparse"  # ruled out: its cost falls the most with the density
-    # a clock that was disturbed says at .1 that the background engine is faster, which rules the sparse one out above
-    assert Choices(folder=tmp_path).fastest(KIND, 0.1, ("background",), never) == "background"
-    assert Choices(folder=tmp_path).fastest(KIND, 0.1, (None, "background"), finds("background", asked)) == "background"
+    # where the sparse engine cannot be had, nothing is slower than it
+    assert Choices(folder=tmp_path).fastest(KIND, 0.1, NAMES[:2], finds("background", asked)) == "background"
+    assert asked == [list(NAMES), list(NAMES[:2])]
+    # a clock that was disturbed says at .6 that the dense engine is the fastest, which rules others out above it only
+    assert Choices(folder=tmp_path).fastest(KIND, 0.6, NAMES, finds(None)) is None
     for density in (0.5, 0.3):
         assert Choices(folder=tmp_path).fastest(KIND, density, NAMES, never) == "sparse"
 
 
 def test_an_engine_that_can_be_had_only_later_is_measured_then(tmp_path: Path) -> None:
     choices, asked = Choices(folder=tmp_path), list[object]()
-    assert choices.fastest(KIND, 0.25, (None,), never) is None  # nothing is compiled yet
+    assert choices.fastest(KIND, 0.25, (None,), never) is None  # nothing is compiled yet, so that nothing is chosen
+    assert list(tmp_path.rglob("*.json")) == []
     assert choices.fastest(KIND, 0.25, NAMES, finds("sparse", asked)) == "sparse"
     assert asked == [list(NAMES)]
-    assert choices.fastest(KIND, 0.25, NAMES[:2], never) is None  # on a machine whose kernels are gone
+    assert choices.fastest(KIND, 0.25, NAMES[:2], finds("background")) == "background"  # now its kernels are gone
+    assert choices.fastest(KIND, 0.25, NAMES, never) == "sparse"
 
 
 def test_a_choice_is_kept_for_a_week_and_a_damaged_one_is_none(tmp_path: Path, clock: Clock) -> None:

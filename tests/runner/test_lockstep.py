@@ -129,7 +129,7 @@ def test_seconds_of_jobs_in_lockstep_are_not_taken_for_those_of_a_training_alone
     notes = {str(row["note"]) for row in rows(study_of(context.plan, context.store))}
     assert all("seconds in lockstep" in note for note in notes)
     dense = next(job for job in context.plan if job.kind is Kind.DENSE)
-    assert step_times.of_other_jobs(context, dense) is None
+    assert step_times.OtherJobs(context.store, context.machine).seconds(context, dense) is None
 
 
 def test_networks_in_lockstep_are_tried_for_the_memory_that_a_process_needs(tmp_path: Path) -> None:

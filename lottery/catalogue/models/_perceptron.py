@@ -39,12 +39,14 @@ class Perceptron(nn.Module):
             self.add_module(f"after{i}", nn.Sequential(*after))
             n_in = width
         self.output = nn.Linear(n_in, classes)
+        self._hidden = tuple((f"fc{i}", f"after{i}") for i in range(1, self.depth + 1))
         weight_normed(self, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        for i in range(1, self.depth + 1):  # by name, so that a layer replaced from outside is the one that is used
-            y: Tensor = getattr(self, f"after{i}")(getattr(self, f"fc{i}")(x))
-            x = x + y if self.residual and i > 1 else y
-        logits: Tensor = self.output(x)
+        modules, first = self._modules, True
+        for layer, after in self._hidden:  # by name, so that a layer replaced from outside is the one that is used
+            y: Tensor = modules[after](modules[layer](x))  # type: ignore[misc]
+            x, first = (x + y if self.residual and not first else y), False
+        logits: Tensor = modules["output"](x)  # type: ignore[misc]
         return logits
