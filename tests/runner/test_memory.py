@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lottery.runner import execute
+from lottery.runner.assemble import assemble
 from lottery.runner.events import Request
 from lottery.runner.prepare import prepare
 from lottery.runner.run import work
@@ -42,7 +43,6 @@ def test_a_training_leaves_no_cycle_behind(change: str, tmp_path: Path, monkeypa
         made.extend(map(weakref.ref, (training, training.model, training.engine)))
         return training
 
-    assemble = execute.assemble
     monkeypatch.setattr(execute, "assemble", noting)
     kinds = [event.kind for event in work(prepare(Request(micro(change), Path("nowhere"), tmp_path, device="cpu")))]
     assert kinds.count("done") >= 3
