@@ -40,6 +40,7 @@ from lottery.runner.states import (
     Kept,
     chosen_states,
     evaluated_after,
+    keeping,
     kept_by,
     listing,
     missing_steps,
@@ -193,8 +194,11 @@ def _train(
         if start.gradual is not None:
             training.after_step = _pruner(context, training, held, start.gradual)
         if not start.mold:
-            training.after_step = _keeper(training, held, clock.kept, training.after_step)
-        yield from _advance(context, training, clock, until)
+            training.after_step = keeping(clock.kept, training, held, training.after_step)
+        try:
+            yield from _advance(context, training, clock, until)
+        finally:
+            training.after_step = lambda step: False  # the other holds the training: a cycle, whose memory would stay
         training.check_weights()
         check_same_weights(context.group, training.model.state_dict())
     if steps:
@@ -247,17 +251,6 @@ def _measure(context: RunContext, job: Job, began: float) -> Iterator[Progress]:
     result = Result("done", None, {MEASUREMENT_FILE: measuring.result})
     commit(context, job, result, measuring.seconds(), context.machine.environment())
     context.store.drop_checkpoints(job.key)
-
-
-def _keeper(training: Training, held: HeldMask, kept: Kept, before: Callable[[int], bool]) -> Callable[[int], bool]:
-    """Return what keeps the states that are asked for, after what is done at a step anyway."""
-
-    def after_step(step: int) -> bool:
-        changed = before(step)
-        kept.offer(step, training, held.mask)
-        return changed
-
-    return after_step
 
 
 def _pruner(context: RunContext, training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:

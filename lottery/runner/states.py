@@ -23,6 +23,7 @@ from lottery.words import short
 if TYPE_CHECKING:
     from lottery.plan.jobs import Job, Look
     from lottery.plan.timeline import Timeline
+    from lottery.pruning.masking import HeldMask
     from lottery.pruning.scoring import Weights
     from lottery.runner.context import RunContext
     from lottery.store.store import Store
@@ -70,6 +71,17 @@ def kept_by(context: RunContext, job: Job, timeline: Timeline) -> Kept:
     """Return what a training is to keep as it goes: all that jobs of the plan ask of it."""
     found = [step_of(moment, timeline) for moment in context.plan.moments.get(job.key, ()) if moment != START]
     return Kept(frozenset(step for step in found if step is not None))
+
+
+def keeping(kept: Kept, training: Training, held: HeldMask, before: Callable[[int], bool]) -> Callable[[int], bool]:
+    """Return what keeps the states that are asked for, after what is done at a step anyway."""
+
+    def after_step(step: int) -> bool:
+        changed = before(step)
+        kept.offer(step, training, held.mask)
+        return changed
+
+    return after_step
 
 
 def chosen_states(context: RunContext, job: Job, training: Training, mask: Mask) -> dict[str, bytes]:
