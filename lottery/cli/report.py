@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +43,8 @@ def report(
     plugin: Plugins = None,
 ) -> None:
     """Write the report on what is done so far: question, verdicts, tables, figures, where each number comes from."""
+    # before numpy is imported: two processes make a report, and threads for its small products keep both waiting
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lottery.report.content import collect
     from lottery.report.export import drawings, export, formats
     from lottery.report.sweep import collect_sweep
