@@ -194,8 +194,8 @@ def unsupported(members: Sequence[Member]) -> str | None:
         objective, model = member.objective, member.objective.model
         if not isinstance(model, Perceptron):
             return "trains fully connected networks only"
-        after = [part for name, each in model.named_children() if name.startswith("after") for part in each.children()]
-        if any(type(part) not in ELEMENTWISE for part in after):
+        after = [each for name, each in model.named_children() if name.startswith("after")]
+        if any(type(each) not in ELEMENTWISE for each in after):
             return "trains networks without normalization and dropout only, with the catalogue's activations"
         plain = layers(model).values()
         if any(type(layer) is not nn.Linear for layer in plain) or len({id(each.weight) for each in plain}) < len(

@@ -43,7 +43,7 @@ def unsupported(objective: Objective, optimizer: torch.optim.Optimizer) -> str |
     model, loss = objective.model, objective.loss
     if not isinstance(model, Perceptron):
         return "trains fully connected networks only"
-    if any(not _plain(after) for name, after in model.named_children() if name.startswith("after")):
+    if any(type(after) is not nn.ReLU for name, after in model.named_children() if name.startswith("after")):
         return "trains networks of rectifiers without normalization and dropout only"
     if any(type(layer) is not nn.Linear for layer in layers(model).values()):
         return "trains plain layers only"
@@ -74,8 +74,3 @@ def rule(optimizer: torch.optim.Optimizer) -> Rule | None:
     if kind is torch.optim.SGD:
         return "nesterov" if groups[0]["nesterov"] else "momentum" if groups[0]["momentum"] else "sgd"
     return "adam" if kind in (torch.optim.Adam, torch.optim.AdamW) else None
-
-
-def _plain(after: nn.Module) -> bool:
-    """Return True if a rectifier and nothing else follows a layer."""
-    return [type(part) for part in after.children()] == [nn.Identity, nn.ReLU]

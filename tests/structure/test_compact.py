@@ -390,7 +390,7 @@ def test_a_network_that_cannot_be_followed_is_refused_in_one_line() -> None:
 
 def test_a_network_that_would_come_out_wrong_is_refused() -> None:
     model, _, shape = network("lenet")
-    model.get_submodule("after1.1").register_forward_hook(lambda module, inputs, output: output.flip(1))
+    model.get_submodule("after1").register_forward_hook(lambda module, inputs, output: output.flip(1))
     bits = dict(Mask.dense(prunable(model)))
     bits["fc1.weight"][:3] = False
     with pytest.raises(UsageError, match=r"^Perceptron: made compact, its outputs are others; export another form$"):
