@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
+from lottery.collector import resume_collector
 from lottery.errors import UsageError
 from lottery.paths import data_root
 
@@ -169,6 +170,7 @@ def run(
                 tell(outcome.plan)
 
         planned()
+        resume_collector()  # torch is imported by now, where it is needed
         for event in events(outcome):
             if event.kind != "planned":
                 outcome.add(event)
@@ -244,6 +246,7 @@ def _followed(
     with opened(place, requests[0].device) as group:
         loaded = Loaded()
         contexts = [follower(request, stop, store, group, loaded) for request in requests]
+        resume_collector()
         outcomes = [follow(context) for context in contexts]
         return SweptOutcome(outcomes, [said for each in outcomes for said in each.messages]) if swept else outcomes[0]
 

@@ -193,7 +193,7 @@ def run(
             f"--jobs {jobs}: is for processes of this command, --on {on} starts workers of its own; leave out one "
             "(the number of workers is a key: --on '{name: local, workers: 4}')"
         )
-    with collector_paused() as resume:
+    with collector_paused():
         kept = Store(store_root(store))
         sweep = load_points(recipe, sets, plugin, point, kept, trust)  # what is wrong is said once, before others start
         shown = run_on_ranks(ranks, jobs, on)
@@ -210,7 +210,6 @@ def run(
             plugins=plugin or (),
             track=track or (),
             progress=shown,
-            on_plan=lambda plan: resume(),  # torch is imported by then, where it is needed
         )
     if not shown:
         raise typer.Exit(outcome.exit_code)

@@ -111,15 +111,22 @@ def _train(context: RunContext, order: Order) -> None:
                 restore(state, training, held)
             if start.gradual is not None:
                 training.after_step = _pruner(context, training, held, start.gradual)
-            for step in training.steps():
-                if step == until:
-                    break
-                if context.told_to_stop():
-                    raise Stopped
+            try:
+                _advance(context, training, until)
+            finally:
+                training.after_step = lambda step: False  # the other holds the training: a cycle
             training.check_weights()
             check_same_weights(context.group, training.model.state_dict())
         if order.measured is not None:
             training.metrics(test=order.measured)
+
+
+def _advance(context: RunContext, training: Training, until: int | None) -> None:
+    for step in training.steps():
+        if step == until:
+            break
+        if context.told_to_stop():
+            raise Stopped
 
 
 def _pruner(context: RunContext, training: Training, held: HeldMask, gradual: Gradual) -> Callable[[int], bool]:
