@@ -8,8 +8,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import column_of
-from lottery.analysis.environments import listed, roundings
+from lottery.analysis.environments import roundings
 from lottery.analysis.labels import density_label, optimizer_labels
+from lottery.words import listed
 
 if TYPE_CHECKING:
     from lottery.results.study import Study
