@@ -65,7 +65,7 @@ def _engines(trainings: Sequence[_Trained]) -> list[str]:
     merged = _merged(groups)
     told = [_sentence(names if len(merged) > 1 else (), engines) for names, engines in merged]
     if any(len(engines) > 1 for group in groups.values() for engines in group.values()):
-        told[-1] += " `lottery table --view long` has the engine of each training."
+        told[-1] += " The engine of each training is told by lottery table --view long."
     if len({training.engines for training in trainings}) > 1:
         told[-1] += " Engines differ in rounding only, so their trainings are compared."
     return told
