@@ -1,4 +1,4 @@
-"""Numbers and keys in sentences."""
+"""Numbers, lists and keys in sentences."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def duration(seconds: float) -> str:
 def in_unit(name: str, value: float) -> str:
     """Return a measure of a network as people read it: `95.83 %` for an accuracy, `0.1234` for a loss."""
     return f"{100 * value:.2f} %" if name.endswith(SHARES) else f"{value:.4f}"
+
+
+def listed(values: Sequence[str]) -> str:
+    """Return words as a list: `a, b and c`."""
+    *first, last = values
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def short_keys(keys: Sequence[str], least: int = 2) -> dict[str, str]:

@@ -8,13 +8,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from lottery.analysis.cells import column_of
-from lottery.analysis.environments import listed, roundings
+from lottery.analysis.environments import roundings
 from lottery.analysis.labels import density_label, optimizer_labels
+from lottery.words import listed
 
 if TYPE_CHECKING:
     from lottery.results.study import Study
 
-ByDensity = dict[float, set[str]]
+ByDensity = dict[float, set[frozenset[str]]]  # the engines of one training are a set, as others may go on with it
 # What tells trainings of one density apart by their engine, the simplest first: places in `_Trained.whose`
 GROUPINGS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (0,), (1, 2), (0, 1, 2))
 
@@ -32,11 +33,11 @@ def how_computed(*studies: Study, labels: Sequence[str] = ()) -> list[str]:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A finished training: the labels of its study, optimizer and network, its density and its engines in words."""
+    """A finished training: the labels of its study, optimizer and network, its density and its engines."""
 
     whose: tuple[str, str, str]
     density: float
-    engine: str
+    engines: frozenset[str]
 
 
 def _trained(studies: Sequence[Study], names: Sequence[str]) -> Iterator[_Trained]:
@@ -47,8 +48,8 @@ def _trained(studies: Sequence[Study], names: Sequence[str]) -> Iterator[_Traine
             if record.manifest.key != key:  # nothing was trained, as all learning rates that were tried diverged
                 continue
             optimizer = optimizers[job.optimizer_index if job.transfer is None else job.transfer]
-            engine = " and ".join(sorted(record.manifest.engines))
-            yield _Trained((name, optimizer, column_of(job)), float(f"{record.density:.4g}"), engine)
+            engines = frozenset(record.manifest.engines)
+            yield _Trained((name, optimizer, column_of(job)), float(f"{record.density:.4g}"), engines)
 
 
 def _engines(trainings: Sequence[_Trained]) -> list[str]:
@@ -64,8 +65,8 @@ def _engines(trainings: Sequence[_Trained]) -> list[str]:
     merged = _merged(groups)
     told = [_sentence(names if len(merged) > 1 else (), engines) for names, engines in merged]
     if any(len(engines) > 1 for group in groups.values() for engines in group.values()):
-        told[-1] += " The table of --view long has the engine of each training."
-    if len({training.engine for training in trainings}) > 1:
+        told[-1] += " The engine of each training is told by lottery table --view long."
+    if len({training.engines for training in trainings}) > 1:
         told[-1] += " Engines differ in rounding only, so their trainings are compared."
     return told
 
@@ -75,7 +76,7 @@ def _grouped(trainings: Sequence[_Trained], grouping: Sequence[int]) -> dict[tup
     groups: dict[tuple[str, ...], ByDensity] = {}
     for training in trainings:
         group = groups.setdefault(tuple(training.whose[place] for place in grouping), {})
-        group.setdefault(training.density, set()).add(training.engine)
+        group.setdefault(training.density, set()).add(training.engines)
     return groups
 
 
@@ -95,7 +96,7 @@ def _merged(groups: Mapping[tuple[str, ...], ByDensity]) -> list[tuple[list[str]
 
 def _sentence(names: Sequence[str], engines: ByDensity) -> str:
     """Return the sentence on one group: its engines from the highest density to the lowest."""
-    words = {density: " and ".join(sorted(found)) for density, found in engines.items()}
+    words = {density: " and ".join(sorted(frozenset().union(*found))) for density, found in engines.items()}
     runs = [(engine, list(run)) for engine, run in groupby(sorted(words, reverse=True), key=lambda d: words[d])]
     whose = f" of {listed(names)}" if names else ""
     if len(runs) == 1:

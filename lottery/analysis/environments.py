@@ -15,6 +15,7 @@ from lottery import _version
 from lottery.analysis.columns import Column
 from lottery.analysis.rows import Row, Values, in_plan_order
 from lottery.environment import Session, rounding, said
+from lottery.words import listed
 
 if TYPE_CHECKING:
     from lottery.results.record import Record
@@ -81,12 +82,6 @@ def roundings(*studies: Study) -> list[str]:
         return []
     parts = ", ".join(f"{name} ({listed(values)})" for name, values in found.items())
     return [f"Trainings differ in {parts}: that changes rounding only, so they are compared all the same."]
-
-
-def listed(values: Sequence[str]) -> str:
-    """Return words as a list: `a, b and c`."""
-    *first, last = values
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def newest(study: Study) -> str | None:

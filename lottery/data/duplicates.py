@@ -7,17 +7,12 @@ the data.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lottery.errors import DamagedFile, MachineError, UsageError
-from lottery.files import write
-from lottery.files.read import parse_json, read_bytes
+from lottery.files import facts
 from lottery.paths import cache_root
 from lottery.store.notes import recall, remember
 
@@ -30,7 +25,6 @@ if TYPE_CHECKING:
 DIGEST_BYTES = 16
 NOTED = "duplicates"  # counts by the fingerprint of the data
 VERSION = 1  # of how they are counted
-MOST_BYTES = 10_000  # of kept counts
 
 
 @dataclass(frozen=True)
@@ -114,20 +108,12 @@ def _counts(found: Any) -> Duplicates | None:
 def known_duplicates(fingerprint: str, splits: Splits) -> Duplicates | None:
     """Return the counts of exact copies in a data set: those that this machine has, else counted now, and kept."""
     path = cache_root() / NOTED / f"{VERSION}-{fingerprint}.json"
-    if (known := _kept(path)) is not None:
+    if (known := _counts(facts.recall(path))) is not None:
         return known
     found = duplicates(splits)
     if found is not None:
-        with suppress(MachineError, UsageError, OSError):  # a disk that refuses does without
-            write.make_folder(path.parent)
-            write.write_atomic(path, json.dumps(found.as_dict()).encode(), durable=False)
+        facts.keep(path, found.as_dict())
     return found
-
-
-def _kept(path: Path) -> Duplicates | None:
-    with suppress(DamagedFile, MachineError):
-        return _counts(parse_json(read_bytes(path, most=MOST_BYTES), str(path)))
-    return None
 
 
 def look(store: Store, fingerprint: str, splits: Splits) -> Duplicates | None:

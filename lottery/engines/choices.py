@@ -85,6 +85,8 @@ class Choices:
         alike = [one for one in can_be if _half_octave(one.density) == _half_octave(density)]
         for one in sorted(alike, key=lambda one: (-len(one.among), sorted(map(str, one.among)))):
             if one.among >= set(left):
+                if one not in self._here.setdefault(name, []):
+                    self._here[name].append(one)  # a run takes it to its end, even if a week is over before
                 return one.fastest
         found = measure(left) if len(left) > 1 else (left or names)[0]  # of one, nothing has to be measured
         return self._keep(name, Measured(density, found, frozenset(left or names[:1]))).fastest
@@ -151,7 +153,9 @@ def _read(values: Mapping[str, Any] | None) -> Measured | None:
     with suppress(KeyError, TypeError, ValueError):
         if values is not None:
             among = frozenset(_candidate(name) for name in values["among"])
-            return Measured(float(values["density"]), _candidate(values["fastest"]), among)
+            found = Measured(float(values["density"]), _candidate(values["fastest"]), among)
+            if 0 <= found.density <= 1 and found.fastest in among:
+                return found
     return None
 
 

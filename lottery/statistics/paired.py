@@ -65,12 +65,14 @@ def upper_bound(differences: Sequence[float], confidence: float = 0.95, floor: f
     return -lower_bound([-difference for difference in differences], confidence, floor)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def bca_interval(
     differences: Sequence[float], confidence: float = 0.95, *, draws: int = 10_000, seed: int = 0
 ) -> Interval:
     """Return the bias-corrected and accelerated bootstrap interval for the mean (Efron 1987).
 
-    Infinite for fewer than 2 values, the value itself where all are equal. Known to be too narrow for few seeds.
+    Infinite for fewer than 2 values, the value itself where all are equal, NaN where one is not finite or too large to
+    be cubed. Known to be too narrow for few seeds.
     """
     n = len(differences)
     if n < 2:
@@ -88,6 +90,8 @@ def bca_interval(
     pulls = (n - 1) * (others.mean() - others)
     spread = (pulls**2).sum() / n**2
     acceleration = 1 / 6 * ((pulls**3).sum() / n**3) / spread ** (3 / 2)
+    if not math.isfinite(bias + acceleration):
+        return Interval(_mean(differences), math.nan, math.nan, confidence, "BCa", n)
     tail = bias + special.ndtri((1 - confidence) / 2) * np.array([1, -1])
     low, high = _quantiles(drawn, special.ndtr(bias + tail / (1 - acceleration * tail)))
     return Interval(_mean(differences), low, high, confidence, "BCa", n)

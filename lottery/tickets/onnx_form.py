@@ -17,6 +17,7 @@ from lottery.network.build import own_parameters
 from lottery.network.layout import Layout
 from lottery.pruning.mask import Mask
 from lottery.structure.compact import pruned
+from lottery.words import listed
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 BATCHES = (1, 3, 8)  # sizes that are tried: the file is made with none of them
@@ -47,8 +48,8 @@ def onnx_bytes(
     network = pruned(model, mask).cpu().eval()
     own_parameters(network, [name for name in Layout.of(network).weights if name in mask])
     content = _exported(network, shape, about or {})
-    furthest = _furthest(network, content, shape)
-    return content, f"onnxruntime computes what torch does, within {furthest:.1g} on batches of {_listed(BATCHES)}"
+    furthest, sizes = _furthest(network, content, shape), listed([str(size) for size in BATCHES])
+    return content, f"onnxruntime computes what torch does, within {furthest:.1g} on batches of {sizes}"
 
 
 def _exported(network: nn.Module, shape: Sequence[int], about: Mapping[str, str]) -> bytes:
@@ -118,8 +119,3 @@ def _furthest(network: nn.Module, content: bytes, shape: Sequence[int]) -> float
             f"{TOLERANCE:g}; nothing was written; export the form dense"
         )
     return furthest
-
-
-def _listed(sizes: Sequence[int]) -> str:
-    *first, last = map(str, sizes)
-    return f"{', '.join(first)} and {last}"

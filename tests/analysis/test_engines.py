@@ -67,10 +67,12 @@ def test_a_control_with_another_engine_than_its_ticket_is_named_and_the_others_s
 def test_seeds_that_had_two_engines_at_one_density_are_not_told_as_if_they_had_one() -> None:
     planned = levels(2, "seeds=2")
     whole = "Engines: dense at densities of 100 to 50 %, dense and sparse at 25 %."
-    long = " The table of --view long has the engine of each training."
+    long = " The engine of each training is told by lottery table --view long."
     assert how_computed(of(planned, by("sparse", level=2, seed=1))) == [whole + long + RATHER]
     # a training that another engine went on with is one, and each of its kind is alike
     assert how_computed(of(planned, by("sparse", "dense", level=2))) == [whole + RATHER]
+    # one that an engine of the other seed went on with names no engine twice
+    assert how_computed(of(planned, by("sparse", "dense", level=2, seed=1))) == [whole + long + RATHER]
 
 
 def test_a_training_that_studies_share_counts_once_and_studies_are_told_apart_where_they_have_to_be() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,6 +55,26 @@ def test_of_two_processes_that_measure_at_once_both_take_what_the_faster_one_fou
     assert [path.name for path in tmp_path.rglob("*.json*")] == ["4-background-dense-sparse.json"]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_processes_that_find_an_old_choice_both_take_what_the_faster_one_found(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("this folder knows no links")
+
+    assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, finds("sparse")) == "sparse"
+    clock.advance(8 * 24 * 3600.0)
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    first, second = Choices(folder=tmp_path), Choices(folder=tmp_path)
+
+    def meanwhile(among: Sequence[Candidate | None]) -> Candidate | None:
+        assert first.fastest(KIND, 0.25, NAMES, finds("background")) == "background"
+        return None
+
+    assert second.fastest(KIND, 0.25, NAMES, meanwhile) == "background"
+
+
 def test_what_other_densities_show_later_changes_no_choice(tmp_path: Path) -> None:
     choices, asked = Choices(folder=tmp_path), list[object]()
     assert choices.fastest(KIND, 0.5, NAMES, finds("sparse", asked)) == "sparse"
@@ -86,6 +109,26 @@ def test_a_choice_is_kept_for_a_week_and_a_damaged_one_is_none(tmp_path: Path, c
         path.write_bytes(damaged)
         assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, finds("background")) == "background"
         assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, never) == "background"
+
+
+@pytest.mark.parametrize(
+    "edited", [{"density": -1}, {"density": 2}, {"density": math.nan}, {"fastest": "onednn"}, {"among": []}]
+)
+def test_a_choice_that_an_edit_made_impossible_is_none(tmp_path: Path, edited: dict[str, object]) -> None:
+    assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, finds("sparse")) == "sparse"
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edited}))
+    assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, finds("background")) == "background"
+    assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, never) == "background"
+
+
+def test_a_choice_that_turns_a_week_old_in_a_run_is_taken_to_its_end(tmp_path: Path, clock: Clock) -> None:
+    assert Choices(folder=tmp_path).fastest(KIND, 0.25, NAMES, finds("background")) == "background"
+    clock.advance(6 * 24 * 3600.0)
+    run = Choices(folder=tmp_path)
+    assert run.fastest(KIND, 0.25, NAMES, never) == "background"
+    clock.advance(2 * 24 * 3600.0)
+    assert run.fastest(KIND, 0.25, NAMES, never) == "background"
 
 
 def test_where_nothing_can_be_kept_a_process_keeps_to_its_own(tmp_path: Path) -> None:

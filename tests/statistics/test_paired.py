@@ -78,6 +78,12 @@ def test_values_that_are_equal_but_for_rounding_are_their_own_bootstrap_interval
     assert (found.low, found.estimate, found.high) == pytest.approx((0.07,) * 3, abs=1e-12)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e103])
+def test_values_that_cannot_be_reckoned_with_have_no_bootstrap_interval(value: float) -> None:
+    found = paired.bca_interval([value, *SAMPLES[0]])
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
 def test_too_few_values_say_nothing_and_equal_ones_have_no_spread() -> None:
     assert paired.lower_bound([0.5]) == -math.inf and paired.upper_bound([]) == math.inf
     assert (paired.t_interval([0.5]).low, paired.bca_interval([0.5]).high) == (-math.inf, math.inf)
