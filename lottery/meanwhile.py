@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("lottery")
@@ -23,7 +24,8 @@ FORK_SAFE = {"jemalloc_bg_thd"}  # names of threads whose library takes care of 
 class Ahead:
     """A second process that imports modules before it is known what it will compute, where there is a processor for it.
 
-    It computes one value, of `Meanwhile(make, ahead)`. It ends with this process.
+    It computes one value, of `Meanwhile(make, ahead)`. It ends with the `with` block if it was not taken, and with this
+    process.
 
     Args:
         *modules: The modules, by name.
@@ -32,8 +34,15 @@ class Ahead:
     def __init__(self, *modules: str) -> None:
         self._process = _forked(partial(_asked, modules)) if can_fork() else None
 
-    def take(self) -> Connection | None:
-        """Return the way to the process, once; None where there is none, or it was taken."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (left := self.take()) is not None:
+            left.end()
+
+    def take(self) -> _Second | None:
+        """Return the process, once; None where there is none, or it was taken."""
         found, self._process = self._process, None
         return found
 
@@ -44,7 +53,7 @@ class Meanwhile(Generic[T]):
     The function must change nothing that others read: what it does to this process's objects is lost. What it logs is
     told by this process when the value is asked for, unless this one has said it. Where no process can be forked, and
     where it fails or is killed, the value is computed here when it is asked for, so that errors are those of a program
-    with one process. The process ends with this one.
+    with one process. The process ends with the `with` block, also where the value was not asked for, and with this one.
 
     Args:
         make: The function; its value can be pickled.
@@ -56,20 +65,29 @@ class Meanwhile(Generic[T]):
         self._found = None if ahead is None else ahead.take()
         if self._found is not None:
             with suppress(OSError):  # where it was killed there is no answer either
-                self._found.send(make)
+                self._found.way.send(make)
         elif can_fork():
             self._found = _forked(lambda _: make())
         self._heard = _Heard(told=True)
         if self._found is not None:
             LOGGER.addFilter(self._heard)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LOGGER.removeFilter(self._heard)
+        found, self._found = self._found, None
+        if found is not None:
+            found.end()
+
     def value(self) -> T:
         """Return the value, once; this waits for it."""
         if self._found is None:
             return self._make()
         LOGGER.removeFilter(self._heard)
-        with self._found as found, suppress(EOFError, OSError):
-            made, said = found.recv()
+        with self, suppress(EOFError, OSError):
+            made, said = self._found.way.recv()
             for level, words in said:
                 if (level, words) not in self._heard.said:
                     LOGGER.log(level, "%s", words)
@@ -90,13 +108,17 @@ def divided(tasks: Sequence[Callable[[], T]]) -> list[T]:
     turns = _Turns(len(tasks))
     made: dict[int, T] = {}
     last = range(len(tasks) - 1, -1, -1)
-    beside = Meanwhile(lambda: {number: tasks[number]() for number in last if number not in made and turns.take()})
-    for number, task in enumerate(tasks):
-        if not turns.take():
-            break
-        made[number] = task()
-    turns.end()  # so that this process makes what the second was to make, should that have failed
-    made |= beside.value()
+    with Meanwhile(
+        lambda: {number: tasks[number]() for number in last if number not in made and turns.take()}
+    ) as beside:
+        try:
+            for number, task in enumerate(tasks):
+                if not turns.take():
+                    break
+                made[number] = task()
+        finally:
+            turns.end()  # so that this process makes what the second was to make, should that have failed
+        made |= beside.value()
     return [made[number] for number in range(len(tasks))]
 
 
@@ -135,14 +157,27 @@ class _Heard(logging.Filter):
         return self._told
 
 
-def _forked(make: Callable[[Connection], Any]) -> Connection:
-    """Fork a process that sends what is made, and return the way to it; the function is given its other end."""
+class _Second(NamedTuple):
+    """A second process and the way to it."""
+
+    process: BaseProcess
+    way: Connection
+
+    def end(self) -> None:
+        """End the process, and wait until it has ended."""
+        self.way.close()
+        self.process.kill()
+        self.process.join()
+
+
+def _forked(make: Callable[[Connection], Any]) -> _Second:
+    """Fork a process that sends what is made, and return it; the function is given the other end of the way to it."""
     context = multiprocessing.get_context("fork")
     found, end = context.Pipe()
     process = context.Process(target=_send, args=(make, end, found), daemon=True)
     process.start()
     end.close()
-    return found
+    return _Second(process, found)
 
 
 def _asked(modules: Sequence[str], end: Connection) -> Any:

@@ -131,6 +131,39 @@ def test_an_error_is_raised_where_the_value_is_asked_for() -> None:
         Meanwhile(fail).value()
 
 
+LEFT = """
+import multiprocessing
+filters, files = len(logging.getLogger("lottery").filters), len(os.listdir("/proc/self/fd"))
+def left():
+    children = len(multiprocessing.active_children())
+    filtered = len(logging.getLogger("lottery").filters) - filters
+    return [children, filtered, len(os.listdir("/proc/self/fd")) - files]
+"""
+
+
+def test_an_error_in_a_task_is_raised_and_leaves_nothing_behind() -> None:
+    found = told(f"""{LEFT}
+def fail():
+    raise ValueError("no")
+try:
+    divided([lambda: 1, fail, lambda: time.sleep(50), lambda: time.sleep(50)])
+except ValueError as error:
+    print(json.dumps({{"error": str(error), "left": left()}}))
+""")
+    assert found["error"] == "no" and found["left"] == [0, 0, 0]
+
+
+def test_a_second_process_that_is_not_asked_for_its_value_leaves_nothing_behind() -> None:
+    found = told(f"""{LEFT}
+with Ahead("wave"), Meanwhile(lambda: time.sleep(50)):
+    during = left()
+with Ahead("wave") as ahead, Meanwhile(os.getpid, ahead) as other:
+    other.value()
+print(json.dumps({{"during": during[:2], "left": left()}}))
+""")
+    assert found["during"] == [2, 1] and found["left"] == [0, 0, 0]
+
+
 def test_a_process_that_ends_before_takes_the_other_with_it() -> None:
     script = """
 import os, time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,12 @@ def layers(study: Study) -> list[Row]:
     the weights that the layers compute with. None where a layer has nothing left to take a share of.
     """
     structure = _Structure(study)
-    structure.draw([next(iter(levels.values())) for seeds in trunks(study).values() for levels in seeds.values()])
+    tops = [next(iter(levels.values())) for seeds in trunks(study).values() for levels in seeds.values()]
+    with structure.drawing(tops):
+        return _rows(study, structure)
+
+
+def _rows(study: Study, structure: _Structure) -> list[Row]:
     labels = optimizer_labels(study.recipe.train.optimizer)
     table: list[Row] = []
     for (place, rewind), seeds in trunks(study).items():
@@ -147,7 +153,8 @@ class _Structure:
         self.study = study
         self._drawing: Meanwhile[dict[int, Arrays] | None] | None = None
 
-    def draw(self, jobs: Sequence[Job]) -> None:
+    @contextmanager
+    def drawing(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Have a second process draw what `initial` will return, while this one reads files: torch is imported for it.
 
         Only the signs, and those of so many weights as a process can send at once; behind a weight normalization more
@@ -156,10 +163,13 @@ class _Structure:
         later = {job.seed: job for job in jobs if job.rewind is not None and job.rewind.to.value}
         sizes = [self.study.found[job.key].metrics["sizes"] for job in later.values()]
         plain = all(".parametrizations." not in name for each in sizes for name in each)
-        if later and plain and sum(sum(each.values()) for each in sizes) <= MOST_SIGNS:
-            study = self.study
-            asked = partial(_drawn, study.plan, study.store.name, study.data, later, list(sizes[0]))
-            self._drawing = Meanwhile(asked, study.ahead)
+        if not later or not plain or sum(sum(each.values()) for each in sizes) > MOST_SIGNS:
+            yield
+            return
+        study = self.study
+        asked = partial(_drawn, study.plan, study.store.name, study.data, later, list(sizes[0]))
+        with Meanwhile(asked, study.ahead) as self._drawing:
+            yield
 
     @cached_property
     def _signs(self) -> dict[int, Arrays] | None:

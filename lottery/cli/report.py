@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +28,21 @@ if TYPE_CHECKING:
     from lottery.recipe.sweep import Sweep
 
 
+@contextmanager
+def _one_thread_for_products() -> Iterator[None]:
+    """Have numpy, not imported yet, take one thread: two processes make a report, which small products keep waiting."""
+    name = "OPENBLAS_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@_one_thread_for_products()
 @seldom_collecting()
 def report(
     recipe: RecipeName,
@@ -43,8 +60,6 @@ def report(
     plugin: Plugins = None,
 ) -> None:
     """Write the report on what is done so far: question, verdicts, tables, figures, where each number comes from."""
-    # before numpy is imported: two processes make a report, and threads for its small products keep both waiting
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from lottery.report.content import collect
     from lottery.report.export import drawings, export, formats
     from lottery.report.sweep import collect_sweep

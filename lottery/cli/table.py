@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,11 +78,11 @@ def table(
     caption = VIEWS[view].caption if view in VIEWS else view
     sweeps = [load_points(each, sets, plugin, point, store) for each in recipes]
     write = writer(form, output, caption, "-".join([*(sweep.name for sweep in sweeps), view]), width)
-    ahead = _ahead(sweeps, view)
-    swept = [swept_study(sweep, store=store, data=data, ahead=ahead) for sweep in sweeps]
-    for found, recipe in zip(swept, recipes, strict=True):
-        tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
-    made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
+    with _ahead(sweeps, view) as ahead:
+        swept = [swept_study(sweep, store=store, data=data, ahead=ahead) for sweep in sweeps]
+        for found, recipe in zip(swept, recipes, strict=True):
+            tell_missing(found, command_line("run", recipe, sets, point, plugin, data, store))
+        made = _profiles(swept, view) if profile else rows_of_all(swept, view, network)
     names = [name.strip() for name in columns.split(",")] if columns else ()
     write(select(made, [setting(each) for each in rows or ()], names))
     named = [(_label(found, point, len(swept)), study) for found in swept for point, study in found]
@@ -94,13 +95,13 @@ def _label(found: SweptStudy, point: Point, number: int) -> str:
     return point.label if number == 1 else f"{found.sweep.name} {point.label}" if found.sweep.keys else found.sweep.name
 
 
-def _ahead(sweeps: Sequence[Sweep], view: str) -> Ahead | None:
-    """Return a second process that imports torch while this one reads records; None for a view that needs none."""
+def _ahead(sweeps: Sequence[Sweep], view: str) -> AbstractContextManager[Ahead | None]:
+    """Give a second process that imports torch while this one reads records; None for a view that needs none."""
     from lottery.meanwhile import Ahead
 
     needs = VIEWS[view].needs_torch if view in VIEWS else None
     asked = needs is not None and any(needs(point.recipe) for sweep in sweeps for point in sweep.points)
-    return Ahead("torch", "lottery.runner.finished_study") if asked else None
+    return Ahead("torch", "lottery.runner.finished_study") if asked else nullcontext()
 
 
 def _profiles(swept: Sequence[SweptStudy], view: str) -> list[Row]:

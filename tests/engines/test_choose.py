@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from lottery.catalogue.models._perceptron import Perceptron
@@ -232,6 +235,69 @@ def test_a_run_that_is_told_to_stop_does_not_wait_for_who_compiles(monkeypatch: 
     with pytest.raises(Stopped):
         ahead.compile_apart("sparse", 1, lambda: next(looks))
     assert found[0].returncode is not None and found[0].returncode != 0
+
+
+def test_a_run_goes_on_as_soon_as_anybody_has_compiled_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    kept, looks = iter([False, False, True]), iter([False] * 5)  # after five looks this test fails
+    monkeypatch.setattr(ahead, "is_kept", lambda name, threads: next(kept))
+    monkeypatch.setattr(ahead, "_started", lambda threads, *names: sleeper)
+    ahead.compile_apart("sparse", 1, lambda: next(looks))
+    assert sleeper.returncode is not None and sleeper.returncode != 0
+
+
+class Compiler:
+    """The program that compiles, in this process: it notes what it was to compile and whether it had the lock."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        self.lock = folder / "lock"
+        self.done: list[tuple[str, int, bool]] = []
+        self._patch = monkeypatch
+        monkeypatch.setattr(ahead, "_lock", lambda: FileLock(self.lock))
+        monkeypatch.setattr(ahead, "_leave_with_stdin", lambda: None)
+        monkeypatch.setattr(ahead, "make_ready", self._make_ready)
+        monkeypatch.setattr(ahead, "is_kept", lambda name, threads: (name, threads) in [one[:2] for one in self.done])
+        monkeypatch.setattr(os, "nice", lambda by: None)
+
+    def start(self, *words: str) -> threading.Thread:
+        """Run it with these words in a thread."""
+        self._patch.setattr(sys, "argv", ["ahead", *words])
+        thread = threading.Thread(target=ahead._main, daemon=True)
+        thread.start()
+        return thread
+
+    def _make_ready(self, name: str, threads: int) -> None:
+        self.done.append((name, threads, ahead._is_compiling()))
+        time.sleep(0.1)
+
+
+def test_who_compiles_does_not_wait_for_long_for_another_that_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = Compiler(tmp_path, monkeypatch)
+    monkeypatch.setattr(ahead, "LOCK_SECONDS", 0.2, raising=False)
+    with FileLock(compiler.lock):
+        thread = compiler.start("2", "sparse")
+        thread.join(10)
+        assert not thread.is_alive() and compiler.done == [("sparse", 2, True)]
+        beside = compiler.start("2")  # what nobody waits for is left to the other
+        beside.join(10)
+        assert not beside.is_alive() and len(compiler.done) == 1
+
+
+def test_what_a_training_waits_for_is_compiled_before_what_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = Compiler(tmp_path, monkeypatch)
+    beside = compiler.start("2")
+    while not compiler.done:
+        time.sleep(0.01)
+    waiting = compiler.start("2", "background")
+    for thread in (beside, waiting):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert compiler.done[:2] == [("sparse", 1, True), ("background", 2, True)]
+    assert sorted(compiler.done[2:]) == [("background", 1, True), ("sparse", 2, True)]
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -607,3 +609,24 @@ def test_the_report_tells_what_else_is_shown_of_tickets_that_match_and_hides_boo
     assert (told["verdict"], told["also"]) == ("winning", "better")
     assert float(told["better by at least (points)"]) == pytest.approx(100 * table.rows[0]["bound"], abs=0.005)
     assert not any("BCa" in header for header in told)
+
+
+def test_numpy_is_imported_with_one_thread_for_products_and_nothing_later_is_told_so() -> None:
+    script = """
+import os, sys
+from lottery.cli.main import main
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Finder())
+sys.argv = ["lottery", "report", "no-such-recipe"]
+try:
+    main()
+finally:
+    print(os.environ.get("OPENBLAS_NUM_THREADS"))
+"""
+    for named, found in ({}, ["1", "None"]), ({"OPENBLAS_NUM_THREADS": "3"}, ["3", "3"]):
+        others = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=others | named)
+        assert done.stdout.split() == found, done.stderr

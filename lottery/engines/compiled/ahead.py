@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -38,6 +39,8 @@ from lottery.training.trainer import Stopped
 Name = Literal["sparse", "background"]
 NAMES: tuple[Name, ...] = ("sparse", "background")
 LOOK_SECONDS = 0.05  # between two looks at whether the run is told to stop
+LOCK_SECONDS = 60.0  # that a process waits for another that compiles: it may be suspended
+PAUSE_SECONDS = 0.2  # that the lock is free between two engines; who waits for it looks four times meanwhile
 
 
 @cache
@@ -64,7 +67,7 @@ def is_kept(name: Name, threads: int) -> bool:
 
 
 def compile_apart(name: Name, threads: int, stopped: Callable[[], bool]) -> None:
-    """Have an engine's kernels compiled by a process of its own, and wait for it; nothing where they are kept.
+    """Have an engine's kernels compiled by a process of its own, and wait until they are kept, whoever compiled them.
 
     Where that process fails they are not kept, and `make_ready` compiles them.
 
@@ -75,7 +78,7 @@ def compile_apart(name: Name, threads: int, stopped: Callable[[], bool]) -> None
         return
     process = _started(threads, name)
     try:
-        while process.poll() is None:
+        while process.poll() is None and not is_kept(name, threads):
             if stopped():
                 raise Stopped
             with suppress(subprocess.TimeoutExpired):
@@ -136,18 +139,29 @@ def _main() -> None:
     threads, waited_for = int(sys.argv[1]), [name for name in NAMES if name in sys.argv[2:]]
     threading.Thread(target=_leave_with_stdin, daemon=True).start()
     if waited_for:
-        with _lock():
-            for name in waited_for:
-                if not is_kept(name, threads):  # where another process had the lock, it may be by now
-                    make_ready(name, threads)
+        with suppress(Timeout), _lock().acquire(timeout=LOCK_SECONDS):
+            _compile(waited_for, threads)
+        _compile(waited_for, threads)  # what is not kept by then; two that write the same kernels do no harm
         return
     with suppress(AttributeError, OSError):  # the threads of a training wait for one another: none may be held up
         os.nice(19)
-    with suppress(Timeout), _lock().acquire(timeout=0):  # where another process has it, that one compiles
-        # with two, trainings leave one of them to this process: first what trains with the other one
-        for each in (1, 2) if threads == 2 else (threads,):
-            for name in NAMES:
-                make_ready(name, each)
+    patience = 0.0  # where another process has the lock at first, that one compiles
+    # with two, trainings leave one of them to this process: first what trains with the other one
+    for each in (1, 2) if threads == 2 else (threads,):
+        for name in NAMES:
+            try:
+                with _lock().acquire(timeout=patience):
+                    _compile([name], each)
+            except Timeout:
+                return
+            patience = LOCK_SECONDS
+            time.sleep(PAUSE_SECONDS)  # a training may wait for the lock, which is given to who looks first
+
+
+def _compile(names: Sequence[Name], threads: int) -> None:
+    for name in names:
+        if not is_kept(name, threads):  # another process may have compiled it by now
+            make_ready(name, threads)
 
 
 def _leave_with_stdin() -> None:
