@@ -38,6 +38,7 @@ from lottery.training.trainer import Stopped
 
 Name = Literal["sparse", "background"]
 NAMES: tuple[Name, ...] = ("sparse", "background")
+NICENESS = 5  # beside trainings of one thread on all cores, of which it gets a quarter of one: at 19 it is never done
 LOOK_SECONDS = 0.05  # between two looks at whether the run is told to stop
 LOCK_SECONDS = 60.0  # that a process waits for another that compiles: it may be suspended
 PAUSE_SECONDS = 0.2  # that the lock is free between two engines; who waits for it looks four times meanwhile
@@ -143,8 +144,8 @@ def _main() -> None:
             _compile(waited_for, threads)
         _compile(waited_for, threads)  # what is not kept by then; two that write the same kernels do no harm
         return
-    with suppress(AttributeError, OSError):  # the threads of a training wait for one another: none may be held up
-        os.nice(19)
+    with suppress(AttributeError, OSError):
+        os.nice(19 if threads > 1 else NICENESS)  # the threads of a training wait for one another: none may be held up
     patience = 0.0  # where another process has the lock at first, that one compiles
     # with two, trainings leave one of them to this process: first what trains with the other one
     for each in (1, 2) if threads == 2 else (threads,):
