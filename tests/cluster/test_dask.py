@@ -55,7 +55,9 @@ def test_workers_in_a_cluster_outlive_its_processes_and_leave_all_of_them_when_t
         until(lambda: workers.alive() == 0)
         codes = [each.code for each in workers.ended()]
     until(lambda: not any(map(lives, place.begun())))
-    assert codes.count(143) == len(place.begun()) - 1, (codes, first)
+    # all have saved, the one whose process was killed too; Dask may call one cancelled that it had only just placed
+    assert sum(log.read_text().count("saved") for log in logs.iterdir()) == len(place.begun())
+    assert 143 in codes and set(codes) <= {143, 0, None}, (codes, first)
 
 
 def test_in_a_cluster_of_its_own_each_worker_has_a_gpu_and_another_one_takes_over_that_of_a_lost_one(
