@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 SELDOM = 500_000  # new objects between two looks; with Python's own 700, looks are an eighth of a report's time
 
-
 _paused = False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lottery.analysis.columns import KEY, LEVEL, SEED
 from lottery.analysis.engines import how_computed
 from lottery.analysis.labels import head, optimizer_labels
@@ -35,7 +37,9 @@ def rows(study: Study) -> list[Row]:
         alike.setdefault((*cells, *about), []).append(finding)
     table = [_row(study, labels, same) for same in alike.values()]
     disclosed = [_disclosure_row(study, labels, each) for each in disclosures(study)]
-    return [*table, *disclosed, *(_summary_row(study, index, label) for index, label in enumerate(labels))]
+    computed = how_computed(study)  # the same for each optimizer
+    summaries = [_summary_row(study, index, label, computed) for index, label in enumerate(labels)]
+    return [*table, *disclosed, *summaries]
 
 
 def _row(study: Study, labels: list[str], same: list[Finding]) -> Row:
@@ -83,14 +87,14 @@ def _trainings(same: list[Finding]) -> str:
     return f"{len(same)} trainings" + (f" ({', '.join(where)})" if where else "")
 
 
-def _summary_row(study: Study, optimizer_index: int, label: str) -> Row:
-    """Return the row that says what was compared of an optimizer, and what its records cannot prove."""
+def _summary_row(study: Study, optimizer_index: int, label: str, computed: Sequence[str]) -> Row:
+    """Return the row that says what was compared of an optimizer, what its records cannot prove, and what computed."""
     found = audit(study)
     compared = found.compared.get(optimizer_index, ())
     note = f"{len(compared)} trainings, {len({*FIELDS, *FIXED})} fields"
     if opened := found.unproven.get(optimizer_index):
         note += f"; the records do not prove {' and '.join(opened)}"
-    note += "".join(f"; {sentence}" for sentence in how_computed(study))
+    note += "".join(f"; {sentence}" for sentence in computed)
     fair = all(finding.allowed_by for finding in found.findings if finding.cell[0] == optimizer_index)
     row = dict.fromkeys(_COLUMNS) | {"field": "compared", "ok": fair, "note": note}
     keys = keys_of(study, (study.found[key] for key in compared))
